@@ -1,0 +1,98 @@
+//! Labs: how fast they come and go, and what they cost.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use lab_tests::{Labctl, topology};
+
+use crate::measure::{RUNS, against_aim, seconds, versus};
+
+/// A lab of so many hosts with nothing on them.
+fn hosts(dir: &tempfile::TempDir, count: usize) -> PathBuf {
+    let mut text = format!("name: hosts-{count}\nsegments: {{ lan: {{ subnet: 10.9.0.0/16 }} }}\nhosts:\n");
+    for i in 0..count {
+        text += &format!("  h{i}: {{ lan: 10.9.1.{} }}\n", i + 1);
+    }
+    let path = dir.path().join(format!("hosts-{count}.yaml"));
+    fs::write(&path, text).expect("a temporary folder can be written to");
+    path
+}
+
+fn up(labctl: &Labctl, file: &Path, cold: bool) -> f64 {
+    let mut args = vec!["up".into(), "--no-check".into(), file.as_os_str().to_owned()];
+    if cold {
+        args.push("--cold".into());
+    }
+    seconds(|| drop(labctl.run(&args).exits(0)))
+}
+
+fn down(labctl: &Labctl) -> f64 {
+    seconds(|| drop(labctl.run(["down", "--all"]).exits(0)))
+}
+
+/// The flagship, restored against booted.
+pub fn flagship() {
+    let labctl = Labctl::new();
+    let file = topology("ipvlan-2host.yaml");
+    // The template is made once per node image, which is no part of a start.
+    up(&labctl, &file, false);
+    down(&labctl);
+    let (mut warm, mut cold) = (Vec::new(), Vec::new());
+    for _ in 0..RUNS {
+        warm.push(up(&labctl, &file, false));
+        down(&labctl);
+        cold.push(up(&labctl, &file, true));
+        down(&labctl);
+    }
+    versus("up --no-check of ipvlan-2host, restored / booted", "s", &warm, &cold);
+    against_aim("up --no-check of ipvlan-2host, restored", "s", &warm, 3.0);
+}
+
+/// Many hosts at once.
+pub fn scale() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let labctl = Labctl::new();
+    for (count, aim) in [(16, 3.0), (32, 6.0)] {
+        let file = hosts(&dir, count);
+        up(&labctl, &file, false);
+        let mut downs = vec![down(&labctl)];
+        let mut ups = Vec::new();
+        for _ in 0..RUNS {
+            ups.push(up(&labctl, &file, false));
+            downs.push(down(&labctl));
+        }
+        against_aim(&format!("up --no-check of {count} hosts"), "s", &ups, aim);
+        against_aim(&format!("down of {count} hosts"), "s", &downs, 0.5);
+    }
+}
+
+/// Memory that belongs to each machine alone: private pages of its process, from smaps_rollup (proc(5)).
+pub fn memory() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let labctl = Labctl::new();
+    let mut per_host = Vec::new();
+    for _ in 0..RUNS {
+        let (few, many) = (private_mib(&labctl, &hosts(&dir, 2)), private_mib(&labctl, &hosts(&dir, 8)));
+        per_host.push((many - few) / 6.0);
+    }
+    against_aim("private memory per extra host", "MiB", &per_host, 100.0);
+}
+
+fn private_mib(labctl: &Labctl, file: &Path) -> f64 {
+    up(labctl, file, false);
+    let labs = labctl.run(["ps", "--format", "json"]).exits(0).json();
+    let hosts = labs[0]["hosts"].as_object().expect("ps lists the hosts");
+    let kib: f64 = hosts.values().filter_map(|h| h["pid"].as_u64()).map(private_kib).sum();
+    down(labctl);
+    kib / 1024.0
+}
+
+fn private_kib(pid: u64) -> f64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("the machine runs");
+    text.lines()
+        .filter(|l| l.starts_with("Private_"))
+        .filter_map(|l| l.split_ascii_whitespace().nth(1)?.parse::<f64>().ok())
+        .sum()
+}

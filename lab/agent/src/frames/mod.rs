@@ -1,0 +1,23 @@
+//! Frames as they are: sent from an interface, seen wherever they come by, and let out of their tunnel.
+
+mod known;
+mod send;
+mod supply;
+mod vtep;
+mod watch;
+mod way_out;
+
+pub use known::{Marks, Shape};
+pub(crate) use send::serve as send;
+pub(crate) use vtep::serve as vtep;
+pub(crate) use watch::serve as watch;
+
+use tokio::io::AsyncReadExt;
+
+use crate::server::ServerStream;
+
+/// Waits until labctl has closed the stream; what it might still say is not listened to.
+async fn closed(stream: &mut ServerStream) {
+    let mut rest = [0; 256];
+    while stream.read(&mut rest).await.is_ok_and(|n| n > 0) {}
+}

@@ -1,0 +1,58 @@
+//! A VTEP for as long as a stream is open: what the kernel lets out of a tunnel is seen on its interface.
+
+use rtnetlink::LinkVxlan;
+use serde_json::Value;
+
+use super::closed;
+use crate::{
+    lines::{self, LineError},
+    netlink::{Netlink, NetlinkError},
+    ops::network,
+    protocol::{Reply, ScratchVtep},
+    server::{Server, ServerStream, refuse},
+};
+
+/// Takes the interface away, also when the session is cut short.
+struct Made {
+    netlink: Netlink,
+    name: String,
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        let (netlink, name) = (self.netlink.clone(), std::mem::take(&mut self.name));
+        tokio::spawn(async move {
+            if let Err(error) = network::remove_interface(&netlink, &name).await {
+                tracing::warn!("{error}");
+            }
+        });
+    }
+}
+
+/// Makes the interface, answers, and takes it away when the stream ends.
+pub async fn serve(server: &Server, spec: ScratchVtep, mut stream: ServerStream) -> Result<(), LineError> {
+    let _made = match make(server, &spec).await {
+        Ok(made) => made,
+        Err(error) => {
+            refuse(stream, error.to_string()).await;
+            return Ok(());
+        }
+    };
+    lines::write(&mut stream, &Reply::Ok(Value::Null)).await?;
+    closed(&mut stream).await;
+    Ok(())
+}
+
+async fn make(server: &Server, spec: &ScratchVtep) -> Result<Made, NetlinkError> {
+    let netlink = Netlink::open(&server.namespace).await?;
+    // One that an agent which was killed has left.
+    network::remove_interface(&netlink, &spec.name).await?;
+    let link =
+        LinkVxlan::new(&spec.name, spec.vni).port(spec.port).learning(false).address(spec.mac.to_vec());
+    let what = format!("make a VTEP on port {}", spec.port);
+    netlink.0.link().add(link.build()).execute().await.map_err(NetlinkError::of(what))?;
+    let made = Made { netlink: netlink.clone(), name: spec.name.clone() };
+    let link = netlink.link(&spec.name).await?.ok_or_else(|| NetlinkError::NoInterface(spec.name.clone()))?;
+    network::set_up(&netlink, &link).await?;
+    Ok(made)
+}

@@ -1,0 +1,201 @@
+//! Sees frames pass the interfaces of namespaces, known by what they carry.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use tokio::io::{AsyncWriteExt, BufReader, split};
+use vxlan::{
+    Decode,
+    port::{Batch, Direction, PacketPort},
+};
+
+use super::known::{Marks, Shape};
+use crate::{
+    lines::{self, LineError},
+    netlink::Netlink,
+    netns::Namespace,
+    protocol::{Endpoint, FrameWatch, Reply, SeenFrame, WatchIn, WatchOut},
+    server::{Server, ServerStream, refuse},
+};
+
+/// Between two looks: long enough not to keep an emulated processor busy.
+const LOOK: Duration = Duration::from_millis(50);
+/// Longest frame that is looked at whole.
+const LONGEST: usize = 9300;
+/// Frames that are taken from a socket at once.
+const AT_ONCE: usize = 64;
+/// Batches that are taken from a socket before others have their turn.
+const IN_ONE_LOOK: usize = 64;
+/// Kinds of sightings that are kept apart at most, in a namespace.
+const MOST: usize = 10_000;
+/// Frames in one line at most: with whole jumbo frames still far below the longest.
+const IN_ONE_LINE: usize = 200;
+
+/// Sightings that differ in this are kept apart: where, which way, which frame, and in what it was.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    interface: u32,
+    inbound: bool,
+    for_us: bool,
+    mark: Option<u32>,
+    shape: Shape,
+}
+
+/// One namespace.
+struct Place {
+    names: Vec<String>,
+    netlink: Netlink,
+    interfaces: HashMap<u32, String>,
+    port: PacketPort,
+    seen: HashMap<Key, (u64, Vec<u8>)>,
+}
+
+/// Serves a watch until the stream ends.
+pub async fn serve(server: &Server, request: FrameWatch, mut stream: ServerStream) -> Result<(), LineError> {
+    let FrameWatch { endpoints, run, needle, vxlan_ports } = request;
+    let needle = match needle.map(|n| STANDARD.decode(n)).transpose() {
+        Ok(needle) => needle,
+        Err(e) => {
+            refuse(stream, format!("the needle is no base64: {e}")).await;
+            return Ok(());
+        }
+    };
+    let marks = Marks::new(run, needle);
+    let decode = Decode { vxlan_ports, ..Decode::default() };
+    let (mut places, absent) = open(server, endpoints).await;
+    lines::write(&mut stream, &Reply::Ok(serde_json::to_value(absent)?)).await?;
+    let (read, mut write) = split(stream);
+    let (orders_in, mut orders) = tokio::sync::mpsc::channel(4);
+    let mut reading = std::pin::pin!(lines::pump(BufReader::new(read), orders_in));
+    let mut look = tokio::time::interval(LOOK);
+    let mut batch = Batch::new(AT_ONCE, LONGEST);
+    loop {
+        tokio::select! {
+            ended = &mut reading => {
+                ended?;
+                break;
+            }
+            _ = look.tick() => {
+                let mut more = false;
+                for place in &mut places {
+                    more |= place.drain(&mut batch, &marks, &decode);
+                }
+                if more {
+                    look.reset_immediately();
+                }
+            }
+            Some(WatchIn::Seen) = orders.recv() => {
+                let mut all = Vec::new();
+                let mut missed = BTreeMap::new();
+                for place in &mut places {
+                    while place.drain(&mut batch, &marks, &decode) {
+                        tokio::task::yield_now().await;
+                    }
+                    all.extend(place.tell().await);
+                    if let Ok(stats) = place.port.stats() && stats.dropped > 0 {
+                        missed.extend(place.names.iter().map(|name| (name.clone(), stats.dropped)));
+                    }
+                }
+                while !all.is_empty() {
+                    let part = all.drain(..all.len().min(IN_ONE_LINE)).collect();
+                    lines::write(&mut write, &WatchOut::Seen(part)).await?;
+                }
+                lines::write(&mut write, &WatchOut::All { missed }).await?;
+            }
+        }
+    }
+    // Closing packet sockets waits for all processors: not on the runtime's thread.
+    drop(tokio::task::spawn_blocking(move || drop(places)));
+    write.shutdown().await?;
+    Ok(())
+}
+
+/// Opens a socket in every namespace; those that cannot be entered are told of.
+async fn open(server: &Server, endpoints: Vec<Endpoint>) -> (Vec<Place>, BTreeMap<String, String>) {
+    let mut absent = BTreeMap::new();
+    let mut spaces: Vec<(Namespace, Vec<String>)> = Vec::new();
+    for endpoint in endpoints {
+        match server.enter(&endpoint.netns) {
+            Ok(namespace) => match spaces.iter_mut().find(|(n, _)| n.id() == namespace.id()) {
+                Some((_, names)) => names.push(endpoint.name),
+                None => spaces.push((namespace, vec![endpoint.name])),
+            },
+            Err(error) => drop(absent.insert(endpoint.name, format!("no network namespace: {error}"))),
+        }
+    }
+    let mut places = Vec::new();
+    for (namespace, names) in spaces {
+        match Place::open(&namespace, names.clone()).await {
+            Ok(place) => places.push(place),
+            Err(why) => absent.extend(names.into_iter().map(|n| (n, why.clone()))),
+        }
+    }
+    (places, absent)
+}
+
+impl Place {
+    async fn open(namespace: &Namespace, names: Vec<String>) -> Result<Self, String> {
+        let netlink = Netlink::open(namespace).await.map_err(|e| e.to_string())?;
+        let port = namespace.run(|| PacketPort::everywhere(None)).await.map_err(|e| e.to_string())?;
+        let mut place = Self { names, netlink, interfaces: HashMap::new(), port, seen: HashMap::new() };
+        place.learn_interfaces().await;
+        Ok(place)
+    }
+
+    /// Interfaces come and go; one that has gone keeps the name it had.
+    async fn learn_interfaces(&mut self) {
+        if let Ok(links) = self.netlink.links().await {
+            self.interfaces.extend(links.into_iter().map(|l| (l.index, l.name)));
+        }
+    }
+
+    /// Takes what the socket holds, or a good part of it; says if there may be more.
+    fn drain(&mut self, batch: &mut Batch, marks: &Marks, decode: &Decode) -> bool {
+        for _ in 0..IN_ONE_LOOK {
+            // Nothing there, or an interface that went down: told once.
+            if self.port.recv_batch(batch).is_err() {
+                return false;
+            }
+            for received in batch.iter() {
+                let frame = received.frame();
+                let Some(mark) = marks.find(&frame) else { continue };
+                let way = received.direction();
+                let key = Key {
+                    interface: received.interface().unwrap_or(0),
+                    inbound: way != Some(Direction::Outgoing),
+                    for_us: matches!(
+                        way,
+                        Some(Direction::ToUs | Direction::Broadcast | Direction::Multicast)
+                    ),
+                    mark,
+                    shape: Shape::of(&frame, decode),
+                };
+                if self.seen.len() < MOST || self.seen.contains_key(&key) {
+                    self.seen.entry(key).or_insert_with(|| (0, frame.into_owned())).0 += 1;
+                }
+            }
+        }
+        true
+    }
+
+    async fn tell(&mut self) -> Vec<SeenFrame> {
+        if self.seen.keys().any(|key| !self.interfaces.contains_key(&key.interface)) {
+            self.learn_interfaces().await;
+        }
+        let named =
+            |index: u32| self.interfaces.get(&index).cloned().unwrap_or_else(|| format!("interface {index}"));
+        let seen = self.seen.iter().map(|(key, (count, frame))| SeenFrame {
+            endpoints: self.names.clone(),
+            interface: named(key.interface),
+            inbound: key.inbound,
+            for_us: key.for_us,
+            mark: key.mark,
+            count: *count,
+            frame: STANDARD.encode(frame),
+        });
+        seen.collect()
+    }
+}

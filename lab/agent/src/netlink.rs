@@ -1,0 +1,215 @@
+//! Interfaces, addresses, routes and neighbours of one namespace, by rtnetlink(7).
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, Ipv4Addr},
+};
+
+use futures::TryStreamExt;
+use ipnet::Ipv4Net;
+use netlink_packet_route::{
+    AddressFamily,
+    address::{AddressAttribute, AddressMessage},
+    link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage},
+    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourState},
+    route::{RouteAddress, RouteAttribute},
+};
+use nix::errno::Errno;
+use rtnetlink::{Handle, RouteMessageBuilder};
+
+use crate::netns::Namespace;
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum NetlinkError {
+    /// No netlink socket in the namespace.
+    #[error("no netlink socket: {0}")]
+    Open(#[from] io::Error),
+    /// The kernel refused.
+    #[error("{what}: {errno}")]
+    Kernel {
+        /// What was asked for.
+        what: String,
+        /// What the kernel said.
+        errno: io::Error,
+    },
+    /// Something else went wrong on the socket.
+    #[error("{what}: {error}")]
+    Socket {
+        /// What was asked for.
+        what: String,
+        /// What is known.
+        error: rtnetlink::Error,
+    },
+    /// There is no such interface.
+    #[error("there is no interface {0}")]
+    NoInterface(String),
+}
+
+impl NetlinkError {
+    /// Names what was asked for, as a function for `map_err`.
+    pub fn of(what: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> Self {
+        let what = what.into();
+        move |error| match error {
+            rtnetlink::Error::NetlinkError(message) => Self::Kernel { what, errno: message.to_io() },
+            error => Self::Socket { what, error },
+        }
+    }
+
+    /// The kernel's answer, where there was one.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Kernel { errno, .. } => errno.raw_os_error().map(Errno::from_raw),
+            _ => None,
+        }
+    }
+}
+
+/// An interface.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// Index.
+    pub index: u32,
+    /// Name.
+    pub name: String,
+    /// MAC address, where it has one of six octets.
+    pub mac: Option<[u8; 6]>,
+    /// MTU in bytes.
+    pub mtu: u32,
+    /// Whether it is set up.
+    pub up: bool,
+    /// Index of the interface it sits on.
+    pub parent: Option<u32>,
+    /// What it is, for a virtual one.
+    pub kind: Option<InfoKind>,
+}
+
+/// An IPv4 address of an interface.
+#[derive(Clone, Debug)]
+pub struct Address {
+    /// Index of the interface.
+    pub index: u32,
+    /// The address and the length of its prefix (on a point-to-point link, of the peer's).
+    pub address: Ipv4Net,
+    /// Point-to-point peer.
+    pub peer: Option<Ipv4Addr>,
+    /// As the kernel told it, for removal.
+    pub message: AddressMessage,
+}
+
+/// A netlink socket in one namespace. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Netlink(pub Handle);
+
+impl Netlink {
+    /// Opens a socket in a namespace and serves it on a task, until the last clone is gone.
+    pub async fn open(namespace: &Namespace) -> Result<Self, NetlinkError> {
+        let (connection, handle, _messages) = namespace.run(rtnetlink::new_connection).await?;
+        tokio::spawn(connection);
+        Ok(Self(handle))
+    }
+
+    /// All interfaces, by index.
+    pub async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
+        let links = self.0.link().get().execute().map_ok(link).try_collect();
+        links.await.map_err(NetlinkError::of("list interfaces"))
+    }
+
+    /// The interface of this name.
+    pub async fn link(&self, name: &str) -> Result<Option<Link>, NetlinkError> {
+        Ok(self.links().await?.into_iter().find(|l| l.name == name))
+    }
+
+    /// The index of the interface of this name.
+    pub async fn index(&self, name: &str) -> Result<u32, NetlinkError> {
+        let link = self.link(name).await?;
+        Ok(link.ok_or_else(|| NetlinkError::NoInterface(name.to_owned()))?.index)
+    }
+
+    /// All IPv4 addresses.
+    pub async fn addresses(&self) -> Result<Vec<Address>, NetlinkError> {
+        let mut request = self.0.address().get();
+        request.message_mut().header.family = AddressFamily::Inet;
+        let all = request.execute().try_filter_map(async |m| Ok(address(m))).try_collect();
+        all.await.map_err(NetlinkError::of("list addresses"))
+    }
+
+    /// The next hop towards an address and the interface to it: the address itself where it is on a link.
+    pub async fn next_hop(&self, to: Ipv4Addr) -> Result<(Ipv4Addr, u32), NetlinkError> {
+        let question = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(to, 32).build();
+        let what = || format!("route to {to}");
+        let route =
+            self.0.route().get(question).execute().try_next().await.map_err(NetlinkError::of(what()))?;
+        let (mut hop, mut index) = (to, 0);
+        for attribute in route.map(|r| r.attributes).unwrap_or_default() {
+            match attribute {
+                RouteAttribute::Gateway(RouteAddress::Inet(gateway)) => hop = gateway,
+                RouteAttribute::Oif(oif) => index = oif,
+                _ => {}
+            }
+        }
+        Ok((hop, index))
+    }
+
+    /// State of every IPv4 neighbour, by interface and address.
+    pub async fn neighbours(&self) -> Result<HashMap<(u32, Ipv4Addr), NeighbourState>, NetlinkError> {
+        let list =
+            self.0.neighbours().get().set_address_family(AddressFamily::Inet).execute().try_filter_map(
+                async |m| {
+                    let address = m.attributes.iter().find_map(|a| match a {
+                        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(*address),
+                        _ => None,
+                    });
+                    Ok(address.map(|address| ((m.header.ifindex, address), m.header.state)))
+                },
+            );
+        list.try_collect().await.map_err(NetlinkError::of("list neighbours"))
+    }
+}
+
+/// Reads an interface from the kernel's message.
+fn link(message: LinkMessage) -> Link {
+    let flags = message.header.flags;
+    let mut link = Link {
+        index: message.header.index,
+        name: String::new(),
+        mac: None,
+        mtu: 0,
+        up: flags.contains(netlink_packet_route::link::LinkFlags::Up),
+        parent: None,
+        kind: None,
+    };
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name = name,
+            LinkAttribute::Address(mac) => link.mac = mac.try_into().ok(),
+            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::Link(parent) => link.parent = Some(parent),
+            LinkAttribute::LinkInfo(infos) => {
+                link.kind = infos.into_iter().find_map(|info| match info {
+                    LinkInfo::Kind(kind) => Some(kind),
+                    _ => None,
+                });
+            }
+            _ => {}
+        }
+    }
+    link
+}
+
+/// Reads an address from the kernel's message: IFA_LOCAL is the own one, IFA_ADDRESS the peer's or the same.
+fn address(message: AddressMessage) -> Option<Address> {
+    let (mut local, mut far) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Local(IpAddr::V4(a)) => local = Some(*a),
+            AddressAttribute::Address(IpAddr::V4(a)) => far = Some(*a),
+            _ => {}
+        }
+    }
+    let own = local.or(far)?;
+    let address = Ipv4Net::new(own, message.header.prefix_len).ok()?;
+    let peer = far.filter(|&far| far != own);
+    Some(Address { index: message.header.index, address, peer, message })
+}

@@ -1,0 +1,71 @@
+//! Network namespaces. A thread that has entered one never comes back: it ends there, so that no thread of the
+//! runtime can be left in the wrong place. Sockets stay where they were made and are then used from anywhere.
+
+use std::{
+    fs::File,
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
+    sync::Arc,
+    thread,
+};
+
+use nix::sched::{CloneFlags, setns};
+use tokio::{runtime::Handle, sync::oneshot};
+
+/// An open network namespace, which lives at least as long.
+#[derive(Clone, Debug)]
+pub struct Namespace {
+    file: Arc<File>,
+    id: (u64, u64),
+}
+
+impl Namespace {
+    /// That of this process's main thread.
+    pub fn own() -> io::Result<Self> {
+        Self::open("/proc/self/ns/net")
+    }
+
+    /// That of a process.
+    pub fn of_pid(pid: u32) -> io::Result<Self> {
+        Self::open(&format!("/proc/{pid}/ns/net"))
+    }
+
+    /// That which a file of nsfs stands for, such as one in /run/netns.
+    pub fn open(path: &str) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let meta = file.metadata()?;
+        Ok(Self { file: Arc::new(file), id: (meta.dev(), meta.ino()) })
+    }
+
+    /// Equal for two handles of the same namespace, and only then.
+    pub fn id(&self) -> (u64, u64) {
+        self.id
+    }
+
+    /// A descriptor of it, for setns in a child.
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.file.as_fd().try_clone_to_owned()
+    }
+
+    /// Runs `work` on a thread of its own within the namespace, with the runtime at hand for registering sockets.
+    pub async fn run<T, F>(&self, work: F) -> io::Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> io::Result<T> + Send + 'static,
+    {
+        let (done, result) = oneshot::channel();
+        let file = self.file.clone();
+        let runtime = Handle::current();
+        thread::Builder::new().name("netns".into()).stack_size(256 << 10).spawn(move || {
+            let _runtime = runtime.enter();
+            let outcome =
+                setns(&*file, CloneFlags::CLONE_NEWNET).map_err(io::Error::from).and_then(|()| work());
+            // Whoever asked may be gone.
+            let _ = done.send(outcome);
+        })?;
+        result.await.unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace died")))
+    }
+}

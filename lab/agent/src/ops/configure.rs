@@ -1,0 +1,289 @@
+//! Making a machine the host that the lab calls it.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs, io,
+    net::Ipv4Addr,
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use lab_model::Route;
+use netlink_packet_route::link::InfoKind;
+use nix::{
+    sys::time::TimeSpec,
+    time::{ClockId, clock_settime},
+};
+use tokio::time::Instant;
+
+use super::{docker::DockerError, network};
+use crate::{
+    kernel::is_own_sysctl,
+    netlink::{Link, Netlink, NetlinkError},
+    protocol::{HostConfig, NicConfig, template_mac},
+    server::{Kernel, Server},
+    sys,
+};
+
+/// A NIC that was just plugged in shows up within this time.
+const NICS: Duration = Duration::from_secs(5);
+
+/// A clock that is off by less is left alone: the message itself takes that long.
+const CLOCK_SLACK: Duration = Duration::from_millis(50);
+
+/// Limits by which a kernel protects itself from strangers, and which would make the outcome of a cell depend on how
+/// many cells there are. The topology's own sysctls come later and win.
+const LIMITS: [(&str, &str); 6] = [
+    // One kernel counts the neighbours of all its namespaces together; its defaults (128, 512, 1024) break a lab of
+    // 40 endpoints.
+    ("neigh/default/gc_thresh1", "8192"),
+    ("neigh/default/gc_thresh2", "32768"),
+    ("neigh/default/gc_thresh3", "65536"),
+    // ICMP errors to one host: by default a handful, then one per second.
+    ("icmp_ratelimit", "0"),
+    ("icmp_msgs_per_sec", "1000000"),
+    ("route/error_cost", "0"),
+];
+
+/// Those of them that each network namespace has for itself.
+const OWN_LIMITS: [(&str, &str); 2] = [("icmp_ratelimit", "0"), ("icmp_msgs_per_sec", "1000000")];
+
+/// Why a host could not be configured.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigureError {
+    /// A file or setting.
+    #[error("{what}: {error}")]
+    Io {
+        /// Which.
+        what: String,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// Something of the network.
+    #[error("{0}")]
+    Network(#[from] NetlinkError),
+    /// A NIC did not show up.
+    #[error("no NIC with the MAC {mac} for {name}; there are: {found}")]
+    NoNic {
+        /// MAC address.
+        mac: String,
+        /// Name that it was to get.
+        name: String,
+        /// MAC addresses that there are.
+        found: String,
+    },
+    /// dockerd could not be given its id.
+    #[error(transparent)]
+    Engine(DockerError),
+    /// A setting that is not this host's alone.
+    #[error("{0} is a setting of the whole kernel, which this host shares with others")]
+    Foreign(String),
+    /// The entropy is no hex.
+    #[error("the entropy is not an even number of hex digits")]
+    Entropy,
+}
+
+fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> ConfigureError {
+    let what = what.into();
+    move |error| ConfigureError::Io { what, error }
+}
+
+/// Applies a configuration. Applying it again changes nothing; what an earlier one made and this one lacks is removed.
+pub async fn apply(server: &Server, config: HostConfig) -> Result<(), ConfigureError> {
+    let mut configured = server.configured.lock().await;
+    if server.kernel == Kernel::Own {
+        set_clock(config.clock_ns, CLOCK_SLACK)?;
+        reseed(&config.entropy)?;
+        raise_limits(&LIMITS)?;
+        server.engine.lock().await.identify(&config.engine_id).await.map_err(ConfigureError::Engine)?;
+    }
+    if server.kernel == Kernel::Shared {
+        raise_limits(&OWN_LIMITS)?;
+        if let Some(key) = config.sysctls.keys().find(|key| !is_own_sysctl(key)) {
+            return Err(ConfigureError::Foreign(key.clone()));
+        }
+    }
+    set_names(&config)?;
+
+    let netlink = Netlink::open(&server.namespace).await?;
+    if let Some(old) = configured.as_ref() {
+        remove_stale(&netlink, old, &config).await?;
+    }
+    let names = rename_nics(server, &netlink, &config.nics).await?;
+    for (nic, link) in config.nics.iter().zip(&names) {
+        if link.mac != Some(nic.mac) {
+            network::set_mac(&netlink, link, nic.mac).await?;
+        }
+        network::set_mtu(&netlink, link, nic.mtu).await?;
+        network::set_addresses(&netlink, link, &[(nic.address, nic.peer)]).await?;
+        network::set_up(&netlink, link).await?;
+    }
+    if let Some(lo) = netlink.link("lo").await?.filter(|lo| !lo.up) {
+        network::set_up(&netlink, &lo).await?;
+    }
+    for interface in &config.interfaces {
+        network::make_interface(&netlink, interface).await?;
+    }
+    network::set_sysctls(&server.namespace, config.sysctls.clone()).await.map_err(failed("sysctl"))?;
+    for route in routes(&config) {
+        network::add_route(&netlink, &route).await?;
+    }
+    *configured = Some(config);
+    Ok(())
+}
+
+/// The default route first, then the others, in order.
+fn routes(config: &HostConfig) -> Vec<Route> {
+    let default =
+        config.gateway.map(|via| Route { to: ipnet::Ipv4Net::default(), via: Some(via), dev: None });
+    default.into_iter().chain(config.routes.iter().cloned()).collect()
+}
+
+async fn remove_stale(netlink: &Netlink, old: &HostConfig, new: &HostConfig) -> Result<(), NetlinkError> {
+    let wanted = routes(new);
+    for route in routes(old).iter().filter(|r| !wanted.contains(r)) {
+        network::remove_route(netlink, route).await?;
+    }
+    let wanted: HashSet<&str> = new.interfaces.iter().map(|i| i.name.as_str()).collect();
+    for interface in old.interfaces.iter().filter(|i| !wanted.contains(i.name.as_str())) {
+        network::remove_interface(netlink, &interface.name).await?;
+    }
+    Ok(())
+}
+
+/// Gives every NIC its name and returns their links in the same order.
+async fn rename_nics(
+    server: &Server,
+    netlink: &Netlink,
+    nics: &[NicConfig],
+) -> Result<Vec<Link>, ConfigureError> {
+    let mut links = plugged_in(server, netlink, nics).await?;
+    let misnamed = || links.iter().zip(nics).filter(|(link, nic)| link.name != nic.name);
+    // Two steps, since one NIC may hold the name that another is to get.
+    for (link, _) in misnamed() {
+        network::rename(netlink, link, &format!("labnic{}", link.index)).await?;
+    }
+    for (link, nic) in misnamed() {
+        network::rename(netlink, link, &nic.name).await?;
+    }
+    for (link, nic) in links.iter_mut().zip(nics) {
+        link.name.clone_from(&nic.name);
+    }
+    Ok(links)
+}
+
+/// The NICs' links, once all are there. A hot-plugged one takes a moment, and the kernel announces it.
+async fn plugged_in(
+    server: &Server,
+    netlink: &Netlink,
+    nics: &[NicConfig],
+) -> Result<Vec<Link>, ConfigureError> {
+    let (connection, _handle, mut announced) = server
+        .namespace
+        .run(|| rtnetlink::new_multicast_connection(&[rtnetlink::MulticastGroup::Link]))
+        .await
+        .map_err(failed("listen for NICs"))?;
+    let connection = tokio::spawn(connection);
+    let deadline = Instant::now() + NICS;
+    let outcome = loop {
+        let present: BTreeMap<[u8; 6], Link> =
+            netlink.links().await?.into_iter().filter(is_nic).filter_map(|l| Some((l.mac?, l))).collect();
+        let find = |(index, nic): (usize, &NicConfig)| {
+            present.get(&nic.mac).or_else(|| present.get(&template_mac(index))).cloned()
+        };
+        let Some((_, missing)) = nics.iter().enumerate().find(|nic| find(*nic).is_none()) else {
+            break Ok(nics.iter().enumerate().filter_map(find).collect());
+        };
+        let more = futures::StreamExt::next(&mut announced);
+        if let Ok(Some(_)) = tokio::time::timeout_at(deadline, more).await {
+            continue;
+        }
+        let found: Vec<String> = present.keys().map(mac_text).collect();
+        break Err(ConfigureError::NoNic {
+            mac: mac_text(&missing.mac),
+            name: missing.name.clone(),
+            found: found.join(", "),
+        });
+    };
+    connection.abort();
+    outcome
+}
+
+/// Interfaces made on top of others often have the MAC of the one below.
+fn is_nic(link: &Link) -> bool {
+    match link.kind {
+        None | Some(InfoKind::Tun | InfoKind::Veth) => true,
+        Some(_) => false,
+    }
+}
+
+fn mac_text(mac: &[u8; 6]) -> String {
+    mac.map(|octet| format!("{octet:02x}")).join(":")
+}
+
+fn set_names(config: &HostConfig) -> Result<(), ConfigureError> {
+    nix::unistd::sethostname(&config.hostname).map_err(|e| failed("set the host name")(e.into()))?;
+    write("/etc/hostname", &format!("{}\n", config.hostname))?;
+    write("/etc/hosts", &hosts_text(&config.hostname, &config.hosts))?;
+    write("/etc/machine-id", &format!("{}\n", config.machine_id))
+}
+
+fn hosts_text(hostname: &str, hosts: &BTreeMap<String, Ipv4Addr>) -> String {
+    let mut text = String::from("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n");
+    if !hosts.contains_key(hostname) {
+        text += &format!("127.0.1.1 {hostname}\n");
+    }
+    for (name, address) in hosts {
+        text += &format!("{address} {name}\n");
+    }
+    text
+}
+
+/// In place: some of these files are bind mounts in a container, which cannot be renamed over.
+fn write(path: &str, text: &str) -> Result<(), ConfigureError> {
+    if fs::read_to_string(path).is_ok_and(|present| present == text) {
+        return Ok(());
+    }
+    fs::write(path, text).map_err(failed(path))
+}
+
+/// Sets the clock of a machine that has one of its own, to ns since the epoch.
+pub fn clock(server: &Server, clock_ns: u64) -> Result<(), ConfigureError> {
+    match server.kernel {
+        Kernel::Own => set_clock(clock_ns, Duration::ZERO),
+        Kernel::Shared => Ok(()),
+    }
+}
+
+fn set_clock(clock_ns: u64, slack: Duration) -> Result<(), ConfigureError> {
+    let wanted = Duration::from_nanos(clock_ns);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    if now.abs_diff(wanted) < slack {
+        return Ok(());
+    }
+    clock_settime(ClockId::CLOCK_REALTIME, TimeSpec::from_duration(wanted))
+        .map_err(|e| failed("set the clock")(e.into()))
+}
+
+fn reseed(entropy: &str) -> Result<(), ConfigureError> {
+    let octets: Option<Vec<u8>> = entropy
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok().filter(|p| p.len() == 2)?, 16).ok())
+        .collect();
+    let octets = octets.ok_or(ConfigureError::Entropy)?;
+    let random = fs::OpenOptions::new().write(true).open("/dev/random").map_err(failed("/dev/random"))?;
+    sys::add_entropy(&random, &octets).map_err(failed("reseed /dev/random"))
+}
+
+fn raise_limits(limits: &[(&str, &str)]) -> Result<(), ConfigureError> {
+    for (name, value) in limits {
+        let path = Path::new("/proc/sys/net/ipv4").join(name);
+        match fs::write(&path, value) {
+            // Not every kernel has each of them.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => result.map_err(failed(path.display().to_string()))?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! Things that are read, not probed.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
+
+use nix::{
+    fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2},
+    sys::stat::Mode,
+};
+
+use crate::{
+    netlink::{Netlink, NetlinkError},
+    netns::Namespace,
+    protocol::NetnsFacts,
+};
+
+/// More of a file of names is not read.
+const MAX_FILE: u64 = 1 << 20;
+
+/// Interfaces, sorted, and IPv4 addresses of a namespace.
+pub async fn read(namespace: &Namespace) -> Result<NetnsFacts, NetlinkError> {
+    let netlink = Netlink::open(namespace).await?;
+    let links = netlink.links().await?;
+    let macs = links.iter().filter_map(|l| Some((l.name.clone(), l.mac?))).collect();
+    let names: HashMap<u32, String> = links.into_iter().map(|l| (l.index, l.name)).collect();
+    let addresses = netlink.addresses().await?.into_iter();
+    let mut facts = NetnsFacts {
+        interfaces: names.values().cloned().collect(),
+        addresses: addresses.filter_map(|a| Some((names.get(&a.index)?.clone(), a.address))).collect(),
+        macs,
+    };
+    facts.interfaces.sort();
+    facts.addresses.sort();
+    Ok(facts)
+}
+
+/// Reads a file as a process sees it (its root, its mounts), at most 1 MiB. Links are followed within its root only.
+///
+/// # Errors
+/// The process or the file is not there, or it is no regular file.
+pub fn file_of(pid: Option<u32>, path: &str) -> io::Result<String> {
+    let root = match pid {
+        Some(pid) => format!("/proc/{pid}/root"),
+        None => "/".to_owned(),
+    };
+    let named = |errno: io::Error| io::Error::new(errno.kind(), format!("{root}{path}: {errno}"));
+    let read = || -> io::Result<String> {
+        let dir =
+            open(Path::new(&root), OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+        // A pipe in place of the file must not hold the agent up.
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+        let file = File::from(openat2(&dir, path.trim_start_matches('/'), how)?);
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("not a regular file"));
+        }
+        let mut bytes = Vec::new();
+        file.take(MAX_FILE).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    read().map_err(named)
+}
+
+/// Names in the /etc/hosts that a process sees, sorted.
+pub fn hosts_file(pid: u32) -> io::Result<Vec<String>> {
+    let text = file_of(Some(pid), "/etc/hosts")?;
+    let names: BTreeSet<&str> = hosts_lines(&text).flat_map(|(_, names)| names).collect();
+    Ok(names.into_iter().map(str::to_owned).collect())
+}
+
+/// The lines of a hosts(5) file: an address and its names.
+pub fn hosts_lines(text: &str) -> impl Iterator<Item = (&str, std::str::SplitWhitespace<'_>)> {
+    text.lines().filter_map(|line| {
+        let mut words = line.split('#').next().unwrap_or("").split_whitespace();
+        Some((words.next()?, words))
+    })
+}

@@ -1,0 +1,232 @@
+//! Interfaces, addresses and routes of a host.
+
+use std::{io, net::Ipv4Addr};
+
+use ipnet::Ipv4Net;
+use lab_model::{Interface, InterfaceKind, Route};
+use netlink_packet_route::{
+    address::AddressAttribute,
+    link::{InfoKind, IpVlanMode, MacVlanMode},
+    route::{RouteMessage, RouteScope},
+};
+use nix::errno::Errno;
+use rtnetlink::{LinkIpVlan, LinkMacVlan, LinkUnspec, LinkVlan, RouteMessageBuilder};
+
+use crate::{
+    netlink::{Link, Netlink, NetlinkError},
+    netns::Namespace,
+};
+
+/// Adds (`ip route replace`) or removes (`ip route del`) a route of a namespace. One that is already gone is no error.
+pub async fn route(namespace: &Namespace, add: bool, route: &Route) -> Result<(), NetlinkError> {
+    let netlink = Netlink::open(namespace).await?;
+    match add {
+        true => add_route(&netlink, route).await,
+        false => remove_route(&netlink, route).await,
+    }
+}
+
+/// Makes or removes an interface of a namespace. One that is there already and alike stays; one that is already gone
+/// is no error.
+pub async fn interface(namespace: &Namespace, add: bool, interface: &Interface) -> Result<(), NetlinkError> {
+    let netlink = Netlink::open(namespace).await?;
+    match add {
+        true => make_interface(&netlink, interface).await,
+        false => remove_interface(&netlink, &interface.name).await,
+    }
+}
+
+fn described(route: &Route) -> String {
+    let via = route.via.map(|via| format!(" via {via}")).unwrap_or_default();
+    let dev = route.dev.as_ref().map(|dev| format!(" dev {dev}")).unwrap_or_default();
+    format!("{}{via}{dev}", route.to)
+}
+
+async fn message(netlink: &Netlink, route: &Route) -> Result<RouteMessage, NetlinkError> {
+    let mut builder =
+        RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(route.to.network(), route.to.prefix_len());
+    if let Some(dev) = &route.dev {
+        builder = builder.output_interface(netlink.index(dev).await?);
+    }
+    builder = match route.via {
+        Some(via) => builder.gateway(via),
+        None => builder.scope(RouteScope::Link),
+    };
+    Ok(builder.build())
+}
+
+/// As `ip route replace`.
+pub async fn add_route(netlink: &Netlink, route: &Route) -> Result<(), NetlinkError> {
+    let request = netlink.0.route().add(message(netlink, route).await?).replace();
+    request.execute().await.map_err(NetlinkError::of(format!("add the route {}", described(route))))
+}
+
+/// As `ip route del`, but content when the route or its interface is gone.
+pub async fn remove_route(netlink: &Netlink, route: &Route) -> Result<(), NetlinkError> {
+    let message = match message(netlink, route).await {
+        Err(NetlinkError::NoInterface(_)) => return Ok(()),
+        other => other?,
+    };
+    let removed = netlink.0.route().del(message).execute().await;
+    match removed.map_err(NetlinkError::of(format!("remove the route {}", described(route)))) {
+        Err(error) if error.errno() == Some(Errno::ESRCH) => Ok(()),
+        other => other,
+    }
+}
+
+/// Makes an interface, gives it its addresses and sets it up.
+pub async fn make_interface(netlink: &Netlink, wanted: &Interface) -> Result<(), NetlinkError> {
+    let parent = netlink.index(&wanted.parent).await?;
+    let link = match netlink.link(&wanted.name).await? {
+        Some(link) if link.parent == Some(parent) && link.kind == Some(kind(wanted.kind)) => link,
+        other => {
+            if other.is_some() {
+                remove_interface(netlink, &wanted.name).await?;
+            }
+            let name = wanted.name.as_str();
+            let message = match wanted.kind {
+                InterfaceKind::Macvlan => LinkMacVlan::new(name, parent, MacVlanMode::Bridge).build(),
+                InterfaceKind::Ipvlan => LinkIpVlan::new(name, parent, IpVlanMode::L2).build(),
+                InterfaceKind::Vlan(id) => LinkVlan::new(name, parent, id).build(),
+            };
+            let what = format!("make the interface {name} on {}", wanted.parent);
+            netlink.0.link().add(message).execute().await.map_err(NetlinkError::of(what))?;
+            let made = netlink.link(name).await?;
+            made.ok_or_else(|| NetlinkError::NoInterface(name.to_owned()))?
+        }
+    };
+    let addresses: Vec<_> = wanted.addresses.iter().map(|&a| (a, None)).collect();
+    set_addresses(netlink, &link, &addresses).await?;
+    set_up(netlink, &link).await
+}
+
+fn kind(kind: InterfaceKind) -> InfoKind {
+    match kind {
+        InterfaceKind::Macvlan => InfoKind::MacVlan,
+        InterfaceKind::Ipvlan => InfoKind::IpVlan,
+        InterfaceKind::Vlan(_) => InfoKind::Vlan,
+    }
+}
+
+/// Removes an interface; one that is gone is no error.
+pub async fn remove_interface(netlink: &Netlink, name: &str) -> Result<(), NetlinkError> {
+    let Some(link) = netlink.link(name).await? else { return Ok(()) };
+    let removed = netlink.0.link().del(link.index).execute().await;
+    match removed.map_err(NetlinkError::of(format!("remove the interface {name}"))) {
+        Err(error) if error.errno() == Some(Errno::ENODEV) => Ok(()),
+        other => other,
+    }
+}
+
+/// Sets an interface up.
+pub async fn set_up(netlink: &Netlink, link: &Link) -> Result<(), NetlinkError> {
+    let message = LinkUnspec::new_with_index(link.index).up().build();
+    let what = format!("set {} up", link.name);
+    netlink.0.link().set(message).execute().await.map_err(NetlinkError::of(what))
+}
+
+/// Makes these the IPv4 addresses of an interface: an address with its prefix, and its peer on a point-to-point link.
+pub async fn set_addresses(
+    netlink: &Netlink,
+    link: &Link,
+    wanted: &[(Ipv4Net, Option<Ipv4Addr>)],
+) -> Result<(), NetlinkError> {
+    let present = netlink.addresses().await?.into_iter().filter(|a| a.index == link.index);
+    let (keep, drop): (Vec<_>, Vec<_>) = present.partition(|a| wanted.contains(&(a.address, a.peer)));
+    for old in drop {
+        let what = format!("remove {} from {}", old.address, link.name);
+        let removed = netlink.0.address().del(old.message).execute().await.map_err(NetlinkError::of(what));
+        match removed {
+            // The first of a subnet takes the others of it along.
+            Err(error) if error.errno() == Some(Errno::EADDRNOTAVAIL) => {}
+            other => other?,
+        }
+    }
+    for &(address, peer) in
+        wanted.iter().filter(|(a, p)| !keep.iter().any(|k| (k.address, k.peer) == (*a, *p)))
+    {
+        let mut request =
+            netlink.0.address().add(link.index, address.addr().into(), address.prefix_len()).replace();
+        if let Some(peer) = peer {
+            // A point-to-point link has no broadcast address, and IFA_ADDRESS is the far end's.
+            let attributes = &mut request.message_mut().attributes;
+            attributes.retain(|a| matches!(a, AddressAttribute::Local(_)));
+            attributes.push(AddressAttribute::Address(peer.into()));
+        }
+        let what = format!("give {} the address {address}", link.name);
+        request.execute().await.map_err(NetlinkError::of(what))?;
+    }
+    Ok(())
+}
+
+/// Renames an interface, which must be down for that, and sets its MTU.
+pub async fn rename(netlink: &Netlink, link: &Link, name: &str) -> Result<(), NetlinkError> {
+    let what = format!("rename {} to {name}", link.name);
+    let down = LinkUnspec::new_with_index(link.index).down().build();
+    netlink.0.link().set(down).execute().await.map_err(NetlinkError::of(what.clone()))?;
+    let named = LinkUnspec::new_with_index(link.index).name(name).build();
+    netlink.0.link().set(named).execute().await.map_err(NetlinkError::of(what))
+}
+
+/// Gives an interface another MAC.
+pub async fn set_mac(netlink: &Netlink, link: &Link, mac: [u8; 6]) -> Result<(), NetlinkError> {
+    let message = LinkUnspec::new_with_index(link.index).address(mac.to_vec()).build();
+    let what = format!("give {} its MAC", link.name);
+    netlink.0.link().set(message).execute().await.map_err(NetlinkError::of(what))
+}
+
+/// Sets the MTU of an interface in bytes.
+pub async fn set_mtu(netlink: &Netlink, link: &Link, mtu: u16) -> Result<(), NetlinkError> {
+    if link.mtu == u32::from(mtu) {
+        return Ok(());
+    }
+    let message = LinkUnspec::new_with_index(link.index).mtu(mtu.into()).build();
+    let what = format!("give {} an MTU of {mtu}", link.name);
+    netlink.0.link().set(message).execute().await.map_err(NetlinkError::of(what))
+}
+
+/// Sets kernel parameters of a namespace, as sysctl(8) would: `net.ipv4.ip_forward`, or with slashes where a name has
+/// dots in it.
+pub async fn set_sysctls(
+    namespace: &Namespace,
+    sysctls: impl IntoIterator<Item = (String, String)>,
+) -> io::Result<()> {
+    let settings: Vec<_> = sysctls.into_iter().collect();
+    namespace
+        .run(move || {
+            for (key, value) in settings {
+                let path = sysctl_path(&key)
+                    .ok_or_else(|| io::Error::other(format!("{key}: no name of a sysctl")))?;
+                std::fs::write(&path, value).map_err(|e| io::Error::new(e.kind(), format!("{key}: {e}")))?;
+            }
+            Ok(())
+        })
+        .await
+}
+
+fn sysctl_path(key: &str) -> Option<String> {
+    let slashes = match key.find(['.', '/']) {
+        // sysctl(8): where the first separator is a slash, dots are literal.
+        Some(at) if key[at..].starts_with('/') => key.to_owned(),
+        _ => key.replace('.', "/"),
+    };
+    let safe = slashes.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
+    safe.then(|| format!("/proc/sys/{slashes}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sysctl_path;
+
+    #[test]
+    fn names_of_sysctls_become_paths() {
+        assert_eq!(sysctl_path("net.ipv4.ip_forward").as_deref(), Some("/proc/sys/net/ipv4/ip_forward"));
+        assert_eq!(
+            sysctl_path("net/ipv4/conf/eth0.10/forwarding").as_deref(),
+            Some("/proc/sys/net/ipv4/conf/eth0.10/forwarding")
+        );
+        for bad in ["", "..", "a/../b", "/etc/passwd", "a..b"] {
+            assert_eq!(sysctl_path(bad), None, "{bad}");
+        }
+    }
+}

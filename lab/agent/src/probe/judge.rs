@@ -1,0 +1,71 @@
+//! From what a socket or an ICMP error says to an outcome.
+
+use std::{io, net::Ipv4Addr};
+
+use nix::errno::Errno;
+use tokio::time::Instant;
+use vxlan::proto::icmp::{self, unreachable};
+
+use super::{
+    heard::{self, Heard},
+    space::{Expected, Space},
+};
+use crate::protocol::Outcome;
+
+fn prohibited(from: Option<Ipv4Addr>) -> Outcome {
+    Outcome::Unreachable { from, icmp_type: icmp::UNREACHABLE, icmp_code: unreachable::ADMIN_PROHIBITED }
+}
+
+/// The outcome of a shot that an ICMP error came for.
+pub async fn icmp(space: &Space, to: Ipv4Addr, from: Ipv4Addr, icmp_type: u8, icmp_code: u8) -> Outcome {
+    // What the own kernel says of itself when ARP fails.
+    if (icmp_type, icmp_code) == (icmp::UNREACHABLE, unreachable::HOST)
+        && space.is_local(from)
+        && let Some(hop) = space.unresolved(to, Instant::now()).await
+    {
+        return Outcome::ArpFailed { next_hop: Some(hop) };
+    }
+    heard::outcome(from, icmp_type, icmp_code)
+}
+
+/// The outcome of a shot whose socket failed.
+pub async fn socket(
+    space: &Space,
+    to: Ipv4Addr,
+    expected: Option<&mut Expected>,
+    error: io::Error,
+) -> Outcome {
+    if let Some(Heard::Error { from, icmp_type, icmp_code }) = expected.and_then(Expected::so_far) {
+        return icmp(space, to, from, icmp_type, icmp_code).await;
+    }
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ECONNREFUSED | Errno::ECONNRESET) => Outcome::Refused { from: Some(to) },
+        // The last is how a blackhole route answers its own host.
+        Some(Errno::ENETUNREACH | Errno::EINVAL) => Outcome::NoRoute,
+        Some(Errno::EHOSTUNREACH) => match space.unresolved(to, Instant::now()).await {
+            Some(hop) => Outcome::ArpFailed { next_hop: Some(hop) },
+            None => Outcome::Unreachable {
+                from: None,
+                icmp_type: icmp::UNREACHABLE,
+                icmp_code: unreachable::HOST,
+            },
+        },
+        // A prohibit route, or a rule of the own host's that drops what it sends.
+        Some(Errno::EACCES | Errno::EPERM) => prohibited(None),
+        Some(Errno::EMSGSIZE) => Outcome::Unreachable {
+            from: None,
+            icmp_type: icmp::UNREACHABLE,
+            icmp_code: unreachable::FRAGMENTATION_NEEDED,
+        },
+        Some(Errno::ETIMEDOUT) => Outcome::Silent,
+        _ => Outcome::Failed { why: error.to_string() },
+    }
+}
+
+/// The outcome of a shot that nothing was heard of until its deadline.
+pub async fn silence(space: &Space, to: Ipv4Addr, deadline: Instant) -> Outcome {
+    match space.unresolved(to, deadline).await {
+        Some(hop) => Outcome::ArpFailed { next_hop: Some(hop) },
+        None => Outcome::Silent,
+    }
+}

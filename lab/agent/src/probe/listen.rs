@@ -1,0 +1,165 @@
+//! The run's own listeners, which say who they are.
+
+use std::{
+    io::{self, IoSlice, IoSliceMut},
+    net::{Ipv4Addr, SocketAddrV4},
+    os::fd::{AsRawFd, OwnedFd},
+    time::Duration,
+};
+
+use lab_model::Protocol;
+use nix::{
+    cmsg_space, libc,
+    sys::socket::{
+        ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, sendmsg, setsockopt, sockopt,
+    },
+};
+use socket2::{Domain, Socket, Type};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, unix::AsyncFd},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::sleep,
+};
+
+use super::{
+    greeting::greeting,
+    nonce::{Kind, Nonce},
+};
+use crate::sys;
+
+/// Connections that wait to be accepted: all of a large matrix may come at once.
+const BACKLOG: i32 = 4096;
+
+/// Between two attempts to accept when there are no descriptors.
+const AGAIN: Duration = Duration::from_millis(10);
+
+/// Bytes of a datagram at most: more than any segment carries.
+const LARGEST: usize = 9216;
+
+/// A bound socket that waits to be served.
+#[derive(Debug)]
+pub enum Bound {
+    /// A listening TCP socket.
+    Tcp(std::net::TcpListener),
+    /// A UDP socket.
+    Udp(OwnedFd),
+}
+
+/// Binds a port on all addresses; `None` where something else has it. Call it within the namespace.
+pub fn bind(protocol: Protocol, port: u16) -> io::Result<Option<Bound>> {
+    let attempt = || -> io::Result<Bound> {
+        let kind = match protocol {
+            Protocol::Tcp => Type::STREAM,
+            Protocol::Udp => Type::DGRAM,
+        };
+        let socket = Socket::new(Domain::IPV4, kind.nonblocking().cloexec(), None)?;
+        if protocol == Protocol::Tcp {
+            // Connections of an earlier run that still linger must not keep the port.
+            socket.set_reuse_address(true)?;
+        }
+        socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port).into())?;
+        match protocol {
+            Protocol::Tcp => {
+                socket.listen(BACKLOG)?;
+                Ok(Bound::Tcp(socket.into()))
+            }
+            Protocol::Udp => {
+                setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+                let _ = setsockopt(&socket, sockopt::RcvBufForce, &super::space::RECEIVE_BUFFER);
+                sys::never_fragment(&socket)?;
+                Ok(Bound::Udp(socket.into()))
+            }
+        }
+    };
+    match attempt() {
+        Ok(bound) => Ok(Some(bound)),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Serves a bound socket in the name of an endpoint, on a task of the set. A TCP listener sends `size` bytes back.
+pub fn serve(bound: Bound, run: u64, name: String, size: u32, tasks: &mut JoinSet<()>) -> io::Result<()> {
+    match bound {
+        Bound::Tcp(listener) => {
+            tasks.spawn(tcp(TcpListener::from_std(listener)?, greeting(run, &name), size));
+        }
+        Bound::Udp(socket) => {
+            tasks.spawn(udp(sys::watch(socket)?, run, name));
+        }
+    }
+    Ok(())
+}
+
+async fn tcp(listener: TcpListener, greeting: String, size: u32) {
+    let mut echoes = JoinSet::new();
+    loop {
+        while echoes.try_join_next().is_some() {}
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // A fresh connection always has room for a line. Closing it right after ends it cleanly, since
+                // nothing that was sent to us is left unread.
+                let _ = stream.try_write(greeting.as_bytes());
+                if size > 0 {
+                    echoes.spawn(echo(stream, size));
+                }
+            }
+            Err(error) => {
+                tracing::debug!("accept: {error}");
+                sleep(AGAIN).await;
+            }
+        }
+    }
+}
+
+/// Sends so many bytes back, and then ends the connection; it ends with the session at the latest.
+async fn echo(mut stream: TcpStream, size: u32) {
+    let (read, mut write) = stream.split();
+    // Whoever sent them notices what is missing.
+    let _ = tokio::io::copy(&mut read.take(size.into()), &mut write).await;
+    let _ = write.shutdown().await;
+}
+
+async fn udp(socket: AsyncFd<OwnedFd>, run: u64, name: String) {
+    loop {
+        let Ok(mut ready) = socket.readable().await else { return };
+        while let Ok(answered) = ready.try_io(|s| answer(s.get_ref(), run, &name)) {
+            if let Err(error) = answered {
+                tracing::debug!("udp: {error}");
+                sleep(AGAIN).await;
+            }
+        }
+    }
+}
+
+/// Answers one datagram with as many bytes as it has (where the name fits), from the address that it was sent to, which
+/// need not be the one that the route back prefers.
+fn answer(socket: &OwnedFd, run: u64, name: &str) -> io::Result<()> {
+    let mut datagram = [0; LARGEST];
+    let mut room = cmsg_space!(libc::in_pktinfo);
+    let (from, nonce, mut info, length) = {
+        let mut parts = [IoSliceMut::new(&mut datagram)];
+        let flags = MsgFlags::MSG_DONTWAIT;
+        let received = recvmsg::<SockaddrIn>(socket.as_raw_fd(), &mut parts, Some(&mut room), flags)?;
+        let info = received.cmsgs()?.find_map(|c| match c {
+            ControlMessageOwned::Ipv4PacketInfo(info) => Some(info),
+            _ => None,
+        });
+        let (from, length) = (received.address, received.bytes);
+        let (Some(from), Some(info)) = (from, info) else { return Ok(()) };
+        let Some((nonce, _)) = Nonce::read(&datagram[..length]) else { return Ok(()) };
+        (from, nonce, info, length)
+    };
+    if (nonce.kind, nonce.run) != (Kind::Request, run) {
+        return Ok(());
+    }
+    info.ipi_ifindex = 0;
+    let head = Nonce { kind: Kind::Answer, ..nonce }.bytes();
+    let padding = vec![0; length.saturating_sub(head.len() + name.len())];
+    let parts = [IoSlice::new(&head), IoSlice::new(name.as_bytes()), IoSlice::new(&padding)];
+    let from_there = [ControlMessage::Ipv4PacketInfo(&info)];
+    sendmsg(socket.as_raw_fd(), &parts, &from_there, MsgFlags::MSG_DONTWAIT, Some(&from))
+        .map_err(io::Error::from)?;
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! Probe sessions: listeners and watchers in every endpoint, and shots that all share one deadline.
+//!
+//! What marks and tells a run's packets is public: whoever else probes (a peer on the wire) speaks the same.
+
+pub mod greeting;
+pub mod heard;
+mod judge;
+mod listen;
+pub mod nonce;
+mod resolve;
+mod session;
+mod shot;
+mod space;
+pub mod trace;
+mod volley;
+mod watch;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncWriteExt, BufReader, split},
+    sync::mpsc,
+    task::JoinSet,
+    time::Instant,
+};
+
+use crate::{
+    lines::{self, LineError},
+    protocol::{ProbeIn, ProbeOut, ProbeSession, Reply},
+    server::{Server, ServerStream, refuse},
+};
+use session::Session;
+
+/// Results that wait for labctl to read them.
+const QUEUE: usize = 1024;
+
+/// Sightings in one line, far below the longest.
+const SIGHTINGS: usize = 5_000;
+
+/// Serves a session until the stream ends.
+pub async fn serve(
+    server: &Arc<Server>,
+    request: ProbeSession,
+    mut stream: ServerStream,
+) -> Result<(), LineError> {
+    let session = match Session::open(server, request).await {
+        Ok(session) => Arc::new(session),
+        Err(why) => {
+            refuse(stream, why).await;
+            return Ok(());
+        }
+    };
+    lines::write(&mut stream, &Reply::Ok(serde_json::to_value(session.absent())?)).await?;
+    let (read, mut write) = split(stream);
+    let (orders_in, mut orders) = mpsc::channel(4);
+    let mut reading = std::pin::pin!(lines::pump(BufReader::new(read), orders_in));
+    let (results_in, mut results) = mpsc::channel(QUEUE);
+    let mut volleys = JoinSet::new();
+    loop {
+        tokio::select! {
+            ended = &mut reading => {
+                ended?;
+                break;
+            }
+            Some(order) = orders.recv() => match order {
+                ProbeIn::Fire { deadline_ms, shots } => {
+                    let deadline = Instant::now() + Duration::from_millis(deadline_ms.into());
+                    volleys.spawn(volley::fire(session.clone(), shots, deadline, results_in.clone()));
+                }
+                ProbeIn::Sightings => {
+                    let seen = session.sightings().await;
+                    for part in seen.chunks(SIGHTINGS).chain([&[][..]]) {
+                        lines::write(&mut write, &ProbeOut::Sightings(part.to_vec())).await?;
+                    }
+                }
+            },
+            Some(result) = results.recv() => lines::write(&mut write, &ProbeOut::Result(result)).await?,
+            Some(_) = volleys.join_next() => {}
+        }
+    }
+    write.shutdown().await?;
+    Ok(())
+}

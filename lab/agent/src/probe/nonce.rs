@@ -1,0 +1,89 @@
+//! What a run's packets carry, so that they are known wherever they turn up.
+
+/// Length of a nonce in bytes.
+pub const LEN: usize = 20;
+
+/// How every nonce begins. The watchers' packet filter looks at the first four bytes.
+pub const MAGIC: [u8; 7] = *b"labctl\0";
+
+/// Which packet of a shot it is. ICMP tells by its type, and its answer repeats the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The shot itself.
+    Request = 1,
+    /// The answer of one of the run's own listeners; its name follows.
+    Answer = 2,
+    /// A frame that somebody wrote; the cell is its number.
+    Frame = 3,
+}
+
+/// Marks a packet: 7 bytes of magic, the kind, the run (8 bytes) and the cell (4), big-endian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Nonce {
+    /// Kind.
+    pub kind: Kind,
+    /// Run.
+    pub run: u64,
+    /// Cell.
+    pub cell: u32,
+}
+
+impl Nonce {
+    /// Its bytes.
+    pub fn bytes(self) -> [u8; LEN] {
+        let mut bytes = [0; LEN];
+        bytes[..7].copy_from_slice(&MAGIC);
+        bytes[7] = self.kind as u8;
+        bytes[8..16].copy_from_slice(&self.run.to_be_bytes());
+        bytes[16..].copy_from_slice(&self.cell.to_be_bytes());
+        bytes
+    }
+
+    /// Reads the nonce that a payload begins with, if it does, and gives what follows.
+    pub fn read(payload: &[u8]) -> Option<(Self, &[u8])> {
+        let (kind, rest) = payload.strip_prefix(&MAGIC)?.split_first()?;
+        let kind = match kind {
+            1 => Kind::Request,
+            2 => Kind::Answer,
+            3 => Kind::Frame,
+            _ => return None,
+        };
+        let (run, rest) = rest.split_first_chunk()?;
+        let (cell, rest) = rest.split_first_chunk()?;
+        Some((Self { kind, run: u64::from_be_bytes(*run), cell: u32::from_be_bytes(*cell) }, rest))
+    }
+}
+
+/// The first nonce in a frame, wherever it is.
+pub fn find(frame: &[u8]) -> Option<Nonce> {
+    frame.windows(LEN).find_map(|window| Nonce::read(window)).map(|(nonce, _)| nonce)
+}
+
+/// What the mark of every [`Kind::Frame`] of a run begins with; its number follows, 4 bytes, big-endian.
+pub fn frame_prefix(run: u64) -> [u8; LEN - 4] {
+    let bytes = Nonce { kind: Kind::Frame, run, cell: 0 }.bytes();
+    let mut prefix = [0; LEN - 4];
+    prefix.copy_from_slice(&bytes[..LEN - 4]);
+    prefix
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_read_back_and_others_do_not() {
+        let nonce = Nonce { kind: Kind::Answer, run: u64::MAX - 7, cell: 0xDEAD_BEEF };
+        let mut bytes = nonce.bytes().to_vec();
+        bytes.extend_from_slice(b"c1");
+        assert_eq!(Nonce::read(&bytes), Some((nonce, &b"c1"[..])));
+        for cut in 0..LEN {
+            assert_eq!(Nonce::read(&bytes[..cut]), None);
+        }
+        let frame = [&b"some header, lab"[..], &bytes].concat();
+        assert_eq!(find(&frame), Some(nonce));
+        assert_eq!(find(&frame[..30]), None);
+        bytes[7] = 4;
+        assert_eq!(Nonce::read(&bytes), None);
+    }
+}

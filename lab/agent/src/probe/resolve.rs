@@ -1,0 +1,256 @@
+//! Names, looked up as the endpoint's own resolver would: its /etc/hosts, then the name servers of its
+//! /etc/resolv.conf, asked from its own namespace (which is where Docker's 127.0.0.11 answers).
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddrV4},
+    time::Duration,
+};
+
+use simple_dns::{CLASS, Name, Packet, PacketFlag, Question, RCODE, TYPE, rdata::RData};
+use tokio::{
+    net::UdpSocket,
+    time::{Instant, timeout_at},
+};
+
+use super::space::Space;
+use crate::ops::facts::{file_of, hosts_lines};
+
+const PORT: u16 = 53;
+
+/// A name server that says nothing is asked again, or the next one is, this often.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// As in glibc (resolv.conf(5): MAXNS, MAXDNSRCH of old, and the largest ndots).
+const MAX_SERVERS: usize = 3;
+const MAX_SEARCH: usize = 6;
+const MAX_NDOTS: usize = 15;
+
+/// Addresses of a name, or why it has none.
+pub async fn resolve(
+    space: &Space,
+    pid: Option<u32>,
+    name: &str,
+    deadline: Instant,
+) -> Result<Vec<Ipv4Addr>, String> {
+    if let Ok(address) = name.parse() {
+        return Ok(vec![address]);
+    }
+    let hosts = file_of(pid, "/etc/hosts").unwrap_or_default();
+    let addresses = in_hosts(&hosts, name);
+    if !addresses.is_empty() {
+        return Ok(addresses);
+    }
+    let config = file_of(pid, "/etc/resolv.conf").map_err(|e| e.to_string())?;
+    let config = Config::parse(&config);
+    if config.servers.is_empty() {
+        return Err("not in /etc/hosts, and no name server in /etc/resolv.conf".into());
+    }
+    let socket = space.namespace.run(|| {
+        let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.set_nonblocking(true)?;
+        UdpSocket::from_std(socket)
+    });
+    let socket = socket.await.map_err(|e| format!("no socket for the look-up: {e}"))?;
+    let mut why = String::new();
+    for candidate in config.candidates(name) {
+        match ask(&socket, &config.servers, &candidate, deadline).await {
+            Ok(addresses) => return Ok(addresses),
+            // What the first says is about the name as it was meant.
+            Err(error) if why.is_empty() => why = error,
+            Err(_) => {}
+        }
+    }
+    Err(why)
+}
+
+/// Addresses of a name in a hosts(5) file, which is case-insensitive.
+fn in_hosts(text: &str, name: &str) -> Vec<Ipv4Addr> {
+    let name = name.trim_end_matches('.');
+    let lines = hosts_lines(text).filter(|(_, names)| names.clone().any(|n| n.eq_ignore_ascii_case(name)));
+    lines.filter_map(|(address, _)| address.parse().ok()).collect()
+}
+
+/// What counts of a resolv.conf(5).
+#[derive(Debug, PartialEq, Eq)]
+struct Config {
+    servers: Vec<Ipv4Addr>,
+    search: Vec<String>,
+    ndots: usize,
+}
+
+impl Config {
+    fn parse(text: &str) -> Self {
+        let mut config = Self { servers: Vec::new(), search: Vec::new(), ndots: 1 };
+        for line in text.lines() {
+            let line = line.split(['#', ';']).next().unwrap_or("");
+            let mut words = line.split_whitespace();
+            match words.next() {
+                Some("nameserver") if config.servers.len() < MAX_SERVERS => {
+                    config.servers.extend(words.next().and_then(|w| w.parse::<Ipv4Addr>().ok()));
+                }
+                // The last such line counts.
+                Some("search" | "domain") => {
+                    config.search =
+                        words.take(MAX_SEARCH).map(|w| w.trim_end_matches('.').to_owned()).collect();
+                }
+                Some("options") => {
+                    let ndots = words.filter_map(|w| w.strip_prefix("ndots:")?.parse().ok()).next_back();
+                    config.ndots = ndots.unwrap_or(config.ndots).min(MAX_NDOTS);
+                }
+                _ => {}
+            }
+        }
+        config
+    }
+
+    /// The names to ask for, in order.
+    fn candidates(&self, name: &str) -> Vec<String> {
+        if let Some(absolute) = name.strip_suffix('.') {
+            return vec![absolute.to_owned()];
+        }
+        let searched = self.search.iter().filter(|s| !s.is_empty()).map(|domain| format!("{name}.{domain}"));
+        let dots = name.bytes().filter(|&b| b == b'.').count();
+        match dots >= self.ndots {
+            true => std::iter::once(name.to_owned()).chain(searched).collect(),
+            false => searched.chain(std::iter::once(name.to_owned())).collect(),
+        }
+    }
+}
+
+/// What one name server said.
+enum Answer {
+    Addresses(Vec<Ipv4Addr>),
+    /// That there is no such name, or none with an IPv4 address: no other server is asked.
+    None(String),
+    /// That it cannot tell; another may.
+    Cannot(String),
+    /// Nothing.
+    Silence(String),
+}
+
+/// Asks the servers in turn, again and again, until one knows or the deadline comes.
+async fn ask(
+    socket: &UdpSocket,
+    servers: &[Ipv4Addr],
+    name: &str,
+    deadline: Instant,
+) -> Result<Vec<Ipv4Addr>, String> {
+    loop {
+        let mut why = String::new();
+        let mut hope = false;
+        for &server in servers {
+            match ask_one(socket, server, name, deadline.min(Instant::now() + PATIENCE)).await {
+                Answer::Addresses(addresses) => return Ok(addresses),
+                Answer::None(word) => return Err(word),
+                Answer::Cannot(word) => why = word,
+                Answer::Silence(word) => (why, hope) = (word, true),
+            }
+        }
+        if !hope || Instant::now() >= deadline {
+            return Err(why);
+        }
+    }
+}
+
+async fn ask_one(socket: &UdpSocket, server: Ipv4Addr, name: &str, until: Instant) -> Answer {
+    let id: u16 = rand::random();
+    let query = match query(id, name) {
+        Ok(query) => query,
+        Err(error) => return Answer::None(format!("{name}: {error}")),
+    };
+    let exchange = async {
+        socket.connect(SocketAddrV4::new(server, PORT)).await?;
+        socket.send(&query).await?;
+        let mut reply = vec![0; 4096];
+        loop {
+            let n = socket.recv(&mut reply).await?;
+            if let Some(answer) = read(&reply[..n], id, name, server) {
+                return io::Result::Ok(answer);
+            }
+        }
+    };
+    match timeout_at(until, exchange).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            Answer::Cannot(format!("no name server at {server}: refused"))
+        }
+        Ok(Err(error)) => Answer::Cannot(format!("name server {server}: {error}")),
+        Err(_elapsed) => Answer::Silence(format!("no answer from name server {server}")),
+    }
+}
+
+fn query(id: u16, name: &str) -> Result<Vec<u8>, simple_dns::SimpleDnsError> {
+    let mut packet = Packet::new_query(id);
+    packet.set_flags(PacketFlag::RECURSION_DESIRED);
+    packet.questions.push(Question::new(Name::new(name)?, TYPE::A.into(), CLASS::IN.into(), false));
+    packet.build_bytes_vec()
+}
+
+/// Reads a reply; `None` where it is none to this query.
+fn read(reply: &[u8], id: u16, name: &str, server: Ipv4Addr) -> Option<Answer> {
+    let reply = Packet::parse(reply).ok()?;
+    if reply.id() != id || !reply.has_flags(PacketFlag::RESPONSE) {
+        return None;
+    }
+    let said = |word: &str| format!("{word} for {name} from {server}");
+    Some(match reply.rcode() {
+        RCODE::NoError => {
+            // All addresses, whichever alias of the name they belong to.
+            let addresses: Vec<_> = reply
+                .answers
+                .iter()
+                .filter_map(|record| match &record.rdata {
+                    RData::A(a) => Some(Ipv4Addr::from(a.address)),
+                    _ => None,
+                })
+                .collect();
+            match addresses.is_empty() {
+                true => Answer::None(said("no IPv4 address")),
+                false => Answer::Addresses(addresses),
+            }
+        }
+        RCODE::NameError => Answer::None(said("NXDOMAIN")),
+        RCODE::ServerFailure => Answer::Cannot(said("SERVFAIL")),
+        RCODE::Refused => Answer::Cannot(said("REFUSED")),
+        other => Answer::Cannot(said(&format!("{other:?}"))),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn resolv_conf_is_read_as_glibc_does() {
+        let text = "# Docker\nnameserver 127.0.0.11 # inside\nnameserver ::1\nsearch a.example. b\noptions edns0 ndots:0\n";
+        let config = Config::parse(text);
+        assert_eq!(config.servers, [Ipv4Addr::new(127, 0, 0, 11)]);
+        assert_eq!((&config.search[..], config.ndots), (&["a.example".to_owned(), "b".to_owned()][..], 0));
+        assert_eq!(config.candidates("web"), ["web", "web.a.example", "web.b"]);
+        let one = Config { ndots: 1, ..config };
+        assert_eq!(one.candidates("web"), ["web.a.example", "web.b", "web"]);
+        assert_eq!(one.candidates("web.c"), ["web.c", "web.c.a.example", "web.c.b"]);
+        assert_eq!(one.candidates("web."), ["web"]);
+        assert_eq!(Config::parse("options ndots:99999").ndots, MAX_NDOTS);
+    }
+
+    #[test]
+    fn hosts_give_every_address_of_a_name() {
+        let text = "127.0.0.1 localhost\n::1 c1\n10.0.0.2\tC1 c1.net # c2\n\n10.0.0.3 c1\n";
+        assert_eq!(in_hosts(text, "c1"), [Ipv4Addr::new(10, 0, 0, 2), Ipv4Addr::new(10, 0, 0, 3)]);
+        assert!(in_hosts(text, "c2").is_empty());
+    }
+
+    #[test]
+    fn names_that_cannot_be_asked_for_and_replies_that_are_none_do_no_harm() {
+        assert!(query(1, &"a".repeat(64)).is_err());
+        assert!(query(1, &"a.".repeat(200)).is_err());
+        let server = Ipv4Addr::LOCALHOST;
+        assert!(read(b"", 1, "x", server).is_none());
+        assert!(read(&[0xFF; 600], 1, "x", server).is_none());
+        let own = query(1, "x").unwrap();
+        assert!(read(&own, 1, "x", server).is_none(), "a query is no reply");
+    }
+}

@@ -1,0 +1,150 @@
+//! What a probe session holds open.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    os::fd::OwnedFd,
+    sync::Arc,
+};
+
+use tokio::task::JoinSet;
+
+use super::{
+    listen::{self, Bound},
+    space::{self, Space},
+    watch::{self, Watcher},
+};
+use crate::{
+    netlink::Netlink,
+    netns::Namespace,
+    protocol::{Endpoint, Listener, ProbeSession, Sighting},
+    server::Server,
+};
+
+/// An endpoint that could be entered.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Its namespace.
+    pub space: Arc<Space>,
+    /// Process whose files it uses.
+    pub pid: Option<u32>,
+}
+
+/// An open session. Dropping it closes everything.
+#[derive(Debug)]
+pub struct Session {
+    /// Its random number.
+    pub run: u64,
+    sources: HashMap<String, Source>,
+    absent: BTreeMap<String, String>,
+    watchers: Vec<Arc<Watcher>>,
+    _tasks: JoinSet<()>,
+}
+
+/// What is made within a namespace, by one thread that enters it once.
+struct Opened {
+    netlink: Netlink,
+    raw: OwnedFd,
+    packet: OwnedFd,
+    bound: Vec<(Listener, Bound)>,
+}
+
+impl Session {
+    /// Opens sockets in every namespace of the session. An endpoint that cannot be entered is left out.
+    ///
+    /// # Errors
+    /// A listener in an endpoint that is not one of the session.
+    pub async fn open(server: &Server, request: ProbeSession) -> Result<Self, String> {
+        let ProbeSession { run, endpoints, listeners } = request;
+        if let Some(stray) = listeners.iter().find(|l| !endpoints.iter().any(|e| e.name == l.endpoint)) {
+            return Err(format!("a listener in {}, which is no endpoint of the session", stray.endpoint));
+        }
+        let mut absent = BTreeMap::new();
+        // Endpoints that share a namespace share what is opened there.
+        let mut places: Vec<(Namespace, Vec<Endpoint>)> = Vec::new();
+        for endpoint in endpoints {
+            match server.enter(&endpoint.netns) {
+                Ok(namespace) => match places.iter_mut().find(|(n, _)| n.id() == namespace.id()) {
+                    Some((_, inhabitants)) => inhabitants.push(endpoint),
+                    None => places.push((namespace, vec![endpoint])),
+                },
+                Err(error) => drop(absent.insert(endpoint.name, format!("no network namespace: {error}"))),
+            }
+        }
+        let mut session =
+            Self { run, sources: HashMap::new(), absent, watchers: Vec::new(), _tasks: JoinSet::new() };
+        for (namespace, inhabitants) in places {
+            if let Err(why) = session.settle(namespace, &inhabitants, &listeners).await {
+                session.absent.extend(inhabitants.into_iter().map(|e| (e.name, why.clone())));
+            }
+        }
+        Ok(session)
+    }
+
+    /// Opens what one namespace needs and starts its tasks.
+    async fn settle(
+        &mut self,
+        namespace: Namespace,
+        inhabitants: &[Endpoint],
+        listeners: &[Listener],
+    ) -> Result<(), String> {
+        let names: Vec<String> = inhabitants.iter().map(|e| e.name.clone()).collect();
+        let wanted: Vec<Listener> =
+            listeners.iter().filter(|l| names.contains(&l.endpoint)).cloned().collect();
+        let opened = namespace.run(move || open(&wanted)).await.map_err(|e| e.to_string())?;
+        let Opened { netlink, raw, packet, bound } = opened;
+        let links = netlink.links().await.map_err(|e| e.to_string())?;
+        let interfaces = links.into_iter().map(|l| (l.index, l.name)).collect();
+        let space = Space::new(namespace, netlink, raw, self.run).await.map_err(|e| e.to_string())?;
+        let space = Arc::new(space);
+        self._tasks.spawn(space.clone().listen());
+        let watcher = Watcher::new(space.clone(), names, self.run, packet, interfaces);
+        let watcher = Arc::new(watcher.map_err(|e| e.to_string())?);
+        self._tasks.spawn(watcher.clone().watch());
+        self.watchers.push(watcher);
+        for (listener, bound) in bound {
+            let Listener { endpoint, size, .. } = listener;
+            listen::serve(bound, self.run, endpoint, size, &mut self._tasks).map_err(|e| e.to_string())?;
+        }
+        for endpoint in inhabitants {
+            let source = Source { space: space.clone(), pid: endpoint.pid };
+            self.sources.insert(endpoint.name.clone(), source);
+        }
+        Ok(())
+    }
+
+    /// Endpoints that could not be entered, and why.
+    pub fn absent(&self) -> &BTreeMap<String, String> {
+        &self.absent
+    }
+
+    /// An endpoint, or why it cannot send.
+    pub fn source(&self, name: &str) -> Result<&Source, String> {
+        self.sources.get(name).ok_or_else(|| match self.absent.get(name) {
+            Some(why) => format!("{name}: {why}"),
+            None => format!("{name} is no endpoint of this session"),
+        })
+    }
+
+    /// What all watchers saw, in order of time.
+    pub async fn sightings(&self) -> Vec<Sighting> {
+        let mut all = Vec::new();
+        for watcher in &self.watchers {
+            all.extend(watcher.sightings().await);
+        }
+        all.sort_by_key(|(time, _)| *time);
+        all.into_iter().map(|(_, sighting)| sighting).collect()
+    }
+}
+
+/// Runs within the namespace.
+fn open(wanted: &[Listener]) -> io::Result<Opened> {
+    let (connection, handle, _messages) = rtnetlink::new_connection()?;
+    tokio::spawn(connection);
+    let mut bound = Vec::with_capacity(wanted.len());
+    for listener in wanted {
+        let attempt = listen::bind(listener.protocol, listener.port);
+        bound.extend(attempt?.map(|socket| (listener.clone(), socket)));
+    }
+    Ok(Opened { netlink: Netlink(handle), raw: space::raw_socket()?, packet: watch::packet_socket()?, bound })
+}

@@ -1,0 +1,203 @@
+//! Watchers: one packet socket per namespace that sees this run's packets pass each of its interfaces.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io::{self, IoSliceMut},
+    os::fd::{AsRawFd, OwnedFd},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use nix::{
+    cmsg_space, libc,
+    sys::{
+        socket::{ControlMessageOwned, LinkAddr, MsgFlags, recvmsg, setsockopt, sockopt},
+        time::TimeSpec,
+    },
+};
+use socket2::{Domain, Protocol, SockFilter, Socket, Type};
+use tokio::io::unix::AsyncFd;
+
+use super::{
+    nonce::MAGIC,
+    space::{RECEIVE_BUFFER, Space},
+    trace::{MAX_SIGHTINGS, Trace, Tracer},
+};
+use crate::{protocol::Sighting, sys};
+
+/// Octets of a packet that are looked at.
+const SNAP: u32 = 256;
+
+/// What a sighting is before its interface's name is looked up.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Seen {
+    interface: u32,
+    inbound: bool,
+    local: bool,
+    trace: Trace,
+}
+
+/// When a packet was seen, by the kernel's clock: seconds and nanoseconds.
+pub type Time = (i64, i64);
+
+#[derive(Debug)]
+struct Log {
+    known: HashSet<Seen>,
+    list: Vec<(Time, Seen)>,
+    tracer: Tracer,
+}
+
+/// The watcher of a namespace.
+#[derive(Debug)]
+pub struct Watcher {
+    space: Arc<Space>,
+    /// Endpoints that live there.
+    names: Vec<String>,
+    socket: Option<AsyncFd<OwnedFd>>,
+    log: Mutex<Log>,
+    interfaces: Mutex<HashMap<u32, String>>,
+}
+
+/// Makes the packet socket; call it within the namespace.
+pub fn packet_socket() -> io::Result<OwnedFd> {
+    // All protocols, because the kernel shows outgoing packets to such sockets only.
+    let all = i32::from((libc::ETH_P_ALL as u16).to_be());
+    let kind = Type::DGRAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::PACKET, kind, Some(Protocol::from(all)))?;
+    socket.attach_filter(&filter())?;
+    let _ = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER);
+    setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
+    Ok(socket.into())
+}
+
+/// Lets through, from the network header on: ICMP echoes and UDP whose payload begins like a nonce, and TCP segments
+/// with SYN or RST. So nothing else wakes the agent.
+fn filter() -> [SockFilter; 17] {
+    use libc::{
+        BPF_ABS, BPF_B, BPF_H, BPF_IND, BPF_JEQ, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_LDX, BPF_MSH, BPF_RET,
+        BPF_W,
+    };
+    // Opcodes and addresses are the kernel's own small numbers.
+    let op = |code: u32, k: u32| SockFilter::new(code as u16, 0, 0, k);
+    let jump =
+        |code: u32, k: u32, yes: u8, no: u8| SockFilter::new((BPF_JMP | code | BPF_K) as u16, yes, no, k);
+    let protocol = (libc::SKF_AD_OFF + libc::SKF_AD_PROTOCOL) as u32;
+    let magic = u32::from_be_bytes([MAGIC[0], MAGIC[1], MAGIC[2], MAGIC[3]]);
+    [
+        op(BPF_LD | BPF_H | BPF_ABS, protocol),
+        jump(BPF_JEQ, libc::ETH_P_IP as u32, 0, 14),
+        // Later fragments have no ports.
+        op(BPF_LD | BPF_H | BPF_ABS, 6),
+        jump(BPF_JSET, 0x1FFF, 12, 0),
+        op(BPF_LDX | BPF_B | BPF_MSH, 0),
+        op(BPF_LD | BPF_B | BPF_ABS, 9),
+        jump(BPF_JEQ, libc::IPPROTO_TCP as u32, 6, 0),
+        jump(BPF_JEQ, libc::IPPROTO_UDP as u32, 3, 0),
+        jump(BPF_JEQ, libc::IPPROTO_ICMP as u32, 0, 7),
+        // ICMP: types 0 and 8 have no other bit than 8.
+        op(BPF_LD | BPF_B | BPF_IND, 0),
+        jump(BPF_JSET, 0xF7, 5, 0),
+        // UDP and ICMP: the payload comes after eight octets.
+        op(BPF_LD | BPF_W | BPF_IND, 8),
+        jump(BPF_JEQ, magic, 2, 3),
+        op(BPF_LD | BPF_B | BPF_IND, 13),
+        jump(BPF_JSET, 0x06, 0, 1),
+        op(BPF_RET | BPF_K, SNAP),
+        op(BPF_RET | BPF_K, 0),
+    ]
+}
+
+impl Watcher {
+    /// Watches a namespace for the endpoints that live there.
+    pub fn new(
+        space: Arc<Space>,
+        names: Vec<String>,
+        run: u64,
+        socket: OwnedFd,
+        interfaces: HashMap<u32, String>,
+    ) -> io::Result<Self> {
+        let socket = Some(sys::watch(socket)?);
+        let log = Log { known: HashSet::new(), list: Vec::new(), tracer: Tracer::new(run) };
+        Ok(Self { space, names, socket, log: Mutex::new(log), interfaces: Mutex::new(interfaces) })
+    }
+
+    /// Watches until dropped.
+    pub async fn watch(self: Arc<Self>) {
+        let Some(socket) = &self.socket else { return };
+        while let Ok(mut ready) = socket.readable().await {
+            self.drain();
+            ready.clear_ready();
+            // Between the last look and the clearing something may have come.
+            self.drain();
+        }
+    }
+
+    /// Takes what the socket holds.
+    fn drain(&self) {
+        let Some(socket) = &self.socket else { return };
+        let mut packet = [0; SNAP as usize];
+        let mut room = cmsg_space!(libc::timespec);
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let mut parts = [IoSliceMut::new(&mut packet)];
+            let fd = socket.get_ref().as_raw_fd();
+            let (from, time, length) =
+                match recvmsg::<LinkAddr>(fd, &mut parts, Some(&mut room), MsgFlags::MSG_DONTWAIT) {
+                    Ok(received) => (received.address, time(&received), received.bytes),
+                    Err(nix::errno::Errno::EAGAIN) => return,
+                    // An interface went down: told once.
+                    Err(_) => continue,
+                };
+            let Some(from) = from else { continue };
+            let inbound = from.pkttype() != libc::PACKET_OUTGOING;
+            // The kernel's own index, which is positive.
+            let interface = u32::try_from(from.ifindex()).unwrap_or(0);
+            let Some(trace) = log.tracer.read(&packet[..length.min(packet.len())]) else { continue };
+            let local = self.space.is_local(trace.destination);
+            let seen = Seen { interface, inbound, local, trace };
+            if log.list.len() < MAX_SIGHTINGS && log.known.insert(seen.clone()) {
+                log.list.push((time, seen));
+            }
+        }
+    }
+
+    /// What was seen so far, with its time.
+    pub async fn sightings(&self) -> Vec<(Time, Sighting)> {
+        self.drain();
+        let list = self.log.lock().unwrap_or_else(PoisonError::into_inner).list.clone();
+        let known = |names: &HashMap<u32, String>| list.iter().all(|(_, s)| names.contains_key(&s.interface));
+        let mut interfaces = self.interfaces.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if !known(&interfaces) {
+            // Interfaces come and go; one that has gone keeps the name it had.
+            if let Ok(links) = self.space.netlink.links().await {
+                interfaces.extend(links.into_iter().map(|l| (l.index, l.name)));
+            }
+            self.interfaces.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&interfaces);
+        }
+        let name_of =
+            |index: u32| interfaces.get(&index).cloned().unwrap_or_else(|| format!("interface {index}"));
+        let sighting = |endpoint: &String, seen: &Seen| {
+            let Seen { interface, inbound, local, trace } = seen.clone();
+            trace.seen_at(endpoint.clone(), name_of(interface), inbound, local)
+        };
+        list.iter()
+            .flat_map(|(time, seen)| self.names.iter().map(move |n| (*time, sighting(n, seen))))
+            .collect()
+    }
+}
+
+impl Drop for Watcher {
+    /// Closing a packet socket waits for all processors to have let go of it, some 10 ms: not on the runtime's thread.
+    fn drop(&mut self) {
+        let socket = self.socket.take().map(AsyncFd::into_inner);
+        // Where no thread can be had, the closure closes it here.
+        let _ = std::thread::Builder::new().name("close".into()).spawn(move || drop(socket));
+    }
+}
+
+fn time(received: &nix::sys::socket::RecvMsg<'_, '_, LinkAddr>) -> Time {
+    let stamp = received.cmsgs().ok().into_iter().flatten().find_map(|c| match c {
+        ControlMessageOwned::ScmTimestampns(stamp) => Some(stamp),
+        _ => None,
+    });
+    stamp.map_or((0, 0), |s: TimeSpec| (s.tv_sec(), s.tv_nsec()))
+}

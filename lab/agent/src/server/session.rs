@@ -1,0 +1,154 @@
+//! One stream of a session: a request, its reply, and what follows.
+
+use std::{io, sync::Arc, time::Duration};
+
+use serde::Serialize;
+use serde_json::Value;
+use tokio::{
+    io::{AsyncWriteExt, BufReader, copy_bidirectional},
+    net::UnixStream,
+    time::timeout,
+};
+use tokio_util::compat::Compat;
+
+use super::{Kernel, Server};
+use crate::{
+    frames, lines, ops, probe,
+    protocol::{Hello, Netns, Reply, Request, VERSION},
+};
+
+/// A stream of the agent's side, buffered so that no byte behind a line is lost.
+pub type ServerStream = BufReader<Compat<yamux::Stream>>;
+
+/// A request must arrive this soon after its stream was opened.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Serves one stream.
+pub async fn stream(server: Arc<Server>, stream: Compat<yamux::Stream>) {
+    let mut stream = BufReader::new(stream);
+    let request = match timeout(PATIENCE, lines::read(&mut stream)).await {
+        Ok(Ok(Some(request))) => request,
+        Ok(Err(error)) => {
+            refuse(stream, format!("no request: {error}")).await;
+            return;
+        }
+        Ok(Ok(None)) | Err(_) => return,
+    };
+    let result = match request {
+        Request::DialUnix { path } => dial(stream, &path).await,
+        Request::Exec(exec) => ops::exec::serve(&server, exec, stream).await,
+        Request::Probe(session) => probe::serve(&server, session, stream).await,
+        Request::Send(frame) => frames::send(&server, frame, stream).await,
+        Request::Watch(watch) => frames::watch(&server, watch, stream).await,
+        Request::Vtep(vtep) => frames::vtep(&server, vtep, stream).await,
+        request => answer(&server, request, stream).await,
+    };
+    if let Err(error) = result {
+        tracing::debug!("a stream ended: {error}");
+    }
+}
+
+async fn answer(
+    server: &Arc<Server>,
+    request: Request,
+    mut stream: ServerStream,
+) -> Result<(), lines::LineError> {
+    let power_off = matches!(request, Request::PowerOff) && server.kernel == Kernel::Own;
+    let reply = match perform(server, request).await {
+        Ok(value) => Reply::Ok(value),
+        Err(why) => Reply::Err(why),
+    };
+    lines::write(&mut stream, &reply).await?;
+    stream.shutdown().await?;
+    if power_off {
+        ops::power::off().await;
+    }
+    Ok(())
+}
+
+/// Carries out a request that is answered by its reply alone.
+async fn perform(server: &Arc<Server>, request: Request) -> Result<Value, String> {
+    match request {
+        Request::Hello { version: _ } => value(&hello()?),
+        Request::Configure(config) => done(ops::configure::apply(server, *config).await),
+        Request::EndDocker { kill } => done(server.engine.lock().await.end(kill).await),
+        Request::StartDocker => done(server.engine.lock().await.start().await),
+        Request::Docker { daemon_json } => {
+            let api = server.engine.lock().await.ensure(daemon_json).await.map_err(|e| e.to_string())?;
+            value(&api)
+        }
+        Request::Clock { clock_ns } => done(ops::configure::clock(server, clock_ns)),
+        Request::Settle => done(server.engine.lock().await.settle().await),
+        Request::Facts { netns } => {
+            let namespace = server.enter(&netns).map_err(|e| format!("{}: {e}", described(&netns)))?;
+            value(&ops::facts::read(&namespace).await.map_err(|e| e.to_string())?)
+        }
+        Request::HostsFile { pid } => value(&ops::facts::hosts_file(pid).map_err(|e| e.to_string())?),
+        Request::Route { add, route } => done(ops::network::route(&server.namespace, add, &route).await),
+        Request::Interface { add, interface } => {
+            done(ops::network::interface(&server.namespace, add, &interface).await)
+        }
+        Request::PowerOff => match server.kernel {
+            Kernel::Own => Ok(Value::Null),
+            Kernel::Shared => Err("this host shares its kernel with others, which keep running".into()),
+        },
+        Request::DialUnix { .. }
+        | Request::Exec(_)
+        | Request::Probe(_)
+        | Request::Send(_)
+        | Request::Watch(_)
+        | Request::Vtep(_) => Err("this request needs its stream".into()),
+    }
+}
+
+fn done<E: std::fmt::Display>(result: Result<(), E>) -> Result<Value, String> {
+    result.map(|()| Value::Null).map_err(|e| e.to_string())
+}
+
+fn value(answer: &impl Serialize) -> Result<Value, String> {
+    serde_json::to_value(answer).map_err(|e| e.to_string())
+}
+
+fn hello() -> Result<Hello, String> {
+    let names = nix::sys::utsname::uname().map_err(|e| format!("uname: {e}"))?;
+    Ok(Hello {
+        version: VERSION,
+        kernel: names.release().to_string_lossy().into_owned(),
+        hostname: names.nodename().to_string_lossy().into_owned(),
+    })
+}
+
+fn described(netns: &Netns) -> String {
+    match netns {
+        Netns::Host => "the host's network namespace".into(),
+        Netns::Pid(pid) => format!("the network namespace of process {pid}"),
+    }
+}
+
+impl Server {
+    /// Opens a namespace of the host.
+    pub(crate) fn enter(&self, netns: &Netns) -> io::Result<crate::netns::Namespace> {
+        match netns {
+            Netns::Host => Ok(self.namespace.clone()),
+            Netns::Pid(pid) => crate::netns::Namespace::of_pid(*pid),
+        }
+    }
+}
+
+async fn dial(mut stream: ServerStream, path: &str) -> Result<(), lines::LineError> {
+    match UnixStream::connect(path).await {
+        Ok(mut far) => {
+            lines::write(&mut stream, &Reply::Ok(Value::Null)).await?;
+            copy_bidirectional(&mut stream, &mut far).await?;
+        }
+        Err(error) => refuse(stream, format!("{path}: {error}")).await,
+    }
+    Ok(())
+}
+
+/// Answers with an error and closes the stream.
+pub(crate) async fn refuse(mut stream: ServerStream, why: String) {
+    // Nobody is left to tell when this fails too.
+    let _ = lines::write(&mut stream, &Reply::Err(why)).await;
+    let _ = stream.shutdown().await;
+}

@@ -1,0 +1,142 @@
+//! The system calls that no safe wrapper covers.
+#![allow(unsafe_code)]
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
+};
+
+use nix::{
+    errno::Errno,
+    libc,
+    sched::{CloneFlags, setns},
+    sys::{
+        prctl::{set_pdeathsig, set_timerslack},
+        signal::Signal,
+    },
+    unistd::{chroot, fchdir, setsid},
+};
+use tokio::{io::unix::AsyncFd, process::Command};
+
+/// Makes a command start in a session of its own, in the network namespace `netns`, with the folder `root` as its root
+/// if one is given, and, with `tty`, with its stdin as the controlling terminal.
+pub fn prepare_child(command: &mut Command, netns: OwnedFd, root: Option<OwnedFd>, tty: bool) {
+    let prepare = move || {
+        setns(&netns, CloneFlags::CLONE_NEWNET)?;
+        if let Some(root) = &root {
+            fchdir(root)?;
+            chroot(".")?;
+        }
+        setsid()?;
+        // An agent that is killed takes its commands along.
+        set_pdeathsig(Signal::SIGKILL)?;
+        if tty {
+            // SAFETY: TIOCSCTTY takes an integer by value and touches no memory of ours.
+            Errno::result(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) })?;
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec the closure makes a few system calls and neither allocates nor locks; errno
+    // becomes an io::Error without allocation.
+    unsafe {
+        command.pre_exec(prepare);
+    }
+}
+
+/// Makes a command start with timers that may be late by this many ns, which its children inherit.
+pub fn coarse_timers(command: &mut Command, slack_ns: u64) {
+    let prepare = move || set_timerslack(slack_ns).map_err(Into::into);
+    // SAFETY: between fork and exec the closure makes one system call; errno becomes an io::Error without allocation.
+    unsafe {
+        command.pre_exec(prepare);
+    }
+}
+
+/// Lets the runtime watch a descriptor.
+pub fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd is open as long as it lives and always the same descriptor.
+    Ok(unsafe { AsyncFd::register(fd)? })
+}
+
+/// Has a socket send each packet whole or not at all, whatever is known of the path's MTU (ip(7): IP_PMTUDISC_PROBE):
+/// what is larger than the interface takes is refused with EMSGSIZE.
+pub fn never_fragment(socket: &impl AsFd) -> io::Result<()> {
+    let how: libc::c_int = libc::IP_PMTUDISC_PROBE;
+    let length = size_of_val(&how) as libc::socklen_t;
+    let (level, option) = (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER);
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: the kernel reads `length` bytes from the pointer, which are those of the integer.
+    Errno::result(unsafe { libc::setsockopt(fd, level, option, std::ptr::from_ref(&how).cast(), length) })?;
+    Ok(())
+}
+
+/// A descriptor that becomes readable when the process ends.
+pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: pidfd_open takes two integers; a descriptor that it returns is new and nobody else's.
+    unsafe {
+        let fd = Errno::result(libc::syscall(libc::SYS_pidfd_open, pid, 0))?;
+        // A descriptor fits in RawFd, the kernel's own type for it.
+        Ok(OwnedFd::from_raw_fd(fd as RawFd))
+    }
+}
+
+/// `struct rand_pool_info` of linux/random.h with room for 64 octets.
+#[repr(C)]
+struct RandPoolInfo {
+    entropy_bits: libc::c_int,
+    size: libc::c_int,
+    octets: [u8; 64],
+}
+
+mod ioctls {
+    use nix::libc::c_int;
+
+    nix::ioctl_write_ptr!(add_entropy, b'R', 0x03, [c_int; 2]);
+    nix::ioctl_none!(reseed, b'R', 0x07);
+    nix::ioctl_write_ptr_bad!(set_window_size, nix::libc::TIOCSWINSZ, nix::libc::winsize);
+    nix::ioctl_write_ptr_bad!(tun_set_iff, nix::libc::TUNSETIFF, nix::libc::ifreq);
+}
+
+/// Mixes `octets` (at most 64) into the kernel's random generator as full entropy and makes it start afresh from them
+/// (random(4): RNDADDENTROPY, RNDRESEEDCRNG). Needs CAP_SYS_ADMIN.
+pub fn add_entropy(random: &impl AsFd, octets: &[u8]) -> io::Result<()> {
+    let mut info = RandPoolInfo { entropy_bits: 0, size: 0, octets: [0; 64] };
+    let taken = octets.len().min(info.octets.len());
+    info.octets[..taken].copy_from_slice(&octets[..taken]);
+    // At most 64, so both fit.
+    info.size = taken as libc::c_int;
+    info.entropy_bits = info.size * 8;
+    let fd = random.as_fd().as_raw_fd();
+    // SAFETY: the kernel reads the two integers and then `size` octets, all within `info`, which has C layout.
+    unsafe {
+        ioctls::add_entropy(fd, std::ptr::from_ref(&info).cast())?;
+        ioctls::reseed(fd)?;
+    }
+    Ok(())
+}
+
+/// Sets the size of a terminal in characters.
+pub fn set_window_size(terminal: &impl AsFd, rows: u16, columns: u16) -> io::Result<()> {
+    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCSWINSZ reads one winsize from the pointer, which is valid for the call.
+    unsafe { ioctls::set_window_size(terminal.as_fd().as_raw_fd(), &size)? };
+    Ok(())
+}
+
+/// Makes an open `/dev/net/tun` a TAP of this name, without packet information but with a virtio-net header before each
+/// frame (Linux, networking/tuntap.rst). It leaves nothing to its reader to do until that asks for it (TUNSETOFFLOAD).
+pub fn set_tap_name(tun: &impl AsFd, name: &str) -> io::Result<()> {
+    // SAFETY: ifreq is plain data, for which all zeroes are valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    if name.is_empty() || name.len() >= request.ifr_name.len() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "an interface name has 1 to 15 octets"));
+    }
+    for (to, octet) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = octet.cast_signed();
+    }
+    // All fit: together they are 0x5002.
+    request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
+    // SAFETY: the kernel reads one ifreq from the pointer, which is valid for the call.
+    unsafe { ioctls::tun_set_iff(tun.as_fd().as_raw_fd(), &request)? };
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! What must hold in a lab, and changes to it.
+
+use lab_model::{Expected, Probe};
+
+use super::{
+    parts::part,
+    value::{Map, Value},
+};
+
+part! {
+    /// Something that must hold.
+    Expect
+}
+
+impl Expect {
+    /// A matrix, drawn as in a topology: a header of destinations, then a line for each source.
+    ///
+    /// ```
+    /// # use lab::{Probe, builder::Expect};
+    /// let matrix = Expect::table(Probe::Tcp(80), "
+    ///     from\\to  c1   c2
+    ///     c1       -    yes
+    ///     c2       no   -
+    /// ");
+    /// ```
+    pub fn table(probe: Probe, table: &str) -> Self {
+        let rows: Vec<_> = table.lines().map(str::trim).filter(|row| !row.is_empty()).collect();
+        Self::default().set("probe", probe.to_string()).set("table", rows.join("\n") + "\n")
+    }
+
+    /// The same verdict from all these sources to all these destinations. A word such as `all`, `hosts` or
+    /// `containers` stands for several.
+    pub fn cells(
+        probe: Probe,
+        from: impl IntoIterator<Item = impl Into<Value>>,
+        to: impl IntoIterator<Item = impl Into<Value>>,
+        verdict: Expected,
+    ) -> Self {
+        let list = |names: Vec<Value>| Value::List(names);
+        Self::default()
+            .set("probe", probe.to_string())
+            .set("from", list(from.into_iter().map(Into::into).collect()))
+            .set("to", list(to.into_iter().map(Into::into).collect()))
+            .set("verdict", verdict.to_string())
+    }
+
+    /// Everybody reaches everybody, by ping.
+    pub fn all_meet() -> Self {
+        Self::cells(Probe::Icmp, ["all"], ["all"], Expected::Yes)
+    }
+
+    /// Reaches the destinations by name instead of by address.
+    pub fn by_name(self) -> Self {
+        self.set("by", "name")
+    }
+
+    /// How long it may take to become true, as `10s`.
+    pub fn within(self, duration: &str) -> Self {
+        self.set("within", duration)
+    }
+}
+
+part! {
+    /// A change to the running lab, and what must hold after it.
+    Step
+}
+
+impl Step {
+    /// An action in the words of the topology reference, as `stop c1` or `disconnect c1 net`.
+    pub fn new(action: &str) -> Self {
+        Self(Map::default()).then(action)
+    }
+
+    /// A further action.
+    pub fn then(mut self, action: &str) -> Self {
+        self.0.push("do", action);
+        self
+    }
+
+    /// What must hold after it.
+    pub fn expect(mut self, expect: Expect) -> Self {
+        self.0.push("expect", expect);
+        self
+    }
+
+    /// A part of the message with which the last action must be refused.
+    pub fn fails(self, words: &str) -> Self {
+        self.set("fails", words)
+    }
+}

@@ -1,0 +1,203 @@
+//! The parts of a lab. Each has methods for what labs mostly say, and `set` for every other key of the topology
+//! reference (`docs/topology.md`).
+
+use super::value::{Map, Value};
+
+macro_rules! part {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Default, PartialEq)]
+        #[must_use]
+        pub struct $name(pub(super) Map);
+
+        impl $name {
+            /// Sets any key that the topology reference knows.
+            pub fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
+                self.0.set(key, value);
+                self
+            }
+        }
+
+        impl From<$name> for Value {
+            fn from(part: $name) -> Self {
+                Self::Map(part.0)
+            }
+        }
+    };
+}
+pub(super) use part;
+
+part! {
+    /// An L2 underlay network.
+    Segment
+}
+
+impl Segment {
+    /// With this subnet, as `192.168.56.0/24`.
+    pub fn subnet(subnet: impl Into<Value>) -> Self {
+        Self::default().set("subnet", subnet)
+    }
+
+    /// With the lab's own stand-in router at this address.
+    pub fn gateway(self, address: impl Into<Value>) -> Self {
+        self.set("gateway", address)
+    }
+}
+
+/// A subnet alone is a segment.
+impl From<&str> for Segment {
+    fn from(subnet: &str) -> Self {
+        Self::subnet(subnet)
+    }
+}
+
+part! {
+    /// A lab host: one kernel, one dockerd.
+    Host
+}
+
+impl Host {
+    /// With a NIC on this segment; further ones by [`Host::nic`].
+    pub fn on(segment: &str, address: impl Into<Value>) -> Self {
+        Self::default().nic(segment, address)
+    }
+
+    /// A NIC on this segment, with this address.
+    pub fn nic(self, segment: &str, address: impl Into<Value>) -> Self {
+        self.set(segment, address)
+    }
+
+    /// Whose dockerd runs: `trixie` (26.1, the default) or `bookworm` (20.10).
+    pub fn engine(self, suite: &str) -> Self {
+        self.set("engine", suite)
+    }
+}
+
+part! {
+    /// A Docker network.
+    Network
+}
+
+impl Network {
+    /// With this driver.
+    pub fn driver(driver: &str) -> Self {
+        Self::default().set("driver", driver)
+    }
+
+    /// A bridge on each host that has a container on it.
+    pub fn bridge() -> Self {
+        Self::driver("bridge")
+    }
+
+    /// An ipvlan on the hosts' NICs on this segment, in l2 mode unless an option says otherwise.
+    pub fn ipvlan(segment: &str) -> Self {
+        Self::driver("ipvlan").option("parent", segment)
+    }
+
+    /// A macvlan on the hosts' NICs on this segment.
+    pub fn macvlan(segment: &str) -> Self {
+        Self::driver("macvlan").option("parent", segment)
+    }
+
+    /// An overlay of the swarm, which plain containers may join.
+    pub fn overlay() -> Self {
+        Self::driver("overlay").set("attachable", true)
+    }
+
+    /// An option of the driver, as Docker takes it.
+    pub fn option(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.0.below("driver_opts").set(key, value);
+        self
+    }
+
+    /// A subnet; Docker chooses where there is none.
+    pub fn subnet(mut self, subnet: impl Into<Value>) -> Self {
+        self.0.below("ipam").push("config", Value::map([("subnet", subnet.into())]));
+        self
+    }
+}
+
+part! {
+    /// A container. Without an image of its own it has a built-in one that only waits.
+    Container
+}
+
+impl Container {
+    /// On this host.
+    pub fn on(host: &str) -> Self {
+        Self::default().set("host", host)
+    }
+
+    /// Its image.
+    pub fn image(self, image: &str) -> Self {
+        self.set("image", image)
+    }
+
+    /// Attaches it to a network, Docker choosing the address. The first network is the one that it is made on.
+    pub fn network(mut self, network: &str) -> Self {
+        self.0.below("networks").set(network, Map::default());
+        self
+    }
+
+    /// Attaches it to a network with this address.
+    pub fn address(mut self, network: &str, address: impl Into<Value>) -> Self {
+        self.0.below("networks").set(network, Value::map([("ipv4_address", address.into())]));
+        self
+    }
+
+    /// Publishes a port, as `8080:80` or `5353:53/udp`.
+    pub fn publish(mut self, port: &str) -> Self {
+        self.0.push("ports", port);
+        self
+    }
+}
+
+part! {
+    /// A service of the swarm.
+    Service
+}
+
+impl Service {
+    /// With so many tasks.
+    pub fn replicas(count: u32) -> Self {
+        let mut service = Self::default();
+        service.0.below("deploy").set("replicas", count);
+        service
+    }
+
+    /// With a task on every node.
+    pub fn global() -> Self {
+        let mut service = Self::default();
+        service.0.below("deploy").set("mode", "global");
+        service
+    }
+
+    /// Its image.
+    pub fn image(self, image: &str) -> Self {
+        self.set("image", image)
+    }
+
+    /// Attaches it to an overlay.
+    pub fn network(mut self, network: &str) -> Self {
+        self.0.below("networks").set(network, Map::default());
+        self
+    }
+
+    /// Publishes a port on every node, as `8080:80`.
+    pub fn publish(mut self, port: &str) -> Self {
+        self.0.push("ports", port);
+        self
+    }
+}
+
+part! {
+    /// A swarm over hosts of the lab. As it is by default, the first host is its manager and all others are workers.
+    Swarm
+}
+
+impl Swarm {
+    /// With these managers, all other hosts being workers; the first initializes it.
+    pub fn managers(hosts: impl IntoIterator<Item = impl Into<Value>>) -> Self {
+        Self::default().set("managers", hosts.into_iter().map(Into::into).collect::<Vec<_>>())
+    }
+}

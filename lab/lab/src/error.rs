@@ -1,0 +1,58 @@
+//! Why a lab is not to be had.
+
+use std::fmt;
+
+use lab_model::{Diagnostics, LoadError};
+use lab_runtime::image;
+
+/// What can go wrong. Its text names the operand and, after `hint:`, the way out where there is one; `Debug` gives the
+/// same text, since that is what a failed test prints.
+#[derive(thiserror::Error)]
+pub enum Error {
+    /// The topology cannot be read, or has mistakes: all of them, each with its line.
+    #[error(transparent)]
+    Topology(#[from] LoadError),
+    /// A lab could not be brought up, asked or taken down.
+    #[error(transparent)]
+    Runtime(#[from] lab_runtime::Error),
+    /// A node image could not be made.
+    #[error(transparent)]
+    Image(#[from] image::Error),
+    /// There is no folder to keep something in.
+    #[error(
+        "there is no home folder\nhint: say where {what} are kept with {variable}, or in Rust with `{method}`"
+    )]
+    NoHome {
+        /// What is kept there.
+        what: &'static str,
+        /// The environment variable.
+        variable: &'static str,
+        /// The method.
+        method: &'static str,
+    },
+    /// This machine gives the lab no thread.
+    #[error("cannot start the thread of a lab: {0}")]
+    Thread(std::io::Error),
+    /// The lab is down, but something of it could not be cleared.
+    #[error("not all of the lab is cleared: {}", .0.join("; "))]
+    LeftOver(Vec<String>),
+    /// The container of a node could not be started.
+    #[cfg(feature = "testcontainers")]
+    #[error(transparent)]
+    Container(#[from] testcontainers::TestcontainersError),
+    /// A host's dockerd refused something, or the client could not be made.
+    #[error("Docker: {0}")]
+    Docker(#[from] bollard::errors::Error),
+}
+
+impl From<Diagnostics> for Error {
+    fn from(mistakes: Diagnostics) -> Self {
+        Self::Topology(LoadError::Invalid(mistakes))
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

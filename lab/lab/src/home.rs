@@ -1,0 +1,168 @@
+//! Where a lab lives: a thread of its own with an async runtime of its own.
+//!
+//! A lab has work to do whatever its test is doing: its docker sockets must answer while a test waits in
+//! `std::process::Command`, and it must be taken down in `Drop`, which cannot await, also where the test's runtime has
+//! one thread. So nothing of a lab runs on the runtime of whoever uses it. docs/adr/0013 says more.
+
+use std::{
+    fs::File,
+    future::Future,
+    panic::resume_unwind,
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use lab_runtime::{Event, Events, LabDir, supervisor};
+use tokio::{
+    runtime::{Builder, Handle},
+    sync::oneshot,
+};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
+
+use crate::Error;
+
+/// Threads of a lab's runtime: as many as a supervisor has.
+const WORKERS: usize = 2;
+
+/// How long calls that nobody waits for any more may take to notice.
+const CALLS_END: Duration = Duration::from_secs(5);
+
+/// How long taking a lab down may take. Each part of it has its own, shorter limit.
+const DOWN: Duration = Duration::from_secs(60);
+
+/// How long threads that still read a capture may take to notice that it has ended.
+const THREADS_END: Duration = Duration::from_secs(1);
+
+/// What is to be taken down at the end.
+pub(crate) struct Held {
+    pub(crate) lab: Arc<lab_runtime::RunningLab>,
+    pub(crate) dir: LabDir,
+    /// Says that the lab lives, for as long as it is open.
+    pub(crate) lock: File,
+}
+
+/// The thread. Dropping it takes down what it holds, and waits for that.
+pub(crate) struct Home {
+    handle: Handle,
+    calls: TaskTracker,
+    held: Arc<Mutex<Option<Held>>>,
+    stop: CancellationToken,
+    ended: Option<oneshot::Receiver<Vec<String>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Home {
+    /// Starts the thread.
+    pub(crate) fn start(lab: &str) -> Result<Self, Error> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(WORKERS)
+            .thread_name(format!("lab {lab}"))
+            .enable_all()
+            .build()
+            .map_err(Error::Thread)?;
+        let handle = runtime.handle().clone();
+        let (calls, stop) = (TaskTracker::new(), CancellationToken::new());
+        let held: Arc<Mutex<Option<Held>>> = Arc::default();
+        let (tell, ended) = oneshot::channel();
+        let main = {
+            let (calls, stop, held) = (calls.clone(), stop.clone(), held.clone());
+            move || {
+                let warnings = runtime.block_on(async {
+                    stop.cancelled().await;
+                    calls.close();
+                    let _ = tokio::time::timeout(CALLS_END, calls.wait()).await;
+                    let held = held.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    match held {
+                        Some(held) => take_down(held).await,
+                        None => Vec::new(),
+                    }
+                });
+                runtime.shutdown_timeout(THREADS_END);
+                let _ = tell.send(warnings);
+            }
+        };
+        let thread =
+            std::thread::Builder::new().name(format!("lab {lab}")).spawn(main).map_err(Error::Thread)?;
+        Ok(Self { handle, calls, held, stop, ended: Some(ended), thread: Some(thread) })
+    }
+
+    /// What it is to take down is put here, as soon as there is something.
+    pub(crate) fn held(&self) -> Arc<Mutex<Option<Held>>> {
+        self.held.clone()
+    }
+
+    /// Does something there. Who stops waiting for it, stops it.
+    pub(crate) async fn run<T, E>(
+        &self,
+        work: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+        Error: From<E>,
+    {
+        match AbortOnDropHandle::new(self.calls.spawn_on(work, &self.handle)).await {
+            Ok(done) => Ok(done?),
+            Err(e) if e.is_panic() => resume_unwind(e.into_panic()),
+            Err(_) => Err(lab_runtime::Error::Cancelled.into()),
+        }
+    }
+
+    /// Lets `labctl` look into a lab that is up.
+    pub(crate) fn attend(&self, lab: Arc<lab_runtime::RunningLab>) {
+        self.handle.spawn(async move {
+            if let Err(e) = supervisor::attend(lab).await {
+                tracing::warn!("{e}");
+            }
+        });
+    }
+
+    /// Where events go that `tell` is told there.
+    pub(crate) fn events(&self, mut tell: impl FnMut(Event) + Send + 'static) -> Events {
+        let (events, mut heard) = Events::channel();
+        self.handle.spawn(async move {
+            while let Some(event) = heard.recv().await {
+                tell(event);
+            }
+        });
+        events
+    }
+
+    /// Takes down what it holds. What could not be cleared is returned.
+    pub(crate) async fn end(mut self) -> Vec<String> {
+        self.stop.cancel();
+        match self.ended.take() {
+            Some(ended) => ended.await.unwrap_or_default(),
+            None => Vec::new(),
+        }
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of a lab panicked; `labctl down` clears what is left");
+        }
+        if let Some(warnings) = self.ended.take().and_then(|mut ended| ended.try_recv().ok()) {
+            warnings.iter().for_each(|w| tracing::warn!("{w}"));
+        }
+    }
+}
+
+async fn take_down(held: Held) -> Vec<String> {
+    let Held { lab, dir, lock } = held;
+    let mut warnings = match tokio::time::timeout(DOWN, lab.down()).await {
+        Ok(warnings) => warnings,
+        Err(_) => vec![format!("not down within {} s", DOWN.as_secs())],
+    };
+    warnings.extend(lab_runtime::teardown::clear(&dir).await);
+    drop(lock);
+    warnings
+}

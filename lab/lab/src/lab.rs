@@ -1,0 +1,226 @@
+//! A lab that is described and not up yet.
+
+use std::{
+    env, fmt,
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError},
+};
+
+use lab_runtime::{
+    Dirs, Event, LabDir, RuntimeChoice, UpOptions, image, install, launch, runtimes, state, teardown,
+};
+
+use crate::{
+    Error, RunningLab,
+    builder::LabBuilder,
+    home::{Held, Home},
+};
+
+/// A lab, read and found to be without mistakes. [`Lab::up`] brings it up.
+///
+/// Made by [`Lab::from_file`], [`Lab::from_yaml`] or [`Lab::builder`].
+#[must_use = "nothing is made before `up`"]
+pub struct Lab {
+    model: lab_model::Lab,
+    topology: PathBuf,
+    runtime: RuntimeChoice,
+    cold: bool,
+    state: Option<PathBuf>,
+    cache: Option<PathBuf>,
+    agent: Option<PathBuf>,
+    tell: Box<dyn FnMut(Event) + Send>,
+}
+
+impl Lab {
+    /// Reads a topology from a file.
+    ///
+    /// # Errors
+    /// [`Error::Topology`]: the file cannot be read, or everything that is wrong with it.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let model = lab_model::Lab::load(path)?;
+        Ok(Self::new(model, std::path::absolute(path).unwrap_or_else(|_| path.to_owned())))
+    }
+
+    /// Reads a topology from text.
+    ///
+    /// ```
+    /// let lab = lab::Lab::from_yaml("{ name: one, hosts: { host1: {} } }")?;
+    /// assert!(lab.model().hosts.contains_key("host1"));
+    ///
+    /// let mistake = lab::Lab::from_yaml("{ name: one, hots: { host1: {} } }").unwrap_err();
+    /// assert!(mistake.to_string().contains("did you mean `hosts`?"), "{mistake}");
+    /// # Ok::<(), lab::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Topology`]: everything that is wrong with it.
+    pub fn from_yaml(text: &str) -> Result<Self, Error> {
+        const NAME: &str = "topology";
+        Ok(Self::new(lab_model::Lab::parse(text, NAME)?, NAME.into()))
+    }
+
+    /// Describes a lab part by part.
+    pub fn builder(name: &str) -> LabBuilder {
+        LabBuilder::new(name)
+    }
+
+    fn new(model: lab_model::Lab, topology: PathBuf) -> Self {
+        Self {
+            model,
+            topology,
+            runtime: RuntimeChoice::Auto,
+            cold: false,
+            state: None,
+            cache: None,
+            agent: None,
+            tell: Box::new(trace),
+        }
+    }
+
+    /// What it is: hosts, networks, containers, what must hold.
+    pub fn model(&self) -> &lab_model::Lab {
+        &self.model
+    }
+
+    /// What the hosts run on; as it is by default, the best that this machine can do.
+    pub fn runtime(self, runtime: RuntimeChoice) -> Self {
+        Self { runtime, ..self }
+    }
+
+    /// Boots the hosts instead of restoring a saved machine.
+    pub fn cold(self, cold: bool) -> Self {
+        Self { cold, ..self }
+    }
+
+    /// Where the lab's folder is made: sockets, consoles, what `labctl down` reads after a crash. By default where
+    /// `LABCTL_STATE_DIR` says, else `labctl` in the XDG state folder.
+    pub fn state_dir(self, dir: impl Into<PathBuf>) -> Self {
+        Self { state: Some(dir.into()), ..self }
+    }
+
+    /// Where node images and saved machines are kept. By default where `LABCTL_CACHE_DIR` says, else `labctl` in the
+    /// XDG cache folder, as for labctl itself.
+    pub fn cache_dir(self, dir: impl Into<PathBuf>) -> Self {
+        Self { cache: Some(dir.into()), ..self }
+    }
+
+    /// The agent's binary. By default where `LABCTL_AGENT` says, else `labctl-agent` beside this program, one folder
+    /// above, or in `PATH`.
+    pub fn agent(self, path: impl Into<PathBuf>) -> Self {
+        Self { agent: Some(path.into()), ..self }
+    }
+
+    /// Is told what happens, for as long as the lab lives; by default `tracing` is.
+    pub fn on_event(self, tell: impl FnMut(Event) + Send + 'static) -> Self {
+        Self { tell: Box::new(tell), ..self }
+    }
+
+    /// Brings the lab up: hosts, networks, containers, swarm, services. A node image that is missing is made first,
+    /// which takes half a minute, once.
+    ///
+    /// Labs of equal names, in one program or several, do not meet: each has a folder, a wire and machines of its own.
+    /// Where this fails, or is dropped before it is done, nothing of the lab is left.
+    ///
+    /// # Errors
+    /// This machine lacks something, or Docker refuses what the topology asks for.
+    pub async fn up(self) -> Result<RunningLab, Error> {
+        let dirs =
+            Dirs {
+                cache: cache_folder(self.cache)?,
+                state: folder(self.state, "LABCTL_STATE_DIR", install::default_state()).ok_or(
+                    Error::NoHome { what: "labs", variable: "LABCTL_STATE_DIR", method: "state_dir" },
+                )?,
+            };
+        let agent = match self.agent {
+            Some(agent) => install::find_agent(Some(agent), &[])?,
+            None => install::find_agent_of_this_program()?,
+        };
+        let name = self.model.name.clone();
+        let mut options = UpOptions {
+            lab: self.model,
+            topology: self.topology,
+            runtime: self.runtime,
+            cold: self.cold,
+            keep: false,
+            agent,
+        };
+        let home = Home::start(&name)?;
+        let events = home.events(self.tell);
+        let (held, told) = (home.held(), events.clone());
+        let made = home.run(async move {
+            // Before anything is made, be it a node image.
+            let UpOptions { runtime, lab, topology, agent, cold, .. } = &options;
+            let chosen = runtime.resolve(lab, topology, agent, *cold).await?;
+            options.runtime = chosen.choice();
+            if let Some(why) = chosen.why {
+                told.note(why);
+            }
+            image::ensure(&dirs.cache, &options.lab, &told).await?;
+            clear_dead(&dirs, &name).await;
+            let dir = LabDir::of(&dirs, &format!("{name}.{:06x}", rand::random::<u32>() >> 8));
+            let (plan, lock) = launch::claim(&dir, &dirs, &options).await?;
+            let provider = runtimes::provider(&plan);
+            let provider = provider.inspect_err(|_| drop(std::fs::remove_dir_all(dir.path())))?;
+            let lab = Arc::new(lab_runtime::RunningLab::new(plan, dir.clone(), provider));
+            // No await since the folder was made: from here on the thread takes down whatever there is.
+            *held.lock().unwrap_or_else(PoisonError::into_inner) = Some(Held { lab: lab.clone(), dir, lock });
+            lab.bring_up(&told).await?;
+            Ok::<_, Error>(lab)
+        });
+        match made.await {
+            Ok(lab) => {
+                home.attend(lab.clone());
+                Ok(RunningLab::new(home, lab, events))
+            }
+            Err(e) => {
+                home.end().await.iter().for_each(|w| tracing::warn!("{w}"));
+                Err(e)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Lab {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lab").field("name", &self.model.name).finish_non_exhaustive()
+    }
+}
+
+/// Where node images are kept.
+pub(crate) fn cache_folder(given: Option<PathBuf>) -> Result<PathBuf, Error> {
+    const VARIABLE: &str = "LABCTL_CACHE_DIR";
+    folder(given, VARIABLE, install::default_cache()).ok_or(Error::NoHome {
+        what: "node images",
+        variable: VARIABLE,
+        method: "cache_dir",
+    })
+}
+
+fn folder(given: Option<PathBuf>, variable: &str, default: Option<PathBuf>) -> Option<PathBuf> {
+    let dir = given.or_else(|| env::var_os(variable).map(PathBuf::from)).or(default)?;
+    Some(std::path::absolute(&dir).unwrap_or(dir))
+}
+
+/// Clears labs of this name whose program was killed before it could take them down.
+async fn clear_dead(dirs: &Dirs, name: &str) {
+    for dir in state::list(dirs).unwrap_or_default() {
+        let ours = dir.name().strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
+        // One without a plan is just being made. The lock keeps others out while this one is cleared.
+        if ours
+            && dir.has_plan()
+            && let Ok(Some(_lock)) = dir.lock()
+        {
+            teardown::clear(&dir).await;
+        }
+    }
+}
+
+pub(crate) fn trace(event: Event) {
+    match event {
+        Event::Phase(text) => tracing::info!("{text}"),
+        Event::Host { host, stage } => tracing::info!("{host}: {stage}"),
+        Event::Step { step, of, name } => tracing::info!("step {}/{of} {name}", step + 1),
+        Event::Note(text) => tracing::warn!("{text}"),
+    }
+}

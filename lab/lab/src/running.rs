@@ -1,0 +1,311 @@
+//! A lab that runs in this process.
+
+use std::{fmt, path::Path, sync::Arc, time::Duration};
+
+use bollard::Docker;
+use lab_agent::client::Output;
+use lab_model::{Action, By, Cell, Expected, Matrix, Observed, Power, Probe, Target};
+use lab_runtime::{
+    Events,
+    lab::Frames,
+    report::{CellReport, Report},
+};
+use lab_wire::CaptureSpec;
+
+use crate::{Error, home::Home};
+
+/// A lab that is up. Dropping it takes it down and waits for that, a second or so, on every kind of runtime.
+///
+/// A program that is killed takes its machines along; what is left then is a folder, which the next lab of that name
+/// clears, or `labctl down --all`.
+pub struct RunningLab {
+    lab: Arc<lab_runtime::RunningLab>,
+    events: Events,
+    home: Home,
+}
+
+/// What became of a probe.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Source.
+    pub from: String,
+    /// Destination, as it was asked for.
+    pub to: String,
+    /// What came out.
+    pub verdict: Observed,
+    /// How a `no` came about, and where the packet was last seen; for a `yes` who answered. May be empty.
+    pub detail: String,
+    /// Round trip, where it was answered.
+    pub rtt: Option<Duration>,
+}
+
+impl Answer {
+    /// Whether the destination was reached.
+    pub fn is_yes(&self) -> bool {
+        self.verdict == Observed::Yes
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> {}  {}", self.from, self.to, self.verdict.word())?;
+        if self.detail.is_empty() { Ok(()) } else { write!(f, ": {}", self.detail) }
+    }
+}
+
+impl From<CellReport> for Answer {
+    fn from(cell: CellReport) -> Self {
+        let CellReport { from, to, observed, detail, rtt_us, .. } = cell;
+        Self { from, to, verdict: observed, detail, rtt: rtt_us.map(Duration::from_micros) }
+    }
+}
+
+impl fmt::Debug for RunningLab {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunningLab").field("dir", &self.dir()).finish_non_exhaustive()
+    }
+}
+
+impl RunningLab {
+    pub(crate) fn new(home: Home, lab: Arc<lab_runtime::RunningLab>, events: Events) -> Self {
+        Self { lab, events, home }
+    }
+
+    /// What it is: hosts, networks, containers, what must hold.
+    pub fn model(&self) -> &lab_model::Lab {
+        &self.lab.plan().lab
+    }
+
+    /// Its folder, where each host has its sockets and its console's log.
+    pub fn dir(&self) -> &Path {
+        self.lab.dir().path()
+    }
+
+    /// What the hosts run on: `vm`.
+    pub fn runtime(&self) -> &str {
+        &self.lab.plan().runtime
+    }
+
+    /// Probes everything that the topology expects of the lab as it is, without its steps.
+    ///
+    /// ```no_run
+    /// # async fn f(lab: lab::RunningLab) -> Result<(), lab::Error> {
+    /// let report = lab.check().await?;
+    /// assert!(report.holds, "{report}");      // shows the matrix, and why each wrong cell is what it is
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// The lab cannot be asked. What does not hold is in the report.
+    pub async fn check(&self) -> Result<Report, Error> {
+        self.run_checks(false).await
+    }
+
+    /// As [`RunningLab::check`], then does the topology's steps, each with its own checks.
+    ///
+    /// # Errors
+    /// As of [`RunningLab::check`].
+    pub async fn check_with_steps(&self) -> Result<Report, Error> {
+        self.run_checks(true).await
+    }
+
+    async fn run_checks(&self, steps: bool) -> Result<Report, Error> {
+        let (lab, events) = (self.lab.clone(), self.events.clone());
+        self.home.run(async move { lab.check(steps, &events).await }).await
+    }
+
+    /// Probes once. `to` is what tables have as destinations: a host, container or service, `CONTAINER@NETWORK`,
+    /// `HOST@SEGMENT` or an address.
+    ///
+    /// ```no_run
+    /// # use lab::{Probe, Verdict};
+    /// # async fn f(lab: lab::RunningLab) -> Result<(), lab::Error> {
+    /// let answer = lab.probe("c1", "c2", Probe::Tcp(80)).await?;
+    /// assert_eq!(answer.verdict, Verdict::Yes, "{answer}");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// The lab has no such parts, or cannot be asked.
+    pub async fn probe(&self, from: &str, to: &str, probe: Probe) -> Result<Answer, Error> {
+        let mut answers = self.probe_all([(from, to)], probe).await?;
+        answers.pop().ok_or_else(|| lab_runtime::Error::Control("a probe without an answer".into()).into())
+    }
+
+    /// Probes many pairs at once. What stays silent shares one deadline of two seconds.
+    ///
+    /// ```no_run
+    /// # use lab::Probe;
+    /// # async fn f(lab: lab::RunningLab) -> Result<(), lab::Error> {
+    /// let hosts: Vec<&str> = lab.model().hosts.keys().map(String::as_str).collect();
+    /// let pairs = hosts.iter().flat_map(|a| hosts.iter().map(move |b| (*a, *b))).filter(|(a, b)| a != b);
+    /// for answer in lab.probe_all(pairs, Probe::Icmp).await? {
+    ///     assert!(answer.is_yes(), "{answer}");
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As of [`RunningLab::probe`].
+    pub async fn probe_all<'a>(
+        &self,
+        pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+        probe: Probe,
+    ) -> Result<Vec<Answer>, Error> {
+        let cell = |(from, to): (&str, &str)| Cell {
+            from: from.to_owned(),
+            to: Target::from(to),
+            // Nobody asks whether it is as expected.
+            expected: Expected::Yes,
+            answers: None,
+            line: 0,
+        };
+        let cells = pairs.into_iter().map(cell).collect();
+        let matrix = Matrix {
+            probe,
+            size: None,
+            by: By::Address,
+            timeout: lab_model::check::DEFAULT_TIMEOUT,
+            within: Duration::ZERO,
+            cells,
+            wire: Vec::new(),
+            answers: Vec::new(),
+            line: 0,
+        };
+        let lab = self.lab.clone();
+        let cells = self.home.run(async move { lab.probe(&matrix).await }).await?;
+        Ok(cells.into_iter().map(Answer::from).collect())
+    }
+
+    /// Runs a command in a host or container: a program that the container has among its files, any other as the host's
+    /// own in the container's network namespace, so that the image needs no tools.
+    /// What it says is collected.
+    ///
+    /// ```no_run
+    /// # async fn f(lab: lab::RunningLab) -> Result<(), lab::Error> {
+    /// let routes = lab.exec("c1", ["ip", "route"]).await?;
+    /// assert_eq!(routes.status, 0);
+    /// assert!(String::from_utf8_lossy(&routes.stdout).contains("default"));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// No such endpoint, one that does not run, or no such command. A status other than 0 is none.
+    pub async fn exec(
+        &self,
+        endpoint: &str,
+        argv: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Result<Output, Error> {
+        let (lab, endpoint) = (self.lab.clone(), endpoint.to_owned());
+        let argv = argv.into_iter().map(Into::into).collect();
+        let work = async move {
+            let (host, session) = lab.exec(&endpoint, argv, None).await?;
+            session.output().await.map_err(lab_runtime::Error::agent(&host))
+        };
+        self.home.run(work).await
+    }
+
+    /// Does in the lab what a step of a topology could do: stop and start containers, cut a host off, block a port on the
+    /// wire, scale and update services, run a command that must succeed. The words are those of `do` in
+    /// `docs/topology.md`, `steps`; it returns when the action is done.
+    ///
+    /// ```no_run
+    /// # use lab::Probe;
+    /// # async fn f(lab: lab::RunningLab) -> Result<(), lab::Error> {
+    /// lab.act("cut host2 on lan").await?;
+    /// assert!(!lab.probe("c1", "c2", Probe::Icmp).await?.is_yes());
+    /// lab.act("heal host2").await?;
+    /// assert!(lab.probe("c1", "c2", Probe::Icmp).await?.is_yes());
+    ///
+    /// lab.act("exec c1 -- test -e /etc/hosts").await?;
+    /// lab.act("update web { ports: ['8081:80'] } within 2m").await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Topology`]: these are no words of an action, or name what the lab has not. Else it was refused, with
+    /// Docker's own message where that said no, or something is broken.
+    pub async fn act(&self, action: &str) -> Result<(), Error> {
+        self.run_action(Action::parse(action, self.model())?).await
+    }
+
+    /// A client of a host's own dockerd. Programs reach it by its socket: [`RunningLab::docker_host`].
+    ///
+    /// # Errors
+    /// There is no such host, or it does not run.
+    pub fn docker(&self, host: &str) -> Result<Docker, Error> {
+        Ok(self.lab.docker(host)?)
+    }
+
+    /// `DOCKER_HOST` of a host's own dockerd: `unix://` and a socket that only this user may use.
+    ///
+    /// # Errors
+    /// There is no such host.
+    pub fn docker_host(&self, host: &str) -> Result<String, Error> {
+        Ok(format!("unix://{}", self.lab.docker_socket(host)?.display()))
+    }
+
+    /// Records what passes a segment from now on: every frame as it enters, and what became of it.
+    ///
+    /// ```no_run
+    /// # async fn f(lab: lab::RunningLab) -> Result<(), lab::Error> {
+    /// let mut frames = lab.capture("lan").await?;
+    /// lab.exec("host1", ["ping", "-c", "1", "192.168.56.7"]).await?;
+    /// while let Some(frame) = frames.next().await {      // also a `Stream`; dropping it ends the capture
+    ///     println!("{} {}: {} bytes", frame.port, frame.fate, frame.original_len);
+    /// #   break;
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// There is no such segment.
+    pub async fn capture(&self, segment: &str) -> Result<Frames, Error> {
+        let (lab, segment) = (self.lab.clone(), segment.to_owned());
+        self.home.run(async move { lab.capture(&segment, CaptureSpec::default()) }).await
+    }
+
+    /// Pulls the plug of a host: nothing in it gets to say goodbye.
+    ///
+    /// # Errors
+    /// There is no such host, or it does not run.
+    pub async fn kill_host(&self, host: &str) -> Result<(), Error> {
+        self.power(host, Power::Kill).await
+    }
+
+    /// Stops a host's containers, then the host.
+    ///
+    /// # Errors
+    /// There is no such host, or it does not run.
+    pub async fn stop_host(&self, host: &str) -> Result<(), Error> {
+        self.power(host, Power::Stop).await
+    }
+
+    /// Makes a host again that was killed or stopped, with a new disk and what the topology gives it.
+    ///
+    /// # Errors
+    /// There is no such host, or it runs.
+    pub async fn start_host(&self, host: &str) -> Result<(), Error> {
+        self.power(host, Power::Start).await
+    }
+
+    async fn power(&self, host: &str, power: Power) -> Result<(), Error> {
+        self.run_action(Action::Power { host: host.to_owned(), power }).await
+    }
+
+    async fn run_action(&self, action: Action) -> Result<(), Error> {
+        let (lab, events) = (self.lab.clone(), self.events.clone());
+        self.home.run(async move { lab.act(&action, &events).await }).await
+    }
+
+    /// Takes the lab down. Dropping it does the same, but cannot say what was left.
+    ///
+    /// # Errors
+    /// [`Error::LeftOver`].
+    pub async fn down(self) -> Result<(), Error> {
+        let Self { lab, events, home } = self;
+        drop((lab, events));
+        let warnings = home.end().await;
+        if warnings.is_empty() { Ok(()) } else { Err(Error::LeftOver(warnings)) }
+    }
+}

@@ -1,0 +1,309 @@
+//! `labctl capture`
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write},
+    num::NonZeroU64,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use lab_agent::probe::nonce::{self, Kind, Nonce};
+use lab_model::Template;
+use lab_runtime::control::{
+    Client,
+    protocol::{Answer, Frame, Request},
+};
+use lab_wire::pcapng::{PcapngError, PcapngWriter, Record};
+use serde_json::json;
+use vxlan::{Decode, Dissection};
+
+use crate::{
+    context::Context,
+    exit::{Error, Exit},
+    printer::{Format, plain, style},
+    render::count,
+    session::answer,
+    stop::Stop,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  labctl capture ipvlan-2host lan
+  labctl capture ipvlan-2host lan --count 20 --duration 10s
+  labctl capture overlay-attachable lan 'vni ${vni:overlay_net} and inner host 10.3.1.21'
+  labctl capture overlay-attachable lan --typed udp port 4789 and not inner arp
+  labctl capture ipvlan-2host lan -w lan.pcapng
+  labctl capture ipvlan-2host lan -w - | wireshark -k -i -";
+
+/// Show or record what passes on a segment
+///
+/// A filter is made of layers (`arp`, `icmp`, `udp`, `vxlan`, `esp`, …), `vni N`, `vlan N`, `[src|dst] host A`,
+/// `[src|dst] net P`, `[src|dst] mac M`, `[udp|tcp] [src|dst] port N` and `bad`, with `and`, `or`, `not`, parentheses, and
+/// `inner` or `outer` before what is meant within a tunnel or without.
+///
+/// Frames are taken as they enter the segment, those that the wire then drops included, with what became of them.
+/// Ctrl-C ends the capture; a file that it was written to is complete. Its frames are under the names of the ports by
+/// which they came in, and have comments: why the wire dropped one, what is in a tunnel, and which are of a probe or of
+/// `send` and `inject`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Args {
+    /// Lab, as `labctl ps` names it
+    #[arg(value_name = "LAB")]
+    lab: String,
+    /// Segment of the lab
+    #[arg(value_name = "SEGMENT")]
+    segment: String,
+    /// Only frames that this filter means, such as `vxlan and inner host 10.3.1.3`; may be several words
+    #[arg(value_name = "FILTER")]
+    filter: Vec<String>,
+    /// Show frames in the text form that `labctl send` takes, instead of a summary
+    #[arg(long, conflicts_with = "write")]
+    typed: bool,
+    /// Write pcapng to this file (`-`: stdout) instead of showing lines
+    #[arg(short, long, value_name = "FILE")]
+    write: Option<PathBuf>,
+    /// End after so many frames
+    #[arg(short, long, value_name = "N")]
+    count: Option<NonZeroU64>,
+    /// End after so long, like `10s` or `2min`
+    #[arg(short, long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    duration: Option<Duration>,
+    /// Keep so many bytes of each frame
+    #[arg(long, value_name = "BYTES", default_value_t = 65_535, value_parser = clap::value_parser!(u32).range(14..=65_535))]
+    snaplen: u32,
+}
+
+/// Runs the verb.
+pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
+    let (dir, plan) = context.lab(&args.lab)?;
+    let reading = Decode { vxlan_ports: lab_runtime::frames::vxlan_ports(&plan.lab), ..Decode::default() };
+    let filter = filter(&args.filter)?;
+    let mut stop = Stop::new()?;
+    let mut client = Client::connect(&dir).await?;
+    let request = Request::Capture {
+        segment: args.segment.clone(),
+        count: args.count.map(NonZeroU64::get),
+        duration_ms: args.duration.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),
+        snaplen: args.snaplen,
+        filter,
+    };
+    client.send(&request).await?;
+    let mut ports: Vec<Arc<str>> = Vec::new();
+    // Opened only once the lab has agreed: a wrong name leaves no empty file.
+    let mut sink = None;
+    let (mut seen, mut lost) = (0_u64, 0_u64);
+    while !context.printer.is_closed() {
+        let news = tokio::select! {
+            news = answer(&dir, &mut client) => news?,
+            () = stop.wait() => break,
+        };
+        match news {
+            Answer::Ports(names) => {
+                ports = names.into_iter().map(Arc::from).collect();
+                sink =
+                    args.write.as_deref().map(|path| open(path, &args.segment, args.snaplen)).transpose()?;
+            }
+            Answer::Frame(frame) => {
+                let port = ports.get(frame.port).cloned().unwrap_or_else(|| Arc::from("?"));
+                let data = decode(&frame)?;
+                seen += 1;
+                lost += frame.lost_before;
+                match &mut sink {
+                    Some(writer) => {
+                        let record = record(&frame, &port, &data, &reading);
+                        match writer.write(record).and_then(|()| writer.flush()) {
+                            Err(PcapngError::Io(e)) if e.kind() == io::ErrorKind::BrokenPipe => {
+                                return Ok(Exit::OK);
+                            }
+                            done => done.map_err(|e| unwritten(&args, &e))?,
+                        }
+                    }
+                    None => show(context, &frame, &port, &Dissected::of(&data, &reading, args.typed))?,
+                }
+            }
+            Answer::Done => break,
+            _ => {}
+        }
+    }
+    let lost = if lost == 0 { String::new() } else { format!(", {lost} lost for want of room") };
+    let frames = count(seen, "frame");
+    match &args.write {
+        Some(path) if path.as_os_str() != "-" => {
+            context.printer.say(&format!("{frames} written to {}{lost}", path.display()));
+        }
+        _ => context.printer.say(&format!("{frames}{lost}")),
+    }
+    Ok(Exit::OK)
+}
+
+type Sink = PcapngWriter<Box<dyn Write + Send>>;
+
+fn open(path: &Path, segment: &str, snaplen: u32) -> Result<Sink, Error> {
+    let writer: Box<dyn Write + Send> = if path.as_os_str() == "-" {
+        Box::new(BufWriter::new(io::stdout()))
+    } else {
+        Box::new(BufWriter::new(File::create(path).map_err(Error::file("write", path.display()))?))
+    };
+    let mut sink = PcapngWriter::new(writer, segment, snaplen as usize)
+        .map_err(|e| Error::Environment(e.to_string()))?;
+    sink.flush().map_err(|e| Error::Environment(e.to_string()))?;
+    Ok(sink)
+}
+
+fn unwritten(args: &Args, error: &PcapngError) -> Error {
+    let path = args.write.as_deref().unwrap_or(Path::new("-"));
+    Error::Environment(format!("{}: {error}", path.display()))
+}
+
+fn record<'a>(frame: &Frame, port: &'a Arc<str>, data: &'a [u8], reading: &Decode) -> Record<'a> {
+    Record {
+        timestamp: time(frame),
+        port,
+        original_len: frame.length as usize,
+        data,
+        lost_before: frame.lost_before,
+        comment: comment(frame, data, reading).map(Into::into),
+    }
+}
+
+/// What other readers of the file cannot know: the fate that a frame had, what is in a tunnel (whose port may be this
+/// lab's own), and what labctl sent it for.
+fn comment(frame: &Frame, data: &[u8], reading: &Decode) -> Option<String> {
+    let fate = frame.dropped.then(|| frame.fate.clone());
+    let tunnel = Dissection::of(data, reading).stack.layers.iter().any(|layer| layer.kind().is_tunnel());
+    let inside = tunnel.then(|| vxlan::describe_as(data, reading));
+    let of = nonce::find(data).map(|Nonce { kind, run, cell }| match kind {
+        Kind::Request => format!("request of a probe, cell {cell} of run {run:016x}"),
+        Kind::Answer => format!("answer to a probe, cell {cell} of run {run:016x}"),
+        Kind::Frame => format!("frame {cell} of `send` or `inject`, run {run:016x}"),
+    });
+    let parts: Vec<String> = [fate, of, inside].into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join("\n"))
+}
+
+/// The words of a filter as one, found to be a filter.
+fn filter(words: &[String]) -> Result<Option<String>, Error> {
+    if words.is_empty() {
+        return Ok(None);
+    }
+    let text = words.join(" ");
+    match Template::filter(&text) {
+        Ok(_) => Ok(Some(text)),
+        Err(e) => {
+            let marks = format!(
+                "{}{}",
+                " ".repeat(text[..e.at.start].chars().count()),
+                "^".repeat(e.at.len().max(1))
+            );
+            let hint = e.hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+            Err(Error::Usage(format!("{}\n  {text}\n  {marks}{hint}", e.message)))
+        }
+    }
+}
+
+/// A frame in words, and in the text form.
+struct Dissected {
+    summary: String,
+    typed: String,
+    show_typed: bool,
+}
+
+impl Dissected {
+    fn of(data: &[u8], decode: &Decode, show_typed: bool) -> Self {
+        let dissection = Dissection::of(data, decode);
+        let rest = dissection.error.map(|e| format!(" malformed: {e}")).unwrap_or_default();
+        let summary = plain(&vxlan::describe_as(data, decode));
+        Self { summary, typed: plain(&format!("{}{rest}", dissection.stack)), show_typed }
+    }
+}
+
+fn show(context: &Context, frame: &Frame, port: &str, dissected: &Dissected) -> Result<(), Error> {
+    let Dissected { summary, typed, show_typed } = dissected;
+    let what = if *show_typed { typed } else { summary };
+    if context.printer.format == Format::Json {
+        let line = json!({
+            "time_ns": frame.time_ns, "port": port, "length": frame.length, "dropped": frame.dropped,
+            "fate": frame.fate, "summary": summary, "frame": typed, "data": frame.data,
+        });
+        return context.printer.data(&line.to_string());
+    }
+    let (dim, fate) = (style::DIM, if frame.dropped { style::BAD } else { style::DIM });
+    context.printer.data(&format!(
+        "{dim}{}{dim:#}  {port:<12}  {what}  {fate}({}){fate:#}",
+        clock(frame.time_ns),
+        frame.fate
+    ))
+}
+
+/// Time of day in UTC, with microseconds.
+fn clock(time_ns: u64) -> String {
+    let (s, us) = (time_ns / 1_000_000_000, time_ns / 1000 % 1_000_000);
+    format!("{:02}:{:02}:{:02}.{us:06}", s / 3600 % 24, s / 60 % 60, s % 60)
+}
+
+fn time(frame: &Frame) -> SystemTime {
+    UNIX_EPOCH + Duration::from_nanos(frame.time_ns)
+}
+
+fn decode(frame: &Frame) -> Result<Vec<u8>, Error> {
+    BASE64_STANDARD.decode(&frame.data).map_err(|e| lab_runtime::Error::Control(e.to_string()).into())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn times_are_of_the_day_in_utc() {
+        assert_eq!(clock(86_399_000_001_000 + 86_400_000_000_000), "23:59:59.000001");
+    }
+
+    fn frame(data: &[u8], dropped: bool) -> Frame {
+        Frame {
+            time_ns: 1,
+            port: 0,
+            length: u32::try_from(data.len()).unwrap(),
+            data: BASE64_STANDARD.encode(data),
+            fate: "dropped at host1/eth0: link down".into(),
+            dropped,
+            lost_before: 0,
+        }
+    }
+
+    #[test]
+    fn comments_say_what_no_other_reader_knows() {
+        let mark = Nonce { kind: Kind::Frame, run: 0xab, cell: 3 }.bytes();
+        let build = |text: &str| text.parse::<vxlan::Stack>().unwrap();
+        let sent = (build("eth/ip/udp(dport=7777)/vxlan(vni=9)/eth/arp(who=10.3.1.3)")
+            / vxlan::Payload(mark.to_vec()))
+        .build()
+        .unwrap();
+        let reading = Decode { vxlan_ports: vec![7777], ..Decode::default() };
+        let say = |data: &[u8], dropped| comment(&frame(data, dropped), data, &reading);
+        let all = say(&sent, true).unwrap();
+        let lines: Vec<&str> = all.lines().collect();
+        assert_eq!(lines[0], "dropped at host1/eth0: link down");
+        assert_eq!(lines[1], "frame 3 of `send` or `inject`, run 00000000000000ab");
+        assert!(lines[2].contains("VXLAN vni 9") && lines[2].contains("ARP"), "{all}");
+        assert_eq!(say(&build("eth/ip/udp").build().unwrap(), false), None);
+    }
+
+    #[test]
+    fn a_dropped_frame_says_why_in_the_file() {
+        let tmp = tempfile::tempdir().unwrap();
+        let path = tmp.path().join("x.pcapng");
+        let frame = frame(&[0; 60], true);
+        let mut sink = open(&path, "lan", 65_535).unwrap();
+        let data = decode(&frame).unwrap();
+        sink.write(record(&frame, &Arc::from("host1/eth0"), &data, &Decode::default())).unwrap();
+        sink.flush().unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let has = |text: &str| bytes.windows(text.len()).any(|w| w == text.as_bytes());
+        assert!(has("host1/eth0") && has("link down") && has("segment lan"));
+    }
+}

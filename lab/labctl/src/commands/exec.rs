@@ -1,0 +1,125 @@
+//! `labctl exec`
+
+use std::io::{self, IsTerminal};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use lab_agent::protocol::{ExecIn, ExecOut};
+use lab_runtime::{
+    LabDir, Plan,
+    control::{
+        Client,
+        protocol::{Answer, Request},
+    },
+};
+use tokio::{
+    io::AsyncReadExt,
+    signal::unix::{SignalKind, signal},
+};
+
+use crate::{
+    context::{Context, require_host},
+    exit::{Error, Exit},
+    session::answer,
+    stop::Stop,
+    sys,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  labctl exec ipvlan-2host host1 -- ip -details link
+  labctl exec ipvlan-2host host1/c1-1 -- ip neighbour
+  labctl exec ipvlan-2host host1 -- bash
+  labctl exec redis-cluster host1/r1 -- redis-cli -p 6371 info";
+
+/// Run a command in a host or container
+///
+/// With HOST/CONTAINER a program that the container has runs among its files; any other is the host's own, and only the
+/// network is that of the container, so that an image needs no tools, not even a shell, to be looked into. On a terminal
+/// the command gets one too. Its exit status becomes that of labctl.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Args {
+    /// Lab, as `labctl ps` names it
+    #[arg(value_name = "LAB")]
+    lab: String,
+    /// Where: a host, or a container in it
+    #[arg(value_name = "HOST[/CONTAINER]")]
+    place: String,
+    /// Command and its arguments
+    #[arg(value_name = "CMD", trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    command: Vec<String>,
+}
+
+/// Runs the verb.
+pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
+    let (dir, plan) = context.lab(&args.lab)?;
+    let endpoint = endpoint(&plan, &args.place)?;
+    in_lab(context, &dir, endpoint, args.command).await
+}
+
+/// The host or container that `HOST`, `CONTAINER` or `HOST/CONTAINER` names.
+pub fn endpoint(plan: &Plan, place: &str) -> Result<String, Error> {
+    let Some((host, container)) = place.split_once('/') else { return Ok(place.to_owned()) };
+    require_host(plan, host)?;
+    let containers = &plan.lab.containers;
+    if containers.get(container).is_some_and(|c| c.host == host) {
+        return Ok(container.to_owned());
+    }
+    let there: Vec<_> = containers.iter().filter(|(_, c)| c.host == host).map(|(n, _)| n.as_str()).collect();
+    let known =
+        if there.is_empty() { format!("none on {host}") } else { format!("{} on {host}", there.join(", ")) };
+    let (lab, kind, name) = (plan.lab.name.clone(), "container", place.to_owned());
+    Err(lab_runtime::Error::NoSuchPart { lab, kind, name, known }.into())
+}
+
+/// Runs a command of a host with this terminal, if it is one, and passes its status on.
+pub async fn in_lab(
+    context: &Context,
+    dir: &LabDir,
+    endpoint: String,
+    argv: Vec<String>,
+) -> Result<Exit, Error> {
+    let mut stop = Stop::new()?;
+    let mut resized = signal(SignalKind::window_change())
+        .map_err(|e| Error::Environment(format!("cannot listen for signals: {e}")))?;
+    let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+    let tty = if terminal { Some(sys::terminal_size().unwrap_or((24, 80))) } else { None };
+    let mut client = Client::connect(dir).await?;
+    client.send(&Request::Exec { endpoint, argv, tty }).await?;
+    let _raw =
+        if terminal { Some(sys::Raw::enter().map_err(Error::file("set up", "the terminal"))?) } else { None };
+    let (mut input, mut chunk, mut open) = (tokio::io::stdin(), vec![0; 16 << 10], true);
+    let mut status = None;
+    while !context.printer.is_closed() {
+        tokio::select! {
+            out = answer(dir, &mut client) => match out? {
+                Answer::Exec(ExecOut::Stdout(data)) => context.printer.bytes(&decode(&data)?)?,
+                Answer::Exec(ExecOut::Stderr(data)) => context.printer.error_bytes(&decode(&data)?),
+                Answer::Exec(ExecOut::Exit(code)) => status = Some(code),
+                Answer::Done => break,
+                _ => {}
+            },
+            read = input.read(&mut chunk), if open && status.is_none() => {
+                let n = read.map_err(Error::file("read", "stdin"))?;
+                open = n > 0;
+                let said = if open { ExecIn::Stdin(BASE64_STANDARD.encode(&chunk[..n])) } else { ExecIn::Eof };
+                client.send_exec(&said).await?;
+            }
+            _ = resized.recv(), if terminal => {
+                if let Some((rows, columns)) = sys::terminal_size() {
+                    client.send_exec(&ExecIn::Resize(rows, columns)).await?;
+                }
+            }
+            () = stop.wait() => return Err(Error::Interrupted),
+        }
+    }
+    match status {
+        Some(code) => Ok(Exit(u8::try_from(code).unwrap_or(1))),
+        None if context.printer.is_closed() => Ok(Exit::OK),
+        None => Err(lab_runtime::Error::Control("the command ended without a status".to_owned()).into()),
+    }
+}
+
+fn decode(data: &str) -> Result<Vec<u8>, Error> {
+    BASE64_STANDARD.decode(data).map_err(|e| lab_runtime::Error::Control(e.to_string()).into())
+}

@@ -1,0 +1,281 @@
+//! `labctl test`
+
+use std::{
+    num::NonZeroUsize,
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use futures::StreamExt;
+use lab_runtime::report::Report;
+use serde::Serialize;
+
+use crate::{
+    context::Context,
+    engines::Engines,
+    exit::{Error, Exit},
+    printer::{Format, style},
+    progress::Progress,
+    render::{
+        duration,
+        junit::{self, Outcome},
+        report,
+    },
+    session::{self, Manner},
+    stop::Stop,
+    topology::{self, Topology},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  labctl test topologies/ipvlan-2host.yaml
+  labctl test topologies/ --junit report.xml
+  labctl test topologies/ingress.yaml --engine bookworm --engine host1=trixie
+  labctl test topologies/ --retries 1      # on a busy machine: those that hold on the second try only are flaky
+  labctl test topologies/ --format json | jq -r '.labs[] | select(.holds | not) | .lab'";
+
+/// Bring labs up, probe them, do their steps, take them down
+///
+/// Each topology is brought up, checked with all its steps, and taken down again, whatever came out. Every topology
+/// is read before the first lab is made.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Args {
+    /// Topologies, or folders of them (their *.yaml, sorted)
+    #[arg(value_name = "FILE|DIR", required = true)]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    manner: Manner,
+    #[command(flatten)]
+    engines: Engines,
+    /// How many labs at once
+    #[arg(long, value_name = "N", default_value = "1")]
+    jobs: NonZeroUsize,
+    /// How often a lab that does not hold is tried again, from its start
+    ///
+    /// Every failed try is told in full. A lab that holds in the end counts as passed, and as flaky.
+    #[arg(long, value_name = "N", default_value = "0")]
+    retries: usize,
+    /// Also write JUnit XML to this file
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+}
+
+/// What became of one topology.
+struct Run {
+    topology: Topology,
+    found: Result<Report, Error>,
+    /// Of the last try.
+    took: Duration,
+    /// The last try's number, from 1.
+    tries: usize,
+}
+
+/// One topology in `--format json`.
+#[derive(Serialize)]
+struct RunJson<'a> {
+    lab: &'a str,
+    topology: &'a str,
+    holds: bool,
+    exit_code: u8,
+    took_ms: u128,
+    tries: usize,
+    report: Option<&'a Report>,
+    error: Option<String>,
+}
+
+/// All of them.
+#[derive(Serialize)]
+struct Summary<'a> {
+    holds: bool,
+    passed: usize,
+    flaky: usize,
+    failed: usize,
+    labs: Vec<RunJson<'a>>,
+}
+
+/// Runs the verb.
+pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
+    let topologies = read_all(&args.files, &args.engines, context)?;
+    let width = topologies.iter().map(|t| t.lab.name.len()).max().unwrap_or(0);
+    let interrupted = AtomicBool::new(false);
+    let jobs = topologies.into_iter().enumerate().map(|(i, topology)| {
+        let (interrupted, manner) = (&interrupted, args.manner);
+        async move {
+            let mut run = one(context, topology, manner, interrupted).await;
+            while run.exit() != Exit::OK && run.tries <= args.retries && !interrupted.load(Ordering::Relaxed)
+            {
+                tell(context, &run, width)?;
+                context.printer.say(&format!(
+                    "{}: try {} of {}",
+                    run.topology.lab.name,
+                    run.tries + 1,
+                    args.retries + 1
+                ));
+                let again = one(context, run.topology, manner, interrupted).await;
+                run = Run { tries: run.tries + 1, ..again };
+            }
+            Ok::<_, Error>((i, run))
+        }
+    });
+    let mut finished = futures::stream::iter(jobs).buffer_unordered(args.jobs.get());
+    let mut runs = Vec::new();
+    // Every running lab listens too; this one is for the moments between them.
+    let mut stop = Stop::new()?;
+    loop {
+        let (i, run) = tokio::select! {
+            next = finished.next() => match next {
+                Some(next) => next?,
+                None => break,
+            },
+            () = stop.wait() => {
+                interrupted.store(true, Ordering::Relaxed);
+                continue;
+            }
+        };
+        // Once interrupted, the rest was never begun and has nothing to tell.
+        if interrupted.load(Ordering::Relaxed) && matches!(run.found, Err(Error::Interrupted)) {
+            continue;
+        }
+        tell(context, &run, width)?;
+        runs.push((i, run));
+    }
+    drop(finished);
+    runs.sort_by_key(|(i, _)| *i);
+    let runs: Vec<Run> = runs.into_iter().map(|(_, r)| r).collect();
+    conclude(context, &runs)?;
+    let worst = runs.iter().map(Run::exit).max().unwrap_or(Exit::OK);
+    if let Some(file) = &args.junit {
+        let outcomes: Vec<Outcome> = runs.into_iter().map(Run::into_outcome).collect();
+        junit::write(file, &outcomes)?;
+    }
+    if interrupted.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(worst) }
+}
+
+/// Every topology, or every mistake in them.
+fn read_all(paths: &[PathBuf], engines: &Engines, context: &Context) -> Result<Vec<Topology>, Error> {
+    let mut topologies: Vec<Topology> = Vec::new();
+    let mut broken = Vec::new();
+    for file in topology::files(paths)? {
+        match topology::load_with(&file, engines) {
+            Ok(new) => {
+                if let Some(old) = topologies.iter().find(|t| t.lab.name == new.lab.name) {
+                    broken.push(Error::Usage(format!(
+                        "{} and {} are both of lab `{}`\nhint: every lab needs a name of its own",
+                        old.shown, new.shown, new.lab.name
+                    )));
+                }
+                topologies.push(new);
+            }
+            Err(e) => broken.push(e),
+        }
+    }
+    let Some(last) = broken.pop() else { return Ok(topologies) };
+    broken.iter().for_each(|e| context.printer.error(e));
+    Err(last)
+}
+
+async fn one(context: &Context, topology: Topology, manner: Manner, interrupted: &AtomicBool) -> Run {
+    let began = Instant::now();
+    let found = if interrupted.load(Ordering::Relaxed) {
+        Err(Error::Interrupted)
+    } else {
+        live_and_die(context, &topology, manner).await
+    };
+    if matches!(found, Err(Error::Interrupted)) {
+        interrupted.store(true, Ordering::Relaxed);
+    }
+    Run { topology, found, took: began.elapsed(), tries: 1 }
+}
+
+async fn live_and_die(context: &Context, topology: &Topology, manner: Manner) -> Result<Report, Error> {
+    let mut stop = Stop::new()?;
+    let mut progress = Progress::new(&context.printer, &topology.lab.name);
+    let dir = session::bring_up(context, topology, manner, &mut progress, &mut stop).await?;
+    let found = session::check(&dir, true, &mut progress, &mut stop).await;
+    if !manner.keep || matches!(found, Err(Error::Interrupted)) {
+        session::clear(context, &dir, &mut progress, &mut stop).await;
+    }
+    found
+}
+
+/// A line for a lab, and what is wrong with it.
+fn tell(context: &Context, run: &Run, width: usize) -> Result<(), Error> {
+    if context.printer.format == Format::Json {
+        if let Err(e) = &run.found {
+            context.printer.error(e);
+        }
+        return Ok(());
+    }
+    let (good, bad) = (style::GOOD, style::BAD);
+    let (name, took) = (&run.topology.lab.name, duration(run.took));
+    match &run.found {
+        Ok(r) if r.holds => {
+            let word = if run.is_flaky() { "flaky" } else { "ok   " };
+            let score = report::score(r, "/");
+            context.printer.data(&format!("{good}{word}{good:#}  {name:width$}  {score}  ({took})"))
+        }
+        Ok(r) => {
+            let mistakes = report::mistakes(r, &run.topology.shown);
+            let list: String = mistakes.lines().map(|l| format!("       {l}\n")).collect();
+            context.printer.data(&format!(
+                "{bad}wrong{bad:#}  {name:width$}  {}  ({took})\n{list}",
+                report::score(r, "/")
+            ))
+        }
+        Err(e) => {
+            context.printer.data(&format!("{bad}error{bad:#}  {name:width$}  ({took})"))?;
+            context.printer.error(e);
+            Ok(())
+        }
+    }
+}
+
+fn conclude(context: &Context, runs: &[Run]) -> Result<(), Error> {
+    let passed = runs.iter().filter(|r| r.exit() == Exit::OK).count();
+    let failed = runs.len() - passed;
+    let flaky = runs.iter().filter(|r| r.is_flaky()).count();
+    if context.printer.format == Format::Json {
+        let labs = runs.iter().map(Run::json).collect();
+        return context.printer.json(&Summary { holds: failed == 0, passed, flaky, failed, labs });
+    }
+    let s = if failed == 0 { style::GOOD } else { style::BAD };
+    let of_them = if flaky == 0 { String::new() } else { format!(" ({flaky} flaky)") };
+    context.printer.data(&format!("\n{s}{passed} passed{of_them}, {failed} failed{s:#}"))
+}
+
+impl Run {
+    fn exit(&self) -> Exit {
+        match &self.found {
+            Ok(report) => Exit::holds(report.holds),
+            Err(e) => e.exit(),
+        }
+    }
+
+    /// Whether it held, but not at once.
+    fn is_flaky(&self) -> bool {
+        self.tries > 1 && self.exit() == Exit::OK
+    }
+
+    fn json(&self) -> RunJson<'_> {
+        RunJson {
+            lab: &self.topology.lab.name,
+            topology: &self.topology.shown,
+            holds: self.exit() == Exit::OK,
+            exit_code: self.exit().0,
+            took_ms: self.took.as_millis(),
+            tries: self.tries,
+            report: self.found.as_ref().ok(),
+            error: self.found.as_ref().err().map(ToString::to_string),
+        }
+    }
+
+    fn into_outcome(self) -> Outcome {
+        let (topology, tries) = (self.topology.shown, self.tries);
+        match self.found {
+            Ok(report) => Outcome::Ran { topology, report, tries },
+            Err(e) => Outcome::Failed { topology, lab: self.topology.lab.name, message: e.to_string() },
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! `labctl up`
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::{
+    context::Context,
+    engines::Engines,
+    exit::{Error, Exit},
+    printer::Format,
+    progress::Progress,
+    render::report,
+    session::{self, Manner},
+    stop::Stop,
+    topology,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  labctl up topologies/ipvlan-2host.yaml
+  labctl up lab.yaml --no-check && labctl exec lab host1 -- ip address
+  labctl up lab.yaml --format json | jq '.cells[] | select(.expected != .observed)'
+
+Take it away again with `labctl down`.";
+
+/// Bring a lab up, probe every pair, leave it running
+///
+/// Starts the hosts of a topology, makes its networks and containers, probes what the topology expects and prints
+/// what came out. The lab stays up, whether it holds or not. A lab that does not come up leaves nothing behind, unless
+/// `--keep` leaves it for a look; one that is interrupted never does.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Args {
+    /// Topology
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    manner: Manner,
+    #[command(flatten)]
+    engines: Engines,
+    /// Leave it at bringing the lab up
+    #[arg(long)]
+    no_check: bool,
+}
+
+/// Runs the verb.
+pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
+    let topology = topology::load_with(&args.file, &args.engines)?;
+    let mut stop = Stop::new()?;
+    let mut progress = Progress::new(&context.printer, &topology.lab.name);
+    let dir = session::bring_up(context, &topology, args.manner, &mut progress, &mut stop).await?;
+    if args.no_check {
+        drop(progress);
+        match context.printer.format {
+            Format::Json => context.printer.json(&json!({ "lab": topology.lab.name, "stage": "up" }))?,
+            Format::Text => context.printer.say(&format!("lab {} is up", topology.lab.name)),
+        }
+        return Ok(Exit::OK);
+    }
+    let checked = session::check(&dir, false, &mut progress, &mut stop).await;
+    if matches!(checked, Err(Error::Interrupted)) {
+        session::clear(context, &dir, &mut progress, &mut stop).await;
+    }
+    drop(progress);
+    let found = checked?;
+    match context.printer.format {
+        Format::Json => context.printer.json(&found)?,
+        Format::Text => context.printer.data(&report::text(&found, &topology.shown))?,
+    }
+    Ok(Exit::holds(found.holds))
+}

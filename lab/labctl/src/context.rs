@@ -1,0 +1,68 @@
+//! What every verb stands on: where things are kept, and the printer.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+use lab_runtime::{Dirs, LabDir, Plan, install, state};
+
+use crate::{cli::Global, exit::Error, printer::Printer};
+
+/// Folders and the printer.
+#[derive(Debug)]
+pub struct Context {
+    /// Folders.
+    pub dirs: Dirs,
+    /// The way out for text.
+    pub printer: Printer,
+}
+
+impl Context {
+    /// From the options, else the XDG base directories.
+    pub fn new(global: &Global, printer: Printer) -> Result<Self, Error> {
+        let pick = |given: &Option<PathBuf>, default: Option<PathBuf>, option: &str| match (given, default) {
+            (Some(dir), _) => std::path::absolute(dir).map_err(Error::file("use", dir.display())),
+            (None, Some(default)) => Ok(default),
+            (None, None) => {
+                Err(Error::Environment(format!("there is no home folder\nhint: say where with {option}")))
+            }
+        };
+        let state = pick(&global.state_dir, install::default_state(), "--state-dir")?;
+        let cache = pick(&global.cache_dir, install::default_cache(), "--cache-dir")?;
+        Ok(Self { dirs: Dirs { cache, state }, printer })
+    }
+
+    /// The lab of this name, and what it is made of.
+    pub fn lab(&self, name: &str) -> Result<(LabDir, Plan), Error> {
+        let dir = state::find(&self.dirs, name)?;
+        let plan = dir.plan()?;
+        Ok((dir, plan))
+    }
+}
+
+/// Fails where the lab has no such host.
+pub fn require_host(plan: &Plan, host: &str) -> Result<(), Error> {
+    if plan.lab.hosts.contains_key(host) {
+        return Ok(());
+    }
+    let known: Vec<_> = plan.lab.hosts.keys().map(String::as_str).collect();
+    Err(lab_runtime::Error::NoSuchPart {
+        lab: plan.lab.name.clone(),
+        kind: "host",
+        name: host.to_owned(),
+        known: known.join(", "),
+    }
+    .into())
+}
+
+/// This very program.
+pub fn own_exe() -> Result<PathBuf, Error> {
+    env::current_exe().map_err(Error::file("find", "labctl itself"))
+}
+
+/// The agent's binary: where LABCTL_AGENT says, else beside labctl.
+pub fn agent() -> Result<PathBuf, Error> {
+    let beside: Vec<PathBuf> = own_exe()?.parent().map(Path::to_owned).into_iter().collect();
+    Ok(install::find_agent(env::var_os(install::AGENT_VARIABLE).map(PathBuf::from), &beside)?)
+}

@@ -1,0 +1,90 @@
+//! Exit codes, and the errors that lead to them.
+
+use lab_runtime::image;
+
+/// Exit status of labctl.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Exit(pub u8);
+
+impl Exit {
+    /// What was asked for holds, or is done.
+    pub const OK: Exit = Exit(0);
+    /// Something came out otherwise than the topology says.
+    pub const MISMATCH: Exit = Exit(1);
+    /// The command line or the topology is wrong.
+    pub const USAGE: Exit = Exit(2);
+    /// This machine cannot do it.
+    pub const ENVIRONMENT: Exit = Exit(3);
+    /// Ended by Ctrl-C or SIGTERM, as shells report it (128 + SIGINT).
+    pub const INTERRUPTED: Exit = Exit(130);
+
+    /// OK where it holds, else MISMATCH.
+    pub fn holds(holds: bool) -> Self {
+        if holds { Self::OK } else { Self::MISMATCH }
+    }
+}
+
+/// Why a verb failed. Hints stand on lines of their own that begin with `hint:`.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The topology is wrong, or there is none to read.
+    #[error(transparent)]
+    Topology(#[from] lab_model::LoadError),
+    /// The command line asks for what makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// This machine lacks something.
+    #[error("{0}")]
+    Environment(String),
+    /// The runtime failed.
+    #[error(transparent)]
+    Runtime(#[from] lab_runtime::Error),
+    /// A node image could not be made or found.
+    #[error(transparent)]
+    Image(#[from] image::Error),
+    /// An image that the topology makes of Debian packages could not be made.
+    #[error("{place}: image `{name}`: {source}")]
+    Packages {
+        /// Image.
+        name: String,
+        /// File and line.
+        place: String,
+        /// Why not.
+        source: image::Error,
+    },
+    /// A file could not be used.
+    #[error("cannot {what} {path}: {source}")]
+    File {
+        /// `read`, `write`.
+        what: &'static str,
+        /// Which.
+        path: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Somebody pressed Ctrl-C.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Error {
+    /// The exit status that this error ends labctl with.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Error::Topology(_) | Error::Usage(_) => Exit::USAGE,
+            // A file that the command line names wrongly is its mistake; one that cannot be used is the machine's.
+            Error::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Exit::USAGE,
+            Error::Environment(_) | Error::File { .. } => Exit::ENVIRONMENT,
+            Error::Image(image::Error::NotFound(_) | image::Error::UnknownSuite(_)) => Exit::USAGE,
+            Error::Packages { source: image::Error::NoPackage { .. }, .. } => Exit::USAGE,
+            Error::Image(_) | Error::Packages { .. } => Exit::ENVIRONMENT,
+            Error::Runtime(e) => Exit(e.exit_code()),
+            Error::Interrupted => Exit::INTERRUPTED,
+        }
+    }
+
+    /// For `map_err` on file operations.
+    pub fn file(what: &'static str, path: impl std::fmt::Display) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Error::File { what, path: path.to_string(), source }
+    }
+}

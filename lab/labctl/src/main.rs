@@ -1,0 +1,22 @@
+//! `labctl`: overlay and VXLAN swarm labs from YAML.
+
+mod cli;
+mod commands;
+mod context;
+mod engines;
+mod exit;
+mod printer;
+mod progress;
+mod render;
+mod session;
+mod stop;
+mod sys;
+mod topology;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    commands::main(cli::Cli::parse())
+}

@@ -1,0 +1,161 @@
+//! Everything that labctl says goes through here: data to stdout, the rest to stderr, each whole line at once.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use clap::ValueEnum;
+use indicatif::{MultiProgress, ProgressDrawTarget};
+use lab_model::LoadError;
+pub use lab_runtime::report::style::{self, plain};
+use serde::Serialize;
+
+use crate::exit::Error;
+
+/// Form of the data on stdout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// The one way out for text.
+#[derive(Debug)]
+pub struct Printer {
+    /// Form of the data.
+    pub format: Format,
+    quiet: bool,
+    live: MultiProgress,
+    closed: AtomicBool,
+}
+
+impl Printer {
+    /// A printer. `chatty`: log lines go to stderr too, so that nothing may redraw there.
+    pub fn new(format: Format, quiet: bool, chatty: bool) -> Self {
+        let drawn = io::stderr().is_terminal() && !quiet && !chatty;
+        let target = if drawn { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        Self { format, quiet, live: MultiProgress::with_draw_target(target), closed: AtomicBool::new(false) }
+    }
+
+    /// Where progress is drawn.
+    pub fn live(&self) -> &MultiProgress {
+        &self.live
+    }
+
+    /// Whether whoever read stdout has gone: verbs that print without end stop then.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Text for stdout, styled; a line feed is added where there is none.
+    pub fn data(&self, text: &str) -> Result<(), Error> {
+        let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+        self.stdout(|out| write!(out, "{text}{end}"))
+    }
+
+    /// A value for stdout, as indented JSON.
+    pub fn json<T: Serialize>(&self, value: &T) -> Result<(), Error> {
+        let text = serde_json::to_string_pretty(value)
+            .map_err(|e| Error::Environment(format!("cannot write JSON: {e}")))?;
+        self.data(&text)
+    }
+
+    /// Bytes for stdout, as they are.
+    pub fn bytes(&self, bytes: &[u8]) -> Result<(), Error> {
+        self.checked(io::stdout().lock(), |out| out.write_all(bytes))
+    }
+
+    /// Bytes for stderr, as they are: the stderr of a command that runs elsewhere.
+    pub fn error_bytes(&self, bytes: &[u8]) {
+        self.live.suspend(|| {
+            let mut err = io::stderr().lock();
+            let _ = err.write_all(bytes).and_then(|()| err.flush());
+        });
+    }
+
+    fn stdout(&self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Error> {
+        self.checked(anstream::stdout().lock(), write)
+    }
+
+    fn checked(
+        &self,
+        mut out: impl Write,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), Error> {
+        if self.is_closed() {
+            return Ok(());
+        }
+        match self.live.suspend(|| write(&mut out).and_then(|()| out.flush())) {
+            // `labctl check lab | head` still ends with the check's exit status.
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
+                self.closed.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            done => done.map_err(Error::file("write", "stdout")),
+        }
+    }
+
+    /// A line for stderr that `-q` silences.
+    pub fn say(&self, text: &str) {
+        if !self.quiet {
+            self.stderr(text);
+        }
+    }
+
+    /// A warning.
+    pub fn warn(&self, text: &str) {
+        let s = style::CAUTION;
+        self.stderr(&format!("{s}warning:{s:#} {}", hints(text)));
+    }
+
+    /// An error.
+    pub fn error(&self, error: &Error) {
+        let s = style::BAD;
+        match error {
+            // Already a whole diagnostic, with the line and what is under it.
+            Error::Topology(LoadError::Invalid(mistakes)) => self.stderr(&mistakes.render(true)),
+            Error::Runtime(lab_runtime::Error::Lacks(needs)) => self.stderr(&needs.render(true)),
+            e => self.stderr(&format!("{s}error:{s:#} {}", hints(&e.to_string()))),
+        }
+    }
+
+    fn stderr(&self, text: &str) {
+        self.live.suspend(|| {
+            let mut err = anstream::stderr().lock();
+            // Where stderr is gone there is nobody to tell.
+            let _ = writeln!(err, "{}", text.trim_end()).and_then(|()| err.flush());
+        });
+    }
+}
+
+/// Emphasizes the beginnings of hint lines.
+fn hints(text: &str) -> String {
+    let h = style::HINT;
+    text.lines()
+        .map(|line| match line.trim_start().strip_prefix("hint:") {
+            Some(rest) => format!("  {h}hint:{h:#}{rest}"),
+            None => line.to_owned(),
+        })
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_stand_out_and_stay_on_their_lines() {
+        let text = anstream::adapter::strip_str(&hints("no lab `x`\nhint: see `labctl ps`")).to_string();
+        assert_eq!(text, "no lab `x`\n  hint: see `labctl ps`");
+    }
+
+    #[test]
+    fn foreign_text_cannot_steer_the_terminal() {
+        assert_eq!(plain("a\x1b[2Jb\r\nc\u{9b}31m"), "a [2Jb  c 31m");
+    }
+}

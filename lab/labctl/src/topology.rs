@@ -1,0 +1,83 @@
+//! Topologies named on the command line: files, and folders of them.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use lab_model::Lab;
+
+use crate::{engines::Engines, exit::Error};
+
+/// A topology, read and validated.
+#[derive(Clone, Debug)]
+pub struct Topology {
+    /// Where it is, absolute.
+    pub path: PathBuf,
+    /// As the command line names it.
+    pub shown: String,
+    /// The lab.
+    pub lab: Lab,
+}
+
+/// Reads one.
+pub fn load(path: &Path) -> Result<Topology, Error> {
+    load_with(path, &Engines::default())
+}
+
+/// Reads one whose hosts run other engines.
+pub fn load_with(path: &Path, engines: &Engines) -> Result<Topology, Error> {
+    let shown = path.display().to_string();
+    let mut lab = Lab::load_with(path, engines.unnamed())?;
+    engines.apply(&mut lab)?;
+    let path = std::path::absolute(path).map_err(Error::file("use", &shown))?;
+    Ok(Topology { path, shown, lab })
+}
+
+/// The files named: each itself, or the `*.yaml` of a folder, sorted.
+pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
+    let mut found = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            let entries = fs::read_dir(path).map_err(Error::file("read", path.display()))?;
+            let mut inside: Vec<_> = entries
+                .filter_map(Result::ok)
+                .map(|e| e.path())
+                .filter(|p| p.extension().is_some_and(|e| e == "yaml") && p.is_file())
+                .collect();
+            if inside.is_empty() {
+                return Err(Error::Usage(format!("there are no *.yaml files in {}", path.display())));
+            }
+            inside.sort();
+            found.append(&mut inside);
+        } else {
+            found.push(path.clone());
+        }
+    }
+    Ok(found)
+}
+
+/// A path as people like to see it: relative where it lies below the current folder.
+pub fn shorten(path: &Path) -> String {
+    let here = std::env::current_dir().ok();
+    here.and_then(|h| path.strip_prefix(h).ok()).unwrap_or(path).display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_folder_stands_for_its_topologies_in_order() {
+        let tmp = tempfile::tempdir().unwrap();
+        for name in ["b.yaml", "a.yaml", "notes.md"] {
+            fs::write(tmp.path().join(name), "").unwrap();
+        }
+        let found = files(&[tmp.path().into(), "x.yml".into()]).unwrap();
+        let names: Vec<_> = found.iter().map(|p| p.file_name().unwrap().to_str().unwrap()).collect();
+        assert_eq!(names, ["a.yaml", "b.yaml", "x.yml"]);
+        fs::create_dir(tmp.path().join("empty")).unwrap();
+        assert_eq!(files(&[tmp.path().join("empty")]).unwrap_err().exit(), crate::exit::Exit::USAGE);
+    }
+}

@@ -1,0 +1,179 @@
+//! The command line from outside: exit codes, streams, and what needs no lab.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::{fs, path::Path, process::Stdio};
+
+use assert_cmd::Command;
+use tempfile::TempDir;
+
+const GOOD: &str = "name: good\nsegments: { lan: { subnet: 192.168.56.0/24, gateway: 192.168.56.1 } }\n\
+                    hosts: { host1: { lan: 192.168.56.3 } }\n\
+                    expect: [ { probe: icmp, from: host1, to: 192.168.56.1, verdict: yes } ]\n";
+
+/// labctl with folders of its own, below `home`.
+fn labctl(home: &Path) -> Command {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("labctl"));
+    command
+        .env("LABCTL_STATE_DIR", home.join("state"))
+        .env("LABCTL_CACHE_DIR", home.join("cache"))
+        .env("LABCTL_AGENT", home.join("no-agent"))
+        .env_remove("RUST_LOG")
+        .current_dir(home)
+        .timeout(std::time::Duration::from_secs(60));
+    command
+}
+
+/// Exit status, stdout and stderr.
+fn run(home: &Path, args: &[&str]) -> (i32, String, String) {
+    let out = labctl(home).args(args).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (out.status.code().unwrap(), text(&out.stdout), text(&out.stderr))
+}
+
+fn home_with(files: &[(&str, &str)]) -> TempDir {
+    let home = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        fs::write(home.path().join(name), text).unwrap();
+    }
+    home
+}
+
+#[test]
+fn exit_codes_are_documented_where_people_look() {
+    let home = home_with(&[]);
+    let (code, help, _) = run(home.path(), &["--help"]);
+    assert_eq!(code, 0);
+    for line in ["Exit status:", "1    something came out otherwise", "3    this machine cannot do it"] {
+        assert!(help.contains(line), "{help}");
+    }
+    assert!(!help.contains("supervise"), "what is hidden stays so:\n{help}");
+}
+
+#[test]
+fn a_wrong_command_line_is_usage() {
+    let home = home_with(&[]);
+    for args in [
+        &["frobnicate"][..],
+        &["up"],
+        &["down"],
+        &["down", "--all", "lab"],
+        &["check", "x", "--format", "xml"],
+    ] {
+        let (code, out, err) = run(home.path(), args);
+        assert_eq!((code, out.as_str()), (2, ""), "{args:?}: {err}");
+    }
+}
+
+#[test]
+fn validate_names_the_line_and_the_words_and_leaves_stdout_to_data() {
+    let broken = GOOD.replace("hosts:", "hots:");
+    let home = home_with(&[("good.yaml", GOOD), ("broken.yaml", &broken)]);
+    let (code, out, err) = run(home.path(), &["validate", "good.yaml", "broken.yaml"]);
+    assert_eq!(code, 2, "{err}");
+    assert_eq!(out, "ok  good.yaml: lab good: 1 host, 1 cell\n");
+    assert!(err.contains("broken.yaml:3") && err.contains("hots") && err.contains("hosts"), "{err}");
+    assert!(!err.contains('\x1b'), "no colour into a pipe: {err:?}");
+
+    let (code, out, _) = run(home.path(), &["validate", "--format", "json", "."]);
+    let all: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(code, 2);
+    assert_eq!(
+        (&all[0]["file"], &all[0]["mistakes"][0]["line"]),
+        (&"./broken.yaml".into(), &3.into()),
+        "{out}"
+    );
+    assert_eq!((&all[1]["lab"], &all[1]["valid"]), (&"good".into(), &true.into()), "{out}");
+}
+
+#[test]
+fn colour_comes_when_it_is_asked_for() {
+    let home = home_with(&[("good.yaml", GOOD)]);
+    let (_, out, _) = run(home.path(), &["validate", "--color", "always", "good.yaml"]);
+    assert!(out.contains('\x1b'), "{out:?}");
+    let out = labctl(home.path()).args(["validate", "good.yaml"]).env("NO_COLOR", "1").output().unwrap();
+    assert!(!out.stdout.contains(&0x1b));
+}
+
+#[test]
+fn labs_that_are_not_there_are_usage_and_name_a_way_out() {
+    let home = home_with(&[("good.yaml", GOOD)]);
+    let verbs = [
+        &["check", "nolab"][..],
+        &["down", "nolab"],
+        &["exec", "nolab", "h", "--", "true"],
+        &["logs", "nolab"],
+        &["do", "nolab", "cut", "h"],
+    ];
+    for args in verbs {
+        let (code, _, err) = run(home.path(), args);
+        assert_eq!(code, 2, "{args:?}: {err}");
+        assert!(err.contains("nolab") && err.contains("hint:"), "{args:?}: {err}");
+    }
+    // What is down already stays down, and that is what was asked for.
+    let (code, _, err) = run(home.path(), &["down", "good.yaml"]);
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(run(home.path(), &["down", "--all"]).0, 0);
+    assert_eq!(run(home.path(), &["ps", "--format", "json"]).1, "[]\n");
+}
+
+#[test]
+fn test_reads_every_topology_before_it_makes_a_lab() {
+    let home = home_with(&[("a.yaml", GOOD), ("b.yaml", GOOD), ("c.yaml", "name: [")]);
+    let (code, out, err) = run(home.path(), &["test", "."]);
+    assert_eq!((code, out.as_str()), (2, ""), "{err}");
+    assert!(err.contains("both of lab `good`") && err.contains("c.yaml"), "{err}");
+    assert!(!home.path().join("state").exists(), "something was made");
+}
+
+#[test]
+fn a_missing_agent_is_the_environments_fault() {
+    let home = home_with(&[("good.yaml", GOOD)]);
+    let (code, _, err) = run(home.path(), &["up", "good.yaml"]);
+    assert_eq!(code, 3, "{err}");
+    assert!(err.contains("no-agent") && err.contains("LABCTL_AGENT"), "{err}");
+    let (code, out, _) = run(home.path(), &["test", "good.yaml", "--junit", "r.xml"]);
+    assert_eq!(code, 3);
+    assert!(out.ends_with("\n0 passed, 1 failed\n"), "{out}");
+    let xml = fs::read_to_string(home.path().join("r.xml")).unwrap();
+    assert!(xml.contains(r#"errors="1""#) && xml.contains("no-agent"), "{xml}");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let home = home_with(&[]);
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin!("labctl"))
+        .args(["schema"])
+        .env("LABCTL_STATE_DIR", home.path())
+        .env("LABCTL_CACHE_DIR", home.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let out = child.wait_with_output().unwrap();
+    assert!(out.status.success());
+    assert_eq!(String::from_utf8_lossy(&out.stderr), "");
+}
+
+#[test]
+fn man_pages_and_completions_are_written_and_the_schema_is_json() {
+    let home = home_with(&[]);
+    assert_eq!(run(home.path(), &["man", "pages"]).0, 0);
+    let up = fs::read_to_string(home.path().join("pages/labctl-up.1")).unwrap();
+    assert!(up.starts_with(".ie") || up.contains(".TH labctl-up 1"), "{up}");
+    assert!(run(home.path(), &["completions", "bash"]).1.contains("_labctl"));
+    let schema: serde_json::Value = serde_json::from_str(&run(home.path(), &["schema"]).1).unwrap();
+    assert!(schema["properties"]["hosts"].is_object());
+}
+
+#[test]
+fn doctor_without_qemu_says_so_and_ends_with_3() {
+    let home = home_with(&[]);
+    let out =
+        labctl(home.path()).args(["doctor", "--format", "json"]).env("PATH", home.path()).output().unwrap();
+    assert_eq!(out.status.code(), Some(3));
+    let found: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(found["vm"], false);
+    assert_eq!(found["findings"][0]["name"], "qemu");
+    assert_eq!(found["findings"][0]["level"], "missing");
+}

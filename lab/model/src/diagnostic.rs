@@ -1,0 +1,329 @@
+//! What is wrong with a topology, shown as a good compiler shows it.
+
+use std::{fmt, ops::Range};
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use serde::Serialize;
+
+/// Most diagnostics that are kept: beyond that they are only counted, so that a hopeless file stays cheap.
+const MOST: usize = 100;
+/// Longest message, label or hint in characters: names in them are as long as their author likes.
+const LONGEST_WORDS: usize = 500;
+/// Lines shown on either side of an underlined one.
+const CONTEXT: usize = 1;
+/// Source lines longer than this (in bytes) are not shown: a snippet of them would explain nothing.
+const LONGEST_LINE: usize = 2000;
+
+/// A range of bytes in the topology's text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Span {
+    /// First byte.
+    pub(crate) start: usize,
+    /// One past the last byte.
+    pub(crate) end: usize,
+}
+
+impl Span {
+    pub(crate) fn new(start: usize, end: usize) -> Self {
+        Self { start, end: end.max(start) }
+    }
+}
+
+/// One mistake: where it is, what it is, and where there is one the way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Diagnostic {
+    pub(crate) at: Span,
+    pub(crate) message: String,
+    pub(crate) label: String,
+    pub(crate) others: Vec<(Span, String)>,
+    pub(crate) hint: Option<String>,
+}
+
+impl Diagnostic {
+    pub(crate) fn new(at: Span, message: impl Into<String>) -> Self {
+        Self { at, message: message.into(), label: String::new(), others: Vec::new(), hint: None }
+    }
+
+    /// Words beside the underline.
+    pub(crate) fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = label.into();
+        self
+    }
+
+    /// Another place that has to do with it.
+    pub(crate) fn other(mut self, at: Span, label: impl Into<String>) -> Self {
+        self.others.push((at, label.into()));
+        self
+    }
+
+    /// The way out.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Names from the text are in the words: they must neither be endless nor speak to a terminal.
+    fn tame(&mut self) {
+        let texts = [&mut self.message, &mut self.label].into_iter().chain(&mut self.hint);
+        for text in texts.chain(self.others.iter_mut().map(|(_, label)| label)) {
+            if let Some((end, _)) = text.char_indices().nth(LONGEST_WORDS) {
+                text.truncate(end);
+                text.push('…');
+            }
+            *text = printable(text);
+        }
+    }
+
+    /// The way out, where there is one.
+    pub(crate) fn maybe_hint(mut self, hint: Option<String>) -> Self {
+        self.hint = hint;
+        self
+    }
+}
+
+/// The text with what a terminal would obey replaced.
+fn printable(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
+}
+
+/// The text being read, and where its lines begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Source {
+    pub(crate) name: String,
+    pub(crate) text: String,
+    starts: Vec<usize>,
+}
+
+impl Source {
+    pub(crate) fn new(name: &str, text: &str) -> Self {
+        let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(i, _)| i + 1)).collect();
+        Self { name: printable(name), text: text.to_owned(), starts }
+    }
+
+    /// Line, counted from 0.
+    fn row(&self, byte: usize) -> usize {
+        self.starts.partition_point(|&s| s <= byte).saturating_sub(1)
+    }
+
+    /// Line, counted from 1.
+    pub(crate) fn line(&self, byte: usize) -> u32 {
+        u32::try_from(self.row(byte) + 1).unwrap_or(u32::MAX)
+    }
+
+    /// Column in characters, counted from 1.
+    fn column(&self, byte: usize) -> u32 {
+        let start = self.starts[self.row(byte)];
+        let chars = self.text.get(start..byte).map_or(byte - start, |s| s.chars().count());
+        u32::try_from(chars + 1).unwrap_or(u32::MAX)
+    }
+
+    /// The byte at a row and a character of it, both counted from 0; the nearest there is.
+    pub(crate) fn offset(&self, row: usize, character: usize) -> usize {
+        let (start, line) = self.line_of_row(row.min(self.starts.len() - 1));
+        start + line.char_indices().nth(character).map_or(line.len(), |(i, _)| i)
+    }
+
+    /// The line that holds this byte, with where it begins; without its line end.
+    pub(crate) fn line_at(&self, byte: usize) -> (usize, &str) {
+        self.line_of_row(self.row(byte))
+    }
+
+    /// The line after the one that holds this byte.
+    pub(crate) fn line_after(&self, byte: usize) -> Option<(usize, &str)> {
+        let row = self.row(byte) + 1;
+        (row < self.starts.len()).then(|| self.line_of_row(row))
+    }
+
+    fn line_of_row(&self, row: usize) -> (usize, &str) {
+        let start = self.starts[row];
+        let end = self.starts.get(row + 1).map_or(self.text.len(), |e| e - 1);
+        (start, self.text.get(start..end).unwrap_or_default())
+    }
+
+    /// A span that lies on character boundaries inside the text, and covers at least one character where it can.
+    fn sane(&self, span: Span) -> Range<usize> {
+        let len = self.text.len();
+        let mut start = span.start.min(len);
+        while !self.text.is_char_boundary(start) {
+            start -= 1;
+        }
+        let mut end = span.end.clamp(start, len);
+        while !self.text.is_char_boundary(end) {
+            end += 1;
+        }
+        if end == start
+            && let Some(c) = self.text[start..].chars().next()
+            && c != '\n'
+        {
+            end += c.len_utf8();
+        }
+        start..end
+    }
+}
+
+/// Everything that is wrong with one topology, in the order of the text. Never empty.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Diagnostics {
+    source: Source,
+    list: Vec<Diagnostic>,
+    /// How many more there were than are kept.
+    more: usize,
+}
+
+/// One mistake for machines.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Line, counted from 1.
+    pub line: u32,
+    /// Column in characters, counted from 1.
+    pub column: u32,
+    /// What is wrong.
+    pub message: String,
+    /// The way out, where there is one.
+    pub hint: Option<String>,
+}
+
+impl Diagnostics {
+    pub(crate) fn new(source: Source, mut list: Vec<Diagnostic>, more: usize) -> Self {
+        list.iter_mut().for_each(Diagnostic::tame);
+        list.sort_by_key(|d| d.at);
+        Self { source, list, more }
+    }
+
+    /// How many mistakes there are.
+    pub fn count(&self) -> usize {
+        self.list.len() + self.more
+    }
+
+    /// The name of the topology's file as it was given.
+    pub fn file(&self) -> &str {
+        &self.source.name
+    }
+
+    /// The mistakes for machines, at most 100.
+    pub fn reports(&self) -> Vec<Report> {
+        self.list
+            .iter()
+            .map(|d| {
+                let at = self.source.sane(d.at).start;
+                Report {
+                    line: self.source.line(at),
+                    column: self.source.column(at),
+                    message: d.message.clone(),
+                    hint: d.hint.clone(),
+                }
+            })
+            .collect()
+    }
+
+    /// The mistakes for people: each with `file:line:column`, the line, the words underlined, and a hint. Ends in a
+    /// newline. `color` asks for ANSI escapes.
+    pub fn render(&self, color: bool) -> String {
+        let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+        let mut out = String::new();
+        for d in &self.list {
+            out.push_str(&self.render_one(d, &renderer));
+            out.push_str("\n\n");
+        }
+        let count = self.count();
+        let more =
+            if self.more > 0 { format!(" (the first {} are shown)", self.list.len()) } else { String::new() };
+        let errors = if count == 1 { "1 error".to_owned() } else { format!("{count} errors") };
+        let total = format!("{} has {errors}{more}", self.source.name);
+        let group = Group::with_title(Level::ERROR.primary_title(total));
+        out.push_str(&renderer.render(&[group]));
+        out.push('\n');
+        out
+    }
+
+    fn render_one(&self, d: &Diagnostic, renderer: &Renderer) -> String {
+        let source = &self.source;
+        let primary = source.sane(d.at);
+        let mut group = Level::ERROR
+            .primary_title(&d.message)
+            .elements(Vec::<Snippet<'_, annotate_snippets::Annotation<'_>>>::new());
+        let (_, line) = source.line_at(primary.start);
+        if line.len() > LONGEST_LINE {
+            let origin = annotate_snippets::Origin::path(&source.name)
+                .line(source.line(primary.start) as usize)
+                .char_column(source.column(primary.start) as usize);
+            group = group.element(origin);
+        } else {
+            // Only the lines that matter are handed over: the whole file for each of many mistakes would be slow.
+            let mut spans = vec![(primary, d.label.as_str(), AnnotationKind::Primary)];
+            for (at, label) in &d.others {
+                spans.push((source.sane(*at), label.as_str(), AnnotationKind::Context));
+            }
+            spans.retain(|(s, _, _)| source.line_at(s.start).1.len() <= LONGEST_LINE);
+            let first = spans.iter().map(|(s, _, _)| source.row(s.start)).min().unwrap_or(0);
+            let last =
+                spans.iter().map(|(s, _, _)| source.row(s.end.max(s.start + 1) - 1)).max().unwrap_or(0);
+            let first = first.saturating_sub(CONTEXT);
+            let from = source.starts[first];
+            let (start, text) = source.line_of_row((last + CONTEXT).min(source.starts.len() - 1));
+            let to = start + text.len();
+            let mut snippet = Snippet::source(source.text.get(from..to).unwrap_or_default())
+                .line_start(first + 1)
+                .path(&source.name)
+                .fold(true);
+            for (s, label, kind) in spans {
+                // A span over several lines is cut at its first: the beginning says enough.
+                let (start, line) = source.line_at(s.start);
+                let end = s.end.min(start + line.len()).max(s.start);
+                let annotation = kind.span(s.start - from..end - from);
+                snippet =
+                    snippet.annotation(if label.is_empty() { annotation } else { annotation.label(label) });
+            }
+            group = group.element(snippet);
+        }
+        if let Some(hint) = &d.hint {
+            group = group.element(Level::HELP.message(hint));
+        }
+        renderer.render(&[group])
+    }
+}
+
+impl fmt::Display for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+impl fmt::Debug for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+impl std::error::Error for Diagnostics {}
+
+/// Collects mistakes while a topology is read.
+#[derive(Debug, Default)]
+pub(crate) struct Collector {
+    list: Vec<Diagnostic>,
+    more: usize,
+}
+
+impl Collector {
+    pub(crate) fn push(&mut self, mut d: Diagnostic) {
+        if self.list.len() < MOST {
+            d.tame();
+            self.list.push(d);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// Whether what is pushed now is only counted: then no effort need go into it.
+    pub(crate) fn is_full(&self) -> bool {
+        self.list.len() >= MOST
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    pub(crate) fn finish(self, source: Source) -> Result<(), Diagnostics> {
+        if self.list.is_empty() { Ok(()) } else { Err(Diagnostics::new(source, self.list, self.more)) }
+    }
+}

@@ -1,0 +1,23 @@
+//! Container images that a topology describes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::lab::Engine;
+
+/// A container image made of Debian packages.
+///
+/// The packages and what they depend on are unpacked, not installed: none of their scripts runs, and nothing is added
+/// that they do not ask for, not even a shell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DebianImage {
+    /// Names of packages, sorted.
+    pub packages: Vec<String>,
+    /// The Debian suite that they come from.
+    pub suite: Engine,
+    /// `ENTRYPOINT` of the image; may be empty.
+    pub entrypoint: Vec<String>,
+    /// `CMD` of the image; may be empty.
+    pub cmd: Vec<String>,
+    /// Line in the topology, 1-based.
+    pub line: u32,
+}

@@ -1,0 +1,106 @@
+//! Frames that are sent into the lab, and what must be seen of them; what a segment must or must not carry.
+
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::template::Template;
+
+/// A frame that is sent, and who must and must not receive it. To receive is to have it, or what was in its tunnel,
+/// come in at an interface of one's namespace, addressed to that interface or to a group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Inject {
+    /// Where it is sent.
+    pub from: Source,
+    /// The frame; what is left out of it is filled in for the sender.
+    pub frame: Template,
+    /// How many times it is sent.
+    pub count: u32,
+    /// How many of these a second.
+    pub rate: u32,
+    /// Hosts and containers that must receive it.
+    pub received_by: Vec<String>,
+    /// Hosts and containers that must not receive it.
+    pub not_received_by: Vec<String>,
+    /// How long silence is waited for, from when it was sent.
+    pub timeout: Duration,
+    /// How long those that must receive it may take, where that is longer.
+    pub within: Duration,
+    /// What the wire must and must not carry meanwhile.
+    pub wire: Vec<OnWire>,
+    /// Line in the topology, 1-based.
+    pub line: u32,
+}
+
+/// Where a frame is sent. Text forms: `host1`, `c1:eth1`, `wire:lan`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// From an interface of a host or container.
+    Endpoint {
+        /// Host or container.
+        name: String,
+        /// Interface; its first where absent.
+        interface: Option<String>,
+    },
+    /// From a station on a segment that is no host's: at the switch itself.
+    Wire(String),
+}
+
+/// Before the name of a segment: the wire itself.
+pub const WIRE: &str = "wire:";
+
+impl Source {
+    /// Reads a text form. Whether the lab has such a host, container or segment is not looked at.
+    pub fn parse(text: &str) -> Self {
+        if let Some(segment) = text.strip_prefix(WIRE) {
+            return Self::Wire(segment.to_owned());
+        }
+        match text.split_once(':') {
+            Some((name, interface)) => {
+                Self::Endpoint { name: name.to_owned(), interface: Some(interface.to_owned()) }
+            }
+            None => Self::Endpoint { name: text.to_owned(), interface: None },
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wire(segment) => write!(f, "{WIRE}{segment}"),
+            Self::Endpoint { name, interface: None } => f.write_str(name),
+            Self::Endpoint { name, interface: Some(interface) } => write!(f, "{name}:{interface}"),
+        }
+    }
+}
+
+/// What a segment must, or must not, carry while a check runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnWire {
+    /// Segment.
+    pub segment: String,
+    /// Which frames are meant.
+    pub filter: Template,
+    /// Whether one such frame at least must be there, or else none.
+    pub must: bool,
+    /// Line in the topology, 1-based.
+    pub line: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_read_back_from_what_they_print() {
+        for text in ["host1", "c1:eth1", "wire:lan"] {
+            assert_eq!(Source::parse(text).to_string(), text);
+        }
+        assert_eq!(Source::parse("wire:lan"), Source::Wire("lan".into()));
+        assert_eq!(
+            Source::parse("c1:eth1"),
+            Source::Endpoint { name: "c1".into(), interface: Some("eth1".into()) }
+        );
+    }
+}

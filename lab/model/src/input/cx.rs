@@ -1,0 +1,82 @@
+//! What every stage of reading carries along: the text, and the mistakes found so far.
+
+use std::ops::Range;
+
+use super::decode::At;
+use crate::diagnostic::{Collector, Diagnostic, Source, Span};
+
+pub(crate) struct Cx {
+    pub(crate) source: Source,
+    pub(crate) found: Collector,
+    /// The key whose value is being decoded: what is underlined when something is missing in there.
+    pub(crate) owner: Span,
+    /// The engine of hosts that name none.
+    pub(crate) engine: crate::lab::Engine,
+    /// Names of the segments: a key of a host is either its own or one of these.
+    pub(crate) segments: indexmap::IndexSet<String>,
+}
+
+impl Cx {
+    pub(crate) fn new(source: Source) -> Self {
+        Self {
+            source,
+            found: Collector::default(),
+            owner: Span::default(),
+            engine: Default::default(),
+            segments: indexmap::IndexSet::new(),
+        }
+    }
+
+    /// Notes a mistake.
+    pub(crate) fn error(&mut self, d: Diagnostic) {
+        self.found.push(d);
+    }
+
+    pub(crate) fn line(&self, at: Span) -> u32 {
+        self.source.line(at.start)
+    }
+
+    /// Where the value of a one-line scalar begins in the text; `None` where quoting hides that.
+    pub(crate) fn offset_of(&self, text: &At<String>) -> Option<usize> {
+        let written = self.source.text.get(text.at.start..text.at.end)?;
+        // Only quotes may be around it: nothing long is searched for something short.
+        let offset = (0..=1).find(|o| written.get(*o..).is_some_and(|w| w.starts_with(&text.value)))?;
+        (!text.value.is_empty()).then_some(text.at.start + offset)
+    }
+
+    /// Where a part of a one-line scalar stands in the text; the whole scalar where quoting hides that.
+    pub(crate) fn part(&self, text: &At<String>, range: Range<usize>) -> Span {
+        self.offset_of(text).map_or(text.at, |o| Span::new(o + range.start, o + range.end))
+    }
+
+    /// The lines of a scalar, each with where it begins in the text where that is known (in a `|` block it is).
+    pub(crate) fn lines<'t>(&self, text: &'t At<String>) -> Vec<(&'t str, Option<usize>)> {
+        let mut row = Some(self.source.line_at(text.at.start));
+        let mut begun = false;
+        text.value
+            .lines()
+            .map(|line| {
+                // The span of a block begins at its first line that is not blank.
+                begun |= !line.trim().is_empty();
+                if !begun {
+                    return (line, None);
+                }
+                let here = row.and_then(|(start, written)| {
+                    let (w, l) = (written.trim_end(), line.trim_end());
+                    w.ends_with(l).then(|| start + w.len() - l.len())
+                });
+                row = row.and_then(|(start, _)| self.source.line_after(start));
+                (line, here)
+            })
+            .collect()
+    }
+}
+
+/// Words of a line, each with its range of bytes.
+pub(crate) fn split_words(line: &str) -> impl Iterator<Item = (Range<usize>, &str)> {
+    let base = line.as_ptr() as usize;
+    line.split_whitespace().map(move |w| {
+        let start = w.as_ptr() as usize - base;
+        (start..start + w.len(), w)
+    })
+}

@@ -1,0 +1,294 @@
+//! From the YAML tree to structs, noting every mistake on the way instead of stopping at the first.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use std::borrow::Cow;
+
+use super::{
+    cx::Cx,
+    scalar::Scalar,
+    words,
+    yaml::{Node, Value},
+};
+use crate::diagnostic::{Diagnostic, Span};
+
+/// Something that can be read from a node. `None`: it could not, and the mistake is noted.
+pub(crate) trait FromNode: Sized {
+    fn from_node(node: &Node, cx: &mut Cx) -> Option<Self>;
+
+    /// The value of a key that is not there; `None` where the key is required.
+    fn absent() -> Option<Self> {
+        None
+    }
+}
+
+/// A value and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct At<T> {
+    pub(crate) value: T,
+    pub(crate) at: Span,
+}
+
+impl<T: Scalar> FromNode for At<T> {
+    fn from_node(node: &Node, cx: &mut Cx) -> Option<Self> {
+        let (Value::Text(text) | Value::Plain(text, _)) = &node.value else {
+            let at = if matches!(node.value, Value::Null) { cx.owner } else { node.at };
+            cx.error(Diagnostic::new(at, format!("expected {}, found {}", T::WHAT, node.what())));
+            return None;
+        };
+        match T::read(text) {
+            Ok(value) => Some(At { value, at: node.at }),
+            Err(bad) => {
+                let message =
+                    bad.message.unwrap_or_else(|| format!("expected {}, found {}", T::WHAT, node.what()));
+                cx.error(Diagnostic::new(node.at, message).maybe_hint(bad.hint));
+                None
+            }
+        }
+    }
+}
+
+impl<T: FromNode> FromNode for Option<T> {
+    fn from_node(node: &Node, cx: &mut Cx) -> Option<Self> {
+        if matches!(node.value, Value::Null) { Some(None) } else { T::from_node(node, cx).map(Some) }
+    }
+
+    fn absent() -> Option<Self> {
+        Some(None)
+    }
+}
+
+impl<T: FromNode> FromNode for Box<T> {
+    fn from_node(node: &Node, cx: &mut Cx) -> Option<Self> {
+        T::from_node(node, cx).map(Box::new)
+    }
+}
+
+impl<T: FromNode> FromNode for Vec<T> {
+    fn from_node(node: &Node, cx: &mut Cx) -> Option<Self> {
+        let Value::List(list) = &node.value else {
+            cx.error(Diagnostic::new(node.at, format!("expected a list, found {}", node.what())));
+            return None;
+        };
+        let all: Vec<Option<T>> = list.iter().map(|n| cx_value(n, n.at, cx)).collect();
+        all.into_iter().collect()
+    }
+}
+
+/// One, or a list of them.
+#[derive(Clone, Debug)]
+pub(crate) struct OneOrMany<T>(pub(crate) Vec<T>);
+
+impl<T: FromNode> FromNode for OneOrMany<T> {
+    fn from_node(node: &Node, cx: &mut Cx) -> Option<Self> {
+        match &node.value {
+            Value::List(_) => Vec::from_node(node, cx).map(OneOrMany),
+            _ => T::from_node(node, cx).map(|one| OneOrMany(vec![one])),
+        }
+    }
+}
+
+/// A mapping from names, in order. A value that could not be read is `None`: its name is known all the same, so that
+/// what refers to it is not blamed.
+#[derive(Clone, Debug)]
+pub(crate) struct Map<T>(pub(crate) Vec<(At<String>, Option<T>)>);
+
+impl<T: FromNode> FromNode for Map<T> {
+    fn from_node(node: &Node, cx: &mut Cx) -> Option<Self> {
+        let Value::Map(entries) = &node.value else {
+            cx.error(Diagnostic::new(node.at, format!("expected a mapping, found {}", node.what())));
+            return None;
+        };
+        let read = |(key, value): &(At<String>, Node)| (key.clone(), cx_value(value, key.at, cx));
+        Some(Map(entries.iter().map(read).collect()))
+    }
+}
+
+/// Reads a value on behalf of its key.
+pub(crate) fn cx_value<T: FromNode>(value: &Node, key: Span, cx: &mut Cx) -> Option<T> {
+    let outer = std::mem::replace(&mut cx.owner, key);
+    let read = T::from_node(value, cx);
+    cx.owner = outer;
+    read
+}
+
+/// Any YAML.
+#[derive(Clone, Debug)]
+pub(crate) struct Json(pub(crate) At<serde_json::Value>);
+
+impl FromNode for Json {
+    fn from_node(node: &Node, cx: &mut Cx) -> Option<Self> {
+        let at = if matches!(node.value, Value::Map(_) | Value::Null) { cx.owner } else { node.at };
+        Some(Json(At { value: node.to_json(), at }))
+    }
+}
+
+/// The keys of a mapping while a struct is read from it.
+pub(crate) struct Fields<'n> {
+    entries: Vec<(&'n At<String>, &'n Node)>,
+    owner: Span,
+    what: &'static str,
+    ok: bool,
+    /// Whether there was a key that nobody knows: the one that is missing is then probably that one.
+    unknown: bool,
+}
+
+impl<'n> Fields<'n> {
+    /// `None` where the node is no mapping. Nothing at all counts as an empty one.
+    pub(crate) fn new(node: &'n Node, what: &'static str, cx: &mut Cx) -> Option<Self> {
+        let entries = match &node.value {
+            Value::Map(m) => {
+                m.iter().filter(|(k, _)| !k.value.starts_with("x-")).map(|(k, v)| (k, v)).collect()
+            }
+            Value::Null => Vec::new(),
+            _ => {
+                let message = format!("expected {what} (a mapping), found {}", node.what());
+                cx.error(Diagnostic::new(node.at, message));
+                return None;
+            }
+        };
+        Some(Self { entries, owner: cx.owner, what, ok: true, unknown: false })
+    }
+
+    /// Notes every key that is none of `keys`.
+    pub(crate) fn only(&mut self, keys: &[&'static str], cx: &mut Cx) {
+        for (key, _) in &self.entries {
+            if !keys.contains(&key.value.as_str()) {
+                self.ok = false;
+                self.unknown = true;
+                let d = Diagnostic::new(key.at, format!("unknown key `{}` in {}", key.value, self.what));
+                cx.error(d.label("no such key").hint(hint_for_key(&key.value, keys)));
+            }
+        }
+    }
+
+    /// Reads one key.
+    pub(crate) fn take<T: FromNode>(&mut self, name: &str, cx: &mut Cx) -> Option<T> {
+        let read = match self.entries.iter().find(|(k, _)| k.value == name) {
+            Some((key, node)) => cx_value(node, key.at, cx),
+            None => {
+                let absent = T::absent();
+                if absent.is_none() && !self.unknown {
+                    let message = format!("{} needs `{name}`", self.what);
+                    cx.error(Diagnostic::new(self.owner, message).label(format!("no `{name}` in here")));
+                }
+                absent
+            }
+        };
+        self.ok &= read.is_some();
+        read
+    }
+
+    /// The entries that are none of `keys`.
+    pub(crate) fn rest(&self, keys: &[&str]) -> Vec<(&'n At<String>, &'n Node)> {
+        self.entries.iter().filter(|(k, _)| !keys.contains(&k.value.as_str())).copied().collect()
+    }
+
+    /// What is underlined when the whole of it is meant.
+    pub(crate) fn at(&self) -> Span {
+        self.owner
+    }
+
+    /// Whether nothing was wrong.
+    pub(crate) fn ok(&self) -> bool {
+        self.ok
+    }
+}
+
+fn hint_for_key(key: &str, keys: &[&'static str]) -> String {
+    if let Some(near) = words::nearest(key, keys.iter().copied()) {
+        return format!("did you mean `{near}`?");
+    }
+    let known = words::list(keys.iter().copied());
+    match key {
+        "version" => "a topology has no version: leave it out".into(),
+        _ => format!("known keys are {known}; keys that begin with `x-` are ignored"),
+    }
+}
+
+/// Declares a struct that is read from a mapping, with its JSON Schema: one place for the keys of each.
+macro_rules! raw {
+    ($(#[doc = $doc:literal])* $name:ident, $what:literal { $( $(#[$fmeta:meta])* $field:ident : $type:ty, )* }) => {
+        $(#[doc = $doc])*
+        #[derive(Clone, Debug, schemars::JsonSchema)]
+        #[schemars(deny_unknown_fields, extend("patternProperties" = { "^x-": true }))]
+        pub(crate) struct $name {
+            /// What is underlined when the whole of it is meant.
+            #[schemars(skip)]
+            #[allow(dead_code, reason = "some mappings are never meant as a whole")]
+            pub(crate) at: $crate::diagnostic::Span,
+            $( $(#[$fmeta])* pub(crate) $field: $type, )*
+        }
+
+        impl $crate::input::decode::FromNode for $name {
+            fn from_node(node: &$crate::input::yaml::Node, cx: &mut $crate::input::cx::Cx) -> Option<Self> {
+                let mut fields = $crate::input::decode::Fields::new(node, $what, cx)?;
+                fields.only(&[$( $crate::input::decode::bare(stringify!($field)), )*], cx);
+                $( let $field: Option<$type> = fields.take($crate::input::decode::bare(stringify!($field)), cx); )*
+                fields.ok().then_some(())?;
+                Some(Self { at: fields.at(), $( $field: $field?, )* })
+            }
+        }
+    };
+}
+pub(crate) use raw;
+
+/// The key of a field: without the `r#` of one that is named like a keyword.
+pub(crate) fn bare(field: &'static str) -> &'static str {
+    field.strip_prefix("r#").unwrap_or(field)
+}
+
+/// Hands the schema of a wrapper on to what it wraps.
+macro_rules! schema_of {
+    ($wrapper:ident<T: $bound:ident>, $generator:ident => $schema:expr) => {
+        impl<T: $bound> JsonSchema for $wrapper<T> {
+            fn schema_name() -> Cow<'static, str> {
+                format!("{}_{}", stringify!($wrapper), T::schema_name()).into()
+            }
+
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn json_schema($generator: &mut SchemaGenerator) -> Schema {
+                $schema
+            }
+        }
+    };
+}
+
+schema_of!(OneOrMany<T: JsonSchema>, g => {
+    let one = g.subschema_for::<T>();
+    json_schema!({ "anyOf": [one, { "type": "array", "items": one }] })
+});
+schema_of!(Map<T: JsonSchema>, g => {
+    let value = g.subschema_for::<T>();
+    json_schema!({ "type": "object", "additionalProperties": value })
+});
+
+impl<T: Scalar> JsonSchema for At<T> {
+    fn schema_name() -> Cow<'static, str> {
+        T::WHAT.into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        T::schema()
+    }
+}
+
+impl JsonSchema for Json {
+    fn schema_name() -> Cow<'static, str> {
+        "Json".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "object" })
+    }
+}

@@ -1,0 +1,196 @@
+//! The kinds of scalar that a topology holds, each with what it is called and its JSON Schema.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use ipnet::Ipv4Net;
+use schemars::{Schema, json_schema};
+
+use super::words;
+use crate::filter::{Filter, NoFilter};
+
+/// Longest duration that a topology may ask for.
+const LONGEST: Duration = Duration::from_secs(600);
+
+/// A scalar that can be read from its text.
+pub(crate) trait Scalar: Sized {
+    /// "an IPv4 address": what is expected.
+    const WHAT: &'static str;
+
+    fn read(text: &str) -> Result<Self, Bad>;
+
+    fn schema() -> Schema;
+}
+
+/// Why a scalar could not be read; the message where "expected …" says too little.
+#[derive(Debug, Default)]
+pub(crate) struct Bad {
+    pub(crate) message: Option<String>,
+    pub(crate) hint: Option<String>,
+}
+
+impl Bad {
+    fn hint(hint: impl Into<String>) -> Self {
+        Self { message: None, hint: Some(hint.into()) }
+    }
+
+    fn because(message: impl Into<String>) -> Self {
+        Self { message: Some(message.into()), hint: None }
+    }
+}
+
+impl Scalar for String {
+    const WHAT: &'static str = "text";
+
+    fn read(text: &str) -> Result<Self, Bad> {
+        Ok(text.to_owned())
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": ["string", "number", "boolean"] })
+    }
+}
+
+impl Scalar for bool {
+    const WHAT: &'static str = "`true` or `false`";
+
+    fn read(text: &str) -> Result<Self, Bad> {
+        match text {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            "yes" | "on" | "True" | "TRUE" => Err(Bad::hint("write `true`")),
+            "no" | "off" | "False" | "FALSE" => Err(Bad::hint("write `false`")),
+            _ => Err(Bad::default()),
+        }
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "boolean" })
+    }
+}
+
+impl Scalar for u32 {
+    const WHAT: &'static str = "a whole number";
+
+    fn read(text: &str) -> Result<Self, Bad> {
+        text.parse().map_err(|_| Bad::default())
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "integer", "minimum": 0 })
+    }
+}
+
+impl Scalar for Ipv4Addr {
+    const WHAT: &'static str = "an IPv4 address";
+
+    fn read(text: &str) -> Result<Self, Bad> {
+        text.parse().map_err(|_| {
+            if let Some((address, _)) = text.split_once('/')
+                && address.parse::<Ipv4Addr>().is_ok()
+            {
+                return Bad::hint(format!("without the prefix length: `{address}`"));
+            }
+            if text.parse::<std::net::Ipv6Addr>().is_ok() {
+                return Bad::hint("this version knows IPv4 only");
+            }
+            Bad::default()
+        })
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "format": "ipv4" })
+    }
+}
+
+impl Scalar for Ipv4Net {
+    const WHAT: &'static str = "an IPv4 address with its prefix length, as 192.168.56.0/24";
+
+    fn read(text: &str) -> Result<Self, Bad> {
+        text.parse().map_err(|_| {
+            if text.parse::<Ipv4Addr>().is_ok() {
+                return Bad::hint(format!(
+                    "the prefix length is missing: `{text}/24`, for one; `/32` is this address alone"
+                ));
+            }
+            if text.contains(':') {
+                return Bad::hint("this version knows IPv4 only");
+            }
+            Bad::default()
+        })
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "pattern": r"^[0-9.]+/[0-9]{1,2}$" })
+    }
+}
+
+/// The destination of a route: a prefix, a bare address for itself alone, or `default`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Destination(pub(crate) Ipv4Net);
+
+impl Scalar for Destination {
+    const WHAT: &'static str = "a prefix as 172.16.0.0/12, an address, or `default`";
+
+    fn read(text: &str) -> Result<Self, Bad> {
+        if text == "default" {
+            return Ok(Self(Ipv4Net::default()));
+        }
+        if let Ok(address) = text.parse::<Ipv4Addr>() {
+            return Ok(Self(address.into()));
+        }
+        text.parse().map(Self).map_err(|_| Bad::default())
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "pattern": r"^(default|[0-9.]+(/[0-9]{1,2})?)$" })
+    }
+}
+
+impl Scalar for Duration {
+    const WHAT: &'static str = "a duration as 500ms, 10s or 2m";
+
+    fn read(text: &str) -> Result<Self, Bad> {
+        let duration = humantime::parse_duration(text).map_err(|_| {
+            let number = text.parse::<f64>().is_ok();
+            if number { Bad::hint(format!("with its unit: `{text}s`")) } else { Bad::default() }
+        })?;
+        if duration > LONGEST {
+            let mut bad = Bad::because(format!("`{text}` is longer than anything here may take"));
+            bad.hint = Some("at most `10m`".into());
+            return Err(bad);
+        }
+        Ok(duration)
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": ["string", "integer"], "examples": ["500ms", "10s", "2m"] })
+    }
+}
+
+impl Scalar for Filter {
+    const WHAT: &'static str = "what is blocked, as `udp/4789`";
+
+    fn read(text: &str) -> Result<Self, Bad> {
+        text.parse().map_err(|why: NoFilter| {
+            let hint = match &why {
+                NoFilter::Unknown(word) => match words::nearest(word, Filter::WORDS) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => "`udp/PORT`, `tcp/PORT`, `vxlan`, `esp`, `icmp`, or `ip/NUMBER` of any protocol"
+                        .into(),
+                },
+                NoFilter::NoPorts(name) => format!("`{name}` alone"),
+                NoFilter::Port(_) => "as in `udp/4789`".into(),
+                NoFilter::Protocol(_) => "as in `ip/50`".into(),
+            };
+            Bad { message: Some(why.to_string()), hint: Some(hint) }
+        })
+    }
+
+    fn schema() -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": r"^(icmp|esp|tcp|udp|vxlan|(tcp|udp|vxlan|ip)/[0-9]+)$",
+            "examples": ["udp/4789", "tcp/2377", "vxlan", "esp"]
+        })
+    }
+}

@@ -1,0 +1,50 @@
+//! Wording of hints: nearest names, and lists of names.
+
+/// Most names that a hint lists.
+const MOST: usize = 12;
+/// Longer words are not compared: nobody mistypes them, and comparing costs their product.
+const LONGEST: usize = 128;
+
+/// The known word that was probably meant.
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if word.len() > LONGEST {
+        return None;
+    }
+    let lower = word.to_lowercase();
+    known
+        .into_iter()
+        .filter(|k| k.len() <= LONGEST)
+        .map(|k| (strsim::damerau_levenshtein(&lower, &k.to_lowercase()), k))
+        .filter(|(d, k)| {
+            *d <= (word.chars().count().max(k.chars().count()) / 3).max(1) && *d < k.chars().count()
+        })
+        .min_by_key(|(d, _)| *d)
+        .map(|(_, k)| k)
+}
+
+/// "`a`, `b` and `c`".
+pub(crate) fn list<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    let all: Vec<&str> = words.into_iter().collect();
+    let mut quoted: Vec<String> = all.iter().take(MOST).map(|w| format!("`{w}`")).collect();
+    if all.len() > MOST {
+        quoted.push(format!("{} more", all.len() - MOST));
+    }
+    match quoted.pop() {
+        None => String::new(),
+        Some(last) if quoted.is_empty() => last,
+        Some(last) => format!("{} and {last}", quoted.join(", ")),
+    }
+}
+
+/// A hint for a name of some kind that does not exist.
+pub(crate) fn known<'a>(kind: &str, word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let all: Vec<&str> = known.into_iter().collect();
+    if let Some(near) = nearest(word, all.iter().copied()) {
+        return format!("did you mean `{near}`?");
+    }
+    match all.len() {
+        0 => format!("the topology has no {kind}s"),
+        1 => format!("the only {kind} is {}", list(all)),
+        _ => format!("the {kind}s are {}", list(all)),
+    }
+}

@@ -1,0 +1,358 @@
+//! The validated lab: what every later stage sees. Nothing here can be inconsistent: names resolve, addresses lie in
+//! their subnets, and every default is filled in. Order is the topology's own everywhere.
+
+use std::net::Ipv4Addr;
+
+use indexmap::IndexMap;
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    check::Check, filter::Filter, image::DebianImage, lines::Lines, service::Service, step::Step,
+    swarm::Swarm,
+};
+
+/// A whole lab, validated.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Lab {
+    /// Name of the lab: 1 to 32 of `[a-z0-9-]`, beginning with a letter.
+    pub name: String,
+    /// What the lab shows, in a sentence; may be empty.
+    pub description: String,
+    /// L2 underlay networks by name.
+    pub segments: IndexMap<String, Segment>,
+    /// Lab hosts by name.
+    pub hosts: IndexMap<String, Host>,
+    /// Endpoints that live on the wire, by name.
+    #[serde(default)]
+    pub peers: IndexMap<String, Peer>,
+    /// The swarm, where hosts form one.
+    pub swarm: Option<Swarm>,
+    /// Container images that are made of Debian packages, by name without `:latest`.
+    pub images: IndexMap<String, DebianImage>,
+    /// Docker networks by name (the name Docker knows them by).
+    pub networks: IndexMap<String, Network>,
+    /// Containers by name (the name Docker knows them by).
+    pub containers: IndexMap<String, Container>,
+    /// Services by name (the name Docker knows them by).
+    pub services: IndexMap<String, Service>,
+    /// What must hold once the lab is up.
+    pub expect: Vec<Check>,
+    /// Changes to the running lab, in order, each with what must hold after it.
+    pub steps: Vec<Step>,
+    /// Where all of this is written.
+    pub lines: Lines,
+}
+
+/// An L2 underlay network: one learning switch of the wire.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Segment {
+    /// The subnet its NICs take their addresses from.
+    pub subnet: Ipv4Net,
+    /// The address that the lab's own stand-in answers for; hosts take the first segment's gateway as default route.
+    pub gateway: Option<Ipv4Addr>,
+    /// Largest IP packet in bytes that the segment carries (default 1500; 576 to 9000).
+    pub mtu: u16,
+    /// Drop frames whose source MAC is not that of the host NIC on that port, as a hypervisor's vSwitch does.
+    pub port_security: bool,
+    /// What lies behind the gateway: the stand-in answers ICMP echo for these; default 0.0.0.0/0 where there is a
+    /// gateway (any address outside the lab's segments), empty where there is none.
+    pub outside: Vec<Ipv4Net>,
+    /// What it drops from the start.
+    pub block: Vec<Filter>,
+}
+
+/// A lab host: one kernel, one dockerd.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Host {
+    /// NICs, in order. The first with a gateway provides the default route.
+    pub nics: Vec<Nic>,
+    /// Interfaces made on top of NICs (a macvlan shim, a VLAN sub-interface).
+    pub interfaces: Vec<Interface>,
+    /// Routes beyond the connected ones and the default.
+    pub routes: Vec<Route>,
+    /// Contents of /etc/docker/daemon.json; an object, may be empty.
+    pub daemon_json: serde_json::Map<String, serde_json::Value>,
+    /// Kernel settings, `net.ipv4.ip_forward` to value.
+    pub sysctls: IndexMap<String, String>,
+    /// The node image: Debian suite whose dockerd runs.
+    pub engine: Engine,
+    /// Memory of the machine in MiB (vm runtime).
+    pub memory_mib: u32,
+}
+
+/// An endpoint that lives on the wire: a TCP/IP stack that probes and is probed, without a host below it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its only NIC.
+    pub nic: Nic,
+    /// Next hop of its default route: what the topology says, else the segment's gateway.
+    pub gateway: Option<Ipv4Addr>,
+    /// Routes beyond the connected one and the default.
+    pub routes: Vec<Route>,
+}
+
+/// Which dockerd a host runs, named after the Debian suite that its node image is built from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// Docker 26.1.
+    #[default]
+    Trixie,
+    /// Docker 20.10.
+    Bookworm,
+}
+
+/// A NIC of a host; its other end is a port of the wire.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Nic {
+    /// Interface name inside the host: `eth0`, `eth1`, … in order, unless the topology names it (`tun0`).
+    pub name: String,
+    /// The segment that it is plugged into.
+    pub segment: String,
+    /// Its address. The prefix length is the segment's unless `peer` is set.
+    pub address: Ipv4Addr,
+    /// Prefix length in bits.
+    pub prefix_len: u8,
+    /// Point-to-point: the address of the other side (`ip address add ADDRESS peer PEER`).
+    pub peer: Option<Ipv4Addr>,
+    /// Largest IP packet in bytes that the host sends by it: the segment's, unless the host is to believe in another.
+    pub mtu: u16,
+    /// MAC address, six octets, unique in the lab and locally administered.
+    pub mac: [u8; 6],
+}
+
+impl std::fmt::Display for Nic {
+    /// `eth0 192.168.56.3/24 on lan`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}/{} on {}", self.name, self.address, self.prefix_len, self.segment)
+    }
+}
+
+/// An interface that the host makes on top of another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Interface {
+    /// Its name in the host, at most 15 bytes.
+    pub name: String,
+    /// What it is.
+    pub kind: InterfaceKind,
+    /// Name of the interface it sits on.
+    pub parent: String,
+    /// Its addresses with prefix lengths; may be empty.
+    pub addresses: Vec<Ipv4Net>,
+    /// Made only by a step (`do: create interface HOST NAME`), not when the lab comes up.
+    pub deferred: bool,
+}
+
+/// The kinds of extra interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InterfaceKind {
+    /// A macvlan in bridge mode: the usual way for a host to meet its own macvlan containers.
+    Macvlan,
+    /// An ipvlan in l2 mode.
+    Ipvlan,
+    /// An 802.1Q sub-interface with this VLAN id (1 to 4094).
+    Vlan(u16),
+}
+
+/// A route of a host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// Destination.
+    pub to: Ipv4Net,
+    /// Next hop.
+    pub via: Option<Ipv4Addr>,
+    /// Interface name.
+    pub dev: Option<String>,
+}
+
+/// A Docker network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Network {
+    /// Name that Docker knows it by (differs from the key where the topology gives `name:`).
+    pub docker_name: String,
+    /// The driver and what it needs.
+    pub driver: Driver,
+    /// `com.docker.…` and driver options as they are handed to Docker, apart from the parent.
+    pub options: IndexMap<String, String>,
+    /// Address pools; empty lets Docker choose.
+    pub ipam: Vec<IpamPool>,
+    /// No way out.
+    pub internal: bool,
+    /// Whether plain containers may join an overlay.
+    pub attachable: bool,
+    /// Labels, as compose sets them.
+    pub labels: IndexMap<String, String>,
+    /// The hosts it is made on: those that the topology names, else those with a container on it. For an overlay, every
+    /// node of the swarm: it is made once, on a manager.
+    pub hosts: Vec<String>,
+    /// Made only by a step (`do: create network NAME`).
+    pub deferred: bool,
+}
+
+/// A network driver.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Driver {
+    /// A Linux bridge on one host.
+    Bridge,
+    /// macvlan on a parent interface.
+    Macvlan {
+        /// The parent; none makes it internal on a dummy.
+        parent: Option<Parent>,
+    },
+    /// ipvlan on a parent interface.
+    Ipvlan {
+        /// The parent; none makes it internal on a dummy.
+        parent: Option<Parent>,
+    },
+    /// VXLAN across a swarm.
+    Overlay,
+}
+
+/// What a macvlan or ipvlan network sits on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Parent {
+    /// The host's NIC on this segment, and the VLAN on top of it if any.
+    Segment {
+        /// Name of the segment.
+        segment: String,
+        /// 802.1Q VLAN id, 1 to 4094.
+        vlan: Option<u16>,
+    },
+    /// An interface by its name in the host, as Docker takes it.
+    Interface(String),
+}
+
+/// One entry of `ipam.config`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IpamPool {
+    /// The subnet.
+    pub subnet: Ipv4Net,
+    /// Gateway; Docker takes the first address where it is absent.
+    pub gateway: Option<Ipv4Addr>,
+    /// Part of the subnet that containers get addresses from.
+    pub ip_range: Option<Ipv4Net>,
+    /// Addresses that Docker must not hand out, by name.
+    pub aux_addresses: IndexMap<String, Ipv4Addr>,
+}
+
+/// A container.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Container {
+    /// The lab host it runs on.
+    pub host: String,
+    /// Image; the built-in static one where the topology names none (see [`BUILTIN_IMAGE`]).
+    pub image: String,
+    /// Command; empty means the image's own.
+    pub command: Vec<String>,
+    /// Host name inside; Docker's default where absent.
+    pub hostname: Option<String>,
+    /// Environment.
+    pub environment: IndexMap<String, String>,
+    /// How it is attached.
+    pub attach: Attach,
+    /// `--link target:alias`, in order.
+    pub links: Vec<Link>,
+    /// Published ports.
+    pub ports: Vec<Publish>,
+    /// Added Linux capabilities.
+    pub cap_add: Vec<String>,
+    /// Namespaced kernel settings.
+    pub sysctls: IndexMap<String, String>,
+    /// Made only by a step (`do: create NAME`).
+    pub deferred: bool,
+}
+
+/// The image that labctl puts together itself: static, no shell.
+pub const BUILTIN_IMAGE: &str = "labctl/pause:latest";
+
+/// How a container is attached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Attach {
+    /// The default bridge (`docker0`), with a requested address if any (Docker refuses that: S25 shows it).
+    DefaultBridge {
+        /// Address asked for.
+        ipv4_address: Option<Ipv4Addr>,
+    },
+    /// User-defined networks, in order; the first is the one it is created on, the rest are connected before start.
+    Networks(IndexMap<String, Attachment>),
+    /// The host's own network namespace.
+    Host,
+    /// Only `lo`.
+    None,
+    /// The network namespace of another container.
+    Container(String),
+}
+
+/// One attachment to a user-defined network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// Static address.
+    pub ipv4_address: Option<Ipv4Addr>,
+    /// Further names on this network.
+    pub aliases: Vec<String>,
+    /// Static MAC.
+    pub mac_address: Option<String>,
+}
+
+/// A `--link`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// The container linked to.
+    pub target: String,
+    /// The name that it gets inside.
+    pub alias: String,
+}
+
+/// A published port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Publish {
+    /// Address of the host to bind; all where absent.
+    pub host_ip: Option<Ipv4Addr>,
+    /// Port on the host; Docker chooses where absent.
+    pub published: Option<u16>,
+    /// Port in the container.
+    pub target: u16,
+    /// Transport.
+    pub protocol: Protocol,
+}
+
+/// A transport protocol with ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Lab {
+    /// Every endpoint that probes and is probed: hosts first, then containers, then peers, in the topology's order.
+    pub fn endpoints(&self) -> impl Iterator<Item = &str> {
+        self.hosts.keys().chain(self.containers.keys()).chain(self.peers.keys()).map(String::as_str)
+    }
+
+    /// The description of a container's image, where the topology has one of that name.
+    pub fn image(&self, name: &str) -> Option<&DebianImage> {
+        self.images.get(name.strip_suffix(":latest").unwrap_or(name))
+    }
+
+    /// Whether this is a host, a container or a peer.
+    pub fn is_endpoint(&self, name: &str) -> bool {
+        self.hosts.contains_key(name) || self.containers.contains_key(name) || self.peers.contains_key(name)
+    }
+
+    /// The host that an endpoint lives on: itself for a host. `None` for a peer, which lives on none, and for a name that
+    /// is no endpoint.
+    pub fn host_of<'a>(&'a self, endpoint: &'a str) -> Option<&'a str> {
+        if self.hosts.contains_key(endpoint) {
+            return Some(endpoint);
+        }
+        self.containers.get(endpoint).map(|c| c.host.as_str())
+    }
+}

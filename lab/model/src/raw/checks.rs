@@ -1,0 +1,135 @@
+//! `expect` and `steps`.
+
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+
+use crate::input::decode::{At, Map, OneOrMany, raw};
+
+raw! {
+    /// Something that must hold: a table of probes, rules for probes, or a fact.
+    Check, "a check" {
+        /// What is sent: `icmp` (default), `tcp/PORT`, `udp/PORT` or `dns/NAME`.
+        probe: Option<At<String>>,
+        /// How large what is sent is. `icmp` and `udp`: bytes of the IP packet, headers included, 48 to 9000, never
+        /// fragmented, and answered by as many. `tcp`: bytes that must come back over the connection, 1 to 16777216.
+        size: Option<At<u32>>,
+        /// Whether the destination is reached by `address` (default) or by `name`.
+        #[schemars(extend("enum" = ["address", "name"]))]
+        by: Option<At<String>>,
+        /// How long what stays silent is waited for, once for all cells. Default 2s.
+        timeout: Option<At<Duration>>,
+        /// How long it may take to become true. Default 0s: at once.
+        within: Option<At<Duration>>,
+        /// A matrix: a header of destinations, then a line for each source with a word for each cell: `yes`, `no`,
+        /// `refused`, `unreachable`, `no-route`, `arp`, `silent`, `misdelivered`, `asymmetric`, `stalled`, `no-name`, `down`, or
+        /// `-` for a cell that is not probed.
+        table: Option<At<String>>,
+        /// Sources: hosts, containers, peers, or the words `all`, `hosts`, `containers`, `peers`.
+        from: Option<OneOrMany<At<String>>>,
+        /// Destinations: as `from`, and addresses, and `NAME@NETWORK` or `HOST@SEGMENT`.
+        to: Option<OneOrMany<At<String>>>,
+        /// What must come out: a word of the tables.
+        #[schemars(extend("enum" = ["yes", "no", "refused", "unreachable", "no-route", "arp", "silent", "misdelivered", "asymmetric", "stalled", "no-name", "down"]))]
+        verdict: Option<At<String>>,
+        /// Who may answer the cells that are `yes`: hosts, containers, peers, services (any of their tasks) or tasks, as
+        /// `web.1`. With `requests`, each of them must at least once.
+        answered_by: Option<OneOrMany<At<String>>>,
+        /// Whom the one that answers must take for the source: an address, a subnet, an endpoint, or a network
+        /// (`ingress` for that of the routing mesh).
+        source: Option<At<String>>,
+        /// How many requests are sent for each cell, all at once: 1 to 100, default 1.
+        requests: Option<At<u32>>,
+        /// Rules that share one probe; for a cell that several name, the last counts.
+        rules: Option<Vec<Rule>>,
+        /// A frame that is sent, in the text form of packets, with names of the lab's for what only the running lab knows:
+        /// `eth/ip(dst=${vtep:host2})/udp/vxlan(vni=${vni:net1})/eth(dst=${mac:c2})/ip(dst=${ip:c2})/icmp`. `from` says
+        /// where: `c1`, `host1:eth1`, or `wire:SEGMENT` for a station that is no host's.
+        inject: Option<At<String>>,
+        /// How many times the frame is sent. Default 1.
+        count: Option<At<u32>>,
+        /// How many frames are sent a second. Default 1000.
+        rate: Option<At<u32>>,
+        /// Hosts and containers that must receive the frame, or what was in its tunnel.
+        received_by: Option<OneOrMany<At<String>>>,
+        /// Hosts and containers that must not receive it.
+        not_received_by: Option<OneOrMany<At<String>>>,
+        /// By segment, filters of each of which a frame must pass while the check runs: `lan: 'udp port 4789 and vni
+        /// ${vni:net1}'`.
+        on_wire: Option<Map<OneOrMany<At<String>>>>,
+        /// By segment, filters of none of which a frame may pass while the check runs.
+        not_on_wire: Option<Map<OneOrMany<At<String>>>>,
+        /// Fact: interface names of a host or container.
+        interfaces: Option<At<String>>,
+        /// Fact: IPv4 addresses of a host or container.
+        addresses: Option<At<String>>,
+        /// Fact: names in the /etc/hosts of a container.
+        hosts_file: Option<At<String>>,
+        /// Fact: Docker networks of a host, apart from bridge, host and none.
+        networks: Option<At<String>>,
+        /// Fact: subnets of a Docker network.
+        subnets: Option<At<String>>,
+        /// Fact: state of a container: `running`, `exited`, `created`, `absent`.
+        status: Option<At<String>>,
+        /// Fact: what a command prints in a host or container, as `c1 -- cat /etc/hostname`. Its program is the
+        /// container's own, or the host's where that has none.
+        exec: Option<At<String>>,
+        /// The status that the command of `exec` must end with. Default 0.
+        exits: Option<At<u32>>,
+        /// Part of what the command of `exec` prints.
+        prints: Option<At<String>>,
+        /// Fact: hosts whose nodes are ready, as this manager sees them.
+        nodes: Option<At<String>>,
+        /// Fact: tasks of a service that run, as `web.1`; of a global service `web.HOST`.
+        tasks: Option<At<String>>,
+        /// Fact: addresses of the nodes that a host knows to be on an overlay, as `NETWORK@HOST`.
+        network_peers: Option<At<String>>,
+        /// The fact is exactly this, in any order.
+        equals: Option<OneOrMany<At<String>>>,
+        /// The fact has all of these.
+        contains: Option<OneOrMany<At<String>>>,
+        /// The fact has none of these.
+        lacks: Option<OneOrMany<At<String>>>,
+        /// The fact is not empty, and all of it lies inside this subnet.
+        inside: Option<At<Ipv4Net>>,
+        /// The fact is the same as that of this other one.
+        same_as: Option<At<String>>,
+    }
+}
+
+raw! {
+    /// Cells with one verdict.
+    Rule, "a rule" {
+        /// Sources: hosts, containers, peers, or the words `all`, `hosts`, `containers`, `peers`.
+        from: OneOrMany<At<String>>,
+        /// Destinations: as `from`, and addresses, and `NAME@NETWORK` or `HOST@SEGMENT`.
+        to: OneOrMany<At<String>>,
+        /// What must come out: a word of the tables.
+        #[schemars(extend("enum" = ["yes", "no", "refused", "unreachable", "no-route", "arp", "silent", "misdelivered", "asymmetric", "stalled", "no-name", "down"]))]
+        verdict: At<String>,
+        /// Who may answer the cells that are `yes`: hosts, containers, peers, services (any of their tasks) or tasks, as
+        /// `web.1`. With `requests`, each of them must at least once.
+        answered_by: Option<OneOrMany<At<String>>>,
+        /// Whom the one that answers must take for the source: an address, a subnet, an endpoint, or a network
+        /// (`ingress` for that of the routing mesh).
+        source: Option<At<String>>,
+        /// How many requests are sent for each cell, all at once: 1 to 100, default 1.
+        requests: Option<At<u32>>,
+    }
+}
+
+raw! {
+    /// A change to the running lab, and what must hold after it.
+    Step, "a step" {
+        /// What it is called in reports; default the text of its actions.
+        name: Option<At<String>>,
+        /// What is done: one action or a list, as `stop c1` or `connect c1 net2`. Nothing, where a named step only checks.
+        r#do: Option<OneOrMany<At<String>>>,
+        /// A part of Docker's message with which the last action must be refused.
+        fails: Option<At<String>>,
+        /// How long the checks may take to hold, where they do not say so themselves.
+        within: Option<At<Duration>>,
+        /// What must hold afterwards.
+        expect: Option<Vec<Check>>,
+    }
+}

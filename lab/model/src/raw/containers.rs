@@ -1,0 +1,164 @@
+//! `containers`.
+
+use std::{borrow::Cow, net::Ipv4Addr};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+use crate::{
+    diagnostic::Diagnostic,
+    input::{
+        cx::Cx,
+        decode::{At, FromNode, Map, raw},
+        yaml::{Node, Value},
+    },
+};
+
+raw! {
+    /// A container, in compose's words.
+    Container, "a container" {
+        /// The lab host it runs on; may be left out where there is only one.
+        host: Option<At<String>>,
+        /// Its image; default a built-in one that only waits, static and without a shell.
+        image: Option<At<String>>,
+        /// Its command, as a list or as words; default the image's own.
+        command: Option<Command>,
+        /// Host name inside.
+        hostname: Option<At<String>>,
+        /// Environment, as a mapping or a list of `KEY=VALUE`.
+        environment: Option<Environment>,
+        /// The networks it is on, by name; the first is the one it is made on. Default: the default bridge.
+        networks: Option<Attachments>,
+        /// `bridge` (the default bridge), `host`, `none` or `container:NAME`.
+        network_mode: Option<At<String>>,
+        /// An address asked for on the default bridge, which Docker refuses.
+        ipv4_address: Option<At<Ipv4Addr>>,
+        /// Containers to link to: `NAME` or `NAME:ALIAS`.
+        links: Option<Vec<At<String>>>,
+        /// Published ports: `[[ADDRESS:]HOST_PORT:]PORT[/udp]`.
+        ports: Option<Vec<At<String>>>,
+        /// Added Linux capabilities, as `NET_ADMIN`.
+        cap_add: Option<Vec<At<String>>>,
+        /// Namespaced kernel settings.
+        sysctls: Option<Map<At<String>>>,
+        /// Made only by a step (`do: create NAME`).
+        deferred: Option<At<bool>>,
+    }
+}
+
+raw! {
+    /// How a container is attached to a network.
+    Attachment, "an attachment" {
+        /// Static address, from one of the network's subnets.
+        ipv4_address: Option<At<Ipv4Addr>>,
+        /// Further names on this network.
+        aliases: Option<Vec<At<String>>>,
+        /// Static MAC, as 02:42:ac:11:00:02.
+        mac_address: Option<At<String>>,
+    }
+}
+
+/// `command`: words as a list, or as one text that is split into them.
+#[derive(Clone, Debug)]
+pub(crate) enum Command {
+    Text(At<String>),
+    Words(Vec<At<String>>),
+}
+
+impl FromNode for Command {
+    fn from_node(node: &Node, cx: &mut Cx) -> Option<Self> {
+        match node.value {
+            Value::List(_) => Vec::from_node(node, cx).map(Self::Words),
+            _ => At::from_node(node, cx).map(Self::Text),
+        }
+    }
+}
+
+impl JsonSchema for Command {
+    fn schema_name() -> Cow<'static, str> {
+        "Command".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": ["string", "number"] } }] })
+    }
+}
+
+/// `networks` of a container: a mapping or a list of names.
+#[derive(Clone, Debug)]
+pub(crate) struct Attachments(pub(crate) Vec<(At<String>, Option<Attachment>)>);
+
+impl FromNode for Attachments {
+    fn from_node(node: &Node, cx: &mut Cx) -> Option<Self> {
+        if let Value::List(_) = node.value {
+            let names = Vec::<At<String>>::from_node(node, cx)?;
+            return Some(Self(names.into_iter().map(|n| (n, None)).collect()));
+        }
+        let map: Map<Option<Attachment>> = Map::from_node(node, cx)?;
+        map.0.into_iter().map(|(k, v)| v.map(|v| (k, v))).collect::<Option<_>>().map(Self)
+    }
+}
+
+impl JsonSchema for Attachments {
+    fn schema_name() -> Cow<'static, str> {
+        "Attachments".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(g: &mut SchemaGenerator) -> Schema {
+        let map = g.subschema_for::<Map<Option<Attachment>>>();
+        json_schema!({ "anyOf": [map, { "type": "array", "items": { "type": "string" } }] })
+    }
+}
+
+/// `environment`: a mapping or a list of `KEY=VALUE`.
+#[derive(Clone, Debug)]
+pub(crate) struct Environment(pub(crate) Vec<(String, String)>);
+
+impl FromNode for Environment {
+    fn from_node(node: &Node, cx: &mut Cx) -> Option<Self> {
+        if let Value::Map(_) = node.value {
+            let map: Map<At<String>> = Map::from_node(node, cx)?;
+            return map
+                .0
+                .into_iter()
+                .map(|(k, v)| Some((k.value, v?.value)))
+                .collect::<Option<_>>()
+                .map(Self);
+        }
+        let list = Vec::<At<String>>::from_node(node, cx)?;
+        let pair = |item: At<String>| match item.value.split_once('=') {
+            Some((k, v)) if !k.is_empty() => Some((k.to_owned(), v.to_owned())),
+            _ => {
+                let d = Diagnostic::new(item.at, format!("expected `KEY=VALUE`, found `{}`", item.value));
+                cx.error(
+                    d.hint("a lab takes nothing from the environment of whoever starts it: give the value"),
+                );
+                None
+            }
+        };
+        let pairs: Vec<_> = list.into_iter().map(pair).collect();
+        pairs.into_iter().collect::<Option<_>>().map(Self)
+    }
+}
+
+impl JsonSchema for Environment {
+    fn schema_name() -> Cow<'static, str> {
+        "Environment".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(g: &mut SchemaGenerator) -> Schema {
+        let map = g.subschema_for::<Map<At<String>>>();
+        json_schema!({ "anyOf": [map, { "type": "array", "items": { "type": "string", "pattern": "=" } }] })
+    }
+}

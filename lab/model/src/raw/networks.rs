@@ -1,0 +1,57 @@
+//! `networks`.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use crate::input::decode::{At, Map, raw};
+
+raw! {
+    /// A Docker network, in compose's words.
+    Network, "a network" {
+        /// `bridge` (default), `macvlan`, `ipvlan` or `overlay`.
+        #[schemars(extend("enum" = ["bridge", "macvlan", "ipvlan", "overlay"]))]
+        driver: Option<At<String>>,
+        /// The name that Docker knows it by; default the key.
+        name: Option<At<String>>,
+        /// Options of the driver, as `ipvlan_mode: l2`. `parent` is an interface, or a segment for the host's NIC on
+        /// it, or `SEGMENT.VLAN`.
+        driver_opts: Option<Map<At<String>>>,
+        /// Where addresses come from; Docker chooses where it is absent.
+        ipam: Option<Ipam>,
+        /// No way out of it. Default false.
+        internal: Option<At<bool>>,
+        /// Whether plain containers may join an overlay. Default false.
+        attachable: Option<At<bool>>,
+        /// Labels.
+        labels: Option<Map<At<String>>>,
+        /// The hosts it is made on; default those with a container on it.
+        hosts: Option<Vec<At<String>>>,
+        /// Made only by a step (`do: create network NAME`).
+        deferred: Option<At<bool>>,
+    }
+}
+
+raw! {
+    /// Address management of a network.
+    Ipam, "ipam" {
+        /// `default`: the only one.
+        driver: Option<At<String>>,
+        /// The pools.
+        config: Option<Vec<Pool>>,
+    }
+}
+
+raw! {
+    /// A pool of addresses.
+    Pool, "an entry of ipam.config" {
+        /// The subnet.
+        subnet: At<Ipv4Net>,
+        /// Gateway; Docker takes the first address where it is absent.
+        gateway: Option<At<Ipv4Addr>>,
+        /// The part of the subnet that containers get addresses from.
+        ip_range: Option<At<Ipv4Net>>,
+        /// Addresses that Docker must not hand out, by name.
+        aux_addresses: Option<Map<At<Ipv4Addr>>>,
+    }
+}

@@ -1,0 +1,105 @@
+//! `services`.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+use super::{Attachments, Command, Environment};
+use crate::input::{
+    cx::Cx,
+    decode::{At, FromNode, raw},
+    yaml::{Node, Value},
+};
+
+raw! {
+    /// A service of the swarm, in compose's words.
+    Service, "a service" {
+        /// Its image; default a built-in one that only waits, static and without a shell.
+        image: Option<At<String>>,
+        /// Its command, as a list or as words; default the image's own.
+        command: Option<Command>,
+        /// Environment, as a mapping or a list of `KEY=VALUE`.
+        environment: Option<Environment>,
+        /// The overlay networks it is on, by name, each with `aliases` if any.
+        networks: Option<Attachments>,
+        /// Published ports: `[PUBLISHED:]TARGET[/udp]`, or in the long form with `mode`.
+        ports: Option<Vec<ServicePort>>,
+        /// How many tasks there are, and where.
+        deploy: Option<Deploy>,
+        /// The hosts that its tasks may run on; default every node.
+        hosts: Option<Vec<At<String>>>,
+        /// Made only by a step (`do: create service NAME`).
+        deferred: Option<At<bool>>,
+    }
+}
+
+raw! {
+    /// How many tasks a service has, and where.
+    Deploy, "deploy" {
+        /// `replicated` (default) or `global`: one task on every node.
+        #[schemars(extend("enum" = ["replicated", "global"]))]
+        mode: Option<At<String>>,
+        /// How many tasks a replicated service has. Default 1.
+        replicas: Option<At<u32>>,
+        /// `vip` (default): the name resolves to one virtual address; `dnsrr`: to the addresses of the tasks.
+        #[schemars(extend("enum" = ["vip", "dnsrr"]))]
+        endpoint_mode: Option<At<String>>,
+        /// Where tasks may run.
+        placement: Option<Placement>,
+    }
+}
+
+raw! {
+    /// Where tasks may run.
+    Placement, "placement" {
+        /// All must hold, as `node.role==worker`.
+        constraints: Option<Vec<At<String>>>,
+    }
+}
+
+raw! {
+    /// A published port in its long form.
+    LongPort, "a published port" {
+        /// Port in the tasks.
+        target: At<u32>,
+        /// Port on the hosts; Docker chooses where it is absent.
+        published: Option<At<u32>>,
+        /// `tcp` (default) or `udp`.
+        #[schemars(extend("enum" = ["tcp", "udp"]))]
+        protocol: Option<At<String>>,
+        /// `ingress` (default): every node answers, for all tasks; `host`: nodes with a task, each for its own.
+        #[schemars(extend("enum" = ["ingress", "host"]))]
+        mode: Option<At<String>>,
+    }
+}
+
+/// A published port in either form.
+#[derive(Clone, Debug)]
+pub(crate) enum ServicePort {
+    Short(At<String>),
+    Long(LongPort),
+}
+
+impl FromNode for ServicePort {
+    fn from_node(node: &Node, cx: &mut Cx) -> Option<Self> {
+        match node.value {
+            Value::Map(_) => LongPort::from_node(node, cx).map(Self::Long),
+            _ => At::from_node(node, cx).map(Self::Short),
+        }
+    }
+}
+
+impl JsonSchema for ServicePort {
+    fn schema_name() -> Cow<'static, str> {
+        "ServicePort".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(g: &mut SchemaGenerator) -> Schema {
+        let long = g.subschema_for::<LongPort>();
+        json_schema!({ "anyOf": [{ "type": ["string", "number"] }, long] })
+    }
+}

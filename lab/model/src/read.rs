@@ -1,0 +1,151 @@
+//! Reading a topology.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::Read,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use indexmap::IndexSet;
+
+use crate::{
+    diagnostic::{Diagnostic, Diagnostics, Source, Span},
+    input::{
+        cx::Cx,
+        decode::FromNode,
+        yaml::{self, Node, Value},
+    },
+    lab::{Engine, Lab},
+    raw, validate,
+};
+
+/// Largest topology that is read, in bytes.
+pub const MAX_FILE_SIZE: u64 = 1 << 20;
+/// `O_NONBLOCK` of Linux on every architecture that this is built for: opening a FIFO must not wait for its writer.
+const O_NONBLOCK: i32 = 0o4000;
+
+/// Why a topology could not be had from a file.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A folder, a device, a pipe.
+    #[error("{path} is not a regular file", path = path.display())]
+    NotAFile {
+        /// What was named.
+        path: PathBuf,
+    },
+    /// Larger than [`MAX_FILE_SIZE`].
+    #[error("{path} has {size} bytes; a topology has at most {MAX_FILE_SIZE}", path = path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// Not text.
+    #[error("{path} is not UTF-8 text (byte {offset})", path = path.display())]
+    NotText {
+        /// The file.
+        path: PathBuf,
+        /// Where it stops being text.
+        offset: usize,
+    },
+    /// The topology has mistakes.
+    #[error("{0}")]
+    Invalid(Diagnostics),
+}
+
+impl Lab {
+    /// Reads a topology. `file_name` is only shown.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, as far as one look can tell.
+    pub fn parse(text: &str, file_name: &str) -> Result<Lab, Diagnostics> {
+        Self::parse_with(text, file_name, Engine::default())
+    }
+
+    /// Reads a topology whose hosts run this engine unless they name one.
+    ///
+    /// # Errors
+    /// As [`Lab::parse`].
+    pub fn parse_with(text: &str, file_name: &str, engine: Engine) -> Result<Lab, Diagnostics> {
+        let source = Source::new(file_name, text);
+        let only = |d| Diagnostics::new(source.clone(), vec![d], 0);
+        if text.len() as u64 > MAX_FILE_SIZE {
+            let message =
+                format!("a topology has at most {MAX_FILE_SIZE} bytes, and this one {}", text.len());
+            return Err(only(Diagnostic::new(Span::default(), message)));
+        }
+        let root = yaml::parse(&source).map_err(only)?;
+        if matches!(root.value, Value::Null) {
+            let d = Diagnostic::new(Span::default(), "the topology is empty");
+            return Err(only(d.hint("the smallest one is `{ name: lab, hosts: { host1: {} } }`")));
+        }
+        let mut cx = Cx::new(source.clone());
+        cx.owner = root.at;
+        cx.engine = engine;
+        cx.segments = segment_names(&root);
+        let lab = raw::Topology::from_node(&root, &mut cx).map(|t| validate::validate(&t, &mut cx));
+        cx.found.finish(source.clone())?;
+        // Without a mistake there is a lab: whatever cannot be read is noted.
+        lab.ok_or_else(|| only(Diagnostic::new(root.at, "this is no topology")))
+    }
+
+    /// Reads a topology from a file.
+    ///
+    /// # Errors
+    /// [`LoadError::Invalid`] with everything that is wrong with it, or why there is no text to read. A file larger
+    /// than [`MAX_FILE_SIZE`] is refused before it is read.
+    pub fn load(path: impl AsRef<Path>) -> Result<Lab, LoadError> {
+        Self::load_with(path, Engine::default())
+    }
+
+    /// Reads a topology from a file, its hosts running this engine unless they name one.
+    ///
+    /// # Errors
+    /// As [`Lab::load`].
+    pub fn load_with(path: impl AsRef<Path>, engine: Engine) -> Result<Lab, LoadError> {
+        let path = path.as_ref();
+        let text = text(path)?;
+        Lab::parse_with(&text, &path.to_string_lossy(), engine).map_err(LoadError::Invalid)
+    }
+}
+
+/// The text of a topology's file.
+pub(crate) fn text(path: &Path) -> Result<String, LoadError> {
+    let io = |source| LoadError::Io { path: path.to_owned(), source };
+    let file: File = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path).map_err(io)?;
+    let meta = file.metadata().map_err(io)?;
+    if !meta.is_file() {
+        return Err(LoadError::NotAFile { path: path.to_owned() });
+    }
+    let too_large = |size| LoadError::TooLarge { path: path.to_owned(), size };
+    if meta.len() > MAX_FILE_SIZE {
+        return Err(too_large(meta.len()));
+    }
+    let mut bytes = Vec::new();
+    // It may have grown since, or (as in /proc) have no size that is true.
+    file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes).map_err(io)?;
+    if bytes.len() as u64 > MAX_FILE_SIZE {
+        return Err(too_large(bytes.len() as u64));
+    }
+    String::from_utf8(bytes)
+        .map_err(|e| LoadError::NotText { path: path.to_owned(), offset: e.utf8_error().valid_up_to() })
+}
+
+/// Needed before anything else: a key of a host is one of its own or a segment.
+fn segment_names(root: &Node) -> IndexSet<String> {
+    let Value::Map(top) = &root.value else { return IndexSet::new() };
+    match top.iter().find(|(k, _)| k.value == "segments").map(|(_, n)| &n.value) {
+        Some(Value::Map(all)) => all.iter().map(|(k, _)| k.value.clone()).collect(),
+        _ => IndexSet::new(),
+    }
+}

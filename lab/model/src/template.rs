@@ -1,0 +1,287 @@
+//! Texts with names in them that only the running lab can put values to: `vxlan(vni=${vni:front})`.
+//!
+//! Which VNI a swarm gives a network, and which MAC a container, is known once they are there. What a name stands for
+//! is known before: so a text is checked whole when it is read, with values of the right kind in place of its names.
+
+use std::{convert::Infallible, fmt, ops::Range};
+
+use serde::{Deserialize, Serialize};
+use vxlan::{Stack, filter::Filter};
+
+/// A text with names, `${KIND:NAME}` each, for the running lab to put values to. What is around them is checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Template(String);
+
+/// A name in a [`Template`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Name {
+    /// `${vni:NETWORK}`: the VNI of an overlay.
+    Vni(String),
+    /// `${mac:ENDPOINT}`, `${mac:ENDPOINT@NETWORK}`: the MAC of a host or container.
+    Mac {
+        /// Host or container.
+        endpoint: String,
+        /// Docker network or segment; its first where absent.
+        at: Option<String>,
+    },
+    /// `${ip:ENDPOINT}`, `${ip:ENDPOINT@NETWORK}`: the IPv4 address of a host or container.
+    Ip {
+        /// Host or container.
+        endpoint: String,
+        /// Docker network or segment; its first where absent.
+        at: Option<String>,
+    },
+    /// `${vtep:HOST}`: the address that a node's VXLAN comes from and goes to.
+    Vtep(String),
+}
+
+/// What stands in a template's place while it is checked: the first VNI of a swarm, and addresses for documentation.
+const CHECK_VNI: &str = "4096";
+const CHECK_MAC: &str = "02:00:5e:00:53:01";
+const CHECK_IP: &str = "192.0.2.1";
+
+/// The forms of a name, as they are shown to those who mistype one.
+const FORMS: &str = "`${vni:NETWORK}`, `${mac:ENDPOINT}`, `${ip:ENDPOINT}` (each of these with `@NETWORK`) or \
+                     `${vtep:HOST}`";
+
+/// What is wrong with a template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TemplateError {
+    /// Where in the text, bytes.
+    pub at: Range<usize>,
+    /// What is wrong there.
+    pub message: String,
+    /// The way out, where there is one.
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for TemplateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        self.hint.iter().try_for_each(|hint| write!(f, "\nhint: {hint}"))
+    }
+}
+
+impl std::error::Error for TemplateError {}
+
+impl Template {
+    /// A frame in the text form of the `vxlan` crate.
+    ///
+    /// # Errors
+    /// A name of no form, or a frame that cannot be read or built, whatever the names stand for.
+    pub fn frame(text: &str) -> Result<Self, TemplateError> {
+        let this = Self(text.to_owned());
+        let (checked, places) = this.for_check()?;
+        let stack: Stack = checked.parse().map_err(|e: vxlan::ParseStackError| {
+            located(text, &checked, &places, e.column, e.problem.to_string())
+        })?;
+        stack.build().map_err(|e| in_whole(text, e.to_string()))?;
+        match stack.layers.first().map(vxlan::Layer::kind) {
+            Some(vxlan::Kind::Ether) => Ok(this),
+            _ => {
+                let end = text.find(['/', '(']).unwrap_or(text.len());
+                Err(TemplateError {
+                    at: 0..end,
+                    message: "a frame begins with `eth`".to_owned(),
+                    hint: Some(format!("`eth/{text}`")),
+                })
+            }
+        }
+    }
+
+    /// A filter in the words of [`vxlan::filter`].
+    ///
+    /// # Errors
+    /// A name of no form, or what is no filter, whatever the names stand for.
+    pub fn filter(text: &str) -> Result<Self, TemplateError> {
+        let this = Self(text.to_owned());
+        let (checked, places) = this.for_check()?;
+        checked.parse::<Filter>().map_err(|e| located(text, &checked, &places, e.column, e.problem))?;
+        Ok(this)
+    }
+
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The names with where each stands, in order.
+    ///
+    /// # Errors
+    /// A name of no form.
+    pub fn names(&self) -> Result<Vec<(Range<usize>, Name)>, TemplateError> {
+        let mut names = Vec::new();
+        let mut from = 0;
+        while let Some(start) = self.0[from..].find("${").map(|at| from + at) {
+            let Some(len) = self.0[start..].find('}') else {
+                let message = "this name does not end".to_owned();
+                return Err(TemplateError { at: start..self.0.len(), message, hint: Some(FORMS.to_owned()) });
+            };
+            let range = start..start + len + 1;
+            names.push((range.clone(), name(&self.0, range.clone())?));
+            from = range.end;
+        }
+        Ok(names)
+    }
+
+    /// The text with values in place of its names.
+    ///
+    /// # Errors
+    /// The first that `value` gives.
+    pub fn fill<E>(&self, mut value: impl FnMut(&Name) -> Result<String, E>) -> Result<String, E> {
+        let mut filled = String::new();
+        let mut from = 0;
+        // They were found sound when the template was made.
+        for (range, name) in self.names().unwrap_or_default() {
+            filled.push_str(&self.0[from..range.start]);
+            filled.push_str(&value(&name)?);
+            from = range.end;
+        }
+        filled.push_str(&self.0[from..]);
+        Ok(filled)
+    }
+
+    /// The text with values that are right for any lab, and for each name where it and its value stand.
+    fn for_check(&self) -> Result<(String, Vec<Place>), TemplateError> {
+        let mut places = Vec::new();
+        let mut grown = 0;
+        for (range, name) in self.names()? {
+            let value = check_value(&name);
+            let start = (range.start as isize + grown) as usize;
+            grown += value.len() as isize - range.len() as isize;
+            places.push(Place { written: range, value: start..start + value.len() });
+        }
+        let filled = self.fill(|name| Ok::<_, Infallible>(check_value(name).to_owned()));
+        Ok((filled.unwrap_or_else(|never| match never {}), places))
+    }
+}
+
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where a name is written, and where its value stands in the checked text.
+struct Place {
+    written: Range<usize>,
+    value: Range<usize>,
+}
+
+fn check_value(name: &Name) -> &'static str {
+    match name {
+        Name::Vni(_) => CHECK_VNI,
+        Name::Mac { .. } => CHECK_MAC,
+        Name::Ip { .. } | Name::Vtep(_) => CHECK_IP,
+    }
+}
+
+/// Reads `${KIND:NAME}`, which stands at `range`.
+fn name(text: &str, range: Range<usize>) -> Result<Name, TemplateError> {
+    let inside = &text[range.start + 2..range.end - 1];
+    let wrong = |message: String| TemplateError { at: range.clone(), message, hint: Some(FORMS.to_owned()) };
+    let (kind, of) =
+        inside.split_once(':').ok_or_else(|| wrong(format!("`{inside}` says not what it is a name of")))?;
+    if of.is_empty() {
+        return Err(wrong("this name names nothing".to_owned()));
+    }
+    let (endpoint, at) = match of.split_once('@') {
+        Some((endpoint, at)) => (endpoint.to_owned(), Some(at.to_owned())),
+        None => (of.to_owned(), None),
+    };
+    match kind {
+        "vni" if at.is_none() => Ok(Name::Vni(endpoint)),
+        "vtep" if at.is_none() => Ok(Name::Vtep(endpoint)),
+        "mac" => Ok(Name::Mac { endpoint, at }),
+        "ip" => Ok(Name::Ip { endpoint, at }),
+        "vni" | "vtep" => Err(wrong(format!("a {kind} is not on a network"))),
+        _ => Err(wrong(format!("nothing is called `{kind}` here"))),
+    }
+}
+
+/// An error of the checked text at a column, told of the text as it is written.
+fn located(text: &str, checked: &str, places: &[Place], column: usize, problem: String) -> TemplateError {
+    let at = checked.char_indices().nth(column - 1).map_or(checked.len(), |(at, _)| at);
+    let mut shift = 0isize;
+    for place in places {
+        if place.value.contains(&at) {
+            // Nobody has written the value that stands there for the check.
+            let value = format!("{:?}", &checked[place.value.clone()]);
+            let named = problem.replacen(&value, &format!("`{}`", &text[place.written.clone()]), 1);
+            return split(place.written.clone(), named);
+        }
+        if place.value.end <= at {
+            shift += place.written.len() as isize - place.value.len() as isize;
+        }
+    }
+    let start = ((at as isize + shift).max(0) as usize).min(text.len());
+    // The word that begins there.
+    let len =
+        text[start..].find(|c: char| c.is_whitespace() || "(),/=".contains(c)).unwrap_or(text.len() - start);
+    split(start..start + len.max(1).min(text.len() - start), problem)
+}
+
+fn in_whole(text: &str, problem: String) -> TemplateError {
+    split(0..text.len(), problem)
+}
+
+/// Errors of the packets have their hint behind them.
+fn split(at: Range<usize>, problem: String) -> TemplateError {
+    match problem.split_once("; hint: ") {
+        Some((message, hint)) => {
+            TemplateError { at, message: message.to_owned(), hint: Some(hint.to_owned()) }
+        }
+        None => TemplateError { at, message: problem, hint: None },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const TEXT: &str =
+        "eth(dst=${mac:host2})/ip(dst=${ip:host2@lan})/udp/vxlan(vni=${vni:front})/eth/arp(who=${ip:c2})";
+
+    #[test]
+    fn names_are_found_and_filled() {
+        let template = Template::frame(TEXT).unwrap();
+        let names: Vec<Name> = template.names().unwrap().into_iter().map(|(_, n)| n).collect();
+        let endpoint = |e: &str| e.to_owned();
+        assert_eq!(names[0], Name::Mac { endpoint: endpoint("host2"), at: None });
+        assert_eq!(names[1], Name::Ip { endpoint: endpoint("host2"), at: Some("lan".into()) });
+        assert_eq!(names[2], Name::Vni("front".into()));
+        let filled = template.fill(|name| Ok::<_, Infallible>(check_value(name).to_owned())).unwrap();
+        assert!(filled.parse::<Stack>().is_ok() && !filled.contains('$'), "{filled}");
+        assert_eq!(template.fill(|_| Err("nobody knows")), Err("nobody knows"));
+    }
+
+    #[test]
+    fn mistakes_are_placed_in_the_text_as_it_is_written() {
+        let place = |text: &str| {
+            let error = Template::frame(text).unwrap_err();
+            (text[error.at.clone()].to_owned(), error.message, error.hint)
+        };
+        let (at, message, hint) = place("eth(dst=${mac:host2})/ip(dts=10.0.0.1)/udp");
+        assert_eq!((at.as_str(), message.as_str()), ("dts", "ip has no field \"dts\""));
+        assert_eq!(hint.unwrap(), "did you mean \"dst\"?");
+        // A name of the right form whose value does not fit where it stands.
+        let (at, message, _) = place("eth(dst=${vni:front})/ip");
+        assert_eq!(at, "${vni:front}");
+        assert!(message.contains("`${vni:front}` is no address"), "{message}");
+        assert_eq!(place("eth/vxlan(vni=${nvi:front})").0, "${nvi:front}");
+        assert_eq!(place("eth/vxlan(vni=${vni:front").0, "${vni:front");
+        assert_eq!(
+            place("eth/ip/udp/vxlan(vni=16777216)/eth").1,
+            "layer 4 (vxlan), vni: 16777216 is more than 16777215"
+        );
+        assert_eq!(
+            place("ip/udp"),
+            ("ip".into(), "a frame begins with `eth`".into(), Some("`eth/ip/udp`".into()))
+        );
+        assert_eq!(place("").0, "");
+        let error = Template::filter("vni ${vni:front} adn arp").unwrap_err();
+        assert_eq!(&"vni ${vni:front} adn arp"[error.at], "adn");
+    }
+}

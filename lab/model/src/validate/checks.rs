@@ -1,0 +1,340 @@
+//! `expect`: matrices and facts.
+
+use std::time::Duration;
+
+use indexmap::IndexMap;
+
+use super::{
+    answers::{self, Asked},
+    cells::{self, Budget, Scene},
+    facts, inject, table,
+};
+use crate::{
+    check::{Answers, By, Cell, Check, DEFAULT_TIMEOUT, Matrix, Probe, Target},
+    diagnostic::Diagnostic,
+    input::{
+        cx::Cx,
+        decode::{At, OneOrMany},
+        words,
+    },
+    raw,
+};
+
+/// Bytes of a probe that is one packet: headers and nonce at least, and no more than any segment carries.
+const PACKETS: std::ops::RangeInclusive<u32> = 48..=9000;
+/// Bytes that a TCP probe may send.
+const TRANSFERS: std::ops::RangeInclusive<u32> = 1..=16 << 20;
+
+/// Reads checks; `within` is what those get that do not say so themselves.
+pub(super) fn read(
+    checks: &[raw::Check],
+    scene: &Scene,
+    within: Option<Duration>,
+    budget: &mut Budget,
+    cx: &mut Cx,
+) -> Vec<Check> {
+    checks.iter().filter_map(|c| check(c, scene, within.unwrap_or_default(), budget, cx)).collect()
+}
+
+fn check(c: &raw::Check, scene: &Scene, within: Duration, budget: &mut Budget, cx: &mut Cx) -> Option<Check> {
+    let within = c.within.as_ref().map_or(within, |w| w.value);
+    let fact = facts::subject(c);
+    // A frame has a `from` of its own.
+    let rule = c.inject.is_none() && (c.from.is_some() || c.to.is_some() || c.verdict.is_some());
+    let forms = [c.table.is_some(), rule, c.rules.is_some(), fact.is_some(), c.inject.is_some()];
+    match forms.iter().filter(|f| **f).count() {
+        1 => {}
+        0 => {
+            let d = Diagnostic::new(c.at, "this check says nothing that must hold");
+            cx.error(d.hint(
+                "give it a `table`, `from`/`to`/`verdict`, `rules`, a fact as `status: c1`, or `inject`",
+            ));
+            return None;
+        }
+        _ => {
+            let d = Diagnostic::new(c.at, "this check is several at once");
+            cx.error(
+                d.hint(
+                    "a `table`, one rule (`from`, `to`, `verdict`), `rules`, a fact and `inject` are a check each",
+                ),
+            );
+            return None;
+        }
+    }
+    let asked =
+        Asked { by: c.answered_by.as_ref(), source: c.source.as_ref(), requests: c.requests.as_ref() };
+    if let Some(frame) = &c.inject {
+        if let Some(at) = asked.at() {
+            let d = Diagnostic::new(at, "a frame is sent, not answered");
+            cx.error(d.hint("this belongs to a rule or a table of probes"));
+        }
+        facts::no_predicate(c, cx);
+        no_silence(c, cx);
+        return inject::read(c, frame, scene, within, cx).map(Check::Inject);
+    }
+    inject::none(c, cx);
+    if fact.is_some() {
+        inject::no_wire(c, cx);
+        if let Some(at) = asked.at() {
+            let d = Diagnostic::new(at, "a fact is read, not answered");
+            cx.error(d.hint("this belongs to a rule or a table of probes"));
+        }
+        return facts::read(c, scene, within, cx).map(Check::Fact);
+    }
+    facts::no_predicate(c, cx);
+    let matrix = matrix(c, asked, scene, within, budget, cx)?;
+    inject::beside(matrix, c, scene, cx).map(Check::Matrix)
+}
+
+fn matrix(
+    c: &raw::Check,
+    asked: Asked,
+    scene: &Scene,
+    within: Duration,
+    budget: &mut Budget,
+    cx: &mut Cx,
+) -> Option<Matrix> {
+    let probe = c.probe.as_ref().map_or(Some(Probe::Icmp), |p| probe(p, cx));
+    let by = match c.by.as_ref().map(|b| (b, b.value.as_str())) {
+        None | Some((_, "address")) => By::Address,
+        Some((_, "name")) => By::Name,
+        Some((b, word)) => {
+            let hint = words::nearest(word, ["address", "name"]).map(|n| format!("did you mean `{n}`?"));
+            let d = Diagnostic::new(b.at, format!("nothing is reached by `{word}`"));
+            cx.error(d.hint(hint.unwrap_or_else(|| "`address` or `name`".into())));
+            By::Address
+        }
+    };
+    let timeout = c.timeout.as_ref().map_or(DEFAULT_TIMEOUT, |t| t.value);
+    no_silence(c, cx);
+    let by_name = by == By::Name;
+    let how = How { by_name, looks_up: by_name || matches!(probe, Some(Probe::Dns(_))) };
+    let mut answers = Vec::new();
+    let cells = if let Some(t) = &c.table {
+        let all = answers::read(&asked, None, scene, cx);
+        let factor = all.as_ref().map_or(1, |a| a.requests);
+        answers.extend(all);
+        table::read(t, (how, answers.len().checked_sub(1), factor), scene, budget, cx)
+    } else if let Some(list) = &c.rules {
+        answers::in_a_rule(&asked, cx);
+        let rules = list.iter().map(|r| {
+            let asked = Asked {
+                by: r.answered_by.as_ref(),
+                source: r.source.as_ref(),
+                requests: r.requests.as_ref(),
+            };
+            Rule { from: &r.from, to: &r.to, verdict: &r.verdict, asked }
+        });
+        expand(rules, how, &mut answers, scene, budget, cx)
+    } else {
+        let (Some(from), Some(to), Some(verdict)) = (&c.from, &c.to, &c.verdict) else {
+            let missing =
+                [("from", c.from.is_none()), ("to", c.to.is_none()), ("verdict", c.verdict.is_none())];
+            let missing = words::list(missing.iter().filter(|(_, m)| *m).map(|(w, _)| *w));
+            cx.error(
+                Diagnostic::new(c.at, format!("this rule has no {missing}")).hint("a rule has all three"),
+            );
+            return None;
+        };
+        expand([Rule { from, to, verdict, asked }].into_iter(), how, &mut answers, scene, budget, cx)
+    };
+    let size = match (&c.size, &probe) {
+        (Some(s), Some(p)) => {
+            if matches!(p, Probe::Tcp(_)) {
+                no_peers(s, &cells, scene, cx);
+            }
+            size(s, p, cx)
+        }
+        _ => None,
+    };
+    let probe = probe?;
+    if let (Probe::Dns(_), Some(at)) = (&probe, asked.at()) {
+        let d = Diagnostic::new(at, "a look-up is answered by a resolver");
+        cx.error(d.hint("whom the name must lead to is the destination: `to: web`"));
+    }
+    let wire = Vec::new();
+    Some(Matrix { probe, size, by, timeout, within, cells, answers, wire, line: cx.line(c.at) })
+}
+
+/// Notes a timeout that leaves no time.
+fn no_silence(c: &raw::Check, cx: &mut Cx) {
+    if let Some(t) = c.timeout.as_ref().filter(|t| t.value.is_zero()) {
+        cx.error(
+            Diagnostic::new(t.at, "no answer comes in no time").hint("a `timeout` is longer than zero: `2s`"),
+        );
+    }
+}
+
+/// A peer's stack greets whom it is connected with, and carries nothing more.
+fn no_peers(s: &At<u32>, cells: &[Cell], scene: &Scene, cx: &mut Cx) {
+    let ends = cells.iter().flat_map(|c| {
+        let to = if let Target::Endpoint { name, .. } = &c.to { Some(name) } else { None };
+        [Some(&c.from), to]
+    });
+    if let Some(peer) = ends.flatten().find(|n| scene.names.peers.contains(n.as_str())) {
+        let d = Diagnostic::new(s.at, format!("`{peer}` is a peer, which carries nothing over a connection"));
+        cx.error(d.hint("of peers, `icmp` and `udp` have a `size`"));
+    }
+}
+
+/// How large what is sent is.
+fn size(s: &At<u32>, probe: &Probe, cx: &mut Cx) -> Option<u32> {
+    let (range, hint) = match probe {
+        Probe::Icmp | Probe::Udp(_) => {
+            (PACKETS, format!("an IP packet of {} to {} bytes", PACKETS.start(), PACKETS.end()))
+        }
+        Probe::Tcp(_) => {
+            (TRANSFERS, format!("{} to {} bytes there and back", TRANSFERS.start(), TRANSFERS.end()))
+        }
+        Probe::Dns(_) => {
+            let d = Diagnostic::new(s.at, "a look-up has no size of its own");
+            cx.error(d.hint("`size` is for `icmp`, `tcp` and `udp`"));
+            return None;
+        }
+    };
+    if !range.contains(&s.value) {
+        cx.error(
+            Diagnostic::new(s.at, format!("a size of {} is out of range for `{probe}`", s.value)).hint(hint),
+        );
+        return None;
+    }
+    Some(s.value)
+}
+
+/// How the destinations of a matrix are found.
+#[derive(Clone, Copy)]
+pub(super) struct How {
+    pub(super) by_name: bool,
+    /// Sources need a resolver.
+    pub(super) looks_up: bool,
+}
+
+struct Rule<'r> {
+    from: &'r OneOrMany<At<String>>,
+    to: &'r OneOrMany<At<String>>,
+    verdict: &'r At<String>,
+    asked: Asked<'r>,
+}
+
+/// Rules to cells: for a cell that several name, the last counts. Cells from an endpoint to itself are left out.
+fn expand<'r>(
+    rules: impl Iterator<Item = Rule<'r>>,
+    how: How,
+    answers: &mut Vec<Answers>,
+    scene: &Scene,
+    budget: &mut Budget,
+    cx: &mut Cx,
+) -> Vec<Cell> {
+    let mut cells: IndexMap<(String, Target), Cell> = IndexMap::new();
+    for rule in rules {
+        let Some(expected) = cells::verdict(rule.verdict, cx) else { continue };
+        // Counted before they are made: a few bytes of `all` can stand for more than there is memory.
+        let count = |names: &[At<String>]| {
+            names.iter().fold(0usize, |n, name| n.saturating_add(scene.count(&name.value)))
+        };
+        let (sources, targets) = (count(&rule.from.0), count(&rule.to.0));
+        if sources == 0 || targets == 0 {
+            no_cells(&rule, cx);
+            continue;
+        }
+        let asked = answers::read(&rule.asked, Some(expected), scene, cx);
+        let requests = asked.as_ref().map_or(1, |a| a.requests as usize);
+        if !budget.take(sources.saturating_mul(targets).saturating_mul(requests), rule.verdict.at, cx) {
+            continue;
+        }
+        let mut from: Vec<&str> = Vec::new();
+        let mut to: Vec<Target> = Vec::new();
+        let mut sound = true;
+        for name in &rule.from.0 {
+            match scene.group(&name.value) {
+                // Of a group, those that can.
+                Some(group) => {
+                    from.extend(
+                        group.into_iter().filter(|n| !how.looks_up || !scene.names.peers.contains(n)),
+                    );
+                }
+                None if scene.source(name, how.looks_up, cx) => from.push(&name.value),
+                None => sound = false,
+            }
+        }
+        for name in &rule.to.0 {
+            match scene.group(&name.value) {
+                Some(group) => {
+                    to.extend(group.into_iter().map(|n| Target::Endpoint { name: n.to_owned(), at: None }));
+                }
+                None => match scene.target(name, how.by_name, cx) {
+                    Some(target) => to.push(target),
+                    None => sound = false,
+                },
+            }
+        }
+        if !sound {
+            continue;
+        }
+        let line = cx.line(rule.verdict.at);
+        let asked = asked.map(|a| {
+            answers.push(a);
+            answers.len() - 1
+        });
+        let mut any = false;
+        for source in &from {
+            for target in &to {
+                if matches!(target, Target::Endpoint { name, .. } if name == source) {
+                    continue;
+                }
+                any = true;
+                let (from, to) = ((*source).to_owned(), target.clone());
+                let cell = Cell { from, to, expected, answers: asked, line };
+                cells.insert(((*source).to_owned(), target.clone()), cell);
+            }
+        }
+        if !any {
+            no_cells(&rule, cx);
+        }
+    }
+    cells.into_values().collect()
+}
+
+fn no_cells(rule: &Rule, cx: &mut Cx) {
+    let d = Diagnostic::new(rule.verdict.at, "this rule has no cells");
+    cx.error(d.hint("`from` and `to` must name something; an endpoint is not probed from itself"));
+}
+
+/// `icmp`, `tcp/80`, `udp/53`, `dns/NAME`.
+fn probe(p: &At<String>, cx: &mut Cx) -> Option<Probe> {
+    let (kind, rest) = match p.value.split_once('/') {
+        None => (p.value.as_str(), None),
+        Some((kind, rest)) => (kind, Some(rest)),
+    };
+    match (kind, rest) {
+        ("icmp", None) => return Some(Probe::Icmp),
+        ("tcp" | "udp", Some(text)) => {
+            if let Some(port) = cells::port(text) {
+                return Some(if kind == "tcp" { Probe::Tcp(port) } else { Probe::Udp(port) });
+            }
+            let at = cx.part(p, kind.len() + 1..p.value.len());
+            cx.error(Diagnostic::new(at, format!("`{text}` is no port")).hint("1 to 65535"));
+            return None;
+        }
+        ("dns", Some(name)) => {
+            let fine = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+            if (1..=253).contains(&name.len()) && name.chars().all(fine) {
+                return Some(Probe::Dns(name.to_owned()));
+            }
+            let d = Diagnostic::new(p.at, format!("`{name}` is no name to look up"));
+            cx.error(d.hint("`dns/web`, for one"));
+            return None;
+        }
+        _ => {}
+    }
+    let hint = match (kind, words::nearest(kind, ["icmp", "tcp", "udp", "dns"])) {
+        ("tcp" | "udp", _) => format!("with its port: `{kind}/80`"),
+        ("dns", _) => "with the name: `dns/NAME`".into(),
+        ("ping", _) | (_, Some("icmp")) => "did you mean `icmp`?".into(),
+        (_, Some("dns")) => "did you mean `dns/NAME`?".into(),
+        (_, Some(near)) => format!("did you mean `{near}/PORT`?"),
+        _ => "`icmp`, `tcp/PORT`, `udp/PORT` or `dns/NAME`".into(),
+    };
+    cx.error(Diagnostic::new(p.at, format!("there is no probe `{}`", p.value)).hint(hint));
+    None
+}

@@ -1,0 +1,41 @@
+//! `exec PLACE -- COMMAND`, as an action and as a fact.
+
+use super::{cells::Scene, containers};
+use crate::{
+    diagnostic::Diagnostic,
+    input::{
+        cx::{Cx, split_words},
+        decode::At,
+    },
+};
+
+/// How it is written.
+pub(super) const FORM: &str = "exec HOST|CONTAINER -- COMMAND";
+
+/// The place and the command of `PLACE -- COMMAND`; `skip` words before the place are not looked at.
+pub(super) fn read(
+    text: &At<String>,
+    skip: usize,
+    scene: &Scene,
+    cx: &mut Cx,
+) -> Option<(String, Vec<String>)> {
+    let mut words = split_words(&text.value).skip(skip);
+    let (place, dashes, first) = (words.next(), words.next(), words.next());
+    let (Some((at, place)), Some((_, "--")), Some((command, _))) = (place, dashes, first) else {
+        let d = Diagnostic::new(text.at, "this does not say what is run where");
+        let form = if skip > 0 { FORM } else { "exec: HOST|CONTAINER -- COMMAND" };
+        cx.error(d.hint(format!("`{form}`")));
+        return None;
+    };
+    let place = At { value: place.to_owned(), at: cx.part(text, at) };
+    let range = command.start..text.value.len();
+    let command = At { value: text.value[range.clone()].to_owned(), at: cx.part(text, range) };
+    if scene.names.peers.contains(place.value.as_str()) {
+        let d = Diagnostic::new(place.at, format!("`{}` is a peer, in which nothing runs", place.value));
+        cx.error(d.hint("a command runs in a host or container"));
+        return None;
+    }
+    let known = scene.endpoint(&place, cx);
+    let command = containers::split(&command, cx);
+    (known && !command.is_empty()).then_some((place.value, command))
+}

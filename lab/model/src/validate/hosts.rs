@@ -1,0 +1,322 @@
+//! Hosts: NICs, interfaces on top of them, routes, the engine.
+
+use indexmap::IndexMap;
+
+use super::{entries, flag, names, segments};
+use crate::{
+    diagnostic::Diagnostic,
+    input::{
+        cx::Cx,
+        decode::{At, Json, Map},
+        words,
+    },
+    lab::{Engine, Host, Interface, InterfaceKind, Lab, Nic, Route},
+    raw,
+};
+
+const DEFAULT_MEMORY_MIB: u32 = 1024;
+/// PCI slots of a small machine are few.
+const MOST_NICS: usize = 16;
+/// Most interfaces on top of NICs.
+const MOST_INTERFACES: usize = 64;
+const KINDS: [&str; 3] = ["macvlan", "ipvlan", "vlan"];
+/// Debian suites.
+pub(super) const SUITES: [&str; 2] = ["trixie", "bookworm"];
+
+pub(super) fn read(t: &raw::Topology, lab: &Lab, cx: &mut Cx) -> IndexMap<String, Host> {
+    let all = t.hosts.0.iter().enumerate();
+    all.filter_map(|(i, (name, h))| Some((name.value.clone(), host(t, i, name, h.as_ref()?, lab, cx))))
+        .collect()
+}
+
+fn host(t: &raw::Topology, index: usize, name: &At<String>, h: &raw::Host, lab: &Lab, cx: &mut Cx) -> Host {
+    let nics = nics(t, index, name, h, lab, cx);
+    let interfaces = interfaces(h, &nics, cx);
+    let routes =
+        h.keys.routes.iter().flatten().filter_map(|r| configured_route(r, &nics, &interfaces, cx)).collect();
+    let engine = h.keys.engine.as_ref().map_or(cx.engine, |e| engine(e, cx));
+    let memory_mib = h.keys.memory.as_ref().map_or(DEFAULT_MEMORY_MIB, |m| {
+        if !(256..=65_536).contains(&m.value) {
+            let d = Diagnostic::new(m.at, format!("{} MiB is no sensible memory for a host", m.value));
+            cx.error(d.hint("256 to 65536; a dockerd needs about 512"));
+        }
+        m.value
+    });
+    Host {
+        nics,
+        interfaces,
+        routes,
+        daemon_json: daemon_json(h, cx),
+        sysctls: sysctls(&h.keys.sysctls, cx),
+        engine,
+        memory_mib,
+    }
+}
+
+/// A Debian suite by its name.
+pub(super) fn suite(word: &str) -> Option<Engine> {
+    match word {
+        "trixie" => Some(Engine::Trixie),
+        "bookworm" => Some(Engine::Bookworm),
+        _ => None,
+    }
+}
+
+fn engine(word: &At<String>, cx: &mut Cx) -> Engine {
+    suite(&word.value).unwrap_or_else(|| {
+        let hint = words::known("engine", &word.value, SUITES);
+        cx.error(Diagnostic::new(word.at, format!("there is no engine `{}`", word.value)).hint(hint));
+        Engine::default()
+    })
+}
+
+fn daemon_json(h: &raw::Host, cx: &mut Cx) -> serde_json::Map<String, serde_json::Value> {
+    match &h.keys.daemon_json {
+        None => serde_json::Map::new(),
+        Some(Json(At { value: serde_json::Value::Object(map), .. })) => map.clone(),
+        Some(Json(other)) => {
+            let d =
+                Diagnostic::new(other.at, "`daemon_json` must be an object, as in /etc/docker/daemon.json");
+            cx.error(d.hint("`daemon_json: { mtu: 1400 }`, for one"));
+            serde_json::Map::new()
+        }
+    }
+}
+
+pub(super) fn sysctls(map: &Option<Map<At<String>>>, cx: &mut Cx) -> IndexMap<String, String> {
+    entries(map)
+        .map(|(key, value)| {
+            let k = &key.value;
+            let fine = k.contains(['.', '/'])
+                && !k.contains("..")
+                && !k.starts_with(['.', '/'])
+                && k.chars().all(|c| c.is_ascii_alphanumeric() || "._-/*".contains(c));
+            if !fine {
+                let d = Diagnostic::new(key.at, format!("`{k}` is no kernel setting"));
+                cx.error(d.hint("as in sysctl.conf: `net.ipv4.ip_forward`"));
+            }
+            (k.clone(), value.value.clone())
+        })
+        .collect()
+}
+
+fn nics(
+    t: &raw::Topology,
+    index: usize,
+    host: &At<String>,
+    h: &raw::Host,
+    lab: &Lab,
+    cx: &mut Cx,
+) -> Vec<Nic> {
+    if let Some((key, _)) = h.nics.get(MOST_NICS) {
+        cx.error(Diagnostic::new(key.at, format!("host `{}` has more than {MOST_NICS} NICs", host.value)));
+    }
+    let mut nics: Vec<Nic> = Vec::new();
+    for (i, (segment, nic)) in h.nics.iter().enumerate() {
+        // A segment that is not sound has been told of.
+        let Some(s) = lab.segments.get(&segment.value) else { continue };
+        let written = entries(&t.segments).find(|(k, _)| k.value == segment.value).map(|(_, s)| &s.subnet);
+        segments::inside(&nic.address, s.subnet, &format!("segment `{}`", segment.value), written, cx);
+        let name = match &nic.interface {
+            Some(name) => {
+                names::interface(name, cx);
+                name.clone()
+            }
+            None => At { value: format!("eth{i}"), at: segment.at },
+        };
+        if nics.iter().any(|n| n.name == name.value) {
+            let d = Diagnostic::new(
+                name.at,
+                format!("host `{}` has two interfaces `{}`", host.value, name.value),
+            );
+            cx.error(d.hint("NICs are `eth0`, `eth1`, … in order, unless `interface` names them"));
+        }
+        if let Some(peer) = nic.peer.as_ref().filter(|p| p.value == nic.address.value) {
+            cx.error(Diagnostic::new(peer.at, format!("{} cannot be its own peer", peer.value)));
+        }
+        nics.push(Nic {
+            name: name.value,
+            segment: segment.value.clone(),
+            address: nic.address.value,
+            prefix_len: if nic.peer.is_some() { 32 } else { s.subnet.prefix_len() },
+            peer: nic.peer.as_ref().map(|p| p.value),
+            mtu: nic.mtu.as_ref().map_or(s.mtu, |m| segments::mtu(m, cx)),
+            mac: mac(lab.segments.get_index_of(&segment.value).unwrap_or(0), index),
+        });
+    }
+    nics
+}
+
+/// Unique in the lab and the same in every run. 02 is locally administered, "la" the lab's own; then the segment, then
+/// the host or peer.
+pub(super) fn mac(segment: usize, host: usize) -> [u8; 6] {
+    // Both counts are bounded by `names`.
+    let [high, low] = u16::try_from(host).unwrap_or(u16::MAX).to_be_bytes();
+    [0x02, 0x6c, 0x61, u8::try_from(segment).unwrap_or(u8::MAX), high, low]
+}
+
+/// Extra interfaces, each after the one that it sits on.
+fn interfaces(h: &raw::Host, nics: &[Nic], cx: &mut Cx) -> Vec<Interface> {
+    let all: Vec<_> = entries(&h.keys.interfaces).collect();
+    if let Some((name, _)) = all.get(MOST_INTERFACES) {
+        cx.error(Diagnostic::new(name.at, format!("more than {MOST_INTERFACES} interfaces on one host")));
+        return Vec::new();
+    }
+    let mut read: Vec<(&At<String>, &raw::Interface, Interface)> = Vec::new();
+    for (name, i) in &all {
+        names::interface(name, cx);
+        if nics.iter().any(|n| n.name == name.value) {
+            cx.error(Diagnostic::new(name.at, format!("a NIC is called `{}` already", name.value)));
+            continue;
+        }
+        let Some(kind) = kind(i, cx) else { continue };
+        let parent = nics.iter().find(|n| n.segment == i.parent.value).map_or(&i.parent.value, |n| &n.name);
+        let known = || nics.iter().map(|n| n.name.as_str()).chain(all.iter().map(|(k, _)| k.value.as_str()));
+        if !known().any(|k| k == parent) {
+            let segments = nics.iter().map(|n| n.segment.as_str());
+            let hint = words::known("interface", &i.parent.value, segments.chain(known()));
+            let message =
+                format!("the host has no interface `{}`, nor a NIC on such a segment", i.parent.value);
+            cx.error(Diagnostic::new(i.parent.at, message).hint(hint));
+            continue;
+        }
+        let addresses = i.addresses.iter().flatten().map(|a| a.value).collect();
+        let interface = Interface {
+            name: name.value.clone(),
+            kind,
+            parent: parent.clone(),
+            addresses,
+            deferred: flag(&i.deferred),
+        };
+        read.push((name, i, interface));
+    }
+    // Parents first. Each round takes what now has its parent; what is left has itself above it.
+    let mut ordered: Vec<Interface> = Vec::new();
+    while !read.is_empty() {
+        let ready = |i: &Interface| {
+            let waits = all.iter().any(|(k, _)| k.value == i.parent);
+            !waits || ordered.iter().any(|o| o.name == i.parent)
+        };
+        let Some(next) = read.iter().position(|(_, _, i)| ready(i)) else { break };
+        let (name, i, interface) = read.remove(next);
+        if !interface.deferred && ordered.iter().any(|o| o.name == interface.parent && o.deferred) {
+            let message = format!("`{}` sits on `{}`, which only a step makes", name.value, interface.parent);
+            cx.error(Diagnostic::new(i.parent.at, message).hint("make it `deferred: true` as well"));
+        }
+        ordered.push(interface);
+    }
+    if let Some((_, i, interface)) = read.first()
+        && read.iter().any(|(_, _, other)| other.name == interface.parent)
+    {
+        let message = format!("`{}` sits on itself, by way of `{}`", interface.name, interface.parent);
+        cx.error(Diagnostic::new(i.parent.at, message).hint("some interface must sit on a NIC"));
+    }
+    ordered
+}
+
+fn kind(i: &raw::Interface, cx: &mut Cx) -> Option<InterfaceKind> {
+    let kind = match i.r#type.value.as_str() {
+        "macvlan" => InterfaceKind::Macvlan,
+        "ipvlan" => InterfaceKind::Ipvlan,
+        "vlan" => match &i.id {
+            Some(id) => InterfaceKind::Vlan(vlan(id, cx)?),
+            None => {
+                cx.error(
+                    Diagnostic::new(i.at, "an interface of type `vlan` needs its `id`")
+                        .hint("`id: 10`, for one"),
+                );
+                return None;
+            }
+        },
+        word => {
+            let hint = words::known("type", word, KINDS);
+            cx.error(
+                Diagnostic::new(i.r#type.at, format!("there is no type `{word}` of interface")).hint(hint),
+            );
+            return None;
+        }
+    };
+    if let (Some(id), false) = (&i.id, matches!(kind, InterfaceKind::Vlan(_))) {
+        cx.error(Diagnostic::new(id.at, "`id` is a VLAN's").hint("leave it out, or write `type: vlan`"));
+    }
+    Some(kind)
+}
+
+/// An 802.1Q VLAN id.
+pub(super) fn vlan(id: &At<u32>, cx: &mut Cx) -> Option<u16> {
+    let vlan = u16::try_from(id.value).ok().filter(|v| (1..=4094).contains(v));
+    if vlan.is_none() {
+        cx.error(Diagnostic::new(id.at, format!("{} is no VLAN id", id.value)).hint("1 to 4094"));
+    }
+    vlan
+}
+
+/// A route that is there from the start.
+pub(super) fn configured_route(
+    r: &raw::Route,
+    nics: &[Nic],
+    interfaces: &[Interface],
+    cx: &mut Cx,
+) -> Option<Route> {
+    let route = route(r, nics, interfaces, cx)?;
+    if let Some(dev) = interfaces.iter().find(|i| Some(&i.name) == route.dev.as_ref() && i.deferred) {
+        let at = r.dev.as_ref().map_or(r.at, |d| d.at);
+        let message = format!("the route goes by `{}`, which only a step makes", dev.name);
+        cx.error(
+            Diagnostic::new(at, message)
+                .hint("add the route in a step too: `do: route add HOST PREFIX dev …`"),
+        );
+    }
+    if let (Some(via), Some(at)) = (route.via, &r.via) {
+        let connected = |nic: &Nic| {
+            nic.peer == Some(via)
+                || ipnet::Ipv4Net::new(nic.address, nic.prefix_len)
+                    .is_ok_and(|n| n.contains(&via) && nic.address != via)
+        };
+        let direct = interfaces.iter().flat_map(|i| &i.addresses).any(|n| n.contains(&via));
+        if !direct && !nics.iter().any(connected) {
+            let d = Diagnostic::new(
+                at.at,
+                format!("{via} cannot be a next hop: it is on none of the host's links"),
+            );
+            let links = nics.iter().map(|n| match n.peer {
+                Some(peer) => format!("{peer} (by {})", n.name),
+                None => format!("in {}/{} (by {})", n.address, n.prefix_len, n.name),
+            });
+            let links: Vec<String> = links.collect();
+            cx.error(d.hint(format!("the kernel takes what is connected: {}", links.join(", "))));
+        }
+    }
+    Some(route)
+}
+
+/// A route of this host, its device by name.
+pub(super) fn route(r: &raw::Route, nics: &[Nic], interfaces: &[Interface], cx: &mut Cx) -> Option<Route> {
+    let to = r.to.value.0;
+    if to != to.trunc() {
+        let d = Diagnostic::new(r.to.at, format!("`{to}` has bits set beyond its prefix length"));
+        cx.error(d.hint(format!("the prefix is `{}`; this address alone is `{}/32`", to.trunc(), to.addr())));
+    }
+    if r.via.is_none() && r.dev.is_none() {
+        let d = Diagnostic::new(r.to.at, format!("the route to {to} leads nowhere"));
+        cx.error(d.hint("give it `via` (an address), `dev` (an interface or a segment), or both"));
+        return None;
+    }
+    let dev = match &r.dev {
+        None => None,
+        Some(dev) => {
+            let nic = nics.iter().find(|n| n.segment == dev.value).map(|n| &n.name);
+            let known = || nics.iter().map(|n| &n.name).chain(interfaces.iter().map(|i| &i.name));
+            let Some(name) = nic.or_else(|| known().find(|n| **n == dev.value)) else {
+                let segments = nics.iter().map(|n| n.segment.as_str());
+                let hint = words::known("interface", &dev.value, segments.chain(known().map(String::as_str)));
+                let message =
+                    format!("the host has no interface `{}`, nor a NIC on such a segment", dev.value);
+                cx.error(Diagnostic::new(dev.at, message).hint(hint));
+                return None;
+            };
+            Some(name.clone())
+        }
+    };
+    Some(Route { to, via: r.via.as_ref().map(|v| v.value), dev })
+}

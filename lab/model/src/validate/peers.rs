@@ -1,0 +1,90 @@
+//! Peers: one NIC each, and where their packets go.
+
+use std::net::Ipv4Addr;
+
+use indexmap::IndexMap;
+
+use super::{entries, hosts, names, segments};
+use crate::{
+    diagnostic::Diagnostic,
+    input::{cx::Cx, decode::At},
+    lab::{Lab, Nic, Peer, Segment},
+    raw,
+};
+
+pub(super) fn read(t: &raw::Topology, lab: &Lab, cx: &mut Cx) -> IndexMap<String, Peer> {
+    let all = t.peers.iter().flat_map(|m| &m.0).enumerate();
+    all.filter_map(|(i, (name, p))| Some((name.value.clone(), peer(t, i, name, p.as_ref()?, lab, cx)?)))
+        .collect()
+}
+
+fn peer(
+    t: &raw::Topology,
+    index: usize,
+    name: &At<String>,
+    p: &raw::Peer,
+    lab: &Lab,
+    cx: &mut Cx,
+) -> Option<Peer> {
+    let Some((segment, nic)) = p.nics.first() else {
+        let d = Diagnostic::new(name.at, format!("peer `{}` is on no segment", name.value));
+        cx.error(d.hint(match lab.segments.first() {
+            Some((lan, s)) => {
+                let free = s.subnet.hosts().find(|a| Some(*a) != s.gateway);
+                let address = s.subnet.hosts().nth(19).or(free).unwrap_or(s.subnet.addr());
+                format!("`{}: {{ {lan}: {address} }}`, for one", name.value)
+            }
+            None => "it lives on the wire, so the lab needs a segment".into(),
+        }));
+        return None;
+    };
+    if let Some((second, _)) = p.nics.get(1) {
+        let d = Diagnostic::new(second.at, format!("peer `{}` is on two segments", name.value));
+        cx.error(
+            d.other(segment.at, "the first").hint("a peer has one NIC: make two peers, or a host of it"),
+        );
+    }
+    if let Some(other) = &nic.peer {
+        let d = Diagnostic::new(other.at, "a peer is no end of a point-to-point link");
+        cx.error(d.hint("only hosts' NICs can be"));
+    }
+    // A segment that is not sound has been told of.
+    let s = lab.segments.get(&segment.value)?;
+    let written = entries(&t.segments).find(|(k, _)| k.value == segment.value).map(|(_, s)| &s.subnet);
+    segments::inside(&nic.address, s.subnet, &format!("segment `{}`", segment.value), written, cx);
+    let interface = match &nic.interface {
+        Some(interface) => {
+            names::interface(interface, cx);
+            interface.value.clone()
+        }
+        None => "eth0".to_owned(),
+    };
+    let nic = Nic {
+        name: interface,
+        segment: segment.value.clone(),
+        address: nic.address.value,
+        prefix_len: s.subnet.prefix_len(),
+        peer: None,
+        mtu: nic.mtu.as_ref().map_or(s.mtu, |m| segments::mtu(m, cx)),
+        mac: hosts::mac(lab.segments.get_index_of(&segment.value).unwrap_or(0), FIRST_MAC + index),
+    };
+    let routes = p.keys.routes.iter().flatten();
+    let routes =
+        routes.filter_map(|r| hosts::configured_route(r, std::slice::from_ref(&nic), &[], cx)).collect();
+    Some(Peer { gateway: gateway(p, s, &nic, cx), nic, routes })
+}
+
+/// Where the MACs of peers begin; those of hosts are below.
+const FIRST_MAC: usize = 0x8000;
+
+fn gateway(p: &raw::Peer, segment: &Segment, nic: &Nic, cx: &mut Cx) -> Option<Ipv4Addr> {
+    let Some(gateway) = &p.keys.gateway else { return segment.gateway };
+    if gateway.value == nic.address {
+        let d = Diagnostic::new(gateway.at, format!("{} is the peer's own address", gateway.value));
+        cx.error(d.hint("the gateway is a host or the segment's own"));
+    } else if !segment.subnet.contains(&gateway.value) {
+        let message = format!("{} cannot be a next hop: it is not on `{}`", gateway.value, nic.segment);
+        cx.error(Diagnostic::new(gateway.at, message).hint(segments::range(segment.subnet)));
+    }
+    Some(gateway.value)
+}

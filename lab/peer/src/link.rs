@@ -1,0 +1,242 @@
+//! The link below the stack: Ethernet, ARP (RFC 826) and the routing table of one interface.
+//!
+//! As Linux does: a next hop is asked for three times, a second apart, while packets for it wait; then it has failed.
+
+use std::{collections::HashMap, net::Ipv4Addr, time::Duration};
+
+use ipnet::Ipv4Net;
+use tokio::time::Instant;
+use vxlan::{ArpView, EthernetFrame, MacAddr, proto::ethertype, reply};
+
+use crate::Config;
+
+/// Between two questions for one address, and how many are asked (Linux: retrans_time_ms, mcast_solicit).
+const AGAIN: Duration = Duration::from_secs(1);
+const QUESTIONS: u32 = 3;
+/// Bytes that wait for one next hop (Linux: unres_qlen_bytes).
+const WAITING: usize = 212_992;
+/// Next hops at most, which bounds what a broadcast storm of ARP can cost.
+const NEIGHBOURS: usize = 65_536;
+
+#[derive(Debug)]
+enum Neighbour {
+    Known(MacAddr),
+    Asked { questions: u32, next: Instant, waiting: Vec<Vec<u8>>, bytes: usize },
+}
+
+/// Where a packet goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hop {
+    /// It is for this very station.
+    Own,
+    /// By this neighbour.
+    Neighbour(Ipv4Addr),
+    /// Nowhere.
+    NoRoute,
+}
+
+/// One interface's link.
+#[derive(Debug)]
+pub struct Link {
+    mac: MacAddr,
+    address: Ipv4Addr,
+    /// Longest prefixes first; without a next hop it is on the link.
+    routes: Vec<(Ipv4Net, Option<Ipv4Addr>)>,
+    neighbours: HashMap<Ipv4Addr, Neighbour>,
+}
+
+impl Link {
+    /// The link of a peer.
+    pub fn new(config: &Config) -> Self {
+        let mut routes = vec![(config.subnet.trunc(), None)];
+        routes.extend(config.routes.iter().copied());
+        routes.extend(config.gateway.map(|gateway| (Ipv4Net::default(), Some(gateway))));
+        // Stable: of equal prefixes the connected one and then the topology's own come first.
+        routes.sort_by_key(|(to, _)| std::cmp::Reverse(to.prefix_len()));
+        Self { mac: MacAddr(config.mac), address: config.address, routes, neighbours: HashMap::new() }
+    }
+
+    /// Where a packet to `to` goes first.
+    pub fn hop(&self, to: Ipv4Addr) -> Hop {
+        if to == self.address || to.is_loopback() {
+            return Hop::Own;
+        }
+        match self.routes.iter().find(|(prefix, _)| prefix.contains(&to)) {
+            Some((_, via)) => Hop::Neighbour(via.unwrap_or(to)),
+            None => Hop::NoRoute,
+        }
+    }
+
+    /// Forgets who is where: what is asked for from now on is asked for on the wire.
+    pub fn forget(&mut self) {
+        self.neighbours.retain(|_, n| matches!(n, Neighbour::Asked { .. }));
+    }
+
+    /// Whether this neighbour was asked for and did not answer yet.
+    pub fn is_unresolved(&self, hop: Ipv4Addr) -> bool {
+        matches!(self.neighbours.get(&hop), Some(Neighbour::Asked { .. }))
+    }
+
+    /// Sends a packet by a neighbour; frames that can leave now are put into `out`.
+    pub fn send(&mut self, hop: Ipv4Addr, packet: Vec<u8>, now: Instant, out: &mut Vec<Vec<u8>>) {
+        let full = self.neighbours.len() >= NEIGHBOURS;
+        match self.neighbours.get_mut(&hop) {
+            Some(Neighbour::Known(mac)) => {
+                let mac = *mac;
+                out.push(self.frame(mac, &packet));
+            }
+            Some(Neighbour::Asked { waiting, bytes, .. }) => {
+                if *bytes + packet.len() <= WAITING {
+                    *bytes += packet.len();
+                    waiting.push(packet);
+                }
+            }
+            None if full => {}
+            None => {
+                out.push(reply::arp_request(self.mac, self.address, hop));
+                let (bytes, waiting) = (packet.len(), vec![packet]);
+                let asked = Neighbour::Asked { questions: 1, next: now + AGAIN, waiting, bytes };
+                self.neighbours.insert(hop, asked);
+            }
+        }
+    }
+
+    fn frame(&self, to: MacAddr, packet: &[u8]) -> Vec<u8> {
+        reply::ethernet(to, self.mac, None, ethertype::IPV4, packet)
+    }
+
+    /// Takes a frame; gives the IP packet in it if it is for this station. ARP is answered into `out`.
+    pub fn receive<'f>(&mut self, frame: &EthernetFrame<'f>, out: &mut Vec<Vec<u8>>) -> Option<&'f [u8]> {
+        let for_us = frame.dst() == self.mac || frame.dst().is_broadcast();
+        // An interface without VLANs on it takes a mere priority tag and no other.
+        if !for_us || frame.vlan().is_some_and(|tag| tag.vid != 0) {
+            return None;
+        }
+        match frame.ethertype() {
+            ethertype::IPV4 => Some(frame.payload()),
+            ethertype::ARP => {
+                self.arp(frame, out);
+                None
+            }
+            _ => None,
+        }
+    }
+
+    fn arp(&mut self, frame: &EthernetFrame<'_>, out: &mut Vec<Vec<u8>>) {
+        let Ok(arp) = ArpView::new_checked(frame.payload()) else { return };
+        let (ip, mac, to_us) = (arp.sender_ip(), arp.sender_mac(), arp.target_ip() == self.address);
+        // What is not for us only updates what is wanted anyway (RFC 826).
+        let wanted = self.neighbours.contains_key(&ip) || to_us && self.neighbours.len() < NEIGHBOURS;
+        if wanted && mac.is_unicast() && !ip.is_unspecified() && ip != self.address {
+            let known = self.neighbours.insert(ip, Neighbour::Known(mac));
+            if let Some(Neighbour::Asked { waiting, .. }) = known {
+                out.extend(waiting.iter().map(|packet| self.frame(mac, packet)));
+            }
+        }
+        if to_us {
+            out.extend(reply::arp_reply_to(frame, self.mac));
+        }
+    }
+
+    /// Asks again what was not answered; gives the neighbours that have been asked for in vain.
+    pub fn ask_again(&mut self, now: Instant, out: &mut Vec<Vec<u8>>) -> Vec<Ipv4Addr> {
+        let mut failed = Vec::new();
+        let (mac, address) = (self.mac, self.address);
+        self.neighbours.retain(|hop, neighbour| match neighbour {
+            Neighbour::Asked { questions, next, .. } if *next <= now => {
+                if *questions >= QUESTIONS {
+                    failed.push(*hop);
+                    return false;
+                }
+                *questions += 1;
+                *next = now + AGAIN;
+                out.push(reply::arp_request(mac, address, *hop));
+                true
+            }
+            _ => true,
+        });
+        failed
+    }
+
+    /// When [`Link::ask_again`] has something to do.
+    pub fn next_question(&self) -> Option<Instant> {
+        let next = |n: &Neighbour| match n {
+            Neighbour::Asked { next, .. } => Some(*next),
+            Neighbour::Known(_) => None,
+        };
+        self.neighbours.values().filter_map(next).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const OTHER: MacAddr = MacAddr([2, 0, 0, 0, 0, 9]);
+
+    fn ip(text: &str) -> Ipv4Addr {
+        text.parse().unwrap()
+    }
+
+    fn link() -> Link {
+        Link::new(&Config {
+            name: "client".into(),
+            interface: "eth0".into(),
+            mac: [2, 0, 0, 0, 0, 1],
+            address: ip("10.0.0.1"),
+            subnet: "10.0.0.1/24".parse().unwrap(),
+            gateway: Some(ip("10.0.0.254")),
+            routes: vec![("172.16.0.0/12".parse().unwrap(), Some(ip("10.0.0.9")))],
+            mtu: 1500,
+        })
+    }
+
+    #[test]
+    fn the_longest_prefix_says_the_next_hop() {
+        let mut link = link();
+        assert_eq!(link.hop(ip("10.0.0.7")), Hop::Neighbour(ip("10.0.0.7")));
+        assert_eq!(link.hop(ip("172.17.0.2")), Hop::Neighbour(ip("10.0.0.9")));
+        assert_eq!(link.hop(ip("8.8.8.8")), Hop::Neighbour(ip("10.0.0.254")));
+        assert_eq!(link.hop(ip("10.0.0.1")), Hop::Own);
+        link.routes.retain(|(to, _)| to.prefix_len() > 0);
+        assert_eq!(link.hop(ip("8.8.8.8")), Hop::NoRoute);
+    }
+
+    #[test]
+    fn packets_wait_for_the_answer_and_are_given_up_after_three_questions() {
+        let (mut link, mut out, start) = (link(), Vec::new(), Instant::now());
+        let hop = ip("10.0.0.9");
+        link.send(hop, vec![1], start, &mut out);
+        link.send(hop, vec![2], start, &mut out);
+        assert_eq!(out.len(), 1, "one question");
+        assert!(link.is_unresolved(hop));
+        assert!(link.ask_again(start, &mut out).is_empty() && out.len() == 1, "not before a second");
+        for second in 1..3 {
+            assert!(link.ask_again(start + AGAIN * second, &mut out).is_empty());
+        }
+        assert_eq!(out.len(), 3);
+        assert_eq!(link.ask_again(start + AGAIN * 3, &mut out), [hop]);
+        assert_eq!(link.next_question(), None);
+
+        out.clear();
+        link.send(hop, vec![3; 20], start, &mut out);
+        let answer = reply::arp_reply(OTHER, hop, MacAddr([2, 0, 0, 0, 0, 1]), ip("10.0.0.1"));
+        assert!(link.receive(&EthernetFrame::new_checked(&answer).unwrap(), &mut out).is_none());
+        let sent = EthernetFrame::new_checked(out.last().unwrap()).unwrap();
+        assert_eq!((sent.dst(), &sent.payload()[..20]), (OTHER, &[3; 20][..]));
+    }
+
+    #[test]
+    fn questions_for_others_are_neither_answered_nor_learned() {
+        let (mut link, mut out) = (link(), Vec::new());
+        let question = reply::arp_request(OTHER, ip("10.0.0.9"), ip("10.0.0.3"));
+        link.receive(&EthernetFrame::new_checked(&question).unwrap(), &mut out);
+        assert!(out.is_empty() && link.neighbours.is_empty());
+        let question = reply::arp_request(OTHER, ip("10.0.0.9"), ip("10.0.0.1"));
+        link.receive(&EthernetFrame::new_checked(&question).unwrap(), &mut out);
+        let answer = EthernetFrame::new_checked(&out[0]).unwrap();
+        assert_eq!(ArpView::new_checked(answer.payload()).unwrap().sender_ip(), ip("10.0.0.1"));
+        assert_eq!(answer.dst(), OTHER);
+    }
+}

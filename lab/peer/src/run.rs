@@ -1,0 +1,341 @@
+//! One probe session: its shots under way, what it listens for, what it saw.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    net::{Ipv4Addr, SocketAddrV4},
+    time::Duration,
+};
+
+use lab_agent::{
+    probe::{
+        greeting::{GREETING, GREETING_ROUND_TRIPS, greeted, greeting},
+        heard::{self, Heard, Key},
+        nonce::{Kind, Nonce},
+        trace::{MAX_SIGHTINGS, Tracer},
+    },
+    protocol::{Outcome, Shot, ShotKind, ShotResult, ShotTarget, Sighting},
+};
+use lab_model::Protocol;
+use smoltcp::iface::SocketHandle;
+use tokio::{sync::mpsc::UnboundedSender, time::Instant};
+use vxlan::{
+    proto::{icmp, ip_protocol},
+    reply,
+};
+
+use crate::{
+    Config,
+    link::{Hop, Link},
+    stack::{Progress, Stack},
+    station,
+};
+
+/// Source ports of shots (Linux: ip_local_port_range).
+const PORTS: std::ops::RangeInclusive<u16> = 32_768..=60_999;
+/// Bytes of an IP packet before what a ping or a datagram carries.
+const HEADERS: usize = 20 + 8;
+/// Bytes that a greeting has at most.
+const LONGEST_GREETING: usize = 256;
+
+/// A shot that has no outcome yet.
+struct Pending {
+    key: Key,
+    to: Ipv4Addr,
+    sent: Instant,
+    deadline: Instant,
+    results: UnboundedSender<ShotResult>,
+    connection: Option<Connection>,
+}
+
+struct Connection {
+    handle: SocketHandle,
+    /// Once it stands.
+    rtt: Option<Duration>,
+    said: Vec<u8>,
+}
+
+/// An open session.
+pub struct Run {
+    pub number: u64,
+    name: String,
+    interface: String,
+    address: Ipv4Addr,
+    mtu: u16,
+    listeners: HashSet<(Protocol, u16)>,
+    tracer: Tracer,
+    known: HashSet<Sighting>,
+    seen: Vec<Sighting>,
+    shots: HashMap<u32, Pending>,
+    awaited: HashMap<Key, u32>,
+    /// When shots end by themselves; some may have ended earlier.
+    deadlines: BTreeSet<(Instant, u32)>,
+    echoes: u32,
+    port: u16,
+}
+
+impl Run {
+    pub fn new(number: u64, config: &Config, listeners: Vec<(Protocol, u16)>) -> Self {
+        // Where ports and echoes begin, so that two sessions one after the other do not meet.
+        let [high, low, ..] = number.to_be_bytes();
+        Self {
+            number,
+            name: config.name.clone(),
+            interface: config.interface.clone(),
+            address: config.address,
+            mtu: config.mtu,
+            listeners: listeners.into_iter().collect(),
+            tracer: Tracer::new(number),
+            known: HashSet::new(),
+            seen: Vec::new(),
+            shots: HashMap::new(),
+            awaited: HashMap::new(),
+            deadlines: BTreeSet::new(),
+            echoes: u32::from(u16::from_be_bytes([high, low])) << 16,
+            port: PORTS.start() + u16::from_be_bytes([high, low]) % 16_384,
+        }
+    }
+
+    /// Ports that are listened on.
+    pub fn ports(&self, protocol: Protocol) -> impl Iterator<Item = u16> {
+        self.listeners.iter().filter(move |(p, _)| *p == protocol).map(|(_, port)| *port)
+    }
+
+    pub fn listens(&self, protocol: Protocol, port: u16) -> bool {
+        self.listeners.contains(&(protocol, port))
+    }
+
+    /// What is said to whom connects.
+    pub fn greeting(&self) -> String {
+        greeting(self.number, &self.name)
+    }
+
+    pub fn sightings(&self) -> Vec<Sighting> {
+        self.seen.clone()
+    }
+
+    /// Connections that have no outcome yet.
+    pub fn connections(&self) -> impl Iterator<Item = SocketHandle> {
+        self.shots.values().filter_map(|s| s.connection.as_ref()).map(|c| c.handle)
+    }
+
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// A packet passes the interface.
+    pub fn see(&mut self, packet: &[u8], inbound: bool, local: bool) {
+        let Some(trace) = self.tracer.read(packet) else { return };
+        let sighting = trace.seen_at(self.name.clone(), self.interface.clone(), inbound, local);
+        if self.seen.len() < MAX_SIGHTINGS && self.known.insert(sighting.clone()) {
+            self.seen.push(sighting);
+        }
+    }
+
+    /// Fires a shot; the packet to send, if it is not the stack's.
+    pub fn fire(
+        &mut self,
+        shot: Shot,
+        (now, deadline): (Instant, Instant),
+        link: &Link,
+        stack: &mut Stack,
+        results: &UnboundedSender<ShotResult>,
+    ) -> Option<Vec<u8>> {
+        let mut address = None;
+        let ended = |address, outcome| {
+            // Nobody may be waiting any more.
+            let _ = results.send(result(shot.cell, address, None, outcome));
+            None
+        };
+        let failed = |why: &str| Outcome::Failed { why: why.to_owned() };
+        let to = match &shot.to {
+            ShotTarget::Address(to) => *address.insert(*to),
+            ShotTarget::Name(_) => return ended(None, failed("a peer has no resolver")),
+        };
+        if link.hop(to) == Hop::NoRoute {
+            return ended(address, Outcome::NoRoute);
+        }
+        let one_packet = matches!(shot.kind, ShotKind::Icmp | ShotKind::Udp(_));
+        if one_packet && shot.size > u32::from(self.mtu) {
+            // What a kernel says of it: it is never fragmented.
+            let (icmp_type, icmp_code) = (icmp::UNREACHABLE, icmp::unreachable::FRAGMENTATION_NEEDED);
+            return ended(address, Outcome::Unreachable { from: None, icmp_type, icmp_code });
+        }
+        let mut nonce = Nonce { kind: Kind::Request, run: self.number, cell: shot.cell }.bytes().to_vec();
+        let wanted = usize::try_from(shot.size).unwrap_or(0).saturating_sub(HEADERS);
+        nonce.resize(nonce.len().max(wanted), 0);
+        let (key, packet, connection) = match shot.kind {
+            ShotKind::Icmp => {
+                self.echoes = self.echoes.wrapping_add(1);
+                // High and low half.
+                let (id, seq) = ((self.echoes >> 16) as u16, self.echoes as u16);
+                let message = icmp::echo_request(id, seq, &nonce);
+                let packet = reply::ipv4(self.address, to, ip_protocol::ICMP, 64, &message);
+                (Key::Echo(id, seq), Some(packet), None)
+            }
+            ShotKind::Udp(port) => {
+                let Some(own) = self.free_port(ip_protocol::UDP, SocketAddrV4::new(to, port)) else {
+                    return ended(address, failed("all source ports are taken"));
+                };
+                let key = Key::Port(ip_protocol::UDP, own, SocketAddrV4::new(to, port));
+                (key, Some(station::datagram_to(self.address, own, (to, port), &nonce)), None)
+            }
+            ShotKind::Tcp(port) => {
+                let there = SocketAddrV4::new(to, port);
+                let Some(own) = self.free_port(ip_protocol::TCP, there) else {
+                    return ended(address, failed("all source ports are taken"));
+                };
+                match stack.connect(own, there) {
+                    Ok(handle) => {
+                        let connection = Connection { handle, rtt: None, said: Vec::new() };
+                        (Key::Port(ip_protocol::TCP, own, there), None, Some(connection))
+                    }
+                    Err(why) => return ended(address, Outcome::Failed { why }),
+                }
+            }
+            ShotKind::Dns => return ended(address, failed("a peer has no resolver")),
+        };
+        self.awaited.insert(key, shot.cell);
+        self.deadlines.insert((deadline, shot.cell));
+        let pending = Pending { key, to, sent: now, deadline, results: results.clone(), connection };
+        self.shots.insert(shot.cell, pending);
+        packet
+    }
+
+    /// The next source port that no other shot at the same place has.
+    fn free_port(&mut self, protocol: u8, to: SocketAddrV4) -> Option<u16> {
+        for _ in PORTS {
+            self.port = if self.port >= *PORTS.end() { *PORTS.start() } else { self.port + 1 };
+            if !self.awaited.contains_key(&Key::Port(protocol, self.port, to)) {
+                return Some(self.port);
+            }
+        }
+        None
+    }
+
+    /// Whether a shot waits for this.
+    pub fn awaits(&self, key: &Key) -> bool {
+        self.awaited.contains_key(key)
+    }
+
+    /// ICMP came for a shot.
+    pub fn hear(&mut self, key: Key, heard: Heard, stack: &mut Stack) {
+        let Some(&cell) = self.awaited.get(&key) else { return };
+        let Some(shot) = self.shots.get(&cell) else { return };
+        let outcome = match heard {
+            Heard::Reply(at) => {
+                Outcome::Answered { rtt_us: micros(at.saturating_duration_since(shot.sent)), by: None }
+            }
+            Heard::Error { from, icmp_type, icmp_code } => heard::outcome(from, icmp_type, icmp_code),
+        };
+        self.settle(cell, outcome, stack);
+    }
+
+    /// A datagram came for a shot. Anything but the listener's answer is a real service's idea of an answer to a nonce.
+    pub fn answered(&mut self, key: Key, payload: &[u8], now: Instant) {
+        let Some(&cell) = self.awaited.get(&key) else { return };
+        let Some(shot) = self.shots.get(&cell) else { return };
+        let wanted = Nonce { kind: Kind::Answer, run: self.number, cell };
+        if let Some((_, name)) = Nonce::read(payload).filter(|(nonce, _)| *nonce == wanted) {
+            // It may be followed by as much as makes the answer as large as the question.
+            let name = name.split(|b| *b == 0).next().unwrap_or_default();
+            let by = String::from_utf8(name.to_vec()).ok();
+            let rtt_us = micros(now.saturating_duration_since(shot.sent));
+            self.end(cell, Outcome::Answered { rtt_us, by });
+        }
+    }
+
+    /// A neighbour was asked for in vain.
+    pub fn no_neighbour(&mut self, hop: Ipv4Addr, link: &Link, stack: &mut Stack) {
+        let by_it = |s: &Pending| link.hop(s.to) == Hop::Neighbour(hop);
+        let cells: Vec<u32> = self.shots.iter().filter(|(_, s)| by_it(s)).map(|(c, _)| *c).collect();
+        for cell in cells {
+            self.settle(cell, Outcome::ArpFailed { next_hop: Some(hop) }, stack);
+        }
+    }
+
+    /// Sees how connections are, and ends what has waited long enough.
+    pub fn turn(&mut self, now: Instant, link: &Link, stack: &mut Stack) {
+        let mut ended = Vec::new();
+        for (cell, shot) in &mut self.shots {
+            let Some(connection) = &mut shot.connection else { continue };
+            match stack.progress(connection.handle) {
+                Progress::Waiting => {}
+                Progress::Reset => {
+                    let outcome = match connection.rtt {
+                        None => Outcome::Refused { from: Some(shot.to) },
+                        Some(rtt) => connection.outcome(rtt, self.number),
+                    };
+                    ended.push((*cell, outcome));
+                }
+                Progress::Open(came, more) => {
+                    connection.said.extend(came);
+                    let rtt = *connection.rtt.get_or_insert_with(|| {
+                        let rtt = now.saturating_duration_since(shot.sent);
+                        let until = shot.deadline.min(now + GREETING + rtt * GREETING_ROUND_TRIPS);
+                        self.deadlines.insert((until, *cell));
+                        rtt
+                    });
+                    let said = &connection.said;
+                    if !more || said.contains(&b'\n') || said.len() >= LONGEST_GREETING {
+                        ended.push((*cell, connection.outcome(rtt, self.number)));
+                    }
+                }
+            }
+        }
+        for (cell, outcome) in ended {
+            self.settle(cell, outcome, stack);
+        }
+        while let Some(&(at, cell)) = self.deadlines.first()
+            && at <= now
+        {
+            self.deadlines.pop_first();
+            let Some(shot) = self.shots.get(&cell) else { continue };
+            let open = shot.connection.as_ref().and_then(|c| Some((c, c.rtt?)));
+            let outcome = match (open, link.hop(shot.to)) {
+                (Some((connection, rtt)), _) => connection.outcome(rtt, self.number),
+                (None, Hop::Neighbour(hop)) if link.is_unresolved(hop) => {
+                    Outcome::ArpFailed { next_hop: Some(hop) }
+                }
+                (None, _) => Outcome::Silent,
+            };
+            self.settle(cell, outcome, stack);
+        }
+    }
+
+    /// Ends a shot and its connection.
+    fn settle(&mut self, cell: u32, outcome: Outcome, stack: &mut Stack) {
+        let answered = matches!(outcome, Outcome::Answered { .. });
+        if let Some(connection) = self.end(cell, outcome) {
+            match answered {
+                true => stack.close(connection.handle),
+                false => stack.forget(connection.handle),
+            }
+        }
+    }
+
+    fn end(&mut self, cell: u32, outcome: Outcome) -> Option<Connection> {
+        let shot = self.shots.remove(&cell)?;
+        self.awaited.remove(&shot.key);
+        let port = match shot.key {
+            Key::Echo(..) => None,
+            Key::Port(_, own, _) => Some(own),
+        };
+        // Nobody may be waiting any more.
+        let _ = shot.results.send(result(cell, Some(shot.to), port, outcome));
+        shot.connection
+    }
+}
+
+impl Connection {
+    fn outcome(&self, rtt: Duration, run: u64) -> Outcome {
+        Outcome::Answered { rtt_us: micros(rtt), by: greeted(&self.said, run) }
+    }
+}
+
+fn result(cell: u32, address: Option<Ipv4Addr>, source_port: Option<u16>, outcome: Outcome) -> ShotResult {
+    ShotResult { cell, address, resolved: Vec::new(), source_port, outcome }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

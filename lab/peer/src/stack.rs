@@ -1,0 +1,252 @@
+//! smoltcp above the link: TCP, the answers to pings, and the refusals of what nobody listens for.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    net::{Ipv4Addr, SocketAddrV4},
+};
+
+use smoltcp::{
+    iface::{self, Interface, SocketHandle, SocketSet},
+    phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken},
+    socket::tcp::{self, State},
+    time::Instant as StackTime,
+    wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint},
+};
+use tokio::time::Instant;
+use vxlan::{Ipv4View, TcpFlags, TcpView, proto::ip_protocol};
+
+/// A greeting and its answer are all that a connection carries.
+const BUFFER: usize = 1024;
+/// Connections to listeners that are open at once: all of a large matrix may come together.
+const MOST_SERVED: usize = 4096;
+
+/// IP packets in and out.
+struct Queues {
+    mtu: usize,
+    incoming: VecDeque<Vec<u8>>,
+    outgoing: VecDeque<Vec<u8>>,
+}
+
+struct Incoming(Vec<u8>);
+struct Outgoing<'q>(&'q mut VecDeque<Vec<u8>>);
+
+impl RxToken for Incoming {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(&self.0)
+    }
+}
+
+impl TxToken for Outgoing<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        let mut packet = vec![0; len];
+        let done = f(&mut packet);
+        self.0.push_back(packet);
+        done
+    }
+}
+
+impl Device for Queues {
+    type RxToken<'q> = Incoming;
+    type TxToken<'q> = Outgoing<'q>;
+
+    fn receive(&mut self, _: StackTime) -> Option<(Incoming, Outgoing<'_>)> {
+        Some((Incoming(self.incoming.pop_front()?), Outgoing(&mut self.outgoing)))
+    }
+
+    fn transmit(&mut self, _: StackTime) -> Option<Outgoing<'_>> {
+        Some(Outgoing(&mut self.outgoing))
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ip;
+        capabilities.max_transmission_unit = self.mtu;
+        capabilities
+    }
+}
+
+/// How far a connection is that this station began.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// No answer yet.
+    Waiting,
+    /// Refused, or reset later.
+    Reset,
+    /// It stands; this came by it, and whether more can come.
+    Open(Vec<u8>, bool),
+}
+
+/// A station's stack.
+pub struct Stack {
+    interface: Interface,
+    queues: Queues,
+    sockets: SocketSet<'static>,
+    began: Instant,
+    address: Ipv4Addr,
+    /// Ports that are listened on, and what is said there.
+    listens: HashSet<u16>,
+    greeting: Vec<u8>,
+    /// Accepted, and whether they were greeted.
+    served: Vec<(SocketHandle, bool)>,
+    /// Closed by us, until the other end agrees.
+    closing: Vec<SocketHandle>,
+}
+
+impl Stack {
+    /// A stack with one address.
+    pub fn new(address: Ipv4Addr, mtu: u16, now: Instant) -> Self {
+        let mut queues =
+            Queues { mtu: usize::from(mtu), incoming: VecDeque::new(), outgoing: VecDeque::new() };
+        let mut config = iface::Config::new(HardwareAddress::Ip);
+        config.random_seed = rand::random();
+        let mut interface = Interface::new(config, &mut queues, StackTime::ZERO);
+        // The link knows the routes: to the stack, everybody is near.
+        interface.update_ip_addrs(|all| {
+            // There is room for the first.
+            let _ = all.push(IpCidr::new(IpAddress::Ipv4(address), 0));
+        });
+        Self {
+            interface,
+            queues,
+            sockets: SocketSet::new(Vec::new()),
+            began: now,
+            address,
+            listens: HashSet::new(),
+            greeting: Vec::new(),
+            served: Vec::new(),
+            closing: Vec::new(),
+        }
+    }
+
+    fn time(&self, now: Instant) -> StackTime {
+        let passed = now.saturating_duration_since(self.began).as_micros();
+        StackTime::from_micros(i64::try_from(passed).unwrap_or(i64::MAX))
+    }
+
+    /// From now on connections to these ports are taken, greeted and closed; those to others are refused. What was open
+    /// before is gone.
+    pub fn listen(&mut self, ports: impl IntoIterator<Item = u16>, greeting: String) {
+        for (handle, _) in self.served.drain(..) {
+            self.sockets.remove(handle);
+        }
+        for handle in self.closing.drain(..) {
+            self.sockets.remove(handle);
+        }
+        self.listens = ports.into_iter().collect();
+        self.greeting = greeting.into_bytes();
+    }
+
+    /// Takes a packet for this station; what it answers is to be had from [`Stack::turn`].
+    pub fn receive(&mut self, packet: Vec<u8>, now: Instant) {
+        let spare = self.spare_listener(&packet);
+        let time = self.time(now);
+        self.queues.incoming.push_back(packet);
+        self.interface.poll_ingress_single(time, &mut self.queues, &mut self.sockets);
+        if let Some(handle) = spare {
+            if self.sockets.get::<tcp::Socket>(handle).state() == State::Listen {
+                self.sockets.remove(handle);
+            } else {
+                self.served.push((handle, false));
+            }
+        }
+    }
+
+    /// A listening socket of smoltcp takes one connection; so one is made for each that begins.
+    fn spare_listener(&mut self, packet: &[u8]) -> Option<SocketHandle> {
+        let ip = Ipv4View::new_checked(packet).ok().filter(|ip| ip.protocol() == ip_protocol::TCP)?;
+        let segment = TcpView::new_checked(ip.payload()).ok()?;
+        let begins = segment.flags().contains(TcpFlags::SYN) && !segment.flags().contains(TcpFlags::ACK);
+        if !begins || !self.listens.contains(&segment.dst_port()) || self.served.len() >= MOST_SERVED {
+            return None;
+        }
+        let from = IpEndpoint::new(IpAddress::Ipv4(ip.src()), segment.src_port());
+        let again = |(handle, _): &(SocketHandle, bool)| {
+            self.sockets.get::<tcp::Socket>(*handle).remote_endpoint() == Some(from)
+        };
+        if self.served.iter().any(again) {
+            return None;
+        }
+        let mut socket = socket();
+        socket.listen(segment.dst_port()).ok()?;
+        Some(self.sockets.add(socket))
+    }
+
+    /// Begins a connection from a port of this station.
+    ///
+    /// # Errors
+    /// An address or a port that nothing can be connected to.
+    pub fn connect(&mut self, own: u16, to: SocketAddrV4) -> Result<SocketHandle, String> {
+        let mut socket = socket();
+        let local = IpEndpoint::new(IpAddress::Ipv4(self.address), own);
+        let remote = IpEndpoint::new(IpAddress::Ipv4(*to.ip()), to.port());
+        socket.connect(self.interface.context(), remote, local).map_err(|e| e.to_string())?;
+        Ok(self.sockets.add(socket))
+    }
+
+    /// How far a connection is, and what came by it since the last look.
+    pub fn progress(&mut self, handle: SocketHandle) -> Progress {
+        let socket = self.sockets.get_mut::<tcp::Socket>(handle);
+        match socket.state() {
+            State::SynSent | State::SynReceived | State::Listen => return Progress::Waiting,
+            State::Closed => return Progress::Reset,
+            _ => {}
+        }
+        let mut came = vec![0; socket.recv_queue()];
+        let length = socket.recv_slice(&mut came).unwrap_or(0);
+        came.truncate(length);
+        Progress::Open(came, socket.may_recv())
+    }
+
+    /// Ends a connection in order.
+    pub fn close(&mut self, handle: SocketHandle) {
+        self.sockets.get_mut::<tcp::Socket>(handle).close();
+        self.closing.push(handle);
+    }
+
+    /// Forgets a connection without a word.
+    pub fn forget(&mut self, handle: SocketHandle) {
+        self.sockets.remove(handle);
+    }
+
+    /// Does what is due; gives the packets that are to be sent.
+    pub fn turn(&mut self, now: Instant) -> VecDeque<Vec<u8>> {
+        let (sockets, greeting) = (&mut self.sockets, &self.greeting);
+        for (handle, greeted) in self.served.iter_mut().filter(|(_, greeted)| !greeted) {
+            let socket = sockets.get_mut::<tcp::Socket>(*handle);
+            if socket.may_send() && socket.state() != State::SynReceived {
+                // A fresh connection always has room for a line.
+                *greeted = socket.send_slice(greeting).is_ok();
+                socket.close();
+            }
+        }
+        let time = self.time(now);
+        self.interface.poll_egress(time, &mut self.queues, &mut self.sockets);
+        let sockets = &mut self.sockets;
+        let mut ended = |handle: SocketHandle| {
+            let ended = matches!(sockets.get::<tcp::Socket>(handle).state(), State::Closed | State::TimeWait);
+            if ended {
+                sockets.remove(handle);
+            }
+            ended
+        };
+        self.served.retain(|(handle, _)| !ended(*handle));
+        self.closing.retain(|handle| !ended(*handle));
+        std::mem::take(&mut self.queues.outgoing)
+    }
+
+    /// When [`Stack::turn`] has something to do by itself.
+    pub fn next_turn(&mut self, now: Instant) -> Option<Instant> {
+        let time = self.time(now);
+        let delay = self.interface.poll_delay(time, &self.sockets)?;
+        Some(now + std::time::Duration::from_micros(delay.total_micros()))
+    }
+}
+
+fn socket() -> tcp::Socket<'static> {
+    let buffer = || tcp::SocketBuffer::new(vec![0; BUFFER]);
+    let mut socket = tcp::Socket::new(buffer(), buffer());
+    // Nothing is waited for that an acknowledgement could ride on.
+    socket.set_ack_delay(None);
+    socket.set_nagle_enabled(false);
+    socket
+}

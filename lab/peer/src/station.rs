@@ -1,0 +1,283 @@
+//! The peer's task: frames, orders and time in, frames and results out.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use bytes::Bytes;
+use futures::{FutureExt as _, SinkExt, StreamExt as _};
+use lab_agent::{
+    probe::{
+        heard::{self, Key},
+        nonce::{Kind, Nonce},
+    },
+    protocol::{Shot, ShotResult, Sighting},
+};
+use lab_model::Protocol;
+use tokio::{
+    net::UnixStream,
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until},
+};
+use tokio_util::codec::{Framed, LengthDelimitedCodec};
+use vxlan::{
+    EthernetFrame, IcmpView, Ipv4, Ipv4View, Payload, Udp, UdpView,
+    proto::{ethertype, icmp, ip_protocol},
+};
+
+use crate::{
+    Config,
+    link::{Hop, Link},
+    run::Run,
+    stack::Stack,
+};
+
+/// Bytes of a frame at most: a jumbo payload with header and tag.
+const MAX_FRAME_LEN: usize = 9216 + 18 + 4;
+/// Frames taken before what came of them is sent.
+const BATCH: usize = 256;
+/// With nothing to do, how long until the next look at the clock. Any event wakes the task earlier.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// What a session asks for.
+#[derive(Debug)]
+pub enum Command {
+    Open { run: u64, listeners: Vec<(Protocol, u16)> },
+    Fire { run: u64, shots: Vec<Shot>, deadline: Duration, results: mpsc::UnboundedSender<ShotResult> },
+    Sightings { run: u64, reply: oneshot::Sender<Vec<Sighting>> },
+    Close { run: u64 },
+}
+
+/// Everything that a peer is.
+pub struct Station {
+    config: Config,
+    link: Link,
+    stack: Stack,
+    run: Option<Run>,
+    /// Frames to be sent.
+    out: Vec<Vec<u8>>,
+}
+
+impl Station {
+    pub fn new(config: Config, now: Instant) -> Self {
+        let stack = Stack::new(config.address, config.mtu, now);
+        Self { link: Link::new(&config), stack, config, run: None, out: Vec::new() }
+    }
+
+    /// Lives until the wire closes the stream or nobody can give orders any more.
+    pub async fn live(mut self, stream: UnixStream, mut orders: mpsc::UnboundedReceiver<Command>) {
+        let codec = LengthDelimitedCodec::builder().max_frame_length(MAX_FRAME_LEN).new_codec();
+        let mut wire = Framed::new(stream, codec);
+        loop {
+            let now = Instant::now();
+            let wake = self.next(now).unwrap_or(now + IDLE);
+            tokio::select! {
+                frame = wire.next() => match frame {
+                    Some(Ok(frame)) => self.frame(&frame, Instant::now()),
+                    Some(Err(error)) => {
+                        tracing::warn!(peer = self.config.name, %error, "cannot read from the wire");
+                        return;
+                    }
+                    None => return,
+                },
+                order = orders.recv() => match order {
+                    Some(order) => self.obey(order, Instant::now()),
+                    None => return,
+                },
+                () = sleep_until(wake) => {}
+            }
+            // What has come by now came in time, however late it is read.
+            for _ in 0..BATCH {
+                match wire.next().now_or_never() {
+                    Some(Some(Ok(frame))) => self.frame(&frame, Instant::now()),
+                    _ => break,
+                }
+            }
+            self.turn(Instant::now());
+            for frame in self.out.drain(..) {
+                // Not before: a packet that waits for ARP has not left.
+                if let (Some(run), Ok(frame)) = (&mut self.run, EthernetFrame::new_checked(&frame))
+                    && frame.ethertype() == ethertype::IPV4
+                {
+                    run.see(frame.payload(), false, false);
+                }
+                if let Err(error) = wire.feed(Bytes::from(frame)).await {
+                    tracing::debug!(peer = self.config.name, %error, "cannot write to the wire");
+                    return;
+                }
+            }
+            if let Err(error) = SinkExt::<Bytes>::flush(&mut wire).await {
+                tracing::debug!(peer = self.config.name, %error, "cannot write to the wire");
+                return;
+            }
+        }
+    }
+
+    fn next(&mut self, now: Instant) -> Option<Instant> {
+        let run = self.run.as_ref().and_then(Run::next_deadline);
+        [self.link.next_question(), self.stack.next_turn(now), run].into_iter().flatten().min()
+    }
+
+    fn obey(&mut self, order: Command, now: Instant) {
+        match order {
+            Command::Open { run, listeners } => {
+                self.close();
+                // Every run asks for its neighbours on the wire, so that one that is gone is noticed as such.
+                self.link.forget();
+                let opened = Run::new(run, &self.config, listeners);
+                self.stack.listen(opened.ports(Protocol::Tcp), opened.greeting());
+                self.run = Some(opened);
+            }
+            Command::Fire { run, shots, deadline, results } => {
+                if self.run.as_ref().is_some_and(|r| r.number == run) {
+                    for shot in shots {
+                        self.fire(shot, now, now + deadline, &results);
+                    }
+                }
+            }
+            Command::Sightings { run, reply } => {
+                let seen = self.run.as_ref().filter(|r| r.number == run).map(Run::sightings);
+                let _ = reply.send(seen.unwrap_or_default());
+            }
+            Command::Close { run } => {
+                if self.run.as_ref().is_some_and(|r| r.number == run) {
+                    self.close();
+                }
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        if let Some(run) = self.run.take() {
+            for handle in run.connections() {
+                self.stack.forget(handle);
+            }
+            self.stack.listen([], String::new());
+        }
+    }
+
+    fn fire(
+        &mut self,
+        shot: Shot,
+        now: Instant,
+        deadline: Instant,
+        results: &mpsc::UnboundedSender<ShotResult>,
+    ) {
+        let Some(run) = &mut self.run else { return };
+        let packet = run.fire(shot, (now, deadline), &self.link, &mut self.stack, results);
+        if let Some(packet) = packet {
+            self.send(packet, now);
+        }
+    }
+
+    /// Sends an IP packet of our own.
+    fn send(&mut self, packet: Vec<u8>, now: Instant) {
+        let Ok(to) = Ipv4View::new_checked(&packet).map(|ip| ip.dst()) else { return };
+        match self.link.hop(to) {
+            Hop::Own => self.packet(&packet, now),
+            Hop::Neighbour(hop) => self.link.send(hop, packet, now, &mut self.out),
+            Hop::NoRoute => {}
+        }
+    }
+
+    fn frame(&mut self, bytes: &[u8], now: Instant) {
+        let Ok(frame) = EthernetFrame::new_checked(bytes) else { return };
+        let packet = self.link.receive(&frame, &mut self.out);
+        if let Some(packet) = packet {
+            self.packet(packet, now);
+        }
+    }
+
+    /// Takes an IP packet off the wire, or off ourselves.
+    fn packet(&mut self, bytes: &[u8], now: Instant) {
+        let Ok(ip) = Ipv4View::new_checked(bytes) else { return };
+        let local = ip.dst() == self.config.address;
+        if let Some(run) = &mut self.run {
+            run.see(ip.bytes(), true, local);
+        }
+        // What a probe sends is never in fragments.
+        if !local || !ip.checksum_ok() || ip.is_fragment() {
+            return;
+        }
+        let handled = match ip.protocol() {
+            ip_protocol::ICMP => self.icmp(&ip),
+            ip_protocol::UDP => self.udp(&ip, now),
+            _ => false,
+        };
+        if !handled {
+            self.stack.receive(ip.bytes().to_vec(), now);
+        }
+    }
+
+    /// Answers and errors are the run's; requests the stack's.
+    fn icmp(&mut self, ip: &Ipv4View<'_>) -> bool {
+        let Ok(message) = IcmpView::new_checked(ip.payload()) else { return true };
+        if message.icmp_type() == icmp::ECHO_REQUEST {
+            return false;
+        }
+        if let Some(run) = &mut self.run
+            && message.checksum_ok()
+            && let Some((key, heard)) = heard::read(ip.bytes(), run.number)
+        {
+            run.hear(key, heard, &mut self.stack);
+        }
+        true
+    }
+
+    /// Answers to shots, and requests to ports that are listened on. The rest is refused by the stack.
+    fn udp(&mut self, ip: &Ipv4View<'_>, now: Instant) -> bool {
+        let Some(run) = &mut self.run else { return false };
+        let Ok(datagram) = UdpView::new_checked(ip.payload()) else { return true };
+        let (from, to) = (datagram.src_port(), datagram.dst_port());
+        let key = Key::Port(ip_protocol::UDP, to, std::net::SocketAddrV4::new(ip.src(), from));
+        if run.awaits(&key) {
+            if datagram.checksum_ok(ip.addresses()) {
+                run.answered(key, datagram.payload(), now);
+            }
+            return true;
+        }
+        if !run.listens(Protocol::Udp, to) {
+            return false;
+        }
+        let asked = Nonce::read(datagram.payload());
+        let Some((nonce, _)) = asked.filter(|(n, _)| (n.kind, n.run) == (Kind::Request, run.number)) else {
+            return true;
+        };
+        let mut answer = Nonce { kind: Kind::Answer, ..nonce }.bytes().to_vec();
+        answer.extend_from_slice(self.config.name.as_bytes());
+        // As many bytes as were sent, where the name fits.
+        answer.resize(answer.len().max(datagram.payload().len()), 0);
+        let answer = datagram_to(self.config.address, to, (ip.src(), from), &answer);
+        self.send(answer, now);
+        true
+    }
+
+    /// Does what is due.
+    fn turn(&mut self, now: Instant) {
+        loop {
+            let packets = self.stack.turn(now);
+            if packets.is_empty() {
+                break;
+            }
+            for packet in packets {
+                self.send(packet, now);
+            }
+        }
+        let failed = self.link.ask_again(now, &mut self.out);
+        if let Some(run) = &mut self.run {
+            for hop in failed {
+                run.no_neighbour(hop, &self.link, &mut self.stack);
+            }
+            run.turn(now, &self.link, &mut self.stack);
+        }
+        // Connections that the run has just closed say so.
+        for packet in self.stack.turn(now) {
+            self.send(packet, now);
+        }
+    }
+}
+
+/// A UDP datagram as an IP packet.
+pub fn datagram_to(src: Ipv4Addr, own: u16, to: (Ipv4Addr, u16), payload: &[u8]) -> Vec<u8> {
+    let ip = Ipv4 { src: Some(src), dst: Some(to.0), ttl: 64, df: true, ..Ipv4::default() };
+    let udp = Udp { src_port: Some(own), dst_port: Some(to.1), ..Udp::default() };
+    (ip / udp / Payload::from(payload)).build().unwrap_or_default()
+}

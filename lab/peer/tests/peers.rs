@@ -1,0 +1,244 @@
+//! Peers on a real wire: what they say of each other, of nobody, and of the stand-in.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::{net::Ipv4Addr, os::unix::net::UnixStream, time::Duration};
+
+use indexmap::IndexMap;
+use lab_agent::protocol::{Outcome, Shot, ShotKind, ShotResult, ShotTarget};
+use lab_model::{Protocol, Segment};
+use lab_peer::{Config, Peer, Session};
+use lab_wire::{CaptureSpec, LinkState, PortSpec, Transport, Wire};
+
+const DEADLINE: Duration = Duration::from_millis(600);
+
+fn address(last: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 0, 0, last)
+}
+
+fn wire() -> Wire {
+    let lan = Segment {
+        subnet: "10.0.0.0/24".parse().unwrap(),
+        gateway: Some(address(254)),
+        mtu: 1500,
+        port_security: true,
+        outside: vec!["8.0.0.0/8".parse().unwrap()],
+        block: Vec::new(),
+    };
+    Wire::start(&IndexMap::from([("lan".into(), lan)]), Vec::new()).unwrap()
+}
+
+fn name(last: u8) -> String {
+    format!("p{last}")
+}
+
+fn port(last: u8) -> String {
+    format!("p{last}/eth0")
+}
+
+fn plug(wire: &Wire, last: u8) -> Peer {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let mac = [2, 0, 0, 0, 0, last];
+    let transport = Transport::Connected(theirs);
+    wire.add_port(PortSpec { name: port(last), segment: "lan".into(), mac, transport }).unwrap();
+    let config = Config {
+        name: name(last),
+        interface: "eth0".into(),
+        mac,
+        address: address(last),
+        subnet: "10.0.0.0/24".parse().unwrap(),
+        gateway: (last < 100).then(|| address(254)),
+        routes: Vec::new(),
+        mtu: 1500,
+    };
+    Peer::start(config, ours).unwrap()
+}
+
+fn shot(cell: u32, kind: ShotKind, to: Ipv4Addr) -> Shot {
+    Shot { cell, from: String::new(), kind, size: 0, to: ShotTarget::Address(to) }
+}
+
+async fn fire(session: &Session, shots: Vec<(ShotKind, Ipv4Addr)>) -> Vec<ShotResult> {
+    let shots = (0..).zip(shots).map(|(cell, (kind, to))| shot(cell, kind, to)).collect();
+    let mut results = session.fire(shots, DEADLINE).await.unwrap();
+    results.sort_by_key(|r| r.cell);
+    results
+}
+
+fn by(result: &ShotResult) -> Option<&str> {
+    match &result.outcome {
+        Outcome::Answered { by, .. } => by.as_deref(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn answered(result: &ShotResult) -> bool {
+    matches!(result.outcome, Outcome::Answered { .. })
+}
+
+#[tokio::test]
+async fn everything_that_a_shot_can_come_out_as() {
+    let wire = wire();
+    let (one, two) = (plug(&wire, 1), plug(&wire, 2));
+    let there = two.open(7, vec![(Protocol::Tcp, 80), (Protocol::Udp, 53)]).unwrap();
+    let here = one.open(7, Vec::new()).unwrap();
+    let results = fire(
+        &here,
+        vec![
+            (ShotKind::Icmp, address(2)),
+            (ShotKind::Tcp(80), address(2)),
+            (ShotKind::Udp(53), address(2)),
+            (ShotKind::Tcp(81), address(2)),
+            (ShotKind::Udp(54), address(2)),
+            (ShotKind::Icmp, address(99)),
+            (ShotKind::Icmp, address(254)),
+            (ShotKind::Icmp, Ipv4Addr::new(8, 8, 8, 8)),
+            (ShotKind::Tcp(80), Ipv4Addr::new(8, 8, 8, 8)),
+            (ShotKind::Icmp, Ipv4Addr::new(9, 9, 9, 9)),
+            (ShotKind::Icmp, address(1)),
+        ],
+    )
+    .await;
+    assert!([0, 6, 7, 10].iter().all(|n| answered(&results[*n])), "{results:?}");
+    assert_eq!((by(&results[1]), by(&results[2])), (Some("p2"), Some("p2")));
+    for refused in [3, 4] {
+        assert_eq!(results[refused].outcome, Outcome::Refused { from: Some(address(2)) });
+    }
+    assert_eq!(results[5].outcome, Outcome::ArpFailed { next_hop: Some(address(99)) });
+    assert_eq!(results[8].outcome, Outcome::Refused { from: Some(Ipv4Addr::new(8, 8, 8, 8)) });
+    let unreachable = Outcome::Unreachable { from: Some(address(254)), icmp_type: 3, icmp_code: 1 };
+    assert_eq!(results[9].outcome, unreachable);
+
+    let seen = there.sightings().await.unwrap();
+    for cell in [0, 2] {
+        let arrived = seen.iter().find(|s| s.cell == Some(cell) && s.inbound && !s.answer).unwrap();
+        assert!(arrived.local && arrived.source == address(1) && arrived.endpoint == "p2", "{arrived:?}");
+        assert!(seen.iter().any(|s| s.cell == Some(cell) && !s.inbound && s.answer), "{seen:?}");
+    }
+    let mine = here.sightings().await.unwrap();
+    let own_port = results[1].source_port.unwrap();
+    let syn = |s: &&lab_agent::protocol::Sighting| s.tcp.as_ref().is_some_and(|t| t.client == own_port);
+    assert!(mine.iter().any(|s| syn(&s) && !s.inbound) && seen.iter().any(|s| syn(&s) && s.inbound));
+    assert!(!mine.iter().any(|s| s.cell == Some(5)), "what waits for ARP was not seen to leave");
+}
+
+/// Whole packets of a size, never in fragments: what fits arrives and is answered by as many bytes, what does not is told
+/// at once, and what only the path is too narrow for is silent.
+#[tokio::test]
+async fn packets_of_a_size() {
+    let wire = wire();
+    let (one, two) = (plug(&wire, 1), plug(&wire, 2));
+    let _there = two.open(7, vec![(Protocol::Udp, 53)]).unwrap();
+    let here = one.open(7, Vec::new()).unwrap();
+    let frames = wire.capture("lan", CaptureSpec::default()).unwrap();
+    let sized = |cell, kind, size| Shot { size, ..shot(cell, kind, address(2)) };
+    let kinds = [ShotKind::Icmp, ShotKind::Udp(53)];
+    let shots = (0..).zip(kinds.iter().flat_map(|k| [1500, 1501, 48].map(|size| (k.clone(), size))));
+    let shots = shots.map(|(cell, (kind, size))| sized(cell, kind, size)).collect();
+    let mut results = here.fire(shots, DEADLINE).await.unwrap();
+    results.sort_by_key(|r| r.cell);
+    let too_large = Outcome::Unreachable { from: None, icmp_type: 3, icmp_code: 4 };
+    for [fits, larger, least] in [[0, 1, 2], [3, 4, 5]] {
+        assert!(answered(&results[fits]) && answered(&results[least]), "{results:?}");
+        assert_eq!(results[larger].outcome, too_large);
+    }
+    assert_eq!(by(&results[3]), Some("p2"));
+
+    // There and back: 14 bytes of Ethernet, and 1500, with the flag that forbids fragments.
+    let mut large = 0;
+    while large < 4
+        && let Ok(Some(frame)) = frames.recv(DEADLINE)
+    {
+        if frame.original_len == 1514 {
+            assert_eq!(frame.data[20] & 0xe0, 0x40, "DF alone");
+            large += 1;
+        }
+    }
+    assert_eq!(large, 4, "a ping and a datagram, and their answers");
+}
+
+#[tokio::test]
+async fn one_way_links_are_silent_and_show_how_far_it_came() {
+    let wire = wire();
+    let (one, two) = (plug(&wire, 1), plug(&wire, 2));
+    let kinds = [ShotKind::Icmp, ShotKind::Tcp(80), ShotKind::Udp(80)];
+    let shots = || kinds.iter().map(|k| (k.clone(), address(2))).collect::<Vec<_>>();
+    let (here, there) = (one.open(1, Vec::new()).unwrap(), two.open(1, Vec::new()).unwrap());
+    // So that each knows the other's MAC, and silence is not ARP's.
+    assert!(answered(&fire(&here, vec![(ShotKind::Icmp, address(2))]).await[0]));
+    wire.set_link(&port(2), LinkState { from_host: false, to_host: true }).unwrap();
+    let results = fire(&here, shots()).await;
+    assert!(results.iter().all(|r| r.outcome == Outcome::Silent), "{results:?}");
+    assert!(there.sightings().await.unwrap().iter().any(|s| s.cell == Some(2) && s.inbound));
+    // The next run asks for its neighbours anew.
+    let here = one.open(2, Vec::new()).unwrap();
+    assert_eq!(
+        fire(&here, vec![(ShotKind::Icmp, address(2))]).await[0].outcome,
+        Outcome::ArpFailed { next_hop: Some(address(2)) }
+    );
+}
+
+#[tokio::test]
+async fn what_no_route_leads_to_and_what_has_no_resolver() {
+    let wire = wire();
+    let lone = plug(&wire, 200);
+    let session = lone.open(1, Vec::new()).unwrap();
+    assert_eq!(
+        fire(&session, vec![(ShotKind::Icmp, Ipv4Addr::new(8, 8, 8, 8))]).await[0].outcome,
+        Outcome::NoRoute
+    );
+    let named = Shot {
+        cell: 0,
+        from: String::new(),
+        kind: ShotKind::Dns,
+        size: 0,
+        to: ShotTarget::Name("web".into()),
+    };
+    let result = session.fire(vec![named], DEADLINE).await.unwrap().remove(0);
+    assert!(matches!(result.outcome, Outcome::Failed { .. }), "{result:?}");
+}
+
+/// A session that ends takes its listeners along; the one after it finds nothing of it.
+#[tokio::test]
+async fn sessions_follow_each_other() {
+    let wire = wire();
+    let (one, two) = (plug(&wire, 1), plug(&wire, 2));
+    for run in 1..=20 {
+        let there = two.open(run, vec![(Protocol::Tcp, 80)]).unwrap();
+        let here = one.open(run, Vec::new()).unwrap();
+        assert_eq!(by(&fire(&here, vec![(ShotKind::Tcp(80), address(2))]).await[0]), Some("p2"), "run {run}");
+        drop(there);
+        let closed = fire(&here, vec![(ShotKind::Tcp(80), address(2))]).await.remove(0);
+        assert_eq!(closed.outcome, Outcome::Refused { from: Some(address(2)) }, "run {run}");
+    }
+}
+
+/// A thousand connections at one listener, together with as many datagrams and pings.
+#[tokio::test]
+async fn a_large_volley_loses_nothing() {
+    let wire = wire();
+    let (one, two) = (plug(&wire, 1), plug(&wire, 2));
+    let _there = two.open(1, vec![(Protocol::Tcp, 80), (Protocol::Udp, 80)]).unwrap();
+    let here = one.open(1, Vec::new()).unwrap();
+    let kinds = [ShotKind::Icmp, ShotKind::Tcp(80), ShotKind::Udp(80)];
+    let shots = (0..3000).map(|n| shot(n, kinds[n as usize % 3].clone(), address(2))).collect();
+    let results = here.fire(shots, Duration::from_secs(20)).await.unwrap();
+    assert_eq!(results.iter().filter(|r| answered(r)).count(), 3000);
+    assert!(results.iter().filter(|r| r.source_port.is_some()).all(|r| by(r) == Some("p2")));
+}
+
+#[tokio::test]
+async fn a_peer_whose_port_is_gone_says_so() {
+    let wire = wire();
+    let one = plug(&wire, 1);
+    wire.stop().unwrap();
+    let gone = async {
+        loop {
+            match one.open(1, Vec::new()) {
+                Ok(session) => drop(session.sightings().await),
+                Err(gone) => return gone,
+            }
+        }
+    };
+    let gone = tokio::time::timeout(Duration::from_secs(10), gone).await.unwrap();
+    assert_eq!(gone.to_string(), "peer `p1` is not on the wire any more");
+}

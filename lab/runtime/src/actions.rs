@@ -1,0 +1,186 @@
+//! What a step does to a running lab.
+
+use lab_model::{Action, Attach, Attachment, Driver, Lab, Power, Role, ServiceChange, Step};
+
+use crate::{
+    Error, Events,
+    docker::{containers::docker_name, swarm::NodeChange},
+    exec,
+    host::RunningHost,
+    lab::RunningLab,
+    probe::{Hosts, host},
+    services, swarm, wire,
+};
+
+/// How a step's actions came out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// As the topology says: all done, or the last one refused with the words that it gives.
+    pub holds: bool,
+    /// Why not; or the words of the refusal that was to come.
+    pub message: String,
+}
+
+/// Does the actions of a step in order, up to the first that is refused.
+///
+/// # Errors
+/// An agent that is gone. A refusal by Docker or the host's kernel is how the step came out, not an error.
+pub async fn run_all(lab: &RunningLab, step: &Step, events: &Events) -> Result<Done, Error> {
+    for (index, action) in step.actions.iter().enumerate() {
+        let last = index + 1 == step.actions.len();
+        match run(lab, action, events).await {
+            Ok(()) => {}
+            Err(error) if error.is_refusal() => {
+                return Ok(refused(step, last, &error.to_string()));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(match &step.fails {
+        None => Done { holds: true, message: String::new() },
+        Some(words) => {
+            Done { holds: false, message: format!("it was to be refused with “{words}”, but was done") }
+        }
+    })
+}
+
+fn refused(step: &Step, last: bool, message: &str) -> Done {
+    let expected = step
+        .fails
+        .as_ref()
+        .is_some_and(|words| last && message.to_ascii_lowercase().contains(&words.to_ascii_lowercase()));
+    Done { holds: expected, message: message.to_owned() }
+}
+
+/// Does one action.
+///
+/// # Errors
+/// Refusals too: see [`Error::is_refusal`].
+pub async fn run(running: &RunningLab, action: &Action, events: &Events) -> Result<(), Error> {
+    let lab = &running.plan().lab;
+    // Anew for each action: hosts come and go.
+    let hosts = &running.hosts();
+    match action {
+        Action::Create(c) => home(lab, hosts, c)?.docker.run(lab, c).await,
+        Action::Start(c) => home(lab, hosts, c)?.docker.start(c).await,
+        Action::Stop(c) => home(lab, hosts, c)?.docker.stop(c).await,
+        Action::Restart(c) => home(lab, hosts, c)?.docker.restart(c).await,
+        Action::Remove(c) => home(lab, hosts, c)?.docker.remove(c).await,
+        Action::Connect { container, network, ipv4_address } => {
+            // What the topology says of this attachment, if it says anything; the step's own address wins.
+            let declared = match lab.containers.get(container).map(|c| &c.attach) {
+                Some(Attach::Networks(networks)) => networks.get(network).cloned().unwrap_or_default(),
+                _ => Attachment::default(),
+            };
+            let to = Attachment { ipv4_address: ipv4_address.or(declared.ipv4_address), ..declared };
+            let name = docker_name(lab, network);
+            home(lab, hosts, container)?.docker.connect_network(name, container, &to).await
+        }
+        Action::Disconnect { container, network } => {
+            let name = docker_name(lab, network);
+            home(lab, hosts, container)?.docker.disconnect_network(name, container).await
+        }
+        Action::CreateNetwork(network) => {
+            for host in network_hosts(lab, hosts, network)? {
+                host.docker.create_network(lab, network).await?;
+            }
+            Ok(())
+        }
+        Action::RemoveNetwork(network) => {
+            for host in network_hosts(lab, hosts, network)? {
+                host.docker.remove_network(docker_name(lab, network)).await?;
+            }
+            Ok(())
+        }
+        Action::CreateService { service, within } => services::create_one(lab, hosts, service, *within).await,
+        Action::RemoveService(service) => {
+            swarm::manager(lab, hosts).await?.0.docker.remove_service(service).await
+        }
+        Action::Scale { service, replicas, within } => {
+            let change = ServiceChange { replicas: Some(*replicas), ..ServiceChange::default() };
+            services::update(lab, hosts, service, &change, *within).await
+        }
+        Action::Update { service, change, within } => {
+            services::update(lab, hosts, service, change, *within).await
+        }
+        Action::Drain(name) => change_node(lab, hosts, name, NodeChange::Active(false)).await,
+        Action::Activate(name) => change_node(lab, hosts, name, NodeChange::Active(true)).await,
+        Action::Promote(name) => set_role(lab, hosts, name, Role::Manager).await,
+        Action::Demote(name) => set_role(lab, hosts, name, Role::Worker).await,
+        Action::Leave(name) => host(hosts, name)?.docker.leave_swarm().await,
+        Action::Join { host: name, role, token, advertise } => {
+            swarm::join(lab, hosts, name, *role, *token, *advertise).await
+        }
+        Action::PruneNetworks(name) => host(hosts, name)?.docker.prune_networks().await.map(drop),
+        Action::RouteAdd { host: name, route } => {
+            let host = host(hosts, name)?;
+            host.agent.route(true, route.clone()).await.map_err(host.failed())
+        }
+        Action::RouteDel { host: name, route } => {
+            let host = host(hosts, name)?;
+            host.agent.route(false, route.clone()).await.map_err(host.failed())
+        }
+        Action::CreateInterface { host: name, name: interface } => {
+            set_interface(lab, host(hosts, name)?, interface, true).await
+        }
+        Action::RemoveInterface { host: name, name: interface } => {
+            set_interface(lab, host(hosts, name)?, interface, false).await
+        }
+        Action::Exec { place, command } => exec::run(lab, hosts, place, command).await?.lines(0).map(drop),
+        Action::ConfigureDocker { host: name, daemon_json } => {
+            let host = host(hosts, name)?;
+            host.agent.docker(daemon_json.clone()).await.map(drop).map_err(host.failed())
+        }
+        Action::Power { host, power } => running.power(host, *power, events).await,
+        Action::Docker { host: name, power } => {
+            let host = host(hosts, name)?;
+            if *power != Power::Start {
+                host.agent.end_docker(*power == Power::Kill).await.map_err(host.failed())?;
+            }
+            match power {
+                Power::Start | Power::Restart => host.agent.start_docker().await.map_err(host.failed()),
+                Power::Kill | Power::Stop => Ok(()),
+            }
+        }
+        Action::Cut { host, segment, direction } => {
+            wire::cut(lab, &*running.running_wire()?, host, segment.as_deref(), *direction)
+        }
+        Action::Heal { host, segment } => {
+            wire::heal(lab, &*running.running_wire()?, host, segment.as_deref())
+        }
+        Action::Block { filter, place } => wire::block(lab, &*running.running_wire()?, *filter, place),
+        Action::Unblock { filter, place } => wire::unblock(lab, &*running.running_wire()?, *filter, place),
+    }
+}
+
+async fn change_node(lab: &Lab, hosts: &Hosts, name: &str, change: NodeChange) -> Result<(), Error> {
+    swarm::manager(lab, hosts).await?.0.docker.update_node(name, change).await
+}
+
+async fn set_role(lab: &Lab, hosts: &Hosts, name: &str, role: Role) -> Result<(), Error> {
+    change_node(lab, hosts, name, NodeChange::Role(role)).await?;
+    swarm::wait_node(lab, hosts, name, role).await
+}
+
+async fn set_interface(lab: &Lab, host: &RunningHost, name: &str, add: bool) -> Result<(), Error> {
+    let interfaces = lab.hosts.get(&host.name).map(|h| h.interfaces.as_slice()).unwrap_or_default();
+    match interfaces.iter().find(|i| i.name == name) {
+        Some(interface) => host.agent.interface(add, interface.clone()).await.map_err(host.failed()),
+        None => Ok(()),
+    }
+}
+
+fn home<'a>(lab: &Lab, hosts: &'a Hosts, container: &str) -> Result<&'a RunningHost, Error> {
+    host(hosts, lab.containers.get(container).map_or(container, |c| c.host.as_str()))
+}
+
+fn network_hosts<'a>(lab: &Lab, hosts: &'a Hosts, network: &str) -> Result<Vec<&'a RunningHost>, Error> {
+    let names = lab.networks.get(network).map(|n| n.hosts.as_slice()).unwrap_or_default();
+    if lab.networks.get(network).is_some_and(|n| n.driver == Driver::Overlay)
+        && let Some(manager) = lab.swarm.as_ref().and_then(|s| s.managers().find(|m| hosts.contains_key(*m)))
+    {
+        // It belongs to the swarm: once is enough.
+        return Ok(vec![host(hosts, manager)?]);
+    }
+    names.iter().map(|n| host(hosts, n)).collect()
+}

@@ -1,0 +1,191 @@
+//! Runs what a topology expects: its checks, then its steps with theirs.
+
+use std::time::{Duration, Instant};
+
+use lab_model::{Action, Check, Step};
+
+use crate::{
+    Error, Event, Events, actions, facts,
+    frames::{self, WireWatch},
+    lab::RunningLab,
+    probe,
+    report::{CellReport, CheckReport, FactReport, Report, StepReport},
+    wire,
+};
+
+/// Pause between two looks at something that has a while to settle.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+impl RunningLab {
+    /// Runs what the topology expects and, if asked, its steps.
+    ///
+    /// # Errors
+    /// The lab cannot be asked: an agent or a dockerd is gone. What does not hold is in the report.
+    pub async fn check(&self, steps: bool, events: &Events) -> Result<Report, Error> {
+        let _one_at_a_time = self.alone().await;
+        let lab = &self.plan().lab;
+        let began = Instant::now();
+        let mut report =
+            Report { lab: lab.name.clone(), runtime: self.plan().runtime.clone(), ..Report::default() };
+        events.phase(format!("probing {}", probes(&lab.expect)));
+        checks(self, &lab.expect, None, &mut report).await?;
+        if steps {
+            for (index, step) in lab.steps.iter().enumerate() {
+                events.send(Event::Step { step: index, of: lab.steps.len(), name: step.name.clone() });
+                run_step(self, index, step, events, &mut report).await?;
+            }
+        }
+        report.took_ms = millis(began.elapsed());
+        report.conclude();
+        Ok(report)
+    }
+
+    /// Does one action of a step, outside of any.
+    ///
+    /// # Errors
+    /// It is refused, or something is broken.
+    pub async fn act(&self, action: &Action, events: &Events) -> Result<(), Error> {
+        // A run would find a host gone that it has begun to probe. Whatever else changes, it sees as it is.
+        let _no_run = match action {
+            Action::Power { .. } => Some(self.alone().await),
+            _ => None,
+        };
+        actions::run(self, action, events).await
+    }
+}
+
+async fn run_step(
+    lab: &RunningLab,
+    index: usize,
+    step: &Step,
+    events: &Events,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let began = Instant::now();
+    let done = actions::run_all(lab, step, events).await?;
+    let took = began.elapsed();
+    let began = Instant::now();
+    let held = checks(lab, &step.expect, Some(index), report).await?;
+    report.steps.push(StepReport {
+        step: index,
+        name: step.name.clone(),
+        holds: done.holds,
+        message: done.message,
+        took_ms: millis(took),
+        settled_ms: held.then(|| millis(began.elapsed())),
+        line: step.line,
+    });
+    Ok(())
+}
+
+/// Runs checks in order; whether all of them hold.
+async fn checks(
+    running: &RunningLab,
+    checks: &[Check],
+    step: Option<usize>,
+    report: &mut Report,
+) -> Result<bool, Error> {
+    let began = Instant::now();
+    let mut all = true;
+    for (index, check) in checks.iter().enumerate() {
+        let (within, line) = match check {
+            Check::Matrix(m) => (m.within, m.line),
+            Check::Fact(f) => (f.within, f.line),
+            // It waits for arrival itself: what is sent again is another frame.
+            Check::Inject(i) => (Duration::ZERO, i.line),
+        };
+        let watched = match check {
+            Check::Matrix(matrix) => matrix.wire.as_slice(),
+            Check::Inject(inject) => inject.wire.as_slice(),
+            Check::Fact(_) => &[],
+        };
+        let segments = running.running_wire()?;
+        let watch = match WireWatch::begin(&running.plan().lab, &running.hosts(), &segments, watched).await {
+            Err(error @ (Error::Frame(_) | Error::Docker { .. })) => Err(error),
+            other => Ok(other?),
+        };
+        let deadline = Instant::now() + within;
+        let mut looks = 0;
+        let holds = loop {
+            looks += 1;
+            // A look that began in time may have hung on what was not yet so, and say nothing of how it is in the end.
+            let last = Instant::now() >= deadline;
+            let found = look(running, check).await?;
+            let holds = found.holds();
+            if holds || last {
+                match found {
+                    Found::Cells(cells) => {
+                        report.cells.extend(cells.into_iter().map(|c| CellReport {
+                            check: index,
+                            step,
+                            ..c
+                        }));
+                    }
+                    Found::Fact(fact) => report.facts.push(FactReport { check: index, step, ..*fact }),
+                }
+                break holds;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        };
+        let carried = match watch {
+            Ok(watch) => watch.end().await?,
+            Err(error) => frames::unwatched(watched, &error),
+        };
+        let holds = holds && carried.iter().all(|fact| fact.holds);
+        report.facts.extend(carried.into_iter().map(|fact| FactReport { check: index, step, ..fact }));
+        all &= holds;
+        report.checks.push(CheckReport {
+            check: index,
+            step,
+            within_ms: millis(within),
+            settled_ms: holds.then(|| millis(began.elapsed())),
+            looks,
+            line,
+        });
+    }
+    Ok(all)
+}
+
+/// What one look at a check found.
+enum Found {
+    Cells(Vec<CellReport>),
+    Fact(Box<FactReport>),
+}
+
+impl Found {
+    fn holds(&self) -> bool {
+        match self {
+            Found::Cells(cells) => cells.iter().all(CellReport::holds),
+            Found::Fact(fact) => fact.holds,
+        }
+    }
+}
+
+async fn look(running: &RunningLab, check: &Check) -> Result<Found, Error> {
+    let (lab, hosts) = (&running.plan().lab, &running.hosts());
+    match check {
+        Check::Matrix(matrix) => {
+            let counters = || running.wire().and_then(|w| w.stats().ok());
+            let before = counters();
+            let mut cells = probe::matrix(lab, hosts, &running.peers(), matrix).await?;
+            if let (Some(before), Some(after)) = (before, counters()) {
+                wire::explain(lab, &wire::dropped(&before, &after), &mut cells);
+            }
+            Ok(Found::Cells(cells))
+        }
+        Check::Inject(inject) => {
+            let sent = frames::check(lab, hosts, &*running.running_wire()?, inject).await?;
+            Ok(Found::Fact(Box::new(sent)))
+        }
+        Check::Fact(fact) => Ok(Found::Fact(Box::new(facts::check(lab, hosts, fact).await))),
+    }
+}
+
+fn probes(checks: &[Check]) -> String {
+    let cells: usize = checks.iter().map(|c| if let Check::Matrix(m) = c { m.cells.len() } else { 0 }).sum();
+    format!("{cells} cells")
+}
+
+fn millis(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}

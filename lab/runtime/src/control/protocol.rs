@@ -1,0 +1,211 @@
+//! What the verbs and a lab's supervisor say to each other over the lab's control socket (unix, mode 0600).
+//!
+//! One connection per request. The client sends one [`Request`] line of JSON; the supervisor answers with [`Answer`]
+//! lines, the last of which is [`Answer::Done`] or [`Answer::Error`]. For [`Request::Exec`] the client then also
+//! sends [`lab_agent::protocol::ExecIn`] lines.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use lab_agent::protocol::ExecOut;
+use lab_model::Action;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    event::Event,
+    frames::{report::SendReport, vxlan::VxlanReport},
+    report::Report,
+};
+
+/// What a verb asks of a supervisor.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// Follows the bring-up: every event so far and to come, until it is done. `own`: a client that goes away before
+    /// that takes the lab down with it.
+    Follow {
+        /// Whether the lab goes with this client.
+        own: bool,
+    },
+    /// How the lab is; answered by one [`Answer::Status`].
+    Status,
+    /// Runs the lab's expectations, and its steps if asked; answered by [`Answer::Report`].
+    Check {
+        /// Also do the steps, which change the lab.
+        steps: bool,
+    },
+    /// Runs a command in a host, in its own or in a container's network namespace.
+    Exec {
+        /// Host, or container.
+        endpoint: String,
+        /// Command and arguments.
+        argv: Vec<String>,
+        /// Rows and columns of the terminal, if there is one.
+        tty: Option<(u16, u16)>,
+    },
+    /// Frames of a segment, as [`Answer::Frame`], until the limits are reached or the client goes away.
+    Capture {
+        /// Segment.
+        segment: String,
+        /// At most this many frames.
+        count: Option<u64>,
+        /// For at most this long, ms.
+        duration_ms: Option<u64>,
+        /// Octets kept of each frame.
+        snaplen: u32,
+        /// Only frames that this filter means, which may have names in it.
+        filter: Option<String>,
+    },
+    /// Sends a frame and sees who gets it; answered by [`Answer::Sent`].
+    Send(Box<Send>),
+    /// Probes what becomes of VXLAN between hosts; answered by [`Answer::Vxlan`].
+    Vxlan {
+        /// Only from this host.
+        from: Option<String>,
+        /// Only to this host.
+        to: Option<String>,
+        /// The port besides VXLAN's own.
+        port: Option<u16>,
+    },
+    /// Does an action of a step.
+    Do {
+        /// The action, its names those of the lab.
+        action: Action,
+    },
+    /// Takes the lab down and ends the supervisor.
+    Down,
+}
+
+/// A frame to send.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Send {
+    /// Where: `host1`, `c1:eth1`, `wire:lan`.
+    pub from: String,
+    /// The frame in the text form, with names in it.
+    pub frame: String,
+    /// How many times.
+    pub count: u32,
+    /// How many of these a second; none: as fast as they go.
+    pub rate: Option<u32>,
+    /// Fields that take another value in each, as [`vxlan::Vary`] is written.
+    pub vary: Vec<String>,
+    /// Whether a mark may be put behind it.
+    pub mark: bool,
+    /// Hosts and containers that must receive it.
+    pub received_by: Vec<String>,
+    /// Hosts and containers that must not.
+    pub not_received_by: Vec<String>,
+    /// How long arrival and silence are waited for, ms.
+    pub within_ms: u64,
+}
+
+/// What a supervisor answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// Progress.
+    Event(Event),
+    /// Answer to [`Request::Status`].
+    Status(Box<Status>),
+    /// Answer to [`Request::Check`].
+    Report(Box<Report>),
+    /// Answer to [`Request::Send`].
+    Sent(Box<SendReport>),
+    /// Answer to [`Request::Vxlan`].
+    Vxlan(Box<VxlanReport>),
+    /// Output of a command.
+    Exec(ExecOut),
+    /// The ports of a segment, before its first frame: index to `host/nic`.
+    Ports(Vec<String>),
+    /// A frame.
+    Frame(Frame),
+    /// It is done; nothing follows.
+    Done,
+    /// It failed; nothing follows.
+    Error(Failure),
+}
+
+/// A captured frame.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Frame {
+    /// ns since the epoch.
+    pub time_ns: u64,
+    /// Index of the port that it came in by.
+    pub port: usize,
+    /// Octets on the wire.
+    pub length: u32,
+    /// The first `snaplen` octets, base64.
+    pub data: String,
+    /// What became of it, in words: `to host2/eth0`, `dropped at host1/eth0: port security`.
+    pub fate: String,
+    /// Whether the wire dropped it.
+    pub dropped: bool,
+    /// Frames lost since the one before because they were not read fast enough.
+    pub lost_before: u64,
+}
+
+/// Why something failed, and whose fault it is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Failure {
+    /// In words, with a hint where there is a way out.
+    pub message: String,
+    /// 2: the topology or the usage; 3: the environment.
+    pub exit_code: u8,
+}
+
+/// How a lab is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The name by which verbs know it, that of its folder.
+    pub lab: String,
+    /// Runtime.
+    pub runtime: String,
+    /// The file that it came from.
+    pub topology: PathBuf,
+    /// Stage.
+    pub stage: Stage,
+    /// Process id of the supervisor.
+    pub supervisor: u32,
+    /// Seconds since the epoch when it was begun.
+    pub since: u64,
+    /// Its hosts.
+    pub hosts: BTreeMap<String, HostStatus>,
+    /// Its peers, each with its NIC in the words of a host's.
+    #[serde(default)]
+    pub peers: BTreeMap<String, String>,
+    /// Its segments.
+    pub segments: Vec<String>,
+    /// What is cut or blocked on its wire, in words.
+    #[serde(default)]
+    pub impaired: Vec<String>,
+}
+
+/// Stage of a lab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Being brought up.
+    Starting,
+    /// Up.
+    Up,
+    /// It did not come up, and what was made was kept for a look.
+    Partial,
+    /// Being taken down.
+    Stopping,
+    /// Its supervisor is gone: only `down` makes sense.
+    Dead,
+}
+
+/// How a host is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HostStatus {
+    /// `interface: address` of its NICs, as `eth0 192.168.56.3/24 on lan`.
+    pub nics: Vec<String>,
+    /// Containers of the topology that are meant to run on it.
+    pub containers: Vec<String>,
+    /// Its Docker socket on this machine.
+    pub docker_socket: PathBuf,
+    /// Its console log on this machine, where the runtime has one.
+    pub console: Option<PathBuf>,
+    /// Process id of its machine, where it has one.
+    pub pid: Option<u32>,
+}

@@ -1,0 +1,96 @@
+//! The way into a container that is a node: its agent, and its dockerd's socket offered on this machine.
+
+use std::{io, path::Path};
+
+use bollard::{
+    Docker,
+    container::LogOutput,
+    errors::Error as BollardError,
+    exec::{CreateExecOptions, StartExecOptions, StartExecResults},
+};
+use bytes::Bytes;
+use futures::StreamExt;
+use lab_agent::{client::AgentClient, node::AGENT};
+use tokio_util::io::StreamReader;
+
+use crate::{
+    Error,
+    docker::{HostDocker, message},
+    forward::Forward,
+    host::GUEST_DOCKER_SOCKET,
+    machine::Stream,
+};
+
+/// What one piece of the agent's output may hold, in bytes: a yamux frame and more.
+const PIECE: usize = 64 << 10;
+
+/// An open way into a node. It closes when dropped.
+#[derive(Debug)]
+pub struct Door {
+    /// The node's agent.
+    pub agent: AgentClient,
+    /// The node's dockerd.
+    pub docker: HostDocker,
+    _forward: Forward,
+}
+
+impl Door {
+    /// Opens a way into this container of `docker`, which was told to start an engine and has said that it answers. Its
+    /// socket is offered at `socket`, in a folder that is this user's alone.
+    ///
+    /// # Errors
+    /// No agent or no dockerd answers, or the socket cannot be made.
+    pub async fn open(docker: &Docker, container: &str, socket: &Path) -> Result<Self, Error> {
+        let failed = |e| Error::Docker {
+            host: container.to_owned(),
+            what: "run the agent".into(),
+            message: message(e),
+        };
+        let stream = agent_stream(docker, container).await.map_err(failed)?;
+        let agent = AgentClient::connect(stream).await.map_err(Error::agent(container))?;
+        let forward = Forward::start(socket.to_owned(), agent.clone(), GUEST_DOCKER_SOCKET)?;
+        // It runs with this configuration already; the answer is the version of its API.
+        let api = agent.docker(serde_json::Map::new()).await.map_err(Error::agent(container))?;
+        let docker = HostDocker::connect(container, socket, &api)?;
+        Ok(Self { agent, docker, _forward: forward })
+    }
+}
+
+/// What the agent says to labctl; what it says to people goes to the log.
+fn stdout(container: &str, piece: Result<LogOutput, BollardError>) -> Option<io::Result<Bytes>> {
+    match piece {
+        Ok(LogOutput::StdErr { message }) => {
+            tracing::info!("agent of {container}: {}", String::from_utf8_lossy(&message).trim_end());
+            None
+        }
+        Ok(LogOutput::StdOut { message }) => Some(Ok(message)),
+        Ok(_) => None,
+        Err(error) => Some(Err(io::Error::other(error))),
+    }
+}
+
+/// A stream to an agent that is started in the container for it, and ends with it.
+///
+/// # Errors
+/// Docker refuses.
+pub async fn agent_stream(docker: &Docker, container: &str) -> Result<Box<dyn Stream>, BollardError> {
+    let options = CreateExecOptions {
+        cmd: Some(vec![AGENT, "serve", "--node"]),
+        attach_stdin: Some(true),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        ..CreateExecOptions::default()
+    };
+    let exec = docker.create_exec(container, options).await?;
+    let options = StartExecOptions { detach: false, tty: false, output_capacity: Some(PIECE) };
+    match docker.start_exec(&exec.id, Some(options)).await? {
+        StartExecResults::Attached { output, input } => {
+            let name = container.to_owned();
+            let said = output.filter_map(move |piece| std::future::ready(stdout(&name, piece)));
+            Ok(Box::new(tokio::io::join(StreamReader::new(Box::pin(said)), input)))
+        }
+        StartExecResults::Detached => {
+            Err(BollardError::IOError { err: io::Error::other("the agent was started without a stream") })
+        }
+    }
+}

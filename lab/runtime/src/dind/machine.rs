@@ -1,0 +1,82 @@
+//! A node that runs.
+
+use std::{io, path::PathBuf, time::Duration};
+
+use bollard::{Docker, query_parameters::LogsOptionsBuilder};
+use futures::{StreamExt, future::BoxFuture};
+use tokio::{io::AsyncWriteExt, task::JoinHandle};
+
+use super::{door::agent_stream, note};
+use crate::{
+    Error, docker,
+    machine::{Machine, Stream},
+    state::Process,
+    tail::tail,
+};
+
+/// How long a container that ends may take to have its last words written down.
+const LAST_WORDS: Duration = Duration::from_millis(300);
+
+/// A node. Dropping it leaves the container, which its note on disk tells of.
+pub(super) struct Node {
+    host: String,
+    api: Docker,
+    container: String,
+    console: PathBuf,
+    log: JoinHandle<()>,
+}
+
+impl Node {
+    /// For a container that was started: writes what it logs to `console` from now on.
+    pub fn new(host: &str, api: Docker, container: String, console: PathBuf) -> Self {
+        let log = tokio::spawn(follow(api.clone(), container.clone(), console.clone()));
+        Self { host: host.to_owned(), api, container, console, log }
+    }
+
+    /// A stream to a new agent in the node.
+    pub async fn agent(&self) -> Result<Box<dyn Stream>, String> {
+        agent_stream(&self.api, &self.container).await.map_err(docker::message)
+    }
+}
+
+async fn follow(api: Docker, container: String, console: PathBuf) {
+    let written = async {
+        let mut file = tokio::fs::File::create(&console).await?;
+        let options = LogsOptionsBuilder::new().follow(true).stdout(true).stderr(true).build();
+        let mut log = api.logs(&container, Some(options));
+        while let Some(Ok(line)) = log.next().await {
+            file.write_all(&line.into_bytes()).await?;
+            file.flush().await?;
+        }
+        io::Result::Ok(())
+    };
+    if let Err(error) = written.await {
+        tracing::warn!("{}: {error}", console.display());
+    }
+}
+
+impl Machine for Node {
+    /// None of labctl's own: the container is noted, and Docker knows its processes.
+    fn process(&self) -> Option<Process> {
+        None
+    }
+
+    fn post_mortem(&mut self) -> String {
+        let state = match self.log.is_finished() {
+            true => "its container has ended",
+            false => "its container still runs",
+        };
+        let said = tail(&self.console);
+        if said.is_empty() { state.to_owned() } else { format!("{state}\nits log ends with:\n  {said}") }
+    }
+
+    fn kill(&mut self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async {
+            let removed = note::remove(&self.api, &self.container).await;
+            if tokio::time::timeout(LAST_WORDS, &mut self.log).await.is_err() {
+                self.log.abort();
+            }
+            removed.map_err(|why| Error::Machine { host: self.host.clone(), why })
+        })
+    }
+}

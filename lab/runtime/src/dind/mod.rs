@@ -1,0 +1,22 @@
+//! The `dind` runtime: every host of a lab is a container with a dockerd of its own, on this machine's kernel.
+//!
+//! The node image is the vm's root filesystem, imported into this machine's Docker. A node has no network but the TAPs
+//! that its agent makes in its namespace, whose other end is the wire: nothing passes the machine's bridges and their
+//! rules. What a lab needs of the kernel is compared with what the kernel has before anything is made.
+
+pub mod container;
+mod daemon;
+pub mod door;
+mod fit;
+mod machine;
+mod needs;
+mod note;
+mod provider;
+
+pub use container::NodeContainer;
+pub use daemon::Daemon;
+pub use door::Door;
+pub use fit::{Unfit, fit};
+pub use needs::{Need, What};
+pub use note::sweep;
+pub use provider::DindProvider;

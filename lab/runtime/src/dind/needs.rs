@@ -1,0 +1,207 @@
+//! What a lab needs of a kernel that it shares, and for which part of its topology.
+
+use lab_model::{
+    Driver, EndpointMode, Engine, Host, Interface, InterfaceKind, Lab, Network, Parent, PublishMode, Service,
+};
+
+use super::container::WITHHELD;
+use crate::kernel::{Feature, is_own_sysctl};
+
+/// What is needed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// The kernel must have it.
+    Feature(Feature),
+    /// A kernel of its own, since what it asks for concerns all of it.
+    OwnKernel(String),
+}
+
+/// A need, and where it comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// What is needed.
+    pub what: What,
+    /// What for, in words: `network blue`.
+    pub by: String,
+    /// Keys of the topology that lead there.
+    pub path: Vec<String>,
+}
+
+fn need(what: What, by: impl Into<String>, path: &[&str]) -> Need {
+    Need { what, by: by.into(), path: path.iter().map(ToString::to_string).collect() }
+}
+
+fn feature(feature: Feature, by: impl Into<String>, path: &[&str]) -> Need {
+    need(What::Feature(feature), by, path)
+}
+
+/// Everything that the lab needs, in the topology's order.
+pub fn of(lab: &Lab) -> Vec<Need> {
+    let mut needs = Vec::new();
+    for (name, host) in &lab.hosts {
+        needs.extend(of_host(name, host));
+    }
+    if lab.swarm.is_some() {
+        // Its ingress network is one.
+        needs.push(feature(Feature::Vxlan, "the swarm", &["swarm"]));
+    }
+    for (key, network) in &lab.networks {
+        needs.extend(of_network(lab, key, network));
+    }
+    for (name, container) in &lab.containers {
+        let withheld = container.cap_add.iter().find(|cap| {
+            let cap = cap.to_uppercase();
+            WITHHELD.contains(&cap.trim_start_matches("CAP_"))
+        });
+        if let Some(cap) = withheld {
+            needs.push(need(
+                What::OwnKernel(format!("capability {cap}")),
+                format!("container {name}"),
+                &["containers", name, "cap_add"],
+            ));
+        }
+    }
+    for (name, service) in &lab.services {
+        needs.extend(of_service(name, service));
+    }
+    needs
+}
+
+fn of_host(name: &str, host: &Host) -> Vec<Need> {
+    let mut needs: Vec<Need> = [Feature::Tun, Feature::Bridge, Feature::Veth]
+        .map(|what| feature(what, format!("host {name}"), &["hosts", name]))
+        .into();
+    for Interface { name: interface, kind, .. } in &host.interfaces {
+        let what = match kind {
+            InterfaceKind::Macvlan => Feature::Macvlan,
+            InterfaceKind::Ipvlan => Feature::Ipvlan,
+            InterfaceKind::Vlan(_) => Feature::Vlan,
+        };
+        let path = ["hosts", name, "interfaces", interface];
+        needs.push(feature(what, format!("interface {interface} of {name}"), &path));
+    }
+    for key in host.sysctls.keys().filter(|key| !is_own_sysctl(key)) {
+        let what = What::OwnKernel(format!("sysctl {key}"));
+        needs.push(need(what, format!("host {name}"), &["hosts", name, "sysctls", key]));
+    }
+    needs
+}
+
+fn of_network(lab: &Lab, key: &str, network: &Network) -> Vec<Need> {
+    let by = format!("network {key}");
+    let at = |last| ["networks", key, last];
+    match &network.driver {
+        Driver::Bridge => {
+            // Containers of one bridge are kept apart by iptables only if iptables sees what crosses it.
+            let apart =
+                network.options.get("com.docker.network.bridge.enable_icc").is_some_and(|v| v == "false");
+            let filter = apart.then(|| feature(Feature::BridgeNetfilter, &by, &at("driver_opts")));
+            filter.into_iter().collect()
+        }
+        Driver::Macvlan { parent } => [feature(Feature::Macvlan, &by, &at("driver"))]
+            .into_iter()
+            .chain(of_parent(parent, key))
+            .collect(),
+        Driver::Ipvlan { parent } => {
+            [feature(Feature::Ipvlan, &by, &at("driver"))].into_iter().chain(of_parent(parent, key)).collect()
+        }
+        Driver::Overlay => {
+            let mut needs = vec![feature(Feature::Vxlan, &by, &at("driver"))];
+            if network.options.contains_key("encrypted") {
+                needs.push(feature(Feature::Esp, &by, &at("driver_opts")));
+                let nodes =
+                    lab.hosts.iter().filter(|(h, _)| network.hosts.is_empty() || network.hosts.contains(h));
+                let engines: Vec<Engine> = nodes.map(|(_, h)| h.engine).collect();
+                for (engine, what) in
+                    [(Engine::Trixie, Feature::BpfMatch), (Engine::Bookworm, Feature::U32Match)]
+                {
+                    if engines.contains(&engine) {
+                        needs.push(feature(what, &by, &at("driver_opts")));
+                    }
+                }
+            }
+            needs
+        }
+    }
+}
+
+fn of_parent(parent: &Option<Parent>, key: &str) -> Option<Need> {
+    let by = format!("network {key}");
+    let path = ["networks", key, "driver_opts", "parent"];
+    match parent {
+        // Docker makes a dummy for it.
+        None => Some(feature(Feature::Dummy, by, &["networks", key, "driver"])),
+        Some(Parent::Segment { vlan: Some(_), .. }) => Some(feature(Feature::Vlan, by, &path)),
+        // `eth0.10`, which Docker makes where it is not there.
+        Some(Parent::Interface(name)) if name.contains('.') => Some(feature(Feature::Vlan, by, &path)),
+        Some(_) => None,
+    }
+}
+
+fn of_service(name: &str, service: &Service) -> Vec<Need> {
+    let mut needs = Vec::new();
+    if service.ports.iter().any(|p| p.mode == PublishMode::Ingress) {
+        let by = format!("the routing mesh of service {name}");
+        needs.push(feature(Feature::IpVs, by, &["services", name, "ports"]));
+    }
+    if service.endpoint_mode == EndpointMode::Vip && !service.networks.is_empty() {
+        let by = format!("the virtual address of service {name}");
+        needs.push(feature(Feature::IpVs, by, &["services", name, "deploy", "endpoint_mode"]));
+    }
+    needs
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn features(text: &str) -> Vec<(String, String)> {
+        let lab = Lab::parse(text, "x.yaml").unwrap();
+        let of_hosts = |n: &Need| n.path.first().is_some_and(|p| p == "hosts") && n.path.len() == 2;
+        let word = |n: Need| match n.what {
+            What::Feature(f) => (f.name().to_owned(), n.path.join("/")),
+            What::OwnKernel(what) => (what, n.path.join("/")),
+        };
+        of(&lab).into_iter().filter(|n| !of_hosts(n)).map(word).collect()
+    }
+
+    #[test]
+    fn each_part_of_a_topology_needs_its_own() {
+        let text = "\
+name: x
+segments: { lan: { subnet: 192.168.56.0/24 } }
+hosts:
+  h1: { lan: 192.168.56.3, sysctls: { vm.max_map_count: 262144, net.ipv4.ip_forward: 1 } }
+networks:
+  a: { driver: ipvlan, driver_opts: { parent: lan } }
+  b: { driver: macvlan, driver_opts: { parent: lan.7 } }
+containers:
+  c1: { networks: [a] }
+  c2: { networks: [b], cap_add: [CAP_SYS_TIME] }
+";
+        let wanted = [
+            ("sysctl vm.max_map_count", "hosts/h1/sysctls/vm.max_map_count"),
+            ("ipvlan", "networks/a/driver"),
+            ("macvlan", "networks/b/driver"),
+            ("8021q", "networks/b/driver_opts/parent"),
+            ("capability CAP_SYS_TIME", "containers/c2/cap_add"),
+        ];
+        assert_eq!(features(text), wanted.map(|(a, b)| (a.to_owned(), b.to_owned())));
+    }
+
+    #[test]
+    fn a_swarm_needs_ipvs_only_for_virtual_addresses_and_the_mesh() {
+        let text = |rest: &str| {
+            format!(
+                "name: x\nsegments: {{ lan: {{ subnet: 192.168.56.0/24 }} }}\nhosts: {{ m1: {{ lan: 192.168.56.3 }} }}\n\
+                 swarm: {{ managers: [m1] }}\nnetworks: {{ ov: {{ driver: overlay }} }}\n\
+                 services: {{ web: {{ networks: [ov], {rest} }} }}\n"
+            )
+        };
+        let ipvs = |rest: &str| features(&text(rest)).into_iter().filter(|(f, _)| f == "ip_vs").count();
+        assert_eq!(ipvs("deploy: { endpoint_mode: dnsrr }"), 0);
+        assert_eq!(ipvs("deploy: { endpoint_mode: vip }"), 1);
+        assert_eq!(ipvs("ports: [\"8080:80\"]"), 2);
+    }
+}

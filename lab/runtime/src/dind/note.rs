@@ -1,0 +1,87 @@
+//! What is on disk of a node before it is made, so that it can be removed whatever becomes of its supervisor.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use bollard::{Docker, query_parameters::RemoveContainerOptionsBuilder};
+use futures::future::join_all;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+use super::daemon::Daemon;
+use crate::{Error, LabDir, docker, hex::hex, machine::HostPlan};
+
+/// Name of the file in the host's folder.
+const FILE: &str = "container.json";
+
+/// A container that was killed is gone sooner.
+const GONE: Duration = Duration::from_secs(30);
+
+/// Between two looks at a container that somebody else is removing.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Label of a node: its lab.
+pub(super) const LABEL_LAB: &str = "labctl.lab";
+/// Label of a node: its host.
+pub(super) const LABEL_HOST: &str = "labctl.host";
+/// Label of a node: the lab's folder.
+pub(super) const LABEL_DIR: &str = "labctl.dir";
+
+/// A node's container, and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Note {
+    /// Name of the container.
+    pub container: String,
+    /// Socket of the daemon.
+    pub daemon: PathBuf,
+}
+
+impl Note {
+    /// The container of a host: the same name for the same folder, another for every other.
+    pub fn of(plan: &HostPlan, daemon: &Daemon) -> Self {
+        let digest = Sha256::digest(plan.dir.as_os_str().as_encoded_bytes());
+        let container = format!("labctl-{}-{}-{}", plan.lab, plan.name, hex(&digest[..4]));
+        Self { container, daemon: daemon.socket.clone() }
+    }
+
+    /// Writes it to the host's folder.
+    pub fn write(&self, plan: &HostPlan) -> Result<(), Error> {
+        let path = plan.dir.join(FILE);
+        let text = serde_json::to_vec(self)
+            .map_err(|e| Error::Damaged { path: path.clone(), why: e.to_string() })?;
+        fs::write(&path, text).map_err(Error::io("cannot write", &path))
+    }
+}
+
+/// Removes the nodes that were noted in a lab's folder and are still there. What could not be removed is returned.
+pub async fn sweep(dir: &LabDir) -> Vec<String> {
+    let hosts = fs::read_dir(dir.path().join("hosts")).into_iter().flatten().filter_map(Result::ok);
+    let notes = hosts.filter_map(|host| fs::read(host.path().join(FILE)).ok());
+    let notes: Vec<Note> = notes.filter_map(|text| serde_json::from_slice(&text).ok()).collect();
+    let removals = notes.into_iter().map(|note| async move {
+        let removed = match Daemon::at(&note.daemon).await {
+            Ok(daemon) => remove(&daemon.api, &note.container).await,
+            Err(why) => Err(why),
+        };
+        removed.err().map(|why| {
+            let name = &note.container;
+            format!("container {name} may be left: {why}\nhint: docker rm --force --volumes {name}")
+        })
+    });
+    join_all(removals).await.into_iter().flatten().collect()
+}
+
+/// Ends a container and removes it with its volumes. One that is gone is no error; one that is going is waited for.
+pub(super) async fn remove(docker: &Docker, container: &str) -> Result<(), String> {
+    let deadline = Instant::now() + GONE;
+    loop {
+        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        match docker.remove_container(container, Some(options)).await {
+            Ok(()) => return Ok(()),
+            Err(e) if docker::is_not_found(&e) => return Ok(()),
+            // 409: the removal is under way.
+            Err(e) if docker::is_conflict(&e) && Instant::now() < deadline => tokio::time::sleep(LOOK).await,
+            Err(e) => return Err(docker::message(e)),
+        }
+    }
+}

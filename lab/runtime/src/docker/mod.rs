@@ -1,0 +1,78 @@
+//! A lab's networks and containers on the dockerd of one host, by bollard over the host's own socket.
+
+pub(crate) mod archive;
+pub mod builtin;
+pub mod containers;
+pub mod networks;
+pub mod services;
+pub mod swarm;
+
+use std::path::Path;
+
+use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker, errors::Error as BollardError};
+
+use crate::error::Error;
+
+/// Time that one call of the Docker API may take, in seconds: generous, since a machine without KVM may take
+/// seconds to start a container while its neighbours boot.
+const TIMEOUT_S: u64 = 120;
+
+/// The dockerd of one lab host.
+#[derive(Clone, Debug)]
+pub struct HostDocker {
+    /// Name of the host.
+    pub host: String,
+    /// The connection.
+    pub api: Docker,
+}
+
+impl HostDocker {
+    /// For the socket that labctl offers for this host, whose dockerd speaks the API up to this version (`1.45`).
+    ///
+    /// bollard's own negotiation asks for everybody's version, for which dockerd starts runc and more.
+    pub fn connect(host: &str, socket: &Path, newest: &str) -> Result<Self, Error> {
+        let version = version(newest).filter(|v| v < API_DEFAULT_VERSION).unwrap_or(*API_DEFAULT_VERSION);
+        let api = Docker::connect_with_unix(&socket.to_string_lossy(), TIMEOUT_S, &version)
+            .map_err(|e| docker_error(host, "connect", e))?;
+        Ok(Self { host: host.to_owned(), api })
+    }
+
+    /// Another client of the same dockerd, by its socket.
+    pub fn another(&self, socket: &Path) -> Result<Docker, Error> {
+        Docker::connect_with_unix(&socket.to_string_lossy(), TIMEOUT_S, &self.api.client_version())
+            .map_err(|e| docker_error(&self.host, "connect", e))
+    }
+
+    /// For `map_err` on calls of this host's API.
+    pub fn failed(&self, what: impl Into<String>) -> impl FnOnce(BollardError) -> Error {
+        let what = what.into();
+        move |e| docker_error(&self.host, &what, e)
+    }
+}
+
+fn version(text: &str) -> Option<ClientVersion> {
+    let (major, minor) = text.split_once('.')?;
+    Some(ClientVersion { major_version: major.parse().ok()?, minor_version: minor.parse().ok()? })
+}
+
+fn docker_error(host: &str, what: &str, error: BollardError) -> Error {
+    Error::Docker { host: host.to_owned(), what: what.to_owned(), message: message(error) }
+}
+
+/// Docker's own words where it said some.
+pub(crate) fn message(error: BollardError) -> String {
+    match error {
+        BollardError::DockerResponseServerError { message, .. } => message,
+        other => other.to_string(),
+    }
+}
+
+/// Whether Docker says that the thing is not there.
+pub(crate) fn is_not_found(error: &BollardError) -> bool {
+    matches!(error, BollardError::DockerResponseServerError { status_code: 404, .. })
+}
+
+/// Whether Docker says that something else is under way with the thing.
+pub(crate) fn is_conflict(error: &BollardError) -> bool {
+    matches!(error, BollardError::DockerResponseServerError { status_code: 409, .. })
+}

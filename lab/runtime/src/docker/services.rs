@@ -1,0 +1,448 @@
+//! Services of the swarm, and the tasks that they have.
+
+use std::{collections::HashMap, net::Ipv4Addr};
+
+use bollard::{
+    models::{
+        EndpointPortConfig, EndpointPortConfigProtocolEnum, EndpointPortConfigPublishModeEnum, EndpointSpec,
+        EndpointSpecModeEnum, NetworkAttachmentConfig, ServiceSpec, ServiceSpecMode,
+        ServiceSpecModeReplicated, ServiceUpdateStatus, ServiceUpdateStatusStateEnum, Task, TaskSpec,
+        TaskSpecContainerSpec, TaskSpecPlacement, TaskState,
+    },
+    query_parameters::{
+        ListNetworksOptions, ListServicesOptions, ListTasksOptions, ListTasksOptionsBuilder,
+        UpdateServiceOptionsBuilder,
+    },
+};
+use indexmap::IndexMap;
+use lab_model::{
+    EndpointMode, Lab, Placement, Protocol, PublishMode, Service, ServiceChange, ServiceMode, ServicePort,
+};
+
+use super::{HostDocker, containers::docker_name};
+use crate::error::Error;
+
+/// What Docker says to an update of a service that is not as it was when it was read.
+const OVERTAKEN: &str = "update out of sequence";
+
+/// How often an update is tried that is overtaken.
+const MOST_TRIES: u32 = 5;
+
+/// A task as a manager sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TaskSeen {
+    /// Its id.
+    pub id: String,
+    /// Id of its service.
+    pub service: String,
+    /// Its number in a replicated service.
+    pub slot: Option<i64>,
+    /// Id of the node that it is on, once it is on one.
+    pub node: String,
+    /// Its container, once it has one.
+    pub container: Option<String>,
+    /// Whether it runs.
+    pub running: bool,
+    /// Its state in words: `preparing`, `rejected: No such image`.
+    pub state: String,
+}
+
+impl TaskSeen {
+    /// What it is a task for: its number, of a global service its node.
+    pub fn place(&self) -> String {
+        self.slot.map_or_else(|| self.node.clone(), |slot| slot.to_string())
+    }
+}
+
+/// A service as a manager sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceSeen {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its virtual address by the Docker name of the network.
+    pub addresses: Vec<(String, Ipv4Addr)>,
+    /// How many tasks it is to have.
+    pub desired: u64,
+    /// Whether it has a task on every node that it may run on.
+    pub global: bool,
+    /// Constraints on the nodes of its tasks.
+    pub constraints: Vec<String>,
+    /// Its published ports, with those that Docker chose.
+    pub ports: Vec<ServicePort>,
+    /// Whether its name resolves to the addresses of its tasks rather than to one of its own.
+    pub dnsrr: bool,
+    /// How the last update of it stands, where Docker has begun with one.
+    pub update: Option<UpdateSeen>,
+}
+
+/// How an update stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UpdateSeen {
+    /// Tasks are being replaced.
+    UnderWay,
+    /// All are.
+    Completed,
+    /// Docker has stopped it, or gone back; its words.
+    Stopped(String),
+}
+
+impl HostDocker {
+    /// Creates a service; this host must be a manager.
+    pub async fn create_service(&self, lab: &Lab, name: &str) -> Result<(), Error> {
+        let Some(service) = lab.services.get(name) else { return Ok(()) };
+        self.api
+            .create_service(spec(lab, name, service), None)
+            .await
+            .map(drop)
+            .map_err(self.failed(format!("create service {name}")))
+    }
+
+    /// Removes a service.
+    pub async fn remove_service(&self, name: &str) -> Result<(), Error> {
+        self.api.delete_service(name).await.map_err(self.failed(format!("remove service {name}")))
+    }
+
+    /// Changes a service as `docker service update` does. Returns whether Docker has tasks to replace for it.
+    pub async fn update_service(&self, lab: &Lab, name: &str, change: &ServiceChange) -> Result<bool, Error> {
+        let only_count = ServiceChange { replicas: change.replicas, ..ServiceChange::default() } == *change;
+        let what = format!("{} service {name}", if only_count { "scale" } else { "update" });
+        let mut networks = HashMap::new();
+        let on: Vec<&String> = change.networks.iter().flat_map(IndexMap::keys).collect();
+        for key in on {
+            // By id, as Docker keeps it: so it is seen where nothing changes.
+            let known = self.api.inspect_network(docker_name(lab, key), None).await;
+            let id = known.map_err(self.failed(what.as_str()))?.id.unwrap_or_default();
+            networks.insert(key.as_str(), id);
+        }
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let service = self.api.inspect_service(name, None).await.map_err(self.failed(what.as_str()))?;
+            let version = service.version.and_then(|v| v.index).unwrap_or_default();
+            let old = service.spec.unwrap_or_default();
+            let new = changed(lab, old.clone(), change, &networks);
+            let replaces = replaces(&old, &new);
+            let version = i32::try_from(version).unwrap_or(i32::MAX);
+            let options = UpdateServiceOptionsBuilder::new().version(version).build();
+            let updated = self.api.update_service(name, new, options, None).await;
+            match updated.map_err(self.failed(what.as_str())) {
+                // Docker itself has noted something in it meanwhile: how the last update stands, for one.
+                Err(Error::Docker { message, .. }) if tries < MOST_TRIES && message.contains(OVERTAKEN) => {}
+                Err(error) => return Err(error),
+                Ok(_) => return Ok(replaces),
+            }
+        }
+    }
+
+    /// The services that there are.
+    pub async fn services(&self) -> Result<Vec<ServiceSeen>, Error> {
+        let networks = self
+            .api
+            .list_networks(None::<ListNetworksOptions>)
+            .await
+            .map_err(self.failed("list networks"))?;
+        let names: HashMap<String, String> =
+            networks.into_iter().filter_map(|n| Some((n.id?, n.name?))).collect();
+        let options = ListServicesOptions { status: Some(true), ..Default::default() };
+        let services = self.api.list_services(Some(options)).await.map_err(self.failed("list services"))?;
+        let seen = services.into_iter().map(|s| {
+            let endpoint = s.endpoint.unwrap_or_default();
+            let address = |v: bollard::models::ServiceEndpointVirtualIps| {
+                let name = names.get(&v.network_id?)?.clone();
+                Some((name, v.addr?.split('/').next()?.parse().ok()?))
+            };
+            let spec = s.spec.unwrap_or_default();
+            let asked = spec.endpoint_spec.unwrap_or_default();
+            let placement = spec.task_template.and_then(|t| t.placement).unwrap_or_default();
+            ServiceSeen {
+                id: s.id.unwrap_or_default(),
+                name: spec.name.unwrap_or_default(),
+                addresses: endpoint.virtual_ips.unwrap_or_default().into_iter().filter_map(address).collect(),
+                desired: s.service_status.and_then(|s| s.desired_tasks).unwrap_or_default(),
+                global: spec.mode.is_some_and(|m| m.global.is_some()),
+                constraints: placement.constraints.unwrap_or_default(),
+                ports: endpoint.ports.or(asked.ports).iter().flatten().filter_map(published).collect(),
+                dnsrr: asked.mode == Some(EndpointSpecModeEnum::DNSRR),
+                update: s.update_status.and_then(update),
+            }
+        });
+        Ok(seen.collect())
+    }
+
+    /// The tasks that are to run.
+    pub async fn tasks(&self) -> Result<Vec<TaskSeen>, Error> {
+        let filters = HashMap::from([("desired-state", vec!["running"])]);
+        let options = ListTasksOptionsBuilder::new().filters(&filters).build();
+        let tasks = self.api.list_tasks(Some(options)).await.map_err(self.failed("list tasks"))?;
+        Ok(tasks.into_iter().map(seen).collect())
+    }
+
+    /// What was wrong with tasks that are not to run any more, by service and slot or, of a global one, node: Docker
+    /// makes a new task for one that fails, and the new one knows nothing of it.
+    pub async fn past_errors(&self) -> Result<HashMap<(String, String), String>, Error> {
+        let tasks = self.api.list_tasks(None::<ListTasksOptions>).await.map_err(self.failed("list tasks"))?;
+        let mut past: Vec<Task> =
+            tasks.into_iter().filter(|t| t.desired_state != Some(TaskState::RUNNING)).collect();
+        past.sort_by_key(|t| t.created_at.as_ref().map(ToString::to_string));
+        Ok(past
+            .into_iter()
+            .map(seen)
+            .filter(|t| t.state.contains(": "))
+            .map(|t| ((t.service.clone(), t.place()), t.state))
+            .collect())
+    }
+}
+
+fn seen(task: Task) -> TaskSeen {
+    let status = task.status.unwrap_or_default();
+    let state = status.state.unwrap_or(TaskState::NEW);
+    let why = status.err.filter(|e| !e.is_empty()).map(|e| format!(": {e}")).unwrap_or_default();
+    TaskSeen {
+        id: task.id.unwrap_or_default(),
+        service: task.service_id.unwrap_or_default(),
+        slot: task.slot.filter(|s| *s > 0),
+        node: task.node_id.unwrap_or_default(),
+        container: status.container_status.and_then(|c| c.container_id).filter(|c| !c.is_empty()),
+        running: state == TaskState::RUNNING,
+        state: format!("{state}{why}"),
+    }
+}
+
+fn spec(lab: &Lab, name: &str, service: &Service) -> ServiceSpec {
+    let networks =
+        service.networks.iter().map(|(key, aliases)| attachment(docker_name(lab, key).to_owned(), aliases));
+    let container = TaskSpecContainerSpec {
+        image: Some(service.image.clone()),
+        args: some(service.command.clone()),
+        env: some(environment(&service.environment)),
+        ..Default::default()
+    };
+    ServiceSpec {
+        name: Some(name.to_owned()),
+        task_template: Some(TaskSpec {
+            container_spec: Some(container),
+            placement: Some(TaskSpecPlacement {
+                constraints: some(constraints(lab, &service.placement)),
+                ..Default::default()
+            }),
+            networks: Some(networks.collect()),
+            ..Default::default()
+        }),
+        mode: Some(match service.mode {
+            ServiceMode::Replicated(replicas) => replicated(replicas),
+            ServiceMode::Global => ServiceSpecMode { global: Some(HashMap::new()), ..Default::default() },
+        }),
+        endpoint_spec: Some(EndpointSpec {
+            mode: Some(endpoint_mode(service.endpoint_mode)),
+            ports: some(service.ports.iter().map(port).collect()),
+        }),
+        ..Default::default()
+    }
+}
+
+/// The spec of a service with these changes made. `networks` are Docker's ids of those that it is to be on, by key.
+fn changed(
+    lab: &Lab,
+    mut spec: ServiceSpec,
+    change: &ServiceChange,
+    networks: &HashMap<&str, String>,
+) -> ServiceSpec {
+    let task = spec.task_template.get_or_insert_default();
+    let container = task.container_spec.get_or_insert_default();
+    if let Some(image) = &change.image {
+        container.image = Some(image.clone());
+    }
+    if let Some(command) = &change.command {
+        container.args = some(command.clone());
+    }
+    if let Some(environment) = &change.environment {
+        container.env = some(self::environment(environment));
+    }
+    if let Some(on) = &change.networks {
+        let id = |key: &str| networks.get(key).cloned().unwrap_or_default();
+        task.networks = some(on.iter().map(|(key, aliases)| attachment(id(key), aliases)).collect());
+        // Where they stood before there was a place for them in tasks; two lists are refused.
+        spec.networks = None;
+    }
+    if let Some(placement) = &change.placement {
+        task.placement.get_or_insert_default().constraints = some(constraints(lab, placement));
+    }
+    let endpoint = spec.endpoint_spec.get_or_insert_default();
+    if let Some(mode) = change.endpoint_mode {
+        endpoint.mode = Some(endpoint_mode(mode));
+    }
+    if let Some(ports) = &change.ports {
+        endpoint.ports = some(ports.iter().map(port).collect());
+    }
+    if let Some(replicas) = change.replicas {
+        spec.mode = Some(replicated(replicas));
+    }
+    spec
+}
+
+/// Whether tasks of the one are no tasks of the other (swarmkit, `orchestrator.IsTaskDirty`). A node that suited them
+/// and still does is no reason.
+fn replaces(old: &ServiceSpec, new: &ServiceSpec) -> bool {
+    let tasks = |s: &ServiceSpec| {
+        let any = s.mode.as_ref().and_then(|m| m.replicated.as_ref()?.replicas) != Some(0);
+        any.then(|| TaskSpec { placement: None, ..s.task_template.clone().unwrap_or_default() })
+    };
+    match (tasks(old), tasks(new)) {
+        (Some(was), Some(is)) => was != is || old.endpoint_spec != new.endpoint_spec,
+        _ => false,
+    }
+}
+
+/// As Docker gives it back: a list of nothing is none.
+fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
+    (!list.is_empty()).then_some(list)
+}
+
+fn environment(variables: &IndexMap<String, String>) -> Vec<String> {
+    variables.iter().map(|(k, v)| format!("{k}={v}")).collect()
+}
+
+fn attachment(network: String, aliases: &[String]) -> NetworkAttachmentConfig {
+    NetworkAttachmentConfig { target: Some(network), aliases: some(aliases.to_vec()), ..Default::default() }
+}
+
+fn endpoint_mode(mode: EndpointMode) -> EndpointSpecModeEnum {
+    match mode {
+        EndpointMode::Vip => EndpointSpecModeEnum::VIP,
+        EndpointMode::Dnsrr => EndpointSpecModeEnum::DNSRR,
+    }
+}
+
+fn update(status: ServiceUpdateStatus) -> Option<UpdateSeen> {
+    use ServiceUpdateStatusStateEnum as State;
+    match status.state? {
+        State::EMPTY => None,
+        State::COMPLETED => Some(UpdateSeen::Completed),
+        State::UPDATING | State::ROLLBACK_STARTED => Some(UpdateSeen::UnderWay),
+        State::PAUSED | State::ROLLBACK_PAUSED | State::ROLLBACK_COMPLETED => {
+            Some(UpdateSeen::Stopped(status.message.unwrap_or_default()))
+        }
+    }
+}
+
+fn replicated(replicas: u32) -> ServiceSpecMode {
+    let replicas = Some(i64::from(replicas));
+    ServiceSpecMode { replicated: Some(ServiceSpecModeReplicated { replicas }), ..Default::default() }
+}
+
+fn port(port: &lab_model::ServicePort) -> EndpointPortConfig {
+    EndpointPortConfig {
+        protocol: Some(match port.protocol {
+            Protocol::Tcp => EndpointPortConfigProtocolEnum::TCP,
+            Protocol::Udp => EndpointPortConfigProtocolEnum::UDP,
+        }),
+        target_port: Some(i64::from(port.target)),
+        published_port: port.published.map(i64::from),
+        publish_mode: Some(match port.mode {
+            PublishMode::Ingress => EndpointPortConfigPublishModeEnum::INGRESS,
+            PublishMode::Host => EndpointPortConfigPublishModeEnum::HOST,
+        }),
+        ..Default::default()
+    }
+}
+
+fn published(port: &EndpointPortConfig) -> Option<ServicePort> {
+    let number = |n: Option<i64>| n.and_then(|n| u16::try_from(n).ok()).filter(|n| *n > 0);
+    Some(ServicePort {
+        published: number(port.published_port),
+        target: number(port.target_port)?,
+        protocol: match port.protocol? {
+            EndpointPortConfigProtocolEnum::TCP => Protocol::Tcp,
+            EndpointPortConfigProtocolEnum::UDP => Protocol::Udp,
+            _ => return None,
+        },
+        mode: match port.publish_mode {
+            Some(EndpointPortConfigPublishModeEnum::HOST) => PublishMode::Host,
+            _ => PublishMode::Ingress,
+        },
+    })
+}
+
+/// All constraints must hold at once, so several hosts are said by ruling out all others.
+fn constraints(lab: &Lab, placement: &Placement) -> Vec<String> {
+    let mut all = placement.constraints.clone();
+    match placement.hosts.as_slice() {
+        [] => {}
+        [only] => all.push(format!("node.hostname=={only}")),
+        some => {
+            let nodes = lab.swarm.iter().flat_map(|s| s.nodes.keys());
+            all.extend(nodes.filter(|n| !some.contains(n)).map(|n| format!("node.hostname!={n}")));
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const LAB: &str = "
+name: t
+segments: { lan: { subnet: 10.0.0.0/24 } }
+hosts: { a: { lan: 10.0.0.1 }, b: { lan: 10.0.0.2 }, c: { lan: 10.0.0.3 } }
+swarm: {}
+networks: { net: { driver: overlay, name: real } }
+services:
+  one: { hosts: [b] }
+  two: { hosts: [a, c], networks: { net: { aliases: [www] } }, ports: ['8080:80'], deploy: { mode: global } }
+";
+
+    #[test]
+    fn hosts_become_constraints_that_can_all_hold() {
+        let lab = Lab::parse(LAB, "t.yaml").unwrap();
+        assert_eq!(constraints(&lab, &lab.services["one"].placement), ["node.hostname==b"]);
+        assert_eq!(constraints(&lab, &lab.services["two"].placement), ["node.hostname!=b"]);
+    }
+
+    #[test]
+    fn a_service_is_handed_to_docker_as_it_is_written() {
+        let lab = Lab::parse(LAB, "t.yaml").unwrap();
+        let json = serde_json::to_value(spec(&lab, "two", &lab.services["two"])).unwrap();
+        assert_eq!(json["Mode"]["Global"], serde_json::json!({}));
+        assert_eq!(json["TaskTemplate"]["Networks"][0]["Target"], "real");
+        assert_eq!(json["TaskTemplate"]["Networks"][0]["Aliases"][0], "www");
+        let port = &json["EndpointSpec"]["Ports"][0];
+        assert_eq!((&port["PublishedPort"], &port["TargetPort"]), (&8080.into(), &80.into()));
+        assert_eq!((&port["Protocol"], &port["PublishMode"]), (&"tcp".into(), &"ingress".into()));
+    }
+
+    #[test]
+    fn an_update_changes_what_it_names_and_says_whether_tasks_are_replaced() {
+        let lab = Lab::parse(LAB, "t.yaml").unwrap();
+        let old = spec(&lab, "one", &lab.services["one"]);
+        let change = |text: &str| match lab_model::Action::parse(&format!("update one {text}"), &lab) {
+            Ok(lab_model::Action::Update { change, .. }) => *change,
+            other => panic!("{other:?}"),
+        };
+        let ids = HashMap::from([("net", "id1".to_owned())]);
+        let new = |text: &str| changed(&lab, old.clone(), &change(text), &ids);
+        let after = new("{ networks: { net: { aliases: [www] } }, ports: ['81:80'], environment: { A: b } }");
+        let json = serde_json::to_value(&after).unwrap();
+        assert_eq!(
+            json["TaskTemplate"]["Networks"],
+            serde_json::json!([{ "Target": "id1", "Aliases": ["www"] }])
+        );
+        assert_eq!(json["TaskTemplate"]["ContainerSpec"]["Env"], serde_json::json!(["A=b"]));
+        assert_eq!(json["EndpointSpec"]["Ports"][0]["PublishedPort"], 81);
+        // What it does not name stays.
+        assert_eq!(json["TaskTemplate"]["Placement"]["Constraints"][0], "node.hostname==b");
+        for (text, tasks_go) in [
+            ("{ image: other }", true),
+            ("{ ports: ['81:80'] }", true),
+            ("{ ports: [] }", false),
+            ("{ hosts: [a] }", false),
+            ("{ deploy: { replicas: 3 } }", false),
+            ("{ deploy: { replicas: 0 }, image: other }", false),
+        ] {
+            assert_eq!(replaces(&old, &new(text)), tasks_go, "{text}");
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! What can go wrong between a lab and its hosts, and whose fault it is.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use lab_agent::client::ClientError;
+
+use crate::control::protocol::Failure;
+
+/// An error of the runtime. Its text names the operand and, after `hint:`, the way out where there is one.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A lab of that name is up already.
+    #[error(
+        "lab `{0}` is already up\nhint: look at it with `labctl check {0}`, or take it down with `labctl down {0}`"
+    )]
+    AlreadyUp(String),
+    /// No such lab.
+    #[error("there is no lab `{name}`\nhint: {hint}")]
+    NoSuchLab {
+        /// Name that was asked for.
+        name: String,
+        /// The labs that there are.
+        hint: String,
+    },
+    /// No such host, container or segment in the lab.
+    #[error("lab `{lab}` has no {kind} `{name}`\nhint: it has {known}")]
+    NoSuchPart {
+        /// Lab.
+        lab: String,
+        /// `host`, `segment`, ….
+        kind: &'static str,
+        /// Name that was asked for.
+        name: String,
+        /// Names that there are.
+        known: String,
+    },
+    /// What can be done to hosts and containers was asked of a peer.
+    #[error(
+        "`{peer}` is a peer, which lives on the wire: no command can run in it\n\
+         hint: `expect` probes from it, and `labctl capture {lab} {segment}` shows what it sends"
+    )]
+    APeer {
+        /// Lab.
+        lab: String,
+        /// Peer.
+        peer: String,
+        /// Its segment.
+        segment: String,
+    },
+    /// The lab is not up yet, or being taken down.
+    #[error("lab `{0}` is not up yet\nhint: `labctl ps` shows its stage")]
+    NotUp(String),
+    /// The lab's supervisor has died.
+    #[error(
+        "the supervisor of lab `{name}` is gone\nhint: its log is {log}; `labctl down {name}` clears what is left"
+    )]
+    Dead {
+        /// Lab.
+        name: String,
+        /// Its log.
+        log: PathBuf,
+    },
+    /// A host is in the wrong state for what was asked.
+    #[error("host `{host}` {state}\nhint: {hint}")]
+    WrongState {
+        /// Host.
+        host: String,
+        /// Its state, as `runs already`.
+        state: &'static str,
+        /// The way out.
+        hint: String,
+    },
+    /// Nothing to unblock.
+    #[error("nothing blocks {what}\nhint: {}", if known.is_empty() { "nothing at all is blocked".to_owned() } else { format!("blocked are {}", known.join("; ")) })]
+    NothingBlocked {
+        /// What was to be unblocked.
+        what: String,
+        /// What is blocked.
+        known: Vec<String>,
+    },
+    /// The bring-up was cancelled.
+    #[error("cancelled")]
+    Cancelled,
+    /// A socket path does not fit the kernel's limit.
+    #[error(
+        "the path of a socket would be {length} bytes long, the kernel takes at most {max}: {path}\n\
+         hint: give a shorter state folder with --state-dir or LABCTL_STATE_DIR"
+    )]
+    PathTooLong {
+        /// The path.
+        path: PathBuf,
+        /// Its length in bytes.
+        length: usize,
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// A file or folder could not be used.
+    #[error("{what} {path}: {source}", path = path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file of the lab's state does not say what it should.
+    #[error("{path} is damaged: {why}\nhint: `labctl down` clears the lab that it belongs to", path = path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// How.
+        why: String,
+    },
+    /// The agent of a host failed or is gone.
+    #[error("host `{host}`: {why}")]
+    Agent {
+        /// Host.
+        host: String,
+        /// Why.
+        why: String,
+    },
+    /// A host's machine could not be started or died.
+    #[error("host `{host}`: {why}")]
+    Machine {
+        /// Host.
+        host: String,
+        /// Why.
+        why: String,
+    },
+    /// dockerd refused something; its own message.
+    #[error("host `{host}`: {what}: Docker says: {message}")]
+    Docker {
+        /// Host.
+        host: String,
+        /// What was asked, in words: `create network ipvlan_net`.
+        what: String,
+        /// Docker's message.
+        message: String,
+    },
+    /// Something that the topology asks for, and where it does.
+    #[error("{}: {source}", place(file.as_deref(), *line))]
+    At {
+        /// The topology, once it is known.
+        file: Option<PathBuf>,
+        /// Line in it, 1-based.
+        line: u32,
+        /// What went wrong.
+        source: Box<Error>,
+    },
+    /// The agent's binary is not there.
+    #[error(
+        "there is no agent at {path}: {said}\n\
+         hint: build it with `make build`, and put it at {beside} or let LABCTL_AGENT name it",
+        path = path.display(), beside = beside.display()
+    )]
+    NoAgent {
+        /// Where it should be.
+        path: PathBuf,
+        /// Who says so.
+        said: &'static str,
+        /// Where it is looked for.
+        beside: PathBuf,
+    },
+    /// Nobody has a container's image.
+    #[error(
+        "container `{container}`: image `{image}` is not to be had: {why}\n\
+         hint: add it with `labctl image add FILE`, where FILE is what `docker save` wrote; or leave `image:` out to \
+         use the built-in one"
+    )]
+    NoImage {
+        /// Image.
+        image: String,
+        /// A container that wants it.
+        container: String,
+        /// What this machine's Docker says.
+        why: String,
+    },
+    /// The host itself refused something: its kernel, or the agent on its behalf.
+    #[error("host `{host}`: {message}")]
+    Refused {
+        /// Host.
+        host: String,
+        /// The agent's words.
+        message: String,
+    },
+    /// A frame that cannot be written out for the lab as it is.
+    #[error("{0}")]
+    Frame(String),
+    /// The swarm did not become what the topology says.
+    #[error("the swarm: {0}")]
+    Swarm(String),
+    /// Tasks of services that do not run in time.
+    #[error("after {after_s} s {missing}")]
+    Tasks {
+        /// How long they were waited for, in seconds.
+        after_s: u64,
+        /// Each service with what it lacks, and why.
+        missing: String,
+    },
+    /// The wire could not be made.
+    #[error("the wire: {0}")]
+    Wire(String),
+    /// A node image is missing or could not be made.
+    #[error("{0}")]
+    Image(String),
+    /// The topology needs what this runtime has not.
+    #[error("{0}")]
+    Unsupported(String),
+    /// This machine cannot run the lab on the runtime that was asked for: what is missing, and for what.
+    #[error("{0}")]
+    Unfit(String),
+    /// This machine's kernel lacks what the topology needs: each with its line.
+    #[error("{0}")]
+    Lacks(Box<lab_model::Diagnostics>),
+    /// The supervisor's own answer.
+    #[error("{}", .0.message)]
+    Remote(Failure),
+    /// The supervisor and the client do not understand each other.
+    #[error("control socket: {0}")]
+    Control(String),
+}
+
+/// `FILE:LINE`, as compilers write it.
+fn place(file: Option<&Path>, line: u32) -> String {
+    match file {
+        Some(file) => format!("{}:{line}", file.display()),
+        None => format!("line {line}"),
+    }
+}
+
+impl Error {
+    /// 2 where the topology or the usage is at fault, 3 where the environment is.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::AlreadyUp(_)
+            | Error::NoSuchLab { .. }
+            | Error::NoSuchPart { .. }
+            | Error::APeer { .. }
+            | Error::NotUp(_)
+            | Error::WrongState { .. }
+            | Error::NothingBlocked { .. }
+            | Error::Unsupported(_)
+            | Error::Docker { .. }
+            | Error::NoImage { .. }
+            | Error::Frame(_)
+            | Error::Refused { .. } => 2,
+            Error::At { source, .. } => source.exit_code(),
+            Error::Remote(f) => f.exit_code,
+            _ => 3,
+        }
+    }
+
+    /// For `map_err` on what is made for something that stands on this line of the topology.
+    pub fn at(line: Option<&u32>) -> impl FnOnce(Error) -> Self {
+        let line = line.copied().filter(|l| *l > 0);
+        move |e| match line {
+            Some(line) => Error::At { file: None, line, source: Box::new(e) },
+            None => e,
+        }
+    }
+
+    /// The same, its line one of this file.
+    pub fn in_file(self, topology: &Path) -> Self {
+        match self {
+            Error::At { line, source, .. } => Error::At { file: Some(topology.to_owned()), line, source },
+            other => other,
+        }
+    }
+
+    /// The host whose dockerd gave this answer, or none at all.
+    pub fn docker_host(&self) -> Option<&str> {
+        match self {
+            Error::Docker { host, .. } => Some(host),
+            Error::At { source, .. } => source.docker_host(),
+            _ => None,
+        }
+    }
+
+    /// Whether somebody said no to an action of a step, rather than something being broken: Docker, a host's kernel, or
+    /// labctl itself where the lab is not in a state for it.
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Error::Docker { .. }
+                | Error::Refused { .. }
+                | Error::WrongState { .. }
+                | Error::NothingBlocked { .. }
+                | Error::Tasks { .. }
+        )
+    }
+
+    /// For the control socket.
+    pub fn to_failure(&self) -> Failure {
+        Failure { message: self.to_string(), exit_code: self.exit_code() }
+    }
+
+    /// For `map_err` on requests to a host's agent.
+    pub fn agent(host: &str) -> impl Fn(ClientError) -> Self + '_ {
+        move |e| match e {
+            ClientError::Refused { .. } => Error::Refused { host: host.to_owned(), message: e.to_string() },
+            _ => Error::Agent { host: host.to_owned(), why: e.to_string() },
+        }
+    }
+
+    /// For `map_err` on file operations.
+    pub fn io(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Error::Io { what, path, source }
+    }
+}

@@ -1,0 +1,77 @@
+//! Progress of long work, as data: whoever shows it decides how.
+
+use serde::{Deserialize, Serialize};
+
+/// Something that happened while a lab was brought up, checked or taken down.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Event {
+    /// A phase began: `starting 2 hosts`, `creating networks`.
+    Phase(String),
+    /// A host reached a stage: `booting`, `agent answers`, `dockerd runs`, `4 containers running`.
+    Host {
+        /// Host.
+        host: String,
+        /// Stage, in words.
+        stage: String,
+    },
+    /// A step began.
+    Step {
+        /// Index from 0.
+        step: usize,
+        /// How many there are.
+        of: usize,
+        /// Its name.
+        name: String,
+    },
+    /// Worth saying, but no failure.
+    Note(String),
+}
+
+/// Where events go. Cheap to clone; events sent after the receiver is gone are lost, which is fine.
+#[derive(Clone, Debug)]
+pub struct Events(tokio::sync::mpsc::UnboundedSender<Event>);
+
+impl Events {
+    /// A sender and its receiver.
+    pub fn channel() -> (Self, tokio::sync::mpsc::UnboundedReceiver<Event>) {
+        let (tx, rx) = tokio::sync::mpsc::unbounded_channel();
+        (Self(tx), rx)
+    }
+
+    /// Does something long; what it says is handed to `tell` as it happens, all of it before this returns.
+    pub async fn told<T>(work: impl AsyncFnOnce(&Self) -> T, mut tell: impl FnMut(Event)) -> T {
+        let (events, mut received) = Self::channel();
+        let work = async {
+            let result = work(&events).await;
+            drop(events);
+            result
+        };
+        let listen = async {
+            while let Some(event) = received.recv().await {
+                tell(event);
+            }
+        };
+        tokio::join!(work, listen).0
+    }
+
+    /// Sends one.
+    pub fn send(&self, event: Event) {
+        let _ = self.0.send(event);
+    }
+
+    /// A phase began.
+    pub fn phase(&self, text: impl Into<String>) {
+        self.send(Event::Phase(text.into()));
+    }
+
+    /// A host reached a stage.
+    pub fn host(&self, host: &str, stage: impl Into<String>) {
+        self.send(Event::Host { host: host.to_owned(), stage: stage.into() });
+    }
+
+    /// Worth saying.
+    pub fn note(&self, text: impl Into<String>) {
+        self.send(Event::Note(text.into()));
+    }
+}

@@ -1,0 +1,93 @@
+//! Commands that a topology runs in its hosts and containers.
+
+use std::time::Duration;
+
+use lab_agent::protocol::Exec;
+use lab_model::Lab;
+
+use crate::{Error, facts, probe::Hosts};
+
+/// How long a command may take: without KVM much takes long.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// How much of what a command says goes into a report, in characters.
+const SHOWN: usize = 2000;
+
+/// How a command ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    host: String,
+    place: String,
+    status: i32,
+    stdout: String,
+    stderr: String,
+}
+
+/// Runs a command in a host or container to its end: a program of the container's own, or of the host's where it has
+/// none of that name.
+///
+/// # Errors
+/// The place does not run, the program is not there, or it does not end in time.
+pub async fn run(lab: &Lab, hosts: &Hosts, place: &str, command: &[String]) -> Result<Ended, Error> {
+    let (host, netns) = facts::place(lab, hosts, place).await?;
+    let exec = Exec { argv: command.to_vec(), netns, tty: None, env: Default::default() };
+    let ended = async { host.agent.exec(exec).await?.output().await };
+    let Ok(output) = tokio::time::timeout(LIMIT, ended).await else {
+        let message = format!("in {place}: `{}` did not end within {} s", command.join(" "), LIMIT.as_secs());
+        return Err(Error::Refused { host: host.name.clone(), message });
+    };
+    let output = output.map_err(host.failed())?;
+    let text = |octets: Vec<u8>| String::from_utf8_lossy(&octets).into_owned();
+    Ok(Ended {
+        host: host.name.clone(),
+        place: place.to_owned(),
+        status: output.status,
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+    })
+}
+
+impl Ended {
+    /// The lines that it printed, without blanks at either end and empty ones.
+    ///
+    /// # Errors
+    /// It ended with another status than this; with what it said.
+    pub fn lines(&self, exits: u8) -> Result<Vec<String>, Error> {
+        let lines = |text: &str| {
+            text.lines().map(|l| l.trim().to_owned()).filter(|l| !l.is_empty()).collect::<Vec<_>>()
+        };
+        if self.status == i32::from(exits) {
+            return Ok(lines(&self.stdout));
+        }
+        let said = [lines(&self.stderr), lines(&self.stdout)].concat().join("\n");
+        let all = said.chars().count();
+        // The end is where the reason stands.
+        let shown: String = said.chars().skip(all.saturating_sub(SHOWN)).collect();
+        let colon = if shown.is_empty() { "" } else { ": " };
+        let message = format!("in {}: exit status {}{colon}{shown}", self.place, self.status);
+        Err(Error::Refused { host: self.host.clone(), message })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn another_status_than_wanted_comes_with_what_was_said() {
+        let ended = |status| Ended {
+            host: "host1".into(),
+            place: "c1".into(),
+            status,
+            stdout: " a \n\nb\n".into(),
+            stderr: "no such key\n".into(),
+        };
+        assert_eq!(ended(0).lines(0).unwrap(), ["a", "b"]);
+        assert_eq!(ended(3).lines(3).unwrap().len(), 2);
+        let said = "host `host1`: in c1: exit status 1: no such key\na\nb";
+        assert_eq!(ended(1).lines(0).unwrap_err().to_string(), said);
+        let silent = Ended { stdout: String::new(), stderr: String::new(), ..ended(2) };
+        assert_eq!(silent.lines(0).unwrap_err().to_string(), "host `host1`: in c1: exit status 2");
+    }
+}

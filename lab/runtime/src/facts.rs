@@ -1,0 +1,186 @@
+//! Facts: what is read of a running lab rather than probed.
+
+use std::net::Ipv4Addr;
+
+use lab_agent::protocol::Netns;
+use lab_model::{Fact, Lab, Must, Subject};
+
+use crate::{
+    Error,
+    docker::containers::docker_name,
+    exec,
+    host::RunningHost,
+    probe::{Hosts, host, snapshot},
+    report::FactReport,
+    services,
+};
+
+/// Reads a fact and says whether it is as it must be.
+pub async fn check(lab: &Lab, hosts: &Hosts, fact: &Fact) -> FactReport {
+    let read = read(lab, hosts, &fact.subject).await;
+    let same = match &fact.must {
+        Must::Same(other) => self::read(lab, hosts, &about(&fact.subject, other)).await,
+        _ => Ok(Vec::new()),
+    };
+    let (observed, error) = match (read, same) {
+        (Ok(list), Ok(same)) => return report(fact, holds(&list, &fact.must, &same), list, None),
+        (Ok(list), Err(e)) => (list, e),
+        (Err(e), _) => (Vec::new(), e),
+    };
+    report(fact, false, observed, Some(error.to_string()))
+}
+
+fn report(fact: &Fact, holds: bool, observed: Vec<String>, error: Option<String>) -> FactReport {
+    FactReport {
+        subject: subject_words(&fact.subject),
+        expected: must_words(&fact.must),
+        observed,
+        holds,
+        error,
+        check: 0,
+        step: None,
+        line: fact.line,
+    }
+}
+
+fn holds(list: &[String], must: &Must, same: &[String]) -> bool {
+    let equal = |wanted: &[String]| {
+        let sorted = |l: &[String]| l.iter().cloned().collect::<std::collections::BTreeSet<_>>();
+        sorted(list) == sorted(wanted)
+    };
+    match must {
+        Must::Equal(wanted) => equal(wanted),
+        Must::Same(_) => equal(same),
+        Must::Print(text) => list.join("\n").contains(text),
+        Must::Contain(wanted) => wanted.iter().all(|w| list.contains(w)),
+        Must::Lack(unwanted) => !unwanted.iter().any(|w| list.contains(w)),
+        Must::Inside(outer) => {
+            !list.is_empty()
+                && list.iter().all(|item| match item.parse::<ipnet::Ipv4Net>() {
+                    Ok(net) => outer.contains(&net),
+                    Err(_) => item.parse::<Ipv4Addr>().is_ok_and(|a| outer.contains(&a)),
+                })
+        }
+    }
+}
+
+async fn read(lab: &Lab, hosts: &Hosts, subject: &Subject) -> Result<Vec<String>, Error> {
+    let mut list = match subject {
+        Subject::Interfaces(endpoint) => {
+            let (host, netns) = place(lab, hosts, endpoint).await?;
+            host.agent.facts(netns).await.map_err(host.failed())?.interfaces
+        }
+        Subject::Addresses(endpoint) => {
+            let (host, netns) = place(lab, hosts, endpoint).await?;
+            let facts = host.agent.facts(netns).await.map_err(host.failed())?;
+            facts.addresses.into_iter().map(|(_, net)| net.addr().to_string()).collect()
+        }
+        Subject::Hosts(container) => {
+            let (host, netns) = place(lab, hosts, container).await?;
+            match netns {
+                Netns::Pid(pid) => host.agent.hosts_file(pid).await.map_err(host.failed())?,
+                Netns::Host => host.agent.hosts_file(1).await.map_err(host.failed())?,
+            }
+        }
+        Subject::Networks(name) => host(hosts, name)?.docker.network_names().await?,
+        Subject::Subnets(network) => subnets(lab, hosts, network).await?,
+        Subject::Exec { place, command, exits } => {
+            let ended = exec::run(lab, hosts, place, command).await?;
+            return ended.lines(*exits);
+        }
+        Subject::Status(container) => {
+            let home = lab.containers.get(container).map_or("", |c| c.host.as_str());
+            vec![host(hosts, home)?.docker.state(container).await?.status]
+        }
+        Subject::Nodes(name) => {
+            let nodes = host(hosts, name)?.docker.nodes().await?;
+            nodes.into_iter().filter(|n| n.ready).map(|n| n.host).collect()
+        }
+        Subject::Tasks(service) => {
+            let tasks = services::look(lab, hosts).await?.tasks.into_iter();
+            tasks.filter(|t| t.service == *service && t.task.running).map(|t| t.name).collect()
+        }
+        Subject::NetworkPeers { network, host: name } => {
+            host(hosts, name)?.docker.network_peers(docker_name(lab, network)).await?
+        }
+    };
+    list.sort();
+    list.dedup();
+    Ok(list)
+}
+
+async fn subnets(lab: &Lab, hosts: &Hosts, key: &str) -> Result<Vec<String>, Error> {
+    let name = docker_name(lab, key);
+    for host in hosts.values() {
+        if let Some(subnets) = host.docker.subnets(name).await? {
+            return Ok(subnets.iter().map(ToString::to_string).collect());
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// The host that an endpoint lives on, and its namespace there.
+pub async fn place<'a>(
+    lab: &Lab,
+    hosts: &'a Hosts,
+    endpoint: &str,
+) -> Result<(&'a RunningHost, Netns), Error> {
+    let home = lab.host_of(endpoint).unwrap_or(endpoint);
+    let host = host(hosts, home)?;
+    match snapshot(lab, hosts).await?.netns(lab, endpoint) {
+        Some(netns) => Ok((host, netns)),
+        None => {
+            Err(Error::Agent { host: home.to_owned(), why: format!("container {endpoint} does not run") })
+        }
+    }
+}
+
+/// The same subject of another endpoint.
+fn about(subject: &Subject, other: &str) -> Subject {
+    let other = other.to_owned();
+    match subject {
+        Subject::Interfaces(_) => Subject::Interfaces(other),
+        Subject::Addresses(_) => Subject::Addresses(other),
+        Subject::Hosts(_) => Subject::Hosts(other),
+        Subject::Networks(_) => Subject::Networks(other),
+        Subject::Subnets(_) => Subject::Subnets(other),
+        Subject::Status(_) => Subject::Status(other),
+        Subject::Exec { command, exits, .. } => {
+            Subject::Exec { place: other, command: command.clone(), exits: *exits }
+        }
+        Subject::Nodes(_) => Subject::Nodes(other),
+        Subject::Tasks(_) => Subject::Tasks(other),
+        Subject::NetworkPeers { .. } => {
+            let (network, host) = other.split_once('@').unwrap_or((&other, ""));
+            Subject::NetworkPeers { network: network.to_owned(), host: host.to_owned() }
+        }
+    }
+}
+
+fn subject_words(subject: &Subject) -> String {
+    match subject {
+        Subject::Interfaces(e) => format!("interfaces of {e}"),
+        Subject::Addresses(e) => format!("addresses of {e}"),
+        Subject::Hosts(e) => format!("names in /etc/hosts of {e}"),
+        Subject::Networks(h) => format!("networks of {h}"),
+        Subject::Subnets(n) => format!("subnets of network {n}"),
+        Subject::Status(c) => format!("status of {c}"),
+        Subject::Exec { place, command, .. } => format!("{} in {place}", command.join(" ")),
+        Subject::Tasks(s) => format!("running tasks of {s}"),
+        Subject::Nodes(h) => format!("ready nodes as {h} sees them"),
+        Subject::NetworkPeers { network, host } => format!("peers on {network} as {host} knows them"),
+    }
+}
+
+fn must_words(must: &Must) -> String {
+    match must {
+        Must::Equal(l) if l.is_empty() => "none".to_owned(),
+        Must::Equal(l) => format!("equals {}", l.join(", ")),
+        Must::Contain(l) => format!("contains {}", l.join(", ")),
+        Must::Lack(l) => format!("lacks {}", l.join(", ")),
+        Must::Inside(net) => format!("inside {net}"),
+        Must::Same(other) => format!("same as {other}"),
+        Must::Print(text) if text.is_empty() => "ends as it should".to_owned(),
+        Must::Print(text) => format!("prints {text}"),
+    }
+}

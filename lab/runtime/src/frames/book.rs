@@ -1,0 +1,279 @@
+//! What only the running lab knows: VNIs, MACs and addresses.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    net::Ipv4Addr,
+};
+
+use ipnet::Ipv4Net;
+use lab_agent::protocol::{Netns, NetnsFacts};
+use lab_model::{Lab, Name, Template};
+use lab_wire::Wire;
+use vxlan::MacAddr;
+
+use crate::{
+    Error,
+    docker::containers::docker_name,
+    host::RunningHost,
+    probe::{Hosts, Snapshot, host},
+    swarm,
+};
+
+/// Looks things up in one lab at one moment.
+pub struct Book<'a> {
+    pub lab: &'a Lab,
+    pub hosts: &'a Hosts,
+    wire: &'a Wire,
+    snapshot: &'a Snapshot,
+    facts: HashMap<(String, Netns), NetnsFacts>,
+}
+
+/// An interface that something can be sent by.
+pub struct Interface {
+    pub name: String,
+    pub mac: MacAddr,
+    /// Its first address, if it has one.
+    pub address: Option<Ipv4Net>,
+}
+
+impl<'a> Book<'a> {
+    pub fn new(lab: &'a Lab, hosts: &'a Hosts, wire: &'a Wire, snapshot: &'a Snapshot) -> Self {
+        Self { lab, hosts, wire, snapshot, facts: HashMap::new() }
+    }
+
+    /// A template with the values that its names have now.
+    pub async fn fill(&mut self, template: &Template) -> Result<String, Error> {
+        let mut values = HashMap::new();
+        for (_, name) in template.names().map_err(|e| Error::Frame(e.to_string()))? {
+            if let Entry::Vacant(vacant) = values.entry(name) {
+                let value = self.value(vacant.key()).await?;
+                vacant.insert(value);
+            }
+        }
+        let value = |name: &Name| values.get(name).cloned().ok_or_else(|| unknown(template.as_str()));
+        template.fill(value)
+    }
+
+    async fn value(&mut self, name: &Name) -> Result<String, Error> {
+        self.known(name)?;
+        match name {
+            Name::Vni(network) => Ok(vni(self.lab, self.hosts, network).await?.to_string()),
+            Name::Vtep(host) => {
+                let node = self.lab.swarm.as_ref().and_then(|s| s.nodes.get(host));
+                let address = node.map(|n| n.data_path.unwrap_or(n.advertise));
+                address
+                    .map(|a| a.to_string())
+                    .ok_or_else(|| unknown(&format!("host {host}, which is in no swarm,")))
+            }
+            Name::Ip { endpoint, at } => Ok(self.address(endpoint, at.as_deref())?.to_string()),
+            Name::Mac { endpoint, at } => Ok(self.mac(endpoint, at.as_deref()).await?.to_string()),
+        }
+    }
+
+    /// A topology's names were checked when it was read; those of a command line are now.
+    fn known(&self, name: &Name) -> Result<(), Error> {
+        fn list<'n>(names: impl Iterator<Item = &'n str>) -> String {
+            names.collect::<Vec<_>>().join(", ")
+        }
+        let lab = self.lab;
+        let (kind, wanted, there, known) = match name {
+            Name::Vni(network) => (
+                "network",
+                network,
+                lab.networks.contains_key(network),
+                list(lab.networks.keys().map(String::as_str)),
+            ),
+            Name::Vtep(host) => {
+                ("host", host, lab.hosts.contains_key(host), list(lab.hosts.keys().map(String::as_str)))
+            }
+            Name::Mac { endpoint, .. } | Name::Ip { endpoint, .. } => {
+                let there = self.snapshot.endpoints(lab).any(|e| e == endpoint)
+                    || lab.services.contains_key(endpoint);
+                ("host or container", endpoint, there, list(self.snapshot.endpoints(lab)))
+            }
+        };
+        match there {
+            true => Ok(()),
+            false => Err(Error::NoSuchPart { lab: lab.name.clone(), kind, name: wanted.clone(), known }),
+        }
+    }
+
+    /// An address of an endpoint: on a network or segment, or its first.
+    pub fn address(&self, endpoint: &str, at: Option<&str>) -> Result<Ipv4Addr, Error> {
+        let all = self.snapshot.addresses(self.lab, endpoint);
+        let on = |place: &String| at.is_none_or(|at| place == at || place == docker_name(self.lab, at));
+        // Of several, the one on a network of the topology: docker_gwbridge is Docker's own.
+        let known = |place: &String| {
+            self.lab.segments.contains_key(place)
+                || self.lab.networks.values().any(|n| n.docker_name == *place)
+        };
+        let mut there = all.iter().filter(|(place, _)| on(place));
+        let found = there.clone().find(|(place, _)| known(place)).or_else(|| there.next());
+        found.map(|(_, address)| *address).ok_or_else(|| {
+            let place = at.map(|at| format!(" on {at}")).unwrap_or_default();
+            Error::Frame(format!(
+                "{endpoint} has no address{place} now\nhint: `labctl ps` shows whether it runs"
+            ))
+        })
+    }
+
+    /// The MAC of the interface that has this address.
+    async fn mac(&mut self, endpoint: &str, at: Option<&str>) -> Result<MacAddr, Error> {
+        if let Some(host) = self.lab.hosts.get(endpoint) {
+            let nic = host.nics.iter().find(|n| at.is_none_or(|at| n.segment == at));
+            return nic.map(|n| MacAddr(n.mac)).ok_or_else(|| unknown(&format!("host {endpoint}")));
+        }
+        let address = self.address(endpoint, at)?;
+        let (host, netns) = self.place(endpoint)?;
+        let facts = self.facts(host, &netns).await?;
+        mac_with(&facts, address)
+            .ok_or_else(|| unknown(&format!("the interface of {endpoint} with {address}")))
+    }
+
+    /// The host and namespace of an endpoint that runs.
+    pub fn place(&self, endpoint: &str) -> Result<(&'a RunningHost, Netns), Error> {
+        let netns = self.snapshot.netns(self.lab, endpoint);
+        let home = self.snapshot.home_of(self.lab, endpoint).unwrap_or(endpoint);
+        let netns = netns.ok_or_else(|| {
+            Error::Frame(format!(
+                "{endpoint} does not run\nhint: `labctl docker {} {home} -- ps -a` shows why",
+                self.lab.name
+            ))
+        })?;
+        Ok((host(self.hosts, home)?, netns))
+    }
+
+    /// The interface of an endpoint that is asked for; else its first: a host's first NIC, and the one by which a
+    /// container is on its first network.
+    pub async fn interface(&mut self, endpoint: &str, wanted: Option<&str>) -> Result<Interface, Error> {
+        let (host, netns) = self.place(endpoint)?;
+        let facts = self.facts(host, &netns).await?;
+        let first = match self.lab.hosts.get(self.lab.namespace_of(endpoint).unwrap_or(endpoint)) {
+            Some(host) => host.nics.first().map(|n| n.name.clone()),
+            None => {
+                let address = self.address(endpoint, None).ok();
+                let with = facts.addresses.iter().find(|(_, net)| Some(net.addr()) == address);
+                let any = || facts.interfaces.iter().find(|i| *i != "lo").cloned();
+                with.map(|(name, _)| name.clone()).or_else(any)
+            }
+        };
+        let name = wanted.map(str::to_owned).or(first);
+        let name = name.ok_or_else(|| Error::Frame(format!("{endpoint} has no interface but lo")))?;
+        let mac = facts.macs.get(&name).ok_or_else(|| Error::NoSuchPart {
+            lab: self.lab.name.clone(),
+            kind: "interface",
+            name: format!("{endpoint}:{name}"),
+            known: facts.interfaces.join(", "),
+        })?;
+        let address = facts.addresses.iter().find(|(of, _)| *of == name).map(|(_, net)| *net);
+        Ok(Interface { name, mac: MacAddr(*mac), address })
+    }
+
+    /// The MAC to which a station on a segment sends what is for an address: its owner's, or else the gateway's.
+    pub async fn next_mac_on(&mut self, segment: &str, to: Ipv4Addr) -> Result<MacAddr, Error> {
+        let lan = self.lab.segments.get(segment);
+        if lan.is_some_and(|s| s.contains(to) && s.gateway != Some(to)) {
+            return self.owner_mac(to, None).await;
+        }
+        let stats = self.wire.stats().map_err(|e| Error::Wire(e.to_string()))?;
+        let gateway = stats.segments.get(segment).and_then(|s| s.gateway_mac);
+        gateway.map(MacAddr).ok_or_else(|| no_mac(to, &format!("segment {segment} has no gateway")))
+    }
+
+    /// The MAC to which an endpoint sends what is for an address by one of its interfaces.
+    pub async fn next_mac_from(
+        &mut self,
+        endpoint: &str,
+        by: &Interface,
+        to: Ipv4Addr,
+    ) -> Result<MacAddr, Error> {
+        let nics = self.lab.hosts.get(self.lab.namespace_of(endpoint).unwrap_or(endpoint)).map(|h| &h.nics);
+        if let Some(nic) = nics.and_then(|nics| nics.iter().find(|n| n.name == by.name)) {
+            return self.next_mac_on(&nic.segment, to).await;
+        }
+        let Some(net) = by.address else { return Err(no_mac(to, &format!("{} has no address", by.name))) };
+        let (host, _) = self.place(endpoint)?;
+        if net.contains(&to) {
+            return self.owner_mac(to, Some(&host.name)).await;
+        }
+        // Its router is the host itself, by the bridge that has an address in the same subnet.
+        let facts = self.facts(host, &Netns::Host).await?;
+        let bridge = facts.addresses.iter().find(|(_, there)| there.trunc() == net.trunc());
+        bridge.and_then(|(name, _)| facts.macs.get(name)).map(|mac| MacAddr(*mac)).ok_or_else(|| {
+            no_mac(to, &format!("it is not in {}, and the way out of there is not known", net.trunc()))
+        })
+    }
+
+    /// The MAC of whoever has an address. Of several, as of those on docker0, one on the host `near`.
+    pub async fn owner_mac(&mut self, address: Ipv4Addr, near: Option<&str>) -> Result<MacAddr, Error> {
+        let (lab, snapshot) = (self.lab, self.snapshot);
+        let nics = lab.hosts.values().flat_map(|h| &h.nics);
+        if let Some(nic) = nics.into_iter().find(|n| n.address == address) {
+            return Ok(MacAddr(nic.mac));
+        }
+        let mut hosts: Vec<&RunningHost> = self.hosts.values().map(|h| &**h).collect();
+        hosts.sort_by_key(|h| near != Some(h.name.as_str()));
+        let mut endpoints: Vec<&str> =
+            snapshot.endpoints(lab).filter(|e| !lab.hosts.contains_key(*e)).collect();
+        endpoints.sort_by_key(|e| near.is_none() || snapshot.home_of(lab, e) != near);
+        let has = |e: &&str| snapshot.addresses(lab, e).iter().any(|(_, a)| *a == address);
+        let owner = endpoints.into_iter().find(has);
+        // docker0 and its like, and interfaces on top of others: before the containers, but for those near.
+        if !owner.is_some_and(|owner| near.is_some() && snapshot.home_of(lab, owner) == near) {
+            for host in hosts {
+                let facts = self.facts(host, &Netns::Host).await?;
+                if let Some(mac) = mac_with(&facts, address) {
+                    return Ok(mac);
+                }
+            }
+        }
+        let owner = owner.ok_or_else(|| no_mac(address, "nobody in the lab has that address"))?;
+        let (host, netns) = self.place(owner)?;
+        let facts = self.facts(host, &netns).await?;
+        mac_with(&facts, address).ok_or_else(|| no_mac(address, &format!("no interface of {owner} has it")))
+    }
+
+    async fn facts(&mut self, host: &RunningHost, netns: &Netns) -> Result<NetnsFacts, Error> {
+        let key = (host.name.clone(), netns.clone());
+        if let Some(facts) = self.facts.get(&key) {
+            return Ok(facts.clone());
+        }
+        let facts = host.agent.facts(netns.clone()).await.map_err(host.failed())?;
+        self.facts.insert(key, facts.clone());
+        Ok(facts)
+    }
+
+    /// The last address of a segment that nobody has: that of a station which is no host's.
+    pub fn free_address(&self, segment: &str) -> Option<Ipv4Addr> {
+        let lan = self.lab.segments.get(segment)?;
+        let (first, last) = (u32::from(lan.subnet.network()), u32::from(lan.subnet.broadcast()));
+        // From the end: there is at least one unless thousands of addresses are taken.
+        (first + 1..last).rev().map(Ipv4Addr::from).find(|address| {
+            lan.gateway != Some(*address) && self.snapshot.owner(self.lab, *address).is_none()
+        })
+    }
+}
+
+/// The VNI of an overlay, as a manager of the swarm knows it.
+pub async fn vni(lab: &Lab, hosts: &Hosts, network: &str) -> Result<u32, Error> {
+    let (manager, _) = swarm::manager(lab, hosts).await?;
+    let vni = manager.docker.vni(docker_name(lab, network)).await?;
+    vni.ok_or_else(|| {
+        Error::Frame(format!("the VNI of network {network} is not known\nhint: is the network there? `labctl docker {} {} -- network ls`", lab.name, manager.name))
+    })
+}
+
+fn mac_with(facts: &NetnsFacts, address: Ipv4Addr) -> Option<MacAddr> {
+    let (name, _) = facts.addresses.iter().find(|(_, net)| net.addr() == address)?;
+    facts.macs.get(name).map(|mac| MacAddr(*mac))
+}
+
+fn no_mac(address: Ipv4Addr, why: &str) -> Error {
+    Error::Frame(format!(
+        "the MAC for {address} is not known: {why}\nhint: give it: `eth(dst=02:00:00:00:00:01)`"
+    ))
+}
+
+fn unknown(what: &str) -> Error {
+    Error::Frame(format!("{what} has no such value now"))
+}

@@ -1,0 +1,227 @@
+//! Frames that somebody wrote: sent into the lab, seen wherever they come by, and who got them.
+
+mod book;
+mod order;
+mod receipts;
+pub mod report;
+mod tap;
+pub mod vxlan;
+mod watch;
+mod wire;
+
+use std::time::{Duration, Instant};
+
+use ::vxlan::{Decode, Varied, Vary, filter::Filter};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use lab_agent::protocol::{Outgoing, SendFrame};
+use lab_model::{Inject, Lab, Source, Template};
+use lab_wire::Wire;
+
+pub use order::vxlan_ports;
+pub use wire::{WireWatch, unwatched};
+
+use crate::{
+    Error,
+    probe::{self, Hosts},
+    report::FactReport,
+};
+use book::Book;
+use order::{Known, Written};
+use report::{Arrival, SendReport};
+use watch::Watch;
+
+/// Between two looks at who got it.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// A frame to send, and what is expected of it.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Where it is sent.
+    pub from: Source,
+    /// The frame.
+    pub frame: Template,
+    /// How many times.
+    pub count: u32,
+    /// How many of these a second; none: as fast as they go.
+    pub rate: Option<u32>,
+    /// Fields that take another value in each.
+    pub vary: Vec<Vary>,
+    /// Whether a mark may be put behind it, by which it is known.
+    pub mark: bool,
+    /// Who must receive it.
+    pub received_by: Vec<String>,
+    /// Who must not.
+    pub not_received_by: Vec<String>,
+    /// How long silence is waited for, from when it was sent.
+    pub timeout: Duration,
+    /// How long those that must receive it may take, where that is longer.
+    pub within: Duration,
+}
+
+impl From<&Inject> for Order {
+    fn from(inject: &Inject) -> Self {
+        Self {
+            from: inject.from.clone(),
+            frame: inject.frame.clone(),
+            count: inject.count,
+            rate: Some(inject.rate),
+            vary: Vec::new(),
+            mark: true,
+            received_by: inject.received_by.clone(),
+            not_received_by: inject.not_received_by.clone(),
+            timeout: inject.timeout,
+            within: inject.within,
+        }
+    }
+}
+
+/// Sends a frame and sees who gets it.
+///
+/// # Errors
+/// [`Error::Frame`] for one that cannot be written out for this lab as it is now; an agent or a dockerd that does not
+/// answer. What becomes of the frame is never an error.
+pub async fn send(lab: &Lab, hosts: &Hosts, wire: &Wire, order: &Order) -> Result<SendReport, Error> {
+    let snapshot = probe::snapshot(lab, hosts).await?;
+    let mut book = Book::new(lab, hosts, wire, &snapshot);
+    let run = rand::random();
+    let Written { stack, bytes, sender, known } = order::write(&mut book, order, run).await?;
+    let mut watch = Watch::open(lab, hosts, &snapshot, &known, order::vxlan_ports(lab)).await?;
+    let decode = Decode { vxlan_ports: order::vxlan_ports(lab), ..Decode::default() };
+    let taps = watch::taps(lab, wire, std::slice::from_ref(&known), &decode)?;
+
+    match &sender {
+        order::Sender::Interface { host, netns, interface } => {
+            let frames = if order.vary.is_empty() {
+                Outgoing::Built(vec![BASE64_STANDARD.encode(&bytes)])
+            } else {
+                let vary = order.vary.iter().map(ToString::to_string).collect();
+                Outgoing::Varied { frame: stack.to_string(), vary }
+            };
+            let frame = SendFrame {
+                netns: netns.clone(),
+                interface: interface.clone(),
+                frames,
+                count: order.count,
+                rate: order.rate,
+            };
+            host.agent.send_frame(frame).await.map_err(host.failed())?;
+        }
+        order::Sender::Station(segment) => {
+            let frames = Varied::new(&stack, &order.vary).map_err(|e| Error::Frame(e.to_string()))?;
+            inject(wire, segment, frames, order.count, order.rate).await?;
+        }
+    }
+    let sent = Instant::now();
+    let expectations = !order.received_by.is_empty();
+    let receipts = loop {
+        let receipts = watch.receipts(&known).await?;
+        let all = order.received_by.iter().all(|name| receipts::received(&receipts, name) > 0);
+        let silence_is_over = sent.elapsed() >= order.timeout;
+        // Who must not get it could still do so until the silence is over.
+        let enough = expectations && all && (order.not_received_by.is_empty() || silence_is_over);
+        if enough || (silence_is_over && sent.elapsed() >= order.within) || (!expectations && silence_is_over)
+        {
+            break receipts;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    };
+    let (wire, mut missed) = watch::passages(taps).await?;
+    missed.extend(watch.missed());
+    let must = order.received_by.iter().map(|name| (name, true));
+    let expected = must.chain(order.not_received_by.iter().map(|name| (name, false)));
+    let expected: Vec<Arrival> = expected
+        .map(|(name, must)| {
+            let received = receipts::received(&receipts, name);
+            // What was missed may have been just that which must not be there.
+            let seen = received > 0 || !missed.contains_key(name);
+            let watched = seen && !watch.absent.contains_key(name) && snapshot.runs(lab, name);
+            Arrival {
+                endpoint: name.clone(),
+                must,
+                received,
+                holds: watched && (received > 0) == must,
+                watched,
+            }
+        })
+        .collect();
+    Ok(SendReport {
+        from: order.from.to_string(),
+        frame: stack.to_string(),
+        bytes: bytes.len(),
+        count: order.count,
+        missed,
+        holds: expected.iter().all(|a| a.holds),
+        receipts,
+        wire,
+        expected,
+    })
+}
+
+/// Sends from a station of the wire.
+async fn inject(
+    wire: &Wire,
+    segment: &str,
+    mut frames: Varied,
+    count: u32,
+    rate: Option<u32>,
+) -> Result<(), Error> {
+    let began = Instant::now();
+    for n in 0..count {
+        match rate {
+            Some(rate) => {
+                let due = began + Duration::from_secs(1) * n / rate.max(1);
+                tokio::time::sleep_until(due.into()).await;
+            }
+            // The wire takes one at a time; others of this process have their turn.
+            None => tokio::task::yield_now().await,
+        }
+        wire.inject(segment, frames.next_frame()).map_err(|e| Error::Frame(e.to_string()))?;
+    }
+    Ok(())
+}
+
+/// A filter with the values that its names have now.
+///
+/// # Errors
+/// A name that has none.
+pub async fn filter(lab: &Lab, hosts: &Hosts, wire: &Wire, filter: &Template) -> Result<Filter, Error> {
+    let snapshot = probe::snapshot(lab, hosts).await?;
+    let text = Book::new(lab, hosts, wire, &snapshot).fill(filter).await?;
+    text.parse::<Filter>().map_err(|e| Error::Frame(format!("filter `{text}`: {e}")))
+}
+
+/// Does an `inject` of a topology. A frame that cannot be sent is what the report says.
+///
+/// # Errors
+/// An agent that is gone.
+pub async fn check(lab: &Lab, hosts: &Hosts, wire: &Wire, inject: &Inject) -> Result<FactReport, Error> {
+    let sent = match send(lab, hosts, wire, &inject.into()).await {
+        Ok(sent) => Ok(sent),
+        Err(error @ (Error::Frame(_) | Error::Docker { .. } | Error::Refused { .. })) => {
+            Err(error.to_string())
+        }
+        Err(error) => return Err(error),
+    };
+    let list =
+        |names: &[String], words: &str| (!names.is_empty()).then(|| format!("{words} {}", names.join(", ")));
+    let parts = [list(&inject.received_by, "received by"), list(&inject.not_received_by, "not received by")];
+    let expected: Vec<String> = parts.into_iter().flatten().collect();
+    let expected = if expected.is_empty() { "sent".to_owned() } else { expected.join(", ") };
+    let subject = format!("frame from {}: {}", inject.from, inject.frame);
+    let (observed, holds, error) = match sent {
+        Ok(report) => (report.observed(), report.holds, None),
+        Err(error) => (Vec::new(), false, Some(error)),
+    };
+    Ok(FactReport { subject, expected, observed, holds, error, check: 0, step: None, line: inject.line })
+}
+
+/// A frame as base64, as the protocols carry it.
+fn decode(frame: &str) -> Vec<u8> {
+    // What the agent has encoded itself.
+    BASE64_STANDARD.decode(frame).unwrap_or_default()
+}
+
+/// How a frame is known.
+fn needle(known: &Known) -> Option<String> {
+    known.needle.as_ref().map(|bytes| BASE64_STANDARD.encode(bytes))
+}

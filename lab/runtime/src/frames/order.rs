@@ -1,0 +1,205 @@
+//! A frame written out for the lab as it is now: names filled in, what was left out filled in, marked, built.
+
+use std::net::Ipv4Addr;
+
+use lab_agent::{
+    frames::{Marks, Shape},
+    probe::nonce::{Kind as NonceKind, Nonce},
+    protocol::Netns,
+};
+use lab_model::{Lab, Source};
+use vxlan::{Decode, Dissection, Ether, Kind, Layer, MacAddr, Payload, Stack, proto};
+
+use super::{
+    Order,
+    book::{Book, Interface},
+};
+use crate::{Error, host::RunningHost};
+
+/// MAC of a station on the wire that is no host's: locally administered, and given to nobody else.
+pub const STATION_MAC: MacAddr = MacAddr([0x06, 0x67, 0x77, 0x01, 0x00, 0x01]);
+/// MAC of who sent what is in a tunnel, where nothing is said of it. The kernel takes none from nobody.
+pub const INNER_MAC: MacAddr = MacAddr([0x06, 0x67, 0x77, 0x01, 0x00, 0x02]);
+
+/// A frame ready to be sent.
+pub struct Written<'a> {
+    pub stack: Stack,
+    pub bytes: Vec<u8>,
+    pub sender: Sender<'a>,
+    pub known: Known,
+}
+
+/// Who sends it.
+pub enum Sender<'a> {
+    /// An interface of a host or container.
+    Interface { host: &'a RunningHost, netns: Netns, interface: String },
+    /// A station on this segment.
+    Station(String),
+}
+
+/// By what a frame is known wherever it comes by.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Its run.
+    pub run: u64,
+    /// Its own bytes, where it has no mark.
+    pub needle: Option<Vec<u8>>,
+    /// What it is.
+    pub shape: Shape,
+    marks: Marks,
+}
+
+impl Known {
+    pub fn new(run: u64, needle: Option<Vec<u8>>, shape: Shape) -> Self {
+        let marks = Marks::new(run, needle.clone());
+        Self { run, needle, shape, marks }
+    }
+
+    /// As [`Marks::find`].
+    pub fn find(&self, frame: &[u8]) -> Option<Option<u32>> {
+        self.marks.find(frame)
+    }
+}
+
+/// UDP ports whose datagrams are VXLAN in this lab.
+pub fn vxlan_ports(lab: &Lab) -> Vec<u16> {
+    let own = lab.swarm.as_ref().and_then(|s| s.data_path_port);
+    let mut ports = vec![proto::vxlan::PORT];
+    ports.extend(own.filter(|port| *port != proto::vxlan::PORT));
+    ports
+}
+
+/// What is behind a frame's own layers to know it by.
+pub fn mark(run: u64, number: u32) -> Payload {
+    Payload(Nonce { kind: NonceKind::Frame, run, cell: number }.bytes().to_vec())
+}
+
+/// Writes a frame out.
+pub async fn write<'a>(book: &mut Book<'a>, order: &Order, run: u64) -> Result<Written<'a>, Error> {
+    let text = book.fill(&order.frame).await?;
+    let mut stack: Stack =
+        text.parse().map_err(|e: vxlan::ParseStackError| Error::Frame(format!("{text}: {e}")))?;
+    let sender = match &order.from {
+        Source::Wire(segment) => {
+            if !book.lab.segments.contains_key(segment) {
+                let known = book.lab.segments.keys().cloned().collect::<Vec<_>>().join(", ");
+                return Err(no_such(book.lab, "segment", segment, known));
+            }
+            let address = book.free_address(segment).unwrap_or(Ipv4Addr::UNSPECIFIED);
+            stack.fill_source(STATION_MAC, address);
+            if let Some(to) = wants_mac(&stack) {
+                set_dst(&mut stack, book.next_mac_on(segment, to).await?);
+            }
+            Sender::Station(segment.clone())
+        }
+        Source::Endpoint { name, interface } => {
+            if book.lab.host_of(name).is_none() {
+                let known = book.lab.endpoints().collect::<Vec<_>>().join(", ");
+                return Err(no_such(book.lab, "host or container", name, known));
+            }
+            let by: Interface = book.interface(name, interface.as_deref()).await?;
+            stack.fill_source(by.mac, by.address.map_or(Ipv4Addr::UNSPECIFIED, |net| net.addr()));
+            if let Some(to) = wants_mac(&stack) {
+                set_dst(&mut stack, book.next_mac_from(name, &by, to).await?);
+            }
+            let (host, netns) = book.place(name)?;
+            Sender::Interface { host, netns, interface: by.name }
+        }
+    };
+    fill_inner(&mut stack, book).await;
+    let marked = order.mark && !matches!(stack.layers.last(), Some(Layer::Payload(_)));
+    if !marked && !order.vary.is_empty() {
+        let why = "a frame that varies is known by its mark alone, and this one has none";
+        return Err(Error::Frame(format!("{why}\nhint: leave out its payload and --unmarked")));
+    }
+    if marked {
+        stack = stack / mark(run, 0);
+    }
+    let bytes = stack.build().map_err(|e| Error::Frame(format!("{stack}: {e}")))?;
+    let decode = Decode { vxlan_ports: vxlan_ports(book.lab), ..Decode::default() };
+    let needle = if marked { None } else { Some(own_bytes(&bytes, &decode)) };
+    let known = Known::new(run, needle, Shape::of(&bytes, &decode));
+    Ok(Written { stack, bytes, sender, known })
+}
+
+/// The address for which a frame's destination is still to be looked up.
+fn wants_mac(stack: &Stack) -> Option<Ipv4Addr> {
+    let mut layers = stack.layers.iter();
+    let Some(Layer::Ether(Ether { dst: None, .. })) = layers.next() else { return None };
+    match layers.find(|layer| layer.kind() != Kind::Dot1q)? {
+        Layer::Ipv4(ip) => ip.dst.filter(|dst| !dst.is_multicast() && !dst.is_broadcast()),
+        _ => None,
+    }
+}
+
+fn set_dst(stack: &mut Stack, mac: MacAddr) {
+    if let Some(Layer::Ether(ether)) = stack.layers.first_mut() {
+        ether.dst = Some(mac);
+    }
+}
+
+/// Gives frames within tunnels the MACs that they lack: a destination where the lab knows who has the address, and some
+/// source.
+async fn fill_inner(stack: &mut Stack, book: &mut Book<'_>) {
+    for at in 1..stack.layers.len() {
+        let to = match stack.layers.get(at + 1) {
+            Some(Layer::Ipv4(ip)) => ip.dst.filter(|dst| !dst.is_multicast() && !dst.is_broadcast()),
+            _ => None,
+        };
+        let Layer::Ether(Ether { dst, src, .. }) = &mut stack.layers[at] else { continue };
+        src.get_or_insert(INNER_MAC);
+        if let (None, Some(to)) = (&dst, to) {
+            // A tester may well write to somebody who is not there.
+            *dst = book.owner_mac(to, None).await.ok();
+        }
+    }
+}
+
+/// What stays the same of a frame without a mark: its innermost headers and payload from behind the last frame or IP
+/// header on.
+fn own_bytes(bytes: &[u8], decode: &Decode) -> Vec<u8> {
+    let dissection = Dissection::of(bytes, decode);
+    let layers = &dissection.stack.layers;
+    let carries = |layer: &Layer| matches!(layer.kind(), Kind::Ether | Kind::Dot1q | Kind::Ipv4 | Kind::Ipv6);
+    let last = layers.iter().rposition(carries).unwrap_or(0);
+    let from = dissection.offsets.get(last + 1).or(dissection.offsets.get(last)).copied().unwrap_or(0);
+    bytes[from..].to_vec()
+}
+
+fn no_such(lab: &Lab, kind: &'static str, name: &str, known: String) -> Error {
+    Error::NoSuchPart { lab: lab.name.clone(), kind, name: name.to_owned(), known }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn own(text: &str) -> Vec<u8> {
+        let bytes = text.parse::<Stack>().unwrap().build().unwrap();
+        own_bytes(&bytes, &Decode::default())
+    }
+
+    #[test]
+    fn an_unmarked_frame_is_known_by_what_no_hop_changes() {
+        let icmp = own("eth/ip(ttl=64)/icmp(id=7)/payload(text=abc)");
+        assert_eq!(icmp.len(), 8 + 3);
+        assert_eq!(icmp, own("eth/ip(ttl=63)/icmp(id=7)/payload(text=abc)"));
+        assert_eq!(own("eth/ip/udp/vxlan(vni=7)/eth/arp(who=10.0.0.1)").len(), 28);
+        assert_eq!(own("eth/ip").len(), 20);
+    }
+
+    #[test]
+    fn only_what_goes_to_one_station_is_looked_up() {
+        let wants = |text: &str| wants_mac(&text.parse().unwrap());
+        assert_eq!(wants("eth/dot1q(vid=9)/ip(dst=10.0.0.1)"), Some([10, 0, 0, 1].into()));
+        for text in [
+            "eth(dst=02:00:00:00:00:01)/ip(dst=10.0.0.1)",
+            "eth/ip(dst=224.0.0.1)",
+            "eth/ip",
+            "eth/arp(who=10.0.0.1)",
+        ] {
+            assert_eq!(wants(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What became of a frame. Serialized as it is, this is the `--format json` of `send`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A frame that was sent, and what was seen of it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct SendReport {
+    /// Where it was sent: `host1`, `c1:eth1`, `wire:lan`.
+    pub from: String,
+    /// The frame as it was sent, in the text form.
+    pub frame: String,
+    /// Its length in bytes.
+    pub bytes: usize,
+    /// How many times it was sent.
+    pub count: u32,
+    /// Where frames, of this order or not, came faster than they could be looked at, and how many: counts there are too
+    /// low. Endpoints, and `wire:SEGMENT`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub missed: BTreeMap<String, u64>,
+    /// Whether everybody got it who must, and nobody who must not.
+    pub holds: bool,
+    /// Where it came by in hosts and containers, in their order.
+    pub receipts: Vec<Receipt>,
+    /// Where it entered the wire, and what became of it there.
+    pub wire: Vec<Passage>,
+    /// What was expected.
+    pub expected: Vec<Arrival>,
+}
+
+/// A frame that came by an interface of a host or container.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Host.
+    pub host: String,
+    /// The host itself, or a container, in whose network namespace it was.
+    pub endpoint: String,
+    /// Interface.
+    pub interface: String,
+    /// Whether the endpoint received it: it came in, for this interface or a group. Else it left, or came in for another.
+    pub received: bool,
+    /// Whether it came in, or else left.
+    pub inbound: bool,
+    /// In what it was.
+    pub how: How,
+    /// How many of it.
+    pub count: u64,
+    /// The first of them as it was there, in the text form.
+    pub frame: String,
+}
+
+/// In what a frame was when it was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum How {
+    /// In the layers that it was sent in.
+    AsSent,
+    /// Let out of a tunnel.
+    Decapsulated {
+        /// The VNI that it had come with.
+        vni: u32,
+    },
+    /// In a tunnel that it was not sent in.
+    Encapsulated {
+        /// The VNI of it.
+        vni: u32,
+    },
+}
+
+impl std::fmt::Display for How {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::AsSent => f.write_str("as sent"),
+            Self::Decapsulated { vni } => write!(f, "out of VXLAN, vni {vni}"),
+            Self::Encapsulated { vni } => write!(f, "in VXLAN, vni {vni}"),
+        }
+    }
+}
+
+/// A frame that entered the wire.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Passage {
+    /// Segment.
+    pub segment: String,
+    /// Port that it came in by: `host1/eth0`.
+    pub port: String,
+    /// What became of it there, in words: `to host2/eth0`.
+    pub fate: String,
+    /// Whether the wire dropped it.
+    pub dropped: bool,
+    /// How many of it.
+    pub count: u64,
+}
+
+/// Who must or must not receive a frame.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arrival {
+    /// Host or container.
+    pub endpoint: String,
+    /// Must, or must not.
+    pub must: bool,
+    /// How many it received.
+    pub received: u64,
+    /// Whether that is as it must be.
+    pub holds: bool,
+    /// Whether somebody watched there, and missed nothing; what does not run is no proof of anything.
+    pub watched: bool,
+}
+
+impl SendReport {
+    /// Who received it, a few words each.
+    pub fn observed(&self) -> Vec<String> {
+        let mut all: Vec<String> = self
+            .receipts
+            .iter()
+            .filter(|r| r.received)
+            .map(|r| format!("{} {} {}{}", r.endpoint, r.interface, r.how, times(r.count)))
+            .collect();
+        all.extend(self.expected.iter().filter(|a| !a.watched).map(|a| match self.missed.get(&a.endpoint) {
+            Some(missed) => format!("{} missed {missed} frames", a.endpoint),
+            None => format!("{} does not run", a.endpoint),
+        }));
+        if all.is_empty() {
+            all.push("received by nobody".to_owned());
+            all.extend(self.wire.iter().map(|p| format!("wire {}: {} {}", p.segment, p.port, p.fate)));
+        }
+        all
+    }
+}
+
+fn times(count: u64) -> String {
+    if count == 1 { String::new() } else { format!(" {count} times") }
+}

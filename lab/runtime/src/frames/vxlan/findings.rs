@@ -1,0 +1,206 @@
+//! What the differences mean.
+
+use super::{Kind, ProbeReport};
+
+/// What is wrong between two hosts, and what to do about it.
+pub fn of(from: &str, to: &str, probes: &[ProbeReport], refusals: &[String]) -> Vec<String> {
+    let mut findings = refusals.to_vec();
+    let mut ports: Vec<u16> = probes.iter().map(|p| p.port).collect();
+    ports.dedup();
+    let at = |port: u16, kind: Kind| probes.iter().find(|p| p.port == port && p.probe == kind);
+    let arrives = |port: u16, kind: Kind| at(port, kind).is_some_and(|p| p.nic);
+    let anything = |port: u16| probes.iter().any(|p| p.port == port && p.nic);
+    if !ports.iter().any(|port| anything(*port)) {
+        findings.push(format!(
+            "no UDP at all gets from {from} to {to}, at any of the ports: it is no matter of VXLAN{}",
+            wire(probes.first())
+        ));
+        return findings;
+    }
+    for port in ports.iter().copied() {
+        let valid = at(port, Kind::Valid);
+        if !anything(port) {
+            findings.push(format!(
+                "nothing gets to UDP port {port} of {to}, while another port is reached: a firewall on the way blocks \
+                 it{}; open it, or give the swarm another port by `data_path_port`",
+                wire(valid)
+            ));
+        } else if !arrives(port, Kind::Valid) && arrives(port, Kind::Random) {
+            findings.push(format!(
+                "at port {port} valid VXLAN is lost on the way from {from} to {to} while random bytes of the same size \
+                 pass: an SDN in between (NSX, for one) takes VXLAN at that port for its own{}; give the swarm another \
+                 port by `data_path_port`",
+                wire(valid)
+            ));
+        } else if let Some(valid) = valid.filter(|p| p.nic && p.vtep == Some(false)) {
+            // All the others that should be let out are not for the same reason.
+            findings.extend(one(valid, to));
+        } else {
+            findings.extend(probes.iter().filter(|p| p.port == port && !p.holds).filter_map(|p| one(p, to)));
+        }
+    }
+    findings
+}
+
+/// What became of a frame on the wire, where that is known.
+fn wire(probe: Option<&ProbeReport>) -> String {
+    let fate = probe.and_then(|p| p.wire.as_deref()).filter(|fate| fate.starts_with("dropped"));
+    fate.map(|fate| format!(" (on the wire it is {fate})")).unwrap_or_default()
+}
+
+/// What one probe says that differs where the valid one does not.
+fn one(probe: &ProbeReport, to: &str) -> Option<String> {
+    let ProbeReport { probe: kind, port, .. } = probe;
+    if !probe.nic {
+        // The size that does pass is looked for, and told by itself.
+        return (*kind != Kind::Largest).then(|| {
+            format!(
+                "at port {port} `{}` does not get to {to}'s NIC{}",
+                kind.name(),
+                match kind {
+                    Kind::SpoofedVtep => ": the way drops frames from addresses that are not the sender's",
+                    Kind::ZeroChecksum => ": something in between drops what has no UDP checksum",
+                    Kind::WrongChecksum => ": something in between checks UDP checksums, or puts them right",
+                    _ => ": something in between reads VXLAN headers",
+                }
+            ) + &wire(Some(probe))
+        });
+    }
+    let let_out = probe.vtep?;
+    let what = match (kind, let_out) {
+        (Kind::Valid, false) => {
+            "gets to the NIC and no VTEP lets it out: a rule of the host's own (INPUT, raw, an encrypted overlay) drops it"
+        }
+        (Kind::SpoofedVtep, false) => {
+            "gets to the NIC and is dropped there: the host filters sources (rp_filter, or a rule)"
+        }
+        (Kind::ZeroChecksum, false) => "is dropped by the host: it insists on UDP checksums",
+        (Kind::Largest, false) => {
+            "gets to the NIC and no VTEP lets it out: an MTU within the host is too small"
+        }
+        (Kind::Random, true) => "is let out of a tunnel that it is not in",
+        (Kind::NoIFlag, true) => "is let out, though its VNI does not count: this VTEP is laxer than Linux",
+        (Kind::Reserved, true) => {
+            "is let out: this VTEP ignores reserved bits, as the RFC says and Linux does not"
+        }
+        (Kind::UnknownVni, true) => "is let out, though nobody has that VNI",
+        (Kind::WrongChecksum, true) => {
+            "is let out: the NIC says that wrong checksums are right; switch its receive offload off (ethtool -K … rx off)"
+        }
+        _ => return None,
+    };
+    Some(format!("at port {port} `{}` {what}", kind.name()))
+}
+
+/// The port at which the largest packet is lost and the smaller valid one is not.
+pub fn too_large_for(probes: &[ProbeReport]) -> Option<u16> {
+    let lost = probes.iter().find(|p| p.probe == Kind::Largest && !p.nic)?;
+    let small = |p: &&ProbeReport| p.probe == Kind::Valid && p.port == lost.port && p.nic;
+    probes.iter().find(small).map(|p| p.port)
+}
+
+/// What a smaller MTU on the way means.
+pub fn mtu(port: u16, bytes: usize) -> String {
+    let inner = bytes.saturating_sub(50);
+    format!(
+        "at port {port} IP packets of more than {bytes} bytes are lost: the MTU of the way is smaller than the segment's; \
+         give overlay networks `com.docker.network.driver.mtu: {inner}`, 50 bytes less"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All as it should be, but for what `change` does to it.
+    fn probes(change: impl Fn(&mut ProbeReport)) -> Vec<ProbeReport> {
+        let probe = |port, kind: Kind| {
+            let mut probe = ProbeReport {
+                probe: kind,
+                port,
+                bytes: 98,
+                wire: Some("to b/eth0".into()),
+                nic: true,
+                vtep: Some(kind.is_let_out()),
+                vtep_expected: kind.is_let_out(),
+                holds: true,
+            };
+            change(&mut probe);
+            probe.holds = probe.nic && probe.vtep == Some(probe.vtep_expected);
+            probe
+        };
+        [4789, 14789].into_iter().flat_map(|port| Kind::ALL.map(|kind| probe(port, kind))).collect()
+    }
+
+    fn lost(probe: &mut ProbeReport) {
+        (probe.nic, probe.vtep) = (false, Some(false));
+        probe.wire = Some("dropped at b/eth0: blocked".into());
+    }
+
+    fn said(change: impl Fn(&mut ProbeReport)) -> Vec<String> {
+        of("a", "b", &probes(change), &[])
+    }
+
+    #[test]
+    fn where_nothing_differs_nothing_is_said() {
+        assert!(said(|_| {}).is_empty());
+        assert_eq!(too_large_for(&probes(|_| {})), None);
+    }
+
+    #[test]
+    fn an_sdn_is_told_from_a_firewall_and_from_a_dead_path() {
+        let sdn = said(|p| {
+            if p.port == 4789 && p.probe != Kind::Random {
+                lost(p);
+            }
+        });
+        assert_eq!(sdn.len(), 1, "{sdn:?}");
+        assert!(sdn[0].contains("random bytes of the same size pass") && sdn[0].contains("data_path_port"));
+        assert!(sdn[0].contains("dropped at b/eth0: blocked"));
+        let firewall = said(|p| {
+            if p.port == 4789 {
+                lost(p);
+            }
+        });
+        assert!(firewall.len() == 1 && firewall[0].contains("a firewall on the way"), "{firewall:?}");
+        let dead = said(lost);
+        assert!(dead.len() == 1 && dead[0].contains("no UDP at all"), "{dead:?}");
+    }
+
+    #[test]
+    fn the_host_is_told_from_the_way() {
+        let own = said(|p| {
+            if p.port == 4789 {
+                p.vtep = Some(false);
+            }
+        });
+        assert!(own.len() == 1 && own[0].contains("a rule of the host's own"), "{own:?}");
+        assert!(own[0].contains("4789"));
+    }
+
+    #[test]
+    fn every_single_difference_has_words() {
+        for kind in Kind::ALL {
+            let turned = said(|p| {
+                if p.probe == kind {
+                    p.vtep = Some(!p.vtep_expected);
+                }
+            });
+            assert_eq!(turned.len(), 2, "{kind:?}: {turned:?}");
+            let gone = said(|p| {
+                if p.probe == kind && kind != Kind::Valid {
+                    lost(p);
+                }
+            });
+            let none = [Kind::Valid, Kind::Largest].contains(&kind);
+            assert_eq!(gone.is_empty(), none, "{kind:?}: {gone:?}");
+        }
+        let large = probes(|p| {
+            if p.probe == Kind::Largest {
+                lost(p);
+            }
+        });
+        assert_eq!(too_large_for(&large), Some(4789));
+        assert!(mtu(4789, 1450).contains("1400"));
+    }
+}

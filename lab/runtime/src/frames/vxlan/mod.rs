@@ -1,0 +1,375 @@
+//! What becomes of VXLAN between two hosts, by differences: frames that are alike but for one thing. What Linux and an
+//! honest underlay make of each is known; where one differs, the difference says why.
+
+mod findings;
+mod probes;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::Ipv4Addr,
+    time::Duration,
+};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use futures::future::{join_all, try_join_all};
+use lab_agent::{
+    client::VtepClient,
+    frames::Shape,
+    protocol::{Netns, Outgoing, ScratchVtep, SendFrame},
+};
+use lab_model::{Lab, Nic};
+use lab_wire::Wire;
+use serde::{Deserialize, Serialize};
+use vxlan::{Decode, Payload, proto};
+
+use super::{
+    book::Book,
+    order::{self, Known},
+    report::{How, Receipt},
+    watch::{self, Entered, Watch},
+};
+use crate::{
+    Error,
+    host::RunningHost,
+    probe::{Hosts, Snapshot, host},
+};
+pub use probes::Kind;
+use probes::{Path, VTEP_MAC, VTEP_VNI};
+
+/// A port that no SDN takes for its own.
+pub const OTHER_PORT: u16 = 14_789;
+/// How long the last frame may take to arrive.
+const SILENCE: Duration = Duration::from_millis(1000);
+/// As much for the search of a size, which asks again and again.
+const SHORT_SILENCE: Duration = Duration::from_millis(400);
+/// Sizes tried at once.
+const LADDER: usize = 16;
+/// Frames a second from a host.
+const RATE: u32 = 2_000;
+
+/// Which pairs of hosts, and by which port besides VXLAN's own.
+#[derive(Clone, Debug, Default)]
+pub struct Which {
+    /// Only from this host.
+    pub from: Option<String>,
+    /// Only to this host.
+    pub to: Option<String>,
+    /// The other port; [`OTHER_PORT`] where absent.
+    pub port: Option<u16>,
+}
+
+/// What was found. Serialized as it is, this is the `--format json` of `vxlan`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct VxlanReport {
+    /// Lab.
+    pub lab: String,
+    /// Whether every frame fared as it does where nothing is wrong.
+    pub holds: bool,
+    /// Each pair of hosts, both ways.
+    pub pairs: Vec<PairReport>,
+}
+
+/// What was found from one host to another.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PairReport {
+    /// Sender.
+    pub from: String,
+    /// Receiver.
+    pub to: String,
+    /// Segment that both are on.
+    pub segment: String,
+    /// Address of the sender there.
+    pub source: Ipv4Addr,
+    /// Address of the receiver there.
+    pub destination: Ipv4Addr,
+    /// Whether all is as it should be.
+    pub holds: bool,
+    /// Each probe, at each port.
+    pub probes: Vec<ProbeReport>,
+    /// What the differences mean, and what to do; empty where there are none.
+    pub findings: Vec<String>,
+}
+
+/// What became of one frame.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ProbeReport {
+    /// In what it differs from others.
+    pub probe: Kind,
+    /// UDP port that it was sent to.
+    pub port: u16,
+    /// Bytes of its IP packet.
+    pub bytes: usize,
+    /// What became of it on the wire, in words; absent where it never got there.
+    pub wire: Option<String>,
+    /// Whether the receiver's NIC got it.
+    pub nic: bool,
+    /// Whether the receiver's kernel let it out of its tunnel; absent where no VTEP could be made there.
+    pub vtep: Option<bool>,
+    /// Whether it should.
+    pub vtep_expected: bool,
+    /// Whether all is as it should be: at the NIC every frame must arrive.
+    pub holds: bool,
+}
+
+/// A pair of hosts on a segment.
+struct Pair<'a> {
+    from: &'a RunningHost,
+    to: &'a RunningHost,
+    by: &'a Nic,
+    nic: &'a Nic,
+}
+
+/// Probes.
+///
+/// # Errors
+/// A host that there is not; an agent that does not answer.
+pub async fn run(lab: &Lab, hosts: &Hosts, wire: &Wire, which: &Which) -> Result<VxlanReport, Error> {
+    let pairs = pairs(lab, hosts, which)?;
+    let ports = ports(lab, which);
+    let snapshot = crate::probe::snapshot(lab, hosts).await?;
+    let book = Book::new(lab, hosts, wire, &snapshot);
+    let vteps = vteps(&pairs, &ports).await;
+    let bench =
+        Bench { lab, hosts, wire, decode: Decode { vxlan_ports: ports.clone(), ..Decode::default() } };
+
+    let run = rand::random();
+    let mut frames = Vec::new();
+    for pair in &pairs {
+        let stranger = book.free_address(&pair.nic.segment);
+        let mtu = lab.segments.get(&pair.nic.segment).map_or(1500, |s| s.mtu);
+        let path = Path { by: pair.by, nic: pair.nic, stranger: stranger.unwrap_or(pair.by.address), mtu };
+        for port in &ports {
+            for kind in Kind::ALL {
+                let mark = number_mark(run, frames.len());
+                frames.push(Frame {
+                    pair,
+                    port: *port,
+                    kind,
+                    bytes: probes::build(kind, &path, *port, mark)?,
+                });
+            }
+        }
+    }
+    let seen = bench.fire(&frames, run, SILENCE).await?;
+    let mut reports: Vec<PairReport> = Vec::new();
+    let per_pair = ports.len() * Kind::ALL.len();
+    for (pair, range) in pairs.iter().zip((0..).step_by(per_pair)) {
+        let probes = (range..range + per_pair).map(|n| probe_report(&frames[n], &seen, n, &vteps));
+        let probes: Vec<ProbeReport> = probes.collect();
+        let mut findings =
+            findings::of(&pair.from.name, &pair.to.name, &probes, &vtep_refusals(pair, &ports, &vteps));
+        if let Some(port) = findings::too_large_for(&probes) {
+            let bytes = bench.largest(pair, port, probes[0].bytes).await?;
+            findings.push(findings::mtu(port, bytes));
+        }
+        reports.push(PairReport {
+            from: pair.from.name.clone(),
+            to: pair.to.name.clone(),
+            segment: pair.nic.segment.clone(),
+            source: pair.by.address,
+            destination: pair.nic.address,
+            holds: probes.iter().all(|p| p.holds),
+            probes,
+            findings,
+        });
+    }
+    Ok(VxlanReport { lab: lab.name.clone(), holds: reports.iter().all(|p| p.holds), pairs: reports })
+}
+
+/// A frame on its way from one host to another.
+struct Frame<'a> {
+    pair: &'a Pair<'a>,
+    port: u16,
+    kind: Kind,
+    bytes: Vec<u8>,
+}
+
+/// What was seen of the frames, by their number.
+#[derive(Default)]
+struct Seen {
+    receipts: BTreeMap<u32, Vec<Receipt>>,
+    wire: BTreeMap<u32, String>,
+}
+
+struct Bench<'a> {
+    lab: &'a Lab,
+    hosts: &'a Hosts,
+    wire: &'a Wire,
+    decode: Decode,
+}
+
+impl Bench<'_> {
+    /// Sends frames all at once, each marked with its index, and looks where they come by.
+    async fn fire(&self, frames: &[Frame<'_>], run: u64, silence: Duration) -> Result<Seen, Error> {
+        let shape = |frame: &Frame<'_>| Known::new(run, None, Shape::of(&frame.bytes, &self.decode));
+        let known: Vec<Known> = frames.iter().map(shape).collect();
+        let Some(any) = known.first() else { return Ok(Seen::default()) };
+        // Only the hosts themselves: no container has a part in it.
+        let nobody = Snapshot::default();
+        let mut watch =
+            Watch::open(self.lab, self.hosts, &nobody, any, self.decode.vxlan_ports.clone()).await?;
+        let taps = watch::taps(self.lab, self.wire, &known, &self.decode)?;
+        let mut by_sender: HashMap<(&str, &str), (&RunningHost, Vec<String>)> = HashMap::new();
+        for frame in frames {
+            let key = (frame.pair.from.name.as_str(), frame.pair.by.name.as_str());
+            let (_, list) = by_sender.entry(key).or_insert_with(|| (frame.pair.from, Vec::new()));
+            list.push(BASE64_STANDARD.encode(&frame.bytes));
+        }
+        let sent = by_sender.into_iter().map(|((_, interface), (host, frames))| async move {
+            let order = SendFrame {
+                netns: Netns::Host,
+                interface: interface.to_owned(),
+                frames: Outgoing::Built(frames),
+                count: 1,
+                rate: Some(RATE),
+            };
+            host.agent.send_frame(order).await.map_err(host.failed())
+        });
+        try_join_all(sent).await?;
+        tokio::time::sleep(silence).await;
+        let mut seen = Seen::default();
+        let of_mark = |mark: Option<u32>| known.get(usize::try_from(mark?).ok()?);
+        for (mark, receipt) in watch.receipts_by_mark(of_mark).await? {
+            seen.receipts.entry(mark.unwrap_or(u32::MAX)).or_default().push(receipt);
+        }
+        for (_, tap) in taps {
+            let entered: Entered = tap.end().await?.found;
+            seen.wire.extend(entered.into_keys().filter_map(|(mark, _, fate, _)| Some((mark?, fate))));
+        }
+        Ok(seen)
+    }
+
+    /// The largest IP packet with VXLAN that arrives at the receiver's NIC, known that `small` bytes do.
+    async fn largest(&self, pair: &Pair<'_>, port: u16, small: usize) -> Result<usize, Error> {
+        let mtu = self.lab.segments.get(&pair.nic.segment).map_or(1500, |s| s.mtu);
+        let (mut good, mut bad) = (small, usize::from(mtu));
+        // Each round leaves a seventeenth of what was open.
+        while bad > good + 1 {
+            let sizes = probes::ladder(good, bad, LADDER);
+            let path = Path { by: pair.by, nic: pair.nic, stranger: pair.by.address, mtu };
+            let run = rand::random();
+            let frame = |(n, size): (usize, &usize)| {
+                let bytes = probes::of_size(&path, port, *size, number_mark(run, n))?;
+                Ok::<_, Error>(Frame { pair, port, kind: Kind::Largest, bytes })
+            };
+            let frames = sizes.iter().enumerate().map(frame).collect::<Result<Vec<_>, _>>()?;
+            let seen = self.fire(&frames, run, SHORT_SILENCE).await?;
+            let passed = |n: usize| seen.at_nic(n, pair);
+            let first_lost = (0..sizes.len()).find(|n| !passed(*n));
+            match first_lost {
+                Some(n) => {
+                    bad = sizes[n];
+                    good = if n > 0 { sizes[n - 1] } else { good };
+                }
+                None => good = sizes[sizes.len() - 1],
+            }
+        }
+        Ok(good)
+    }
+}
+
+impl Seen {
+    fn of(&self, number: usize) -> &[Receipt] {
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        self.receipts.get(&number).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn at_nic(&self, number: usize, pair: &Pair<'_>) -> bool {
+        let there = |r: &&Receipt| r.endpoint == pair.to.name && r.interface == pair.nic.name;
+        self.of(number).iter().filter(there).any(|r| r.received && r.how == How::AsSent)
+    }
+}
+
+type Vteps = HashMap<(String, u16), Result<VtepClient, String>>;
+
+fn probe_report(frame: &Frame<'_>, seen: &Seen, number: usize, vteps: &Vteps) -> ProbeReport {
+    let nic = seen.at_nic(number, frame.pair);
+    let name = vtep_name(frame.port);
+    let to = &frame.pair.to.name;
+    let let_out = seen.of(number).iter().any(|r| r.endpoint == *to && r.interface == name && r.received);
+    let made = vteps.get(&(to.clone(), frame.port)).is_some_and(Result::is_ok);
+    let vtep = made.then_some(let_out);
+    let vtep_expected = frame.kind.is_let_out();
+    ProbeReport {
+        probe: frame.kind,
+        port: frame.port,
+        bytes: frame.bytes.len() - proto::ethernet::HEADER_LEN,
+        wire: seen.wire.get(&u32::try_from(number).unwrap_or(u32::MAX)).cloned(),
+        nic,
+        vtep,
+        vtep_expected,
+        holds: nic && vtep == Some(vtep_expected),
+    }
+}
+
+fn pairs<'a>(lab: &'a Lab, hosts: &'a Hosts, which: &Which) -> Result<Vec<Pair<'a>>, Error> {
+    for name in [&which.from, &which.to].into_iter().flatten() {
+        if !lab.hosts.contains_key(name) {
+            let known = lab.hosts.keys().cloned().collect::<Vec<_>>().join(", ");
+            let (lab, kind, name) = (lab.name.clone(), "host", name.clone());
+            return Err(Error::NoSuchPart { lab, kind, name, known });
+        }
+        host(hosts, name)?;
+    }
+    let wanted = |side: &Option<String>, host: &str| side.as_ref().is_none_or(|name| name == host);
+    let mut pairs = Vec::new();
+    for from in hosts.values().filter(|h| wanted(&which.from, &h.name)) {
+        for to in hosts.values().filter(|h| wanted(&which.to, &h.name) && h.name != from.name) {
+            let (Some(a), Some(b)) = (lab.hosts.get(&from.name), lab.hosts.get(&to.name)) else { continue };
+            let shared =
+                a.nics.iter().find_map(|by| Some((by, b.nics.iter().find(|n| n.segment == by.segment)?)));
+            if let Some((by, nic)) = shared {
+                pairs.push(Pair { from, to, by, nic });
+            }
+        }
+    }
+    if pairs.is_empty() {
+        return Err(Error::Frame(
+            "there are no two such hosts on one segment\nhint: `labctl ps` shows who is on which".to_owned(),
+        ));
+    }
+    Ok(pairs)
+}
+
+fn ports(lab: &Lab, which: &Which) -> Vec<u16> {
+    let mut ports = order::vxlan_ports(lab);
+    let other = which.port.unwrap_or(OTHER_PORT);
+    if !ports.contains(&other) {
+        ports.push(other);
+    }
+    ports
+}
+
+/// The mark of the frame with this index.
+fn number_mark(run: u64, index: usize) -> Payload {
+    order::mark(run, u32::try_from(index).unwrap_or(u32::MAX))
+}
+
+fn vtep_name(port: u16) -> String {
+    format!("labvtep{port}")
+}
+
+/// A VTEP in every receiver, at every port, for as long as they are held.
+async fn vteps(pairs: &[Pair<'_>], ports: &[u16]) -> Vteps {
+    let mut wanted: BTreeMap<(String, u16), &RunningHost> = BTreeMap::new();
+    for pair in pairs {
+        wanted.extend(ports.iter().map(|port| ((pair.to.name.clone(), *port), pair.to)));
+    }
+    let made = wanted.into_iter().map(|((name, port), host)| async move {
+        let vtep = ScratchVtep { name: vtep_name(port), vni: VTEP_VNI, port, mac: VTEP_MAC.octets() };
+        ((name, port), host.agent.vtep(vtep).await.map_err(|e| e.to_string()))
+    });
+    join_all(made).await.into_iter().collect()
+}
+
+/// Why there is no VTEP at the receiver.
+fn vtep_refusals(pair: &Pair<'_>, ports: &[u16], vteps: &Vteps) -> Vec<String> {
+    let refused = ports.iter().filter_map(|port| {
+        let why = vteps.get(&(pair.to.name.clone(), *port))?.as_ref().err()?;
+        Some(format!(
+            "{} takes no VTEP at port {port}, so what arrives there proves little: {why}",
+            pair.to.name
+        ))
+    });
+    refused.collect()
+}

@@ -1,0 +1,251 @@
+//! The frames, alike but for one thing each.
+
+use std::net::Ipv4Addr;
+
+use lab_model::Nic;
+use serde::{Deserialize, Serialize};
+use vxlan::{Arp, Ether, Ipv4, MacAddr, Payload, Stack, Udp, Vxlan, proto};
+
+use super::super::order::INNER_MAC;
+use crate::Error;
+
+/// The VNI of the receivers' VTEPs, which no swarm gets to: they count up from 4096.
+pub const VTEP_VNI: u32 = 0x6c_6162;
+/// A VNI that nobody has.
+const UNKNOWN_VNI: u32 = 0x6c_6163;
+/// The MAC of the receivers' VTEPs.
+pub const VTEP_MAC: MacAddr = MacAddr([0x06, 0x67, 0x77, 0x01, 0x00, 0x03]);
+/// Whom the inner frame asks for: addresses for documentation (RFC 5737), so that nobody answers.
+const INNER_IPS: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
+/// In what a probe differs from a valid one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// In nothing.
+    Valid,
+    /// As many bytes, but random ones.
+    Random,
+    /// No I flag: the VNI does not count (RFC 7348, section 5).
+    NoIFlag,
+    /// A reserved bit is set, which the RFC has a receiver ignore and Linux does not.
+    Reserved,
+    /// A VNI that the receiver has not.
+    UnknownVni,
+    /// The source is an address of the segment that nobody has.
+    SpoofedVtep,
+    /// No UDP checksum, as the RFC prefers it.
+    ZeroChecksum,
+    /// A UDP checksum that is wrong.
+    WrongChecksum,
+    /// The largest packet that the segment's MTU allows, not to be fragmented.
+    Largest,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Valid,
+        Self::Random,
+        Self::NoIFlag,
+        Self::Reserved,
+        Self::UnknownVni,
+        Self::SpoofedVtep,
+        Self::ZeroChecksum,
+        Self::WrongChecksum,
+        Self::Largest,
+    ];
+
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Valid => "valid header",
+            Self::Random => "random bytes",
+            Self::NoIFlag => "no I flag",
+            Self::Reserved => "reserved bit set",
+            Self::UnknownVni => "unknown VNI",
+            Self::SpoofedVtep => "spoofed VTEP",
+            Self::ZeroChecksum => "no UDP checksum",
+            Self::WrongChecksum => "wrong checksum",
+            Self::Largest => "largest packet",
+        }
+    }
+
+    /// Whether Linux lets it out of its tunnel (vxlan_rcv of drivers/net/vxlan; udp_queue_rcv_one_skb for the checksum).
+    /// A VTEP that learns, or that was told of its peers by FDB entries alone, takes every outer source.
+    pub fn is_let_out(self) -> bool {
+        matches!(self, Self::Valid | Self::SpoofedVtep | Self::ZeroChecksum | Self::Largest)
+    }
+}
+
+/// From where to where.
+pub struct Path<'a> {
+    /// The sender's.
+    pub by: &'a Nic,
+    /// The receiver's.
+    pub nic: &'a Nic,
+    /// An address of the segment that nobody has.
+    pub stranger: Ipv4Addr,
+    /// The segment's, bytes.
+    pub mtu: u16,
+}
+
+/// A marked frame on its way: `tunnel` is what comes between the UDP header and the mark.
+fn stack(
+    path: &Path<'_>,
+    port: u16,
+    source: Ipv4Addr,
+    checksum: Option<u16>,
+    tunnel: Stack,
+    mark: Payload,
+) -> Stack {
+    let mut stack =
+        Ether { dst: Some(MacAddr(path.nic.mac)), src: Some(MacAddr(path.by.mac)), ..Ether::default() }
+            / Ipv4 { src: Some(source), dst: Some(path.nic.address), df: true, ..Ipv4::default() }
+            / Udp { dst_port: Some(port), checksum, ..Udp::default() };
+    stack.layers.extend(tunnel.layers);
+    stack / mark
+}
+
+/// A header, and a frame in it that nobody answers.
+fn tunnel(header: Vxlan) -> Stack {
+    let [who, tell] = INNER_IPS;
+    header
+        / Ether { dst: Some(VTEP_MAC), src: Some(INNER_MAC), ..Ether::default() }
+        / Arp { target_ip: who, sender_ip: Some(tell), ..Arp::default() }
+}
+
+/// Writes a probe. `mark` is what it is known by.
+pub fn build(kind: Kind, path: &Path<'_>, port: u16, mark: Payload) -> Result<Vec<u8>, Error> {
+    let own = path.by.address;
+    let header = Vxlan { vni: VTEP_VNI, ..Vxlan::default() };
+    let with = |header, mark| stack(path, port, own, None, tunnel(header), mark);
+    let stack = match kind {
+        Kind::Valid | Kind::WrongChecksum => with(header, mark),
+        Kind::Random => {
+            let mut random: Vec<u8> = (0..TUNNEL).map(|_| rand::random()).collect();
+            // None of the flags that would make it VXLAN after all.
+            random[0] &= !(proto::vxlan::FLAG_VNI | proto::vxlan::FLAG_GROUP_POLICY);
+            random.extend(mark.0);
+            stack(path, port, own, None, Stack::new(), Payload(random))
+        }
+        Kind::NoIFlag => with(Vxlan { flags: 0, ..header }, mark),
+        Kind::Reserved => with(Vxlan { reserved2: 1, ..header }, mark),
+        Kind::UnknownVni => with(Vxlan { vni: UNKNOWN_VNI, ..header }, mark),
+        Kind::SpoofedVtep => stack(path, port, path.stranger, None, tunnel(header), mark),
+        Kind::ZeroChecksum => stack(path, port, own, Some(0), tunnel(header), mark),
+        Kind::Largest => return of_size(path, port, path.mtu.into(), mark),
+    };
+    let mut bytes = stack.build().map_err(unbuilt)?;
+    if kind == Kind::WrongChecksum {
+        let right = u16::from_be_bytes([bytes[CHECKSUM], bytes[CHECKSUM + 1]]);
+        // Zero would be none.
+        let wrong = if right == 0x5555 { 0x5554 } else { right ^ 0x5555 };
+        bytes[CHECKSUM..CHECKSUM + 2].copy_from_slice(&wrong.to_be_bytes());
+    }
+    Ok(bytes)
+}
+
+/// Ethernet, IPv4 and UDP headers.
+const OVERHEAD: usize = proto::ethernet::HEADER_LEN + proto::ipv4::HEADER_LEN + proto::udp::HEADER_LEN;
+/// First byte of the UDP checksum.
+const CHECKSUM: usize = OVERHEAD - 2;
+/// VXLAN header and the frame in it.
+const TUNNEL: usize = proto::vxlan::HEADER_LEN + proto::ethernet::HEADER_LEN + proto::arp::LEN;
+
+/// A valid one whose IP packet has this many bytes, or more where these are too few.
+pub fn of_size(path: &Path<'_>, port: u16, size: usize, mark: Payload) -> Result<Vec<u8>, Error> {
+    let bare = OVERHEAD + TUNNEL + mark.0.len();
+    let mut padded = mark.0;
+    padded.resize(padded.len() + (size + proto::ethernet::HEADER_LEN).saturating_sub(bare), 0);
+    let header = Vxlan { vni: VTEP_VNI, ..Vxlan::default() };
+    let stack = stack(path, port, path.by.address, None, tunnel(header), Payload(padded));
+    stack.build().map_err(unbuilt)
+}
+
+/// Sizes between two, evenly apart, neither of them among these.
+pub fn ladder(good: usize, bad: usize, steps: usize) -> Vec<usize> {
+    let open = bad - good - 1;
+    let steps = steps.min(open);
+    let mut sizes: Vec<usize> = (1..=steps).map(|n| good + (open * n).div_ceil(steps.max(1))).collect();
+    sizes.dedup();
+    sizes
+}
+
+fn unbuilt(error: vxlan::BuildError) -> Error {
+    Error::Frame(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::frames::order;
+    use vxlan::{Dissection, Layer};
+
+    fn nic(last: u8) -> Nic {
+        Nic {
+            name: "eth0".into(),
+            segment: "lan".into(),
+            address: [10, 0, 0, last].into(),
+            prefix_len: 24,
+            peer: None,
+            mtu: 1500,
+            mac: [2, 0, 0, 0, 0, last],
+        }
+    }
+
+    fn layers(kind: Kind) -> (usize, Vec<Layer>) {
+        let (by, nic) = (nic(1), nic(2));
+        let path = Path { by: &by, nic: &nic, stranger: [10, 0, 0, 9].into(), mtu: 1400 };
+        let bytes = build(kind, &path, 4789, order::mark(7, 3)).unwrap();
+        (bytes.len(), Dissection::of(&bytes, &vxlan::Decode::default()).stack.layers)
+    }
+
+    #[test]
+    fn probes_differ_from_the_valid_one_in_one_thing() {
+        let (len, valid) = layers(Kind::Valid);
+        let differing = |kind| {
+            let (other, layers) = layers(kind);
+            assert!(kind == Kind::Largest || other == len, "{kind:?} is as long");
+            let differ: Vec<usize> = (0..valid.len()).filter(|n| valid.get(*n) != layers.get(*n)).collect();
+            (differ, layers)
+        };
+        // Layers: eth, ip, udp, vxlan, eth, arp, mark. The outer source port follows the inner flow, which stays.
+        for kind in [Kind::NoIFlag, Kind::Reserved, Kind::UnknownVni] {
+            assert_eq!(differing(kind).0, [3], "{kind:?}");
+        }
+        assert_eq!(differing(Kind::SpoofedVtep).0, [1]);
+        assert_eq!(differing(Kind::ZeroChecksum).0, [2]);
+        assert_eq!(differing(Kind::WrongChecksum).0, [2]);
+        assert!(differing(Kind::WrongChecksum).1[2].wrong().iter().any(|wrong| wrong.field == "sum"));
+        assert!(differing(Kind::ZeroChecksum).1[2].wrong().is_empty(), "none is not wrong");
+        assert_eq!(differing(Kind::Largest).0, [6]);
+        assert_eq!(layers(Kind::Largest).0, 1400 + 14);
+        let random = differing(Kind::Random).1;
+        assert!(matches!(&random[3], Layer::Vxlan(header) if header.flags & 0x88 == 0), "{random:?}");
+    }
+
+    #[test]
+    fn a_ladder_closes_in_from_both_sides() {
+        assert_eq!(ladder(100, 105, 16), [101, 102, 103, 104]);
+        let wide = ladder(100, 1500, 16);
+        assert!(wide.len() == 16 && wide[0] > 100 && wide[15] == 1499, "{wide:?}");
+        // What `largest` does, for every place where a path could end.
+        for limit in 100..1500 {
+            let (mut good, mut bad) = (100, 1500);
+            let mut rounds = 0;
+            while bad > good + 1 {
+                let sizes = ladder(good, bad, 16);
+                match sizes.iter().position(|size| *size > limit) {
+                    Some(n) => {
+                        bad = sizes[n];
+                        good = if n > 0 { sizes[n - 1] } else { good };
+                    }
+                    None => good = sizes[sizes.len() - 1],
+                }
+                rounds += 1;
+            }
+            assert!(good == limit && rounds <= 4, "{limit}: {good} after {rounds}");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The agents of all hosts, and the wire, looking out for one frame.
+
+use std::collections::BTreeMap;
+
+use futures::future::try_join_all;
+use lab_agent::{
+    client::WatchClient,
+    frames::Shape,
+    protocol::{Endpoint, FrameWatch},
+};
+use lab_model::{Lab, inject::WIRE};
+use lab_wire::{Fate, Wire};
+use vxlan::Decode;
+
+use super::{
+    order::Known,
+    receipts,
+    report::{Passage, Receipt},
+    tap::{Tap, Tapped},
+};
+use crate::{
+    Error,
+    host::RunningHost,
+    probe::{Hosts, Snapshot},
+};
+
+/// An open watch in every host.
+pub struct Watch<'a> {
+    clients: Vec<(&'a RunningHost, WatchClient)>,
+    decode: Decode,
+    /// Endpoints where nobody watches, and why.
+    pub absent: BTreeMap<String, String>,
+}
+
+impl<'a> Watch<'a> {
+    /// Opens it in everything that runs; when this returns, no frame is missed.
+    pub async fn open(
+        lab: &Lab,
+        hosts: &'a Hosts,
+        snapshot: &Snapshot,
+        known: &Known,
+        vxlan_ports: Vec<u16>,
+    ) -> Result<Self, Error> {
+        let mut by_host: BTreeMap<&str, Vec<Endpoint>> = BTreeMap::new();
+        for name in snapshot.endpoints(lab) {
+            if let (Some(host), Some(netns)) = (snapshot.home_of(lab, name), snapshot.netns(lab, name)) {
+                let endpoint = Endpoint { name: name.to_owned(), netns, pid: snapshot.pid(name) };
+                by_host.entry(host).or_default().push(endpoint);
+            }
+        }
+        let opened = hosts.values().map(|host| {
+            let endpoints = by_host.remove(host.name.as_str()).unwrap_or_default();
+            let (run, needle) = (known.run, super::needle(known));
+            let watch = FrameWatch { endpoints, run, needle, vxlan_ports: vxlan_ports.clone() };
+            async move {
+                let client = host.agent.watch_frames(watch).await.map_err(host.failed())?;
+                Ok::<_, Error>((host.as_ref(), client))
+            }
+        });
+        let clients = try_join_all(opened).await?;
+        let absent = clients.iter().flat_map(|(_, c)| c.absent().clone()).collect();
+        Ok(Self { clients, decode: Decode { vxlan_ports, ..Decode::default() }, absent })
+    }
+
+    /// Where the frame came by so far.
+    pub async fn receipts(&mut self, known: &Known) -> Result<Vec<Receipt>, Error> {
+        Ok(self.receipts_by_mark(|_| Some(known)).await?.into_iter().map(|(_, receipt)| receipt).collect())
+    }
+
+    /// Endpoints where frames came faster than they could be looked at, and how many: as of the last look.
+    pub fn missed(&self) -> impl Iterator<Item = (String, u64)> {
+        self.clients.iter().flat_map(|(_, client)| client.missed().clone())
+    }
+
+    /// Where frames came by so far, each with its mark; `known` says of a mark which frame has it.
+    pub async fn receipts_by_mark<'k>(
+        &mut self,
+        known: impl Fn(Option<u32>) -> Option<&'k Known>,
+    ) -> Result<Vec<(Option<u32>, Receipt)>, Error> {
+        let looked = self.clients.iter_mut().map(|(host, client)| async move {
+            Ok::<_, Error>((host.name.clone(), client.seen().await.map_err(host.failed())?))
+        });
+        let mut all = Vec::new();
+        for (host, seen) in try_join_all(looked).await? {
+            for sighting in seen {
+                let Some(known) = known(sighting.mark) else { continue };
+                let mark = sighting.mark;
+                let receipts = receipts::of_host(&host, &[sighting], &known.shape, &self.decode);
+                all.extend(receipts.into_iter().map(|receipt| (mark, receipt)));
+            }
+        }
+        all.sort();
+        Ok(all)
+    }
+}
+
+/// A frame that entered a segment: its mark, the port, what became of it, and whether it was dropped.
+pub type Entered = BTreeMap<(Option<u32>, String, String, bool), u64>;
+
+/// Looks at every segment for frames of a run; each is known by the mark that is its index here, one without by the first.
+pub fn taps(
+    lab: &Lab,
+    wire: &Wire,
+    known: &[Known],
+    decode: &Decode,
+) -> Result<Vec<(String, Tap<Entered>)>, Error> {
+    let tap = |segment: &String| {
+        let (known, decode) = (known.to_vec(), decode.clone());
+        let tap = Tap::begin(wire, segment, Entered::new(), move |entered, frame| {
+            let Some(mark) = known.first().and_then(|first| first.find(&frame.data)) else { return };
+            let index = usize::try_from(mark.unwrap_or(0)).unwrap_or(usize::MAX);
+            // An answer to it, or an error about it, is another frame.
+            let same =
+                |one: &Known| receipts::seen_as(&one.shape, &Shape::of(&frame.data, &decode)).is_some();
+            if !known.get(index).is_some_and(same) {
+                return;
+            }
+            let dropped = matches!(frame.fate, Fate::Dropped { .. });
+            *entered.entry((mark, frame.port.to_string(), frame.fate.to_string(), dropped)).or_default() += 1;
+        });
+        Ok::<_, Error>((segment.clone(), tap?))
+    };
+    lab.segments.keys().map(tap).collect()
+}
+
+/// What the segments carried of it; and on which frames came faster than they could be looked at, and how many.
+pub async fn passages(
+    taps: Vec<(String, Tap<Entered>)>,
+) -> Result<(Vec<Passage>, BTreeMap<String, u64>), Error> {
+    let (mut all, mut missed) = (Vec::new(), BTreeMap::new());
+    for (segment, tap) in taps {
+        let Tapped { found, lost } = tap.end().await?;
+        if lost > 0 {
+            missed.insert(format!("{WIRE}{segment}"), lost);
+        }
+        all.extend(found.into_iter().map(|((_, port, fate, dropped), count)| Passage {
+            segment: segment.clone(),
+            port,
+            fate,
+            dropped,
+            count,
+        }));
+    }
+    Ok((all, missed))
+}

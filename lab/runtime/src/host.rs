@@ -1,0 +1,216 @@
+//! A host of a lab that runs: its agent, its dockerd, and the Docker socket that labctl offers for it.
+
+use std::{
+    collections::BTreeMap,
+    net::Ipv4Addr,
+    path::PathBuf,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use ipnet::Ipv4Net;
+use lab_agent::{
+    client::{AgentClient, ClientError},
+    protocol::{HostConfig, NicConfig},
+};
+use lab_model::{Action, BUILTIN_IMAGE, Lab};
+use rand::RngExt;
+
+use crate::{
+    Dirs, Error, Events, Plan,
+    docker::{HostDocker, builtin},
+    forward::Forward,
+    hex::hex,
+    images,
+};
+
+/// The engine's own socket in a host.
+pub(crate) const GUEST_DOCKER_SOCKET: &str = "/var/run/docker.sock";
+
+/// A clock that cannot be off by more is exact enough.
+const CLOCK_ERROR: Duration = Duration::from_millis(15);
+
+/// How often a host's clock is set, at the most, until it is that exact.
+const CLOCK_ATTEMPTS: u32 = 8;
+
+/// A host whose agent answers and whose dockerd runs.
+pub struct RunningHost {
+    /// Name.
+    pub name: String,
+    /// Its agent.
+    pub agent: AgentClient,
+    /// Its dockerd.
+    pub docker: HostDocker,
+    /// Offers the dockerd's socket on this machine while the host runs.
+    _forward: Forward,
+}
+
+impl RunningHost {
+    /// Makes a machine whose agent answers the host that the topology describes, with a running dockerd and the
+    /// images that its containers need; `had` are those that its dockerd had from the beginning.
+    pub async fn set_up(
+        lab: &Lab,
+        name: &str,
+        agent: AgentClient,
+        docker_socket: PathBuf,
+        (images, had): (&Images, &[&str]),
+        events: &Events,
+    ) -> Result<Self, Error> {
+        let failed = Error::agent(name);
+        agent.configure(config(lab, name)).await.map_err(&failed)?;
+        let daemon_json = lab.hosts.get(name).map(|h| h.daemon_json.clone()).unwrap_or_default();
+        // Other settings may mean another folder for images.
+        let had = if daemon_json.is_empty() { had } else { &[] };
+        let api = agent.docker(daemon_json).await.map_err(&failed)?;
+        events.host(name, "dockerd runs");
+        let forward = Forward::start(docker_socket.clone(), agent.clone(), GUEST_DOCKER_SOCKET)?;
+        let docker = HostDocker::connect(name, &docker_socket, &api)?;
+        let host = Self { name: name.to_owned(), agent, docker, _forward: forward };
+        host.provide_images(lab, images, had).await?;
+        Ok(host)
+    }
+
+    async fn provide_images(&self, lab: &Lab, images: &Images, had: &[&str]) -> Result<(), Error> {
+        let wanted = lab.containers.values().filter(|c| c.host == self.name).map(|c| c.image.as_str());
+        // Any node may come to run a task.
+        let joins = |a: &Action| matches!(a, Action::Join { host, .. } if *host == self.name);
+        let node = lab.swarm.as_ref().is_some_and(|s| s.nodes.contains_key(&self.name))
+            || lab.steps.iter().flat_map(|s| &s.actions).any(joins);
+        let tasks =
+            lab.services.values().map(|s| s.image.as_str()).chain(lab.images_of_updates()).filter(|_| node);
+        for name in wanted.chain(tasks).collect::<std::collections::BTreeSet<_>>() {
+            if let Some(tar) = images.get(name)
+                && !had.contains(&name)
+                && !self.docker.has_image(name).await?
+            {
+                self.docker.load_image(tar.clone()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the host's clock as exactly as the way there allows: again, until a message took little time to get there
+    /// and back, which bounds how far the clock can be off.
+    pub async fn set_clock(&self) -> Result<(), Error> {
+        let mut best = Duration::MAX;
+        for _ in 0..CLOCK_ATTEMPTS {
+            let sent = Instant::now();
+            // Half of what the best way there and back took is the likeliest age of the message on arrival.
+            let age = if best == Duration::MAX { Duration::ZERO } else { best / 2 };
+            self.agent.clock(now_ns().saturating_add(nanos(age))).await.map_err(self.failed())?;
+            best = best.min(sent.elapsed());
+            if sent.elapsed() < CLOCK_ERROR {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// For `map_err` on the agent's calls.
+    pub fn failed(&self) -> impl Fn(ClientError) -> Error + '_ {
+        Error::agent(&self.name)
+    }
+}
+
+/// Tars of container images by name, read once for all hosts.
+pub type Images = BTreeMap<String, Bytes>;
+
+/// The images that a lab's containers need.
+///
+/// # Errors
+/// One that nobody has.
+pub async fn images(plan: &Plan) -> Result<Images, Error> {
+    let dirs = Dirs { cache: plan.cache.clone(), state: Default::default() };
+    let mut images = Images::new();
+    for (container, image) in plan.lab.images_of_all() {
+        if !images.contains_key(image) {
+            let tar = tar(plan, &dirs, image).await?.map_err(|why| Error::NoImage {
+                image: image.to_owned(),
+                container: container.to_owned(),
+                why,
+            })?;
+            images.insert(image.to_owned(), tar);
+        }
+    }
+    for image in plan.lab.images_of_updates() {
+        // Where nobody has it, Docker says so when the service is updated.
+        if !images.contains_key(image)
+            && let Ok(tar) = tar(plan, &dirs, image).await?
+        {
+            images.insert(image.to_owned(), tar);
+        }
+    }
+    Ok(images)
+}
+
+/// The tar of an image; `Err` with the reason where nobody has it.
+async fn tar(plan: &Plan, dirs: &Dirs, image: &str) -> Result<Result<Bytes, String>, Error> {
+    if image == BUILTIN_IMAGE {
+        return Ok(Ok(builtin::image(&plan.agent)?.into()));
+    }
+    match plan.lab.image(image) {
+        Some(debian) => Ok(Ok(images::of_packages(dirs, image, debian)?.into())),
+        None => Ok(images::provide(dirs, image).await?.map(Bytes::from)),
+    }
+}
+
+/// What the agent is told to make of its machine.
+fn config(lab: &Lab, name: &str) -> HostConfig {
+    let mut rng = rand::rng();
+    let hosts = lab.hosts.iter().filter_map(|(n, h)| Some((n.clone(), h.nics.first()?.address))).collect();
+    let mut config = HostConfig {
+        hostname: name.to_owned(),
+        clock_ns: now_ns(),
+        entropy: hex(&rng.random::<[u8; 32]>()),
+        machine_id: hex(&rng.random::<[u8; 16]>()),
+        engine_id: uuid(rng.random()),
+        nics: Vec::new(),
+        interfaces: Vec::new(),
+        gateway: None,
+        routes: Vec::new(),
+        sysctls: Default::default(),
+        hosts,
+    };
+    if let Some(host) = lab.hosts.get(name) {
+        config.nics = host.nics.iter().filter_map(nic).collect();
+        config.interfaces = host.interfaces.iter().filter(|i| !i.deferred).cloned().collect();
+        config.gateway = gateway(lab, host);
+        config.routes = host.routes.clone();
+        config.sysctls = host.sysctls.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+    }
+    config
+}
+
+fn nic(nic: &lab_model::Nic) -> Option<NicConfig> {
+    Some(NicConfig {
+        mac: nic.mac,
+        name: nic.name.clone(),
+        address: Ipv4Net::new(nic.address, nic.prefix_len).ok()?,
+        peer: nic.peer,
+        mtu: nic.mtu,
+    })
+}
+
+/// Next hop of the default route: the gateway of the first NIC whose segment has one. A point-to-point NIC is none:
+/// a VPN says itself what lies behind it.
+fn gateway(lab: &Lab, host: &lab_model::Host) -> Option<Ipv4Addr> {
+    host.nics.iter().filter(|n| n.peer.is_none()).find_map(|n| lab.segments.get(&n.segment)?.gateway)
+}
+
+/// This machine's clock, ns since the epoch.
+fn now_ns() -> u64 {
+    nanos(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A random UUID in text form (RFC 9562, version 4).
+fn uuid(random: [u8; 16]) -> String {
+    let mut bytes = random;
+    bytes[6] = (bytes[6] & 0x0f) | 0x40;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    let text = hex(&bytes);
+    [&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]].join("-")
+}

@@ -1,0 +1,174 @@
+//! The node image as an image of this machine's Docker daemon.
+
+use std::fs::File;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use bollard::Docker;
+use bollard::models::ImageSummary;
+use bollard::query_parameters::{
+    CreateImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptions, RemoveImageOptionsBuilder,
+};
+use futures::{Stream, StreamExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio_util::io::ReaderStream;
+
+use super::{Error, NodeImage};
+
+/// Repository of node images in a Docker daemon; the tag is the image's id.
+pub const REPOSITORY: &str = "labctl/node";
+
+/// An import takes seconds; one that takes longer than this will not end.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// Between two looks at whether another import has ended.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Read of the archive at once, in bytes.
+const PIECE: usize = 1 << 20;
+
+/// What Docker calls this image: `labctl/node:trixie-0123456789ab`.
+pub fn reference(image: &NodeImage) -> String {
+    format!("{REPOSITORY}:{}", image.id())
+}
+
+/// Sees to it that `docker` has this image, and returns what it calls it. One that is there already costs one request.
+/// Images of the same suite that an earlier version of labctl imported are removed, unless a container uses them.
+///
+/// `progress` is told how many of how many bytes of the archive were handed over, and not at all where nothing is to be
+/// done. Two imports at once do not collide: the second waits, and finds what the first has made.
+///
+/// # Errors
+/// The archive cannot be read, there is no program `zstd`, or Docker refuses.
+pub async fn import(
+    image: &NodeImage,
+    docker: &Docker,
+    progress: &(dyn Fn(u64, u64) + Send + Sync),
+) -> Result<String, Error> {
+    let name = reference(image);
+    if is_there(docker, &name).await? {
+        return Ok(name);
+    }
+    let _lock = lock(image).await?;
+    if is_there(docker, &name).await? {
+        return Ok(name);
+    }
+    match tokio::time::timeout(LIMIT, feed(image, docker, progress)).await {
+        Ok(done) => done?,
+        Err(_) => return Err(Error::Import { name, why: format!("it did not end within {LIMIT:?}") }),
+    }
+    remove_older(image, docker).await;
+    Ok(name)
+}
+
+async fn is_there(docker: &Docker, name: &str) -> Result<bool, Error> {
+    match docker.inspect_image(name).await {
+        Ok(_) => Ok(true),
+        Err(e) if crate::docker::is_not_found(&e) => Ok(false),
+        Err(e) => Err(Error::Import { name: name.to_owned(), why: crate::docker::message(e) }),
+    }
+}
+
+/// Waits for its turn; the lock goes with the file. The archive itself is locked, so that a cache which is another
+/// user's to write will do.
+async fn lock(image: &NodeImage) -> Result<File, Error> {
+    let path = image.tar();
+    let file = File::open(&path).map_err(Error::io("read", &path))?;
+    let start = Instant::now();
+    while file.try_lock().is_err() {
+        if start.elapsed() > LIMIT {
+            let why = "another import of it still runs".to_owned();
+            return Err(Error::Import { name: reference(image), why });
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(file)
+}
+
+/// Docker before 23.0 knows no zstd, so it gets the bare tar.
+async fn feed(
+    image: &NodeImage,
+    docker: &Docker,
+    progress: &(dyn Fn(u64, u64) + Send + Sync),
+) -> Result<(), Error> {
+    let failed = |why: String| Error::Import { name: reference(image), why };
+    let mut child = Command::new("zstd")
+        .args(["-dcq"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|source| Error::Missing { program: "zstd", package: "zstd", source })?;
+    let Some(packed) = child.stdin.take() else { return Err(failed("zstd has no input".into())) };
+    let tar = output(&mut child);
+    let options = CreateImageOptionsBuilder::new().from_src("-").repo(REPOSITORY).tag(image.id()).build();
+    let import = async {
+        let mut said = docker.create_image(Some(options), Some(bollard::body_try_stream(tar)), None);
+        while let Some(news) = said.next().await {
+            news.map_err(|e| failed(crate::docker::message(e)))?;
+        }
+        Ok(())
+    };
+    // A refusal is told by Docker; the feeding then ends because nobody reads any more.
+    let (fed, imported) = tokio::join!(unpack(image, packed, progress), import);
+    imported?;
+    fed?;
+    let status = child.wait().await.map_err(|e| failed(e.to_string()))?;
+    if !status.success() {
+        // What Docker made of half an archive must not be taken for the image.
+        let options = RemoveImageOptionsBuilder::new().force(true).build();
+        let _ = docker.remove_image(&reference(image), Some(options), None).await;
+        return Err(Error::content(image.tar(), format!("zstd cannot unpack it ({status})")));
+    }
+    Ok(())
+}
+
+fn output(child: &mut Child) -> impl Stream<Item = std::io::Result<bytes::Bytes>> + Send + use<> {
+    let output = child.stdout.take();
+    futures::stream::iter(output).flat_map(|output| ReaderStream::with_capacity(output, PIECE))
+}
+
+async fn unpack(
+    image: &NodeImage,
+    mut into: ChildStdin,
+    progress: &(dyn Fn(u64, u64) + Send + Sync),
+) -> Result<(), Error> {
+    let path = image.tar();
+    let mut file = tokio::fs::File::open(&path).await.map_err(Error::io("read", &path))?;
+    let of = file.metadata().await.map_err(Error::io("read", &path))?.len();
+    let (mut piece, mut done) = (vec![0; PIECE], 0);
+    loop {
+        let n = file.read(&mut piece).await.map_err(Error::io("read", &path))?;
+        if n == 0 || into.write_all(&piece[..n]).await.is_err() {
+            // A program that stops reading says why by its status.
+            return Ok(());
+        }
+        done += n as u64;
+        progress(done, of);
+    }
+}
+
+/// Removes what earlier versions imported of the same suite. One that is in use stays: Docker refuses to remove it.
+async fn remove_older(image: &NodeImage, docker: &Docker) {
+    let of_suite = format!("{REPOSITORY}:{}-", image.suite());
+    let current = reference(image);
+    for name in imported(docker).await.unwrap_or_default() {
+        if name.starts_with(&of_suite) && name != current {
+            let removed = docker.remove_image(&name, None::<RemoveImageOptions>, None).await;
+            tracing::debug!("{name}: {removed:?}");
+        }
+    }
+}
+
+/// The node images that `docker` has, by their names.
+///
+/// # Errors
+/// Docker does not say.
+pub async fn imported(docker: &Docker) -> Result<Vec<String>, bollard::errors::Error> {
+    let filters = std::collections::HashMap::from([("reference", vec![REPOSITORY])]);
+    let options = ListImagesOptionsBuilder::new().filters(&filters).build();
+    let images: Vec<ImageSummary> = docker.list_images(Some(options)).await?;
+    Ok(images.into_iter().flat_map(|i| i.repo_tags).collect())
+}

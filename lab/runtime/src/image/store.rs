@@ -1,0 +1,230 @@
+//! The images in the cache.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Error, Suite};
+
+pub(super) const VMLINUX: &str = "vmlinux";
+pub(super) const MODULES: &str = "modules.cpio";
+pub(super) const ROOT: &str = "root.ext4";
+pub(super) const TAR: &str = "root.tar.zst";
+pub(super) const FILES: [&str; 4] = [VMLINUX, MODULES, ROOT, TAR];
+const MANIFEST: &str = "image.json";
+
+/// A node image in the cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeImage {
+    dir: PathBuf,
+    manifest: Manifest,
+}
+
+/// `image.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Manifest {
+    pub id: String,
+    pub suite: String,
+    pub kernel: String,
+    pub docker: String,
+    /// Seconds since the epoch.
+    pub built: u64,
+    /// Octets of each file.
+    pub files: BTreeMap<String, u64>,
+}
+
+impl NodeImage {
+    /// Its name, `trixie-0123456789ab`: the same inputs give the same name.
+    pub fn id(&self) -> &str {
+        &self.manifest.id
+    }
+
+    /// Its folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Debian release.
+    pub fn suite(&self) -> &str {
+        &self.manifest.suite
+    }
+
+    /// Version of the kernel, as `uname -r` gives it.
+    pub fn kernel_version(&self) -> &str {
+        &self.manifest.kernel
+    }
+
+    /// Version of the package docker.io.
+    pub fn docker_version(&self) -> &str {
+        &self.manifest.docker
+    }
+
+    /// When it was made, seconds since the epoch.
+    pub fn built(&self) -> u64 {
+        self.manifest.built
+    }
+
+    /// The kernel.
+    pub fn kernel(&self) -> PathBuf {
+        self.dir.join(VMLINUX)
+    }
+
+    /// The read-only root, ext4.
+    pub fn root(&self) -> PathBuf {
+        self.dir.join(ROOT)
+    }
+
+    /// The same root as a tar archive, zstd.
+    pub fn tar(&self) -> PathBuf {
+        self.dir.join(TAR)
+    }
+
+    /// The modules that are loaded ahead, with their order.
+    pub fn modules(&self) -> PathBuf {
+        self.dir.join(MODULES)
+    }
+
+    /// The image in this folder, if it is whole.
+    fn open(dir: PathBuf) -> Option<Self> {
+        let text = fs::read_to_string(dir.join(MANIFEST)).ok()?;
+        let manifest: Manifest = serde_json::from_str(&text).ok()?;
+        let whole =
+            |(name, size): (&String, &u64)| fs::metadata(dir.join(name)).is_ok_and(|m| m.len() == *size);
+        let complete =
+            FILES.iter().all(|f| manifest.files.contains_key(*f)) && manifest.files.iter().all(whole);
+        complete.then_some(Self { dir, manifest })
+    }
+}
+
+impl Manifest {
+    /// Notes the sizes of the files in `dir` and writes itself there.
+    pub fn write(mut self, dir: &Path) -> Result<(), Error> {
+        for name in FILES {
+            let path = dir.join(name);
+            let size = fs::metadata(&path).map_err(Error::io("read", &path))?.len();
+            self.files.insert(name.to_owned(), size);
+        }
+        let path = dir.join(MANIFEST);
+        let text = serde_json::to_vec_pretty(&self).map_err(|e| Error::content(&path, e.to_string()))?;
+        fs::write(&path, text).map_err(Error::io("write", &path))
+    }
+}
+
+/// An image as `ls` shows it.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// The image.
+    pub image: NodeImage,
+    /// Octets that it takes on disk, initial RAM disks included.
+    pub size: u64,
+    /// Whether this version of labctl uses it.
+    pub current: bool,
+}
+
+/// Where images are.
+pub(super) fn folder(cache: &Path) -> PathBuf {
+    cache.join("images")
+}
+
+/// The image that this version of labctl uses for `suite`, if it is in the cache and whole.
+pub fn find(cache: &Path, suite: Suite) -> Option<NodeImage> {
+    NodeImage::open(folder(cache).join(suite.image_id()))
+}
+
+/// All whole images, sorted by name.
+///
+/// # Errors
+/// The cache folder cannot be read; one that is not there is empty.
+pub fn ls(cache: &Path) -> Result<Vec<Listed>, Error> {
+    let folder = folder(cache);
+    let entries = match fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(Error::io("read", &folder)(e)),
+    };
+    let current = Suite::ALL.map(Suite::image_id);
+    let mut images: Vec<Listed> = entries
+        .filter_map(Result::ok)
+        .filter_map(|e| NodeImage::open(e.path()))
+        .map(|image| Listed {
+            size: on_disk(&image.dir),
+            current: current.iter().any(|id| id == image.id()),
+            image,
+        })
+        .collect();
+    images.sort_by(|a, b| a.image.id().cmp(b.image.id()));
+    Ok(images)
+}
+
+/// Removes an image by its name, or all images of a suite. Answers with what was removed.
+///
+/// Machines that run keep what they have open.
+///
+/// # Errors
+/// [`Error::NotFound`], or a folder that cannot be removed.
+pub fn rm(cache: &Path, name: &str) -> Result<Vec<String>, Error> {
+    let mut removed = Vec::new();
+    for listed in ls(cache)? {
+        if listed.image.id() == name || listed.image.suite() == name {
+            fs::remove_dir_all(&listed.image.dir).map_err(Error::io("remove", &listed.image.dir))?;
+            removed.push(listed.image.id().to_owned());
+        }
+    }
+    if removed.is_empty() { Err(Error::NotFound(name.to_owned())) } else { Ok(removed) }
+}
+
+fn on_disk(dir: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let entries = fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
+    entries.filter_map(|e| e.metadata().ok()).map(|m| m.blocks() * 512).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn fake(cache: &Path, id: &str) -> PathBuf {
+        let dir = folder(cache).join(id);
+        fs::create_dir_all(&dir).unwrap();
+        for name in FILES {
+            fs::write(dir.join(name), name).unwrap();
+        }
+        let manifest = Manifest {
+            id: id.into(),
+            suite: "trixie".into(),
+            kernel: "6".into(),
+            docker: "26".into(),
+            built: 1,
+            files: BTreeMap::new(),
+        };
+        manifest.write(&dir).unwrap();
+        dir
+    }
+
+    #[test]
+    fn an_image_is_found_while_it_is_whole() {
+        let cache = tempfile::tempdir().unwrap();
+        assert!(find(cache.path(), Suite::Trixie).is_none());
+        let dir = fake(cache.path(), &Suite::Trixie.image_id());
+        assert_eq!(find(cache.path(), Suite::Trixie).unwrap().kernel(), dir.join("vmlinux"));
+        assert!(find(cache.path(), Suite::Bookworm).is_none());
+        fs::write(dir.join(ROOT), "torn").unwrap();
+        assert!(find(cache.path(), Suite::Trixie).is_none());
+    }
+
+    #[test]
+    fn images_are_listed_and_removed_by_name() {
+        let cache = tempfile::tempdir().unwrap();
+        fake(cache.path(), "trixie-000000000000");
+        fake(cache.path(), &Suite::Trixie.image_id());
+        let current: Vec<bool> = ls(cache.path()).unwrap().iter().map(|l| l.current).collect();
+        assert_eq!(current, [false, true]);
+        assert_eq!(rm(cache.path(), "trixie-000000000000").unwrap(), ["trixie-000000000000"]);
+        assert!(matches!(rm(cache.path(), "trixie-000000000000"), Err(Error::NotFound(_))));
+        assert_eq!(rm(cache.path(), "trixie").unwrap().len(), 1);
+        assert!(ls(cache.path()).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,73 @@
+//! Where things of labctl's are on this machine.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+use etcetera::BaseStrategy;
+
+use crate::Error;
+
+/// The environment variable that names the agent's binary.
+pub const AGENT_VARIABLE: &str = "LABCTL_AGENT";
+
+/// File name of the agent's binary.
+const AGENT: &str = "labctl-agent";
+
+/// The user's cache folder for labctl: `labctl` in the XDG cache folder. `None` without a home folder.
+pub fn default_cache() -> Option<PathBuf> {
+    etcetera::choose_base_strategy().ok().map(|base| base.cache_dir().join("labctl"))
+}
+
+/// The user's state folder for labctl: `labctl` in the XDG state folder. `None` without a home folder.
+pub fn default_state() -> Option<PathBuf> {
+    etcetera::choose_base_strategy().ok()?.state_dir().map(|dir| dir.join("labctl"))
+}
+
+/// The agent's binary: the one that [`AGENT_VARIABLE`] names, else the first in these folders.
+///
+/// # Errors
+/// [`Error::NoAgent`], which names the first of the folders.
+pub fn find_agent(named: Option<PathBuf>, folders: &[PathBuf]) -> Result<PathBuf, Error> {
+    let file = |path: &Path| std::path::absolute(path).ok().filter(|p| p.is_file());
+    let beside = folders.first().map(|dir| dir.join(AGENT)).unwrap_or_else(|| AGENT.into());
+    if let Some(path) = named {
+        let said = "LABCTL_AGENT names it";
+        return file(&path).ok_or(Error::NoAgent { path, said, beside });
+    }
+    let found = folders.iter().find_map(|dir| file(&dir.join(AGENT)));
+    found.ok_or_else(|| Error::NoAgent { path: beside.clone(), said: "it belongs beside labctl", beside })
+}
+
+/// The agent's binary for a program that is not labctl: as [`find_agent`] says, in the folder of this very program, in
+/// the one above (tests lie in `target/…/release/deps`), or in those of `PATH`, where `labctl` may be installed.
+///
+/// # Errors
+/// As of [`find_agent`].
+pub fn find_agent_of_this_program() -> Result<PathBuf, Error> {
+    let exe = env::current_exe().map_err(Error::io("cannot find", "this program"))?;
+    let mut folders: Vec<PathBuf> = exe.ancestors().skip(1).take(2).map(Path::to_owned).collect();
+    folders.extend(env::var_os("PATH").iter().flat_map(env::split_paths));
+    find_agent(env::var_os(AGENT_VARIABLE).map(PathBuf::from), &folders)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_agent_is_looked_for_where_the_error_says() {
+        let tmp = tempfile::tempdir().unwrap();
+        let folders = [tmp.path().join("none"), tmp.path().to_owned()];
+        let missing = find_agent(None, &folders).unwrap_err().to_string();
+        let first = folders[0].join(AGENT);
+        assert!(missing.contains(first.to_str().unwrap()) && missing.contains("LABCTL_AGENT"), "{missing}");
+        let there = tmp.path().join(AGENT);
+        std::fs::write(&there, "").unwrap();
+        assert_eq!(find_agent(None, &folders).unwrap(), there);
+        let named = find_agent(Some("/no/such/agent".into()), &folders).unwrap_err();
+        assert!(named.to_string().contains("/no/such/agent") && named.exit_code() == 3, "{named}");
+    }
+}

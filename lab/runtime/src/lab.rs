@@ -1,0 +1,393 @@
+//! A lab that runs: brought up, checked, taken down.
+
+mod reach;
+
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use futures::future::{join_all, try_join_all};
+use indexmap::IndexMap;
+use lab_agent::client::AgentClient;
+use lab_model::{Driver, Lab, Power};
+use lab_wire::{PortSpec, Wire};
+use tokio::sync::Semaphore;
+
+use crate::{
+    Error, Events, LabDir, Plan,
+    frames::{self, report::SendReport, vxlan::VxlanReport},
+    host::{self, Images, RunningHost},
+    machine::{HostPlan, Machine, Provider},
+    peers::{self, Peers},
+    probe::Hosts,
+    runtimes, services, swarm,
+    wire::port_name,
+};
+pub use reach::Frames;
+
+/// Hosts that start at the same time, for each processor: while one waits for its disk, another computes.
+const AT_ONCE: usize = 2;
+
+/// A lab in this process. [`Self::down`] takes it away; dropping it ends its machines less gently.
+pub struct RunningLab {
+    plan: Plan,
+    dir: LabDir,
+    provider: Box<dyn Provider>,
+    parts: Mutex<Parts>,
+    // Two runs at once would take each other's listeners.
+    checking: tokio::sync::Mutex<()>,
+}
+
+/// What was made so far. Filled as it is made, so that a bring-up that is cut short leaves nothing unknown.
+#[derive(Default)]
+struct Parts {
+    wire: Option<Arc<Wire>>,
+    machines: IndexMap<String, Box<dyn Machine>>,
+    hosts: Hosts,
+    /// Hosts that were nodes of a swarm when they went.
+    nodes_gone: BTreeSet<String>,
+    peers: Peers,
+}
+
+impl RunningLab {
+    /// A lab of which nothing is made yet.
+    pub fn new(plan: Plan, dir: LabDir, provider: Box<dyn Provider>) -> Self {
+        Self { plan, dir, provider, parts: Mutex::default(), checking: tokio::sync::Mutex::default() }
+    }
+
+    /// What it was made from.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Its folder.
+    pub fn dir(&self) -> &LabDir {
+        &self.dir
+    }
+
+    fn parts(&self) -> std::sync::MutexGuard<'_, Parts> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The wire, while it runs.
+    pub fn wire(&self) -> Option<Arc<Wire>> {
+        self.parts().wire.clone()
+    }
+
+    /// The wire.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub(crate) fn running_wire(&self) -> Result<Arc<Wire>, Error> {
+        self.wire().ok_or_else(|| Error::NotUp(self.plan.lab.name.clone()))
+    }
+
+    /// The hosts that run, by name, in the topology's order.
+    pub fn hosts(&self) -> Hosts {
+        let mut hosts = self.parts().hosts.clone();
+        let rank = |name: &String| self.plan.lab.hosts.get_index_of(name);
+        hosts.sort_by(|a, _, b, _| rank(a).cmp(&rank(b)));
+        hosts
+    }
+
+    /// The peers that live on the wire, by name.
+    pub fn peers(&self) -> Peers {
+        self.parts().peers.clone()
+    }
+
+    /// Makes everything that the plan says. Cut short (dropped) or failed, what was made remains until
+    /// [`Self::down`].
+    pub async fn bring_up(&self, events: &Events) -> Result<(), Error> {
+        self.make(events).await.map_err(|e| self.explain(e))
+    }
+
+    /// An error with what else is known: the file that its line is of, and whether the machine in question has died.
+    fn explain(&self, error: Error) -> Error {
+        let error = error.in_file(&self.plan.topology);
+        let Some(host) = error.docker_host().map(str::to_owned) else { return error };
+        let dead = |m: &dyn Machine| m.process().is_some_and(|p| !p.is_alive());
+        match self.parts().machines.get_mut(&host).filter(|m| dead(m.as_ref())) {
+            Some(machine) => Error::Machine { why: format!("{}\n{error}", machine.post_mortem()), host },
+            None => error,
+        }
+    }
+
+    async fn make(&self, events: &Events) -> Result<(), Error> {
+        let lab = &self.plan.lab;
+        self.provider.preflight(lab, events).await?;
+        let images = host::images(&self.plan).await?;
+        let plans = self.host_plans()?;
+        self.start_wire(&plans)?;
+        events.phase(format!("starting {}", count(plans.len(), "host")));
+        let began = Instant::now();
+        // More at once than there are processors only wait for each other, and the last one longer than it may.
+        let turns = Semaphore::new(AT_ONCE * std::thread::available_parallelism().map_or(1, usize::from));
+        try_join_all(plans.iter().map(async |plan| {
+            // Never closed.
+            let _turn = turns.acquire().await;
+            self.start_host(plan, &images, events).await
+        }))
+        .await?;
+        tracing::info!("hosts up after {:.1} s", began.elapsed().as_secs_f64());
+        events.phase(format!(
+            "creating {} and {}",
+            count(lab.networks.values().filter(|n| !n.deferred).count(), "network"),
+            count(lab.containers.values().filter(|c| !c.deferred).count(), "container"),
+        ));
+        let hosts = self.hosts();
+        // A `docker_gwbridge` of the topology's own must be there before the swarm would make one.
+        // One after the other, now that no machine keeps the processor busy: certificates and logs go by these clocks.
+        for host in hosts.values() {
+            host.set_clock().await?;
+        }
+        try_join_all(hosts.values().map(|h| create_networks(lab, h))).await?;
+        swarm::form(lab, &hosts, events).await?;
+        try_join_all(hosts.values().map(|h| create_containers(lab, h, events))).await?;
+        services::create(lab, &hosts, events).await?;
+        tracing::info!("lab up after {:.1} s", began.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    fn host_plans(&self) -> Result<Vec<HostPlan>, Error> {
+        let hosts = self.plan.lab.hosts.iter().map(|(name, host)| {
+            let dir = self.dir.host(name);
+            std::fs::create_dir_all(&dir).map_err(Error::io("cannot make the folder", &dir))?;
+            let nic_sockets = host.nics.iter().map(|n| self.dir.nic_socket(name, &n.name)).collect();
+            Ok(HostPlan {
+                lab: self.plan.lab.name.clone(),
+                name: name.clone(),
+                host: host.clone(),
+                dir,
+                nic_sockets,
+            })
+        });
+        hosts.collect()
+    }
+
+    fn start_wire(&self, plans: &[HostPlan]) -> Result<(), Error> {
+        let port = |plan: &HostPlan, nic: &lab_model::Nic, listen: &PathBuf| PortSpec {
+            name: port_name(&plan.name, &nic.name),
+            segment: nic.segment.clone(),
+            mac: nic.mac,
+            transport: self.provider.transport(listen.clone()),
+        };
+        let ports = plans
+            .iter()
+            .flat_map(|plan| plan.host.nics.iter().zip(&plan.nic_sockets).map(move |(n, s)| port(plan, n, s)))
+            .collect();
+        let wire = Wire::start(&self.plan.lab.segments, ports).map_err(|e| Error::Wire(e.to_string()))?;
+        let peers = peers::plug_in(&self.plan.lab, &wire)?;
+        let mut parts = self.parts();
+        parts.wire = Some(Arc::new(wire));
+        parts.peers = peers;
+        Ok(())
+    }
+
+    async fn start_host(&self, plan: &HostPlan, images: &Images, events: &Events) -> Result<(), Error> {
+        let name = &plan.name;
+        events.host(name, "starting");
+        let started = self.provider.start(plan).await?;
+        if let Some(process) = started.machine.process() {
+            self.dir.record(&process)?;
+        }
+        self.parts().machines.insert(name.clone(), started.machine);
+        let set_up = async {
+            let agent = AgentClient::connect(started.stream).await.map_err(Error::agent(name))?;
+            events.host(name, "agent answers");
+            let socket = self.dir.docker_socket(name);
+            RunningHost::set_up(&self.plan.lab, name, agent, socket, (images, started.images), events).await
+        };
+        match set_up.await {
+            Ok(host) => {
+                self.parts().hosts.insert(name.clone(), Arc::new(host));
+                Ok(())
+            }
+            Err(Error::Agent { host, why }) => {
+                Err(Error::Agent { host, why: self.with_post_mortem(name, why) })
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// An agent that does not answer is most often a machine that died: say what is known of it.
+    fn with_post_mortem(&self, host: &str, why: String) -> String {
+        match self.parts().machines.get_mut(host) {
+            Some(machine) => format!("{why}\n{}", machine.post_mortem()),
+            None => why,
+        }
+    }
+
+    /// Waits for its turn among what must not happen at once: runs, and the end or start of a host.
+    pub(crate) async fn alone(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.checking.lock().await
+    }
+
+    /// Sends a frame and sees who gets it.
+    pub async fn send(&self, order: &frames::Order) -> Result<SendReport, Error> {
+        frames::send(&self.plan.lab, &self.hosts(), &*self.running_wire()?, order).await
+    }
+
+    /// Probes what becomes of VXLAN between hosts.
+    pub async fn vxlan(&self, which: &frames::vxlan::Which) -> Result<VxlanReport, Error> {
+        // Two runs at once would take each other's VTEPs.
+        let _one_at_a_time = self.checking.lock().await;
+        frames::vxlan::run(&self.plan.lab, &self.hosts(), &*self.running_wire()?, which).await
+    }
+
+    /// Ends or starts one host. The rest of the lab goes on. Whoever calls this must be [`Self::alone`].
+    ///
+    /// # Errors
+    /// There is no such host, it is in the wrong state, or cannot be made again.
+    pub(crate) async fn power(&self, host: &str, power: Power, events: &Events) -> Result<(), Error> {
+        let lab = &self.plan.lab;
+        if !lab.hosts.contains_key(host) {
+            return Err(self.no_such("host", host, lab.hosts.keys().map(String::as_str)));
+        }
+        let running = self.parts().hosts.get(host).cloned();
+        match (power, running) {
+            (Power::Start, Some(_)) => Err(Error::WrongState {
+                host: host.to_owned(),
+                state: "runs already",
+                hint: format!("`labctl host kill {} {host}` pulls its plug", lab.name),
+            }),
+            (Power::Kill | Power::Stop | Power::Restart, None) => Err(Error::WrongState {
+                host: host.to_owned(),
+                state: "does not run",
+                hint: format!("`labctl host start {} {host}` makes it again", lab.name),
+            }),
+            (Power::Kill, Some(running)) => self.end_host(&running).await,
+            (Power::Stop, Some(running)) => {
+                stop_containers(lab, &running).await?;
+                self.end_host(&running).await
+            }
+            (Power::Restart, Some(running)) => {
+                stop_containers(lab, &running).await?;
+                self.end_host(&running).await?;
+                self.start_again(host, events).await
+            }
+            (Power::Start, None) => self.start_again(host, events).await,
+        }
+    }
+
+    /// Its machine goes, and with it agent, dockerd and everything in them.
+    async fn end_host(&self, host: &RunningHost) -> Result<(), Error> {
+        let declared = self.plan.lab.swarm.as_ref().is_some_and(|s| s.nodes.contains_key(&host.name));
+        if swarm::is_node(host).await.unwrap_or(declared) {
+            self.parts().nodes_gone.insert(host.name.clone());
+        }
+        self.drop_host(&host.name).await
+    }
+
+    async fn drop_host(&self, host: &str) -> Result<(), Error> {
+        let machine = {
+            let mut parts = self.parts();
+            parts.hosts.shift_remove(host);
+            parts.machines.shift_remove(host)
+        };
+        match machine {
+            Some(mut machine) => machine.kill().await,
+            None => Ok(()),
+        }
+    }
+
+    async fn start_again(&self, host: &str, events: &Events) -> Result<(), Error> {
+        let lab = &self.plan.lab;
+        let images = host::images(&self.plan).await?;
+        let plans = self.host_plans()?;
+        for plan in plans.iter().filter(|p| p.name == host) {
+            let started = self.start_host(plan, &images, events).await;
+            if started.is_err() {
+                let _ = self.drop_host(host).await;
+            }
+            started?;
+        }
+        let hosts = self.hosts();
+        let Some(running) = hosts.get(host) else { return Ok(()) };
+        running.set_clock().await?;
+        create_networks(lab, running).await?;
+        // Its containers may be on overlays, which are there for nodes only.
+        let was_node = self.parts().nodes_gone.remove(host);
+        if was_node && swarm::is_node(running).await != Some(true) {
+            swarm::join_again(lab, &hosts, host, events).await?;
+        }
+        create_containers(lab, running, events).await
+    }
+
+    /// Takes down what was made, all of it, whatever fails on the way; what did fail is returned. The lab's folder
+    /// stays: it is the caller's.
+    pub async fn down(&self) -> Vec<String> {
+        let Parts { wire, machines, hosts, peers, .. } = std::mem::take(&mut *self.parts());
+        drop((hosts, peers));
+        let mut warnings: Vec<String> =
+            join_all(machines.into_iter().map(|(name, mut machine)| async move {
+                machine.kill().await.err().map(|e| format!("host {name}: {e}"))
+            }))
+            .await
+            .into_iter()
+            .flatten()
+            .collect();
+        // A start that was cut short has left something that no machine stands for.
+        warnings.extend(runtimes::sweep(&self.dir).await);
+        if let Some(wire) = wire {
+            let stopped = tokio::task::spawn_blocking(move || wire.stop()).await;
+            match stopped {
+                Ok(Ok(())) => {}
+                Ok(Err(e)) => warnings.push(format!("the wire: {e}")),
+                Err(e) => warnings.push(format!("the wire: {e}")),
+            }
+        }
+        warnings
+    }
+
+    /// Host and process of every machine.
+    pub fn processes(&self) -> Vec<(String, Option<u32>)> {
+        let parts = self.parts();
+        parts.machines.iter().map(|(n, m)| (n.clone(), m.process().map(|p| p.pid))).collect()
+    }
+}
+
+/// Stops the containers that run, all at once.
+async fn stop_containers(lab: &Lab, host: &RunningHost) -> Result<(), Error> {
+    let stops = lab.containers_on(&host.name).map(|(name, _)| async move {
+        match host.docker.state(name).await?.status.as_str() {
+            "running" => host.docker.stop(name).await,
+            _ => Ok(()),
+        }
+    });
+    try_join_all(stops).await.map(drop)
+}
+
+/// Creates the networks that are a host's own.
+async fn create_networks(lab: &Lab, host: &RunningHost) -> Result<(), Error> {
+    for (key, network) in &lab.networks {
+        if !network.deferred && network.driver != Driver::Overlay && network.hosts.contains(&host.name) {
+            let created = host.docker.create_network(lab, key).await;
+            created.map_err(Error::at(lab.lines.networks.get(key)))?;
+        }
+    }
+    Ok(())
+}
+
+/// Creates a host's containers.
+async fn create_containers(lab: &Lab, host: &RunningHost, events: &Events) -> Result<(), Error> {
+    let mut running = 0;
+    for name in lab.start_order(&host.name) {
+        if lab.containers.get(name).is_some_and(|c| !c.deferred) {
+            let ran = host.docker.run(lab, name).await;
+            ran.map_err(Error::at(lab.lines.containers.get(name)))?;
+            running += 1;
+        }
+    }
+    events.host(&host.name, format!("{} running", count(running, "container")));
+    Ok(())
+}
+
+pub(crate) fn count(n: usize, what: &str) -> String {
+    match n {
+        1 => format!("1 {what}"),
+        n => format!("{n} {what}s"),
+    }
+}

@@ -1,0 +1,187 @@
+//! Ways into a running lab: commands, captures, single probes.
+
+use std::{
+    path::PathBuf,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bollard::Docker;
+use futures::Stream;
+use lab_agent::{client::ExecSession, protocol::Exec};
+use lab_model::{Cell, Matrix, Target};
+use lab_wire::{CaptureSpec, CapturedFrame};
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::RunningLab;
+use crate::{
+    Error, facts, peers,
+    probe::{self, host},
+    report::CellReport,
+    wire::port_name,
+};
+
+/// Frames that wait for whoever reads a [`Frames`].
+const QUEUE: usize = 1024;
+
+/// How often a capture looks whether anybody still wants it.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The frames of a segment as they pass: a stream that ends with the capture. Dropping it ends the capture.
+#[derive(Debug)]
+pub struct Frames {
+    /// The ports of the segment: `host/nic`, then the gateway's, and the one that frames are sent from on the wire.
+    pub ports: Vec<String>,
+    frames: mpsc::Receiver<CapturedFrame>,
+    _ends: DropGuard,
+}
+
+impl Frames {
+    /// The next frame; `None` once the capture has ended. Cancel-safe.
+    pub async fn next(&mut self) -> Option<CapturedFrame> {
+        self.frames.recv().await
+    }
+}
+
+impl Stream for Frames {
+    type Item = CapturedFrame;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<CapturedFrame>> {
+        self.frames.poll_recv(cx)
+    }
+}
+
+impl RunningLab {
+    /// For names that the lab has not.
+    pub(crate) fn no_such<'a>(
+        &self,
+        kind: &'static str,
+        name: &str,
+        known: impl IntoIterator<Item = &'a str>,
+    ) -> Error {
+        let known = known.into_iter().collect::<Vec<_>>().join(", ");
+        Error::NoSuchPart { lab: self.plan.lab.name.clone(), kind, name: name.to_owned(), known }
+    }
+
+    /// Starts a command in a host or container; with it, the host's name. A program that the container has runs among its
+    /// files, any other is the host's own in the container's network namespace. `tty`: rows and columns of the terminal
+    /// that it gets, if any.
+    ///
+    /// # Errors
+    /// No such endpoint, one that does not run, or no such command.
+    pub async fn exec(
+        &self,
+        endpoint: &str,
+        argv: Vec<String>,
+        tty: Option<(u16, u16)>,
+    ) -> Result<(String, ExecSession), Error> {
+        let lab = &self.plan.lab;
+        if let Some(peer) = lab.peers.get(endpoint) {
+            let (lab, peer, segment) = (lab.name.clone(), endpoint.to_owned(), peer.nic.segment.clone());
+            return Err(Error::APeer { lab, peer, segment });
+        }
+        if lab.host_of(endpoint).is_none() {
+            let known = lab.endpoints().filter(|e| lab.host_of(e).is_some());
+            return Err(self.no_such("host or container", endpoint, known));
+        }
+        let hosts = self.hosts();
+        let (host, netns) = facts::place(lab, &hosts, endpoint).await?;
+        let exec = Exec { argv, netns, tty, env: Default::default() };
+        Ok((host.name.clone(), host.agent.exec(exec).await.map_err(host.failed())?))
+    }
+
+    /// Begins to record a segment.
+    ///
+    /// # Errors
+    /// No such segment, limits that make no sense, or a lab that is being taken down.
+    pub fn capture(&self, segment: &str, spec: CaptureSpec) -> Result<Frames, Error> {
+        let lab = &self.plan.lab;
+        if !lab.segments.contains_key(segment) {
+            return Err(self.no_such("segment", segment, lab.segments.keys().map(String::as_str)));
+        }
+        let wire = self.wire().ok_or_else(|| Error::NotUp(lab.name.clone()))?;
+        let capture = wire.capture(segment, spec).map_err(|e| Error::Wire(e.to_string()))?;
+        let mut ports: Vec<String> = Vec::new();
+        for (host, h) in &lab.hosts {
+            ports.extend(h.nics.iter().filter(|n| n.segment == segment).map(|n| port_name(host, &n.name)));
+        }
+        let on = |p: &&lab_model::Peer| p.nic.segment == segment;
+        ports.extend(lab.peers.iter().filter(|(_, p)| on(p)).map(|(name, p)| peers::port(name, p)));
+        ports.push(lab_wire::GATEWAY_PORT.to_owned());
+        ports.push(lab_wire::station_port(segment));
+        let (sender, frames) = mpsc::channel(QUEUE);
+        let gone = CancellationToken::new();
+        let ended = gone.clone();
+        // The wire hands frames over by a channel of std's, which only a thread can wait on.
+        tokio::task::spawn_blocking(move || {
+            while !ended.is_cancelled() {
+                match capture.recv(LOOK) {
+                    Ok(Some(frame)) => {
+                        if sender.blocking_send(frame).is_err() {
+                            break;
+                        }
+                    }
+                    Ok(None) => break,
+                    Err(lab_wire::Silence) => {}
+                }
+            }
+        });
+        Ok(Frames { ports, frames, _ends: gone.drop_guard() })
+    }
+
+    /// Probes the cells of a matrix once. Their `expected` and lines are passed through.
+    ///
+    /// # Errors
+    /// A cell that names what the lab has not; an agent or a dockerd that does not answer. What becomes of a packet is
+    /// never an error but a verdict.
+    pub async fn probe(&self, matrix: &Matrix) -> Result<Vec<CellReport>, Error> {
+        matrix.cells.iter().try_for_each(|cell| self.knows(cell))?;
+        let _one_at_a_time = self.checking.lock().await;
+        probe::matrix(&self.plan.lab, &self.hosts(), &self.peers(), matrix).await
+    }
+
+    fn knows(&self, cell: &Cell) -> Result<(), Error> {
+        let lab = &self.plan.lab;
+        if !lab.is_endpoint(&cell.from) {
+            return Err(self.no_such("host, container or peer", &cell.from, lab.endpoints()));
+        }
+        let Target::Endpoint { name, at } = &cell.to else { return Ok(()) };
+        if !lab.is_endpoint(name) && !lab.services.contains_key(name) {
+            let known = lab.endpoints().chain(lab.services.keys().map(String::as_str));
+            return Err(self.no_such("host, container or service", name, known));
+        }
+        match at {
+            Some(at)
+                if at != "bridge" && !lab.networks.contains_key(at) && !lab.segments.contains_key(at) =>
+            {
+                let known = lab.networks.keys().chain(lab.segments.keys()).map(String::as_str);
+                Err(self.no_such("network or segment", at, known))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Where a host's dockerd answers on this machine while the host runs.
+    ///
+    /// # Errors
+    /// There is no such host.
+    pub fn docker_socket(&self, host: &str) -> Result<PathBuf, Error> {
+        let hosts = &self.plan.lab.hosts;
+        match hosts.contains_key(host) {
+            true => Ok(self.dir.docker_socket(host)),
+            false => Err(self.no_such("host", host, hosts.keys().map(String::as_str))),
+        }
+    }
+
+    /// A client of a host's dockerd. It shares no connection with the lab's own: those are served by the runtime that
+    /// they were made on.
+    ///
+    /// # Errors
+    /// There is no such host, or it does not run.
+    pub fn docker(&self, name: &str) -> Result<Docker, Error> {
+        let socket = self.docker_socket(name)?;
+        host(&self.hosts(), name)?.docker.another(&socket)
+    }
+}

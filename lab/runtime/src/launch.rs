@@ -1,0 +1,132 @@
+//! Begins a lab: its folder, its plan, its supervisor.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use lab_model::Lab;
+use tokio::net::UnixStream;
+
+use crate::{Dirs, Error, LabDir, Plan, runtimes::RuntimeChoice, teardown};
+
+/// How long a supervisor may take to answer.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+
+/// How often it is asked. There is no event to wait for: the socket does not exist yet.
+const ASK_EVERY: Duration = Duration::from_millis(10);
+
+/// What to bring up, and how.
+#[derive(Clone, Debug)]
+pub struct UpOptions {
+    /// The lab.
+    pub lab: Lab,
+    /// The file that it came from.
+    pub topology: PathBuf,
+    /// Runtime.
+    pub runtime: RuntimeChoice,
+    /// Boot instead of restoring a saved machine.
+    pub cold: bool,
+    /// Keep what was made of a lab that does not come up, for a look.
+    pub keep: bool,
+    /// The agent's binary.
+    pub agent: PathBuf,
+}
+
+/// Writes the plan and starts `exe supervise DIR`, detached; returns once it answers.
+///
+/// # Errors
+/// [`Error::AlreadyUp`], or a folder or a process that cannot be made.
+pub async fn begin(dirs: &Dirs, options: UpOptions, exe: &Path) -> Result<LabDir, Error> {
+    let dir = LabDir::of(dirs, &options.lab.name);
+    let (_, lock) = claim(&dir, dirs, &options).await?;
+    let made = start(&dir, exe, lock).await;
+    if made.is_err() {
+        let _ = std::fs::remove_dir_all(dir.path());
+    }
+    made.map(|()| dir)
+}
+
+/// Makes a lab's folder and writes its plan there. The folder is the caller's for as long as the lock is held.
+///
+/// # Errors
+/// [`Error::AlreadyUp`], or a folder that cannot be made; then nothing is left of it.
+pub async fn claim(dir: &LabDir, dirs: &Dirs, options: &UpOptions) -> Result<(Plan, File), Error> {
+    dir.check_socket_paths(&options.lab)?;
+    let UpOptions { runtime, lab, topology, agent, cold, .. } = options;
+    let runtime = runtime.resolve(lab, topology, agent, *cold).await?.runtime;
+    let lock = take_lock(dir).await?;
+    if dir.has_plan() {
+        // A lab whose supervisor died without taking it down. Nobody can be using it: we hold its lock.
+        teardown::clear(dir).await;
+        drop(lock);
+        return Box::pin(claim(dir, dirs, options)).await;
+    }
+    let written = write_plan(dir, dirs, options, runtime);
+    if written.is_err() {
+        let _ = std::fs::remove_dir_all(dir.path());
+    }
+    Ok((written?, lock))
+}
+
+fn write_plan(dir: &LabDir, dirs: &Dirs, options: &UpOptions, runtime: &str) -> Result<Plan, Error> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let plan = Plan {
+        lab: options.lab.clone(),
+        topology: options.topology.clone(),
+        runtime: runtime.to_owned(),
+        cold: options.cold,
+        keep: options.keep,
+        since: now.as_secs(),
+        agent: options.agent.clone(),
+        cache: dirs.cache.clone(),
+    };
+    dir.write_plan(&plan)?;
+    Ok(plan)
+}
+
+/// The lock, or [`Error::AlreadyUp`]. `labctl ps` holds it shared for an instant, so one refusal proves nothing.
+async fn take_lock(dir: &LabDir) -> Result<File, Error> {
+    for _ in 0..10 {
+        if let Some(lock) = dir.lock()? {
+            return Ok(lock);
+        }
+        tokio::time::sleep(ASK_EVERY).await;
+    }
+    Err(Error::AlreadyUp(dir.name().to_owned()))
+}
+
+async fn start(dir: &LabDir, exe: &Path, lock: File) -> Result<(), Error> {
+    let log = File::create(dir.log()).map_err(Error::io("cannot write", dir.log()))?;
+    let errors = log.try_clone().map_err(Error::io("cannot write", dir.log()))?;
+    let mut command = Command::new(exe);
+    command.arg("supervise").arg(dir.path());
+    // The lock goes along as stdin: the file description is shared, so it stays locked until the supervisor ends.
+    command.stdin(Stdio::from(lock)).stdout(log).stderr(errors);
+    crate::sys::detach(&mut command);
+    let mut child = command.spawn().map_err(Error::io("cannot start", exe))?;
+    let deadline = Instant::now() + ANSWERS_WITHIN;
+    loop {
+        if UnixStream::connect(dir.control_socket()).await.is_ok() {
+            return Ok(());
+        }
+        if let Ok(Some(status)) = child.try_wait() {
+            return Err(Error::Control(format!("the supervisor ended at once ({status}){}", log_tail(dir))));
+        }
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(Error::Control(format!("the supervisor did not answer{}", log_tail(dir))));
+        }
+        tokio::time::sleep(ASK_EVERY).await;
+    }
+}
+
+/// The last lines of the supervisor's log, for an error's text.
+fn log_tail(dir: &LabDir) -> String {
+    let text = std::fs::read_to_string(dir.log()).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().rev().take(5).collect();
+    lines.iter().rev().map(|l| format!("\n  {l}")).collect()
+}

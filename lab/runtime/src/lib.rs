@@ -1,0 +1,44 @@
+//! From a lab to running hosts: the vm runtime, Docker, probing, state, teardown.
+
+mod actions;
+mod check;
+pub mod control;
+pub mod dind;
+pub mod docker;
+pub mod doctor;
+pub mod error;
+pub mod event;
+mod exec;
+mod facts;
+mod forward;
+pub mod frames;
+mod hex;
+mod host;
+pub mod image;
+pub mod images;
+pub mod install;
+pub mod kernel;
+pub mod lab;
+pub mod launch;
+pub mod machine;
+mod peers;
+pub mod probe;
+pub mod report;
+pub mod runtimes;
+mod service;
+mod services;
+pub mod state;
+pub mod supervisor;
+mod swarm;
+mod sys;
+mod tail;
+pub mod teardown;
+pub mod vm;
+mod wire;
+
+pub use error::Error;
+pub use event::{Event, Events};
+pub use lab::RunningLab;
+pub use launch::UpOptions;
+pub use runtimes::RuntimeChoice;
+pub use state::{Dirs, LabDir, Plan};

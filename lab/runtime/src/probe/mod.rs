@@ -1,0 +1,175 @@
+//! Runs a matrix: one session per host and peer, all cells at once, one deadline for what stays silent.
+
+mod answers;
+mod session;
+mod shots;
+mod snapshot;
+mod verdict;
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use futures::future::try_join_all;
+use lab_agent::protocol::{Outcome, ShotResult, Sighting};
+use lab_model::{Lab, Matrix};
+
+pub use snapshot::{ServiceAt, Snapshot, TaskAt};
+
+use crate::{
+    Error,
+    host::RunningHost,
+    peers::Peers,
+    report::CellReport,
+    services::{self, Seen},
+};
+use answers::Subnets;
+use session::Probing;
+use shots::Aim;
+use verdict::Verdict;
+
+/// The running hosts of a lab by name.
+pub type Hosts = indexmap::IndexMap<String, std::sync::Arc<RunningHost>>;
+
+/// The running host of this name.
+///
+/// # Errors
+/// It does not run.
+pub fn host<'a>(hosts: &'a Hosts, name: &str) -> Result<&'a RunningHost, Error> {
+    hosts
+        .get(name)
+        .map(AsRef::as_ref)
+        .ok_or_else(|| Error::Agent { host: name.to_owned(), why: "it does not run".into() })
+}
+
+/// Reads how every container is.
+pub async fn snapshot(lab: &Lab, hosts: &Hosts) -> Result<Snapshot, Error> {
+    let states = lab.containers.iter().filter_map(|(name, c)| {
+        let host = hosts.get(&c.host)?;
+        Some(async move { Ok::<_, Error>((name.clone(), host.docker.state(name).await?)) })
+    });
+    let mut containers: BTreeMap<_, _> = try_join_all(states).await?.into_iter().collect();
+    let Seen { services, tasks, nodes } = match lab.services.is_empty() {
+        true => Seen::default(),
+        false => services::look(lab, hosts).await?,
+    };
+    let running = tasks.into_iter().filter(|t| t.task.running).filter_map(|t| {
+        let (host, container) = (hosts.get(t.host.as_ref()?)?, t.task.container.clone()?);
+        Some(async move { Ok::<_, Error>((host.name.clone(), host.docker.state(&container).await?, t)) })
+    });
+    let mut placed = BTreeMap::new();
+    for (host, state, task) in try_join_all(running).await? {
+        containers.insert(task.name.clone(), state);
+        placed.insert(task.name, TaskAt { service: task.service, host });
+    }
+    let services = services
+        .into_iter()
+        .map(|s| (s.name, ServiceAt { addresses: s.addresses, ports: s.ports, dnsrr: s.dnsrr }))
+        .collect();
+    let nodes = nodes.into_iter().filter(|n| n.ready).map(|n| n.host).collect();
+    let down = lab.hosts.keys().filter(|h| !hosts.contains_key(*h)).cloned().collect();
+    Ok(Snapshot { containers, tasks: placed, services, nodes, down })
+}
+
+/// Probes every cell of a matrix once.
+///
+/// # Errors
+/// An agent, a peer or a dockerd that does not answer. What becomes of a packet is never an error but a verdict.
+pub async fn matrix(
+    lab: &Lab,
+    hosts: &Hosts,
+    peers: &Peers,
+    matrix: &Matrix,
+) -> Result<Vec<CellReport>, Error> {
+    let snapshot = snapshot(lab, hosts).await?;
+    let subnets = answers::subnets(lab, hosts, matrix).await?;
+    let (orders, aims) = shots::plan(lab, matrix, &snapshot);
+    let run: u64 = rand::random();
+
+    // Everybody listens and watches before anybody fires.
+    let sessions = orders.into_iter().map(|(name, orders)| Probing::open(hosts, peers, name, run, orders));
+    let mut sessions: Vec<Probing> = try_join_all(sessions).await?.into_iter().flatten().collect();
+    let fired = try_join_all(sessions.iter_mut().map(|s| s.fire(matrix.timeout))).await?;
+    let results: Vec<ShotResult> = fired.into_iter().flatten().collect();
+    let looked = try_join_all(sessions.iter_mut().map(Probing::sightings)).await?;
+    let sightings: Vec<Sighting> = looked.into_iter().flatten().collect();
+    Ok(judge_all(lab, matrix, &snapshot, &subnets, &aims, results, &sightings))
+}
+
+fn judge_all(
+    lab: &Lab,
+    matrix: &Matrix,
+    snapshot: &Snapshot,
+    subnets: &Subnets,
+    aims: &[Aim],
+    results: Vec<ShotResult>,
+    sightings: &[Sighting],
+) -> Vec<CellReport> {
+    let mut senders: BTreeMap<u32, Vec<Ipv4Addr>> = BTreeMap::new();
+    for (cell, aim) in matrix.cells.iter().zip(aims) {
+        for shot in &aim.shots {
+            let own = snapshot.addresses(lab, &cell.from).iter().map(|(_, a)| *a).collect();
+            senders.insert(*shot, own);
+        }
+    }
+    let seen = by_cell(&results, sightings, &senders);
+    let results: BTreeMap<u32, ShotResult> = results.into_iter().map(|r| (r.cell, r)).collect();
+    let none = Vec::new();
+    let unanswered = ShotResult {
+        cell: 0,
+        address: None,
+        resolved: Vec::new(),
+        source_port: None,
+        outcome: Outcome::Failed { why: "the agent gave no result for this cell".into() },
+    };
+    let judged = matrix.cells.iter().zip(aims).map(|(cell, aim)| {
+        let verdicts: Vec<Verdict> = match &aim.foregone {
+            Some((observed, detail)) => vec![Verdict::bare(*observed, detail)],
+            None => {
+                let one = |number: &u32| {
+                    let result = results.get(number).unwrap_or(&unanswered);
+                    let seen = seen.get(number).unwrap_or(&none);
+                    verdict::judge(lab, &matrix.probe, cell, aim, snapshot, result, seen)
+                };
+                aim.shots.iter().map(one).collect()
+            }
+        };
+        answers::sum_up(matrix, cell, verdicts)
+    });
+    let mut reports: Vec<CellReport> = judged.collect();
+    answers::check(lab, matrix, snapshot, subnets, &mut reports);
+    reports
+}
+
+/// Sightings sorted by the cell that they belong to. TCP carries no nonce in its SYN: there the source port, which
+/// survives masquerading unless it is taken, tells the cell. Between several of the same port their sender's address
+/// decides, unless it was masqueraded, and else the probed one, unless that was a published port's.
+fn by_cell<'a>(
+    results: &[ShotResult],
+    sightings: &'a [Sighting],
+    senders: &BTreeMap<u32, Vec<Ipv4Addr>>,
+) -> BTreeMap<u32, Vec<&'a Sighting>> {
+    let mut map: BTreeMap<u32, Vec<&Sighting>> = BTreeMap::new();
+    let mut by_port: BTreeMap<u16, Vec<&ShotResult>> = BTreeMap::new();
+    for result in results {
+        if let Some(port) = result.source_port {
+            by_port.entry(port).or_default().push(result);
+        }
+    }
+    for sighting in sightings {
+        if let Some(cell) = sighting.cell {
+            map.entry(cell).or_default().push(sighting);
+        } else if let Some(trace) = &sighting.tcp {
+            let shots = by_port.get(&trace.client).map(Vec::as_slice).unwrap_or_default();
+            let (own, peer) = match sighting.answer {
+                true => (sighting.destination, sighting.source),
+                false => (sighting.source, sighting.destination),
+            };
+            let sent = |s: &&ShotResult| senders.get(&s.cell).is_some_and(|a| a.contains(&own));
+            let senders: Vec<&ShotResult> = shots.iter().copied().filter(sent).collect();
+            let likely = if senders.is_empty() { shots } else { &senders };
+            for shot in likely.iter().filter(|s| likely.len() == 1 || s.address == Some(peer)) {
+                map.entry(shot.cell).or_default().push(sighting);
+            }
+        }
+    }
+    map
+}

@@ -1,0 +1,21 @@
+//! Emphasis; whatever wears it also says it in words or signs.
+
+use anstyle::{AnsiColor, Style};
+
+/// As it should be.
+pub const GOOD: Style = AnsiColor::Green.on_default();
+/// Not as it should be.
+pub const BAD: Style = AnsiColor::Red.on_default().bold();
+/// Worth a look.
+pub const CAUTION: Style = AnsiColor::Yellow.on_default().bold();
+/// Headings.
+pub const HEAD: Style = Style::new().bold();
+/// Less important.
+pub const DIM: Style = Style::new().dimmed();
+/// The way out.
+pub const HINT: Style = AnsiColor::Cyan.on_default().bold();
+
+/// Text from elsewhere (Docker, a guest) without what could steer a terminal.
+pub fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim().to_owned()
+}

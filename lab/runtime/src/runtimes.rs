@@ -1,0 +1,97 @@
+//! Which runtimes there are, and which one a lab gets.
+
+use std::path::Path;
+
+use lab_model::Lab;
+
+use crate::{
+    Error, LabDir, Plan,
+    dind::{self, DindProvider},
+    machine::Provider,
+    vm::{self, VmProvider},
+};
+
+/// What the user asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RuntimeChoice {
+    /// The best that can run the lab here.
+    #[default]
+    Auto,
+    /// A machine with a kernel of its own for each host.
+    Vm,
+    /// A container with a dockerd of its own for each host.
+    Dind,
+}
+
+/// What a lab gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// The runtime's name.
+    pub runtime: &'static str,
+    /// Why, where labctl chose, in a line.
+    pub why: Option<String>,
+}
+
+impl Chosen {
+    /// As a choice that is no longer one.
+    pub fn choice(&self) -> RuntimeChoice {
+        match self.runtime {
+            DindProvider::NAME => RuntimeChoice::Dind,
+            _ => RuntimeChoice::Vm,
+        }
+    }
+}
+
+impl RuntimeChoice {
+    /// The runtime that a lab gets, before anything of it is made. `topology` is the file that it came from, for the
+    /// lines of what is refused.
+    ///
+    /// Left to labctl, that is `vm` where machines run on the processor (a kernel for each host, and no slower), or where
+    /// they are to be booted (`cold`); else `dind` where Docker and this kernel have all that the lab needs, since
+    /// emulated machines are several times slower; else `vm`, which runs everywhere.
+    ///
+    /// # Errors
+    /// [`Error::Unfit`]: `dind` was asked for and cannot run this lab here.
+    pub async fn resolve(
+        self,
+        lab: &Lab,
+        topology: &Path,
+        agent: &Path,
+        cold: bool,
+    ) -> Result<Chosen, Error> {
+        let vm = |why: String| Chosen { runtime: VmProvider::NAME, why: Some(why) };
+        match self {
+            RuntimeChoice::Vm => Ok(Chosen { runtime: VmProvider::NAME, why: None }),
+            RuntimeChoice::Dind => match dind::fit(lab, agent).await {
+                Ok(_) => Ok(Chosen { runtime: DindProvider::NAME, why: None }),
+                Err(unfit) => Err(unfit.error(topology)),
+            },
+            RuntimeChoice::Auto if cold => Ok(vm("runtime vm: only machines can be booted".into())),
+            RuntimeChoice::Auto if vm::kvm_is_open() => Ok(vm("runtime vm: there is KVM".into())),
+            RuntimeChoice::Auto => Ok(match dind::fit(lab, agent).await {
+                Ok(version) => {
+                    let why = format!(
+                        "runtime dind: no KVM here, and this kernel and Docker {version} have all that the lab needs"
+                    );
+                    Chosen { runtime: DindProvider::NAME, why: Some(why) }
+                }
+                Err(unfit) => vm(format!("runtime vm, not dind: {}", unfit.summary())),
+            }),
+        }
+    }
+}
+
+/// The provider of a plan's runtime.
+pub fn provider(plan: &Plan) -> Result<Box<dyn Provider>, Error> {
+    match plan.runtime.as_str() {
+        VmProvider::NAME => Ok(Box::new(VmProvider::new(plan))),
+        DindProvider::NAME => Ok(Box::new(DindProvider::new(plan))),
+        other => Err(Error::Unsupported(format!("runtime `{other}` is unknown\nhint: there are: vm, dind"))),
+    }
+}
+
+/// Removes what is left of a lab beyond processes, from what its runtime noted in its folder. What could not be removed
+/// is returned.
+pub async fn sweep(dir: &LabDir) -> Vec<String> {
+    dind::sweep(dir).await
+}

@@ -1,0 +1,166 @@
+//! The body of `labctl supervise DIR`: one process per lab that owns its wire, its machines and its agents, and
+//! answers the verbs on the lab's control socket until the lab is taken down. A lab in the process of its user answers
+//! them too, by [`attend`].
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Error, Event, Events, LabDir,
+    control::{
+        self,
+        protocol::{Failure, Stage},
+    },
+    forward::listen_private,
+    lab::RunningLab,
+    runtimes,
+    service::LabService,
+    state::Process,
+};
+
+/// How soon the client that began a lab follows it.
+const FOLLOWED_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long the last answers may take to reach their clients once the lab is gone.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How far a lab has come, for whoever follows it.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    /// Everything that happened during the bring-up.
+    pub events: Vec<Event>,
+    /// Stage.
+    pub stage: Stage,
+    /// Why the bring-up failed, if it did.
+    pub failure: Option<Failure>,
+    /// Whether a client was told of it.
+    pub told: bool,
+    /// Whether nothing of the lab is left but this process, and with what warnings.
+    pub gone: Option<Vec<String>>,
+}
+
+impl Progress {
+    fn at(stage: Stage) -> watch::Sender<Self> {
+        watch::channel(Self { events: Vec::new(), stage, failure: None, told: false, gone: None }).0
+    }
+}
+
+/// Brings the lab of this folder up and serves it until it is taken down, by request or by signal.
+///
+/// # Errors
+/// The control socket cannot be made or the plan cannot be read. A bring-up that fails is no error here: it is
+/// answered to whoever follows, and the lab is taken down, or kept where its plan says so.
+pub async fn run(dir: &Path) -> Result<(), Error> {
+    let dir = LabDir::at(dir);
+    let plan = dir.plan()?;
+    if let Some(me) = Process::observe(std::process::id(), "supervisor") {
+        dir.record(&me)?;
+    }
+    let listener =
+        listen_private(&dir.control_socket()).map_err(Error::io("cannot listen on", dir.control_socket()))?;
+    let provider = runtimes::provider(&plan)?;
+    let lab = Arc::new(RunningLab::new(plan, dir.clone(), provider));
+    let progress = Progress::at(Stage::Starting);
+    let stop = CancellationToken::new();
+    let service = Arc::new(LabService::new(lab.clone(), progress.clone(), stop.clone()));
+    let tracker = tokio_util::task::TaskTracker::new();
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(Error::io("cannot watch signals of", dir.path()))?;
+    tokio::select! {
+        () = control::serve(&listener, service.clone(), &tracker) => {}
+        () = live(&lab, &progress, &stop) => {}
+        _ = terminate.recv() => tracing::info!("asked to end by a signal"),
+    }
+    progress.send_modify(|p| p.stage = Stage::Stopping);
+    // Requests that come now are still answered: with the stage that the lab is in.
+    let end = async {
+        let warnings = lab.down().await;
+        if !stop.is_cancelled() {
+            told_why(&progress).await;
+        }
+        warnings
+    };
+    let mut warnings = tokio::select! {
+        () = control::serve(&listener, service, &tracker) => Vec::new(),
+        warnings = end => warnings,
+    };
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    if let Err(e) = std::fs::remove_dir_all(dir.path()) {
+        warnings.push(format!("{}: {e}", dir.path().display()));
+    }
+    progress.send_modify(|p| p.gone = Some(warnings));
+    tracker.close();
+    let _ = tokio::time::timeout(LAST_WORDS, tracker.wait()).await;
+    Ok(())
+}
+
+/// Answers the verbs for a lab that is up in this process, until one of them takes it down. Its folder stays: whoever
+/// asked for that removes it.
+///
+/// # Errors
+/// The control socket cannot be made.
+pub async fn attend(lab: Arc<RunningLab>) -> Result<(), Error> {
+    let socket = lab.dir().control_socket();
+    let listener = listen_private(&socket).map_err(Error::io("cannot listen on", &socket))?;
+    let (progress, stop) = (Progress::at(Stage::Up), CancellationToken::new());
+    let service = Arc::new(LabService::new(lab.clone(), progress.clone(), stop.clone()));
+    let tracker = tokio_util::task::TaskTracker::new();
+    tokio::select! {
+        () = control::serve(&listener, service, &tracker) => {}
+        () = stop.cancelled() => {}
+    }
+    progress.send_modify(|p| p.stage = Stage::Stopping);
+    let warnings = lab.down().await;
+    progress.send_modify(|p| p.gone = Some(warnings));
+    tracker.close();
+    let _ = tokio::time::timeout(LAST_WORDS, tracker.wait()).await;
+    Ok(())
+}
+
+/// A bring-up can fail before the client that asked for it has come back to follow it: waits until somebody was told.
+async fn told_why(progress: &watch::Sender<Progress>) {
+    let mut watch = progress.subscribe();
+    let told = watch.wait_for(|p| p.failure.is_none() || p.told);
+    let _ = tokio::time::timeout(FOLLOWED_WITHIN, told).await;
+}
+
+/// From nothing to up, and up until it is asked to stop; returns when the lab is to be taken down.
+async fn live(lab: &RunningLab, progress: &watch::Sender<Progress>, stop: &CancellationToken) {
+    let (events, mut received) = Events::channel();
+    let collect = async {
+        while let Some(event) = received.recv().await {
+            tracing::info!("{event:?}");
+            progress.send_modify(|p| p.events.push(event));
+        }
+    };
+    let bring_up = async {
+        let result = lab.bring_up(&events).await;
+        drop(events);
+        result
+    };
+    let result = tokio::select! {
+        (result, ()) = async { tokio::join!(bring_up, collect) } => result,
+        () = stop.cancelled() => Err(Error::Cancelled),
+    };
+    match result {
+        Ok(()) => {
+            progress.send_modify(|p| p.stage = Stage::Up);
+            stop.cancelled().await;
+        }
+        Err(e) => {
+            tracing::error!("{e}");
+            progress.send_modify(|p| p.failure = Some(e.to_failure()));
+            if lab.plan().keep && !stop.is_cancelled() {
+                progress.send_modify(|p| p.stage = Stage::Partial);
+                stop.cancelled().await;
+            }
+        }
+    }
+}

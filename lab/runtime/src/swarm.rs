@@ -1,0 +1,225 @@
+//! The swarm of a lab: formed, and waited for.
+
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
+
+use futures::future::try_join_all;
+use lab_model::{Driver, Lab, Node, Role, Swarm, Token};
+
+use crate::{
+    Error, Events,
+    docker::{HostDocker, swarm::NodeSeen},
+    host::RunningHost,
+    probe::Hosts,
+};
+
+/// How long nodes may take to be ready: without KVM certificates and Raft take their time.
+const READY: Duration = Duration::from_secs(180);
+
+/// Pause between two looks at the nodes.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// How long a host that is about to go may take to say whether it is a node.
+const ASKED: Duration = Duration::from_secs(2);
+
+/// Forms the swarm that the topology says, if it says one, waits until every node is ready, and creates the overlay
+/// networks.
+///
+/// # Errors
+/// Docker's refusals; nodes that are not ready in time, each with how it stands.
+pub async fn form(lab: &Lab, hosts: &Hosts, events: &Events) -> Result<(), Error> {
+    let Some(swarm) = &lab.swarm else { return Ok(()) };
+    let Some((first, node)) = swarm.nodes.first() else { return Ok(()) };
+    let manager = running(hosts, first)?;
+    events.phase(format!("forming a swarm of {}", super::lab::count(swarm.nodes.len(), "node")));
+    let line = Some(&lab.lines.swarm);
+    manager.docker.init_swarm(swarm, node).await.map_err(Error::at(line))?;
+    events.host(first, "swarm initialized");
+    let tokens = manager.docker.join_tokens().await?;
+    let join = async |role: Role, host: &str| {
+        let Some(joining) = swarm.nodes.get(host).filter(|n| n.role == role) else { return Ok(()) };
+        let joined = running(hosts, host)?.docker.join_swarm(joining, node, &tokens).await;
+        joined.map_err(Error::at(line))?;
+        events.host(host, format!("joined as {}", word(role)));
+        Ok::<_, Error>(())
+    };
+    // Managers one by one: while one joins, Raft has no quorum to spare for another.
+    for host in swarm.nodes.keys().skip(1) {
+        join(Role::Manager, host).await?;
+    }
+    try_join_all(swarm.nodes.keys().skip(1).map(|host| join(Role::Worker, host))).await?;
+    wait_ready(swarm, hosts, &manager.docker).await.map_err(Error::at(line))?;
+    for (key, network) in &lab.networks {
+        if !network.deferred && network.driver == Driver::Overlay {
+            let created = manager.docker.create_network(lab, key).await;
+            created.map_err(Error::at(lab.lines.networks.get(key)))?;
+        }
+    }
+    Ok(())
+}
+
+async fn wait_ready(swarm: &Swarm, hosts: &Hosts, manager: &HostDocker) -> Result<(), Error> {
+    let deadline = Instant::now() + READY;
+    loop {
+        let seen = manager.nodes().await?;
+        let missing: Vec<&String> = swarm.nodes.keys().filter(|h| !is_ready(&seen, h)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            let mut words = Vec::new();
+            for host in missing {
+                let own = match running(hosts, host) {
+                    Ok(h) => h.docker.swarm_state().await.unwrap_or_else(|e| e.to_string()),
+                    Err(e) => e.to_string(),
+                };
+                words.push(not_ready(&seen, host, &own));
+            }
+            return Err(Error::Swarm(format!("after {} s {}", READY.as_secs(), words.join("; "))));
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// A manager that answers, and the nodes as it sees them.
+///
+/// # Errors
+/// None does; the words of the last that was asked.
+pub async fn manager<'a>(lab: &Lab, hosts: &'a Hosts) -> Result<(&'a RunningHost, Vec<NodeSeen>), Error> {
+    let mut last = Error::Swarm("no manager of it runs".to_owned());
+    let nodes = lab.swarm.iter().flat_map(|s| s.nodes.keys());
+    for host in nodes.filter_map(|n| hosts.get(n)) {
+        match host.docker.nodes().await {
+            Ok(nodes) => return Ok((host, nodes)),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Waits until a node is ready and is this.
+///
+/// # Errors
+/// It does not become that in time.
+pub async fn wait_node(lab: &Lab, hosts: &Hosts, name: &str, role: Role) -> Result<(), Error> {
+    let deadline = Instant::now() + READY;
+    let is = |n: &NodeSeen| n.host == name && n.ready && n.manager == (role == Role::Manager);
+    loop {
+        // While managers change the one that is asked may have no answer.
+        match manager(lab, hosts).await {
+            Ok((_, seen)) if seen.iter().any(is) => return Ok(()),
+            Err(error) if Instant::now() >= deadline => return Err(error),
+            _ if Instant::now() >= deadline => {
+                let words = format!("after {} s {name} is no {} that is ready", READY.as_secs(), word(role));
+                return Err(Error::Swarm(words));
+            }
+            _ => tokio::time::sleep(LOOK_AGAIN).await,
+        }
+    }
+}
+
+/// Joins a host to the swarm that a manager which runs is of, and waits until it is ready.
+///
+/// # Errors
+/// Docker's refusals, a wrong token among them.
+pub async fn join(
+    lab: &Lab,
+    hosts: &Hosts,
+    name: &str,
+    role: Role,
+    token: Token,
+    advertise: Option<Ipv4Addr>,
+) -> Result<(), Error> {
+    let (manager, _) = manager(lab, hosts).await?;
+    let Some(there) = lab.swarm.as_ref().and_then(|s| s.nodes.get(&manager.name)) else { return Ok(()) };
+    let joining = running(hosts, name)?;
+    let declared = lab.swarm.as_ref().and_then(|s| s.nodes.get(name));
+    let node = match (declared, lab.hosts.get(name).and_then(|h| h.nics.first())) {
+        (Some(node), _) => Node { role, advertise: advertise.unwrap_or(node.advertise), ..node.clone() },
+        (None, Some(nic)) => {
+            Node { role, advertise: advertise.unwrap_or(nic.address), data_path: None, listen: None }
+        }
+        (None, None) => return Err(Error::Swarm(format!("host {name} has no NIC to join by"))),
+    };
+    let tokens = manager.docker.tokens(token).await?;
+    joining.docker.join_swarm(&node, there, &tokens).await?;
+    wait_node(lab, hosts, name, role).await
+}
+
+/// Whether a host is a node of a swarm, by its own word; `None` where it does not answer.
+pub async fn is_node(host: &RunningHost) -> Option<bool> {
+    let state = tokio::time::timeout(ASKED, host.docker.swarm_state()).await.ok()?.ok()?;
+    Some(!state.starts_with("inactive"))
+}
+
+/// Joins a host again whose machine is new, and which so has lost what it was to the swarm: its old entry is removed.
+///
+/// # Errors
+/// No manager is left: then the swarm's state is gone too.
+pub async fn join_again(lab: &Lab, hosts: &Hosts, name: &str, events: &Events) -> Result<(), Error> {
+    let others: Hosts =
+        hosts.iter().filter(|(n, _)| *n != name).map(|(n, h)| (n.clone(), h.clone())).collect();
+    let (manager, _) = manager(lab, &others).await.map_err(|why| {
+        Error::Swarm(format!(
+            "{name} was a node of it and cannot join again: {why}\nhint: a swarm lives in the memory of its managers; \
+             with three, one may be killed"
+        ))
+    })?;
+    let role = manager.docker.remove_node(name).await?.unwrap_or(Role::Worker);
+    join(lab, hosts, name, role, Token::Right, None).await?;
+    events.host(name, format!("joined again as {}", word(role)));
+    Ok(())
+}
+
+fn is_ready(seen: &[NodeSeen], host: &str) -> bool {
+    seen.iter().any(|n| n.host == host && n.ready)
+}
+
+/// Why a node is not ready, as the manager and as the host itself see it.
+fn not_ready(seen: &[NodeSeen], host: &str, own: &str) -> String {
+    match seen.iter().find(|n| n.host == host) {
+        Some(node) => format!("node {host} is {} (the host itself says {own})", node.state),
+        None => format!("{host} has not joined (the host itself says {own})"),
+    }
+}
+
+fn word(role: Role) -> &'static str {
+    match role {
+        Role::Manager => "manager",
+        Role::Worker => "worker",
+    }
+}
+
+fn running<'a>(hosts: &'a Hosts, name: &str) -> Result<&'a RunningHost, Error> {
+    hosts
+        .get(name)
+        .map(AsRef::as_ref)
+        .ok_or_else(|| Error::Agent { host: name.to_owned(), why: "it does not run".into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_is_missing_is_named_with_what_both_sides_say() {
+        let seen = |host: &str, ready, state: &str| NodeSeen {
+            id: "x".into(),
+            host: host.into(),
+            active: true,
+            manager: false,
+            ready,
+            state: state.into(),
+        };
+        let seen = [seen("host1", true, "ready"), seen("host2", false, "down (heartbeat failure)")];
+        assert!(is_ready(&seen, "host1") && !is_ready(&seen, "host2") && !is_ready(&seen, "host3"));
+        let words = not_ready(&seen, "host2", "active");
+        assert_eq!(words, "node host2 is down (heartbeat failure) (the host itself says active)");
+        assert_eq!(
+            not_ready(&seen, "host3", "pending"),
+            "host3 has not joined (the host itself says pending)"
+        );
+    }
+}

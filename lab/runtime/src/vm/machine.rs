@@ -1,0 +1,218 @@
+//! A running machine.
+
+use std::fs;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream as StdUnixStream};
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+
+use super::spec::{Inherited, VmSpec};
+use super::{Error, OLDEST, QEMU, Qmp, spawn, tail};
+use crate::state::{MAX_SOCKET_PATH, Process};
+
+/// How long QEMU may take to answer first: it maps memory and loads the kernel before.
+const GREETING: Duration = Duration::from_secs(20);
+
+/// How long a killed process may take to be gone; the kernel frees its memory first.
+const GONE: Duration = Duration::from_secs(10);
+
+/// A machine that was started. Dropping it kills it.
+#[derive(Debug)]
+pub struct Vm {
+    spec: VmSpec,
+    child: Child,
+    qmp: Qmp,
+    process: Option<Process>,
+    ended: Option<ExitStatus>,
+}
+
+impl Vm {
+    /// Starts QEMU and returns once its monitor answers; the guest then boots, or waits for its state.
+    ///
+    /// # Errors
+    /// QEMU is missing, too old, or ended at once (see [`Error::Died`] for its words); a socket or a file cannot be
+    /// used.
+    pub async fn start(spec: VmSpec) -> Result<Self, Error> {
+        let (ours, theirs) = StdUnixStream::pair().map_err(Error::io("make", "a socket pair"))?;
+        let qmp: OwnedFd = theirs.into();
+        let agent: OwnedFd = listen(&spec.agent_socket())?.into();
+        let mut nics = Vec::new();
+        for nic in &spec.nics {
+            nics.push(nic.socket.as_deref().map(connect).transpose()?);
+        }
+        let fds = Inherited {
+            qmp: qmp.as_raw_fd(),
+            agent: agent.as_raw_fd(),
+            nics: nics.iter().map(|n| n.as_ref().map(|fd| fd.as_raw_fd())).collect(),
+        };
+        let mut command = Command::new(QEMU);
+        command.args(spec.arguments(&fds)).current_dir("/").stdin(Stdio::null());
+        let log = fs::File::create(spec.log()).map_err(Error::io("write", spec.log()))?;
+        let errors = log.try_clone().map_err(Error::io("write", spec.log()))?;
+        command.stdout(log).stderr(errors);
+
+        let keep = [qmp, agent].into_iter().chain(nics.into_iter().flatten()).collect();
+        let mut child = spawn::spawn(command, keep).await.map_err(Error::NoQemu)?;
+        let process = child.id().and_then(|pid| Process::observe(pid, format!("machine of {}", spec.name)));
+        match Qmp::handshake(&spec.name, ours, GREETING).await {
+            Ok(qmp) => Ok(Self { spec, child, qmp, process, ended: None }),
+            Err(error) => Err(explain(&spec, &mut child, error).await),
+        }
+    }
+
+    /// What it is made of.
+    pub fn spec(&self) -> &VmSpec {
+        &self.spec
+    }
+
+    /// Its monitor.
+    pub fn qmp(&self) -> &Qmp {
+        &self.qmp
+    }
+
+    /// The process, to be noted on disk. `None` if it ended before it could be looked at.
+    pub fn process(&self) -> Option<&Process> {
+        self.process.as_ref()
+    }
+
+    /// A connection to the agent's port. QEMU serves one at a time; the next one gets through when the last has ended.
+    ///
+    /// # Errors
+    /// The machine has ended.
+    pub async fn agent(&self) -> Result<UnixStream, Error> {
+        let path = self.spec.agent_socket();
+        UnixStream::connect(&path).await.map_err(Error::io("connect to", path))
+    }
+
+    /// Waits until it ends, by itself or by force. Cancel-safe.
+    pub async fn wait(&mut self) -> ExitStatus {
+        if let Some(status) = self.ended {
+            return status;
+        }
+        let status = self.child.wait().await.unwrap_or_default();
+        self.ended = Some(status);
+        status
+    }
+
+    /// Kills it and waits until it is gone. A guest keeps nothing on this machine's disks, so there is nothing to be
+    /// written first. Killing one that has ended is no error.
+    ///
+    /// # Errors
+    /// The process does not go away, being stuck in the kernel.
+    pub async fn kill(&mut self) -> Result<(), Error> {
+        // Fails only if it is gone.
+        let _ = self.child.start_kill();
+        if tokio::time::timeout(GONE, self.wait()).await.is_err() {
+            return Err(Error::Silent {
+                name: self.spec.name.clone(),
+                command: "SIGKILL".into(),
+                within: GONE,
+                tail: String::new(),
+            });
+        }
+        // The next start makes them anew; `down` removes the folder.
+        let _ = fs::remove_file(self.spec.agent_socket());
+        Ok(())
+    }
+
+    /// For a machine that no longer answers: whether it runs, and the last lines of QEMU's log and of its console.
+    pub fn post_mortem(&mut self) -> String {
+        let ended = self.ended.or_else(|| self.child.try_wait().ok().flatten());
+        self.ended = ended;
+        let state = match ended {
+            Some(status) => format!("the machine has ended ({status})"),
+            None => "the machine still runs".to_owned(),
+        };
+        let mut text = state;
+        for (what, path) in [("QEMU said", self.spec.log()), ("its console ends with", self.spec.console())] {
+            let tail = tail(&path);
+            if !tail.is_empty() {
+                text.push_str(&format!("\n{what}:\n  {tail}"));
+            }
+        }
+        text
+    }
+}
+
+fn listen(path: &Path) -> Result<UnixListener, Error> {
+    if path.as_os_str().len() > MAX_SOCKET_PATH {
+        return Err(Error::LongPath { path: path.to_owned(), max: MAX_SOCKET_PATH });
+    }
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("replace", path)(e)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).map_err(Error::io("listen on", path))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(Error::io("protect", path))?;
+    Ok(listener)
+}
+
+fn connect(path: &Path) -> Result<OwnedFd, Error> {
+    StdUnixStream::connect(path).map(Into::into).map_err(Error::io("connect to", path))
+}
+
+/// Why QEMU did not greet.
+async fn explain(spec: &VmSpec, child: &mut Child, error: Error) -> Error {
+    let said = tail(&spec.log());
+    // A hung-up monitor means that QEMU is ending; one that is merely silent is ended here.
+    let status = match tokio::time::timeout(Duration::from_secs(2), child.wait()).await {
+        Ok(Ok(status)) => status.to_string(),
+        _ => {
+            let _ = child.kill().await;
+            let Error::Silent { name, command, within, .. } = error else { return error };
+            let tail = if said.is_empty() { said } else { format!(":\n  {said}") };
+            return Error::Silent { name, command, within, tail };
+        }
+    };
+    if let Some(version) = too_old().await {
+        return Error::TooOld(version);
+    }
+    let why = if said.is_empty() { "it said nothing".to_owned() } else { said };
+    let hint = if why.contains("memory") {
+        "give the hosts less (memory: in the topology), or run fewer of them"
+    } else if why.contains("KVM") || why.contains("kvm") {
+        "`labctl doctor` tries KVM"
+    } else {
+        "`labctl doctor` looks for what is missing"
+    };
+    Error::Died { name: spec.name.clone(), status, why, hint }
+}
+
+/// QEMU's version if it is too old.
+async fn too_old() -> Option<String> {
+    match require_qemu().await {
+        Err(Error::TooOld(version)) => Some(version),
+        _ => None,
+    }
+}
+
+/// Fails unless there is a QEMU that is new enough.
+///
+/// # Errors
+/// [`Error::NoQemu`], [`Error::TooOld`].
+pub async fn require_qemu() -> Result<QemuVersion, Error> {
+    let output = Command::new(QEMU).arg("--version").output().await.map_err(Error::NoQemu)?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    // `QEMU emulator version 10.0.2 (Debian …)`
+    let version = text.split_ascii_whitespace().nth(3).unwrap_or_default();
+    let mut parts = version.split('.').map(|p| p.parse().unwrap_or(0));
+    let found: (u64, u64) = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    if found < OLDEST {
+        return Err(Error::TooOld(version.to_owned()));
+    }
+    Ok(QemuVersion { number: found, text: text.lines().next().unwrap_or_default().to_owned() })
+}
+
+/// Which QEMU there is.
+#[derive(Clone, Debug, Default)]
+pub struct QemuVersion {
+    /// Major and minor.
+    pub number: (u64, u64),
+    /// What it calls itself, packaging included.
+    pub text: String,
+}

@@ -1,0 +1,113 @@
+//! The `vm` runtime: every host of a lab is a small QEMU machine with a kernel of its own.
+//!
+//! A machine is a child of the supervisor, runs as the same user, and dies with it. labctl holds three kinds of
+//! sockets to it, all given to QEMU as open descriptors, so that nothing has to be polled for:
+//!
+//! - the monitor (QMP): one end of a socket pair;
+//! - the agent's virtio-serial port: labctl binds `agent.sock` (0600) in the host's folder and QEMU inherits the
+//!   listening socket. A connection made before QEMU runs waits in the backlog; one that ends can be made anew;
+//! - a NIC: a connection to where the wire listens, made before QEMU starts.
+
+mod accel;
+mod machine;
+mod provider;
+mod qmp;
+mod spawn;
+mod spec;
+mod template;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use accel::{Accel, kvm_boots, kvm_is_open, kvm_works};
+pub use machine::{QemuVersion, Vm, require_qemu};
+pub use provider::VmProvider;
+pub use qmp::{Event, Qmp};
+pub use spec::{Memory, VmNic, VmSpec};
+pub use template::Template;
+
+use crate::tail::tail;
+
+/// The program.
+const QEMU: &str = "qemu-system-x86_64";
+
+/// The first version of QEMU with `-netdev stream`.
+pub const OLDEST: (u64, u64) = (7, 2);
+
+/// The first version of QEMU that saves to a file by itself.
+pub const OLDEST_TO_SAVE: (u64, u64) = (8, 2);
+
+/// What can go wrong with a machine.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no QEMU, or it cannot be run.
+    #[error(
+        "cannot run {QEMU}: {0}\nhint: scripts/setup installs what labctl needs; by hand: apt-get install qemu-system-x86"
+    )]
+    NoQemu(#[source] io::Error),
+    /// QEMU lacks what labctl uses.
+    #[error("QEMU {0} is too old: labctl needs {major}.{minor}\nhint: on Debian, take it from backports (scripts/setup does)",
+        major = OLDEST.0, minor = OLDEST.1)]
+    TooOld(String),
+    /// QEMU ended as soon as it was started.
+    #[error("the machine {name} did not start ({status}): {why}\nhint: {hint}")]
+    Died {
+        /// Which machine.
+        name: String,
+        /// How QEMU ended.
+        status: String,
+        /// Its last words.
+        why: String,
+        /// The way out.
+        hint: &'static str,
+    },
+    /// QEMU runs but does not answer.
+    #[error("QEMU of the machine {name} did not answer `{command}` within {} s{tail}", within.as_secs())]
+    Silent {
+        /// Which machine.
+        name: String,
+        /// What it was asked.
+        command: String,
+        /// How long it had.
+        within: Duration,
+        /// Its last words, if any.
+        tail: String,
+    },
+    /// QEMU refused a command.
+    #[error("QEMU refused `{command}`: {why}")]
+    Refused {
+        /// The command.
+        command: String,
+        /// QEMU's own description.
+        why: String,
+    },
+    /// The monitor's connection is gone, most likely because the machine is.
+    #[error("QEMU hung up on `{0}`: the machine has ended")]
+    HungUp(String),
+    /// A socket's path is longer than the kernel takes.
+    #[error("{}: the path of a socket may have {max} octets\nhint: use a shorter state folder (LABCTL_STATE_DIR)", path.display())]
+    LongPath {
+        /// The path.
+        path: PathBuf,
+        /// The limit.
+        max: usize,
+    },
+    /// A file or socket could not be used.
+    #[error("cannot {what} {}: {source}", path.display())]
+    Io {
+        /// `read`, `connect to`, ….
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    fn io(what: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.as_ref().to_owned();
+        move |source| Self::Io { what, path, source }
+    }
+}

@@ -1,0 +1,200 @@
+//! Hosts of a lab as machines.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use futures::future::BoxFuture;
+use lab_model::{Host, Lab};
+use tokio::sync::OnceCell;
+
+use super::{
+    Accel, Memory, OLDEST_TO_SAVE, QemuVersion, Template, Vm, VmNic, VmSpec, require_qemu,
+    template::{self, Recipe},
+};
+use crate::image::{self, NodeImage, Suite};
+use crate::machine::{HostPlan, Machine, Provider, Started};
+use crate::state::Process;
+use crate::{Error, Events, Plan};
+
+/// What QEMU and a guest with a busy dockerd take of this machine's memory, in MiB, however much the guest may use.
+const TYPICAL_MIB: u64 = 450;
+
+/// The `vm` runtime.
+#[derive(Debug)]
+pub struct VmProvider {
+    cache: PathBuf,
+    agent: PathBuf,
+    cold: bool,
+    accel: OnceCell<Accel>,
+    templates: Mutex<BTreeMap<Kind, Template>>,
+}
+
+/// What tells one template of a lab from another: node image, memory in MiB, NICs.
+type Kind = (String, u32, usize);
+
+impl VmProvider {
+    /// Name of the runtime.
+    pub const NAME: &str = "vm";
+
+    /// For the hosts of one lab.
+    pub fn new(plan: &Plan) -> Self {
+        Self {
+            cache: plan.cache.clone(),
+            agent: plan.agent.clone(),
+            cold: plan.cold,
+            accel: OnceCell::new(),
+            templates: Mutex::default(),
+        }
+    }
+
+    async fn accel(&self, image: &NodeImage) -> Accel {
+        *self.accel.get_or_init(|| Accel::detect(&self.cache, image, &self.agent)).await
+    }
+
+    fn image(&self, host: &Host) -> Result<NodeImage, Error> {
+        image::require(&self.cache, Suite::from(host.engine))
+    }
+
+    async fn spec(&self, plan: &HostPlan) -> Result<VmSpec, Error> {
+        let image = self.image(&plan.host)?;
+        let accel = self.accel(&image).await;
+        let initrd = image.initrd(&self.agent).map_err(|e| Error::Image(e.to_string()))?;
+        let nic =
+            |(nic, socket): (&lab_model::Nic, &PathBuf)| VmNic { mac: nic.mac, socket: Some(socket.clone()) };
+        Ok(VmSpec {
+            name: format!("{}-{}", plan.lab, plan.name),
+            dir: plan.dir.clone(),
+            accel,
+            memory_mib: plan.host.memory_mib,
+            memory: Memory::Anonymous,
+            kernel: image.kernel(),
+            initrd,
+            root: image.root(),
+            nics: plan.host.nics.iter().zip(&plan.nic_sockets).map(nic).collect(),
+            incoming: false,
+        })
+    }
+
+    async fn start_host(&self, plan: &HostPlan) -> Result<Started, Error> {
+        let mut spec = self.spec(plan).await?;
+        let failed = |e: super::Error| Error::Machine { host: plan.name.clone(), why: e.to_string() };
+        let kind = (self.image(&plan.host)?.id().to_owned(), spec.memory_mib, spec.nics.len());
+        let template = self.templates.lock().unwrap_or_else(PoisonError::into_inner).get(&kind).cloned();
+        if let Some(template) = &template {
+            spec.memory = Memory::Private(template.ram());
+            spec.incoming = true;
+        }
+        let vm = Vm::start(spec).await.map_err(failed)?;
+        if let Some(template) = &template {
+            template.restore(&vm).await.map_err(failed)?;
+        }
+        let stream = vm.agent().await.map_err(failed)?;
+        Ok(Started {
+            stream: Box::new(stream),
+            machine: Box::new(VmMachine { host: plan.name.clone(), vm }),
+            images: if template.is_some() { template::IMAGES } else { &[] },
+        })
+    }
+
+    /// Every template that the lab's hosts are restored from, made where the cache has none.
+    async fn provide_templates(&self, lab: &Lab, qemu: &QemuVersion, events: &Events) -> Result<(), Error> {
+        for host in lab.hosts.values() {
+            let image = self.image(host)?;
+            let kind = (image.id().to_owned(), host.memory_mib, host.nics.len());
+            if self.templates.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&kind) {
+                continue;
+            }
+            let recipe = Recipe {
+                accel: self.accel(&image).await,
+                agent: self.agent.clone(),
+                initrd: image.initrd(&self.agent).map_err(|e| Error::Image(e.to_string()))?,
+                memory_mib: host.memory_mib,
+                nics: host.nics.len(),
+                qemu: qemu.text.clone(),
+                image,
+            };
+            let template = Template::provide(&self.cache, &recipe, events).await?;
+            self.templates.lock().unwrap_or_else(PoisonError::into_inner).insert(kind, template);
+        }
+        Ok(())
+    }
+
+    async fn check(&self, lab: &Lab, events: &Events) -> Result<(), Error> {
+        let first = lab.hosts.keys().next().cloned().unwrap_or_default();
+        let qemu = require_qemu().await.map_err(|e| Error::Machine { host: first, why: e.to_string() })?;
+        // Each image once, so that starting hosts in parallel finds the initial RAM disk made.
+        let mut images = BTreeMap::new();
+        for host in lab.hosts.values() {
+            let image = self.image(host)?;
+            images.insert(image.id().to_owned(), image);
+        }
+        for image in images.values() {
+            image.initrd(&self.agent).map_err(|e| Error::Image(e.to_string()))?;
+        }
+        if let Some(image) = images.values().next()
+            && self.accel(image).await == Accel::Tcg
+        {
+            events
+                .note("no KVM here: machines are emulated, several times slower (`labctl doctor` says why)");
+        }
+        if self.cold || qemu.number < OLDEST_TO_SAVE {
+            if !self.cold {
+                events.note(format!("{} cannot save machines to files: hosts are booted", qemu.text));
+            }
+        } else {
+            self.provide_templates(lab, &qemu, events).await?;
+        }
+        let wanted: u64 = lab.hosts.values().map(|h| TYPICAL_MIB.min(u64::from(h.memory_mib))).sum();
+        if let Some(free) = available_mib().filter(|free| *free < wanted) {
+            events.note(format!(
+                "{} hosts may take {wanted} MiB of memory, where {free} are free",
+                lab.hosts.len()
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Provider for VmProvider {
+    fn name(&self) -> &'static str {
+        Self::NAME
+    }
+
+    fn preflight<'a>(&'a self, lab: &'a Lab, events: &'a Events) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(self.check(lab, events))
+    }
+
+    fn start<'a>(&'a self, host: &'a HostPlan) -> BoxFuture<'a, Result<Started, Error>> {
+        Box::pin(self.start_host(host))
+    }
+}
+
+struct VmMachine {
+    host: String,
+    vm: Vm,
+}
+
+impl Machine for VmMachine {
+    fn process(&self) -> Option<Process> {
+        self.vm.process().cloned()
+    }
+
+    fn post_mortem(&mut self) -> String {
+        self.vm.post_mortem()
+    }
+
+    fn kill(&mut self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async {
+            self.vm.kill().await.map_err(|e| Error::Machine { host: self.host.clone(), why: e.to_string() })
+        })
+    }
+}
+
+/// Memory that can be had without swapping (proc(5), MemAvailable).
+fn available_mib() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
+    line.split_ascii_whitespace().next()?.parse::<u64>().ok().map(|kib| kib >> 10)
+}

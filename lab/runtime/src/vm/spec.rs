@@ -1,0 +1,265 @@
+//! What a machine is made of, and QEMU's arguments for it.
+
+use std::ffi::OsString;
+use std::os::fd::RawFd;
+use std::path::{Path, PathBuf};
+
+use super::Accel;
+
+/// The kernel's command line.
+///
+/// Mitigations guard secrets of guests from each other's programs, which a lab has none of, and cost most without KVM.
+/// `jent_mod_init` and the self-tests of ciphers take a second there. `rcu_expedited` shortens the making and removing
+/// of namespaces. No security module but capabilities: nothing in the guest has a profile for another.
+const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable no_timer_check random.trust_cpu=on \
+    cryptomgr.notests initcall_blacklist=jent_mod_init audit=0 lsm=capability rcupdate.rcu_expedited=1 8250.nr_uarts=1";
+
+/// The level x86-64-v2, with the instructions for ciphers and random numbers. Without KVM wider vectors are slower than
+/// none, and Go's runtime uses what it finds.
+const TCG_CPU: &str =
+    "qemu64,+cx16,+lahf_lm,+popcnt,+ssse3,+sse4.1,+sse4.2,+aes,+pclmulqdq,+rdrand,+rdseed,+x2apic,-svm";
+
+/// Translated code is kept in a buffer of this many MiB; dockerd, containerd and the kernel fill about 100, and with
+/// less they are translated over and over.
+const TCG_BUFFER_MIB: u32 = 256;
+
+/// A machine.
+#[derive(Clone, Debug)]
+pub struct VmSpec {
+    /// Name, for QEMU's own messages and the process list.
+    pub name: String,
+    /// The machine's folder, which exists: console, log and the agent's socket lie there.
+    pub dir: PathBuf,
+    /// How its processor is made.
+    pub accel: Accel,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Where the memory is.
+    pub memory: Memory,
+    /// ELF kernel with a PVH entry.
+    pub kernel: PathBuf,
+    /// Initial RAM disk.
+    pub initrd: PathBuf,
+    /// Root image, shared read-only by all machines.
+    pub root: PathBuf,
+    /// NICs, in the order the guest sees them.
+    pub nics: Vec<VmNic>,
+    /// Start stopped, to be filled by `migrate-incoming`, instead of booting.
+    pub incoming: bool,
+}
+
+/// A NIC.
+#[derive(Clone, Debug)]
+pub struct VmNic {
+    /// MAC address.
+    pub mac: [u8; 6],
+    /// Where the wire listens for it. A NIC without a wire has its cable unplugged.
+    pub socket: Option<PathBuf>,
+}
+
+/// Where a machine's memory is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Memory {
+    /// Anonymous.
+    #[default]
+    Anonymous,
+    /// In this file, which it changes: a template's.
+    Shared(PathBuf),
+    /// Read from this file, changes kept apart (copy on write): a clone's.
+    Private(PathBuf),
+}
+
+/// Descriptors that QEMU inherits.
+pub(super) struct Inherited {
+    /// Connected: the monitor.
+    pub qmp: RawFd,
+    /// Listening: the agent's port.
+    pub agent: RawFd,
+    /// Connected to the wire, one for each NIC that has one.
+    pub nics: Vec<Option<RawFd>>,
+}
+
+impl VmSpec {
+    /// What the guest wrote to its console.
+    pub fn console(&self) -> PathBuf {
+        self.dir.join("console.log")
+    }
+
+    /// What QEMU itself said.
+    pub fn log(&self) -> PathBuf {
+        self.dir.join("qemu.log")
+    }
+
+    /// Where the agent's port listens.
+    pub fn agent_socket(&self) -> PathBuf {
+        self.dir.join("agent.sock")
+    }
+
+    /// What a restored machine must have the same: the arguments, whatever descriptors they name.
+    pub(super) fn fingerprint(&self) -> String {
+        let fds = Inherited { qmp: 0, agent: 0, nics: vec![Some(0); self.nics.len()] };
+        self.arguments(&fds).join(&OsString::from(" ")).to_string_lossy().into_owned()
+    }
+
+    /// QEMU's arguments. Devices are the same for a template and its clones, as a restore demands.
+    pub(super) fn arguments(&self, fds: &Inherited) -> Vec<OsString> {
+        let mut args = Arguments::default();
+        args.add("-name", format!("labctl-{}", escape(&self.name)));
+        args.flags(&["-nodefaults", "-no-user-config", "-no-reboot"]);
+        args.add("-display", "none");
+        match self.accel {
+            Accel::Kvm => {
+                args.add("-accel", "kvm");
+                args.add("-cpu", "host");
+            }
+            Accel::Tcg => {
+                args.add("-accel", format!("tcg,thread=multi,tb-size={TCG_BUFFER_MIB}"));
+                args.add("-cpu", TCG_CPU);
+            }
+        }
+        args.add("-smp", "1");
+        self.memory(&mut args);
+        args.add("-kernel", &self.kernel);
+        args.add("-initrd", &self.initrd);
+        args.add("-append", COMMAND_LINE);
+        args.add(
+            "-blockdev",
+            with_path("driver=raw,node-name=root,read-only=on,file.driver=file,file.filename=", &self.root),
+        );
+        args.add("-device", "virtio-blk-pci,drive=root");
+        args.add("-device", "virtio-rng-pci");
+        args.add("-chardev", with_path("file,id=console,path=", &self.console()));
+        args.add("-serial", "chardev:console");
+        args.add("-chardev", format!("socket,id=qmp,fd={}", fds.qmp));
+        args.add("-mon", "chardev=qmp,mode=control");
+        args.add("-device", "virtio-serial-pci,max_ports=2");
+        args.add("-chardev", format!("socket,id=agent,fd={},server=on,wait=off", fds.agent));
+        args.add(
+            "-device",
+            format!("virtserialport,chardev=agent,nr=1,name={}", lab_agent::protocol::VIRTIO_PORT),
+        );
+        for (index, (nic, fd)) in self.nics.iter().zip(&fds.nics).enumerate() {
+            nic.arguments(index, *fd, &mut args);
+        }
+        if self.incoming {
+            args.add("-incoming", "defer");
+        }
+        args.0
+    }
+
+    fn memory(&self, args: &mut Arguments) {
+        args.add("-m", format!("{}M", self.memory_mib));
+        let machine = "pc,usb=off,vmport=off,hpet=off";
+        let (path, share) = match &self.memory {
+            Memory::Anonymous => {
+                args.add("-machine", machine);
+                return;
+            }
+            Memory::Shared(path) => (path, "on"),
+            Memory::Private(path) => (path, "off"),
+        };
+        let object = format!("memory-backend-file,id=ram,size={}M,share={share},mem-path=", self.memory_mib);
+        args.add("-object", with_path(&object, path));
+        args.add("-machine", format!("{machine},memory-backend=ram"));
+    }
+}
+
+impl VmNic {
+    fn arguments(&self, index: usize, fd: Option<RawFd>, args: &mut Arguments) {
+        let [a, b, c, d, e, f] = self.mac;
+        let mac = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+        // Without a ROM, which is for booting from the network. Rings deep enough for a burst of probes.
+        let device = format!("virtio-net-pci,mac={mac},romfile=,rx_queue_size=1024,tx_queue_size=256");
+        match fd {
+            Some(fd) => {
+                args.add("-netdev", format!("stream,id=nic{index},server=off,addr.type=fd,addr.str={fd}"));
+                args.add("-device", format!("{device},netdev=nic{index}"));
+            }
+            None => args.add("-device", device),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Arguments(Vec<OsString>);
+
+impl Arguments {
+    fn add(&mut self, option: &str, value: impl Into<OsString>) {
+        self.0.extend([option.into(), value.into()]);
+    }
+
+    fn flags(&mut self, flags: &[&str]) {
+        self.0.extend(flags.iter().map(Into::into));
+    }
+}
+
+/// In QEMU's options a comma ends a value; a doubled one stands for itself.
+fn escape(text: &str) -> String {
+    text.replace(',', ",,")
+}
+
+fn with_path(options: &str, path: &Path) -> OsString {
+    use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+    let mut bytes = options.as_bytes().to_vec();
+    for byte in path.as_os_str().as_bytes() {
+        bytes.push(*byte);
+        if *byte == b',' {
+            bytes.push(b',');
+        }
+    }
+    OsString::from_vec(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn spec() -> VmSpec {
+        VmSpec {
+            name: "a,b".into(),
+            dir: "/d,ir".into(),
+            accel: Accel::Tcg,
+            memory_mib: 512,
+            memory: Memory::Anonymous,
+            kernel: "/k".into(),
+            initrd: "/i".into(),
+            root: "/r,oot".into(),
+            nics: vec![
+                VmNic { mac: [2, 0, 0, 0, 0, 10], socket: Some("/w".into()) },
+                VmNic { mac: [2, 0, 0, 0, 0, 11], socket: None },
+            ],
+            incoming: false,
+        }
+    }
+
+    fn text(spec: &VmSpec) -> String {
+        let args = spec.arguments(&Inherited { qmp: 7, agent: 8, nics: vec![Some(9), None] });
+        args.iter().map(|a| a.to_str().unwrap()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn commas_in_names_do_not_end_options() {
+        let text = text(&spec());
+        assert!(text.contains("-name labctl-a,,b ") && text.contains("file.filename=/r,,oot "), "{text}");
+        assert!(text.contains("path=/d,,ir/console.log "), "{text}");
+    }
+
+    #[test]
+    fn nics_are_in_order_and_one_may_be_unplugged() {
+        let text = text(&spec());
+        let first = text.find("mac=02:00:00:00:00:0a").unwrap();
+        let second = text.find("mac=02:00:00:00:00:0b").unwrap();
+        assert!(first < second);
+        assert!(text.contains("addr.type=fd,addr.str=9 "));
+        assert!(!text[second..].contains("netdev="));
+    }
+
+    #[test]
+    fn a_clone_differs_from_its_template_in_memory_alone() {
+        let template = VmSpec { memory: Memory::Shared("/ram".into()), ..spec() };
+        let clone = VmSpec { memory: Memory::Private("/ram".into()), ..spec() };
+        assert_eq!(text(&template).replace("share=on", "share=off"), text(&clone));
+        assert!(text(&VmSpec { incoming: true, ..clone }).ends_with("-incoming defer"));
+    }
+}

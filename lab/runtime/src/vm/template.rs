@@ -1,0 +1,350 @@
+//! Templates: machines that were booted once, with a running dockerd, and are restored from then on.
+//!
+//! A template is a folder `CACHE/templates/KEY/`, the key being the hash of everything that a restore depends on. Its
+//! `ram` is the machine's memory, mapped by every clone copy-on-write; `state` is everything else of the machine. See
+//! docs/adr/0005 for why these are two files.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use lab_agent::{client::AgentClient, protocol::template_mac};
+use lab_model::BUILTIN_IMAGE;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use tokio::net::UnixListener;
+
+use super::{Accel, Error as VmError, Memory, Vm, VmNic, VmSpec};
+use crate::{
+    Error, Events,
+    docker::{HostDocker, builtin},
+    forward::Forward,
+    hex::hex,
+    host::GUEST_DOCKER_SOCKET,
+    image::NodeImage,
+};
+
+/// Raised when what is done to a machine before it is saved changes.
+const RECIPE: u32 = 4;
+
+/// The container images that a restored machine has.
+pub const IMAGES: &[&str] = &[BUILTIN_IMAGE];
+
+/// How long saving or loading may take.
+const MIGRATION: Duration = Duration::from_secs(60);
+
+/// How long a command of the monitor may take.
+const COMMAND: Duration = Duration::from_secs(10);
+
+/// How long everything has to come to rest before the machine is saved.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// How long the agent of a restored machine may take to answer; it takes a tenth of a second.
+const HEARD: Duration = Duration::from_secs(20);
+
+/// How often a template that cannot be restored is made again.
+const ATTEMPTS: u32 = 3;
+
+/// Templates that were not used for this long are removed when another is made.
+const KEPT: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// What decides whether a template fits.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    /// The node image.
+    pub image: NodeImage,
+    /// The agent's binary, which is in the initial RAM disk and in the built-in container image.
+    pub agent: PathBuf,
+    /// The initial RAM disk.
+    pub initrd: PathBuf,
+    /// QEMU, as it calls itself: its devices' state changes with its version.
+    pub qemu: String,
+    /// The accelerator.
+    pub accel: Accel,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// How many NICs.
+    pub nics: usize,
+}
+
+/// A saved machine.
+#[derive(Clone, Debug)]
+pub struct Template {
+    dir: PathBuf,
+}
+
+/// What is written beside the two files, last, so that a folder without it is no template.
+#[derive(Serialize, Deserialize)]
+struct Manifest {
+    ram_bytes: u64,
+    ram_blocks: u64,
+    ram_mtime_ns: i64,
+    state_sha256: String,
+}
+
+impl Template {
+    /// The template for this recipe: the cached one if it is whole, else a new one. Others that want the same wait.
+    ///
+    /// # Errors
+    /// The machine cannot be booted or saved, or the cache not be written to.
+    pub async fn provide(cache: &Path, recipe: &Recipe, events: &Events) -> Result<Self, Error> {
+        let root = cache.join("templates");
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&root)
+            .map_err(Error::io("cannot make the folder", &root))?;
+        let key = recipe.key();
+        let template = Self { dir: root.join(&key) };
+        if template.check().is_ok() {
+            return Ok(template);
+        }
+        let lock = root.join(format!("{key}.lock"));
+        let file = File::create(&lock).map_err(Error::io("cannot open", &lock))?;
+        let file = tokio::task::spawn_blocking(move || file.lock().map(|()| file))
+            .await
+            .map_err(|e| Error::Control(e.to_string()))?
+            .map_err(Error::io("cannot lock", &lock))?;
+        match template.check() {
+            Ok(()) => return Ok(template),
+            Err(why) if template.dir.exists() => {
+                events.note(format!("the saved machine is damaged ({why}) and is made anew"));
+                let _ = fs::remove_dir_all(&template.dir);
+            }
+            Err(_) => events.note("saving a booted machine, once: from now on hosts are restored from it"),
+        }
+        remove_old(&root);
+        make(recipe, &root, &template.dir).await?;
+        drop(file);
+        Ok(template)
+    }
+
+    /// Whether both files are as they were written. The memory is too large to be read at every start: length, blocks
+    /// on disk and time of change tell a torn or touched one.
+    fn check(&self) -> Result<(), String> {
+        let text = fs::read(self.dir.join("template.json")).map_err(|_| "it was not finished".to_owned())?;
+        let expected: Manifest = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
+        let found = Manifest::of(&self.dir).map_err(|e| e.to_string())?;
+        if (found.ram_bytes, found.ram_blocks, found.ram_mtime_ns)
+            != (expected.ram_bytes, expected.ram_blocks, expected.ram_mtime_ns)
+        {
+            return Err("its memory file was changed or cut short".into());
+        }
+        if found.state_sha256 != expected.state_sha256 {
+            return Err("its state file was changed or cut short".into());
+        }
+        Ok(())
+    }
+
+    /// The memory that clones map.
+    pub fn ram(&self) -> PathBuf {
+        self.dir.join("ram")
+    }
+
+    /// Fills a machine that was started with [`VmSpec::incoming`] from the template and lets it run.
+    ///
+    /// # Errors
+    /// QEMU refuses the state.
+    pub async fn restore(&self, vm: &Vm) -> Result<(), VmError> {
+        capabilities(vm).await?;
+        let uri = format!("file:{}", self.dir.join("state").display());
+        migrate(vm, "migrate-incoming", &uri).await?;
+        vm.qmp().execute("cont", json!({}), COMMAND).await.map(drop)
+    }
+}
+
+impl Manifest {
+    fn of(dir: &Path) -> io::Result<Self> {
+        let ram = fs::metadata(dir.join("ram"))?;
+        Ok(Self {
+            ram_bytes: ram.len(),
+            ram_blocks: ram.blocks(),
+            ram_mtime_ns: ram.mtime().saturating_mul(1_000_000_000).saturating_add(ram.mtime_nsec()),
+            state_sha256: hex(&Sha256::digest(fs::read(dir.join("state"))?)),
+        })
+    }
+}
+
+impl Recipe {
+    fn key(&self) -> String {
+        let initrd = self.initrd.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let spec = self.spec(Path::new("/"), Memory::Private("/ram".into()));
+        let text = format!("{RECIPE} {} {initrd} {} {}", self.image.id(), self.qemu, spec.fingerprint(),);
+        hex(&Sha256::digest(text))[..24].to_owned()
+    }
+
+    /// The machine before it is saved. Its NICs lead to sockets in `dir` that nobody reads.
+    fn spec(&self, dir: &Path, memory: Memory) -> VmSpec {
+        let nic = |i| VmNic { mac: template_mac(i), socket: Some(dir.join(format!("nic{i}.sock"))) };
+        VmSpec {
+            name: "template".into(),
+            dir: dir.to_owned(),
+            accel: self.accel,
+            memory_mib: self.memory_mib,
+            memory,
+            kernel: self.image.kernel(),
+            initrd: self.initrd.clone(),
+            root: self.image.root(),
+            nics: (0..self.nics).map(nic).collect(),
+            incoming: false,
+        }
+    }
+}
+
+/// Makes a template that has been restored once with success: one that was saved at an unlucky moment would fail every
+/// host from then on.
+async fn make(recipe: &Recipe, root: &Path, to: &Path) -> Result<(), Error> {
+    let mut attempt = 1;
+    loop {
+        match make_once(recipe, root, to).await {
+            Err(Error::Agent { why, .. }) if attempt < ATTEMPTS => {
+                tracing::warn!("a template that does not restore, attempt {attempt}: {why}");
+                attempt += 1;
+            }
+            ended => return ended,
+        }
+    }
+}
+
+/// Boots a machine, gets everything ready that every host needs, saves it, and tries the outcome.
+async fn make_once(recipe: &Recipe, root: &Path, to: &Path) -> Result<(), Error> {
+    let staging = tempfile::Builder::new()
+        .prefix(".making-")
+        .tempdir_in(root)
+        .map_err(Error::io("cannot make a folder in", root))?;
+    let dir = staging.path();
+    let spec = recipe.spec(dir, Memory::Shared(dir.join("ram")));
+    // Held open, so that the NICs have a far end for as long as the machine runs.
+    let mut far_ends = Vec::new();
+    for socket in spec.nics.iter().filter_map(|n| n.socket.as_ref()) {
+        far_ends.push(UnixListener::bind(socket).map_err(Error::io("cannot listen on", socket))?);
+    }
+    let failed = |e: VmError| Error::Machine { host: "template".into(), why: e.to_string() };
+    let mut vm = Vm::start(spec).await.map_err(failed)?;
+    let saved = async {
+        warm_up(&vm, recipe, dir).await?;
+        save(&vm, dir).await.map_err(failed)
+    }
+    .await;
+    let saved = saved.map_err(|e| match e {
+        Error::Agent { host, why } => Error::Agent { host, why: format!("{why}\n{}", vm.post_mortem()) },
+        other => other,
+    });
+    // The file must not change any more once it is described.
+    vm.kill().await.map_err(failed)?;
+    saved?;
+    try_out(recipe, dir).await?;
+    drop(far_ends);
+    publish(staging, to).map_err(Error::io("cannot write", to))
+}
+
+/// dockerd runs, the built-in image is loaded, and every kind of container start has been done once, so that what it
+/// needs of disk and kernel is in memory.
+async fn warm_up(vm: &Vm, recipe: &Recipe, dir: &Path) -> Result<(), Error> {
+    const HOST: &str = "template";
+    let failed = Error::agent(HOST);
+    let stream = vm.agent().await.map_err(|e| Error::Machine { host: HOST.into(), why: e.to_string() })?;
+    let agent = AgentClient::connect(stream).await.map_err(&failed)?;
+    let api = agent.docker(serde_json::Map::new()).await.map_err(&failed)?;
+    let socket = dir.join("docker.sock");
+    let forward = Forward::start(socket.clone(), agent.clone(), GUEST_DOCKER_SOCKET)?;
+    let docker = HostDocker::connect(HOST, &socket, &api)?;
+    docker.load_image(builtin::image(&recipe.agent)?.into()).await?;
+    docker.rehearse(BUILTIN_IMAGE).await?;
+    agent.settle().await.map_err(&failed)?;
+    drop((docker, forward, agent));
+    // The agent notices that its session has ended, and dockerd comes to rest. Whether this was enough is tried out.
+    tokio::time::sleep(SETTLE).await;
+    Ok(())
+}
+
+/// Restores a machine from what lies in `dir` and hears its agent and its dockerd.
+async fn try_out(recipe: &Recipe, dir: &Path) -> Result<(), Error> {
+    let failed = |e: VmError| Error::Machine { host: "template".into(), why: e.to_string() };
+    let memory = Memory::Private(dir.join("ram"));
+    let mut vm = Vm::start(VmSpec { incoming: true, ..recipe.spec(dir, memory) }).await.map_err(failed)?;
+    let heard = async {
+        Template { dir: dir.to_owned() }.restore(&vm).await.map_err(failed)?;
+        let stream = vm.agent().await.map_err(failed)?;
+        let failed = Error::agent("template");
+        let agent = AgentClient::connect_within(stream, HEARD).await.map_err(&failed)?;
+        // The first time it is what dockerd answered before; the second time it is asked.
+        for _ in 0..2 {
+            agent.docker(serde_json::Map::new()).await.map_err(&failed)?;
+        }
+        Ok(())
+    }
+    .await;
+    vm.kill().await.map_err(failed)?;
+    heard
+}
+
+async fn save(vm: &Vm, dir: &Path) -> Result<(), VmError> {
+    vm.qmp().execute("stop", json!({}), COMMAND).await?;
+    capabilities(vm).await?;
+    migrate(vm, "migrate", &format!("file:{}", dir.join("state").display())).await?;
+    vm.qmp().execute("quit", json!({}), COMMAND).await.map(drop)
+}
+
+/// Memory that is mapped shared when saved is not written into the state; `events` tells when it is done.
+async fn capabilities(vm: &Vm) -> Result<(), VmError> {
+    let on = |name| json!({ "capability": name, "state": true });
+    let capabilities = json!({ "capabilities": [on("x-ignore-shared"), on("events")] });
+    vm.qmp().execute("migrate-set-capabilities", capabilities, COMMAND).await.map(drop)
+}
+
+async fn migrate(vm: &Vm, command: &str, uri: &str) -> Result<(), VmError> {
+    let mut events = vm.qmp().events();
+    vm.qmp().execute(command, json!({ "uri": uri }), COMMAND).await?;
+    let refused = |why: String| VmError::Refused { command: command.to_owned(), why };
+    let ended = async {
+        loop {
+            let event = events.recv().await.map_err(|_| VmError::HungUp(command.to_owned()))?;
+            let status = event.data.get("status").and_then(|s| s.as_str()).unwrap_or_default();
+            match (event.name.as_str(), status) {
+                ("MIGRATION", "completed") => return Ok(()),
+                ("MIGRATION", "failed" | "cancelled") => {
+                    let answer = vm.qmp().execute("query-migrate", json!({}), COMMAND).await?;
+                    return Err(refused(answer["error-desc"].as_str().unwrap_or("it failed").to_owned()));
+                }
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(MIGRATION, ended)
+        .await
+        .unwrap_or_else(|_| Err(refused(format!("not done within {} s", MIGRATION.as_secs()))))
+}
+
+/// Describes the files, keeps nothing else, and gives the folder its name.
+fn publish(staging: tempfile::TempDir, to: &Path) -> io::Result<()> {
+    let dir = staging.path();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if !["ram", "state"].iter().any(|keep| entry.file_name() == *keep) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    for name in ["ram", "state"] {
+        File::open(dir.join(name))?.sync_all()?;
+    }
+    let manifest = serde_json::to_vec(&Manifest::of(dir)?)?;
+    fs::write(dir.join("template.json"), manifest)?;
+    fs::rename(staging.keep(), to)
+}
+
+/// Templates of older agents or images: each takes hundreds of MiB.
+fn remove_old(root: &Path) {
+    for entry in fs::read_dir(root).into_iter().flatten().flatten() {
+        let used =
+            fs::metadata(entry.path().join("template.json")).and_then(|m| m.accessed().or(m.modified()));
+        if used.is_ok_and(|t| t.elapsed().is_ok_and(|age| age > KEPT)) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! What actions do to the wire of a lab, and what has been done to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lab_model::{Direction, Filter, Lab, No, Observed, Place};
+use lab_wire::{Block, DropReason, LinkState, Stats, Wire, WireError};
+
+use crate::{Error, report::CellReport};
+
+/// The wire's name of the port that a NIC is plugged into.
+pub(crate) fn port_name(host: &str, nic: &str) -> String {
+    format!("{host}/{nic}")
+}
+
+/// A host's ports with their segments; on one segment, where one is given.
+fn ports(lab: &Lab, host: &str, on: Option<&str>) -> Vec<(String, String)> {
+    let nics = lab.hosts.get(host).map(|h| h.nics.as_slice()).unwrap_or_default();
+    nics.iter()
+        .filter(|n| on.is_none_or(|segment| n.segment == segment))
+        .map(|n| (n.segment.clone(), port_name(host, &n.name)))
+        .collect()
+}
+
+/// Cuts a host off, beyond what is cut already.
+pub(crate) fn cut(
+    lab: &Lab,
+    wire: &Wire,
+    host: &str,
+    on: Option<&str>,
+    direction: Direction,
+) -> Result<(), Error> {
+    let stats = wire.stats().map_err(failed)?;
+    for (_, port) in ports(lab, host, on) {
+        let now = stats.ports.get(&port).map_or(LinkState::UP, |p| p.link);
+        let state = LinkState {
+            from_host: now.from_host && direction == Direction::Inbound,
+            to_host: now.to_host && direction == Direction::Outbound,
+        };
+        wire.set_link(&port, state).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Heals whatever is cut of a host.
+pub(crate) fn heal(lab: &Lab, wire: &Wire, host: &str, on: Option<&str>) -> Result<(), Error> {
+    ports(lab, host, on).iter().try_for_each(|(_, port)| wire.set_link(port, LinkState::UP).map_err(failed))
+}
+
+/// Begins to drop something.
+pub(crate) fn block(lab: &Lab, wire: &Wire, filter: Filter, place: &Place) -> Result<(), Error> {
+    for (segment, from, to) in places(lab, place) {
+        wire.block(&segment, Block { filter, from, to }).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Ends the blocks that the words cover.
+///
+/// # Errors
+/// [`Error::NothingBlocked`] where there is none.
+pub(crate) fn unblock(lab: &Lab, wire: &Wire, filter: Option<Filter>, place: &Place) -> Result<(), Error> {
+    let mut ended = 0;
+    for (segment, from, to) in places(lab, place) {
+        ended += wire.unblock(&segment, filter, from, to).map_err(failed)?;
+    }
+    match (ended, filter) {
+        (0, Some(filter)) => Err(Error::NothingBlocked { what: filter.to_string(), known: blocked(wire)? }),
+        _ => Ok(()),
+    }
+}
+
+/// The segments that a place is about, each with the ports that it names there.
+fn places(lab: &Lab, place: &Place) -> Vec<(String, Option<String>, Option<String>)> {
+    let port = |host: &Option<String>, segment: &str| match host {
+        None => Some(None),
+        // Not on this segment.
+        Some(host) => ports(lab, host, Some(segment)).pop().map(|(_, port)| Some(port)),
+    };
+    let segments = lab.segments.keys().filter(|s| place.segment.as_ref().is_none_or(|on| on == *s));
+    segments.filter_map(|s| Some((s.clone(), port(&place.from, s)?, port(&place.to, s)?))).collect()
+}
+
+fn blocked(wire: &Wire) -> Result<Vec<String>, Error> {
+    let stats = wire.stats().map_err(failed)?;
+    let words = |(segment, s): (String, lab_wire::SegmentStats)| {
+        let one = move |b: Block| {
+            let end =
+                |word: &str, port: Option<String>| port.map(|p| format!(" {word} {p}")).unwrap_or_default();
+            format!("{} on {segment}{}{}", b.filter, end("from", b.from), end("to", b.to))
+        };
+        s.blocks.into_iter().map(one).collect::<Vec<_>>()
+    };
+    Ok(stats.segments.into_iter().flat_map(words).collect())
+}
+
+/// What is cut and what is blocked at this moment, in words.
+pub(crate) fn impairments(wire: &Wire) -> Result<Vec<String>, Error> {
+    let stats = wire.stats().map_err(failed)?;
+    let cut = stats.ports.iter().filter_map(|(port, s)| {
+        let way = match (s.link.from_host, s.link.to_host) {
+            (true, true) => return None,
+            (false, false) => "",
+            (true, false) => " inbound",
+            (false, true) => " outbound",
+        };
+        Some(format!("{port} is cut{way} on {}", s.segment))
+    });
+    Ok(cut.chain(blocked(wire)?.into_iter().map(|b| format!("blocked: {b}"))).collect())
+}
+
+/// What the wire refused to carry between two looks at its counters: why, by port.
+pub(crate) fn dropped(before: &Stats, after: &Stats) -> BTreeMap<String, Vec<DropReason>> {
+    // What else is dropped is what switches drop anyway.
+    let told = |reason: &DropReason| {
+        matches!(
+            reason,
+            DropReason::Blocked
+                | DropReason::LinkDown
+                | DropReason::ForeignSource
+                | DropReason::ForeignDestination
+                | DropReason::Mtu
+        )
+    };
+    let ports = after.ports.iter().map(|(name, now)| {
+        let then = |reason: &DropReason| {
+            before.ports.get(name).and_then(|p| p.drops.get(reason)).copied().unwrap_or_default()
+        };
+        let more = now.drops.iter().filter(|(reason, count)| told(reason) && **count > then(reason));
+        (name.clone(), more.map(|(reason, _)| *reason).collect())
+    });
+    ports.filter(|(_, reasons): &(_, Vec<_>)| !reasons.is_empty()).collect()
+}
+
+/// Says of cells that came to nothing what the wire dropped meanwhile at the hosts of both ends.
+pub(crate) fn explain(lab: &Lab, dropped: &BTreeMap<String, Vec<DropReason>>, cells: &mut [CellReport]) {
+    let lost = |o: &Observed| {
+        matches!(o, Observed::No(No::Silent | No::Arp | No::Asymmetric | No::Stalled | No::Misdelivered))
+    };
+    for cell in cells.iter_mut().filter(|c| lost(&c.observed)) {
+        let to = cell.to.split('@').next().unwrap_or_default();
+        let home = |e| lab.host_of(e).or_else(|| lab.peers.get_key_value(e).map(|(name, _)| name.as_str()));
+        let hosts: BTreeSet<&str> = [cell.from.as_str(), to].into_iter().filter_map(home).collect();
+        let mut words = Vec::new();
+        for (port, reasons) in dropped {
+            if hosts.iter().any(|h| port.strip_prefix(h).is_some_and(|rest| rest.starts_with('/'))) {
+                words.extend(reasons.iter().map(|reason| format!("{port}: {reason}")));
+            }
+        }
+        if !words.is_empty() {
+            let gap = if cell.detail.is_empty() { "" } else { "; " };
+            cell.detail =
+                format!("{}{gap}meanwhile the wire dropped frames at {}", cell.detail, words.join(", "));
+        }
+    }
+}
+
+fn failed(error: WireError) -> Error {
+    Error::Wire(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use lab_model::Action;
+    use lab_wire::{PortSpec, Transport};
+
+    use super::*;
+
+    const LAB: &str = "
+name: t
+segments: { lan: { subnet: 10.0.0.0/24, block: [esp] }, wan: { subnet: 10.1.0.0/24 } }
+hosts: { a: { lan: 10.0.0.1, wan: 10.1.0.1 }, b: { lan: 10.0.0.2 } }
+";
+
+    /// Does actions by their text, one after the other, and says what is then cut and blocked.
+    fn after(actions: &[&str]) -> Result<Vec<String>, Error> {
+        let lab = Lab::parse(LAB, "t.yaml").unwrap();
+        let ports = lab.hosts.iter().flat_map(|(host, h)| h.nics.iter().map(move |n| (host, n)));
+        let spec = |(host, n): (&String, &lab_model::Nic)| PortSpec {
+            name: port_name(host, &n.name),
+            segment: n.segment.clone(),
+            mac: n.mac,
+            transport: Transport::Connected(std::os::unix::net::UnixStream::pair().unwrap().0),
+        };
+        let wire = Wire::start(&lab.segments, ports.map(spec).collect()).unwrap();
+        for text in actions {
+            match Action::parse(text, &lab).unwrap() {
+                Action::Cut { host, segment, direction } => {
+                    cut(&lab, &wire, &host, segment.as_deref(), direction)?;
+                }
+                Action::Heal { host, segment } => heal(&lab, &wire, &host, segment.as_deref())?,
+                Action::Block { filter, place } => block(&lab, &wire, filter, &place)?,
+                Action::Unblock { filter, place } => unblock(&lab, &wire, filter, &place)?,
+                other => panic!("{other:?}"),
+            }
+        }
+        impairments(&wire)
+    }
+
+    #[test]
+    fn what_the_wire_dropped_is_said_of_the_cells_that_it_concerns() {
+        let stats = |drops: &[(&str, DropReason, u64)]| {
+            let mut stats = Stats { ports: Default::default(), segments: Default::default() };
+            for (port, reason, count) in drops {
+                let port = stats.ports.entry((*port).to_owned()).or_insert_with(|| lab_wire::PortStats {
+                    segment: "lan".into(),
+                    connected: true,
+                    connections: 1,
+                    link: LinkState::UP,
+                    rx_frames: 0,
+                    rx_bytes: 0,
+                    tx_frames: 0,
+                    tx_bytes: 0,
+                    drops: Default::default(),
+                });
+                port.drops.insert(*reason, *count);
+            }
+            stats
+        };
+        let (blocked, cut, full) = (DropReason::Blocked, DropReason::LinkDown, DropReason::QueueFull);
+        let before = stats(&[("a/eth0", cut, 5), ("b/eth0", blocked, 1)]);
+        let after = stats(&[("a/eth0", cut, 5), ("b/eth0", blocked, 2), ("a/eth1", full, 9)]);
+        let dropped = dropped(&before, &after);
+        assert_eq!(dropped, BTreeMap::from([("b/eth0".to_owned(), vec![blocked])]));
+        let lab = Lab::parse(LAB, "t.yaml").unwrap();
+        let cell = |from: &str, to: &str, observed| CellReport {
+            from: from.into(),
+            to: to.into(),
+            probe: lab_model::Probe::Icmp,
+            size: None,
+            by_name: false,
+            expected: lab_model::Expected::Yes,
+            observed,
+            detail: "last seen leaving a/eth0".into(),
+            rtt_us: None,
+            answered_by: Vec::new(),
+            source: Vec::new(),
+            unmet: None,
+            check: 0,
+            step: None,
+            line: 1,
+        };
+        let mut cells = [
+            cell("a", "b@lan", Observed::No(No::Silent)),
+            cell("a", "b", Observed::Yes),
+            cell("a", "a", Observed::No(No::Silent)),
+        ];
+        explain(&lab, &dropped, &mut cells);
+        assert!(
+            cells[0].detail.ends_with("meanwhile the wire dropped frames at b/eth0: blocked on the wire")
+        );
+        assert!(cells[1..].iter().all(|c| c.detail == "last seen leaving a/eth0"));
+    }
+
+    #[test]
+    fn cuts_add_up_and_heal() {
+        let esp = "blocked: esp on lan";
+        assert_eq!(after(&[]).unwrap(), [esp]);
+        assert_eq!(after(&["cut b inbound"]).unwrap(), ["b/eth0 is cut inbound on lan", esp]);
+        assert_eq!(after(&["cut b inbound", "cut b outbound"]).unwrap(), ["b/eth0 is cut on lan", esp]);
+        let both = ["a/eth0 is cut on lan", "a/eth1 is cut on wan", esp];
+        assert_eq!(after(&["cut a"]).unwrap(), both);
+        assert_eq!(after(&["cut a", "heal a on lan"]).unwrap(), both[1..]);
+        assert_eq!(after(&["cut a", "heal a"]).unwrap(), [esp]);
+    }
+
+    #[test]
+    fn blocks_are_where_the_words_say_and_end_where_they_cover() {
+        assert_eq!(after(&["unblock esp"]).unwrap(), Vec::<String>::new(), "also those of the topology");
+        let everywhere = ["blocked: udp/53 on lan", "blocked: udp/53 on wan"];
+        assert_eq!(after(&["unblock all", "block udp/53"]).unwrap(), everywhere);
+        let one = "blocked: udp/53 on lan from a/eth0 to b/eth0";
+        assert_eq!(after(&["unblock all", "block udp/53 from a to b"]).unwrap(), [one]);
+        let all = ["unblock all", "block udp/53 from a", "block tcp/53", "unblock udp/53 on wan"];
+        let left = ["blocked: udp/53 on lan from a/eth0", "blocked: tcp/53 on lan", "blocked: tcp/53 on wan"];
+        assert_eq!(after(&all).unwrap(), left);
+        let none = after(&["unblock udp/53"]).unwrap_err();
+        assert!(none.to_string().contains("esp on lan"), "{none}");
+        assert_eq!(none.exit_code(), 2);
+    }
+}

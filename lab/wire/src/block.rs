@@ -1,0 +1,170 @@
+//! What a segment drops on purpose: a port, a protocol, VXLAN alone; everywhere, or from or to one host.
+
+use std::{collections::VecDeque, net::Ipv4Addr};
+
+use lab_model::{Filter, Protocol};
+use serde::{Deserialize, Serialize};
+use vxlan::{
+    Ipv4View, UdpView, VxlanView,
+    proto::{dot1q, ethertype, ip_protocol},
+};
+
+use crate::{frame::Frame, port::PortId};
+
+/// Datagrams in pieces that a block remembers. More at once are none that a lab sends.
+const MOST_FRAGMENTED: usize = 256;
+
+/// Something that a segment drops.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Block {
+    /// What.
+    pub filter: Filter,
+    /// Name of the port that it comes in by; any where absent.
+    pub from: Option<String>,
+    /// Name of the port that it would leave by; any where absent. Then it is dropped as it comes in.
+    pub to: Option<String>,
+}
+
+/// Identifies the pieces of a datagram (RFC 791 section 3.2).
+type Datagram = (Ipv4Addr, Ipv4Addr, u8, u16);
+
+/// A block as the switch knows it.
+pub(crate) struct Rule {
+    pub(crate) filter: Filter,
+    pub(crate) from: Option<PortId>,
+    pub(crate) to: Option<PortId>,
+    /// Those whose first piece was dropped: the others have no ports to tell them by.
+    begun: VecDeque<Datagram>,
+}
+
+/// All blocks of a segment.
+#[derive(Default)]
+pub(crate) struct Blocks(Vec<Rule>);
+
+impl Blocks {
+    /// Blocked everywhere.
+    pub(crate) fn everywhere(filters: &[Filter]) -> Self {
+        let mut blocks = Self::default();
+        filters.iter().for_each(|filter| blocks.add(*filter, None, None));
+        blocks
+    }
+
+    /// Adds a block that is not there yet.
+    pub(crate) fn add(&mut self, filter: Filter, from: Option<PortId>, to: Option<PortId>) {
+        if !self.0.iter().any(|r| (r.filter, r.from, r.to) == (filter, from, to)) {
+            self.0.push(Rule { filter, from, to, begun: VecDeque::new() });
+        }
+    }
+
+    /// Takes away those of this filter, port and port, where given; how many there were.
+    pub(crate) fn remove(
+        &mut self,
+        filter: Option<Filter>,
+        from: Option<PortId>,
+        to: Option<PortId>,
+    ) -> usize {
+        let before = self.0.len();
+        let covered = |r: &Rule| {
+            filter.is_none_or(|f| r.filter == f)
+                && from.is_none_or(|p| r.from == Some(p))
+                && to.is_none_or(|p| r.to == Some(p))
+        };
+        self.0.retain(|r| !covered(r));
+        before - self.0.len()
+    }
+
+    /// A port is gone, and what was about it.
+    pub(crate) fn forget(&mut self, port: PortId) {
+        self.0.retain(|r| r.from != Some(port) && r.to != Some(port));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Rule> {
+        self.0.iter()
+    }
+
+    /// Whether a frame is stopped as it comes in at `from`.
+    pub(crate) fn at_ingress(&mut self, from: PortId, frame: &Frame<'_>) -> bool {
+        self.stopped(frame, |r| r.to.is_none() && r.from.is_none_or(|p| p == from))
+    }
+
+    /// Whether a frame is stopped on its way out to `to`.
+    pub(crate) fn at_egress(&mut self, from: Option<PortId>, to: PortId, frame: &Frame<'_>) -> bool {
+        self.stopped(frame, |r| r.to == Some(to) && r.from.is_none_or(|p| from == Some(p)))
+    }
+
+    fn stopped(&mut self, frame: &Frame<'_>, here: impl Fn(&Rule) -> bool) -> bool {
+        if self.0.is_empty() {
+            return false;
+        }
+        let Some(packet) = ipv4(frame) else { return false };
+        // Each looks, so that each knows what was begun.
+        self.0.iter_mut().filter(|r| here(r)).fold(false, |stopped, r| r.stops(&packet) | stopped)
+    }
+}
+
+impl Rule {
+    fn stops(&mut self, packet: &Ipv4View<'_>) -> bool {
+        if let Filter::Ip(protocol) = self.filter {
+            return packet.protocol() == protocol;
+        }
+        let datagram = (packet.src(), packet.dst(), packet.protocol(), packet.id());
+        if packet.fragment_offset() != 0 {
+            return self.begun.contains(&datagram);
+        }
+        let stopped = matches(self.filter, packet);
+        if packet.more_fragments() {
+            // The identification is used again some time, maybe by one that may pass.
+            self.begun.retain(|d| *d != datagram);
+            if stopped {
+                if self.begun.len() == MOST_FRAGMENTED {
+                    self.begun.pop_front();
+                }
+                self.begun.push_back(datagram);
+            }
+        }
+        stopped
+    }
+}
+
+/// Whether a whole packet, or the first piece of one, is what the filter says.
+fn matches(filter: Filter, packet: &Ipv4View<'_>) -> bool {
+    let (protocol, port) = match filter {
+        Filter::Ip(protocol) => return packet.protocol() == protocol,
+        Filter::Port(Protocol::Tcp, port) => (ip_protocol::TCP, port),
+        Filter::Port(Protocol::Udp, port) | Filter::Vxlan(port) => (ip_protocol::UDP, port),
+    };
+    // TCP's ports are where UDP's are.
+    let to = packet.payload().get(2..4).map(|b| u16::from_be_bytes([b[0], b[1]]));
+    if packet.protocol() != protocol || to != Some(port) {
+        return false;
+    }
+    !matches!(filter, Filter::Vxlan(_)) || is_vxlan(packet.payload())
+}
+
+/// Whether a UDP datagram carries a VXLAN header that Linux would take.
+fn is_vxlan(datagram: &[u8]) -> bool {
+    let header = UdpView::header_checked(datagram).ok().map(|udp| udp.payload());
+    header
+        .and_then(|bytes| VxlanView::new_checked(bytes).ok())
+        .is_some_and(|vxlan| vxlan.has_vni() && vxlan.reserved_is_zero())
+}
+
+/// The packet in a frame, behind one VLAN tag or two.
+fn ipv4<'a>(frame: &Frame<'a>) -> Option<Ipv4View<'a>> {
+    let payload = frame.eth.payload();
+    let (kind, packet) = match frame.eth.ethertype() {
+        ethertype::DOT1Q | ethertype::DOT1AD => {
+            let kind = payload.get(2..4).map(|b| u16::from_be_bytes([b[0], b[1]]))?;
+            (kind, payload.get(dot1q::TAG_LEN..)?)
+        }
+        kind => (kind, payload),
+    };
+    if kind != ethertype::IPV4 {
+        return None;
+    }
+    Ipv4View::header_checked(packet).ok()
+}

@@ -1,0 +1,213 @@
+//! Frames recorded as they enter a segment, whatever becomes of them.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use crate::{WireError, frame::MAX_FRAME_LEN, policy::DropReason};
+
+/// Frames that wait for the reader at most.
+const MAX_BUFFER: usize = 65_536;
+
+/// What to record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaptureSpec {
+    /// Bytes kept of each frame.
+    pub snaplen: usize,
+    /// Ends after so many frames.
+    pub count: Option<u64>,
+    /// Ends after so long.
+    pub duration: Option<Duration>,
+    /// Frames that wait for the reader before further ones are lost (and counted): 1 to 65,536.
+    pub buffer: usize,
+}
+
+impl Default for CaptureSpec {
+    /// Whole frames, without end, a buffer of 4,096 frames.
+    fn default() -> Self {
+        Self { snaplen: MAX_FRAME_LEN, count: None, duration: None, buffer: 4096 }
+    }
+}
+
+/// What became of a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Sent out by one port, or taken by the stand-in.
+    Forwarded {
+        /// Name of the port.
+        to: Arc<str>,
+    },
+    /// Sent out by all ports that may have it.
+    Flooded {
+        /// How many these were.
+        ports: usize,
+    },
+    /// Delivered to nobody.
+    Dropped {
+        /// The port that dropped it: the one it came in by, or the one it should have left by.
+        at: Arc<str>,
+        /// Why.
+        reason: DropReason,
+    },
+}
+
+impl fmt::Display for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Forwarded { to } => write!(f, "to {to}"),
+            Self::Flooded { ports } => write!(f, "flooded to {ports} ports"),
+            Self::Dropped { at, reason } => write!(f, "dropped at {at}: {reason}"),
+        }
+    }
+}
+
+/// A recorded frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CapturedFrame {
+    /// When it entered the switch.
+    pub timestamp: SystemTime,
+    /// Name of the port it entered by; [`crate::GATEWAY_PORT`] for the stand-in.
+    pub port: Arc<str>,
+    /// What became of it.
+    pub fate: Fate,
+    /// Its length in bytes.
+    pub original_len: usize,
+    /// Its first bytes, as many as the capture keeps.
+    pub data: Vec<u8>,
+    /// Frames lost since the one before, for want of room in the buffer.
+    pub lost_before: u64,
+}
+
+/// A running capture; dropping it ends it. As an iterator it waits for each frame and ends with the capture.
+#[derive(Debug)]
+pub struct Capture {
+    frames: Receiver<CapturedFrame>,
+    lost: Arc<AtomicU64>,
+    segment: String,
+    snaplen: usize,
+}
+
+impl Capture {
+    /// The next frame; `Ok(None)` once the capture has ended (count, duration, or end of the wire).
+    ///
+    /// # Errors
+    /// If there is none within `timeout`.
+    pub fn recv(&self, timeout: Duration) -> Result<Option<CapturedFrame>, Silence> {
+        match self.frames.recv_timeout(timeout) {
+            Ok(frame) => Ok(Some(frame)),
+            Err(RecvTimeoutError::Disconnected) => Ok(None),
+            Err(RecvTimeoutError::Timeout) => Err(Silence),
+        }
+    }
+
+    /// Frames lost so far because they were not read fast enough.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// The segment that is recorded.
+    #[must_use]
+    pub fn segment(&self) -> &str {
+        &self.segment
+    }
+
+    /// Bytes kept of each frame.
+    #[must_use]
+    pub fn snaplen(&self) -> usize {
+        self.snaplen
+    }
+}
+
+impl Iterator for Capture {
+    type Item = CapturedFrame;
+
+    fn next(&mut self) -> Option<CapturedFrame> {
+        self.frames.recv().ok()
+    }
+}
+
+/// No frame came in the time given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no frame in the time given")]
+pub struct Silence;
+
+/// The wire's end of a capture.
+pub(crate) struct Tap {
+    frames: SyncSender<CapturedFrame>,
+    lost: Arc<AtomicU64>,
+    lost_before: u64,
+    snaplen: usize,
+    left: Option<u64>,
+    until: Option<Instant>,
+}
+
+/// A capture and the wire's end of it.
+pub(crate) fn open(segment: &str, spec: &CaptureSpec, now: Instant) -> Result<(Capture, Tap), WireError> {
+    if spec.snaplen == 0 {
+        return Err(WireError::CaptureSpec("a snaplen of at least 1 byte"));
+    }
+    if !(1..=MAX_BUFFER).contains(&spec.buffer) {
+        return Err(WireError::CaptureSpec("a buffer of 1 to 65536 frames"));
+    }
+    if spec.count == Some(0) {
+        return Err(WireError::CaptureSpec("a count of at least 1 frame"));
+    }
+    let (sender, frames) = sync_channel(spec.buffer);
+    let lost = Arc::<AtomicU64>::default();
+    let tap = Tap {
+        frames: sender,
+        lost: Arc::clone(&lost),
+        lost_before: 0,
+        snaplen: spec.snaplen,
+        left: spec.count,
+        // A duration beyond what the clock can hold is none.
+        until: spec.duration.and_then(|duration| now.checked_add(duration)),
+    };
+    let snaplen = spec.snaplen.min(MAX_FRAME_LEN);
+    Ok((Capture { frames, lost, segment: segment.into(), snaplen }, tap))
+}
+
+impl Tap {
+    /// Records a frame; false once the capture has ended.
+    pub(crate) fn offer(
+        &mut self,
+        timestamp: SystemTime,
+        port: &Arc<str>,
+        fate: &Fate,
+        bytes: &[u8],
+    ) -> bool {
+        let frame = CapturedFrame {
+            timestamp,
+            port: Arc::clone(port),
+            fate: fate.clone(),
+            original_len: bytes.len(),
+            data: bytes[..bytes.len().min(self.snaplen)].to_vec(),
+            lost_before: self.lost_before,
+        };
+        match self.frames.try_send(frame) {
+            Ok(()) => {
+                self.lost_before = 0;
+                self.left = self.left.map(|left| left - 1);
+                self.left != Some(0)
+            }
+            Err(TrySendError::Full(_)) => {
+                self.lost_before += 1;
+                self.lost.fetch_add(1, Ordering::Relaxed);
+                true
+            }
+            Err(TrySendError::Disconnected(_)) => false,
+        }
+    }
+
+    /// When it ends by itself.
+    pub(crate) fn until(&self) -> Option<Instant> {
+        self.until
+    }
+}

@@ -1,0 +1,67 @@
+//! What the handle asks of the wire's thread.
+
+use std::sync::mpsc::SyncSender;
+
+use lab_model::Filter;
+use vxlan::MacAddr;
+
+use crate::{Block, Capture, CaptureSpec, LinkState, Stats, WireError, port::Brings};
+
+/// Where an answer goes.
+pub(crate) type Reply<T> = SyncSender<Result<T, WireError>>;
+
+/// A port whose socket is open already: opening is the caller's, so that its errors are, too.
+pub(crate) struct NewPort {
+    pub(crate) name: String,
+    pub(crate) segment: String,
+    pub(crate) mac: MacAddr,
+    pub(crate) socket: Socket,
+}
+
+/// What a port begins with.
+pub(crate) enum Socket {
+    Listening(mio::net::UnixListener, Brings),
+    Connected(mio::net::UnixStream),
+}
+
+pub(crate) enum Command {
+    AddPort {
+        port: NewPort,
+        reply: Reply<()>,
+    },
+    RemovePort {
+        name: String,
+        reply: Reply<()>,
+    },
+    SetLink {
+        port: String,
+        state: LinkState,
+        reply: Reply<()>,
+    },
+    Block {
+        segment: String,
+        block: Block,
+        reply: Reply<()>,
+    },
+    Unblock {
+        segment: String,
+        filter: Option<Filter>,
+        from: Option<String>,
+        to: Option<String>,
+        reply: Reply<usize>,
+    },
+    Capture {
+        segment: String,
+        spec: CaptureSpec,
+        reply: Reply<Capture>,
+    },
+    Stats {
+        reply: Reply<Stats>,
+    },
+    Inject {
+        segment: String,
+        frame: Vec<u8>,
+        reply: Reply<()>,
+    },
+    Stop,
+}

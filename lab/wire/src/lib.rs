@@ -1,0 +1,64 @@
+//! The underlay: segments as learning switches in userspace.
+//!
+//! A [`Wire`] carries all segments of a lab in one thread. Every host NIC ends in a *port*; a port belongs to one
+//! segment and has a [`Transport`]. Frames enter at a port, pass its policies (cut, port security, MTU, blocks), are recorded
+//! for whoever captures the segment, and leave by the port that the destination was learned on, or by all others.
+//! Where a segment has a gateway, a stand-in answers for it and for the outside: nothing leaves the process.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let segments: indexmap::IndexMap<String, lab_model::lab::Segment> = Default::default();
+//! use lab_wire::{CaptureSpec, PortSpec, Transport, Wire};
+//! let wire = Wire::start(
+//!     &segments,
+//!     vec![PortSpec {
+//!         name: "host1/eth0".into(),
+//!         segment: "lan".into(),
+//!         mac: [2, 0, 0, 0, 0, 1],
+//!         transport: Transport::QemuStream { listen: "/run/user/1000/lab/host1-eth0.sock".into() },
+//!     }],
+//! )?;
+//! // qemu … -netdev stream,id=n0,server=off,addr.type=unix,addr.path=/run/user/1000/lab/host1-eth0.sock
+//! let capture = wire.capture("lan", CaptureSpec { count: Some(10), ..CaptureSpec::default() })?;
+//! for frame in capture {
+//!     println!("{} {} bytes, {}", frame.port, frame.original_len, frame.fate);
+//! }
+//! wire.stop()?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod block;
+mod capture;
+mod command;
+mod engine;
+mod error;
+mod fdb;
+mod frame;
+mod inbox;
+mod listen;
+mod neighbours;
+mod offload;
+mod outbox;
+pub mod pcapng;
+mod policy;
+mod port;
+mod spin;
+mod standin;
+mod stats;
+mod switch;
+mod sys;
+mod tap;
+mod train;
+mod wire;
+
+pub use block::Block;
+pub use capture::{Capture, CaptureSpec, CapturedFrame, Fate, Silence};
+pub use error::WireError;
+pub use frame::MAX_FRAME_LEN;
+pub use policy::{DropReason, LinkState};
+pub use port::{PortSpec, Transport};
+pub use standin::GATEWAY_PORT;
+pub use stats::{PortStats, SegmentStats, Stats};
+pub use switch::station_port;
+pub use wire::Wire;

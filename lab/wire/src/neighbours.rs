@@ -1,0 +1,162 @@
+//! The stand-in's ARP cache (RFC 826).
+//!
+//! A router does not answer to the MAC that a packet came from but asks who has the address. Doing likewise shows what
+//! reflecting would hide: an ipvlan l3 container in the segment's subnet, which answers no ARP, gets no answer.
+
+use std::{collections::HashMap, net::Ipv4Addr};
+
+use vxlan::MacAddr;
+
+/// Seconds that an answer is good for (Linux: base_reachable_time).
+const FRESH: u32 = 30;
+/// Seconds between two questions for one address.
+const AGAIN: u32 = 1;
+/// Seconds that a packet waits for an answer at most.
+const WAIT: u32 = 3;
+/// Packets that wait for one neighbour.
+const WAITING: usize = 3;
+/// Neighbours at most.
+const CAPACITY: usize = 4096;
+
+enum Neighbour {
+    Known {
+        mac: MacAddr,
+        heard: u32,
+    },
+    /// Frames with the time that each began to wait.
+    Asked {
+        at: u32,
+        waiting: Vec<(u32, Vec<u8>)>,
+    },
+}
+
+impl Neighbour {
+    fn stale(&self, now: u32) -> bool {
+        match self {
+            Self::Known { heard, .. } => now.saturating_sub(*heard) >= FRESH,
+            Self::Asked { at, .. } => now.saturating_sub(*at) >= WAIT,
+        }
+    }
+}
+
+/// What to do for a packet.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Send it: the destination MAC is in.
+    Send(Vec<u8>),
+    /// It waits; ask who has the address.
+    Ask,
+    /// It waits, or there is no room for it.
+    Wait,
+}
+
+/// Times are seconds of the wire's own clock.
+#[derive(Default)]
+pub(crate) struct Neighbours(HashMap<Ipv4Addr, Neighbour>);
+
+impl Neighbours {
+    /// `mac` said that it has `ip`. Unless `to_us`, that only updates what is wanted anyway. Frames to send now are
+    /// put into `out`.
+    pub(crate) fn heard(
+        &mut self,
+        ip: Ipv4Addr,
+        mac: MacAddr,
+        to_us: bool,
+        now: u32,
+        out: &mut Vec<Vec<u8>>,
+    ) {
+        if !to_us && !self.0.contains_key(&ip) || !self.room_for(ip, now) {
+            return;
+        }
+        if let Some(Neighbour::Asked { waiting, .. }) =
+            self.0.insert(ip, Neighbour::Known { mac, heard: now })
+        {
+            let in_time = waiting.into_iter().filter(|(since, _)| now.saturating_sub(*since) <= WAIT);
+            out.extend(in_time.map(|(_, frame)| addressed(frame, mac)));
+        }
+    }
+
+    /// Finds out where `frame` goes, which is for `ip`.
+    pub(crate) fn resolve(&mut self, ip: Ipv4Addr, frame: Vec<u8>, now: u32) -> Next {
+        let room = self.room_for(ip, now);
+        match self.0.get_mut(&ip) {
+            Some(Neighbour::Known { mac, heard }) if now.saturating_sub(*heard) < FRESH => {
+                Next::Send(addressed(frame, *mac))
+            }
+            Some(Neighbour::Asked { at, waiting }) => {
+                if waiting.len() == WAITING {
+                    waiting.remove(0);
+                }
+                waiting.push((now, frame));
+                if now.saturating_sub(*at) < AGAIN {
+                    return Next::Wait;
+                }
+                *at = now;
+                Next::Ask
+            }
+            _ if room => {
+                self.0.insert(ip, Neighbour::Asked { at: now, waiting: vec![(now, frame)] });
+                Next::Ask
+            }
+            _ => Next::Wait,
+        }
+    }
+
+    fn room_for(&mut self, ip: Ipv4Addr, now: u32) -> bool {
+        if self.0.len() >= CAPACITY && !self.0.contains_key(&ip) {
+            self.0.retain(|_, neighbour| !neighbour.stale(now));
+        }
+        self.0.len() < CAPACITY || self.0.contains_key(&ip)
+    }
+}
+
+fn addressed(mut frame: Vec<u8>, mac: MacAddr) -> Vec<u8> {
+    if let Some(dst) = frame.first_chunk_mut::<6>() {
+        *dst = mac.octets();
+    }
+    frame
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
+    const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 9]);
+
+    #[test]
+    fn packets_wait_for_the_answer_and_answers_grow_old() {
+        let (mut neighbours, mut out) = (Neighbours::default(), Vec::new());
+        assert_eq!(neighbours.resolve(IP, vec![0; 20], 5), Next::Ask);
+        for n in 1..5 {
+            assert_eq!(neighbours.resolve(IP, vec![n; 20], 5), Next::Wait);
+        }
+        neighbours.heard(IP, MAC, true, 5, &mut out);
+        let marks: Vec<u8> = out.iter().map(|frame| frame[19]).collect();
+        assert_eq!(marks, [2, 3, 4], "the newest three");
+        assert!(out.iter().all(|frame| frame[..6] == MAC.octets()));
+        assert!(matches!(neighbours.resolve(IP, vec![0; 20], 34), Next::Send(_)));
+        assert_eq!(neighbours.resolve(IP, vec![0; 20], 35), Next::Ask);
+    }
+
+    #[test]
+    fn late_answers_release_nothing_and_strangers_are_not_stored() {
+        let (mut neighbours, mut out) = (Neighbours::default(), Vec::new());
+        neighbours.heard(IP, MAC, false, 0, &mut out);
+        assert_eq!(neighbours.resolve(IP, vec![0; 20], 0), Next::Ask);
+        assert_eq!(neighbours.resolve(IP, vec![0; 20], 1), Next::Ask, "asked again after a second");
+        neighbours.heard(IP, MAC, false, 9, &mut out);
+        assert!(out.is_empty());
+        assert!(matches!(neighbours.resolve(IP, vec![0; 20], 9), Next::Send(_)));
+    }
+
+    #[test]
+    fn a_scan_is_bounded() {
+        let mut neighbours = Neighbours::default();
+        for n in 0..10_000 {
+            neighbours.resolve(Ipv4Addr::from_bits(n), vec![0; 20], 0);
+        }
+        assert_eq!(neighbours.0.len(), CAPACITY);
+        assert_eq!(neighbours.resolve(IP, vec![0; 20], WAIT), Next::Ask, "room again once those gave up");
+    }
+}

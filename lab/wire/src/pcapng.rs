@@ -1,0 +1,205 @@
+//! Captures as pcapng files: one interface per port, the direction, and what the wire did with a frame as a comment.
+//!
+//! Timestamps are in nanoseconds, and every interface says so (`if_tsresol`).
+
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    io::{self, Write},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use pcap_file::{
+    DataLink, Endianness,
+    pcapng::{
+        PcapNgWriteError, PcapNgWriter,
+        blocks::{
+            enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption},
+            interface_description::{
+                InterfaceDescriptionBlock, InterfaceDescriptionOption, InterfaceTsResolution,
+            },
+            opt_common::CommonOption,
+            section_header::{SectionHeaderBlock, SectionHeaderOption},
+        },
+    },
+};
+
+use crate::{Capture, CapturedFrame, Fate};
+
+/// `epb_flags`, bits 0 and 1: inbound, as seen from the port.
+const INBOUND: u32 = 1;
+/// How soon [`record`] notices that it shall stop.
+const STOP_CHECK: Duration = Duration::from_millis(50);
+
+/// A pcapng file could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum PcapngError {
+    /// What it is written to refused.
+    #[error("cannot write the capture: {0}")]
+    Io(#[from] io::Error),
+    /// The block could not be written.
+    #[error("cannot write a pcapng block: {0}")]
+    Block(Box<PcapNgWriteError>),
+}
+
+impl From<PcapNgWriteError> for PcapngError {
+    fn from(error: PcapNgWriteError) -> Self {
+        match error {
+            PcapNgWriteError::Io(error) => Self::Io(error),
+            other => Self::Block(Box::new(other)),
+        }
+    }
+}
+
+/// What a file says of a frame; made from a [`CapturedFrame`], or by whoever has it from elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// When it entered the switch.
+    pub timestamp: SystemTime,
+    /// Name of the port it entered by.
+    pub port: &'a Arc<str>,
+    /// Its length in bytes.
+    pub original_len: usize,
+    /// Its first bytes.
+    pub data: &'a [u8],
+    /// Frames lost since the one before.
+    pub lost_before: u64,
+    /// Words beside it: why it was dropped.
+    pub comment: Option<Cow<'a, str>>,
+}
+
+impl<'a> From<&'a CapturedFrame> for Record<'a> {
+    fn from(frame: &'a CapturedFrame) -> Self {
+        let dropped = matches!(frame.fate, Fate::Dropped { .. });
+        Self {
+            timestamp: frame.timestamp,
+            port: &frame.port,
+            original_len: frame.original_len,
+            data: &frame.data,
+            lost_before: frame.lost_before,
+            comment: dropped.then(|| Cow::Owned(frame.fate.to_string())),
+        }
+    }
+}
+
+/// Writes captured frames. Give it a buffered writer; it flushes only when told.
+pub struct PcapngWriter<W: Write> {
+    inner: PcapNgWriter<W>,
+    interfaces: HashMap<Arc<str>, u32>,
+    segment: String,
+    snaplen: u32,
+}
+
+impl<W: Write> PcapngWriter<W> {
+    /// Writes the section header. `segment` describes the interfaces, `snaplen` is theirs in bytes.
+    ///
+    /// # Errors
+    /// As the writer's.
+    pub fn new(writer: W, segment: &str, snaplen: usize) -> Result<Self, PcapngError> {
+        let section = SectionHeaderBlock {
+            endianness: Endianness::native(),
+            options: vec![SectionHeaderOption::UserApplication(
+                concat!("labctl ", env!("CARGO_PKG_VERSION")).into(),
+            )],
+            ..SectionHeaderBlock::default()
+        };
+        Ok(Self {
+            inner: PcapNgWriter::with_section_header(writer, section)?,
+            interfaces: HashMap::new(),
+            segment: segment.into(),
+            snaplen: u32::try_from(snaplen).unwrap_or(u32::MAX),
+        })
+    }
+
+    /// Writes a frame, and before it the interface if it is the port's first.
+    ///
+    /// # Errors
+    /// As the writer's.
+    pub fn write<'a>(&mut self, frame: impl Into<Record<'a>>) -> Result<(), PcapngError> {
+        let frame = frame.into();
+        let interface_id = match self.interfaces.get(frame.port) {
+            Some(id) => *id,
+            None => self.interface(frame.port)?,
+        };
+        let mut options = vec![EnhancedPacketOption::Flags(INBOUND)];
+        if frame.lost_before > 0 {
+            options.push(EnhancedPacketOption::DropCount(frame.lost_before));
+        }
+        if let Some(comment) = frame.comment {
+            options.push(EnhancedPacketOption::Common(CommonOption::Comment(comment)));
+        }
+        let block = EnhancedPacketBlock {
+            interface_id,
+            // A clock before 1970 is no reason to lose the frame.
+            timestamp: frame.timestamp.duration_since(UNIX_EPOCH).unwrap_or_default(),
+            original_len: u32::try_from(frame.original_len).unwrap_or(u32::MAX),
+            data: Cow::Borrowed(frame.data),
+            options,
+        };
+        self.inner.write_pcapng_block(block)?;
+        Ok(())
+    }
+
+    fn interface(&mut self, port: &Arc<str>) -> Result<u32, PcapngError> {
+        let mut block = InterfaceDescriptionBlock::new(DataLink::ETHERNET, self.snaplen);
+        block.options = vec![
+            InterfaceDescriptionOption::IfName(Cow::Borrowed(port)),
+            InterfaceDescriptionOption::IfDescription(Cow::Owned(format!("segment {}", self.segment))),
+            InterfaceDescriptionOption::IfTsResol(InterfaceTsResolution::NANO),
+        ];
+        self.inner.write_pcapng_block(block)?;
+        let id = self.interfaces.len() as u32;
+        self.interfaces.insert(Arc::clone(port), id);
+        Ok(id)
+    }
+
+    /// Flushes the writer.
+    ///
+    /// # Errors
+    /// As the writer's.
+    pub fn flush(&mut self) -> Result<(), PcapngError> {
+        Ok(self.inner.get_mut().flush()?)
+    }
+
+    /// Flushes and hands back the writer.
+    ///
+    /// # Errors
+    /// As the writer's.
+    pub fn finish(mut self) -> Result<W, PcapngError> {
+        self.flush()?;
+        Ok(self.inner.into_inner())
+    }
+}
+
+/// Writes a capture until it ends or `stop` is set (noticed within 50 ms), and says how many frames were written.
+/// Whenever no frame waits, what was written is flushed: a reader at the other end of a pipe sees frames as they come.
+///
+/// # Errors
+/// As the writer's; a reader that went away is one.
+pub fn record(capture: &Capture, writer: impl Write, stop: &AtomicBool) -> Result<u64, PcapngError> {
+    let mut file = PcapngWriter::new(writer, capture.segment(), capture.snaplen())?;
+    file.flush()?;
+    let mut count = 0;
+    let mut unflushed = false;
+    while !stop.load(Ordering::Relaxed) {
+        match capture.recv(if unflushed { Duration::ZERO } else { STOP_CHECK }) {
+            Ok(Some(frame)) => {
+                file.write(&frame)?;
+                count += 1;
+                unflushed = true;
+            }
+            Ok(None) => break,
+            Err(crate::Silence) => {
+                if std::mem::take(&mut unflushed) {
+                    file.flush()?;
+                }
+            }
+        }
+    }
+    file.finish()?;
+    Ok(count)
+}

@@ -1,0 +1,273 @@
+//! The outer half of a port: what frames come from and go to.
+//!
+//! [`PortIo::receive`] and [`PortIo::send`] are all that a transport is. One without a stream's framing (a TAP) fills
+//! the same inbox with prefixes of its own and empties the same outbox frame by frame.
+
+use std::{
+    io::{self, Read as _},
+    os::{fd::AsRawFd as _, unix::net::UnixStream as StdUnixStream},
+    path::PathBuf,
+};
+
+use mio::{
+    Interest, Registry, Token,
+    net::{UnixListener, UnixStream},
+};
+use socket2::SockRef;
+
+use crate::{inbox::Inbox, outbox::Outbox, sys, tap::Tap};
+
+/// Index of a port in the engine and in the switch alike.
+pub(crate) type PortId = usize;
+
+/// Connections taken from a listener at once; only the last one stays.
+const ACCEPTS: usize = 16;
+
+/// A port to be.
+#[derive(Debug)]
+pub struct PortSpec {
+    /// Its name, `host1/eth0`: unique on the wire.
+    pub name: String,
+    /// Name of the segment that it is a port of.
+    pub segment: String,
+    /// MAC of the NIC at its other end: port security knows it by this.
+    pub mac: [u8; 6],
+    /// How frames come and go.
+    pub transport: Transport,
+}
+
+/// How frames get to a port and from it. Streams carry QEMU's framing: a 32-bit big-endian length, then that many
+/// bytes of Ethernet frame without FCS, up to [`crate::MAX_FRAME_LEN`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Transport {
+    /// The wire listens at this path, mode 0600, and QEMU's `-netdev stream` connects. A new connection takes the
+    /// place of the one before.
+    QemuStream {
+        /// Path of the unix socket, 107 bytes at most; nothing may be there.
+        listen: PathBuf,
+    },
+    /// The wire listens at this path, mode 0600, and whoever made a TAP device connects and sends its descriptor
+    /// (SCM_RIGHTS, IFF_NO_PI, along with one byte). With IFF_VNET_HDR, checksums and the cutting of TCP are left out
+    /// between two such TAPs, as long as nobody looks at single frames. The NIC is gone when the connection ends; a new one takes its place.
+    Tap {
+        /// Path of the unix socket, 107 bytes at most; nothing may be there.
+        listen: PathBuf,
+    },
+    /// A stream that is connected already: one end of a pair whose other end a peer in this process holds.
+    Connected(StdUnixStream),
+}
+
+/// What watching a port found.
+pub(crate) enum Received {
+    /// Frames may be in the inbox.
+    Some,
+    /// Nothing more to read for now.
+    Nothing,
+    /// The other end is gone.
+    Closed,
+}
+
+/// What looking after a listener found.
+pub(crate) enum Arrival {
+    /// Nothing new.
+    None,
+    /// A NIC is there now.
+    Connected,
+    /// The NIC that was there is gone.
+    Gone,
+}
+
+/// What connects a listener.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Brings {
+    /// A stream of frames.
+    #[default]
+    Frames,
+    /// The descriptor of a TAP.
+    Tap,
+}
+
+/// The connection.
+enum Link {
+    Stream(UnixStream),
+    Tap(Tap),
+}
+
+/// Listener, connection and what has come by it.
+#[derive(Default)]
+pub(crate) struct PortIo {
+    listener: Option<UnixListener>,
+    brings: Brings,
+    /// Who brought the TAP, or is about to.
+    bringer: Option<UnixStream>,
+    link: Option<Link>,
+    pub(crate) inbox: Inbox,
+    /// The kernel may have more to read.
+    readable: bool,
+    /// The kernel takes no more until it says so.
+    blocked: bool,
+    /// The congested port that reading waits for.
+    pub(crate) waits_for: Option<PortId>,
+}
+
+impl PortIo {
+    pub(crate) fn listening(
+        mut listener: UnixListener,
+        brings: Brings,
+        token: Token,
+        registry: &Registry,
+    ) -> io::Result<Self> {
+        registry.register(&mut listener, token, Interest::READABLE)?;
+        Ok(Self { listener: Some(listener), brings, ..Self::default() })
+    }
+
+    /// Takes the connections that wait, and the TAP that one brings. `own` is the listener's token, which whoever brings
+    /// a TAP is watched by too; `token` the connection's.
+    pub(crate) fn accept(&mut self, own: Token, token: Token, registry: &Registry) -> io::Result<Arrival> {
+        let mut newest = None;
+        for _ in 0..ACCEPTS {
+            match self.listener.as_ref().map(UnixListener::accept) {
+                Some(Ok((stream, _))) => newest = Some(stream),
+                Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Some(Err(error)) => return Err(error),
+                None => break,
+            }
+        }
+        match (newest, self.brings) {
+            (Some(stream), Brings::Frames) => {
+                self.connect(stream, token, registry).map(|()| Arrival::Connected)
+            }
+            (None, Brings::Frames) => Ok(Arrival::None),
+            (newest, Brings::Tap) => {
+                if let Some(mut stream) = newest {
+                    registry.register(&mut stream, own, Interest::READABLE)?;
+                    self.bringer = Some(stream);
+                }
+                self.take_tap(token, registry)
+            }
+        }
+    }
+
+    /// Reads what the bringer has sent: a TAP, or its end.
+    fn take_tap(&mut self, token: Token, registry: &Registry) -> io::Result<Arrival> {
+        let mut found = Arrival::None;
+        while let Some(bringer) = &self.bringer {
+            match sys::receive_fd(bringer.as_raw_fd()) {
+                Ok(Some(Some(fd))) => {
+                    self.forget();
+                    let tap = Tap::new(fd, token, registry)?;
+                    self.inbox = Inbox::new(tap.offloads());
+                    self.link = Some(Link::Tap(tap));
+                    found = Arrival::Connected;
+                }
+                Ok(Some(None)) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(None) | Err(_) => return Ok(Arrival::Gone),
+            }
+        }
+        Ok(found)
+    }
+
+    /// From now on frames come and go by `stream`.
+    pub(crate) fn connect(
+        &mut self,
+        mut stream: UnixStream,
+        token: Token,
+        registry: &Registry,
+    ) -> io::Result<()> {
+        self.disconnect();
+        registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        // What is readable already, the poll says, too.
+        self.link = Some(Link::Stream(stream));
+        Ok(())
+    }
+
+    /// Closes the connection, which takes it out of the poll too, and forgets what came by it in part.
+    pub(crate) fn disconnect(&mut self) {
+        self.bringer = None;
+        self.forget();
+    }
+
+    fn forget(&mut self) {
+        self.link = None;
+        self.inbox = Inbox::default();
+        self.readable = false;
+        self.blocked = false;
+        self.waits_for = None;
+    }
+
+    /// The poll found the connection readable or writable.
+    pub(crate) fn ready(&mut self, readable: bool, writable: bool) {
+        self.readable |= readable;
+        self.blocked &= !writable;
+    }
+
+    /// Whether there is something to do for [`PortIo::receive`] or the inbox, were nobody waited for.
+    pub(crate) fn has_work(&self) -> bool {
+        self.link.is_some() && (self.readable || self.inbox.pending())
+    }
+
+    /// Whether frames go out with what is left to be done with them.
+    pub(crate) fn offloads(&self) -> bool {
+        matches!(&self.link, Some(Link::Tap(tap)) if tap.offloads())
+    }
+
+    /// Whether the kernel is known to take nothing.
+    pub(crate) fn blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// Reads once into the inbox unless frames are in it already.
+    pub(crate) fn receive(&mut self) -> io::Result<Received> {
+        if self.inbox.pending() {
+            return Ok(Received::Some);
+        }
+        let mut tap_has_more = None;
+        let filled = match self.link.as_mut() {
+            None => return Ok(Received::Nothing),
+            Some(Link::Stream(stream)) => self.inbox.fill(|buffer| stream.read(buffer)),
+            Some(Link::Tap(tap)) => self.inbox.fill(|buffer| {
+                let (count, more) = tap.read(buffer)?;
+                tap_has_more = Some(more);
+                Ok(count)
+            }),
+        };
+        match filled {
+            Ok((0, _)) => Ok(Received::Closed),
+            Ok((_, more)) => {
+                // A short read of a stream has emptied it, and the poll tells of what comes later (epoll(7)).
+                self.readable = tap_has_more.unwrap_or(more);
+                Ok(Received::Some)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.readable = false;
+                Ok(Received::Nothing)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Received::Nothing),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends what waits, as far as the kernel takes it.
+    pub(crate) fn send(&mut self, outbox: &mut Outbox) {
+        let drained = match self.link.as_ref() {
+            None => return outbox.clear(),
+            // sendmsg rather than writev: a peer that went away is an error, never a SIGPIPE.
+            Some(Link::Stream(stream)) => {
+                let socket = SockRef::from(stream);
+                outbox.drain(|parts| socket.send_vectored_with_flags(parts, libc::MSG_NOSIGNAL))
+            }
+            Some(Link::Tap(tap)) => outbox.drain(|parts| tap.write(parts)),
+        };
+        match drained {
+            Ok(done) => self.blocked = !done,
+            // The other end is gone. What it sent before is still to be read; reading also finds the end.
+            Err(_) => {
+                outbox.clear();
+                self.readable = true;
+            }
+        }
+    }
+}

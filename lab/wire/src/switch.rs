@@ -1,0 +1,666 @@
+//! Segments as learning switches: what becomes of a frame. No I/O is done here.
+
+use std::{
+    net::Ipv4Addr,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+use indexmap::IndexMap;
+use lab_model::{Filter, lab};
+use vxlan::{EthernetFrame, MacAddr};
+
+use crate::{
+    WireError,
+    block::{Block, Blocks, Rule},
+    capture::{Fate, Tap},
+    fdb::Fdb,
+    frame::Frame,
+    offload::{self, Offload},
+    outbox::Outbox,
+    policy::{DropReason, LinkState, Pipeline, Stage, Verdict},
+    port::PortId,
+    standin::{GATEWAY_PORT, StandIn},
+    stats::{Counters, PortStats, SegmentStats, Stats},
+};
+
+/// One time for a whole round of the loop.
+#[derive(Clone, Copy)]
+pub(crate) struct Now {
+    pub(crate) instant: Instant,
+    /// Seconds since the wire started.
+    pub(crate) secs: u32,
+}
+
+/// The inner half of a port.
+struct Port {
+    name: Arc<str>,
+    segment: usize,
+    pipeline: Pipeline,
+    outbox: Outbox,
+    counters: Counters,
+    connected: bool,
+    /// It takes frames with what is left to be done with them.
+    offloads: bool,
+    connections: u64,
+    /// Its place is free for another.
+    removed: bool,
+    /// Not a NIC's: injected frames come in here, and it takes what is sent to their source.
+    station: bool,
+}
+
+struct Segment {
+    name: String,
+    mtu: u16,
+    port_security: bool,
+    ports: Vec<PortId>,
+    fdb: Fdb,
+    standin: Option<StandIn>,
+    blocks: Blocks,
+    taps: Vec<Tap>,
+}
+
+/// [`Fate`], before it has names.
+#[derive(Clone, Copy)]
+enum Outcome {
+    To(PortId),
+    ToGateway,
+    Flooded(usize),
+    Dropped(PortId, DropReason),
+}
+
+/// All segments and their ports.
+pub(crate) struct Switch {
+    segments: Vec<Segment>,
+    ports: Vec<Port>,
+    /// Ports whose outbox was empty and is not any more.
+    unsent: Vec<PortId>,
+    /// Frames that the stand-in is about to send; kept for its allocation.
+    answers: Vec<Vec<u8>>,
+    gateway: Arc<str>,
+}
+
+impl Switch {
+    /// Segments without ports. `taken` are MACs that a stand-in must not have.
+    pub(crate) fn new(segments: &IndexMap<String, lab::Segment>, taken: &[MacAddr]) -> Self {
+        let inside: Arc<[_]> = segments.values().map(|segment| segment.subnet.trunc()).collect();
+        let mut free = (0..=u16::MAX).map(gateway_mac).filter(|mac| !taken.contains(mac));
+        let segments = segments.iter().map(|(name, segment)| Segment {
+            name: name.clone(),
+            mtu: segment.mtu,
+            port_security: segment.port_security,
+            ports: Vec::new(),
+            fdb: Fdb::default(),
+            standin: segment.gateway.and_then(|gateway: Ipv4Addr| {
+                let (outside, inside) = (segment.outside.clone(), Arc::clone(&inside));
+                Some(StandIn::new(free.next()?, gateway, segment.subnet, outside, inside))
+            }),
+            blocks: Blocks::everywhere(&segment.block),
+            taps: Vec::new(),
+        });
+        Self {
+            segments: segments.collect(),
+            ports: Vec::new(),
+            unsent: Vec::new(),
+            answers: Vec::new(),
+            gateway: GATEWAY_PORT.into(),
+        }
+    }
+
+    fn segment_id(&self, name: &str) -> Result<usize, WireError> {
+        let found = self.segments.iter().position(|segment| segment.name == name);
+        found.ok_or_else(|| WireError::UnknownSegment(name.into()))
+    }
+
+    pub(crate) fn port_id(&self, name: &str) -> Result<PortId, WireError> {
+        let found = self.ports.iter().position(|port| !port.removed && !port.station && *port.name == *name);
+        found.ok_or_else(|| WireError::UnknownPort(name.into()))
+    }
+
+    /// A port with nothing connected.
+    pub(crate) fn add_port(&mut self, name: &str, segment: &str, mac: MacAddr) -> Result<PortId, WireError> {
+        let segment_id = self.segment_id(segment)?;
+        if self.port_id(name).is_ok() || name == GATEWAY_PORT {
+            return Err(WireError::DuplicatePort(name.into()));
+        }
+        let segment = &mut self.segments[segment_id];
+        let port = Port {
+            name: name.into(),
+            segment: segment_id,
+            pipeline: Pipeline::new(segment.port_security.then_some(mac), segment.mtu),
+            outbox: Outbox::default(),
+            counters: Counters::default(),
+            connected: false,
+            offloads: false,
+            connections: 0,
+            removed: false,
+            station: false,
+        };
+        Ok(self.place(segment_id, port))
+    }
+
+    /// Gives a port its number.
+    fn place(&mut self, segment: usize, port: Port) -> PortId {
+        let id = match self.ports.iter().position(|port| port.removed) {
+            Some(id) => {
+                self.ports[id] = port;
+                id
+            }
+            None => {
+                self.ports.push(port);
+                self.ports.len() - 1
+            }
+        };
+        self.segments[segment].ports.push(id);
+        id
+    }
+
+    pub(crate) fn remove_port(&mut self, id: PortId) {
+        self.disconnected(id);
+        let port = &mut self.ports[id];
+        port.removed = true;
+        let segment = &mut self.segments[port.segment];
+        segment.ports.retain(|other| *other != id);
+        segment.blocks.forget(id);
+    }
+
+    /// A connection came, in the place of one before. `offloads`: it takes frames as their senders left them.
+    pub(crate) fn connected(&mut self, id: PortId, offloads: bool) {
+        self.disconnected(id);
+        let port = &mut self.ports[id];
+        (port.connected, port.offloads) = (true, offloads);
+        port.connections += 1;
+    }
+
+    /// The connection went; what waited for it is gone.
+    pub(crate) fn disconnected(&mut self, id: PortId) {
+        let port = &mut self.ports[id];
+        port.connected = false;
+        port.outbox.clear();
+        self.segments[port.segment].fdb.forget(id);
+    }
+
+    pub(crate) fn set_link(&mut self, id: PortId, state: LinkState) {
+        let port = &mut self.ports[id];
+        port.pipeline.set_link(state);
+        if state == LinkState::DOWN {
+            self.segments[port.segment].fdb.forget(id);
+        }
+    }
+
+    /// Begins to drop something on a segment.
+    pub(crate) fn block(&mut self, segment: &str, block: &Block) -> Result<(), WireError> {
+        let id = self.segment_id(segment)?;
+        let (from, to) = (self.port_on(id, &block.from)?, self.port_on(id, &block.to)?);
+        self.segments[id].blocks.add(block.filter, from, to);
+        Ok(())
+    }
+
+    /// Ends the blocks of a segment that have what is given; how many there were.
+    pub(crate) fn unblock(
+        &mut self,
+        segment: &str,
+        filter: Option<Filter>,
+        from: &Option<String>,
+        to: &Option<String>,
+    ) -> Result<usize, WireError> {
+        let id = self.segment_id(segment)?;
+        let (from, to) = (self.port_on(id, from)?, self.port_on(id, to)?);
+        Ok(self.segments[id].blocks.remove(filter, from, to))
+    }
+
+    /// A port of this segment, where one is named.
+    fn port_on(&self, segment: usize, name: &Option<String>) -> Result<Option<PortId>, WireError> {
+        let Some(name) = name else { return Ok(None) };
+        let id = self.port_id(name)?;
+        let here = self.ports[id].segment == segment;
+        here.then_some(Some(id)).ok_or_else(|| WireError::UnknownPort(name.clone()))
+    }
+
+    /// Until when senders to this port should wait, if they should.
+    pub(crate) fn congested_until(&self, id: PortId, now: Now) -> Option<Instant> {
+        self.ports[id].outbox.congested_until(now.instant)
+    }
+
+    /// The ports with frames that no one has begun to send.
+    pub(crate) fn take_unsent(&mut self) -> Vec<PortId> {
+        std::mem::take(&mut self.unsent)
+    }
+
+    /// Gives the list back, so that it is not allocated anew.
+    pub(crate) fn reuse_unsent(&mut self, mut list: Vec<PortId>) {
+        if self.unsent.is_empty() {
+            list.clear();
+            self.unsent = list;
+        }
+    }
+
+    pub(crate) fn outbox(&mut self, id: PortId) -> &mut Outbox {
+        &mut self.ports[id].outbox
+    }
+
+    pub(crate) fn port_name(&self, id: PortId) -> &str {
+        &self.ports[id].name
+    }
+
+    pub(crate) fn add_tap(&mut self, segment: &str, tap: Tap) -> Result<(), WireError> {
+        let id = self.segment_id(segment)?;
+        self.segments[id].taps.push(tap);
+        Ok(())
+    }
+
+    /// When the next capture ends by itself.
+    pub(crate) fn next_end(&self) -> Option<Instant> {
+        self.segments.iter().flat_map(|segment| &segment.taps).filter_map(Tap::until).min()
+    }
+
+    /// Ends the captures whose time has come.
+    pub(crate) fn end_taps(&mut self, now: Instant) {
+        for segment in &mut self.segments {
+            segment.taps.retain(|tap| tap.until().is_none_or(|until| until > now));
+        }
+    }
+
+    /// A frame comes in from a station that is no host's.
+    pub(crate) fn inject(&mut self, segment: &str, bytes: &[u8], now: Now) -> Result<(), WireError> {
+        let segment = self.segment_id(segment)?;
+        let known = self.segments[segment].ports.iter().copied().find(|id| self.ports[*id].station);
+        let station = known.unwrap_or_else(|| {
+            let Segment { name, mtu, .. } = &self.segments[segment];
+            let port = Port {
+                name: station_port(name).into(),
+                segment,
+                // Port security is of ports that a NIC is known on.
+                pipeline: Pipeline::new(None, *mtu),
+                outbox: Outbox::default(),
+                counters: Counters::default(),
+                connected: true,
+                offloads: false,
+                connections: 1,
+                removed: false,
+                station: true,
+            };
+            self.place(segment, port)
+        });
+        self.ingress(station, None, bytes, now);
+        Ok(())
+    }
+
+    /// A frame came in at `from`, with a header of what is left to be done with it where the port has them. The port that
+    /// it went out by, if it was one.
+    pub(crate) fn ingress(
+        &mut self,
+        from: PortId,
+        header: Option<&[u8; offload::HEADER_LEN]>,
+        bytes: &[u8],
+        now: Now,
+    ) -> Option<PortId> {
+        let Some(offload) = header.map_or(Some(Offload::default()), |header| Offload::read(header, bytes))
+        else {
+            return self.one(from, bytes, None, now);
+        };
+        if offload.is_none() || !self.looks(self.ports[from].segment, bytes, offload) {
+            return self.one(from, bytes, Some(offload), now);
+        }
+        let mut to = None;
+        offload.unfold(bytes, |frame| to = self.one(from, frame, Some(Offload::default()), now).or(to));
+        to
+    }
+
+    /// Whether somebody looks at the single frames that a cable would carry: a capture, a block, or the MTU, which the
+    /// last of them may keep where the others do not.
+    fn looks(&self, segment: usize, bytes: &[u8], offload: Offload) -> bool {
+        let Segment { taps, blocks, mtu, .. } = &self.segments[segment];
+        !taps.is_empty()
+            || !blocks.is_empty()
+            || offload.is_uncut()
+                && Frame::read(bytes, offload).is_some_and(|frame| frame.l3_len > usize::from(*mtu))
+    }
+
+    /// One frame comes in, maybe uncut; without `offload` it makes no sense.
+    fn one(&mut self, from: PortId, bytes: &[u8], offload: Option<Offload>, now: Now) -> Option<PortId> {
+        let port = &mut self.ports[from];
+        let segment = port.segment;
+        let left = offload.unwrap_or_default();
+        port.counters.rx_frames += left.count(bytes.len()) as u64;
+        port.counters.rx_bytes += left.total(bytes.len()) as u64;
+        let refused = match offload.and_then(|offload| Frame::read(bytes, offload)) {
+            None => DropReason::Malformed,
+            Some(frame) => match port.pipeline.judge(Stage::Ingress, &frame) {
+                Verdict::Drop(reason) => reason,
+                Verdict::Pass if self.segments[segment].blocks.at_ingress(from, &frame) => {
+                    DropReason::Blocked
+                }
+                Verdict::Pass => return self.carry_and_answer(from, segment, &frame, now),
+            },
+        };
+        port.counters.dropped(refused, left.count(bytes.len()));
+        self.record(Some(from), segment, bytes, Outcome::Dropped(from, refused));
+        None
+    }
+
+    fn carry_and_answer(
+        &mut self,
+        from: PortId,
+        segment: usize,
+        frame: &Frame<'_>,
+        now: Now,
+    ) -> Option<PortId> {
+        self.segments[segment].fdb.learn(frame.vid, frame.src, from, now.secs);
+        let outcome = self.carry(Some(from), segment, frame, now);
+        self.record(Some(from), segment, frame.bytes(), outcome);
+        if !self.answers.is_empty() {
+            let mut answers = std::mem::take(&mut self.answers);
+            for answer in answers.drain(..) {
+                if let Some(frame) = Frame::read(&answer, Offload::default()) {
+                    let outcome = self.carry(None, segment, &frame, now);
+                    self.record(None, segment, &answer, outcome);
+                }
+            }
+            self.answers = answers;
+        }
+        match outcome {
+            Outcome::To(port) => Some(port),
+            _ => None,
+        }
+    }
+
+    /// Hands a frame to whom it is for; without `from` it is the stand-in's own.
+    fn carry(&mut self, from: Option<PortId>, segment: usize, frame: &Frame<'_>, now: Now) -> Outcome {
+        let Self { segments, ports, unsent, answers, .. } = self;
+        let segment = &mut segments[segment];
+        let mut reached = 0;
+        // The stand-in lives in the untagged LAN.
+        if let Some(standin) = segment.standin.as_mut().filter(|_| frame.vid == 0) {
+            if from.is_none() {
+                standin.tx_frames += 1;
+            } else if frame.dst == standin.mac || frame.dst.is_broadcast() {
+                frame.unfold(|bytes| {
+                    if let Ok(eth) = EthernetFrame::new_checked(bytes) {
+                        standin.receive(&eth, now.secs, answers);
+                    }
+                });
+                if frame.dst == standin.mac {
+                    return Outcome::ToGateway;
+                }
+                reached += 1;
+            }
+        }
+        let known =
+            if frame.dst.is_multicast() { None } else { segment.fdb.port(frame.vid, frame.dst, now.secs) };
+        if let Some(to) = known {
+            if let Some(from) = from.filter(|from| *from == to) {
+                let count = frame.offload.count(frame.bytes().len());
+                ports[from].counters.dropped(DropReason::SamePort, count);
+                return Outcome::Dropped(from, DropReason::SamePort);
+            }
+            let blocked = segment.blocks.at_egress(from, to, frame);
+            return match ports[to].egress(frame, now, to, blocked, unsent) {
+                Ok(()) => Outcome::To(to),
+                Err(reason) => Outcome::Dropped(to, reason),
+            };
+        }
+        let mut refused = None;
+        for to in segment.ports.iter().copied().filter(|to| Some(*to) != from) {
+            // It takes what is for its stations alone: nobody is there to look at the rest.
+            if ports[to].station {
+                continue;
+            }
+            let blocked = segment.blocks.at_egress(from, to, frame);
+            match ports[to].egress(frame, now, to, blocked, unsent) {
+                Ok(()) => reached += 1,
+                Err(reason) => refused = Some((to, reason)),
+            }
+        }
+        match refused {
+            Some((to, reason)) if reached == 0 => Outcome::Dropped(to, reason),
+            _ => Outcome::Flooded(reached),
+        }
+    }
+
+    fn record(&mut self, from: Option<PortId>, segment: usize, bytes: &[u8], outcome: Outcome) {
+        let Self { segments, ports, gateway, .. } = self;
+        let taps = &mut segments[segment].taps;
+        if taps.is_empty() {
+            return;
+        }
+        let name = |id: PortId| Arc::clone(&ports[id].name);
+        let fate = match outcome {
+            Outcome::To(to) => Fate::Forwarded { to: name(to) },
+            Outcome::ToGateway => Fate::Forwarded { to: Arc::clone(gateway) },
+            Outcome::Flooded(ports) => Fate::Flooded { ports },
+            Outcome::Dropped(at, reason) => Fate::Dropped { at: name(at), reason },
+        };
+        let (timestamp, port) = (SystemTime::now(), from.map_or(&*gateway, |from| &ports[from].name));
+        taps.retain_mut(|tap| tap.offer(timestamp, port, &fate, bytes));
+    }
+
+    fn named(&self, rule: &Rule) -> Block {
+        let name = |port: Option<PortId>| port.map(|id| self.ports[id].name.to_string());
+        Block { filter: rule.filter, from: name(rule.from), to: name(rule.to) }
+    }
+
+    pub(crate) fn stats(&self, now: Now) -> Stats {
+        let ports = self.ports.iter().filter(|port| !port.removed && !port.station);
+        let ports = ports.map(|port| (port.name.to_string(), port.stats(&self.segments[port.segment].name)));
+        let segments = self.segments.iter().map(|segment| {
+            let standin = segment.standin.as_ref();
+            let stats = SegmentStats {
+                gateway_mac: standin.map(|standin| standin.mac.octets()),
+                stations: segment.fdb.len(now.secs),
+                not_learned: segment.fdb.full,
+                gateway_rx_frames: standin.map_or(0, |standin| standin.rx_frames),
+                gateway_tx_frames: standin.map_or(0, |standin| standin.tx_frames),
+                gateway_no_route: standin.map_or(0, |standin| standin.no_route),
+                blocks: segment.blocks.iter().map(|rule| self.named(rule)).collect(),
+            };
+            (segment.name.clone(), stats)
+        });
+        Stats { ports: ports.collect(), segments: segments.collect() }
+    }
+}
+
+impl Port {
+    /// Queues a frame to the host, if policies, connection and queue let it.
+    fn egress(
+        &mut self,
+        frame: &Frame<'_>,
+        now: Now,
+        id: PortId,
+        blocked: bool,
+        unsent: &mut Vec<PortId>,
+    ) -> Result<(), DropReason> {
+        if self.station {
+            // Nobody is there to be told: that it came is what the capture shows.
+            return Ok(());
+        }
+        let fresh = self.outbox.is_empty();
+        let refused = match self.pipeline.judge(Stage::Egress, frame) {
+            Verdict::Drop(reason) => Some(reason),
+            Verdict::Pass if blocked => Some(DropReason::Blocked),
+            Verdict::Pass if !self.connected => Some(DropReason::NotConnected),
+            Verdict::Pass => None,
+        };
+        let len = frame.bytes().len();
+        if let Some(reason) = refused {
+            self.counters.dropped(reason, frame.offload.count(len));
+            return Err(reason);
+        }
+        let mut queued = false;
+        if self.offloads {
+            queued = self.queue(&frame.offload.header(), frame.bytes(), frame.offload, now);
+        } else {
+            frame.unfold(|bytes| queued |= self.queue(&[], bytes, Offload::default(), now));
+        }
+        if fresh && queued {
+            unsent.push(id);
+        }
+        queued.then_some(()).ok_or(DropReason::QueueFull)
+    }
+
+    /// Queues a frame as it is; whether there was room.
+    fn queue(&mut self, header: &[u8], bytes: &[u8], offload: Offload, now: Now) -> bool {
+        let (count, len) = (offload.count(bytes.len()), bytes.len());
+        if !self.outbox.push(header, bytes, now.instant) {
+            self.counters.dropped(DropReason::QueueFull, count);
+            return false;
+        }
+        self.counters.tx_frames += count as u64;
+        self.counters.tx_bytes += offload.total(len) as u64;
+        true
+    }
+
+    fn stats(&self, segment: &str) -> PortStats {
+        PortStats {
+            segment: segment.into(),
+            connected: self.connected,
+            connections: self.connections,
+            link: self.pipeline.link(),
+            rx_frames: self.counters.rx_frames,
+            rx_bytes: self.counters.rx_bytes,
+            tx_frames: self.counters.tx_frames,
+            tx_bytes: self.counters.tx_bytes,
+            drops: self.counters.drops(),
+        }
+    }
+}
+
+/// Name of the port in captures by which frames are injected into a segment.
+#[must_use]
+pub fn station_port(segment: &str) -> String {
+    format!("{segment}/station")
+}
+
+/// Locally administered; a prefix that neither Docker (02:42) nor the model gives to anyone.
+fn gateway_mac(n: u16) -> MacAddr {
+    let [high, low] = n.to_be_bytes();
+    MacAddr([0x06, 0x67, 0x77, 0x00, high, low])
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+    use vxlan::{proto::ethertype, reply};
+
+    proptest! {
+        #[test]
+        fn no_frame_panics_and_the_stand_in_never_floods(
+            payload in proptest::collection::vec(any::<u8>(), 0..120),
+            header in proptest::option::of((any::<u8>(), any::<u8>())),
+            kind in prop::sample::select(vec![ethertype::IPV4, ethertype::ARP, ethertype::DOT1Q, 0x86dd, 60]),
+            to_all in any::<bool>(),
+        ) {
+            let lan = lab::Segment {
+                subnet: "10.0.0.0/24".parse().unwrap(),
+                gateway: Some(Ipv4Addr::new(10, 0, 0, 1)),
+                mtu: 1500,
+                port_security: false,
+                outside: vec!["0.0.0.0/0".parse().unwrap()],
+                block: ["udp/9", "vxlan", "tcp/80"].iter().map(|f| f.parse().unwrap()).collect(),
+            };
+            let mut switch = Switch::new(&IndexMap::from([("lan".into(), lan)]), &[]);
+            let own = MacAddr([2, 0, 0, 0, 0, 9]);
+            let port = switch.add_port("a", "lan", own).unwrap();
+            switch.connected(port, false);
+            let now = Now { instant: Instant::now(), secs: 0 };
+            // Half of the packets have a sound IPv4 header, so that what follows it is looked at as well.
+            let payload = match header {
+                Some((protocol, ttl)) => {
+                    reply::ipv4(Ipv4Addr::new(10, 0, 0, 9), Ipv4Addr::new(8, 8, 8, 8), protocol, ttl, &payload)
+                }
+                None => payload,
+            };
+            let gateway = gateway_mac(0);
+            let dst = if to_all { MacAddr::BROADCAST } else { gateway };
+            switch.ingress(port, None, &reply::ethernet(dst, own, None, kind, &payload), now);
+            switch.ingress(port, None, &payload, now);
+            let answers = switch.stats(now).ports["a"].tx_frames;
+            prop_assert!(answers <= 2, "{answers}");
+        }
+    }
+
+    /// TCP of 2,500 bytes that is to be cut into pieces of 1,000, from one station to another: header and frame.
+    fn uncut(dst: MacAddr) -> ([u8; offload::HEADER_LEN], Vec<u8>) {
+        let text = format!(
+            "eth(dst={dst},src=02:00:00:00:00:09)/ip(src=10.0.0.9,dst=10.0.0.1)/tcp(sport=5,dport=80,flags=A)\
+             /payload(size=2500)"
+        );
+        let mut header = [0; offload::HEADER_LEN];
+        (header[0], header[1]) = (1, 1);
+        for (at, value) in [(4, 1000u16), (6, 34), (8, 16)] {
+            header[at..at + 2].copy_from_slice(&value.to_ne_bytes());
+        }
+        (header, text.parse::<vxlan::Stack>().unwrap().build().unwrap())
+    }
+
+    /// The lengths of what waits for a port, and whether all its checksums are right.
+    fn waiting(switch: &mut Switch, port: PortId) -> Vec<(usize, bool)> {
+        let mut all = Vec::new();
+        let drained = switch.outbox(port).drain(|parts| {
+            all.extend(parts.iter().flat_map(|part| part.to_vec()));
+            Ok(parts.iter().map(|part| part.len()).sum())
+        });
+        drained.unwrap();
+        let mut frames = Vec::new();
+        while let Some((prefix, rest)) = all.split_first_chunk() {
+            let (frame, rest) = rest.split_at(u32::from_be_bytes(*prefix) as usize);
+            let eth = EthernetFrame::new_checked(frame).unwrap();
+            let sound = vxlan::Ipv4View::new_checked(eth.payload()).is_ok_and(|ip| {
+                let tcp = vxlan::TcpView::new_checked(ip.payload());
+                ip.checksum_ok() && tcp.is_ok_and(|tcp| tcp.checksum_ok(ip.addresses()))
+            });
+            frames.push((frame.len(), sound));
+            all = rest.to_vec();
+        }
+        frames
+    }
+
+    #[test]
+    fn who_takes_no_offloads_gets_what_a_cable_would_carry() {
+        let lan = lab::Segment {
+            subnet: "10.0.0.0/24".parse().unwrap(),
+            gateway: Some(Ipv4Addr::new(10, 0, 0, 1)),
+            mtu: 1500,
+            port_security: false,
+            outside: vec![],
+            block: vec![],
+        };
+        let mut switch = Switch::new(&IndexMap::from([("lan".into(), lan)]), &[]);
+        let port = |switch: &mut Switch, name, last, offloads| {
+            let id = switch.add_port(name, "lan", MacAddr([2, 0, 0, 0, 0, last])).unwrap();
+            switch.connected(id, offloads);
+            id
+        };
+        let from = port(&mut switch, "a", 9, true);
+        let (tap, stream) = (port(&mut switch, "tap", 1, true), port(&mut switch, "stream", 2, false));
+        let now = Now { instant: Instant::now(), secs: 0 };
+        let (header, frame) = uncut(MacAddr([2, 0, 0, 0, 0, 1]));
+        // Its station is not known yet: one port gets it as it is, the other in three pieces.
+        assert_eq!(switch.ingress(from, Some(&header), &frame, now), None);
+        let stats = switch.stats(now);
+        assert_eq!((stats.ports["tap"].tx_frames, stats.ports["stream"].tx_frames), (3, 3));
+        assert_eq!((stats.ports["tap"].tx_bytes, stats.ports["stream"].tx_bytes), (2662, 2662));
+        assert_eq!(waiting(&mut switch, stream), [(1054, true), (1054, true), (554, true)]);
+        let mut bytes = 0;
+        let drained = switch.outbox(tap).drain(|parts| {
+            let len = parts.iter().map(|part| part.len()).sum();
+            bytes += len;
+            Ok(len)
+        });
+        drained.unwrap();
+        assert_eq!(bytes, 4 + offload::HEADER_LEN + frame.len());
+
+        // The stand-in is no kernel either: each piece is answered by a reset.
+        let (header, frame) = uncut(gateway_mac(0));
+        switch.ingress(from, Some(&header), &frame, now);
+        assert_eq!(switch.stats(now).segments["lan"].gateway_rx_frames, 3);
+
+        // What makes no sense goes nowhere.
+        let mut nonsense = header;
+        nonsense[1] = 77;
+        switch.ingress(from, Some(&nonsense), &frame, now);
+        assert_eq!(switch.stats(now).ports["a"].drops[&DropReason::Malformed], 1);
+    }
+}

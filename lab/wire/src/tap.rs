@@ -1,0 +1,172 @@
+//! A TAP device as what frames come from and go to.
+//!
+//! Whoever makes the device (in whatever network namespace) connects to the port's socket and sends its descriptor
+//! along with a byte. The connection stays: its end is the device's, since a descriptor alone would keep a namespace
+//! alive that everybody else has left.
+
+use std::{
+    cell::Cell,
+    io::{self, IoSlice},
+    os::fd::{AsRawFd as _, OwnedFd},
+};
+
+use mio::{Interest, Registry, Token, unix::SourceFd};
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, OFlag, fcntl},
+    sys::uio::writev,
+    unistd,
+};
+
+use crate::{
+    frame::MAX_FRAME_LEN,
+    inbox::PREFIX_LEN,
+    offload::{self, MAX_UNCUT_LEN},
+    sys,
+    train::Train,
+};
+
+/// Frames taken from a TAP at once: as many as a train has. Whoever they are for has its turn after so many, before its
+/// socket's queue is full (some 250 small datagrams, as Linux has it).
+const BATCH: usize = 64;
+
+/// An open TAP without packet information: one frame to each read and write. Watched until it is dropped.
+pub(crate) struct Tap {
+    fd: OwnedFd,
+    registry: Registry,
+    /// Each frame has a header, here and in inbox and outbox, and may be uncut ([`crate::offload`]).
+    offloads: bool,
+    /// Its kernel takes trains of datagrams ([`crate::train`]), as far as is known.
+    trains: Cell<bool>,
+}
+
+impl Tap {
+    pub(crate) fn new(fd: OwnedFd, token: Token, registry: &Registry) -> io::Result<Self> {
+        let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
+        fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+        let registry = registry.try_clone()?;
+        let offloads = sys::take_offloads(&fd, offload::HEADER_LEN)?;
+        registry.register(&mut SourceFd(&fd.as_raw_fd()), token, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Self { fd, registry, offloads, trains: Cell::new(offloads) })
+    }
+
+    /// Whether frames have a header each.
+    pub(crate) fn offloads(&self) -> bool {
+        self.offloads
+    }
+
+    /// Fills `buffer` with frames, each behind its length as [`crate::inbox::Inbox`] has it; how many bytes, and whether
+    /// there may be more.
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
+        let longest = if self.offloads { offload::HEADER_LEN + MAX_UNCUT_LEN } else { MAX_FRAME_LEN };
+        let (mut filled, mut count) = (0, 0);
+        while count < BATCH
+            && let Some(room) = buffer.get_mut(filled..filled + PREFIX_LEN + longest)
+        {
+            let (prefix, frame) = room.split_at_mut(PREFIX_LEN);
+            match unistd::read(&self.fd, frame) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(len) if len <= longest => {
+                    // Less than 2^17, which fits.
+                    prefix.copy_from_slice(&(len as u32).to_be_bytes());
+                    filled += PREFIX_LEN + len;
+                    count += 1;
+                }
+                // Longer than any frame of the wire (EFAULT for one that was cut): it is gone.
+                Ok(_) | Err(Errno::EFAULT | Errno::EINTR) => {}
+                Err(Errno::EAGAIN) if filled > 0 => return Ok((filled, false)),
+                Err(errno) if filled == 0 => return Err(errno.into()),
+                // What came before it is good; the next read tells.
+                Err(_) => return Ok((filled, true)),
+            }
+        }
+        Ok((filled, true))
+    }
+
+    /// Writes frames that stand, each behind its length, in `parts` one after the other; how many bytes of them are done
+    /// with, always whole frames.
+    pub(crate) fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let front = parts.first().map_or(&[][..], |p| p);
+        let back = parts.get(1).map_or(&[][..], |p| p);
+        let mut done = 0;
+        while let Some((frame, end)) = next_frame(front, back, done) {
+            let rest = if done < front.len() { &front[done..] } else { &back[done - front.len()..] };
+            if self.trains.get()
+                && let Some(train) = Train::find(rest)
+            {
+                match writev(&self.fd, train.parts(&train.head()).used()) {
+                    // Linux before 6.2 knows no such frames.
+                    Err(Errno::EINVAL) => self.trains.set(false),
+                    Err(Errno::EINTR) => {}
+                    Err(Errno::EAGAIN) if done > 0 => return Ok(done),
+                    Err(errno @ (Errno::EAGAIN | Errno::EBADF | Errno::EBADFD)) => return Err(errno.into()),
+                    Ok(_) | Err(_) => done += train.len(),
+                }
+                continue;
+            }
+            match writev(&self.fd, &frame) {
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) if done > 0 => return Ok(done),
+                Err(errno @ (Errno::EAGAIN | Errno::EBADF | Errno::EBADFD)) => return Err(errno.into()),
+                // An interface that is down takes none (EIO), as a NIC without power: the frame is lost.
+                Ok(_) | Err(_) => done = end,
+            }
+        }
+        Ok(done)
+    }
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        // Fails only if it was never watched.
+        let _ = self.registry.deregister(&mut SourceFd(&self.fd.as_raw_fd()));
+    }
+}
+
+/// The frame whose length stands at `at` in `front` and `back` put together, and where it ends.
+fn next_frame<'a>(front: &'a [u8], back: &'a [u8], at: usize) -> Option<([IoSlice<'a>; 2], usize)> {
+    let octet = |i: usize| front.get(i).or_else(|| back.get(i.checked_sub(front.len())?)).copied();
+    let mut prefix = [0; PREFIX_LEN];
+    for (i, to) in prefix.iter_mut().enumerate() {
+        *to = octet(at + i)?;
+    }
+    let start = at + PREFIX_LEN;
+    let end = start.checked_add(usize::try_from(u32::from_be_bytes(prefix)).ok()?)?;
+    if end > front.len() + back.len() {
+        return None;
+    }
+    let split = front.len();
+    let first = &front[start.min(split)..end.min(split)];
+    let second = &back[start.saturating_sub(split)..end.saturating_sub(split)];
+    Some(([IoSlice::new(first), IoSlice::new(second)], end))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn frames_are_found_wherever_the_ring_wraps(
+            lens in proptest::collection::vec(1usize..200, 1..20),
+            wrap in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = Vec::new();
+            for (i, len) in lens.iter().enumerate() {
+                bytes.extend((*len as u32).to_be_bytes());
+                bytes.extend(vec![i as u8; *len]);
+            }
+            let (front, back) = bytes.split_at(wrap.index(bytes.len() + 1));
+            let (mut at, mut seen) = (0, Vec::new());
+            while let Some((frame, end)) = next_frame(front, back, at) {
+                seen.push([&*frame[0], &*frame[1]].concat());
+                at = end;
+            }
+            let sent: Vec<Vec<u8>> = lens.iter().enumerate().map(|(i, len)| vec![i as u8; *len]).collect();
+            prop_assert_eq!(seen, sent);
+            prop_assert_eq!(at, bytes.len());
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The handle of a running wire.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex, PoisonError,
+        mpsc::{Sender, channel, sync_channel},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use indexmap::IndexMap;
+use lab_model::{Filter, lab::Segment};
+use mio::{Poll, Waker};
+use vxlan::MacAddr;
+
+use crate::{
+    Block, Capture, CaptureSpec, LinkState, PortSpec, Stats, Transport, WireError,
+    command::{Command, NewPort, Reply, Socket},
+    engine::{Engine, WAKER},
+    frame::MAX_FRAME_LEN,
+    listen::{self, SocketFile},
+    port::Brings,
+    switch::Switch,
+};
+
+/// How long the wire's thread may take to answer. It never blocks, so this is only for a machine at its limits.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// A running wire; all segments of one lab. Dropping it stops it.
+///
+/// All calls wait for the wire's thread, which takes microseconds: they may be made from asynchronous code.
+#[derive(Debug)]
+pub struct Wire {
+    commands: Sender<Command>,
+    waker: Waker,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    /// By name of the port.
+    sockets: Mutex<HashMap<String, SocketFile>>,
+}
+
+impl Wire {
+    /// Opens the ports' sockets and starts the thread; once this returns, QEMU can connect.
+    ///
+    /// # Errors
+    /// If a port's name is taken or its segment unknown, or a socket cannot be made; then none is left.
+    pub fn start(segments: &IndexMap<String, Segment>, ports: Vec<PortSpec>) -> Result<Self, WireError> {
+        let system = |what| move |source| WireError::System { what, source };
+        let poll = Poll::new().map_err(system("make an event loop"))?;
+        let waker = Waker::new(poll.registry(), WAKER).map_err(system("make a waker"))?;
+        let (commands, receiver) = channel();
+        let macs: Vec<_> = ports.iter().map(|port| MacAddr(port.mac)).collect();
+        let mut engine = Engine::new(poll, receiver, Switch::new(segments, &macs));
+        let mut sockets = HashMap::new();
+        for spec in ports {
+            let name = spec.name.clone();
+            let (port, socket) = open(spec)?;
+            engine.add_port(port)?;
+            sockets.extend(socket.map(|socket| (name, socket)));
+        }
+        let thread = std::thread::Builder::new()
+            .name("wire".into())
+            .spawn(move || engine.run())
+            .map_err(system("start the wire's thread"))?;
+        Ok(Self { commands, waker, thread: Mutex::new(Some(thread)), sockets: Mutex::new(sockets) })
+    }
+
+    /// Adds a port to the running wire.
+    ///
+    /// # Errors
+    /// As for [`Wire::start`].
+    pub fn add_port(&self, spec: PortSpec) -> Result<(), WireError> {
+        let name = spec.name.clone();
+        let (port, socket) = open(spec)?;
+        self.ask(|reply| Command::AddPort { port, reply })?;
+        let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+        sockets.extend(socket.map(|socket| (name, socket)));
+        Ok(())
+    }
+
+    /// Removes a port, its connection and its socket.
+    ///
+    /// # Errors
+    /// If there is no such port.
+    pub fn remove_port(&self, name: &str) -> Result<(), WireError> {
+        self.ask(|reply| Command::RemovePort { name: name.into(), reply })?;
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        Ok(())
+    }
+
+    /// Cuts a port, or one direction of it, or heals it. The host's NIC keeps its carrier, as behind a failed switch.
+    ///
+    /// # Errors
+    /// If there is no such port.
+    pub fn set_link(&self, port: &str, state: LinkState) -> Result<(), WireError> {
+        self.ask(|reply| Command::SetLink { port: port.into(), state, reply })
+    }
+
+    /// Begins to drop something on a segment, until [`Wire::unblock`]. One that is there already is no error.
+    ///
+    /// # Errors
+    /// If there is no such segment, or no such port on it.
+    pub fn block(&self, segment: &str, block: Block) -> Result<(), WireError> {
+        self.ask(|reply| Command::Block { segment: segment.into(), block, reply })
+    }
+
+    /// Ends the blocks of a segment that have this filter and these ports, where given; how many there were.
+    ///
+    /// # Errors
+    /// If there is no such segment, or no such port on it.
+    pub fn unblock(
+        &self,
+        segment: &str,
+        filter: Option<Filter>,
+        from: Option<String>,
+        to: Option<String>,
+    ) -> Result<usize, WireError> {
+        self.ask(|reply| Command::Unblock { segment: segment.into(), filter, from, to, reply })
+    }
+
+    /// Begins to record a segment: every frame once, as it enters, dropped ones included.
+    ///
+    /// # Errors
+    /// If there is no such segment, or if the limits make no sense.
+    pub fn capture(&self, segment: &str, spec: CaptureSpec) -> Result<Capture, WireError> {
+        self.ask(|reply| Command::Capture { segment: segment.into(), spec, reply })
+    }
+
+    /// Sends a frame into a segment as a station there would: it is switched, learned, recorded and answered like any
+    /// other. It comes in by a port of its own ([`station_port`]), which takes whatever is sent to that station, so a
+    /// source that is somebody else's draws that one's frames away, as on any switch, until they are heard again.
+    ///
+    /// Frames that wait for a host which takes them more slowly than they come are dropped, as the capture shows.
+    ///
+    /// # Errors
+    /// If there is no such segment, or the frame is longer than [`MAX_FRAME_LEN`](crate::MAX_FRAME_LEN).
+    pub fn inject(&self, segment: &str, frame: &[u8]) -> Result<(), WireError> {
+        if frame.len() > MAX_FRAME_LEN {
+            return Err(WireError::FrameTooLong(frame.len()));
+        }
+        self.ask(|reply| Command::Inject { segment: segment.into(), frame: frame.into(), reply })
+    }
+
+    /// The counters.
+    ///
+    /// # Errors
+    /// If the wire has stopped.
+    pub fn stats(&self) -> Result<Stats, WireError> {
+        self.ask(|reply| Command::Stats { reply })
+    }
+
+    /// Ends the thread and removes the sockets; running captures end. Doing so twice is no error.
+    ///
+    /// # Errors
+    /// If the thread had ended by itself, which is a bug.
+    pub fn stop(&self) -> Result<(), WireError> {
+        // If the thread is gone already, this cannot be told to it, and need not.
+        drop(self.commands.send(Command::Stop));
+        drop(self.waker.wake());
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let ended = thread.map_or(Ok(()), JoinHandle::join);
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        ended.map_err(|_| WireError::Stopped)
+    }
+
+    fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, WireError> {
+        let (reply, answer) = sync_channel(1);
+        self.commands.send(command(reply)).map_err(|_| WireError::Stopped)?;
+        self.waker.wake().map_err(|source| WireError::System { what: "wake the wire's thread", source })?;
+        answer.recv_timeout(ANSWER).map_err(|error| match error {
+            std::sync::mpsc::RecvTimeoutError::Timeout => WireError::NoAnswer(ANSWER),
+            std::sync::mpsc::RecvTimeoutError::Disconnected => WireError::Stopped,
+        })?
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            tracing::error!(%error, "the wire's thread had ended by itself");
+        }
+    }
+}
+
+/// Opens what the port listens on, if it does.
+fn open(spec: PortSpec) -> Result<(NewPort, Option<SocketFile>), WireError> {
+    let (socket, file) = match spec.transport {
+        Transport::QemuStream { listen } => {
+            let (listener, file) = listen::listen(&listen)?;
+            (Socket::Listening(listener, Brings::Frames), Some(file))
+        }
+        Transport::Tap { listen } => {
+            let (listener, file) = listen::listen(&listen)?;
+            (Socket::Listening(listener, Brings::Tap), Some(file))
+        }
+        Transport::Connected(stream) => {
+            stream
+                .set_nonblocking(true)
+                .map_err(|source| WireError::System { what: "make a stream non-blocking", source })?;
+            (Socket::Connected(mio::net::UnixStream::from_std(stream)), None)
+        }
+    };
+    Ok((NewPort { name: spec.name, segment: spec.segment, mac: MacAddr(spec.mac), socket }, file))
+}

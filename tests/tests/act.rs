@@ -1,0 +1,71 @@
+//! `labctl do`: what steps do, by hand, in a lab that is up.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use lab_tests::{Labctl, write};
+
+const LAB: &str = "name: act
+segments: { lan: { subnet: 192.168.56.0/24 } }
+hosts: { host1: { lan: 192.168.56.3 }, host2: { lan: 192.168.56.7 } }
+containers: { c1: { host: host1 }, c2: { host: host1, deferred: true } }
+expect:
+  - { probe: udp/7946, from: host1, to: host2, verdict: yes }
+  - { probe: icmp, from: host2, to: host1, verdict: yes }
+";
+
+#[test]
+fn a_lab_is_broken_and_repaired_by_hand() {
+    let labctl = Labctl::new();
+    let dir = tempfile::tempdir().unwrap();
+    labctl.up(&write(dir.path(), "act.yaml", LAB));
+    let act = |action: &str| labctl.run(["do", "act"].into_iter().chain(action.split(' ')));
+    let check = |status: i32| labctl.run(["check", "act", "--format", "json"]).exits(status).json();
+    let impaired = || labctl.run(["ps", "--format", "json"]).exits(0).json()[0]["impaired"].clone();
+    let why = |report: &serde_json::Value, cell: usize| {
+        let cell = &report["cells"][cell];
+        format!("{}: {}", cell["observed"].as_str().unwrap(), cell["detail"].as_str().unwrap())
+    };
+    check(0);
+
+    // A block is of one port, and the report says where the frames went.
+    act("block udp/7946 to host2").exits(0);
+    assert_eq!(impaired(), serde_json::json!(["blocked: udp/7946 on lan to host2/eth0"]));
+    let report = check(1);
+    assert!(why(&report, 0).starts_with("silent"), "{}", why(&report, 0));
+    assert!(why(&report, 0).contains("host2/eth0: blocked on the wire"), "{}", why(&report, 0));
+    assert_eq!(report["cells"][1]["observed"], "yes");
+    act("unblock udp/7946").exits(0);
+    check(0);
+    act("unblock udp/7946").exits(2).says("nothing at all is blocked");
+
+    // A cut of one way and of both.
+    act("cut host2 inbound").exits(0);
+    assert_eq!(impaired(), serde_json::json!(["host2/eth0 is cut inbound on lan"]));
+    let report = check(1);
+    assert!(why(&report, 0).contains("host2/eth0: link down"), "{}", why(&report, 0));
+    act("cut host2").exits(0);
+    check(1);
+    act("heal host2").exits(0);
+    assert_eq!(impaired(), serde_json::json!([]));
+    check(0);
+
+    // Whatever else a step can do.
+    act("create c2").exits(0);
+    let running =
+        labctl.run(["docker", "act", "host1", "--", "ps", "--format", "{{.Names}}"]).exits(0).stdout();
+    assert!(running.contains("c2"), "{running}");
+    act("create c2").exits(2).says("already in use");
+    act("restart docker host1").exits(0);
+    let status =
+        labctl.run(["docker", "act", "host1", "--", "ps", "--all", "--format", "{{.Names}} {{.State}}"]);
+    assert!(status.exits(0).stdout().contains("c2 exited"), "a dockerd that ends takes its containers along");
+    act("kill host2").exits(0);
+    let report = check(1);
+    assert_eq!(report["cells"][0]["observed"], "down");
+    act("start host2").exits(0);
+    check(0);
+
+    // What is no action is told of as in a topology, before anything is done.
+    act("cut host3").exits(2).says("did you mean `host1`?");
+    act("blok esp").exits(2).says("block FILTER");
+    labctl.run(["do", "nolab", "cut", "host1"]).exits(2).says("nolab");
+}

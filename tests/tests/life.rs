@@ -1,0 +1,116 @@
+//! Labs that die, are interrupted, or meet each other; and an ordinary user.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, chown},
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use lab_tests::{Labctl, binaries, cache, eventually, machine, one_host, topology, write};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+fn files_of(dir: &Path) -> Vec<String> {
+    fs::read_dir(dir).unwrap().flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// The flagship as a user without privileges: no root, no Docker daemon, no access to /dev/kvm.
+#[test]
+fn an_ordinary_user_runs_the_flagship() {
+    assert!(nix::unistd::geteuid().is_root(), "this test becomes another user, which takes root");
+    const USER: u32 = 65_534;
+    let home = tempfile::Builder::new().prefix("user").tempdir().unwrap();
+    let copy = |from: &Path, to: &Path| {
+        let done = Command::new("cp").args(["-r", "--reflink=auto"]).arg(from).arg(to).status().unwrap();
+        assert!(done.success(), "cp {} {}", from.display(), to.display());
+    };
+    let own_cache = home.path().join("cache");
+    copy(&cache(), &own_cache);
+    for name in ["labctl", "labctl-agent"] {
+        copy(&binaries().join(name), &home.path().join(name));
+    }
+    let chowned = Command::new("chown").args(["-R", &USER.to_string()]).arg(home.path()).status().unwrap();
+    assert!(chowned.success());
+    let mut labctl = Labctl::with_binary(home.path().join("labctl"));
+    chown(labctl.state(), Some(USER), Some(USER)).unwrap();
+    labctl.cache = own_cache;
+    labctl.prefix =
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--"]
+            .map(str::to_owned)
+            .to_vec();
+    let file = home.path().join("ipvlan-2host.yaml");
+    fs::copy(topology("ipvlan-2host.yaml"), &file).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let test = labctl.run(["test".as_ref(), file.as_os_str()]).exits(0);
+    assert!(test.stdout().contains("30/30"), "{}\n{}", test.stdout(), test.stderr());
+    assert_eq!(files_of(labctl.state()), Vec::<String>::new());
+}
+
+/// Equal names of hosts, equal subnets, equal addresses: each lab answers for itself.
+#[test]
+fn two_labs_do_not_meet() {
+    let labctl = Labctl::new();
+    let dir = tempfile::tempdir().unwrap();
+    for (name, shown) in [("left", "yes"), ("right", "no")] {
+        // In `right` nobody has .9; if the labs met, `left`'s host2 would answer.
+        let second =
+            if name == "left" { "host2: { lan: 192.168.56.9 }" } else { "host2: { lan: 192.168.56.8 }" };
+        let text = format!(
+            "name: {name}\nsegments: {{ lan: {{ subnet: 192.168.56.0/24 }} }}\n\
+             hosts: {{ host1: {{ lan: 192.168.56.3 }}, {second} }}\n\
+             expect: [ {{ probe: icmp, from: host1, to: 192.168.56.9, verdict: {shown} }} ]\n"
+        );
+        let file = write(dir.path(), &format!("{name}.yaml"), &text);
+        labctl.up(&file);
+    }
+    labctl.run(["check", "left"]).exits(0);
+    labctl.run(["check", "right"]).exits(0);
+    labctl.run(["down", "left"]).exits(0);
+    labctl.run(["check", "right"]).exits(0);
+}
+
+#[test]
+fn a_killed_supervisor_takes_its_machines_along_and_down_clears_the_rest() {
+    let labctl = Labctl::new();
+    let dir = tempfile::tempdir().unwrap();
+    let file = write(dir.path(), "crash.yaml", &one_host("crash"));
+    labctl.up(&file);
+    let status = labctl.run(["ps", "--format", "json"]).exits(0).json();
+    let pid = i32::try_from(status[0]["supervisor"].as_i64().unwrap()).unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    let state = labctl.state().display().to_string();
+    eventually("machines die with their supervisor", Duration::from_secs(5), || {
+        machine::processes_with(&state).is_empty()
+    });
+    let status = labctl.run(["ps", "--format", "json"]).exits(0).json();
+    assert_eq!(status[0]["stage"], "dead", "{status}");
+    labctl.run(["check", "crash"]).exits(3).says("labctl down crash");
+    labctl.run(["down", "crash"]).exits(0);
+    assert_eq!(files_of(labctl.state()), Vec::<String>::new());
+    labctl.run(["down", "crash"]).exits(2).says("no lab");
+}
+
+#[test]
+fn an_interrupted_up_leaves_nothing() {
+    let labctl = Labctl::new();
+    let dir = tempfile::tempdir().unwrap();
+    let file = write(dir.path(), "interrupted.yaml", &one_host("interrupted"));
+    for signal in [Signal::SIGINT, Signal::SIGKILL] {
+        let mut up = labctl.command(["up".as_ref(), file.as_os_str()]).stderr(Stdio::null()).spawn().unwrap();
+        let state = labctl.state().display().to_string();
+        eventually("a machine starts", Duration::from_secs(20), || {
+            machine::processes_with(&state).iter().any(|p| p.contains("qemu"))
+        });
+        kill(Pid::from_raw(i32::try_from(up.id()).unwrap()), signal).unwrap();
+        let status = up.wait().unwrap();
+        assert!(!status.success());
+        eventually("the lab is gone", Duration::from_secs(10), || {
+            files_of(labctl.state()).is_empty() && machine::processes_with(&state).is_empty()
+        });
+    }
+}

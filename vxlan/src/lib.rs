@@ -1,0 +1,47 @@
+#![doc = include_str!("../README.md")]
+//!
+//! Multi-byte fields are in host order in this API and in network order in the bytes. No input to a reader panics.
+//!
+//! - [`Stack`]: whole frames, built from layers ([`Stack::build`]), read back ([`Stack::parse`], or as far as possible
+//!   [`Dissection`]), and written as [`text`].
+//! - [`EthernetFrame`], [`Ipv4View`], …: zero-copy views that read a field at a time, for hot paths.
+//! - [`Template`]: a frame built once and varied in place; [`Varied`]: one whose fields count.
+//! - `port` (feature `ports`): where frames leave and arrive, on Linux.
+//! - [`describe`]: one line for a frame; [`filter`]: which frames are meant.
+//! - [`reply`]: frames that a gateway answers with; [`checksum`]: the internet checksum, whole and incremental.
+
+pub mod checksum;
+mod describe;
+mod error;
+pub mod filter;
+mod flow;
+mod mac;
+#[cfg(all(feature = "ports", target_os = "linux"))]
+pub mod port;
+pub mod proto;
+pub mod reply;
+mod stack;
+mod template;
+pub mod text;
+
+pub use describe::{describe, describe_as};
+pub use error::{Problem, ReadError};
+pub use mac::{MacAddr, ParseMacError};
+pub use proto::arp::{Arp, ArpView};
+pub use proto::dot1q::Dot1q;
+pub use proto::esp::{Esp, EspView};
+pub use proto::ethernet::{Ether, EthernetFrame, VlanTag};
+pub use proto::gbp::Gbp;
+pub use proto::gpe::Gpe;
+pub use proto::icmp::{Icmp, IcmpView};
+pub use proto::icmpv6::{Icmpv6, Icmpv6View};
+pub use proto::ipv4::{Ipv4, Ipv4View};
+pub use proto::ipv6::{Ipv6, Ipv6View};
+pub use proto::tcp::{Tcp, TcpFlags, TcpView};
+pub use proto::udp::{Udp, UdpView};
+pub use proto::vxlan::{Vxlan, VxlanView};
+pub use stack::{
+    BuildError, BuildProblem, Decode, Dissection, Kind, Layer, MAX_LAYERS, Payload, Stack, Wrong,
+};
+pub use template::{Field, ParseVaryError, Template, TemplateError, Value, Varied, Vary};
+pub use text::ParseStackError;

@@ -1,0 +1,145 @@
+//! What arrived.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::time::SystemTime;
+
+use crate::VlanTag;
+use crate::proto::ethernet;
+
+/// Which way a frame went, seen from the host (packet(7), `sll_pkttype`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// To this interface's address.
+    ToUs,
+    /// Broadcast.
+    Broadcast,
+    /// Multicast.
+    Multicast,
+    /// To somebody else: seen because the interface is promiscuous.
+    ToOthers,
+    /// Sent by this host.
+    Outgoing,
+}
+
+/// What the kernel says of something that arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Meta {
+    pub(super) original_len: usize,
+    pub(super) time: Option<SystemTime>,
+    pub(super) direction: Option<Direction>,
+    pub(super) interface: Option<u32>,
+    pub(super) tag: Option<VlanTag>,
+    pub(super) checksum_pending: bool,
+    pub(super) from: Option<SocketAddr>,
+}
+
+impl Meta {
+    pub(super) const NONE: Self = Self {
+        original_len: 0,
+        time: None,
+        direction: None,
+        interface: None,
+        tag: None,
+        checksum_pending: false,
+        from: None,
+    };
+}
+
+/// Something that arrived: a frame, an IP packet or a datagram's payload, as the port has it.
+#[derive(Debug, Clone, Copy)]
+pub struct Received<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) meta: Meta,
+}
+
+impl<'a> Received<'a> {
+    /// The bytes, as many as were kept. Without the VLAN tag that the kernel took off: see [`tag`](Self::tag).
+    #[must_use]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The frame as it was on the wire: with its VLAN tag, if it had one.
+    #[must_use]
+    pub fn frame(&self) -> Cow<'a, [u8]> {
+        let addresses = ethernet::HEADER_LEN - 2;
+        let Some(tag) = self.meta.tag.filter(|_| self.bytes.len() >= addresses) else {
+            return self.bytes.into();
+        };
+        let control = u16::from(tag.pcp) << 13 | u16::from(tag.dei) << 12 | tag.vid;
+        let (ends, rest) = self.bytes.split_at(addresses);
+        [ends, &tag.tpid.to_be_bytes(), &control.to_be_bytes(), rest].concat().into()
+    }
+
+    /// The VLAN tag that the kernel took off.
+    #[must_use]
+    pub fn tag(&self) -> Option<VlanTag> {
+        self.meta.tag
+    }
+
+    /// Bytes there were before the port kept a part of them, a tag taken off not among them.
+    #[must_use]
+    pub fn original_len(&self) -> usize {
+        self.meta.original_len
+    }
+
+    /// When it arrived, by the kernel's clock.
+    #[must_use]
+    pub fn time(&self) -> Option<SystemTime> {
+        self.meta.time
+    }
+
+    /// Which way it went; `None` on ports that are no [`PacketPort`](super::PacketPort) or [`RxRing`](super::RxRing).
+    #[must_use]
+    pub fn direction(&self) -> Option<Direction> {
+        self.meta.direction
+    }
+
+    /// Index of the interface that it passed; on the same ports.
+    #[must_use]
+    pub fn interface(&self) -> Option<u32> {
+        self.meta.interface
+    }
+
+    /// Whether the checksum of TCP or UDP is not there yet: the frame comes from this very machine, and was to be
+    /// summed by a NIC that it has not passed.
+    #[must_use]
+    pub fn checksum_pending(&self) -> bool {
+        self.meta.checksum_pending
+    }
+
+    /// Who sent it; of a [`Vtep`](super::Vtep) and an [`IpPort`](super::IpPort).
+    #[must_use]
+    pub fn from(&self) -> Option<SocketAddr> {
+        self.meta.from
+    }
+}
+
+/// Room for what arrives at once.
+#[derive(Debug)]
+pub struct Batch {
+    pub(super) room: Vec<u8>,
+    pub(super) snaplen: usize,
+    /// Length and what is known of each, for as many as fit.
+    pub(super) slots: Vec<(usize, Meta)>,
+    pub(super) filled: usize,
+}
+
+impl Batch {
+    /// Room for `count` (1 to 1024) of at most `snaplen` bytes each (1 to 65,535); longer ones are cut.
+    #[must_use]
+    pub fn new(count: usize, snaplen: usize) -> Self {
+        let (count, snaplen) = (count.clamp(1, 1024), snaplen.clamp(1, 65_535));
+        Self { room: vec![0; count * snaplen], snaplen, slots: vec![(0, Meta::NONE); count], filled: 0 }
+    }
+
+    /// What arrived last.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Received<'_>> {
+        let rooms = self.room.chunks_exact(self.snaplen);
+        self.slots[..self.filled]
+            .iter()
+            .zip(rooms)
+            .map(|((len, meta), room)| Received { bytes: &room[..(*len).min(room.len())], meta: *meta })
+    }
+}

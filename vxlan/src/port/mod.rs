@@ -1,0 +1,100 @@
+//! Ports: where frames leave and arrive. Linux only, by feature `ports`; needs CAP_NET_RAW in the user namespace that
+//! owns the network namespace.
+//!
+//! | port | sends and receives | how |
+//! |---|---|---|
+//! | [`PacketPort`] | frames on an interface | AF_PACKET, `sendmmsg` and `recvmmsg` |
+//! | [`TxRing`] | sends frames on an interface, flat out | AF_XDP in copy mode, frames written in place |
+//! | [`RxRing`] | receives frames on an interface, flat out | TPACKET_V3, frames read in place |
+//! | [`IpPort`] | IPv4 packets, header included | raw socket |
+//! | [`Vtep`] | VXLAN packets without outer headers | UDP socket, port 4789 or another |
+//!
+//! All work in the network namespace of the thread that opens them, and stay there. None blocks: an operation that
+//! would is [`WouldBlock`](std::io::ErrorKind::WouldBlock), after which [`wait`] waits, or [`AsyncPort`] awaits (feature
+//! `tokio`). Frames a second are kept by a [`Pace`].
+
+mod addressed;
+#[cfg(feature = "tokio")]
+mod asynchronous;
+mod batch;
+mod filter;
+mod ip;
+mod pace;
+mod packet;
+mod rx_ring;
+mod sys;
+mod tx_ring;
+mod vtep;
+
+#[cfg(feature = "tokio")]
+pub use asynchronous::AsyncPort;
+pub use batch::{Batch, Direction, Received};
+pub use filter::Filter;
+pub use ip::IpPort;
+pub use pace::Pace;
+pub use packet::{PacketPort, Stats};
+pub use rx_ring::{Block, RxRing, RxRingSize};
+pub use tx_ring::TxRing;
+pub use vtep::Vtep;
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::time::Duration;
+
+/// The ports of this module: each owns a descriptor that stays open, and the same, as long as the port lives.
+pub trait Port: AsFd + AsRawFd + sealed::Sealed {}
+
+mod sealed {
+    /// Implemented by the ports here alone.
+    pub trait Sealed {}
+}
+
+macro_rules! ports {
+    ($($port:ident by $socket:ident,)*) => {$(
+        impl AsFd for $port {
+            fn as_fd(&self) -> BorrowedFd<'_> {
+                self.$socket.as_fd()
+            }
+        }
+
+        impl AsRawFd for $port {
+            fn as_raw_fd(&self) -> RawFd {
+                self.as_fd().as_raw_fd()
+            }
+        }
+
+        impl sealed::Sealed for $port {}
+        impl Port for $port {}
+    )*};
+}
+ports! { PacketPort by socket, TxRing by raw, RxRing by socket, IpPort by socket, Vtep by socket, }
+
+/// What to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ready {
+    /// Something arrived.
+    Receive,
+    /// There is room to send.
+    Send,
+}
+
+/// Waits until `port` is ready, at most so long; says if it is. Whole milliseconds, rounded up.
+///
+/// # Errors
+/// Those of poll(2); being interrupted is none, and counts as not ready.
+pub fn wait(port: &impl AsFd, ready: Ready, timeout: Duration) -> io::Result<bool> {
+    sys::poll(port.as_fd(), ready, timeout)
+}
+
+/// Index of the interface `name` in the current network namespace.
+///
+/// # Errors
+/// If there is none.
+pub fn index_of(name: &str) -> io::Result<u32> {
+    sys::index_of(name)
+}
+
+/// An interface: index 0 would be all of them.
+fn one(ifindex: u32) -> io::Result<u32> {
+    if ifindex == 0 { Err(io::ErrorKind::InvalidInput.into()) } else { Ok(ifindex) }
+}

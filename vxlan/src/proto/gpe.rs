@@ -1,0 +1,109 @@
+//! VXLAN-GPE, the generic protocol extension (draft-ietf-nvo3-vxlan-gpe), on a port of its own.
+
+use super::vxlan::{self, FLAG_VNI, HEADER_LEN, VxlanView};
+use crate::ReadError;
+use crate::stack::{Around, FieldError, Header, Kind, Read};
+
+/// The version bits of byte 0, which are zero.
+pub const VERSION_MASK: u8 = 0x30;
+/// The P flag of byte 0: byte 3 says what follows; without it, it is Ethernet.
+pub const FLAG_NEXT_PROTOCOL: u8 = 0x04;
+/// The O flag of byte 0: for operations, administration and maintenance.
+pub const FLAG_OAM: u8 = 0x01;
+
+/// Values of next protocol (section 3.2).
+pub mod next {
+    /// IPv4.
+    pub const IPV4: u8 = 1;
+    /// IPv6.
+    pub const IPV6: u8 = 2;
+    /// Ethernet.
+    pub const ETHERNET: u8 = 3;
+    /// Network service header.
+    pub const NSH: u8 = 4;
+    /// For experiments: what a payload of no protocol gets.
+    pub const EXPERIMENTAL: u8 = 0x7e;
+}
+
+/// A VXLAN-GPE header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gpe {
+    /// VXLAN network identifier, 24 bits.
+    pub vni: u32,
+    /// What follows: see [`next`]; unset: what the layer above is.
+    pub next_protocol: Option<u8>,
+    /// Byte 0, version included: I and P by default.
+    pub flags: u8,
+    /// Bytes 1 and 2.
+    pub reserved1: u16,
+    /// Byte 7.
+    pub reserved2: u8,
+}
+
+impl Default for Gpe {
+    fn default() -> Self {
+        Self { vni: 0, next_protocol: None, flags: FLAG_VNI | FLAG_NEXT_PROTOCOL, reserved1: 0, reserved2: 0 }
+    }
+}
+
+impl Gpe {
+    pub(crate) fn read(bytes: &[u8]) -> Result<Read, ReadError> {
+        let view = VxlanView::new_checked(bytes).map_err(|error| ReadError { layer: "gpe", ..error })?;
+        let [_, high, low, next_protocol] = view.reserved1().to_be_bytes();
+        let layer = Self {
+            vni: view.vni(),
+            next_protocol: Some(next_protocol),
+            flags: view.flags(),
+            reserved1: u16::from_be_bytes([high, low]),
+            reserved2: view.reserved2(),
+        };
+        let next = follows(view.flags(), next_protocol);
+        Ok(Read { layer: layer.into(), body: HEADER_LEN..bytes.len(), next })
+    }
+
+    /// What byte 3 is if nobody sets it.
+    fn next_for(&self, above: Option<Kind>) -> u8 {
+        match above {
+            _ if self.flags & FLAG_NEXT_PROTOCOL == 0 => 0,
+            Some(Kind::Ether) => next::ETHERNET,
+            Some(Kind::Ipv4) => next::IPV4,
+            Some(Kind::Ipv6) => next::IPV6,
+            _ => next::EXPERIMENTAL,
+        }
+    }
+}
+
+/// What flags and next protocol say follows.
+fn follows(flags: u8, next_protocol: u8) -> Option<Kind> {
+    match next_protocol {
+        _ if flags & FLAG_NEXT_PROTOCOL == 0 => Some(Kind::Ether),
+        next::ETHERNET => Some(Kind::Ether),
+        next::IPV4 => Some(Kind::Ipv4),
+        next::IPV6 => Some(Kind::Ipv6),
+        _ => None,
+    }
+}
+
+/// Whether this header, of any kind of VXLAN, has an IP packet behind it and not a frame.
+pub(crate) fn carries_ip(header: &[u8; HEADER_LEN]) -> bool {
+    // A group policy uses the same byte; its G flag is none of GPE's.
+    header[0] & vxlan::FLAG_GROUP_POLICY == 0
+        && matches!(follows(header[0], header[3]), Some(Kind::Ipv4 | Kind::Ipv6))
+}
+
+impl Header for Gpe {
+    fn header_len(&self) -> usize {
+        HEADER_LEN
+    }
+
+    fn emit(&self, room: &mut [u8], around: &Around<'_>) -> Result<(), FieldError> {
+        let [high, low] = self.reserved1.to_be_bytes();
+        let next_protocol = self.next_protocol.unwrap_or(self.next_for(around.next()));
+        vxlan::emit(room, self.flags, [high, low, next_protocol], self.vni, self.reserved2)
+    }
+
+    fn settle(&mut self, next: Option<Kind>) {
+        let right = self.next_for(next);
+        self.next_protocol.take_if(|found| *found == right);
+    }
+}

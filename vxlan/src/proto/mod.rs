@@ -1,0 +1,113 @@
+//! One file per protocol: its constants, its view (for reading alone) and its layer (for building and reading).
+
+pub mod arp;
+pub mod dot1q;
+pub mod esp;
+pub mod ethernet;
+pub mod gbp;
+pub mod gpe;
+pub mod icmp;
+pub mod icmpv6;
+pub mod ipv4;
+pub mod ipv6;
+pub mod tcp;
+pub mod udp;
+pub mod vxlan;
+
+/// EtherTypes (IEEE 802 numbers).
+pub mod ethertype {
+    /// IPv4.
+    pub const IPV4: u16 = 0x0800;
+    /// ARP.
+    pub const ARP: u16 = 0x0806;
+    /// An 802.1Q tag follows.
+    pub const DOT1Q: u16 = 0x8100;
+    /// IPv6.
+    pub const IPV6: u16 = 0x86dd;
+    /// An 802.1ad service tag follows.
+    pub const DOT1AD: u16 = 0x88a8;
+    /// For local experiments (IEEE 802, section 9.2.3): what a payload of no protocol gets.
+    pub const EXPERIMENTAL: u16 = 0x88b5;
+
+    use crate::Kind;
+
+    /// The layer that `ethertype` announces; `None` for one that is not read further.
+    #[must_use]
+    pub fn kind(ethertype: u16) -> Option<Kind> {
+        match ethertype {
+            DOT1Q | DOT1AD => Some(Kind::Dot1q),
+            ARP => Some(Kind::Arp),
+            IPV4 => Some(Kind::Ipv4),
+            IPV6 => Some(Kind::Ipv6),
+            _ => None,
+        }
+    }
+
+    /// The EtherType that announces `layer`.
+    #[must_use]
+    pub fn of(layer: Option<Kind>) -> u16 {
+        match layer {
+            Some(Kind::Dot1q) => DOT1Q,
+            Some(Kind::Arp) => ARP,
+            Some(Kind::Ipv4) => IPV4,
+            Some(Kind::Ipv6) => IPV6,
+            _ => EXPERIMENTAL,
+        }
+    }
+}
+
+/// IP protocol numbers (IANA).
+pub mod ip_protocol {
+    /// ICMP.
+    pub const ICMP: u8 = 1;
+    /// IPv4 in IP.
+    pub const IPV4: u8 = 4;
+    /// TCP.
+    pub const TCP: u8 = 6;
+    /// UDP.
+    pub const UDP: u8 = 17;
+    /// IPv6 in IP.
+    pub const IPV6: u8 = 41;
+    /// ESP.
+    pub const ESP: u8 = 50;
+    /// ICMPv6.
+    pub const ICMPV6: u8 = 58;
+    /// IPv6: nothing follows (RFC 8200, section 4.7).
+    pub const NONE: u8 = 59;
+    /// For experiments (RFC 3692): what a payload of no protocol gets.
+    pub const EXPERIMENTAL: u8 = 253;
+
+    use crate::Kind;
+
+    /// The layer that `protocol` announces over `below`, IPv4 or IPv6; `None` for one that is not read further.
+    #[must_use]
+    pub fn kind(protocol: u8, below: Kind) -> Option<Kind> {
+        match (protocol, below) {
+            // Each is for its own version of IP.
+            (ICMP, Kind::Ipv4) => Some(Kind::Icmp),
+            (ICMPV6, Kind::Ipv6) => Some(Kind::Icmpv6),
+            (IPV4, _) => Some(Kind::Ipv4),
+            (TCP, _) => Some(Kind::Tcp),
+            (UDP, _) => Some(Kind::Udp),
+            (IPV6, _) => Some(Kind::Ipv6),
+            (ESP, _) => Some(Kind::Esp),
+            _ => None,
+        }
+    }
+
+    /// The protocol number that announces `layer` over `below`.
+    #[must_use]
+    pub fn of(layer: Option<Kind>, below: Kind) -> u8 {
+        match layer {
+            Some(Kind::Icmp) => ICMP,
+            Some(Kind::Ipv4) => IPV4,
+            Some(Kind::Tcp) => TCP,
+            Some(Kind::Udp) => UDP,
+            Some(Kind::Ipv6) => IPV6,
+            Some(Kind::Esp) => ESP,
+            Some(Kind::Icmpv6) => ICMPV6,
+            None if below == Kind::Ipv6 => NONE,
+            _ => EXPERIMENTAL,
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! One layer of a stack, of whichever protocol.
+
+use super::{Around, FieldError, Header, Stack};
+use crate::proto::{arp, dot1q, esp, ethernet, gbp, gpe, icmp, icmpv6, ipv4, ipv6, tcp, udp, vxlan};
+
+/// Bytes of no protocol known here.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Payload(pub Vec<u8>);
+
+impl<B: AsRef<[u8]> + ?Sized> From<&B> for Payload {
+    fn from(bytes: &B) -> Self {
+        Self(bytes.as_ref().to_vec())
+    }
+}
+
+impl Header for Payload {
+    fn header_len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn emit(&self, room: &mut [u8], _: &Around<'_>) -> Result<(), FieldError> {
+        room[..self.0.len()].copy_from_slice(&self.0);
+        Ok(())
+    }
+}
+
+/// The list of protocols, once: the layer, its kind and the conversions between.
+macro_rules! layers {
+    ($($(#[$doc:meta])* $kind:ident($layer:ty) = $name:literal,)*) => {
+        /// A layer.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum Layer {
+            $($(#[$doc])* $kind($layer),)*
+        }
+
+        /// Which protocol a layer is of.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Kind {
+            $($(#[$doc])* $kind,)*
+        }
+
+        impl Kind {
+            /// Name of the layer in errors and in the text form.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)*
+                }
+            }
+
+            /// All kinds.
+            pub const ALL: &'static [Self] = &[$(Self::$kind,)*];
+        }
+
+        impl Layer {
+            /// Which protocol it is of.
+            #[must_use]
+            pub const fn kind(&self) -> Kind {
+                match self {
+                    $(Self::$kind(_) => Kind::$kind,)*
+                }
+            }
+
+            /// A layer with everything as by default.
+            #[must_use]
+            pub fn of(kind: Kind) -> Self {
+                match kind {
+                    $(Kind::$kind => Self::$kind(Default::default()),)*
+                }
+            }
+
+            pub(crate) fn header(&self) -> &dyn Header {
+                match self {
+                    $(Self::$kind(layer) => layer,)*
+                }
+            }
+
+            pub(crate) fn header_mut(&mut self) -> &mut dyn Header {
+                match self {
+                    $(Self::$kind(layer) => layer,)*
+                }
+            }
+
+            pub(crate) fn fields(&self) -> &dyn crate::text::Fields {
+                match self {
+                    $(Self::$kind(layer) => layer,)*
+                }
+            }
+
+            pub(crate) fn fields_mut(&mut self) -> &mut dyn crate::text::Fields {
+                match self {
+                    $(Self::$kind(layer) => layer,)*
+                }
+            }
+        }
+
+        $(
+            impl From<$layer> for Layer {
+                fn from(layer: $layer) -> Self {
+                    Self::$kind(layer)
+                }
+            }
+
+            impl<L: Into<Layer>> std::ops::Div<L> for $layer {
+                type Output = Stack;
+
+                fn div(self, above: L) -> Stack {
+                    Stack::from(self) / above
+                }
+            }
+        )*
+    };
+}
+
+layers! {
+    /// Ethernet II.
+    Ether(ethernet::Ether) = "eth",
+    /// 802.1Q tag.
+    Dot1q(dot1q::Dot1q) = "dot1q",
+    /// ARP.
+    Arp(arp::Arp) = "arp",
+    /// IPv4.
+    Ipv4(ipv4::Ipv4) = "ip",
+    /// IPv6.
+    Ipv6(ipv6::Ipv6) = "ip6",
+    /// ICMP.
+    Icmp(icmp::Icmp) = "icmp",
+    /// ICMPv6.
+    Icmpv6(icmpv6::Icmpv6) = "icmp6",
+    /// TCP.
+    Tcp(tcp::Tcp) = "tcp",
+    /// UDP.
+    Udp(udp::Udp) = "udp",
+    /// ESP, as far as in clear.
+    Esp(esp::Esp) = "esp",
+    /// VXLAN.
+    Vxlan(vxlan::Vxlan) = "vxlan",
+    /// VXLAN with a group policy.
+    Gbp(gbp::Gbp) = "gbp",
+    /// VXLAN-GPE.
+    Gpe(gpe::Gpe) = "gpe",
+    /// Anything else.
+    Payload(Payload) = "payload",
+}
+
+impl Kind {
+    /// Whether what is above is a frame or packet of its own.
+    #[must_use]
+    pub const fn is_tunnel(self) -> bool {
+        matches!(self, Self::Vxlan | Self::Gbp | Self::Gpe)
+    }
+}
+
+/// A length or checksum that is set: in a stack that was read, one that is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wrong {
+    /// Name of the field, as in the text form.
+    pub field: &'static str,
+    /// Its value.
+    pub value: u16,
+}
+
+impl Wrong {
+    pub(crate) fn list<const N: usize>(fields: [(&'static str, Option<u16>); N]) -> Vec<Self> {
+        fields.into_iter().filter_map(|(field, value)| Some(Self { field, value: value? })).collect()
+    }
+}
+
+impl std::fmt::Display for Wrong {
+    /// As in the text form, with a space: `sum 0x1c46`, `len 9`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.field {
+            "sum" => write!(f, "sum {:#06x}", self.value),
+            field => write!(f, "{field} {}", self.value),
+        }
+    }
+}
+
+impl Layer {
+    /// Lengths and checksums that are set; reading sets only those that are wrong. No checksum in UDP is not wrong.
+    #[must_use]
+    pub fn wrong(&self) -> Vec<Wrong> {
+        self.header().wrong()
+    }
+}

@@ -1,0 +1,98 @@
+//! Whole stacks of layers: [`Stack::build`] makes bytes of them, [`Stack::parse`] reads them back.
+
+mod build;
+mod layer;
+mod read;
+
+pub(crate) use build::{Around, Covered, FieldError, Header, ROOM, fits, length, no_addresses, options_fit};
+pub use build::{BuildError, BuildProblem};
+pub use layer::{Kind, Layer, Payload, Wrong};
+pub(crate) use read::Read;
+pub use read::{Decode, Dissection};
+
+use std::net::Ipv4Addr;
+
+use crate::MacAddr;
+
+/// The most layers of a stack, built or read.
+pub const MAX_LAYERS: usize = 32;
+
+/// Layers, outermost first.
+///
+/// Fields that are `Option` and unset are filled in by [`build`](Self::build); set, they are built as they are, right
+/// or wrong. Layers and stacks are put together with `/`, as in the text form.
+///
+/// ```
+/// use vxlan::{Arp, Ether, Ipv4, MacAddr, Stack, Udp, Vxlan};
+///
+/// let inner = MacAddr([2, 0x42, 10, 3, 1, 1]);
+/// let stack = Ether::default()
+///     / Ipv4 { src: Some([10, 0, 0, 1].into()), dst: Some([10, 0, 0, 2].into()), ..Ipv4::default() }
+///     / Udp::default()
+///     / Vxlan { vni: 4097, ..Vxlan::default() }
+///     / Ether { src: Some(inner), ..Ether::default() }
+///     / Arp { target_ip: [10, 3, 1, 3].into(), ..Arp::default() };
+/// let bytes = stack.build()?;
+/// assert_eq!(bytes.len(), 14 + 20 + 8 + 8 + 14 + 28);
+///
+/// let read = Stack::parse(&bytes)?;
+/// assert_eq!(read.layers[3], Vxlan { vni: 4097, ..Vxlan::default() }.into());
+/// assert_eq!(read.build()?, bytes);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Stack {
+    /// The layers, outermost first.
+    pub layers: Vec<Layer>,
+}
+
+impl Stack {
+    /// A stack without layers.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Fills in who sends, where that is unset, from the outermost frame up to its ARP or IPv4 header: what a sender
+    /// on a NIC with these addresses means by leaving them out. What is in a tunnel is left alone.
+    pub fn fill_source(&mut self, mac: MacAddr, ip: Ipv4Addr) {
+        for layer in &mut self.layers {
+            match layer {
+                Layer::Ether(ether) => {
+                    ether.src.get_or_insert(mac);
+                }
+                Layer::Dot1q(_) => {}
+                Layer::Arp(arp) => {
+                    arp.sender_ip.get_or_insert(ip);
+                    return;
+                }
+                Layer::Ipv4(ipv4) => {
+                    ipv4.src.get_or_insert(ip);
+                    return;
+                }
+                _ => return,
+            }
+        }
+    }
+}
+
+impl<L: Into<Layer>> From<L> for Stack {
+    fn from(layer: L) -> Self {
+        Self { layers: vec![layer.into()] }
+    }
+}
+
+impl<L: Into<Layer>> std::ops::Div<L> for Stack {
+    type Output = Self;
+
+    fn div(mut self, above: L) -> Self {
+        self.layers.push(above.into());
+        self
+    }
+}
+
+impl FromIterator<Layer> for Stack {
+    fn from_iter<I: IntoIterator<Item = Layer>>(layers: I) -> Self {
+        Self { layers: layers.into_iter().collect() }
+    }
+}

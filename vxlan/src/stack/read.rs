@@ -1,0 +1,139 @@
+//! From bytes to layers.
+
+use std::ops::Range;
+
+use super::{Kind, Layer, MAX_LAYERS, Payload, Stack, build};
+use crate::proto::{arp, dot1q, esp, ethernet, gpe, icmp, icmpv6, ipv4, ipv6, tcp, udp, vxlan};
+use crate::{Problem, ReadError};
+
+/// How to read: what the bytes begin with, and which UDP ports carry what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decode {
+    /// The outermost layer; by default Ethernet.
+    pub first: Kind,
+    /// Destination ports of VXLAN, with or without group policy; by default 4789.
+    pub vxlan_ports: Vec<u16>,
+    /// Destination ports of VXLAN-GPE; by default 4790.
+    pub gpe_ports: Vec<u16>,
+}
+
+impl Default for Decode {
+    fn default() -> Self {
+        Self { first: Kind::Ether, vxlan_ports: vec![vxlan::PORT], gpe_ports: vec![vxlan::GPE_PORT] }
+    }
+}
+
+impl Decode {
+    /// What a datagram to `port` carries.
+    pub(crate) fn over_udp(&self, port: u16) -> Option<Kind> {
+        if self.vxlan_ports.contains(&port) {
+            Some(Kind::Vxlan)
+        } else if self.gpe_ports.contains(&port) {
+            Some(Kind::Gpe)
+        } else {
+            None
+        }
+    }
+}
+
+/// One layer read.
+pub(crate) struct Read {
+    pub(crate) layer: Layer,
+    /// Where the layer above is, in the bytes that were read.
+    pub(crate) body: Range<usize>,
+    /// What the layer above is; `None`: payload.
+    pub(crate) next: Option<Kind>,
+}
+
+/// Bytes read as far as they can be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dissection {
+    /// The layers that were read.
+    pub stack: Stack,
+    /// Where each begins, bytes.
+    pub offsets: Vec<usize>,
+    /// Why the rest could not be read.
+    pub error: Option<ReadError>,
+}
+
+impl Dissection {
+    /// Reads `bytes` as far as they can be, as `decode` says.
+    #[must_use]
+    pub fn of(bytes: &[u8], decode: &Decode) -> Self {
+        let mut this = Self { stack: Stack::new(), offsets: Vec::new(), error: None };
+        this.error = this.read(bytes, decode).err();
+        let layers = &mut this.stack.layers;
+        for index in 0..layers.len() {
+            let next = layers.get(index + 1).map(Layer::kind);
+            layers[index].header_mut().settle(next);
+        }
+        this
+    }
+
+    fn read(&mut self, bytes: &[u8], decode: &Decode) -> Result<(), ReadError> {
+        let mut kind = decode.first;
+        let mut room = 0..bytes.len();
+        loop {
+            let layers = &mut self.stack.layers;
+            if layers.len() == MAX_LAYERS {
+                let problem = Problem::TooDeep { limit: MAX_LAYERS };
+                return Err(ReadError { layer: kind.name(), field: "layers", offset: room.start, problem });
+            }
+            let Read { layer, body, next } =
+                read_one(kind, &bytes[room.clone()], layers, decode).map_err(|error| error.at(room.start))?;
+            layers.push(layer);
+            self.offsets.push(room.start);
+            room = room.start + body.start..room.start + body.end;
+            // A stack may end with any layer.
+            if room.is_empty() {
+                return Ok(());
+            }
+            kind = next.unwrap_or(Kind::Payload);
+        }
+    }
+}
+
+fn read_one(kind: Kind, bytes: &[u8], below: &[Layer], decode: &Decode) -> Result<Read, ReadError> {
+    let addresses = build::addresses(below);
+    match kind {
+        Kind::Ether => ethernet::Ether::read(bytes),
+        Kind::Dot1q => dot1q::Dot1q::read(bytes),
+        Kind::Arp => arp::Arp::read(bytes),
+        Kind::Ipv4 => ipv4::Ipv4::read(bytes),
+        Kind::Ipv6 => ipv6::Ipv6::read(bytes),
+        Kind::Icmp => icmp::Icmp::read(bytes),
+        Kind::Icmpv6 => icmpv6::Icmpv6::read(bytes, addresses),
+        Kind::Tcp => tcp::Tcp::read(bytes, addresses),
+        Kind::Udp => udp::Udp::read(bytes, addresses, decode),
+        Kind::Esp => esp::Esp::read(bytes),
+        Kind::Vxlan | Kind::Gbp => vxlan::Vxlan::read(bytes),
+        Kind::Gpe => gpe::Gpe::read(bytes),
+        Kind::Payload => {
+            let end = bytes.len();
+            Ok(Read { layer: Payload(bytes.to_vec()).into(), body: end..end, next: None })
+        }
+    }
+}
+
+impl Stack {
+    /// Reads an Ethernet frame.
+    ///
+    /// What has a place in a layer is read whatever its value, and what building would fill in the same is left unset:
+    /// lengths, checksums and type numbers that are set after reading are wrong or unknown. Building the result gives
+    /// the same bytes again.
+    ///
+    /// # Errors
+    /// The first layer whose bytes have no place in it: too few, another version, a header length that cannot be.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ReadError> {
+        Self::parse_as(bytes, &Decode::default())
+    }
+
+    /// Reads bytes as `decode` says; like [`parse`](Self::parse) in all else.
+    ///
+    /// # Errors
+    /// As of [`parse`](Self::parse).
+    pub fn parse_as(bytes: &[u8], decode: &Decode) -> Result<Self, ReadError> {
+        let Dissection { stack, error, .. } = Dissection::of(bytes, decode);
+        error.map_or(Ok(stack), Err)
+    }
+}

@@ -1,0 +1,134 @@
+//! Fields that the stack leaves to be filled in from other fields, and so change with them.
+
+use std::ops::Range;
+
+use super::sums::Touched;
+use crate::proto::{dot1q, ethernet, gbp, gpe, ipv4, ipv6, vxlan};
+use crate::stack::{Kind, Layer};
+
+/// A field that follows others.
+#[derive(Debug, Clone)]
+pub(super) struct Follow {
+    how: How,
+    /// Where the field is.
+    at: usize,
+    /// What it looks at; empty once the field was asked for itself.
+    looks_at: Range<usize>,
+    pub(super) touched: Touched,
+    /// Followers that look at this field, a bit for each.
+    pub(super) reaches: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum How {
+    /// A source port under VXLAN: from a hash of the flow in the packet here, up to its layer's end.
+    Port { packet: usize, end: usize },
+    /// An Ethernet destination: the group's that the IPv4 destination here is.
+    Group4(usize),
+    /// The same of IPv6.
+    Group6(usize),
+    /// An ARP sender: a copy of the Ethernet source here.
+    Sender(usize),
+}
+
+impl Follow {
+    /// The bytes that it writes.
+    pub(super) fn target(&self) -> Range<usize> {
+        let len = if matches!(self.how, How::Port { .. }) { 2 } else { 6 };
+        self.at..self.at + len
+    }
+
+    /// Nothing is followed any more if the field is `range`.
+    pub(super) fn stop_if(&mut self, range: &Range<usize>) {
+        if self.target() == *range {
+            self.looks_at = 0..0;
+        }
+    }
+
+    /// What it is now; `None` if it follows nothing any more.
+    pub(super) fn value(&self, frame: &[u8]) -> Option<u64> {
+        if self.looks_at.is_empty() {
+            return None;
+        }
+        let octets = match self.how {
+            How::Port { packet, end } => return Some(vxlan::source_port(&frame[packet..end]).into()),
+            How::Group4(at) => ethernet::group_of_ipv4(octets::<4>(frame, at).into()).octets(),
+            How::Group6(at) => ethernet::group_of_ipv6(octets::<16>(frame, at).into()).octets(),
+            How::Sender(at) => octets(frame, at),
+        };
+        Some(super::load(&octets))
+    }
+}
+
+fn octets<const N: usize>(frame: &[u8], at: usize) -> [u8; N] {
+    std::array::from_fn(|i| frame[at + i])
+}
+
+/// Which of `follows` look at `range`, a bit for each.
+pub(super) fn interested(follows: &[Follow], range: &Range<usize>) -> u32 {
+    let looks = |follow: &Follow| follow.looks_at.start < range.end && range.start < follow.looks_at.end;
+    follows.iter().enumerate().fold(0, |bits, (bit, follow)| bits | u32::from(looks(follow)) << bit)
+}
+
+/// All followers of a frame, innermost first: what one looks at is further in than itself. At most one a layer, so
+/// that a bit for each fits 32.
+pub(super) fn all(layers: &[Layer], rooms: &[Range<usize>], frame: &[u8]) -> Vec<Follow> {
+    let found = layers.iter().enumerate().rev().filter_map(|(index, layer)| {
+        let (room, above) = (&rooms[index], &layers[index + 1..]);
+        let (how, at, looks_at) = match layer {
+            Layer::Udp(udp) if udp.src_port.is_none() => {
+                let next = above.first().map(Layer::kind);
+                if !matches!(next, Some(Kind::Vxlan | Kind::Gbp | Kind::Gpe)) {
+                    return None;
+                }
+                let packet = rooms[index + 1].start;
+                let end = flow_end(above, &rooms[index + 1..], frame).unwrap_or(room.end);
+                (How::Port { packet, end: room.end }, room.start, packet + vxlan::HEADER_LEN..end)
+            }
+            Layer::Ether(ether) if ether.dst.is_none() => {
+                let reached = above.iter().position(|layer| layer.kind() != Kind::Dot1q)?;
+                let ip = rooms[index + 1 + reached].start;
+                match &above[reached] {
+                    // Zero, unset, is no group; set to one it is.
+                    Layer::Ipv4(_) => (How::Group4(ip + 16), room.start, ip + 16..ip + 20),
+                    Layer::Ipv6(_) => (How::Group6(ip + 24), room.start, ip + 24..ip + 40),
+                    _ => return None,
+                }
+            }
+            Layer::Arp(arp) if arp.sender_mac.is_none() => {
+                let frame = layers[..index].iter().rposition(|layer| layer.kind() == Kind::Ether)?;
+                let from = rooms[frame].start + 6;
+                (How::Sender(from), room.start + 8, from..from + 6)
+            }
+            _ => return None,
+        };
+        Some(Follow { how, at, looks_at, touched: Touched::default(), reaches: 0 })
+    });
+    found.collect()
+}
+
+/// Where what the flow's hash is made of ends, in the usual frame: addresses and ports come first. `None` if this is
+/// an odd one, in which any byte may count.
+fn flow_end(tunnel_and_above: &[Layer], rooms: &[Range<usize>], frame: &[u8]) -> Option<usize> {
+    let packet = &frame[rooms.first()?.clone()];
+    if gpe::carries_ip(packet.first_chunk()?) {
+        return None;
+    }
+    let Layer::Ether(ethernet::Ether { ethertype: None, .. }) = tunnel_and_above.get(1)? else { return None };
+    let tagged = matches!(tunnel_and_above.get(2), Some(Layer::Dot1q(dot1q::Dot1q { ethertype: None, .. })));
+    let network = if tagged { 3 } else { 2 };
+    let room = rooms.get(network)?;
+    let header = match tunnel_and_above.get(network)? {
+        Layer::Arp(_) => return Some(room.start),
+        Layer::Ipv4(ip) if ip.ihl.is_none() => ipv4::HEADER_LEN + ip.options.len(),
+        Layer::Ipv6(_) => ipv6::HEADER_LEN,
+        _ => return None,
+    };
+    Some((room.start + header + 4).min(room.end))
+}
+
+/// Whether `key` of `layer` can vary without changing how the frame is read.
+pub(super) fn may_vary(layer: &Layer, key: &str) -> bool {
+    // Without the G flag these bytes may be read as GPE's next protocol.
+    !matches!(layer, Layer::Gbp(gbp::Gbp { flags, .. }) if key == "policy" && flags & vxlan::FLAG_GROUP_POLICY == 0)
+}

@@ -1,0 +1,75 @@
+//! The text form: what a person types and a capture prints.
+//!
+//! ```text
+//! stack = layer *( "/" layer )
+//! layer = name [ "(" [ field *( "," field ) ] ")" ]
+//! field = key [ "=" value ]          a key alone sets a flag
+//! value = bare word | '"' text '"'   with \" \\ \n \r \t and \0
+//! ```
+//!
+//! Spaces between these are ignored. Numbers are decimal or hex (`0x1001`), bytes are hex digits, and what is left out
+//! is as in the layer's `Default`. Keys of a layer: [`keys`].
+
+mod error;
+mod fields;
+mod parse;
+mod value;
+
+use std::fmt;
+
+pub(crate) use error::nearest;
+pub use error::{ParseStackError, TextProblem};
+pub(crate) use fields::Fields;
+pub(crate) use value::{ArpOperation, Icmp6Type, IcmpType, Named};
+
+use crate::{Kind, Layer, Stack};
+
+/// The keys that `layer` takes in the text form, aliases included.
+#[must_use]
+pub fn keys(layer: Kind) -> &'static [&'static str] {
+    Layer::of(layer).fields().keys()
+}
+
+/// Names of layers besides those of [`Kind::name`].
+const ALIASES: &[(&str, Kind)] = &[
+    ("ether", Kind::Ether),
+    ("ethernet", Kind::Ether),
+    ("vlan", Kind::Dot1q),
+    ("ipv4", Kind::Ipv4),
+    ("ipv6", Kind::Ipv6),
+    ("icmpv6", Kind::Icmpv6),
+    ("raw", Kind::Payload),
+];
+
+pub(crate) fn kind_named(word: &str) -> Option<Kind> {
+    let named = Kind::ALL.iter().find(|kind| kind.name() == word).copied();
+    named.or_else(|| ALIASES.iter().find(|(alias, _)| *alias == word).map(|(_, kind)| *kind))
+}
+
+impl fmt::Display for Stack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, layer) in self.layers.iter().enumerate() {
+            if index > 0 {
+                f.write_str("/")?;
+            }
+            layer.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Layer {
+    /// Name and the fields that are not as by default.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind().name())?;
+        let mut open = "(";
+        for (key, value) in self.fields().show() {
+            write!(f, "{open}{key}")?;
+            if let Some(value) = value {
+                write!(f, "={value}")?;
+            }
+            open = ",";
+        }
+        f.write_str(if open == "," { ")" } else { "" })
+    }
+}

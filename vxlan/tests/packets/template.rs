@@ -1,0 +1,213 @@
+//! A patched frame is the frame built anew from the changed stack, byte for byte.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use vxlan::{Kind, Layer, MacAddr, Stack, Template, Value, checksum, text};
+
+use crate::stacks;
+
+/// Keys that can vary, per layer; the rest of the text form's keys cannot.
+const KEYS: [&str; 20] = [
+    "dst", "src", "vid", "smac", "tell", "tmac", "who", "id", "ttl", "flow", "hlim", "seq", "mtu", "sport",
+    "dport", "ack", "win", "spi", "vni", "policy",
+];
+
+/// The bits of a field, and how its value is written in the text form.
+fn written(kind: Kind, key: &str, value: u128) -> (u128, String) {
+    let bits = match (kind, key) {
+        (Kind::Ether, _) | (Kind::Arp, "smac" | "tmac") => 48,
+        (Kind::Ipv6, "src" | "dst") => 128,
+        (Kind::Ipv4, "src" | "dst") | (Kind::Arp, _) => 32,
+        (Kind::Tcp, "seq" | "ack") | (Kind::Esp, _) => 32,
+        (Kind::Dot1q, _) => 12,
+        (_, "ttl" | "hlim") => 8,
+        (_, "vni") => 24,
+        (_, "flow") => 20,
+        _ => 16,
+    };
+    let value = value & u128::MAX >> (128 - bits);
+    let text = match bits {
+        48 => MacAddr(std::array::from_fn(|i| (value >> (40 - 8 * i)) as u8)).to_string(),
+        128 => std::net::Ipv6Addr::from(value).to_string(),
+        32 if matches!(kind, Kind::Ipv4 | Kind::Arp) => std::net::Ipv4Addr::from(value as u32).to_string(),
+        _ => value.to_string(),
+    };
+    (value, text)
+}
+
+/// The key that an alias stands for.
+fn canonical(kind: Kind, key: &'static str) -> &'static str {
+    match (kind, key) {
+        (Kind::Dot1q, "id") => "vid",
+        (Kind::Ipv6, "ttl") => "hlim",
+        (_, "mtu") => "seq",
+        _ => key,
+    }
+}
+
+/// The layer with one field set, by way of its text form.
+fn with(layer: &Layer, key: &str, text: &str) -> Layer {
+    let mut fields: Vec<String> = Vec::new();
+    let shown = layer.to_string();
+    if let Some((_, inside)) = shown.split_once('(') {
+        let inside = inside.strip_suffix(')').unwrap();
+        // No layer that has fields to vary has one with a comma in it.
+        fields.extend(
+            inside.split(',').filter(|field| field.split('=').next() != Some(key)).map(str::to_owned),
+        );
+    }
+    fields.push(format!("{key}={text}"));
+    let text = format!("{}({})", layer.kind().name(), fields.join(","));
+    text.parse::<Stack>().unwrap().layers.remove(0)
+}
+
+/// `name#ordinal` of a layer, as a template wants it.
+fn name(stack: &Stack, index: usize) -> String {
+    let kind = stack.layers[index].kind();
+    let ordinal = stack.layers[..=index].iter().filter(|layer| layer.kind() == kind).count();
+    format!("{}#{ordinal}", kind.name())
+}
+
+/// Values in which the corner cases of ones' complement are not rare.
+fn values() -> impl Strategy<Value = u128> {
+    prop_oneof![Just(0), Just(u128::MAX), any::<u16>().prop_map(u128::from), any::<u128>()]
+}
+
+/// Random stacks, some of them with what can be left out left out.
+fn any_stack() -> impl Strategy<Value = Stack> {
+    let which = prop_oneof![stacks::right(2), stacks::any_set(2)];
+    (which, vec(any::<bool>(), 32)).prop_map(|(mut stack, leave_out)| {
+        for (layer, leave_out) in stack.layers.iter_mut().zip(leave_out) {
+            match layer {
+                _ if !leave_out => {}
+                Layer::Ether(ether) => (ether.dst, ether.src) = (None, None),
+                Layer::Arp(arp) => (arp.sender_mac, arp.sender_ip) = (None, None),
+                Layer::Ipv4(ip) => ip.src = None,
+                Layer::Udp(udp) => udp.src_port = None,
+                _ => {}
+            }
+        }
+        stack
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 2000 }))]
+
+    #[test]
+    fn patched_is_built_anew(
+        mut stack in any_stack(),
+        changes in vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), values(), any::<bool>()), 1..12),
+    ) {
+        let mut template = Template::new(&stack).unwrap();
+        prop_assert_eq!(template.frame(), stack.build().unwrap());
+        for (at, which, value, look) in changes {
+            let index = at.index(stack.layers.len());
+            let layer = &mut stack.layers[index];
+            if let Layer::Payload(payload) = layer {
+                // Some of its bytes, from anywhere to anywhere.
+                let (from, to) = (which.index(payload.0.len()), (value % 81) as usize);
+                let range = from.min(to)..from.max(to).min(payload.0.len());
+                payload.0[range.clone()].fill(value as u8);
+                let new = payload.0[range.clone()].to_vec();
+                let field = template.payload(&name(&stack, index), range).unwrap();
+                template.set_bytes(field, &new).unwrap();
+            } else {
+                let kind = layer.kind();
+                let known: Vec<_> = KEYS.iter().filter(|key| text::keys(kind).contains(key)).collect();
+                let key = *known[which.index(known.len())];
+                let (value, text) = written(kind, key, value);
+                *layer = with(layer, canonical(kind, key), &text);
+                let field = template.field(&format!("{}.{key}", name(&stack, index))).unwrap();
+                template.set(field, value).unwrap();
+            }
+            // Several changes settle as one does.
+            if look {
+                prop_assert_eq!(template.frame(), stack.build().unwrap(), "{}", stack);
+            }
+        }
+        prop_assert_eq!(template.frame(), stack.build().unwrap(), "{}", stack);
+    }
+}
+
+fn template(text: &str) -> Template {
+    Template::new(&text.parse().unwrap()).unwrap()
+}
+
+/// The two zeros of ones' complement: an ICMP message of nothing but zeros has a sum of all ones, no other has.
+#[test]
+fn nothing_but_zeros() {
+    let mut pong = template("ip(src=10.0.0.1,dst=10.0.0.2)/icmp(type=0,seq=1)");
+    let seq = pong.field("icmp.seq").unwrap();
+    for value in [0, 0xffff, 1, 0, 0xffff, 0u16] {
+        pong.set(seq, value).unwrap();
+        let anew = format!("ip(src=10.0.0.1,dst=10.0.0.2)/icmp(type=0,seq={value})");
+        assert_eq!(pong.frame(), anew.parse::<Stack>().unwrap().build().unwrap(), "{value}");
+    }
+    // UDP: a sum that comes out as zero is sent as ones.
+    let mut datagram = template("ip(src=10.0.0.1,dst=10.0.0.2)/udp(sport=0,dport=2)");
+    let port = datagram.field("udp.sport").unwrap();
+    let sum = u16::from_be_bytes([datagram.frame()[26], datagram.frame()[27]]);
+    datagram.set(port, sum).unwrap();
+    assert_eq!(datagram.frame()[26..28], [0xff, 0xff]);
+    datagram.set(port, 0u16).unwrap();
+    assert_eq!(datagram.frame()[26..28], sum.to_be_bytes());
+}
+
+/// All 2^16 sequence numbers, all sums.
+#[test]
+fn every_sequence_number() {
+    let text = |seq| format!("eth/ip(src=10.0.0.1,dst=10.0.0.2)/udp/vxlan(vni=5)/eth/ip/icmp(seq={seq})");
+    let mut frames = template(&text(0));
+    let seq = frames.field("icmp.seq").unwrap();
+    for value in (0..=u16::MAX).step_by(if cfg!(miri) { 4093 } else { 1 }) {
+        frames.set(seq, value).unwrap();
+        // Against a sum over all, as building anew 65,536 times takes its time.
+        let frame = frames.frame();
+        assert_eq!(checksum::of(&frame[84..]), 0);
+        assert_eq!(frame[90..92], value.to_be_bytes());
+        if value % 1021 == 0 {
+            assert_eq!(frame, text(value).parse::<Stack>().unwrap().build().unwrap());
+        }
+    }
+}
+
+#[test]
+fn errors_name_the_field() {
+    let mut frames = template("eth/dot1q/ip/udp(sum=0)/vxlan/eth/arp");
+    let mut fails = |name: &str| frames.field(name).unwrap_err().to_string();
+    assert_eq!(
+        fails("tcp.seq"),
+        "no layer \"tcp\" in this stack; hint: there are eth, dot1q, ip, udp, vxlan, eth, arp"
+    );
+    assert!(fails("eth#3.dst").starts_with("no layer \"eth#3\""));
+    assert!(fails("eth#0.dst").starts_with("no layer \"eth#0\""));
+    assert!(fails("eth#-1.dst").starts_with("no layer \"eth#-1\""));
+    assert_eq!(
+        fails("udp.sum"),
+        "udp.sum: no such field, or one that cannot vary; hint: there are sport, dport"
+    );
+    assert_eq!(fails("vxlan"), "vxlan: no such field, or one that cannot vary; hint: there are vni");
+    let vid = frames.field("dot1q.vid").unwrap();
+    assert_eq!(frames.set(vid, 4096u32).unwrap_err().to_string(), "dot1q.vid: 4096 is more than 4095");
+    assert_eq!(
+        frames.set_bytes(vid, &[0, 1]).unwrap_err().to_string(),
+        "dot1q.vid: 2 bytes for a field of 2, or a field that is no whole bytes"
+    );
+    let vni = frames.field("vxlan.vni").unwrap();
+    assert_eq!(
+        frames.set(vni, MacAddr::BROADCAST).unwrap_err().to_string(),
+        "vxlan.vni: 281474976710655 is more than 16777215"
+    );
+    let mut other = template("eth/arp");
+    assert_eq!(other.set(vni, 1u8).unwrap_err().to_string(), "a field of another template");
+    assert!(other.payload("eth", 0..1).is_err());
+    let mut data = template("payload(size=40)");
+    assert_eq!(
+        data.payload("payload", 39..41).unwrap_err().to_string(),
+        "payload: no bytes 39..41 in a payload of 40"
+    );
+    let all = data.field("payload").unwrap();
+    data.set(all, Value::from(u128::MAX)).unwrap();
+    assert_eq!(data.frame(), [vec![0; 24], vec![0xff; 16]].concat());
+}

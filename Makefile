@@ -13,6 +13,8 @@ help: ## what there is
 # Enough for labctl. Tests build everything at once, so that nothing is built twice for another set of features.
 PACKAGES := --package labctl --package lab-agent --bins
 test lint bench: PACKAGES := --workspace --all-targets
+test: NEEDS := test
+bench: NEEDS := bench
 
 demo: image ## set up, then bring the flagship up, probe it, and take it down
 	@$(LABCTL) up topologies/ipvlan-2host.yaml; status=$$?; \
@@ -22,7 +24,7 @@ test: image lint ## set up, then run every test
 	scripts/test
 
 setup: ## install the system packages that are missing
-	@scripts/setup
+	@scripts/setup $(NEEDS)
 
 build: setup ## labctl and its agent, as release builds
 	$(CARGO) build --release --locked $(PACKAGES)
@@ -35,7 +37,6 @@ lint: setup ## formatting and clippy
 	$(CARGO) clippy --release --locked --workspace --all-targets --quiet -- -D warnings
 
 bench: image ## figures, side by side (docs/performance.md)
-	@scripts/setup bench
 	$(CARGO) run --release --locked --quiet -p lab-benches
 
 FUZZ_TIME ?= 600

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use crate::{
+    check::INGRESS,
     lab::{Attach, Container, Driver, Host, InterfaceKind, Lab, Network, Parent, Segment},
     step::Action,
 };
@@ -104,6 +105,16 @@ impl Lab {
         let mut seen = std::collections::HashSet::new();
         all.retain(|s| seen.insert(*s));
         all
+    }
+
+    /// The routing mesh's network, if the topology has one of its own.
+    pub fn mesh(&self) -> Option<(&str, &Network)> {
+        self.networks.iter().find(|(_, n)| n.ingress).map(|(key, n)| (key.as_str(), n))
+    }
+
+    /// Docker's name of the routing mesh's network.
+    pub fn mesh_name(&self) -> &str {
+        self.mesh().map_or(INGRESS, |(_, n)| n.docker_name.as_str())
     }
 
     /// Who runs which image as the lab comes up, or once a step makes it: containers and services.

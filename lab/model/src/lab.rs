@@ -182,6 +182,8 @@ pub struct Network {
     pub internal: bool,
     /// Whether plain containers may join an overlay.
     pub attachable: bool,
+    /// Whether it is the routing mesh's own, in place of the one that Docker makes.
+    pub ingress: bool,
     /// Labels, as compose sets them.
     pub labels: IndexMap<String, String>,
     /// The hosts it is made on: those that the topology names, else those with a container on it. For an overlay, every

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures::future::try_join_all;
-use lab_model::{Driver, Lab, Node, Role, Swarm, Token};
+use lab_model::{Driver, INGRESS, Lab, Node, Role, Swarm, Token};
 
 use crate::{
     Error, Events,
@@ -17,6 +17,12 @@ use crate::{
 
 /// How long nodes may take to be ready: without KVM certificates and Raft take their time.
 const READY: Duration = Duration::from_secs(180);
+
+/// How long the network that Docker makes for the routing mesh may take to give way to another.
+const MESH: Duration = Duration::from_secs(30);
+
+/// What dockerd says where the mesh has a network (swarmkit manager/controlapi/network.go).
+const MESH_EXISTS: &str = "is already present";
 
 /// Pause between two looks at the nodes.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
@@ -37,6 +43,11 @@ pub async fn form(lab: &Lab, hosts: &Hosts, events: &Events) -> Result<(), Error
     let line = Some(&lab.lines.swarm);
     manager.docker.init_swarm(swarm, node).await.map_err(Error::at(line))?;
     events.host(first, "swarm initialized");
+    // Before others join, so that no node ever has the other one.
+    if let Some((key, _)) = lab.mesh() {
+        replace_mesh(lab, key, &manager.docker).await.map_err(Error::at(lab.lines.networks.get(key)))?;
+        events.host(first, format!("network {key} is the routing mesh's"));
+    }
     let tokens = manager.docker.join_tokens().await?;
     let join = async |role: Role, host: &str| {
         let Some(joining) = swarm.nodes.get(host).filter(|n| n.role == role) else { return Ok(()) };
@@ -52,12 +63,29 @@ pub async fn form(lab: &Lab, hosts: &Hosts, events: &Events) -> Result<(), Error
     try_join_all(swarm.nodes.keys().skip(1).map(|host| join(Role::Worker, host))).await?;
     wait_ready(swarm, hosts, &manager.docker).await.map_err(Error::at(line))?;
     for (key, network) in &lab.networks {
-        if !network.deferred && network.driver == Driver::Overlay {
+        if !network.deferred && !network.ingress && network.driver == Driver::Overlay {
             let created = manager.docker.create_network(lab, key).await;
             created.map_err(Error::at(lab.lines.networks.get(key)))?;
         }
     }
     Ok(())
+}
+
+/// Puts a network of the topology in the place of the one that Docker makes for the routing mesh.
+async fn replace_mesh(lab: &Lab, key: &str, manager: &HostDocker) -> Result<(), Error> {
+    let deadline = Instant::now() + MESH;
+    loop {
+        // The manager that was made just now makes its own in its own time (swarmkit manager/manager.go, becomeLeader).
+        manager.remove_network_if_there(INGRESS).await?;
+        match manager.create_network(lab, key).await {
+            Err(Error::Docker { message, .. })
+                if message.contains(MESH_EXISTS) && Instant::now() < deadline =>
+            {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            done => return done,
+        }
+    }
 }
 
 async fn wait_ready(swarm: &Swarm, hosts: &Hosts, manager: &HostDocker) -> Result<(), Error> {

@@ -127,6 +127,19 @@ fn serving(name: &str) -> Option<Pid> {
     pids.map(Pid::from_raw).find(|pid| serves(*pid, name))
 }
 
+/// What becomes of something that takes a moment. A program that is being started, for one, has no arguments yet when its
+/// parent goes on (Linux, fs/exec.c: `begin_new_exec` lets it, before the loader sets `arg_start`).
+fn soon<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + AT_REST;
+    loop {
+        let found = look();
+        if found.is_some() || Instant::now() > deadline {
+            return found;
+        }
+        sleep(Duration::from_millis(5));
+    }
+}
+
 fn serves(pid: Pid, name: &str) -> bool {
     let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     arguments.split(|octet| *octet == 0).any(|argument| argument == name.as_bytes())
@@ -183,7 +196,7 @@ fn make_one(order: &Order, name: &str) -> io::Result<Pid> {
     }
     fs::write(bundle.join(ANSWER), output.stdout)?;
     fs::copy(Path::new(FOLDER).join(ORDER), bundle.join(ORDER))?;
-    let pid = serving(name).ok_or_else(|| io::Error::other(format!("{name} has ended")))?;
+    let pid = soon(|| serving(name)).ok_or_else(|| io::Error::other(format!("{name} has ended")))?;
     fs::write(bundle.join(PROCESS), pid.to_string())?;
     fs::rename(bundle, free().join(name))?;
     Ok(pid)
@@ -278,6 +291,7 @@ mod tests {
             let process =
                 Command::new("sh").args(["-c", "read line", name]).stdin(Stdio::piped()).spawn().unwrap();
             let pid = Pid::from_raw(process.id().cast_signed());
+            soon(|| serves(pid, name).then_some(())).unwrap();
             kill(pid, Signal::SIGSTOP).unwrap();
             fs::write(spare.join(PROCESS), pid.to_string()).unwrap();
             processes.push(process);
@@ -293,7 +307,8 @@ mod tests {
         assert_eq!(fs::read_dir(&free).unwrap().count(), 0, "a dead one is not tried again");
         for mut process in processes {
             // It goes on, reads the end of its input, and ends.
-            process.wait().unwrap();
+            drop(process.stdin.take());
+            soon(|| process.try_wait().unwrap()).expect("it was let go on");
         }
     }
 }

@@ -23,6 +23,8 @@ raw! {
         internal: Option<At<bool>>,
         /// Whether plain containers may join an overlay. Default false.
         attachable: Option<At<bool>>,
+        /// Whether this overlay is the routing mesh's, instead of the one that Docker makes itself. Default false.
+        ingress: Option<At<bool>>,
         /// Labels.
         labels: Option<Map<At<String>>>,
         /// The hosts it is made on; default those with a container on it.

@@ -81,7 +81,10 @@ fn overlay(name: &At<String>, n: &Network, host: &str, deferred: bool, cx: &mut 
             d.label("not a node of the swarm").hint("name the host in `swarm`, or leave its `workers` out"),
         );
     }
-    if !n.attachable {
+    if n.ingress {
+        let d = Diagnostic::new(name.at, format!("network `{}` is the routing mesh's", name.value));
+        cx.error(d.hint("no container joins it: leave it out"));
+    } else if !n.attachable {
         let d = Diagnostic::new(name.at, format!("overlay `{}` takes services alone", name.value));
         cx.error(d.label("not `attachable`").hint(
             "`attachable: true` in the network lets plain containers join; or make the container `deferred: true`, to \

@@ -42,6 +42,7 @@ pub(super) fn read(t: &raw::Topology, names: &Names, lab: &Lab, cx: &mut Cx) -> 
         }
     }
     docker_names(t, &all, cx);
+    mesh(t, &all, cx);
     all
 }
 
@@ -100,6 +101,7 @@ fn network(
         ipam: pools.filter_map(|p| pool(p, cx)).collect(),
         internal: flag(&n.internal),
         attachable: flag(&n.attachable),
+        ingress: flag(&n.ingress),
         labels: entries(&n.labels).map(|(k, v)| (k.value.clone(), v.value.clone())).collect(),
         hosts,
         deferred: flag(&n.deferred),
@@ -281,6 +283,29 @@ fn pool(p: &raw::Pool, cx: &mut Cx) -> Option<IpamPool> {
     }
     let gateway = p.gateway.as_ref().map(|g| g.value);
     Some(IpamPool { subnet, gateway, ip_range: p.ip_range.as_ref().map(|r| r.value), aux_addresses })
+}
+
+/// The routing mesh has one network, an overlay that nobody attaches to.
+fn mesh(t: &raw::Topology, all: &IndexMap<String, Network>, cx: &mut Cx) {
+    let mut first: Option<&At<bool>> = None;
+    for (key, n) in entries(&t.networks) {
+        let Some(at) = n.ingress.as_ref().filter(|i| i.value) else { continue };
+        let Some(read) = all.get(&key.value) else { continue };
+        let of_others = [(&n.attachable, "attachable"), (&n.internal, "internal"), (&n.deferred, "deferred")];
+        if read.driver != Driver::Overlay {
+            let d = Diagnostic::new(at.at, format!("network `{}` is no overlay", key.value));
+            cx.error(d.hint("the routing mesh spans the swarm: `driver: overlay`"));
+        } else if let Some((flag, word)) =
+            of_others.iter().find_map(|(flag, word)| Some((flag.as_ref().filter(|f| f.value)?, word)))
+        {
+            let d = Diagnostic::new(flag.at, format!("the routing mesh's network cannot be `{word}`"));
+            cx.error(d.other(at.at, "it is the mesh's").hint("leave one out"));
+        } else if let Some(first) = first {
+            let d = Diagnostic::new(at.at, "the routing mesh has one network");
+            cx.error(d.other(first.at, "the first").hint("leave one out"));
+        }
+        first = first.or(Some(at));
+    }
 }
 
 /// Two networks of one host cannot have one name.

@@ -70,7 +70,10 @@ fn networks(s: &raw::Service, names: &Names, lab: &Lab, cx: &mut Cx) -> IndexMap
             continue;
         }
         if let Some(n) = lab.networks.get(&name.value) {
-            if n.driver != Driver::Overlay {
+            if n.ingress {
+                let d = Diagnostic::new(name.at, format!("network `{}` is the routing mesh's", name.value));
+                cx.error(d.hint("services get on it by the ports that they publish: leave it out"));
+            } else if n.driver != Driver::Overlay {
                 let d = Diagnostic::new(name.at, format!("network `{}` is no overlay", name.value));
                 cx.error(d.hint("services are on networks with `driver: overlay`, which span the swarm"));
             } else if n.deferred && !flag(&s.deferred) {

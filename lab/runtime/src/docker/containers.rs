@@ -15,7 +15,7 @@ use bollard::{
 use bytes::Bytes;
 use futures::StreamExt;
 use lab_agent::protocol::BUILTIN_RUNTIME;
-use lab_model::{Attach, BUILTIN_IMAGE, Container, Lab, Protocol, Publish};
+use lab_model::{Attach, BUILTIN_IMAGE, Container, INGRESS, Lab, Protocol, Publish};
 
 use super::{HostDocker, is_not_found, networks::endpoint};
 use crate::error::Error;
@@ -196,9 +196,13 @@ fn summary(inspected: ContainerInspectResponse) -> ContainerState {
     }
 }
 
-/// The name that Docker knows a network of the topology by.
+/// The name that Docker knows a network of the topology by, or that of the routing mesh.
 pub(crate) fn docker_name<'a>(lab: &'a Lab, key: &'a str) -> &'a str {
-    lab.networks.get(key).map_or(key, |n| n.docker_name.as_str())
+    match lab.networks.get(key) {
+        Some(network) => &network.docker_name,
+        None if key == INGRESS => lab.mesh_name(),
+        None => key,
+    }
 }
 
 fn create_body(lab: &Lab, container: &Container) -> ContainerCreateBody {

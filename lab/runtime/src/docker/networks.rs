@@ -38,6 +38,14 @@ impl HostDocker {
         self.api.remove_network(name).await.map_err(self.failed(format!("remove network {name}")))
     }
 
+    /// Removes a network, if this host has it.
+    pub async fn remove_network_if_there(&self, name: &str) -> Result<(), Error> {
+        match self.api.remove_network(name).await {
+            Err(e) if !is_not_found(&e) => Err(self.failed(format!("remove network {name}"))(e)),
+            _ => Ok(()),
+        }
+    }
+
     /// Removes every network that no container uses, as `docker network prune` does; the names of those removed.
     pub async fn prune_networks(&self) -> Result<Vec<String>, Error> {
         let pruned = self
@@ -161,6 +169,7 @@ fn create_request(lab: &Lab, host: &str, network: &Network) -> NetworkCreateRequ
         driver: Some(driver.to_owned()),
         internal: Some(network.internal),
         attachable: Some(network.attachable),
+        ingress: Some(network.ingress),
         ipam: (!pools.is_empty()).then(|| Ipam { config: Some(pools), ..Default::default() }),
         options: Some(options),
         labels: Some(network.labels.iter().map(|(k, v)| (k.clone(), v.clone())).collect()),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use lab_agent::protocol::Netns;
-use lab_model::{Attach, INGRESS, Lab, Peer, ServicePort, Target};
+use lab_model::{Attach, Lab, Peer, ServicePort, Target};
 
 use crate::docker::containers::{ContainerState, docker_name};
 
@@ -157,7 +157,7 @@ impl Snapshot {
         }
         // Nobody is reached by an address on the routing mesh's own network.
         if let Some(task) = self.containers.get(name).filter(|_| self.tasks.contains_key(name)) {
-            return task.addresses.iter().filter(|(place, _)| place != INGRESS).cloned().collect();
+            return task.addresses.iter().filter(|(place, _)| place != lab.mesh_name()).cloned().collect();
         }
         if let Some(service) = lab.services.get(name) {
             let mut addresses = match self.services.get(name) {
@@ -165,7 +165,7 @@ impl Snapshot {
                 Some(at) => at.addresses.clone(),
                 None => Vec::new(),
             };
-            addresses.retain(|(place, _)| place != INGRESS);
+            addresses.retain(|(place, _)| place != lab.mesh_name());
             let rank = |place: &str| service.networks.keys().position(|k| docker_name(lab, k) == place);
             addresses.sort_by_key(|(place, _)| rank(place).unwrap_or(usize::MAX));
             return addresses;

@@ -54,9 +54,5 @@ fn up(labctl: &Labctl, file: &Path, runtime: &str) -> f64 {
 }
 
 fn has_ip_vs(labctl: &Labctl) -> bool {
-    let diagnosis = labctl.run(["doctor", "--format", "json"]).json();
-    let findings = diagnosis["findings"].as_array().expect("doctor lists findings");
-    let kernel = findings.iter().find(|f| f["name"] == "kernel").and_then(|f| f["found"].as_str());
-    let has = kernel.and_then(|found| found.split("; it lacks").next()).unwrap_or_default();
-    has.split_whitespace().any(|word| word == "ip_vs")
+    labctl.run(["doctor", "--format", "json"]).json()["features"]["ip_vs"] == true
 }

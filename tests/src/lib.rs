@@ -7,13 +7,15 @@
 use std::{
     ffi::OsStr,
     fs,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
 
+pub mod capture;
 pub mod machine;
 
 /// The repository's root.
@@ -43,8 +45,10 @@ pub fn cache() -> PathBuf {
     std::env::var_os("XDG_CACHE_HOME").map_or(home.join(".cache"), PathBuf::from).join("labctl")
 }
 
-/// labctl with a state folder of its own. Takes its labs down when dropped.
+/// labctl with a state folder of its own. Takes its labs down when dropped, or when the test is killed.
 pub struct Labctl {
+    /// Ends with the last of the labs.
+    keeper: Child,
     state: tempfile::TempDir,
     binary: PathBuf,
     /// Cache folder.
@@ -68,7 +72,7 @@ impl Labctl {
     /// With another binary.
     pub fn with_binary(binary: PathBuf) -> Self {
         let state = tempfile::Builder::new().prefix("lab").tempdir().expect("a temporary folder");
-        Self { state, binary, cache: cache(), prefix: Vec::new() }
+        Self { keeper: keeper(&binary, state.path()), state, binary, cache: cache(), prefix: Vec::new() }
     }
 
     /// Its state folder.
@@ -106,8 +110,28 @@ impl Labctl {
 
 impl Drop for Labctl {
     fn drop(&mut self) {
-        let _ = self.command(["down", "--all"]).output();
+        // Closes its stdin first.
+        let _ = self.keeper.wait();
     }
+}
+
+/// What takes the labs of a state folder down and removes it once its stdin closes, which it does with the test,
+/// however that ends: a supervisor has a session of its own, so that nothing that is sent to the test reaches it. This
+/// process group of its own is not reached either.
+fn keeper(labctl: &Path, state: &Path) -> Child {
+    Command::new("sh")
+        .args(["-c", r#"read -r _; "$0" down --all; rm -rf "$LABCTL_STATE_DIR""#])
+        .arg(labctl)
+        // Not among its arguments: tests look for processes that have the folder there.
+        .env("LABCTL_STATE_DIR", state)
+        .env("LABCTL_CACHE_DIR", cache())
+        .env_remove("DOCKER_HOST")
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("there is a shell")
 }
 
 /// What a run of labctl gave.

@@ -212,7 +212,7 @@ fn a_lab_whose_supervisor_was_killed_is_taken_away_whole() {
     let pid = i32::try_from(supervisor["pid"].as_i64().unwrap()).unwrap();
     kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
     // The nodes end by themselves, since nobody has their NICs any more.
-    eventually("the nodes end", Duration::from_secs(10), || {
+    eventually("the nodes end", Duration::from_secs(60), || {
         let out = Command::new("docker")
             .args(["ps", "--filter", "label=labctl.dir", "--format", "{{.Label \"labctl.dir\"}}"])
             .output()

@@ -1,15 +1,9 @@
 //! The flagship, as a user has it: brought up once, then looked at from every side.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::{
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
 
-use etherparse::{NetSlice, SlicedPacket, TransportSlice};
-use lab_tests::{Labctl, eventually, machine, topology};
-use pcap_file::pcapng::{Block, PcapNgReader, blocks::interface_description::InterfaceDescriptionOption};
+use lab_tests::{Labctl, capture::echo_requests, eventually, machine, topology};
 use serde_json::Value;
 
 /// The design's table: host to own containers and back no, every other pair yes.
@@ -110,40 +104,13 @@ fn a_capture_is_pcapng(labctl: &Labctl) {
     let file = dir.path().join("lan.pcapng");
     let mut capture = labctl.command(["capture", "ipvlan-2host", "lan", "--duration", "8s", "-w"]);
     let mut capture = capture.arg(&file).spawn().unwrap();
-    std::thread::sleep(Duration::from_secs(2));
+    eventually("the capture runs", Duration::from_secs(20), || file.exists());
     labctl
         .run(["exec", "ipvlan-2host", "host1/c1-1", "--", "ping", "-c", "2", "-i", "0.2", "192.168.56.34"])
         .exits(0);
     assert!(capture.wait().unwrap().success());
     let requests: Vec<_> = echo_requests(&file, [192, 168, 56, 34]);
     assert_eq!(requests, ["host1/eth0", "host1/eth0"]);
-}
-
-/// The ports by which ICMP echo requests for this address came in, read by pcap-file and etherparse.
-fn echo_requests(file: &Path, to: [u8; 4]) -> Vec<String> {
-    let bytes = std::fs::read(file).unwrap();
-    let mut reader = PcapNgReader::new(&bytes[..]).unwrap();
-    let (mut ports, mut found) = (Vec::new(), Vec::new());
-    while let Some(block) = reader.next_block() {
-        match block.unwrap().0 {
-            Block::InterfaceDescription(port) => {
-                ports.push(port.options.iter().find_map(|o| match o {
-                    InterfaceDescriptionOption::IfName(name) => Some(name.to_string()),
-                    _ => None,
-                }));
-            }
-            Block::EnhancedPacket(packet) => {
-                let frame = SlicedPacket::from_ethernet(&packet.data).unwrap();
-                let Some(NetSlice::Ipv4(ip)) = &frame.net else { continue };
-                let Some(TransportSlice::Icmpv4(icmp)) = &frame.transport else { continue };
-                if ip.header().destination() == to && icmp.type_u8() == 8 {
-                    found.push(ports[packet.interface_id as usize].clone().unwrap());
-                }
-            }
-            _ => {}
-        }
-    }
-    found
 }
 
 /// 8.8.8.8 answers, and it is not the one that the world knows: this machine sees no such packet.

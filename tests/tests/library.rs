@@ -5,7 +5,7 @@ use std::{
     collections::BTreeSet,
     fs,
     path::Path,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
@@ -21,6 +21,16 @@ use nix::{
 
 fn state() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("lab").tempdir().unwrap()
+}
+
+/// A program of the test's own, which goes with it.
+struct Program(Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[track_caller]
@@ -205,15 +215,15 @@ fn labs_of_one_name_do_not_meet_and_a_killed_program_leaves_no_trouble() {
     }
     let state = state();
     let name = "labs_of_one_name_do_not_meet_and_a_killed_program_leaves_no_trouble";
-    let mut child = Command::new(std::env::current_exe().unwrap())
+    let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture"])
         .env(CHILD, state.path())
         .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+        .spawn();
+    let mut child = Program(child.unwrap());
     let up = state.path().join("up");
     eventually("the lab of the other program is up", Duration::from_secs(60), || {
-        assert_eq!(child.try_wait().unwrap(), None, "the other program ended");
+        assert_eq!(child.0.try_wait().unwrap(), None, "the other program ended");
         up.exists()
     });
     runtime.block_on(async {
@@ -230,8 +240,8 @@ fn labs_of_one_name_do_not_meet_and_a_killed_program_leaves_no_trouble() {
         drop(one);
         assert!(two.probe("host1", "10.0.0.1", Probe::Icmp).await.is_ok(), "the other one goes on");
 
-        kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGKILL).unwrap();
-        child.wait().unwrap();
+        kill(Pid::from_raw(i32::try_from(child.0.id()).unwrap()), Signal::SIGKILL).unwrap();
+        child.0.wait().unwrap();
         assert_eq!(folders(), 2, "the killed one's is still there");
         drop(two);
         lab(state.path()).up().await.unwrap().down().await.unwrap();

@@ -1,15 +1,20 @@
 //! Frames that somebody wrote: `labctl send`, `capture` with a filter, and `vxlan`, on two real hosts.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::{process::Stdio, time::Duration};
+use std::{
+    io::{BufRead, BufReader},
+    process::Stdio,
+};
 
 use lab_tests::{Labctl, Ran, write};
 use serde_json::Value;
 
 const LAB: &str = "
 name: frames
-segments: { lan: { subnet: 192.168.56.0/24, gateway: 192.168.56.1 } }
-hosts: { host1: { lan: 192.168.56.3 }, host2: { lan: 192.168.56.7 } }
+segments: { lan: { subnet: 192.168.56.0/24, gateway: 192.168.56.1 }, narrow: { subnet: 10.20.0.0/24, mtu: 1400 } }
+hosts:
+  host1: { lan: 192.168.56.3, narrow: { address: 10.20.0.3, mtu: 1500 } }
+  host2: { lan: 192.168.56.7, narrow: { address: 10.20.0.7, mtu: 1500 } }
 networks:
   macnet:
     driver: macvlan
@@ -46,6 +51,7 @@ fn frames_are_sent_seen_and_told_apart() {
     mistakes_are_marked(&labctl);
     a_capture_shows_what_the_filter_means(&labctl);
     vxlan_differs_where_the_host_drops_it(&labctl);
+    vxlan_differs_where_the_wire_drops_it(&labctl);
 
     labctl.run(["down", "--all"]).exits(0);
 }
@@ -93,6 +99,24 @@ fn a_frame_arrives_where_it_should(labctl: &Labctl) {
     let many = ["send", "frames", "host1", frame, "--count", "50", "--rate", "500", "--expect-at", "host2"];
     let said = labctl.run(many).exits(0).stdout();
     assert!(said.contains("received 50 of 50 frames") && said.contains("to host2/eth0, 50 times"), "{said}");
+
+    // Half of them will not do.
+    labctl.run(["do", "frames", "block", "udp/10"]).exits(0);
+    let half = [
+        "send",
+        "frames",
+        "host1",
+        frame,
+        "--count",
+        "10",
+        "--vary",
+        "udp.dport=9..10",
+        "--expect-at",
+        "host2",
+    ];
+    let said = labctl.run(half).exits(1).stdout();
+    assert!(said.contains("received 5 of 10 frames"), "{said}");
+    labctl.run(["do", "frames", "unblock", "all"]).exits(0);
 
     // From nobody's station, with the address of somebody else, unmarked, to a host whose MAC is looked up.
     let spoofed = "eth/ip(src=192.168.56.3,dst=192.168.56.7)/udp(dport=9)/payload(text=hello)";
@@ -155,8 +179,9 @@ fn a_capture_shows_what_the_filter_means(labctl: &Labctl) {
     let args = ["capture", "frames", "lan", "--format", "json", "--count", "2", "--duration", "20s"];
     let filter = ["vxlan", "and", "inner", "dst", "host", "${ip:onlan}"];
     let mut capture = labctl.command(args.iter().chain(&filter));
-    let capture = capture.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    std::thread::sleep(Duration::from_secs(1));
+    let mut capture = capture.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(capture.stderr.take().unwrap()).lines();
+    assert_eq!(said.next().unwrap().unwrap(), "capturing on lan");
     let inner =
         |dst: &str| format!("eth/ip(dst=192.168.56.7)/udp/vxlan(vni=9)/eth/ip(src=10.9.9.9,dst={dst})/icmp");
     for dst in ["192.168.56.71", "192.168.56.72", "192.168.56.71"] {
@@ -176,13 +201,42 @@ fn a_capture_shows_what_the_filter_means(labctl: &Labctl) {
     }
 }
 
+/// An SDN, a firewall and a dead path, each made on the wire, are told from one another.
+fn vxlan_differs_where_the_wire_drops_it(labctl: &Labctl) {
+    let act = |action: &[&str]| labctl.run(["do", "frames"].iter().chain(action)).exits(0);
+    for (fault, repair, finding) in [
+        (&["block", "vxlan"][..], &["unblock", "all"][..], "an SDN in between"),
+        (&["block", "udp/4789"], &["unblock", "all"], "a firewall on the way"),
+        (&["cut", "host2"], &["heal", "host2"], "no UDP at all"),
+    ] {
+        act(fault);
+        let ran = labctl.run(["vxlan", "frames", "--from", "host1", "--to", "host2", "--format", "json"]);
+        let report = ran.exits(1).json();
+        for pair in report["pairs"].as_array().unwrap() {
+            let findings = pair["findings"].as_array().unwrap();
+            let told = findings.iter().filter(|f| f.as_str().unwrap().contains(finding)).count();
+            // Those of the port that is not blocked on the segment that is too narrow come on top.
+            assert!(told == 1 && (findings.len() == 1 || pair["segment"] == "narrow"), "{fault:?}: {pair}");
+        }
+        act(repair);
+    }
+}
+
 fn vxlan_differs_where_the_host_drops_it(labctl: &Labctl) {
-    let report = labctl.run(["vxlan", "frames", "--format", "json"]).exits(0).json();
+    let report = labctl.run(["vxlan", "frames", "--format", "json"]).exits(1).json();
     let pairs = report["pairs"].as_array().unwrap();
-    assert_eq!(pairs.len(), 2);
+    assert_eq!(pairs.len(), 4);
     for pair in pairs {
         assert_eq!(pair["probes"].as_array().unwrap().len(), 18, "{pair}");
-        assert_eq!(pair["findings"].as_array().unwrap().len(), 0, "{pair}");
+        let findings: Vec<&str> =
+            pair["findings"].as_array().unwrap().iter().map(|f| f.as_str().unwrap()).collect();
+        match pair["segment"].as_str() {
+            Some("lan") => assert!(findings.is_empty(), "{pair}"),
+            _ => assert!(
+                findings.len() == 1 && findings[0].contains("packets of more than 1400 bytes are lost"),
+                "{pair}"
+            ),
+        }
     }
     let on_host2 = |command: &str| {
         let words = ["exec", "frames", "host2", "--"].into_iter().chain(command.split(' '));
@@ -191,7 +245,7 @@ fn vxlan_differs_where_the_host_drops_it(labctl: &Labctl) {
     on_host2("iptables -I INPUT -p udp --dport 4789 -j DROP");
     let ran = labctl.run(["vxlan", "frames", "--from", "host1", "--to", "host2", "--port", "4790"]).exits(1);
     let said = ran.stdout();
-    assert!(said.contains("a rule of the host's own") && said.contains("0 of 1 pairs"), "{said}");
+    assert!(said.contains("a rule of the host's own") && said.contains("0 of 2 pairs"), "{said}");
     assert!(!said.contains("at port 4790"), "the other port is as it should be:\n{said}");
     on_host2("iptables -D INPUT -p udp --dport 4789 -j DROP");
     assert!(!on_host2("ip -o link").contains("labvtep"), "nothing is left behind");

@@ -5,12 +5,12 @@ use std::{
     fs,
     io::{BufRead, BufReader, Write},
     os::unix::fs::symlink,
-    path::Path,
+    path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
 };
 
-use lab_tests::{Labctl, eventually, machine, one_host, write};
+use lab_tests::{Labctl, Ran, capture::echo_requests, eventually, machine, one_host, write};
 
 /// `up` must refuse this file with this status and these words, quickly, and leave nothing.
 fn refused(labctl: &Labctl, file: &Path, status: i32, words: &[&str]) {
@@ -128,11 +128,19 @@ fn a_refusal_of_docker_stands_beside_its_line() {
     let ran = labctl.run(["up".as_ref(), file.as_os_str()]).exits(2);
     ran.says("refused.yaml:4: host `host1`: create network odd: Docker says: ");
     nothing_is_left(&labctl);
+
+    // Kept for a look, there is a host to look at.
+    labctl.run(["up".as_ref(), "--keep".as_ref(), file.as_os_str()]).exits(2).says("left as it is");
+    labctl.run(["exec", "refused", "host1", "--", "docker", "info"]).exits(0);
+    labctl.run(["check", "refused"]).exits(2);
+    labctl.run(["down", "refused"]).exits(0);
+    nothing_is_left(&labctl);
 }
 
 const TWO_NODES: &str = "swarm: { managers: [host1], workers: [host2] }\n";
 
-/// A manager that the others have no way to: Docker's own message, and the line of the swarm.
+/// A manager that the others have no way to: Docker's own message, and the line of the swarm. The token by which the
+/// other was to join is nowhere, however much is logged.
 #[test]
 fn a_manager_that_nobody_reaches_is_said_to_be_so() {
     let labctl = Labctl::new();
@@ -142,8 +150,27 @@ fn a_manager_that_nobody_reaches_is_said_to_be_so() {
         .to_owned()
         + TWO_NODES;
     let file = write(dir.path(), "apart.yaml", &text);
-    let ran = labctl.run(["up".as_ref(), file.as_os_str()]).exits(2);
-    ran.says("apart.yaml:4: host `host2`: join swarm: Docker says: ").says("10.1.0.1:2377");
+    let mut up = labctl.command(["up".as_ref(), "--keep".as_ref(), file.as_os_str()]);
+    let ran = Ran(up.env("RUST_LOG", "trace").output().unwrap()).exits(2);
+    let ran = ran.says("apart.yaml:4: host `host2`: join swarm: Docker says: ").says("10.1.0.1:2377");
+    let log = fs::read_to_string(labctl.state().join("apart/supervisor.log")).unwrap();
+    assert!(log.contains("TRACE") && log.contains("DEBUG"), "everything is logged:\n{log}");
+    let mut folders = vec![labctl.state().to_owned()];
+    let mut said = vec![(PathBuf::from("stderr"), ran.0.stderr), (PathBuf::from("stdout"), ran.0.stdout)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().flatten() {
+            let kind = entry.file_type().unwrap();
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if kind.is_file() {
+                said.push((entry.path(), fs::read(entry.path()).unwrap()));
+            }
+        }
+    }
+    for (place, bytes) in said {
+        assert!(!bytes.windows(8).any(|w| w == b"SWMTKN-1"), "{} holds a join token", place.display());
+    }
+    labctl.run(["down", "apart"]).exits(0);
     nothing_is_left(&labctl);
 }
 
@@ -216,9 +243,14 @@ fn a_matrix_that_does_not_hold_exits_with_1() {
     let text =
         one_host("wrong") + "expect: [ { probe: icmp, from: host1, to: 192.168.56.1, verdict: no } ]\n";
     let file = write(dir.path(), "wrong.yaml", &text);
-    let ran = labctl.run(["test".as_ref(), "--retries=1".as_ref(), file.as_os_str()]).exits(1);
+    let captures = format!("--captures={}", dir.path().join("kept").display());
+    let ran =
+        labctl.run(["test".as_ref(), "--retries=1".as_ref(), captures.as_ref(), file.as_os_str()]).exits(1);
     let all = ran.stdout() + &ran.stderr();
     assert_eq!(all.matches("wrong.yaml:4").count(), 2, "each try is told: {all}");
     assert!(all.contains("wrong: try 2 of 2") && all.contains("0 passed, 1 failed"), "{all}");
+    let kept = dir.path().join("kept/wrong.check1.lan.pcapng");
+    assert!(all.contains(&format!("what the wire carried: {}", kept.display())), "{all}");
+    assert_eq!(echo_requests(&kept, [192, 168, 56, 1]), ["host1/eth0"], "the one of the last try");
     nothing_is_left(&labctl);
 }

@@ -37,7 +37,7 @@ async fn fire(client: &mut ProbeClient, shots: Vec<Shot>) -> BTreeMap<u32, ShotR
     let expected = shots.len();
     let begin = Instant::now();
     let results = client.fire(shots, DEADLINE_MS).await.unwrap();
-    let limit = Duration::from_millis(DEADLINE_MS.into()) + Duration::from_millis(1500);
+    let limit = Duration::from_millis(DEADLINE_MS.into()) + Duration::from_secs(6);
     assert!(begin.elapsed() < limit, "one deadline for all, but it took {:?}", begin.elapsed());
     let results: BTreeMap<u32, ShotResult> = results.into_iter().map(|r| (r.cell, r)).collect();
     assert_eq!(results.len(), expected, "one result per shot");
@@ -84,6 +84,8 @@ async fn every_outcome_between_neighbours() {
         shots.push(shot(20 + n, "a", kind.clone(), quiet));
         shots.push(shot(30 + n, "a", kind, elsewhere));
     }
+    // One after another, these alone would take 20 s.
+    shots.extend((100..120).map(|cell| shot(cell, "a", ShotKind::Udp(53), quiet)));
     let results = fire(&mut client, shots).await;
     let outcome = |cell: u32| results[&cell].outcome.clone();
 
@@ -101,6 +103,7 @@ async fn every_outcome_between_neighbours() {
         assert_eq!(outcome(20 + n), Outcome::Silent, "cell {}", 20 + n);
         assert_eq!(outcome(30 + n), Outcome::NoRoute, "cell {}", 30 + n);
     }
+    assert!((100..120).all(|cell| outcome(cell) == Outcome::Silent));
     assert!(results.values().all(|r| r.address.is_some() && r.resolved.is_empty()));
     drop(foreign);
 
@@ -297,7 +300,8 @@ async fn a_large_matrix_is_probed_at_once() {
     }
     let total = shots.len();
     let begin = Instant::now();
-    let results = client.fire(shots, 5000).await.unwrap();
+    // Longer than all may take, so that waiting for it in spite of the answers is noticed.
+    let results = client.fire(shots, 40_000).await.unwrap();
     let fired = begin.elapsed();
     assert_eq!(results.len(), total);
     for result in &results {
@@ -308,9 +312,9 @@ async fn a_large_matrix_is_probed_at_once() {
     let begin = Instant::now();
     let all = client.sightings().await.unwrap();
     let looked = begin.elapsed();
-    assert!(fired < Duration::from_secs(5), "everything answers, but it took {fired:?}");
+    assert!(fired < Duration::from_secs(20), "everything answers, but it took {fired:?}");
     assert!(
-        opened + looked < Duration::from_secs(5),
+        opened + looked < Duration::from_secs(20),
         "opened in {opened:?}, {} sightings in {looked:?}",
         all.len()
     );

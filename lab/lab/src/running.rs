@@ -6,7 +6,7 @@ use bollard::Docker;
 use lab_agent::client::Output;
 use lab_model::{Action, By, Cell, Expected, Matrix, Observed, Power, Probe, Target};
 use lab_runtime::{
-    Events,
+    Checking, Events,
     lab::Frames,
     report::{CellReport, Report},
 };
@@ -111,7 +111,9 @@ impl RunningLab {
 
     async fn run_checks(&self, steps: bool) -> Result<Report, Error> {
         let (lab, events) = (self.lab.clone(), self.events.clone());
-        self.home.run(async move { lab.check(steps, &events).await }).await
+        self.home
+            .run(async move { lab.check(Checking { steps, ..Checking::default() }, &events).await })
+            .await
     }
 
     /// Probes once. `to` is what tables have as destinations: a host, container or service, `CONTAINER@NETWORK`,

@@ -2,7 +2,7 @@
 
 use lab_model::Action;
 use lab_runtime::{
-    Event, LabDir, RuntimeChoice, UpOptions,
+    Checking, Event, LabDir, RuntimeChoice, UpOptions,
     control::{
         Client,
         protocol::{Answer, Request},
@@ -107,16 +107,16 @@ pub async fn bring_up(
     }
 }
 
-/// Runs a lab's expectations, and its steps if asked.
+/// Runs a lab's expectations.
 pub async fn check(
     dir: &LabDir,
-    steps: bool,
+    how: Checking,
     progress: &mut Progress<'_>,
     stop: &mut Stop,
 ) -> Result<Report, Error> {
     let run = async {
         let mut client = Client::connect(dir).await?;
-        client.send(&Request::Check { steps }).await?;
+        client.send(&Request::Check(how)).await?;
         let mut report = None;
         loop {
             match answer(dir, &mut client).await? {

@@ -1,11 +1,17 @@
 //! Runs what a topology expects: its checks, then its steps with theirs.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use lab_model::{Action, Check, Step};
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    Error, Event, Events, actions, facts,
+    Error, Event, Events, actions,
+    evidence::Evidence,
+    facts,
     frames::{self, WireWatch},
     lab::RunningLab,
     probe,
@@ -16,23 +22,32 @@ use crate::{
 /// Pause between two looks at something that has a while to settle.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
+/// How a lab's expectations are run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checking {
+    /// Also the steps, which change the lab.
+    pub steps: bool,
+    /// How many more times each matrix is probed once it holds. It must hold each time.
+    pub again: u32,
+}
+
 impl RunningLab {
     /// Runs what the topology expects and, if asked, its steps.
     ///
     /// # Errors
     /// The lab cannot be asked: an agent or a dockerd is gone. What does not hold is in the report.
-    pub async fn check(&self, steps: bool, events: &Events) -> Result<Report, Error> {
+    pub async fn check(&self, how: Checking, events: &Events) -> Result<Report, Error> {
         let _one_at_a_time = self.alone().await;
         let lab = &self.plan().lab;
         let began = Instant::now();
         let mut report =
             Report { lab: lab.name.clone(), runtime: self.plan().runtime.clone(), ..Report::default() };
         events.phase(format!("probing {}", probes(&lab.expect)));
-        checks(self, &lab.expect, None, &mut report).await?;
-        if steps {
+        checks(self, &lab.expect, how, None, &mut report).await?;
+        if how.steps {
             for (index, step) in lab.steps.iter().enumerate() {
                 events.send(Event::Step { step: index, of: lab.steps.len(), name: step.name.clone() });
-                run_step(self, index, step, events, &mut report).await?;
+                run_step(self, index, step, how, events, &mut report).await?;
             }
         }
         report.took_ms = millis(began.elapsed());
@@ -58,6 +73,7 @@ async fn run_step(
     lab: &RunningLab,
     index: usize,
     step: &Step,
+    how: Checking,
     events: &Events,
     report: &mut Report,
 ) -> Result<(), Error> {
@@ -65,7 +81,7 @@ async fn run_step(
     let done = actions::run_all(lab, step, events).await?;
     let took = began.elapsed();
     let began = Instant::now();
-    let held = checks(lab, &step.expect, Some(index), report).await?;
+    let held = checks(lab, &step.expect, how, Some(index), report).await?;
     report.steps.push(StepReport {
         step: index,
         name: step.name.clone(),
@@ -82,6 +98,7 @@ async fn run_step(
 async fn checks(
     running: &RunningLab,
     checks: &[Check],
+    how: Checking,
     step: Option<usize>,
     report: &mut Report,
 ) -> Result<bool, Error> {
@@ -105,14 +122,37 @@ async fn checks(
             other => Ok(other?),
         };
         let deadline = Instant::now() + within;
-        let mut looks = 0;
+        let (mut looks, mut captures, mut settled) = (0, Vec::new(), None);
+        let mut again = if matches!(check, Check::Matrix(_)) { how.again } else { 0 };
         let holds = loop {
             looks += 1;
             // A look that began in time may have hung on what was not yet so, and say nothing of how it is in the end.
             let last = Instant::now() >= deadline;
-            let found = look(running, check).await?;
+            let evidence = match check {
+                Check::Matrix(_) => Some(Evidence::begin(&running.plan().lab, &segments)?),
+                Check::Fact(_) | Check::Inject(_) => None,
+            };
+            let found = match look(running, check).await {
+                // What settles may have no leader, or no dockerd that answers, for a moment.
+                Err(Error::Docker { .. } | Error::Swarm(_)) if !last => {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                    continue;
+                }
+                found => found?,
+            };
             let holds = found.holds();
-            if holds || last {
+            if holds && settled.is_none() {
+                settled = Some(millis(began.elapsed()));
+            }
+            if holds && again > 0 {
+                again -= 1;
+                continue;
+            }
+            // Once it has held it has no more time.
+            if holds || last || settled.is_some() {
+                if let Some(evidence) = evidence.filter(|_| !holds) {
+                    captures = keep(running, evidence, step, index).await;
+                }
                 match found {
                     Found::Cells(cells) => {
                         report.cells.extend(cells.into_iter().map(|c| CellReport {
@@ -138,12 +178,24 @@ async fn checks(
             check: index,
             step,
             within_ms: millis(within),
-            settled_ms: holds.then(|| millis(began.elapsed())),
+            settled_ms: settled.filter(|_| holds),
             looks,
+            captures,
             line,
         });
     }
     Ok(all)
+}
+
+/// Keeps what the segments carried. A check is none the less what it is where that cannot be.
+async fn keep(running: &RunningLab, evidence: Evidence, step: Option<usize>, check: usize) -> Vec<PathBuf> {
+    let of_step = step.map(|s| format!("step{}-", s + 1)).unwrap_or_default();
+    let stem = format!("{of_step}check{}", check + 1);
+    let kept = evidence.keep(&running.plan().lab, &running.dir().captures(), &stem).await;
+    kept.unwrap_or_else(|error| {
+        tracing::warn!("what the wire carried is not kept: {error}");
+        Vec::new()
+    })
 }
 
 /// What one look at a check found.

@@ -1,6 +1,7 @@
 //! What this machine can do for labs. Looks, and changes nothing (a probe file in labctl's own folders aside).
 
 use std::{
+    collections::BTreeMap,
     env,
     ffi::OsStr,
     fs,
@@ -53,6 +54,10 @@ pub struct Finding {
 pub struct Diagnosis {
     /// Whether labs can run on the vm runtime.
     pub vm: bool,
+    /// Whether containers of this machine's Docker can be hosts, as far as `features` go.
+    pub dind: bool,
+    /// What this machine's kernel has of what such hosts may need; empty where that could not be tried.
+    pub features: BTreeMap<String, bool>,
     /// In the order in which it is best read.
     pub findings: Vec<Finding>,
 }
@@ -85,9 +90,20 @@ pub async fn examine(dirs: &Dirs, path: &OsStr, agent: Option<&Path>) -> Diagnos
     findings.push(disk(&dirs.cache, has_image));
     findings.push(memory(&fs::read_to_string("/proc/meminfo").unwrap_or_default()));
     findings.push(cores());
-    findings.push(docker_daemon().await);
-    findings.extend(kernel_features(agent).await);
-    Diagnosis { vm: findings.iter().all(|f| f.level != Level::Missing), findings }
+    let daemon = tokio::time::timeout(PATIENCE, Daemon::find()).await;
+    let dind = matches!(daemon, Ok(Ok(_)));
+    findings.push(docker_daemon(daemon.ok()));
+    let features = match agent {
+        Some(agent) => {
+            let tried: Result<BTreeMap<_, _>, _> = kernel::examine(agent).await.map(|found| {
+                found.into_iter().map(|(feature, why)| (feature.name().to_owned(), why.is_none())).collect()
+            });
+            findings.push(kernel_features(&tried));
+            tried.unwrap_or_default()
+        }
+        None => BTreeMap::new(),
+    };
+    Diagnosis { vm: findings.iter().all(|f| f.level != Level::Missing), dind, features, findings }
 }
 
 async fn qemu(path: &OsStr) -> Finding {
@@ -261,29 +277,29 @@ fn cores() -> Finding {
 }
 
 /// Whether containers of this machine's Docker can be hosts.
-async fn docker_daemon() -> Finding {
+fn docker_daemon(found: Option<Result<Daemon, String>>) -> Finding {
     let fact = |found: String| Finding::new("docker here", Level::Fact, found);
-    match tokio::time::timeout(PATIENCE, Daemon::find()).await {
-        Ok(Ok(daemon)) => fact(format!("{}; `--runtime dind` can use it", daemon.version)),
-        Ok(Err(why)) => fact(format!("{why}; the vm runtime does not need it")),
-        Err(_) => fact("the daemon does not answer; the vm runtime does not need it".into()),
+    match found {
+        Some(Ok(daemon)) => fact(format!("{}; `--runtime dind` can use it", daemon.version)),
+        Some(Err(why)) => fact(format!("{why}; the vm runtime does not need it")),
+        None => fact("the daemon does not answer; the vm runtime does not need it".into()),
     }
 }
 
 /// What hosts in containers would find in this kernel.
-async fn kernel_features(agent: Option<&Path>) -> Option<Finding> {
-    let found = match kernel::examine(agent?).await {
+fn kernel_features(tried: &Result<BTreeMap<String, bool>, String>) -> Finding {
+    let found = match tried {
         Err(why) => format!("not known what it can do for `--runtime dind`: {why}"),
-        Ok(findings) => {
+        Ok(features) => {
             let names = |there: bool| {
-                let some = findings.iter().filter(|(_, why)| why.is_none() == there);
-                let names: Vec<&str> = some.map(|(feature, _)| feature.name()).collect();
+                let some = features.iter().filter(|(_, has)| **has == there);
+                let names: Vec<&str> = some.map(|(name, _)| name.as_str()).collect();
                 if names.is_empty() { "nothing".to_owned() } else { names.join(" ") }
             };
             format!("for `--runtime dind` it has {}; it lacks {}", names(true), names(false))
         }
     };
-    Some(Finding::new("kernel", Level::Fact, found))
+    Finding::new("kernel", Level::Fact, found)
 }
 
 fn find_program(name: &str, path: &OsStr) -> Option<PathBuf> {

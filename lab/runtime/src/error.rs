@@ -290,6 +290,7 @@ impl Error {
                 | Error::WrongState { .. }
                 | Error::NothingBlocked { .. }
                 | Error::Tasks { .. }
+                | Error::Swarm(_)
         )
     }
 

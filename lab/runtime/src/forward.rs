@@ -4,10 +4,14 @@ use std::{
     fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use lab_agent::client::AgentClient;
-use tokio::{net::UnixListener, task::JoinHandle};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    task::JoinHandle,
+};
 
 use crate::Error;
 
@@ -22,21 +26,33 @@ impl Forward {
     /// Listens on `path` and connects what comes to `remote` in the host.
     pub fn start(path: PathBuf, agent: AgentClient, remote: &'static str) -> Result<Self, Error> {
         let listener = listen_private(&path).map_err(Error::io("cannot listen on", &path))?;
-        let task = tokio::spawn(async move {
-            while let Ok((mut local, _)) = listener.accept().await {
-                let agent = agent.clone();
-                tokio::spawn(async move {
-                    match agent.dial_unix(remote).await {
-                        Ok(mut far) => {
-                            // Either side closing is the usual end.
-                            let _ = tokio::io::copy_bidirectional(&mut local, &mut far).await;
-                        }
-                        Err(e) => tracing::warn!("{remote}: {e}"),
-                    }
-                });
-            }
-        });
+        let task = tokio::spawn(serve(listener, agent, remote));
         Ok(Self { path, task })
+    }
+}
+
+async fn serve(listener: UnixListener, agent: AgentClient, remote: &'static str) {
+    loop {
+        match listener.accept().await {
+            Ok((local, _)) => {
+                tokio::spawn(connect(local, agent.clone(), remote));
+            }
+            Err(e) => {
+                // Out of file descriptors, most likely: let go of the processor for a moment.
+                tracing::warn!("{remote}, offered here: {e}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn connect(mut local: UnixStream, agent: AgentClient, remote: &'static str) {
+    match agent.dial_unix(remote).await {
+        Ok(mut far) => {
+            // Either side closing is the usual end.
+            let _ = tokio::io::copy_bidirectional(&mut local, &mut far).await;
+        }
+        Err(e) => tracing::warn!("{remote}: {e}"),
     }
 }
 

@@ -321,15 +321,12 @@ impl RunningLab {
     pub async fn down(&self) -> Vec<String> {
         let Parts { wire, machines, hosts, peers, .. } = std::mem::take(&mut *self.parts());
         drop((hosts, peers));
-        let mut warnings: Vec<String> =
-            join_all(machines.into_iter().map(|(name, mut machine)| async move {
-                machine.kill().await.err().map(|e| format!("host {name}: {e}"))
-            }))
-            .await
-            .into_iter()
-            .flatten()
-            .collect();
+        let kills = join_all(machines.into_iter().map(|(name, mut machine)| async move {
+            machine.kill().await.err().map(|e| format!("host {name}: {e}"))
+        }));
         // A start that was cut short has left something that no machine stands for.
+        let (failed, ()) = tokio::join!(kills, runtimes::settled());
+        let mut warnings: Vec<String> = failed.into_iter().flatten().collect();
         warnings.extend(runtimes::sweep(&self.dir).await);
         if let Some(wire) = wire {
             let stopped = tokio::task::spawn_blocking(move || wire.stop()).await;

@@ -13,7 +13,7 @@ use tokio::net::UnixStream;
 use crate::{Dirs, Error, LabDir, Plan, runtimes::RuntimeChoice, teardown};
 
 /// How long a supervisor may take to answer.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
 
 /// How often it is asked. There is no event to wait for: the socket does not exist yet.
 const ASK_EVERY: Duration = Duration::from_millis(10);

@@ -8,6 +8,7 @@ pub mod docker;
 pub mod doctor;
 pub mod error;
 pub mod event;
+mod evidence;
 mod exec;
 mod facts;
 mod forward;
@@ -36,6 +37,7 @@ pub mod teardown;
 pub mod vm;
 mod wire;
 
+pub use check::Checking;
 pub use error::Error;
 pub use event::{Event, Events};
 pub use lab::RunningLab;

@@ -5,7 +5,7 @@ pub mod style;
 pub mod table;
 pub mod text;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use lab_model::{Expected, Observed, Probe};
 use serde::{Deserialize, Serialize};
@@ -135,6 +135,9 @@ pub struct CheckReport {
     pub settled_ms: Option<u64>,
     /// How often it was looked at.
     pub looks: u32,
+    /// Where a matrix did not hold: pcapng files of what the segments carried at the last look.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub captures: Vec<PathBuf>,
     /// Line in the topology.
     pub line: u32,
 }

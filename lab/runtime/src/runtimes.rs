@@ -67,7 +67,7 @@ impl RuntimeChoice {
                 Err(unfit) => Err(unfit.error(topology)),
             },
             RuntimeChoice::Auto if cold => Ok(vm("runtime vm: only machines can be booted".into())),
-            RuntimeChoice::Auto if vm::kvm_is_open() => Ok(vm("runtime vm: there is KVM".into())),
+            RuntimeChoice::Auto if vm::kvm_works().await.is_ok() => Ok(vm("runtime vm: there is KVM".into())),
             RuntimeChoice::Auto => Ok(match dind::fit(lab, agent).await {
                 Ok(version) => {
                     let why = format!(
@@ -88,6 +88,11 @@ pub fn provider(plan: &Plan) -> Result<Box<dyn Provider>, Error> {
         DindProvider::NAME => Ok(Box::new(DindProvider::new(plan))),
         other => Err(Error::Unsupported(format!("runtime `{other}` is unknown\nhint: there are: vm, dind"))),
     }
+}
+
+/// Waits until nothing is left in this process of starts that were given up.
+pub async fn settled() {
+    vm::settled().await;
 }
 
 /// Removes what is left of a lab beyond processes, from what its runtime noted in its folder. What could not be removed

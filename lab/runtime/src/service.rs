@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use vxlan::{Decode, Dissection, filter::Filter};
 
 use crate::{
-    Error, Events,
+    Checking, Error, Events,
     control::{
         Service,
         protocol::{self, Answer, Failure, Frame, HostStatus, Request, Stage, Status},
@@ -54,6 +54,7 @@ impl LabService {
         answers: &mpsc::Sender<Answer>,
         input: &mut mpsc::Receiver<String>,
     ) -> Result<(), Failure> {
+        self.progress.send_modify(|p| p.followed = true);
         let mut watch = self.progress.subscribe();
         let mut told = 0;
         loop {
@@ -89,13 +90,13 @@ impl LabService {
 
     async fn check(
         &self,
-        steps: bool,
+        how: Checking,
         answers: &mpsc::Sender<Answer>,
         input: &mut mpsc::Receiver<String>,
     ) -> Result<(), Error> {
         self.must_be_up()?;
         let report = tokio::select! {
-            report = forwarding(answers, async |events| self.lab.check(steps, events).await) => report?,
+            report = forwarding(answers, async |events| self.lab.check(how, events).await) => report?,
             // Nobody waits for the outcome any more.
             _ = input.recv() => return Err(Error::Cancelled),
         };
@@ -302,7 +303,7 @@ impl Service for LabService {
                     let _ = answers.send(Answer::Status(Box::new(self.status()))).await;
                     Ok(())
                 }
-                Request::Check { steps } => self.check(steps, &answers, &mut input).await,
+                Request::Check(how) => self.check(how, &answers, &mut input).await,
                 Request::Do { action } => match self.must_be_up() {
                     Ok(()) => forwarding(&answers, async |events| self.lab.act(&action, events).await).await,
                     Err(e) => Err(e),

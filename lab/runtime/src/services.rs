@@ -12,6 +12,7 @@ use lab_model::{Lab, ServiceChange};
 use crate::{
     Error, Events,
     docker::{
+        passes,
         services::{ServiceSeen, TaskSeen, UpdateSeen},
         swarm::NodeSeen,
     },
@@ -129,7 +130,13 @@ async fn wait(
     let deadline = Instant::now() + within;
     let mut told = BTreeSet::new();
     loop {
-        let seen = look(lab, hosts).await?;
+        let seen = match look(lab, hosts).await {
+            Err(Error::Docker { message, .. }) if passes(&message) && Instant::now() < deadline => {
+                tokio::time::sleep(LOOK_AGAIN).await;
+                continue;
+            }
+            seen => seen?,
+        };
         for t in seen.tasks.iter().filter(|t| t.task.running && names.contains(&t.service.as_str())) {
             if let (Some(events), Some(host), true) = (events, &t.host, told.insert(t.name.clone())) {
                 events.host(host, format!("{} runs", t.name));

@@ -129,6 +129,11 @@ impl LabDir {
         self.path.join("control.sock")
     }
 
+    /// Folder of what the wire carried while matrices did not hold.
+    pub fn captures(&self) -> PathBuf {
+        self.path.join("captures")
+    }
+
     /// The supervisor's log.
     pub fn log(&self) -> PathBuf {
         self.path.join("supervisor.log")

@@ -26,6 +26,10 @@ use crate::{
 /// How soon the client that began a lab follows it.
 const FOLLOWED_WITHIN: Duration = Duration::from_secs(5);
 
+/// How long a lab waits for the client that began it before it takes it for dead. Much longer than that takes on a busy
+/// machine.
+const FORSAKEN_AFTER: Duration = Duration::from_secs(30);
+
 /// How long the last answers may take to reach their clients once the lab is gone.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -36,6 +40,8 @@ pub(crate) struct Progress {
     pub events: Vec<Event>,
     /// Stage.
     pub stage: Stage,
+    /// Whether a client has followed it.
+    pub followed: bool,
     /// Why the bring-up failed, if it did.
     pub failure: Option<Failure>,
     /// Whether a client was told of it.
@@ -46,7 +52,8 @@ pub(crate) struct Progress {
 
 impl Progress {
     fn at(stage: Stage) -> watch::Sender<Self> {
-        watch::channel(Self { events: Vec::new(), stage, failure: None, told: false, gone: None }).0
+        let events = Vec::new();
+        watch::channel(Self { events, stage, followed: false, failure: None, told: false, gone: None }).0
     }
 }
 
@@ -74,6 +81,7 @@ pub async fn run(dir: &Path) -> Result<(), Error> {
     tokio::select! {
         () = control::serve(&listener, service.clone(), &tracker) => {}
         () = live(&lab, &progress, &stop) => {}
+        () = forsaken(&progress, FORSAKEN_AFTER) => tracing::warn!("nobody has followed: who began it is gone"),
         _ = terminate.recv() => tracing::info!("asked to end by a signal"),
     }
     progress.send_modify(|p| p.stage = Stage::Stopping);
@@ -131,6 +139,16 @@ async fn told_why(progress: &watch::Sender<Progress>) {
     let _ = tokio::time::timeout(FOLLOWED_WITHIN, told).await;
 }
 
+/// Returns when nobody has followed in time: a client that was killed as soon as it had begun a lab cannot take it
+/// along. Once followed, a lab lives on whoever goes, but for what [`LabService`] makes of its owner's end.
+async fn forsaken(progress: &watch::Sender<Progress>, after: Duration) {
+    let mut watch = progress.subscribe();
+    let missed = tokio::time::timeout(after, watch.wait_for(|p| p.followed)).await.is_err();
+    if !missed {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// From nothing to up, and up until it is asked to stop; returns when the lab is to be taken down.
 async fn live(lab: &RunningLab, progress: &watch::Sender<Progress>, stop: &CancellationToken) {
     let (events, mut received) = Events::channel();
@@ -162,5 +180,20 @@ async fn live(lab: &RunningLab, progress: &watch::Sender<Progress>, stop: &Cance
                 stop.cancelled().await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_lab_that_nobody_has_followed_is_forsaken() {
+        let soon = Duration::from_millis(50);
+        let progress = Progress::at(Stage::Starting);
+        forsaken(&progress, soon).await;
+        progress.send_modify(|p| p.followed = true);
+        let ended = tokio::time::timeout(4 * soon, forsaken(&progress, soon)).await;
+        assert!(ended.is_err(), "it was followed");
     }
 }

@@ -10,7 +10,7 @@ use lab_model::{Driver, INGRESS, Lab, Node, Role, Swarm, Token};
 
 use crate::{
     Error, Events,
-    docker::{HostDocker, swarm::NodeSeen},
+    docker::{HostDocker, passes, swarm::NodeSeen},
     host::RunningHost,
     probe::Hosts,
 };
@@ -91,7 +91,10 @@ async fn replace_mesh(lab: &Lab, key: &str, manager: &HostDocker) -> Result<(), 
 async fn wait_ready(swarm: &Swarm, hosts: &Hosts, manager: &HostDocker) -> Result<(), Error> {
     let deadline = Instant::now() + READY;
     loop {
-        let seen = manager.nodes().await?;
+        let seen = match manager.nodes().await {
+            Err(Error::Docker { message, .. }) if passes(&message) && Instant::now() < deadline => Vec::new(),
+            seen => seen?,
+        };
         let missing: Vec<&String> = swarm.nodes.keys().filter(|h| !is_ready(&seen, h)).collect();
         if missing.is_empty() {
             return Ok(());

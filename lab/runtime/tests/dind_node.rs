@@ -51,29 +51,32 @@ async fn an_imported_image_becomes_a_node_whose_dockerd_answers() {
     let container = format!("labctl-test-node-{}", std::process::id());
     let options = bollard::query_parameters::CreateContainerOptionsBuilder::new().name(&container).build();
     docker.create_container(Some(options), node.create_body("n1", HashMap::new())).await.unwrap();
-    docker.start_container(&container, None).await.unwrap();
-    let checked = tokio::time::timeout(Duration::from_secs(60), async {
-        let options = LogsOptionsBuilder::new().follow(true).stderr(true).build();
-        let mut logs = docker.logs(&container, Some(options));
-        let mut seen = String::new();
-        while let Some(line) = logs.next().await {
-            seen += &line.unwrap().to_string();
-            if seen.contains(lab_agent::node::ENGINE_ANSWERS) {
-                break;
-            }
-        }
-        let version =
-            exec(&docker, &container, &["docker", "version", "--format", "{{.Server.Version}}"]).await;
-        let interfaces = exec(&docker, &container, &["ls", "/sys/class/net"]).await;
-        (seen, version, interfaces)
-    })
-    .await;
+    let found = tokio::time::timeout(Duration::from_secs(60), start(docker.clone(), container.clone()));
+    // In a task, so that the container is removed whatever panics there.
+    let found = tokio::spawn(found).await;
     let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
     docker.remove_container(&container, Some(options)).await.unwrap();
-    let (seen, version, interfaces) = checked.expect("a node is ready within a minute");
+    let (seen, version, interfaces) = found.unwrap().expect("a node is ready within a minute");
     assert!(version.starts_with("26.1"), "{version}\n{seen}");
     // No network but what a dockerd makes for itself.
     assert_eq!(interfaces.split_whitespace().collect::<Vec<_>>(), ["docker0", "lo"], "{seen}");
+}
+
+/// Starts a node: what it says until its dockerd answers, that one's version, and the node's interfaces.
+async fn start(docker: Docker, container: String) -> (String, String, String) {
+    docker.start_container(&container, None).await.unwrap();
+    let options = LogsOptionsBuilder::new().follow(true).stderr(true).build();
+    let mut logs = docker.logs(&container, Some(options));
+    let mut seen = String::new();
+    while let Some(line) = logs.next().await {
+        seen += &line.unwrap().to_string();
+        if seen.contains(lab_agent::node::ENGINE_ANSWERS) {
+            break;
+        }
+    }
+    let version = exec(&docker, &container, &["docker", "version", "--format", "{{.Server.Version}}"]).await;
+    let interfaces = exec(&docker, &container, &["ls", "/sys/class/net"]).await;
+    (seen, version, interfaces)
 }
 
 async fn exec(docker: &Docker, container: &str, argv: &[&str]) -> String {

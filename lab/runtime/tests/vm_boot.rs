@@ -98,7 +98,7 @@ async fn two_machines_boot_at_once() {
     println!("{} found after {:.1} s", accel.name(), start.elapsed().as_secs_f64());
     let start = Instant::now();
     assert_eq!(Accel::detect(dir.path(), &image, &agent()).await, accel);
-    assert!(start.elapsed() < Duration::from_millis(100), "the answer was not kept: {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(1), "the answer was not kept: {:?}", start.elapsed());
     let mut specs = Vec::new();
     let mut wires = Vec::new();
     for n in 1..=2_u8 {
@@ -152,7 +152,8 @@ async fn guest_is_as_promised(agent: &AgentClient) {
     }
     let start = Instant::now();
     assert_eq!(stdout(agent, &["getent", "hosts", "registry.invalid"]).await, "");
-    assert!(start.elapsed() < Duration::from_secs(2), "a look-up took {:?}", start.elapsed());
+    // One that waits for a server takes 25 s.
+    assert!(start.elapsed() < Duration::from_secs(10), "a look-up took {:?}", start.elapsed());
     let driver = stdout(agent, &["docker", "info", "--format", "{{.Driver}}"]).await;
     assert_eq!(driver.trim(), "overlay2");
 }
@@ -187,8 +188,9 @@ async fn nics_reach_the_wire(agent: &AgentClient, wire: tokio::task::JoinHandle<
 /// Init starts the agent again when it dies, and a new session finds the machine as it was.
 async fn agent_comes_back(vm: &Vm, agent: AgentClient) {
     let before = stdout(&agent, &["pgrep", "-x", "agent"]).await;
-    // The command's answer dies with the agent.
-    let _ = agent.run(&["pkill", "-KILL", "-x", "agent"], Duration::from_millis(500)).await;
+    // The command's answer dies with the agent, so this takes as long as it is given; less, and the command itself would
+    // be ended before it has done anything on a slow machine.
+    let _ = agent.run(&["pkill", "-KILL", "-x", "agent"], Duration::from_secs(3)).await;
     drop(agent);
     let again = AgentClient::connect_within(vm.agent().await.unwrap(), COMMAND).await.unwrap();
     assert_eq!(again.hello().hostname, "host1");

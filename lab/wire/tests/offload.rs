@@ -254,7 +254,9 @@ fn a_wrong_checksum_stays_wrong() {
     lab.wire.add_port(spec(&lab.folder, "c", "lan", C)).unwrap();
     let mut c = lab.connect("c");
     let listens = b.inside(|| UdpSocket::bind((b.address, PORT)).unwrap());
-    listens.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    // What must come has time; what must not would have come in less.
+    let within = |time| listens.set_read_timeout(Some(time)).unwrap();
+    let (soon, long) = (Duration::from_millis(300), Duration::from_secs(10));
     let craft = |sum: &str| {
         let text = format!(
             "eth(dst={B},src={C})/ip(src=10.0.0.3,dst=10.0.0.2)/udp(sport=5,dport={PORT}{sum})/payload(size=20)"
@@ -262,15 +264,19 @@ fn a_wrong_checksum_stays_wrong() {
         text.parse::<vxlan::Stack>().unwrap().build().unwrap()
     };
     let mut datagram = [0; 64];
+    within(soon);
     c.send(&craft(",sum=1"));
     assert!(listens.recv(&mut datagram).is_err(), "the kernel checks what the wire hands it");
+    within(long);
     c.send(&craft(""));
     assert_eq!(listens.recv(&mut datagram).unwrap(), 20);
 
     // From one TAP to another: what a packet socket sends is as it was crafted.
     let out = a.inside(|| PacketPort::send_only(index_of("eth0").unwrap()).unwrap());
+    within(soon);
     out.send_batch(&[craft(",sum=1")]).unwrap();
     assert!(listens.recv(&mut datagram).is_err(), "nobody put it right");
+    within(long);
     out.send_batch(&[craft("")]).unwrap();
     assert_eq!(listens.recv(&mut datagram).unwrap(), 20);
 }

@@ -185,7 +185,8 @@ impl AgentClient {
 
     /// Makes the machine the host that the lab calls it.
     pub async fn configure(&self, config: HostConfig) -> Result<(), ClientError> {
-        self.request(&Request::Configure(Box::new(config))).await.map(drop)
+        // It may end a dockerd.
+        self.request_within(&Request::Configure(Box::new(config)), DOCKER).await.map(drop)
     }
 
     /// Sees to it that dockerd runs with this daemon.json and answers; the newest version of the API that it speaks.
@@ -234,7 +235,7 @@ impl AgentClient {
 
     /// Gets the machine ready for being saved.
     pub async fn settle(&self) -> Result<(), ClientError> {
-        self.request(&Request::Settle).await.map(drop)
+        self.request_within(&Request::Settle, DOCKER).await.map(drop)
     }
 
     /// Interfaces and addresses of a namespace.

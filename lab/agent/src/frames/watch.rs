@@ -51,6 +51,8 @@ struct Place {
     interfaces: HashMap<u32, String>,
     port: PacketPort,
     seen: HashMap<Key, (u64, Vec<u8>)>,
+    /// Frames of the run of which there were too many kinds.
+    uncounted: u64,
 }
 
 /// Serves a watch until the stream ends.
@@ -95,8 +97,9 @@ pub async fn serve(server: &Server, request: FrameWatch, mut stream: ServerStrea
                         tokio::task::yield_now().await;
                     }
                     all.extend(place.tell().await);
-                    if let Ok(stats) = place.port.stats() && stats.dropped > 0 {
-                        missed.extend(place.names.iter().map(|name| (name.clone(), stats.dropped)));
+                    let dropped = place.port.stats().map_or(0, |stats| stats.dropped) + place.uncounted;
+                    if dropped > 0 {
+                        missed.extend(place.names.iter().map(|name| (name.clone(), dropped)));
                     }
                 }
                 while !all.is_empty() {
@@ -140,7 +143,8 @@ impl Place {
     async fn open(namespace: &Namespace, names: Vec<String>) -> Result<Self, String> {
         let netlink = Netlink::open(namespace).await.map_err(|e| e.to_string())?;
         let port = namespace.run(|| PacketPort::everywhere(None)).await.map_err(|e| e.to_string())?;
-        let mut place = Self { names, netlink, interfaces: HashMap::new(), port, seen: HashMap::new() };
+        let mut place =
+            Self { names, netlink, interfaces: HashMap::new(), port, seen: HashMap::new(), uncounted: 0 };
         place.learn_interfaces().await;
         Ok(place)
     }
@@ -175,6 +179,8 @@ impl Place {
                 };
                 if self.seen.len() < MOST || self.seen.contains_key(&key) {
                     self.seen.entry(key).or_insert_with(|| (0, frame.into_owned())).0 += 1;
+                } else {
+                    self.uncounted += 1;
                 }
             }
         }

@@ -4,6 +4,7 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddrV4},
+    path::Path,
     time::Duration,
 };
 
@@ -14,7 +15,10 @@ use tokio::{
 };
 
 use super::space::Space;
-use crate::ops::facts::{file_of, hosts_lines};
+use crate::{
+    ops::facts::{file_of, hosts_lines},
+    protocol::Outcome,
+};
 
 const PORT: u16 = 53;
 
@@ -26,32 +30,33 @@ const MAX_SERVERS: usize = 3;
 const MAX_SEARCH: usize = 6;
 const MAX_NDOTS: usize = 15;
 
-/// Addresses of a name, or why it has none.
+/// Addresses of a name, or the outcome where there are none: `NoName` is what the files or the servers said, `Failed`
+/// that they could not be asked, which says nothing of the name.
 pub async fn resolve(
     space: &Space,
     pid: Option<u32>,
     name: &str,
     deadline: Instant,
-) -> Result<Vec<Ipv4Addr>, String> {
+) -> Result<Vec<Ipv4Addr>, Outcome> {
     if let Ok(address) = name.parse() {
         return Ok(vec![address]);
     }
-    let hosts = file_of(pid, "/etc/hosts").unwrap_or_default();
-    let addresses = in_hosts(&hosts, name);
+    let addresses = in_hosts(&file(pid, "/etc/hosts")?, name);
     if !addresses.is_empty() {
         return Ok(addresses);
     }
-    let config = file_of(pid, "/etc/resolv.conf").map_err(|e| e.to_string())?;
-    let config = Config::parse(&config);
+    let config = Config::parse(&file(pid, "/etc/resolv.conf")?);
     if config.servers.is_empty() {
-        return Err("not in /etc/hosts, and no name server in /etc/resolv.conf".into());
+        let why = "not in /etc/hosts, and no name server in /etc/resolv.conf".into();
+        return Err(Outcome::NoName { why });
     }
     let socket = space.namespace.run(|| {
         let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         socket.set_nonblocking(true)?;
         UdpSocket::from_std(socket)
     });
-    let socket = socket.await.map_err(|e| format!("no socket for the look-up: {e}"))?;
+    let failed = |error: io::Error| Outcome::Failed { why: format!("no socket for the look-up: {error}") };
+    let socket = socket.await.map_err(failed)?;
     let mut why = String::new();
     for candidate in config.candidates(name) {
         match ask(&socket, &config.servers, &candidate, deadline).await {
@@ -61,7 +66,17 @@ pub async fn resolve(
             Err(_) => {}
         }
     }
-    Err(why)
+    Err(Outcome::NoName { why })
+}
+
+/// A file as the process sees it; empty where there is none. Of a process that is gone nobody knows what its files said.
+fn file(pid: Option<u32>, path: &str) -> Result<String, Outcome> {
+    let has_root = || pid.is_none_or(|pid| Path::new(&format!("/proc/{pid}/root")).exists());
+    match file_of(pid, path) {
+        Ok(text) => Ok(text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && has_root() => Ok(String::new()),
+        Err(error) => Err(Outcome::Failed { why: error.to_string() }),
+    }
 }
 
 /// Addresses of a name in a hosts(5) file, which is case-insensitive.
@@ -234,6 +249,16 @@ mod tests {
         assert_eq!(one.candidates("web.c"), ["web.c", "web.c.a.example", "web.c.b"]);
         assert_eq!(one.candidates("web."), ["web"]);
         assert_eq!(Config::parse("options ndots:99999").ndots, MAX_NDOTS);
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_empty_unless_its_process_is_gone() {
+        for pid in [None, Some(std::process::id())] {
+            assert_eq!(file(pid, "/etc/no.such.file"), Ok(String::new()));
+        }
+        // Beyond the largest process id that there can be.
+        let gone = file(Some(5_000_000), "/etc/hosts");
+        assert!(matches!(gone, Err(Outcome::Failed { .. })), "{gone:?}");
     }
 
     #[test]

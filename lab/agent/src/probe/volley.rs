@@ -141,7 +141,7 @@ async fn one(
         ShotTarget::Address(address) => vec![*address],
         ShotTarget::Name(name) => match resolve::resolve(&source.space, source.pid, name, deadline).await {
             Ok(addresses) => addresses,
-            Err(why) => return unfired(shot.cell, Outcome::NoName { why }),
+            Err(outcome) => return unfired(shot.cell, outcome),
         },
     };
     let looked_up = matches!(shot.to, ShotTarget::Name(_));

@@ -163,7 +163,8 @@ impl Watcher {
     /// What was seen so far, with its time.
     pub async fn sightings(&self) -> Vec<(Time, Sighting)> {
         self.drain();
-        let list = self.log.lock().unwrap_or_else(PoisonError::into_inner).list.clone();
+        let mut list = self.log.lock().unwrap_or_else(PoisonError::into_inner).list.clone();
+        in_order(&mut list);
         let known = |names: &HashMap<u32, String>| list.iter().all(|(_, s)| names.contains_key(&s.interface));
         let mut interfaces = self.interfaces.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if !known(&interfaces) {
@@ -194,10 +195,32 @@ impl Drop for Watcher {
     }
 }
 
+/// Until the kernel has begun to stamp packets (net_enable_timestamp is deferred), a packet has the time of its reading,
+/// which may be after the stamp of the next one. The order in which they were queued is right, and so are the stamps.
+fn in_order<T>(list: &mut [(Time, T)]) {
+    let mut next = (i64::MAX, i64::MAX);
+    for (time, _) in list.iter_mut().rev() {
+        next = next.min(*time);
+        *time = next;
+    }
+}
+
 fn time(received: &nix::sys::socket::RecvMsg<'_, '_, LinkAddr>) -> Time {
     let stamp = received.cmsgs().ok().into_iter().flatten().find_map(|c| match c {
         ControlMessageOwned::ScmTimestampns(stamp) => Some(stamp),
         _ => None,
     });
     stamp.map_or((0, 0), |s: TimeSpec| (s.tv_sec(), s.tv_nsec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_queued_first_is_not_later_than_what_came_behind() {
+        let mut list = [((1, 0), 'a'), ((9, 0), 'b'), ((3, 5), 'c'), ((3, 9), 'd')];
+        in_order(&mut list);
+        assert_eq!(list, [((1, 0), 'a'), ((3, 5), 'b'), ((3, 5), 'c'), ((3, 9), 'd')]);
+    }
 }

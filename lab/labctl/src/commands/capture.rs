@@ -10,11 +10,13 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use lab_agent::probe::nonce::{self, Kind, Nonce};
 use lab_model::Template;
-use lab_runtime::control::{
-    Client,
-    protocol::{Answer, Frame, Request},
+use lab_runtime::{
+    control::{
+        Client,
+        protocol::{Answer, Frame, Request},
+    },
+    frames::comment,
 };
 use lab_wire::pcapng::{PcapngError, PcapngWriter, Record};
 use serde_json::json;
@@ -104,6 +106,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         match news {
             Answer::Ports(names) => {
                 ports = names.into_iter().map(Arc::from).collect();
+                context.printer.say(&format!("capturing on {}", args.segment));
                 sink =
                     args.write.as_deref().map(|path| open(path, &args.segment, args.snaplen)).transpose()?;
             }
@@ -166,23 +169,8 @@ fn record<'a>(frame: &Frame, port: &'a Arc<str>, data: &'a [u8], reading: &Decod
         original_len: frame.length as usize,
         data,
         lost_before: frame.lost_before,
-        comment: comment(frame, data, reading).map(Into::into),
+        comment: comment(data, frame.dropped.then(|| frame.fate.clone()), reading).map(Into::into),
     }
-}
-
-/// What other readers of the file cannot know: the fate that a frame had, what is in a tunnel (whose port may be this
-/// lab's own), and what labctl sent it for.
-fn comment(frame: &Frame, data: &[u8], reading: &Decode) -> Option<String> {
-    let fate = frame.dropped.then(|| frame.fate.clone());
-    let tunnel = Dissection::of(data, reading).stack.layers.iter().any(|layer| layer.kind().is_tunnel());
-    let inside = tunnel.then(|| vxlan::describe_as(data, reading));
-    let of = nonce::find(data).map(|Nonce { kind, run, cell }| match kind {
-        Kind::Request => format!("request of a probe, cell {cell} of run {run:016x}"),
-        Kind::Answer => format!("answer to a probe, cell {cell} of run {run:016x}"),
-        Kind::Frame => format!("frame {cell} of `send` or `inject`, run {run:016x}"),
-    });
-    let parts: Vec<String> = [fate, of, inside].into_iter().flatten().collect();
-    (!parts.is_empty()).then(|| parts.join("\n"))
 }
 
 /// The words of a filter as one, found to be a filter.
@@ -273,24 +261,6 @@ mod tests {
             dropped,
             lost_before: 0,
         }
-    }
-
-    #[test]
-    fn comments_say_what_no_other_reader_knows() {
-        let mark = Nonce { kind: Kind::Frame, run: 0xab, cell: 3 }.bytes();
-        let build = |text: &str| text.parse::<vxlan::Stack>().unwrap();
-        let sent = (build("eth/ip/udp(dport=7777)/vxlan(vni=9)/eth/arp(who=10.3.1.3)")
-            / vxlan::Payload(mark.to_vec()))
-        .build()
-        .unwrap();
-        let reading = Decode { vxlan_ports: vec![7777], ..Decode::default() };
-        let say = |data: &[u8], dropped| comment(&frame(data, dropped), data, &reading);
-        let all = say(&sent, true).unwrap();
-        let lines: Vec<&str> = all.lines().collect();
-        assert_eq!(lines[0], "dropped at host1/eth0: link down");
-        assert_eq!(lines[1], "frame 3 of `send` or `inject`, run 00000000000000ab");
-        assert!(lines[2].contains("VXLAN vni 9") && lines[2].contains("ARP"), "{all}");
-        assert_eq!(say(&build("eth/ip/udp").build().unwrap(), false), None);
     }
 
     #[test]

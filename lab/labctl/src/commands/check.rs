@@ -2,6 +2,8 @@
 
 use std::{num::NonZeroUsize, path::PathBuf};
 
+use lab_runtime::Checking;
+
 use crate::{
     context::Context,
     exit::{Error, Exit},
@@ -48,9 +50,10 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let (dir, plan) = context.lab(&args.lab)?;
     let mut stop = Stop::new()?;
     let mut progress = Progress::new(&context.printer, &args.lab);
+    let how = Checking { steps: args.steps, again: 0 };
     let mut reports = Vec::new();
     for _ in 0..args.repeat.get() {
-        reports.push(session::check(&dir, args.steps, &mut progress, &mut stop).await?);
+        reports.push(session::check(&dir, how, &mut progress, &mut stop).await?);
     }
     drop(progress);
     let topology = shorten(&plan.topology);

@@ -13,7 +13,8 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   labctl doctor
-  labctl doctor --format json | jq '.findings[] | select(.level != \"ok\")'";
+  labctl doctor --format json | jq '.findings[] | select(.level != \"ok\")'
+  labctl doctor --format json | jq '.features.ip_vs'";
 
 /// Say what this machine can do, what is missing, and the way out
 ///
@@ -80,6 +81,8 @@ mod tests {
         };
         let diagnosis = Diagnosis {
             vm: false,
+            dind: false,
+            features: Default::default(),
             findings: vec![
                 finding("qemu", Level::Missing, Some("apt install qemu-system-x86")),
                 finding("cores", Level::Ok, None),

@@ -67,7 +67,7 @@ pub struct Args {
     /// repeat for more
     #[arg(long, value_name = "LAYER.FIELD[=FIRST..LAST]")]
     vary: Vec<Vary>,
-    /// Host or container that must receive it; repeat for more
+    /// Host or container that must receive it, each time that it is sent; repeat for more
     #[arg(long, value_name = "HOST[/CONTAINER]")]
     expect_at: Vec<String>,
     /// Host or container that must not receive it; repeat for more
@@ -221,7 +221,9 @@ fn expectation(arrival: &Arrival, sent: u32, missed: bool) -> String {
     let Arrival { endpoint, must, received, watched, .. } = arrival;
     let wanted = if *must { "must" } else { "must not" };
     let came = match received {
-        0 if !watched && missed => "not all that came could be looked at: that proves nothing".to_owned(),
+        n if !watched && missed => {
+            format!("{n} were counted, and not all that came could be looked at: that proves nothing")
+        }
         _ if !watched => "which does not run: that proves nothing".to_owned(),
         0 => "received nothing of it".to_owned(),
         n => format!("received {n} of {}", count(u64::from(sent), "frame")),

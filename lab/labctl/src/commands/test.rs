@@ -1,14 +1,15 @@
 //! `labctl test`
 
 use std::{
+    fs,
     num::NonZeroUsize,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
 use futures::StreamExt;
-use lab_runtime::report::Report;
+use lab_runtime::{Checking, LabDir, report::Report};
 use serde::Serialize;
 
 use crate::{
@@ -30,8 +31,9 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   labctl test topologies/ipvlan-2host.yaml
-  labctl test topologies/ --junit report.xml
+  labctl test topologies/ --junit report.xml --captures failed/
   labctl test topologies/ingress.yaml --engine bookworm --engine host1=trixie
+  labctl test topologies/overlay-attachable.yaml --repeat 20
   labctl test topologies/ --retries 1      # on a busy machine: those that hold on the second try only are flaky
   labctl test topologies/ --format json | jq -r '.labs[] | select(.holds | not) | .lab'";
 
@@ -52,11 +54,20 @@ pub struct Args {
     /// How many labs at once
     #[arg(long, value_name = "N", default_value = "1")]
     jobs: NonZeroUsize,
+    /// Probe each matrix so many times in a row, those of steps too; it must hold each time
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    repeat: u32,
     /// How often a lab that does not hold is tried again, from its start
     ///
     /// Every failed try is told in full. A lab that holds in the end counts as passed, and as flaky.
     #[arg(long, value_name = "N", default_value = "0")]
     retries: usize,
+    /// Take a lab down that is not through after so long, like `90s` or `20min`
+    #[arg(long, value_name = "TIME", default_value = "15min", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+    /// Keep in this folder what the wire carried while a matrix did not hold, as pcapng; else it goes with the lab
+    #[arg(long, value_name = "DIR")]
+    captures: Option<PathBuf>,
     /// Also write JUnit XML to this file
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
@@ -101,9 +112,15 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let width = topologies.iter().map(|t| t.lab.name.len()).max().unwrap_or(0);
     let interrupted = AtomicBool::new(false);
     let jobs = topologies.into_iter().enumerate().map(|(i, topology)| {
-        let (interrupted, manner) = (&interrupted, args.manner);
+        let how = How {
+            manner: args.manner,
+            captures: args.captures.as_deref(),
+            limit: args.timeout,
+            checking: Checking { steps: true, again: args.repeat - 1 },
+        };
+        let interrupted = &interrupted;
         async move {
-            let mut run = one(context, topology, manner, interrupted).await;
+            let mut run = one(context, topology, how, interrupted).await;
             while run.exit() != Exit::OK && run.tries <= args.retries && !interrupted.load(Ordering::Relaxed)
             {
                 tell(context, &run, width)?;
@@ -113,7 +130,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
                     run.tries + 1,
                     args.retries + 1
                 ));
-                let again = one(context, run.topology, manner, interrupted).await;
+                let again = one(context, run.topology, how, interrupted).await;
                 run = Run { tries: run.tries + 1, ..again };
             }
             Ok::<_, Error>((i, run))
@@ -176,12 +193,22 @@ fn read_all(paths: &[PathBuf], engines: &Engines, context: &Context) -> Result<V
     Err(last)
 }
 
-async fn one(context: &Context, topology: Topology, manner: Manner, interrupted: &AtomicBool) -> Run {
+/// How each lab is tested.
+#[derive(Clone, Copy)]
+struct How<'a> {
+    manner: Manner,
+    checking: Checking,
+    captures: Option<&'a Path>,
+    /// From its start to its last check.
+    limit: Duration,
+}
+
+async fn one(context: &Context, topology: Topology, how: How<'_>, interrupted: &AtomicBool) -> Run {
     let began = Instant::now();
     let found = if interrupted.load(Ordering::Relaxed) {
         Err(Error::Interrupted)
     } else {
-        live_and_die(context, &topology, manner).await
+        live_and_die(context, &topology, how).await
     };
     if matches!(found, Err(Error::Interrupted)) {
         interrupted.store(true, Ordering::Relaxed);
@@ -189,15 +216,48 @@ async fn one(context: &Context, topology: Topology, manner: Manner, interrupted:
     Run { topology, found, took: began.elapsed(), tries: 1 }
 }
 
-async fn live_and_die(context: &Context, topology: &Topology, manner: Manner) -> Result<Report, Error> {
+async fn live_and_die(context: &Context, topology: &Topology, how: How<'_>) -> Result<Report, Error> {
+    let How { manner, checking, captures, limit } = how;
+    let dir = LabDir::of(&context.dirs, &topology.lab.name);
     let mut stop = Stop::new()?;
     let mut progress = Progress::new(&context.printer, &topology.lab.name);
-    let dir = session::bring_up(context, topology, manner, &mut progress, &mut stop).await?;
-    let found = session::check(&dir, true, &mut progress, &mut stop).await;
+    let lived = tokio::time::timeout(limit, async {
+        session::bring_up(context, topology, manner, &mut progress, &mut stop).await?;
+        Ok::<_, Error>(session::check(&dir, checking, &mut progress, &mut stop).await)
+    });
+    let mut found = match lived.await {
+        Ok(Ok(found)) => found,
+        // What did not come up is down already.
+        Ok(Err(error)) => return Err(error),
+        Err(_) => Err(Error::Environment(format!("it is not through after {}", duration(limit)))),
+    };
+    let mut saved = Ok(());
+    if let Ok(report) = &mut found
+        && (captures.is_some() || !manner.keep)
+    {
+        saved = save(report, captures);
+    }
     if !manner.keep || matches!(found, Err(Error::Interrupted)) {
         session::clear(context, &dir, &mut progress, &mut stop).await;
     }
-    found
+    saved.and(found)
+}
+
+/// Copies the captures of a report to a folder that outlives the lab; without one they are not spoken of any more.
+fn save(report: &mut Report, folder: Option<&Path>) -> Result<(), Error> {
+    let lab = report.lab.clone();
+    for check in &mut report.checks {
+        for from in std::mem::take(&mut check.captures) {
+            let (Some(folder), Some(name)) = (folder, from.file_name().and_then(|n| n.to_str())) else {
+                continue;
+            };
+            fs::create_dir_all(folder).map_err(Error::file("make the folder", folder.display()))?;
+            let to = folder.join(format!("{lab}.{name}"));
+            fs::copy(&from, &to).map_err(Error::file("write", to.display()))?;
+            check.captures.push(to);
+        }
+    }
+    Ok(())
 }
 
 /// A line for a lab, and what is wrong with it.

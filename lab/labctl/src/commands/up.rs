@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use lab_runtime::Checking;
 use serde_json::json;
 
 use crate::{
@@ -58,7 +59,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         }
         return Ok(Exit::OK);
     }
-    let checked = session::check(&dir, false, &mut progress, &mut stop).await;
+    let checked = session::check(&dir, Checking::default(), &mut progress, &mut stop).await;
     if matches!(checked, Err(Error::Interrupted)) {
         session::clear(context, &dir, &mut progress, &mut stop).await;
     }

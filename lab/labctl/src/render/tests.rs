@@ -62,7 +62,9 @@ fn bad() -> Report {
         line: 31,
         ..cell("host1", "c1", Expected::No, Observed::Yes)
     });
-    let check = CheckReport { check: 0, step: None, within_ms: 0, settled_ms: None, looks: 1, line: 20 };
+    let captures = Vec::new();
+    let check =
+        CheckReport { check: 0, step: None, within_ms: 0, settled_ms: None, looks: 1, captures, line: 20 };
     let slow = CheckReport { within_ms: 5000, looks: 40, ..check.clone() };
     r.checks = vec![
         check,

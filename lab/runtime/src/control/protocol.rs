@@ -11,6 +11,7 @@ use lab_model::Action;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    Checking,
     event::Event,
     frames::{report::SendReport, vxlan::VxlanReport},
     report::Report,
@@ -29,10 +30,7 @@ pub enum Request {
     /// How the lab is; answered by one [`Answer::Status`].
     Status,
     /// Runs the lab's expectations, and its steps if asked; answered by [`Answer::Report`].
-    Check {
-        /// Also do the steps, which change the lab.
-        steps: bool,
-    },
+    Check(Checking),
     /// Runs a command in a host, in its own or in a container's network namespace.
     Exec {
         /// Host, or container.

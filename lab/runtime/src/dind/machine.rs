@@ -72,7 +72,7 @@ impl Machine for Node {
 
     fn kill(&mut self) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async {
-            let removed = note::remove(&self.api, &self.container).await;
+            let removed = note::remove(&self.api, &self.container, false).await;
             if tokio::time::timeout(LAST_WORDS, &mut self.log).await.is_err() {
                 self.log.abort();
             }

@@ -1,6 +1,10 @@
 //! What is on disk of a node before it is made, so that it can be removed whatever becomes of its supervisor.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use bollard::{Docker, query_parameters::RemoveContainerOptionsBuilder};
 use futures::future::join_all;
@@ -17,7 +21,10 @@ const FILE: &str = "container.json";
 /// A container that was killed is gone sooner.
 const GONE: Duration = Duration::from_secs(30);
 
-/// Between two looks at a container that somebody else is removing.
+/// How long dockerd may go on making a container whose client has hung up.
+const MADE: Duration = Duration::from_secs(5);
+
+/// Between two looks at a container that somebody else is removing, or making.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Label of a node: its lab.
@@ -34,33 +41,45 @@ pub(super) struct Note {
     pub container: String,
     /// Socket of the daemon.
     pub daemon: PathBuf,
+    /// Whether dockerd was asked for it and has not answered yet: it may come still.
+    #[serde(default)]
+    pub making: bool,
 }
 
 impl Note {
-    /// The container of a host: the same name for the same folder, another for every other.
+    /// The container of a host that is about to be made: the same name for the same folder, another for every other.
     pub fn of(plan: &HostPlan, daemon: &Daemon) -> Self {
         let digest = Sha256::digest(plan.dir.as_os_str().as_encoded_bytes());
         let container = format!("labctl-{}-{}-{}", plan.lab, plan.name, hex(&digest[..4]));
-        Self { container, daemon: daemon.socket.clone() }
+        Self { container, daemon: daemon.socket.clone(), making: true }
     }
 
-    /// Writes it to the host's folder.
+    /// That of the host whose folder this is.
+    pub fn read(dir: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(dir.join(FILE)).ok()?).ok()
+    }
+
+    /// Writes it to the host's folder, all or nothing.
     pub fn write(&self, plan: &HostPlan) -> Result<(), Error> {
         let path = plan.dir.join(FILE);
+        let draft = path.with_extension("new");
         let text = serde_json::to_vec(self)
             .map_err(|e| Error::Damaged { path: path.clone(), why: e.to_string() })?;
-        fs::write(&path, text).map_err(Error::io("cannot write", &path))
+        let write = || -> io::Result<()> {
+            fs::write(&draft, text)?;
+            fs::rename(&draft, &path)
+        };
+        write().map_err(Error::io("cannot write", &path))
     }
 }
 
 /// Removes the nodes that were noted in a lab's folder and are still there. What could not be removed is returned.
 pub async fn sweep(dir: &LabDir) -> Vec<String> {
     let hosts = fs::read_dir(dir.path().join("hosts")).into_iter().flatten().filter_map(Result::ok);
-    let notes = hosts.filter_map(|host| fs::read(host.path().join(FILE)).ok());
-    let notes: Vec<Note> = notes.filter_map(|text| serde_json::from_slice(&text).ok()).collect();
+    let notes: Vec<Note> = hosts.filter_map(|host| Note::read(&host.path())).collect();
     let removals = notes.into_iter().map(|note| async move {
         let removed = match Daemon::at(&note.daemon).await {
-            Ok(daemon) => remove(&daemon.api, &note.container).await,
+            Ok(daemon) => remove(&daemon.api, &note.container, note.making).await,
             Err(why) => Err(why),
         };
         removed.err().map(|why| {
@@ -71,17 +90,23 @@ pub async fn sweep(dir: &LabDir) -> Vec<String> {
     join_all(removals).await.into_iter().flatten().collect()
 }
 
-/// Ends a container and removes it with its volumes. One that is gone is no error; one that is going is waited for.
-pub(super) async fn remove(docker: &Docker, container: &str) -> Result<(), String> {
-    let deadline = Instant::now() + GONE;
+/// Ends a container and removes it with its volumes. One that is gone is no error; one that is going is waited for, and
+/// so is one that dockerd may still be `making`: it goes on with what it was asked for when the client hangs up.
+pub(super) async fn remove(docker: &Docker, container: &str, making: bool) -> Result<(), String> {
+    let began = Instant::now();
     loop {
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
         match docker.remove_container(container, Some(options)).await {
             Ok(()) => return Ok(()),
-            Err(e) if docker::is_not_found(&e) => return Ok(()),
+            Err(e) if docker::is_not_found(&e) => {
+                if !making || began.elapsed() > MADE {
+                    return Ok(());
+                }
+            }
             // 409: the removal is under way.
-            Err(e) if docker::is_conflict(&e) && Instant::now() < deadline => tokio::time::sleep(LOOK).await,
+            Err(e) if docker::is_conflict(&e) && began.elapsed() < GONE => {}
             Err(e) => return Err(docker::message(e)),
         }
+        tokio::time::sleep(LOOK).await;
     }
 }

@@ -108,11 +108,12 @@ impl DindProvider {
         let daemon = self.daemon().await?;
         let failed = |why: String| Error::Machine { host: plan.name.clone(), why };
         let container = self.container(plan)?;
-        let note = Note::of(plan, daemon);
+        // An earlier start may have been interrupted, and dockerd be at it still.
+        let earlier = Note::read(&plan.dir).is_some_and(|note| note.making);
+        let mut note = Note::of(plan, daemon);
         note.write(plan)?;
-        let name = note.container;
-        // One that an earlier start was interrupted over.
-        remove(&daemon.api, &name).await.map_err(failed)?;
+        let name = note.container.clone();
+        remove(&daemon.api, &name, earlier).await.map_err(failed)?;
         let labels = HashMap::from([
             (LABEL_LAB.to_owned(), plan.lab.clone()),
             (LABEL_HOST.to_owned(), plan.name.clone()),
@@ -121,6 +122,8 @@ impl DindProvider {
         let options = CreateContainerOptionsBuilder::new().name(&name).build();
         let body = container.create_body(&plan.name, labels);
         daemon.api.create_container(Some(options), body).await.map_err(|e| failed(docker::message(e)))?;
+        note.making = false;
+        note.write(plan)?;
         let started = daemon.api.start_container(&name, None::<StartContainerOptions>).await;
         started.map_err(|e| failed(docker::message(e)))?;
         let mut node = Node::new(&plan.name, daemon.api.clone(), name, plan.dir.join("console.log"));

@@ -1,6 +1,6 @@
 //! Containers of a lab on one host.
 
-use std::{collections::HashMap, net::Ipv4Addr};
+use std::{collections::HashMap, net::Ipv4Addr, time::Duration};
 
 use bollard::{
     models::{
@@ -17,15 +17,14 @@ use futures::StreamExt;
 use lab_agent::protocol::BUILTIN_RUNTIME;
 use lab_model::{Attach, BUILTIN_IMAGE, Container, INGRESS, Lab, Protocol, Publish};
 
-use super::{HostDocker, is_not_found, networks::endpoint};
+use super::{HostDocker, is_not_found, networks::endpoint, patiently};
 use crate::error::Error;
 
 /// Seconds that a container gets to stop by itself. The built-in image stops at once.
 const STOP_TIMEOUT_S: i32 = 3;
 
-/// How often a container that a manager gives no place on an overlay in time is tried. A node waits 20 s for it (moby
-/// daemon/cluster/networks.go), which a manager without KVM, busy with a swarm that has just formed, may not keep.
-const ATTACH_ATTEMPTS: u32 = 3;
+/// How long an image may take to be loaded.
+const LOADED: Duration = Duration::from_secs(300);
 
 /// What probing needs to know of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,16 +40,21 @@ pub struct ContainerState {
 impl HostDocker {
     /// Loads images from a tar, as `docker load` does.
     pub async fn load_image(&self, tar: Bytes) -> Result<(), Error> {
-        let mut progress =
-            self.api.import_image(ImportImageOptions::default(), bollard::body_full(tar), None);
-        while let Some(line) = progress.next().await {
-            let line = line.map_err(self.failed("load image"))?;
-            if let Some(error) = line.error_detail {
-                let message = error.message.unwrap_or_default();
-                return Err(Error::Docker { host: self.host.clone(), what: "load image".into(), message });
+        let said = |message| Error::Docker { host: self.host.clone(), what: "load image".into(), message };
+        let loaded = async {
+            let mut progress =
+                self.api.import_image(ImportImageOptions::default(), bollard::body_full(tar), None);
+            while let Some(line) = progress.next().await {
+                let line = line.map_err(self.failed("load image"))?;
+                if let Some(error) = line.error_detail {
+                    return Err(said(error.message.unwrap_or_default()));
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        };
+        // The client's own limit ends with the head of the answer.
+        let timeout = tokio::time::timeout(LOADED, loaded).await;
+        timeout.unwrap_or_else(|_| Err(said(format!("it is not loaded after {} s", LOADED.as_secs()))))
     }
 
     /// Whether the host has an image.
@@ -66,13 +70,7 @@ impl HostDocker {
     /// started is removed again, so that a refused start can be tried once more.
     pub async fn run(&self, lab: &Lab, name: &str) -> Result<(), Error> {
         let Some(container) = lab.containers.get(name) else { return Ok(()) };
-        for _ in 1..ATTACH_ATTEMPTS {
-            match self.run_once(lab, name, container).await {
-                Err(error) if manager_was_late(&error) => tracing::warn!("{error}: trying again"),
-                done => return done,
-            }
-        }
-        self.run_once(lab, name, container).await
+        patiently(|| self.run_once(lab, name, container)).await
     }
 
     async fn run_once(&self, lab: &Lab, name: &str, container: &Container) -> Result<(), Error> {
@@ -135,7 +133,9 @@ impl HostDocker {
 
     /// Starts a container.
     pub async fn start(&self, name: &str) -> Result<(), Error> {
-        self.api.start_container(name, None).await.map_err(self.failed(format!("start container {name}")))
+        let what = format!("start container {name}");
+        patiently(|| async { self.api.start_container(name, None).await.map_err(self.failed(what.as_str())) })
+            .await
     }
 
     /// Stops a container.
@@ -149,11 +149,12 @@ impl HostDocker {
 
     /// Restarts a container.
     pub async fn restart(&self, name: &str) -> Result<(), Error> {
-        let options = RestartContainerOptionsBuilder::new().t(STOP_TIMEOUT_S).build();
-        self.api
-            .restart_container(name, Some(options))
-            .await
-            .map_err(self.failed(format!("restart container {name}")))
+        let what = format!("restart container {name}");
+        patiently(|| async {
+            let options = RestartContainerOptionsBuilder::new().t(STOP_TIMEOUT_S).build();
+            self.api.restart_container(name, Some(options)).await.map_err(self.failed(what.as_str()))
+        })
+        .await
     }
 
     /// Removes a container by force.
@@ -175,12 +176,6 @@ impl HostDocker {
             Err(e) => Err(self.failed(format!("inspect container {name}"))(e)),
         }
     }
-}
-
-/// Whether a node gave up waiting for a manager, which tells nothing of what it had asked for.
-fn manager_was_late(error: &Error) -> bool {
-    matches!(error, Error::Docker { message, .. }
-        if message.contains("attaching to network failed") && message.contains("context deadline exceeded"))
 }
 
 fn summary(inspected: ContainerInspectResponse) -> ContainerState {

@@ -7,7 +7,7 @@ pub mod networks;
 pub mod services;
 pub mod swarm;
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker, errors::Error as BollardError};
 
@@ -48,6 +48,43 @@ impl HostDocker {
         let what = what.into();
         move |e| docker_error(&self.host, &what, e)
     }
+}
+
+/// Whether what Docker refuses with these words passes by itself, in a swarm whose managers are busy or change.
+pub(crate) fn passes(message: &str) -> bool {
+    // A node waits 20 s for its place on an overlay (moby daemon/cluster/networks.go), which a manager without KVM, busy
+    // with a swarm that has just formed, may not keep.
+    let manager_was_late =
+        message.contains("attaching to network failed") && message.contains("context deadline exceeded");
+    manager_was_late || message.contains(OVERTAKEN) || message.contains(LEADERLESS)
+}
+
+/// What Docker says where something was changed between being read and being written: how an update stands, for one,
+/// which it notes itself.
+const OVERTAKEN: &str = "update out of sequence";
+
+/// What it says while managers come and go.
+const LEADERLESS: &str = "does not have a leader";
+
+/// How often something is tried whose refusal [`passes`], and the pause in between.
+const MOST_TRIES: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Tries again what Docker refuses for now.
+pub(crate) async fn patiently<T, F>(attempt: impl Fn() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    for _ in 1..MOST_TRIES {
+        match attempt().await {
+            Err(Error::Docker { host, what, message }) if passes(&message) => {
+                tracing::warn!("{host}: {what}: {message}: trying again");
+                tokio::time::sleep(PAUSE).await;
+            }
+            done => return done,
+        }
+    }
+    attempt().await
 }
 
 fn version(text: &str) -> Option<ClientVersion> {

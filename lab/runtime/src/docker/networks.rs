@@ -12,7 +12,7 @@ use bollard::{
 use ipnet::Ipv4Net;
 use lab_model::{Attachment, Driver, Lab, Network};
 
-use super::{HostDocker, is_not_found};
+use super::{HostDocker, is_not_found, patiently};
 use crate::error::Error;
 
 /// Networks that every dockerd has of itself.
@@ -63,12 +63,15 @@ impl HostDocker {
         container: &str,
         to: &Attachment,
     ) -> Result<(), Error> {
-        let request =
-            NetworkConnectRequest { container: container.to_owned(), endpoint_config: Some(endpoint(to)) };
-        self.api
-            .connect_network(network, request)
-            .await
-            .map_err(self.failed(format!("connect {container} to network {network}")))
+        let what = format!("connect {container} to network {network}");
+        patiently(|| async {
+            let request = NetworkConnectRequest {
+                container: container.to_owned(),
+                endpoint_config: Some(endpoint(to)),
+            };
+            self.api.connect_network(network, request).await.map_err(self.failed(what.as_str()))
+        })
+        .await
     }
 
     /// Detaches a container.

@@ -19,14 +19,8 @@ use lab_model::{
     EndpointMode, Lab, Placement, Protocol, PublishMode, Service, ServiceChange, ServiceMode, ServicePort,
 };
 
-use super::{HostDocker, containers::docker_name};
+use super::{HostDocker, containers::docker_name, patiently};
 use crate::error::Error;
-
-/// What Docker says to an update of a service that is not as it was when it was read.
-const OVERTAKEN: &str = "update out of sequence";
-
-/// How often an update is tried that is overtaken.
-const MOST_TRIES: u32 = 5;
 
 /// A task as a manager sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -116,9 +110,7 @@ impl HostDocker {
             let id = known.map_err(self.failed(what.as_str()))?.id.unwrap_or_default();
             networks.insert(key.as_str(), id);
         }
-        let mut tries = 0;
-        loop {
-            tries += 1;
+        patiently(|| async {
             let service = self.api.inspect_service(name, None).await.map_err(self.failed(what.as_str()))?;
             let version = service.version.and_then(|v| v.index).unwrap_or_default();
             let old = service.spec.unwrap_or_default();
@@ -127,13 +119,9 @@ impl HostDocker {
             let version = i32::try_from(version).unwrap_or(i32::MAX);
             let options = UpdateServiceOptionsBuilder::new().version(version).build();
             let updated = self.api.update_service(name, new, options, None).await;
-            match updated.map_err(self.failed(what.as_str())) {
-                // Docker itself has noted something in it meanwhile: how the last update stands, for one.
-                Err(Error::Docker { message, .. }) if tries < MOST_TRIES && message.contains(OVERTAKEN) => {}
-                Err(error) => return Err(error),
-                Ok(_) => return Ok(replaces),
-            }
-        }
+            updated.map(|_| replaces).map_err(self.failed(what.as_str()))
+        })
+        .await
     }
 
     /// The services that there are.

@@ -12,7 +12,7 @@ use bollard::query_parameters::{
 };
 use lab_model::{Node, Role, Swarm, Token};
 
-use super::{HostDocker, docker_error};
+use super::{HostDocker, docker_error, patiently};
 use crate::error::Error;
 
 /// TCP port on which managers are reached.
@@ -183,6 +183,10 @@ impl HostDocker {
 
     /// Changes what a node is or does; this host must be a manager.
     pub async fn update_node(&self, host: &str, change: NodeChange) -> Result<(), Error> {
+        patiently(|| self.update_node_once(host, change)).await
+    }
+
+    async fn update_node_once(&self, host: &str, change: NodeChange) -> Result<(), Error> {
         let what = format!("{} {host}", change.word());
         let nodes =
             self.api.list_nodes(None::<ListNodesOptions>).await.map_err(self.failed(what.as_str()))?;

@@ -1,6 +1,7 @@
 //! Frames that somebody wrote: sent into the lab, seen wherever they come by, and who got them.
 
 mod book;
+mod comment;
 mod order;
 mod receipts;
 pub mod report;
@@ -17,7 +18,9 @@ use lab_agent::protocol::{Outgoing, SendFrame};
 use lab_model::{Inject, Lab, Source, Template};
 use lab_wire::Wire;
 
+pub use comment::comment;
 pub use order::vxlan_ports;
+pub(crate) use tap::Tap;
 pub use wire::{WireWatch, unwatched};
 
 use crate::{
@@ -48,7 +51,7 @@ pub struct Order {
     pub vary: Vec<Vary>,
     /// Whether a mark may be put behind it, by which it is known.
     pub mark: bool,
-    /// Who must receive it.
+    /// Who must receive it, every time that it is sent.
     pub received_by: Vec<String>,
     /// Who must not.
     pub not_received_by: Vec<String>,
@@ -115,13 +118,15 @@ pub async fn send(lab: &Lab, hosts: &Hosts, wire: &Wire, order: &Order) -> Resul
     let expectations = !order.received_by.is_empty();
     let receipts = loop {
         let receipts = watch.receipts(&known).await?;
-        let all = order.received_by.iter().all(|name| receipts::received(&receipts, name) > 0);
+        let all =
+            order.received_by.iter().all(|name| receipts::received(&receipts, name) >= order.count.into());
         let silence_is_over = sent.elapsed() >= order.timeout;
         // Who must not get it could still do so until the silence is over.
         let enough = expectations && all && (order.not_received_by.is_empty() || silence_is_over);
         if enough || (silence_is_over && sent.elapsed() >= order.within) || (!expectations && silence_is_over)
         {
-            break receipts;
+            // What was on its way past others while these were asked is told too.
+            break watch.receipts(&known).await?;
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     };
@@ -132,16 +137,15 @@ pub async fn send(lab: &Lab, hosts: &Hosts, wire: &Wire, order: &Order) -> Resul
     let expected: Vec<Arrival> = expected
         .map(|(name, must)| {
             let received = receipts::received(&receipts, name);
-            // What was missed may have been just that which must not be there.
-            let seen = received > 0 || !missed.contains_key(name);
+            // All of them, or none.
+            let (enough, decided) = match must {
+                true => (received >= order.count.into(), received >= order.count.into()),
+                false => (received == 0, received > 0),
+            };
+            // What was missed may have been just those which must be there, or must not.
+            let seen = decided || !missed.contains_key(name);
             let watched = seen && !watch.absent.contains_key(name) && snapshot.runs(lab, name);
-            Arrival {
-                endpoint: name.clone(),
-                must,
-                received,
-                holds: watched && (received > 0) == must,
-                watched,
-            }
+            Arrival { endpoint: name.clone(), must, received, holds: watched && enough, watched }
         })
         .collect();
     Ok(SendReport {

@@ -15,11 +15,11 @@ pub struct SendReport {
     pub bytes: usize,
     /// How many times it was sent.
     pub count: u32,
-    /// Where frames, of this order or not, came faster than they could be looked at, and how many: counts there are too
-    /// low. Endpoints, and `wire:SEGMENT`.
+    /// Where frames, of this order or not, came faster than they could be looked at, or of more kinds than are kept apart,
+    /// and how many: counts there are too low. Endpoints, and `wire:SEGMENT`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub missed: BTreeMap<String, u64>,
-    /// Whether everybody got it who must, and nobody who must not.
+    /// Whether everybody got it who must, each time, and nobody who must not.
     pub holds: bool,
     /// Where it came by in hosts and containers, in their order.
     pub receipts: Vec<Receipt>,

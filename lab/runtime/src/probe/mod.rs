@@ -87,11 +87,20 @@ pub async fn matrix(
     // Everybody listens and watches before anybody fires.
     let sessions = orders.into_iter().map(|(name, orders)| Probing::open(hosts, peers, name, run, orders));
     let mut sessions: Vec<Probing> = try_join_all(sessions).await?.into_iter().flatten().collect();
+    let absent = sessions.iter().flat_map(Probing::absent).collect();
     let fired = try_join_all(sessions.iter_mut().map(|s| s.fire(matrix.timeout))).await?;
-    let results: Vec<ShotResult> = fired.into_iter().flatten().collect();
+    let results = fired.into_iter().flatten().collect();
     let looked = try_join_all(sessions.iter_mut().map(Probing::sightings)).await?;
-    let sightings: Vec<Sighting> = looked.into_iter().flatten().collect();
-    Ok(judge_all(lab, matrix, &snapshot, &subnets, &aims, results, &sightings))
+    let sightings = looked.into_iter().flatten().collect();
+    Ok(judge_all(lab, matrix, &snapshot, &subnets, &aims, Told { results, sightings, absent }))
+}
+
+/// What all who probed told of a run.
+struct Told {
+    results: Vec<ShotResult>,
+    sightings: Vec<Sighting>,
+    /// Endpoints where nobody could listen or watch, and why: one that ended since the snapshot.
+    absent: BTreeMap<String, String>,
 }
 
 fn judge_all(
@@ -100,9 +109,9 @@ fn judge_all(
     snapshot: &Snapshot,
     subnets: &Subnets,
     aims: &[Aim],
-    results: Vec<ShotResult>,
-    sightings: &[Sighting],
+    told: Told,
 ) -> Vec<CellReport> {
+    let Told { results, sightings, absent } = told;
     let mut senders: BTreeMap<u32, Vec<Ipv4Addr>> = BTreeMap::new();
     for (cell, aim) in matrix.cells.iter().zip(aims) {
         for shot in &aim.shots {
@@ -110,7 +119,7 @@ fn judge_all(
             senders.insert(*shot, own);
         }
     }
-    let seen = by_cell(&results, sightings, &senders);
+    let seen = by_cell(&results, &sightings, &senders);
     let results: BTreeMap<u32, ShotResult> = results.into_iter().map(|r| (r.cell, r)).collect();
     let none = Vec::new();
     let unanswered = ShotResult {
@@ -127,7 +136,8 @@ fn judge_all(
                 let one = |number: &u32| {
                     let result = results.get(number).unwrap_or(&unanswered);
                     let seen = seen.get(number).unwrap_or(&none);
-                    verdict::judge(lab, &matrix.probe, cell, aim, snapshot, result, seen)
+                    let verdict = verdict::judge(lab, &matrix.probe, cell, aim, snapshot, result, seen);
+                    verdict.unless_absent(&matrix.probe, aim, &absent)
                 };
                 aim.shots.iter().map(one).collect()
             }
@@ -172,4 +182,46 @@ fn by_cell<'a>(
         }
     }
     map
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use lab_model::{Check, No, Observed};
+
+    use super::*;
+
+    const LAB: &str = "
+name: t
+segments: { lan: { subnet: 10.0.0.0/24 } }
+hosts: { a: { lan: 10.0.0.1 }, b: { lan: 10.0.0.2 }, c: { lan: 10.0.0.3 } }
+expect:
+  - { probe: icmp, from: a, to: [b, c], verdict: no }
+";
+
+    #[test]
+    fn a_no_holds_only_where_somebody_could_watch() {
+        let lab = Lab::parse(LAB, "t.yaml").unwrap();
+        let Check::Matrix(matrix) = &lab.expect[0] else { panic!() };
+        let snapshot = Snapshot::default();
+        let (_, aims) = shots::plan(&lab, matrix, &snapshot);
+        let silent = |cell| ShotResult {
+            cell,
+            address: None,
+            resolved: Vec::new(),
+            source_port: None,
+            outcome: Outcome::Silent,
+        };
+        let told = Told {
+            results: vec![silent(0), silent(1)],
+            sightings: Vec::new(),
+            absent: BTreeMap::from([("b".to_owned(), "it ended".to_owned())]),
+        };
+        let reports = judge_all(&lab, matrix, &snapshot, &Subnets::new(), &aims, told);
+        assert_eq!(reports[0].observed, Observed::Failed);
+        assert_eq!(reports[0].detail, "nobody could listen or watch in b: it ended");
+        assert!(!reports[0].holds());
+        assert_eq!(reports[1].observed, Observed::No(No::Silent));
+        assert!(reports[1].holds());
+    }
 }

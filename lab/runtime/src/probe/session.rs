@@ -1,6 +1,6 @@
 //! One who probes: the agent of a host for all endpoints there, or a peer for itself.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use lab_agent::{
     client::ProbeClient,
@@ -44,6 +44,14 @@ impl<'h> Probing<'h> {
             return Ok(None);
         };
         Ok(Some(Self { party, shots }))
+    }
+
+    /// Endpoints where it can neither listen nor watch, nor send, and why.
+    pub fn absent(&self) -> BTreeMap<String, String> {
+        match &self.party {
+            Party::Host(_, client) => client.absent().clone(),
+            Party::Peer(_) => BTreeMap::new(),
+        }
     }
 
     /// Fires its shots, all at once; what stays silent is waited for `timeout`.

@@ -1,6 +1,9 @@
 //! From what the sender knows and what the watchers saw to a verdict, and how it came about. Pure: no I/O.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use lab_agent::protocol::{Outcome, ShotResult, Sighting};
 use lab_model::{Cell, Lab, No, Observed, Probe, Target};
@@ -35,6 +38,20 @@ impl Verdict {
 
     fn no(no: No, detail: impl Into<String>) -> Self {
         Self::bare(Observed::No(no), detail)
+    }
+
+    /// The same, unless it is a `no` and one of those who should have got the request is absent: where nobody could
+    /// listen or watch, nothing was tested. A look-up needs nobody there.
+    pub fn unless_absent(self, probe: &Probe, aim: &Aim, absent: &BTreeMap<String, String>) -> Self {
+        if !matches!(self.observed, Observed::No(_)) || matches!(probe, Probe::Dns(_)) {
+            return self;
+        }
+        match aim.arrives_at.iter().find_map(|name| absent.get_key_value(name)) {
+            Some((name, why)) => {
+                Self::bare(Observed::Failed, format!("nobody could listen or watch in {name}: {why}"))
+            }
+            None => self,
+        }
     }
 }
 
@@ -165,10 +182,10 @@ fn resolved(
                 tasks.iter().filter(|(p, _)| Some(p.as_str()) == place).map(|(_, a)| *a).collect();
             !on.is_empty() && on == result.resolved.iter().copied().collect()
         }
-        Target::Endpoint { name, at } => snapshot
-            .addresses(lab, name)
-            .iter()
-            .any(|(place, a)| at.as_ref().is_none_or(|at| at == place) && result.resolved.contains(a)),
+        Target::Endpoint { name, at } => snapshot.addresses(lab, name).iter().any(|(place, a)| {
+            let there = |at: &String| at == place || docker_name(lab, at) == place;
+            at.as_ref().is_none_or(there) && result.resolved.contains(a)
+        }),
     };
     if right {
         return Verdict { rtt_us: Some(rtt_us), ..Verdict::bare(Observed::Yes, list) };
@@ -389,5 +406,18 @@ hosts: { a: { lan: 10.0.0.1 }, b: { lan: 10.0.0.2 }, c: { lan: 10.0.0.3 } }
         let (observed, _) = verdict(Outcome::Failed { why: "no such namespace".into() }, &[]);
         assert_eq!(observed, Observed::Failed);
         assert!(!observed.meets(Expected::No) && !observed.meets(Expected::Yes));
+    }
+
+    #[test]
+    fn an_answer_and_a_look_up_need_nobody_to_watch() {
+        let aim = Aim { arrives_at: vec!["b".into()], listeners: Vec::new(), foregone: None, shots: vec![0] };
+        let absent = BTreeMap::from([("b".to_owned(), "it ended".to_owned())]);
+        let observed = |observed: Observed, probe: &Probe| {
+            Verdict::bare(observed, "").unless_absent(probe, &aim, &absent).observed
+        };
+        let no_name = Observed::No(No::NoName);
+        assert_eq!(observed(Observed::Yes, &Probe::Icmp), Observed::Yes);
+        assert_eq!(observed(no_name, &Probe::Dns("b".into())), no_name);
+        assert_eq!(observed(no_name, &Probe::Icmp), Observed::Failed, "nothing was sent");
     }
 }

@@ -1,6 +1,6 @@
 //! A whole report for people: tables, wrong cells, facts, steps, and one closing line.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use super::{
     CellReport, CheckReport, FactReport, Report, StepReport, cells, duration,
@@ -36,7 +36,8 @@ pub fn mistakes(report: &Report, topology: &str) -> String {
     let cells = report.cells.iter().filter(|c| !c.holds()).map(|c| cells::wrong(c, topology));
     let facts = report.facts.iter().filter(|f| !f.holds).map(|f| fact(f, topology));
     let steps = report.steps.iter().filter(|s| !s.holds).map(|s| step(s, report.steps.len(), topology));
-    cells.chain(facts).chain(steps).collect()
+    let captures = report.checks.iter().map(captures);
+    cells.chain(facts).chain(steps).chain(captures).collect()
 }
 
 /// `30 of 30 cells, 2 of 2 facts, 4 of 4 steps`, `between` standing for ` of `; a report of nothing says so.
@@ -82,6 +83,7 @@ fn checks(report: &Report, step: Option<usize>, topology: &str) -> String {
         if let Some(cells) = matrices.get(&index) {
             separate(&mut out);
             out.push_str(&matrix(cells, &settled(report.check(step, index)), topology));
+            out.push_str(&report.check(step, index).map(captures).unwrap_or_default());
             after_table = true;
         }
         for f in facts.get(&index).into_iter().flatten() {
@@ -104,6 +106,13 @@ fn settled(check: Option<&CheckReport>) -> String {
         Some(ms) => format!("  {dim}(held after {}){dim:#}", time(ms)),
         None => format!("  {dim}(not within {}){dim:#}", time(check.within_ms)),
     }
+}
+
+/// Where what the wire carried meanwhile is kept, a line each.
+fn captures(check: &CheckReport) -> String {
+    let dim = style::DIM;
+    let one = |path: &PathBuf| format!("{dim}what the wire carried: {}{dim:#}\n", path.display());
+    check.captures.iter().map(one).collect()
 }
 
 fn matrix(cells: &[&CellReport], settled: &str, topology: &str) -> String {

@@ -1,9 +1,12 @@
 //! Why tasks do not run. Docker says it in three places: of the task itself, of the task that it stands in for, and, where
 //! addresses have run out, in a manager's log alone, while the task stays `new` for ever.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
-use lab_agent::protocol::{DOCKERD_LOG, Exec, Netns};
+use lab_agent::protocol::DOCKERD_LOG;
 use lab_model::Lab;
 
 use super::{NamedTask, Seen};
@@ -11,6 +14,9 @@ use crate::{host::RunningHost, probe::Hosts, swarm};
 
 /// Most tasks that logs are searched for: the same is wrong with most of them.
 const SEARCHED: usize = 50;
+
+/// How long a log may take to be searched.
+const SEARCH: Duration = Duration::from_secs(20);
 
 /// Most different reasons that are told.
 const TOLD: usize = 12;
@@ -101,12 +107,10 @@ async fn logged(host: &RunningHost, ids: &[&str]) -> HashMap<String, String> {
     if ids.is_empty() {
         return HashMap::new();
     }
-    let mut argv = vec!["grep".to_owned(), "-hF".to_owned()];
-    argv.extend(ids.iter().flat_map(|id| ["-e".to_owned(), (*id).to_owned()]));
-    argv.push(DOCKERD_LOG.to_owned());
-    let exec = Exec { argv, netns: Netns::Host, tty: None, env: Default::default() };
-    let Ok(session) = host.agent.exec(exec).await else { return HashMap::new() };
-    let Ok(output) = session.output().await else { return HashMap::new() };
+    let mut argv = vec!["grep", "-hF"];
+    argv.extend(ids.iter().flat_map(|id| ["-e", id]));
+    argv.push(DOCKERD_LOG);
+    let Ok(output) = host.agent.run(&argv, SEARCH).await else { return HashMap::new() };
     errors(&String::from_utf8_lossy(&output.stdout), ids)
 }
 

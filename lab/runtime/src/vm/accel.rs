@@ -80,11 +80,6 @@ impl Accel {
     }
 }
 
-/// Whether this user can open `/dev/kvm`. That it also boots a machine shows only when one is tried.
-pub fn kvm_is_open() -> bool {
-    open_kvm().is_ok()
-}
-
 fn open_kvm() -> Result<(), String> {
     fs::File::options()
         .read(true)

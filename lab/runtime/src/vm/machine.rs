@@ -11,21 +11,22 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
+use super::spawn::{self, GONE, Tied};
 use super::spec::{Inherited, VmSpec};
-use super::{Error, OLDEST, QEMU, Qmp, spawn, tail};
+use super::{Error, OLDEST, QEMU, Qmp, tail};
 use crate::state::{MAX_SOCKET_PATH, Process};
 
 /// How long QEMU may take to answer first: it maps memory and loads the kernel before.
 const GREETING: Duration = Duration::from_secs(20);
 
-/// How long a killed process may take to be gone; the kernel frees its memory first.
-const GONE: Duration = Duration::from_secs(10);
+/// How long QEMU may take to say its version.
+const VERSION: Duration = Duration::from_secs(20);
 
 /// A machine that was started. Dropping it kills it.
 #[derive(Debug)]
 pub struct Vm {
     spec: VmSpec,
-    child: Child,
+    child: Tied,
     qmp: Qmp,
     process: Option<Process>,
     ended: Option<ExitStatus>,
@@ -124,8 +125,11 @@ impl Vm {
     pub fn post_mortem(&mut self) -> String {
         let ended = self.ended.or_else(|| self.child.try_wait().ok().flatten());
         self.ended = ended;
+        let gone = self.process.as_ref().is_some_and(|p| !p.is_alive());
         let state = match ended {
             Some(status) => format!("the machine has ended ({status})"),
+            // On its way out, it has no status yet.
+            None if gone => "the machine has ended".to_owned(),
             None => "the machine still runs".to_owned(),
         };
         let mut text = state;
@@ -196,7 +200,10 @@ async fn too_old() -> Option<String> {
 /// # Errors
 /// [`Error::NoQemu`], [`Error::TooOld`].
 pub async fn require_qemu() -> Result<QemuVersion, Error> {
-    let output = Command::new(QEMU).arg("--version").output().await.map_err(Error::NoQemu)?;
+    let mut command = Command::new(QEMU);
+    command.arg("--version").stdin(Stdio::null()).kill_on_drop(true);
+    let said = tokio::time::timeout(VERSION, command.output()).await;
+    let output = said.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(Error::NoQemu)?;
     let text = String::from_utf8_lossy(&output.stdout);
     // `QEMU emulator version 10.0.2 (Debian …)`
     let version = text.split_ascii_whitespace().nth(3).unwrap_or_default();

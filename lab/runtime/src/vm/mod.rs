@@ -20,10 +20,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use accel::{Accel, kvm_boots, kvm_is_open, kvm_works};
+pub use accel::{Accel, kvm_boots, kvm_works};
 pub use machine::{QemuVersion, Vm, require_qemu};
 pub use provider::VmProvider;
 pub use qmp::{Event, Qmp};
+pub use spawn::settled;
 pub use spec::{Memory, VmNic, VmSpec};
 pub use template::Template;
 

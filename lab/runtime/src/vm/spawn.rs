@@ -5,47 +5,156 @@
 //! makes them all.
 
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-struct Job {
-    command: Command,
-    runtime: Handle,
-    done: oneshot::Sender<io::Result<Child>>,
+/// How long a killed process may take to be gone; the kernel frees its memory first.
+pub const GONE: Duration = Duration::from_secs(10);
+
+/// Between two looks at processes that are going.
+const LOOK: Duration = Duration::from_millis(5);
+
+type Work = Box<dyn FnOnce() + Send>;
+
+/// The way to the thread; `None` where it could not be made.
+static THREAD: OnceLock<Option<Sender<Work>>> = OnceLock::new();
+
+/// Children that were dropped before they were waited for, and since when.
+static LEFT: Mutex<Vec<(Pid, Instant)>> = Mutex::new(Vec::new());
+
+/// A child that dies with this process, or when it is dropped. [`settled`] waits for one that nobody has waited for.
+#[derive(Debug)]
+pub struct Tied(Child);
+
+impl Deref for Tied {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Tied {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Tied {
+    fn drop(&mut self) {
+        // It has no number any more once it was waited for. What kills it is `kill_on_drop`, after this.
+        if let Some(pid) = self.0.id().and_then(|pid| i32::try_from(pid).ok()) {
+            left().push((Pid::from_raw(pid), Instant::now()));
+        }
+    }
 }
 
 /// Starts `command`, killed when this process ends, which inherits `keep` under the same numbers.
 ///
 /// # Errors
 /// Those of fork and exec.
-pub async fn spawn(mut command: Command, keep: Vec<OwnedFd>) -> io::Result<Child> {
+pub async fn spawn(mut command: Command, keep: Vec<OwnedFd>) -> io::Result<Tied> {
     crate::sys::tie(&mut command, keep);
-    let (done, started) = oneshot::channel();
-    let job = Job { command, runtime: Handle::current(), done };
-    let gone = || io::Error::other("the thread that starts machines has ended");
-    {
-        static THREAD: OnceLock<Mutex<Option<Sender<Job>>>> = OnceLock::new();
-        let thread = THREAD.get_or_init(|| Mutex::new(start().ok()));
-        let sender = thread.lock().unwrap_or_else(PoisonError::into_inner);
-        sender.as_ref().and_then(|s| s.send(job).ok()).ok_or_else(gone)?;
-    }
-    started.await.map_err(|_| gone())?
+    let runtime = Handle::current();
+    let start = move || {
+        let _inside = runtime.enter();
+        command.kill_on_drop(true).spawn().map(Tied)
+    };
+    let started = on(THREAD.get_or_init(|| thread().ok()), start);
+    started.await.map_err(|_| io::Error::other("the thread that starts machines has ended"))?
 }
 
-fn start() -> io::Result<Sender<Job>> {
-    let (sender, jobs) = channel::<Job>();
-    let work = move || {
-        for Job { mut command, runtime, done } in jobs {
-            let _inside = runtime.enter();
-            // Whoever asked may be gone; the child then dies with the handle (kill_on_drop).
-            let _ = done.send(command.kill_on_drop(true).spawn());
-        }
-    };
-    std::thread::Builder::new().name("machines".into()).spawn(work)?;
+/// Waits until no start is under way that was asked for before, and until the children are gone that nobody waits for:
+/// whoever asked for a start and stopped waiting has left one. Gives up after some ten seconds.
+pub async fn settled() {
+    // No thread, no children.
+    let Some(thread) = THREAD.get() else { return };
+    // It does one thing after the other. That it is gone is no error here.
+    let _ = tokio::time::timeout(GONE, on(thread, || ())).await;
+    while any_left() {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn thread() -> io::Result<Sender<Work>> {
+    let (sender, works) = channel::<Work>();
+    let run = move || works.into_iter().for_each(|work| work());
+    std::thread::Builder::new().name("machines".into()).spawn(run)?;
     Ok(sender)
+}
+
+/// Does something on the thread. What nobody waits for any more is done all the same; what came of it is dropped there.
+fn on<T: Send + 'static>(
+    thread: &Option<Sender<Work>>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> oneshot::Receiver<T> {
+    let (done, result) = oneshot::channel();
+    let work = Box::new(move || drop(done.send(work())));
+    if let Some(thread) = thread {
+        // Where it cannot be sent, `done` goes with it, which the receiver tells.
+        let _ = thread.send(work);
+    }
+    result
+}
+
+fn left() -> MutexGuard<'static, Vec<(Pid, Instant)>> {
+    LEFT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn any_left() -> bool {
+    // Looks without reaping, which is tokio's. A process has ended only when the last of its threads has.
+    let how = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    let runs = |pid| matches!(waitid(Id::Pid(pid), how), Ok(WaitStatus::StillAlive));
+    let mut left = left();
+    left.retain(|(pid, since)| since.elapsed() < GONE && runs(*pid));
+    !left.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn a_child_that_nobody_waits_for_is_gone_once_settled() {
+        // Nobody else's argument.
+        let nap = format!("60.{:06}", std::process::id());
+        let sleep = || {
+            let mut command = Command::new("sleep");
+            command.arg(&nap);
+            command
+        };
+        let is_asleep = || {
+            std::fs::read_dir("/proc").unwrap().flatten().any(|process| {
+                let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+                String::from_utf8_lossy(&line).contains(&nap)
+            })
+        };
+        let child = spawn(sleep(), Vec::new()).await.unwrap();
+        // Its arguments show a moment after it was started.
+        while !is_asleep() {
+            tokio::time::sleep(LOOK).await;
+        }
+        drop(child);
+        settled().await;
+        assert!(!is_asleep(), "it was dropped");
+        for _ in 0..10 {
+            tokio::select! {
+                biased;
+                started = spawn(sleep(), Vec::new()) => drop(started),
+                () = std::future::ready(()) => {}
+            }
+            settled().await;
+            assert!(!is_asleep(), "its start was given up");
+        }
+    }
 }

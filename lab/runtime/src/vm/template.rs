@@ -9,7 +9,7 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use lab_agent::{client::AgentClient, protocol::template_mac};
@@ -49,6 +49,10 @@ const HEARD: Duration = Duration::from_secs(20);
 
 /// How often a template that cannot be restored is made again.
 const ATTEMPTS: u32 = 3;
+
+/// How long another may take to make one, and how often is looked whether it has.
+const OTHERS: Duration = Duration::from_secs(900);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Templates that were not used for this long are removed when another is made.
 const KEPT: Duration = Duration::from_secs(14 * 24 * 3600);
@@ -106,10 +110,18 @@ impl Template {
         }
         let lock = root.join(format!("{key}.lock"));
         let file = File::create(&lock).map_err(Error::io("cannot open", &lock))?;
-        let file = tokio::task::spawn_blocking(move || file.lock().map(|()| file))
-            .await
-            .map_err(|e| Error::Control(e.to_string()))?
-            .map_err(Error::io("cannot lock", &lock))?;
+        if file.try_lock().is_err() {
+            events.note("waiting for another lab that saves a booted machine");
+            let since = Instant::now();
+            while file.try_lock().is_err() {
+                if since.elapsed() > OTHERS {
+                    let (host, why) =
+                        ("template".into(), format!("{} is locked for too long", lock.display()));
+                    return Err(Error::Machine { host, why });
+                }
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        }
         match template.check() {
             Ok(()) => return Ok(template),
             Err(why) if template.dir.exists() => {
@@ -202,8 +214,10 @@ async fn make(recipe: &Recipe, root: &Path, to: &Path) -> Result<(), Error> {
     let mut attempt = 1;
     loop {
         match make_once(recipe, root, to).await {
-            Err(Error::Agent { why, .. }) if attempt < ATTEMPTS => {
-                tracing::warn!("a template that does not restore, attempt {attempt}: {why}");
+            Err(error @ (Error::Agent { .. } | Error::Refused { .. } | Error::Docker { .. }))
+                if attempt < ATTEMPTS =>
+            {
+                tracing::warn!("a template that does not restore, attempt {attempt}: {error}");
                 attempt += 1;
             }
             ended => return ended,

@@ -99,12 +99,12 @@ pub fn too_large_for(probes: &[ProbeReport]) -> Option<u16> {
     probes.iter().find(small).map(|p| p.port)
 }
 
-/// What a smaller MTU on the way means.
-pub fn mtu(port: u16, bytes: usize) -> String {
-    let inner = bytes.saturating_sub(50);
+/// What a smaller MTU on the way than the sender's means.
+pub fn mtu(port: u16, bytes: usize, sender: u16) -> String {
     format!(
-        "at port {port} IP packets of more than {bytes} bytes are lost: the MTU of the way is smaller than the segment's; \
-         give overlay networks `com.docker.network.driver.mtu: {inner}`, 50 bytes less"
+        "at port {port} IP packets of more than {bytes} bytes are lost, while the sender's NIC lets {sender} go: the way has \
+         a smaller MTU; give overlay networks `com.docker.network.driver.mtu: {bytes}`, of which Docker takes the 50 of VXLAN \
+         off by itself"
     )
 }
 
@@ -201,6 +201,6 @@ mod tests {
             }
         });
         assert_eq!(too_large_for(&large), Some(4789));
-        assert!(mtu(4789, 1450).contains("1400"));
+        assert!(mtu(4789, 1450, 1500).contains("driver.mtu: 1450`"));
     }
 }

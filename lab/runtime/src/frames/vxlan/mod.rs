@@ -65,7 +65,7 @@ pub struct VxlanReport {
     pub lab: String,
     /// Whether every frame fared as it does where nothing is wrong.
     pub holds: bool,
-    /// Each pair of hosts, both ways.
+    /// Each pair of hosts, both ways: on the segment of their overlays, else on each that both are on.
     pub pairs: Vec<PairReport>,
 }
 
@@ -76,7 +76,7 @@ pub struct PairReport {
     pub from: String,
     /// Receiver.
     pub to: String,
-    /// Segment that both are on.
+    /// Segment that both are on: where both are nodes of a swarm, that of their VXLAN.
     pub segment: String,
     /// Address of the sender there.
     pub source: Ipv4Addr,
@@ -136,8 +136,7 @@ pub async fn run(lab: &Lab, hosts: &Hosts, wire: &Wire, which: &Which) -> Result
     let mut frames = Vec::new();
     for pair in &pairs {
         let stranger = book.free_address(&pair.nic.segment);
-        let mtu = lab.segments.get(&pair.nic.segment).map_or(1500, |s| s.mtu);
-        let path = Path { by: pair.by, nic: pair.nic, stranger: stranger.unwrap_or(pair.by.address), mtu };
+        let path = Path { by: pair.by, nic: pair.nic, stranger: stranger.unwrap_or(pair.by.address) };
         for port in &ports {
             for kind in Kind::ALL {
                 let mark = number_mark(run, frames.len());
@@ -160,7 +159,7 @@ pub async fn run(lab: &Lab, hosts: &Hosts, wire: &Wire, which: &Which) -> Result
             findings::of(&pair.from.name, &pair.to.name, &probes, &vtep_refusals(pair, &ports, &vteps));
         if let Some(port) = findings::too_large_for(&probes) {
             let bytes = bench.largest(pair, port, probes[0].bytes).await?;
-            findings.push(findings::mtu(port, bytes));
+            findings.push(findings::mtu(port, bytes, pair.by.mtu));
         }
         reports.push(PairReport {
             from: pair.from.name.clone(),
@@ -241,12 +240,11 @@ impl Bench<'_> {
 
     /// The largest IP packet with VXLAN that arrives at the receiver's NIC, known that `small` bytes do.
     async fn largest(&self, pair: &Pair<'_>, port: u16, small: usize) -> Result<usize, Error> {
-        let mtu = self.lab.segments.get(&pair.nic.segment).map_or(1500, |s| s.mtu);
-        let (mut good, mut bad) = (small, usize::from(mtu));
+        let (mut good, mut bad) = (small, usize::from(pair.by.mtu));
         // Each round leaves a seventeenth of what was open.
         while bad > good + 1 {
             let sizes = probes::ladder(good, bad, LADDER);
-            let path = Path { by: pair.by, nic: pair.nic, stranger: pair.by.address, mtu };
+            let path = Path { by: pair.by, nic: pair.nic, stranger: pair.by.address };
             let run = rand::random();
             let frame = |(n, size): (usize, &usize)| {
                 let bytes = probes::of_size(&path, port, *size, number_mark(run, n))?;
@@ -316,11 +314,14 @@ fn pairs<'a>(lab: &'a Lab, hosts: &'a Hosts, which: &Which) -> Result<Vec<Pair<'
     for from in hosts.values().filter(|h| wanted(&which.from, &h.name)) {
         for to in hosts.values().filter(|h| wanted(&which.to, &h.name) && h.name != from.name) {
             let (Some(a), Some(b)) = (lab.hosts.get(&from.name), lab.hosts.get(&to.name)) else { continue };
-            let shared =
-                a.nics.iter().find_map(|by| Some((by, b.nics.iter().find(|n| n.segment == by.segment)?)));
-            if let Some((by, nic)) = shared {
-                pairs.push(Pair { from, to, by, nic });
-            }
+            let by_segment = |by: &'a Nic| Some((by, b.nics.iter().find(|n| n.segment == by.segment)?));
+            let shared: Vec<(&Nic, &Nic)> = a.nics.iter().filter_map(by_segment).collect();
+            let of_overlays = shared.iter().find(|(by, nic)| {
+                Some(by.address) == data_path(lab, &from.name)
+                    && Some(nic.address) == data_path(lab, &to.name)
+            });
+            let chosen = of_overlays.map_or(shared.as_slice(), std::slice::from_ref);
+            pairs.extend(chosen.iter().map(|(by, nic)| Pair { from, to, by, nic }));
         }
     }
     if pairs.is_empty() {
@@ -329,6 +330,12 @@ fn pairs<'a>(lab: &'a Lab, hosts: &'a Hosts, which: &Which) -> Result<Vec<Pair<'
         ));
     }
     Ok(pairs)
+}
+
+/// Where a node's VXLAN leaves and arrives.
+fn data_path(lab: &Lab, host: &str) -> Option<Ipv4Addr> {
+    let node = lab.swarm.as_ref()?.nodes.get(host)?;
+    Some(node.data_path.unwrap_or(node.advertise))
 }
 
 fn ports(lab: &Lab, which: &Which) -> Vec<u16> {

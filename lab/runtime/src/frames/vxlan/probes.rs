@@ -37,7 +37,7 @@ pub enum Kind {
     ZeroChecksum,
     /// A UDP checksum that is wrong.
     WrongChecksum,
-    /// The largest packet that the segment's MTU allows, not to be fragmented.
+    /// The largest packet that the MTU of the sender's NIC allows, not to be fragmented.
     Largest,
 }
 
@@ -85,8 +85,6 @@ pub struct Path<'a> {
     pub nic: &'a Nic,
     /// An address of the segment that nobody has.
     pub stranger: Ipv4Addr,
-    /// The segment's, bytes.
-    pub mtu: u16,
 }
 
 /// A marked frame on its way: `tunnel` is what comes between the UDP header and the mark.
@@ -133,7 +131,7 @@ pub fn build(kind: Kind, path: &Path<'_>, port: u16, mark: Payload) -> Result<Ve
         Kind::UnknownVni => with(Vxlan { vni: UNKNOWN_VNI, ..header }, mark),
         Kind::SpoofedVtep => stack(path, port, path.stranger, None, tunnel(header), mark),
         Kind::ZeroChecksum => stack(path, port, own, Some(0), tunnel(header), mark),
-        Kind::Largest => return of_size(path, port, path.mtu.into(), mark),
+        Kind::Largest => return of_size(path, port, path.by.mtu.into(), mark),
     };
     let mut bytes = stack.build().map_err(unbuilt)?;
     if kind == Kind::WrongChecksum {
@@ -195,8 +193,8 @@ mod tests {
     }
 
     fn layers(kind: Kind) -> (usize, Vec<Layer>) {
-        let (by, nic) = (nic(1), nic(2));
-        let path = Path { by: &by, nic: &nic, stranger: [10, 0, 0, 9].into(), mtu: 1400 };
+        let (by, nic) = (Nic { mtu: 1400, ..nic(1) }, nic(2));
+        let path = Path { by: &by, nic: &nic, stranger: [10, 0, 0, 9].into() };
         let bytes = build(kind, &path, 4789, order::mark(7, 3)).unwrap();
         (bytes.len(), Dissection::of(&bytes, &vxlan::Decode::default()).stack.layers)
     }

@@ -5,7 +5,7 @@ CARGO  ?= cargo
 BIN    := target/$(shell rustc -vV | sed -n 's/^host: //p')/release
 LABCTL := $(BIN)/labctl
 
-.PHONY: demo test setup build image lint bench fuzz miri deny clean help
+.PHONY: demo test engines setup build image lint bench fuzz miri deny clean help
 
 help: ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -22,6 +22,11 @@ demo: image ## set up, then bring the flagship up, probe it, and take it down
 
 test: image lint ## set up, then run every test
 	scripts/test
+
+SWARMS := overlay-attachable overlay-no-swarm overlay-encrypted ingress ingress-network service-update docker-gwbridge \
+	swarm-life vxlan-on-the-wire
+engines: image ## what swarms do, on hosts with the other engine (Docker 20.10 of Debian bookworm)
+	$(LABCTL) test --runtime vm --engine bookworm $(SWARMS:%=topologies/%.yaml)
 
 setup: ## install the system packages that are missing
 	@scripts/setup $(NEEDS)

@@ -78,8 +78,8 @@ fn topologies_hold_and_the_machine_stays_as_it_was() {
     test_on_dind(&[
         "bridge-user-defined.yaml",
         "container-mode.yaml",
-        "link.yaml",
-        "macvlan-2host.yaml",
+        "docker-gwbridge.yaml",
+        "failure-vxlan-eaten-port.yaml",
         "macvlan-port-security.yaml",
         "overlay-attachable.yaml",
         "vpn-conflict.yaml",

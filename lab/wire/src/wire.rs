@@ -23,6 +23,7 @@ use crate::{
     listen::{self, SocketFile},
     port::Brings,
     switch::Switch,
+    sys,
 };
 
 /// How long the wire's thread may take to answer. It never blocks, so this is only for a machine at its limits.
@@ -61,7 +62,10 @@ impl Wire {
         }
         let thread = std::thread::Builder::new()
             .name("wire".into())
-            .spawn(move || engine.run())
+            .spawn(move || {
+                sys::prefer_this_thread();
+                engine.run();
+            })
             .map_err(system("start the wire's thread"))?;
         Ok(Self { commands, waker, thread: Mutex::new(Some(thread)), sockets: Mutex::new(sockets) })
     }

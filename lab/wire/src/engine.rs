@@ -13,7 +13,6 @@ use crate::{
     command::{Command, NewPort, Socket},
     inbox::BadLength,
     port::{Arrival, PortId, PortIo, Received},
-    spin::Spin,
     switch::{Now, Switch},
 };
 
@@ -37,12 +36,11 @@ pub(crate) struct Engine {
     /// By the same index as the switch's ports.
     io: Vec<PortIo>,
     started: Instant,
-    spin: Spin,
 }
 
 impl Engine {
     pub(crate) fn new(poll: Poll, commands: Receiver<Command>, switch: Switch) -> Self {
-        Self { poll, commands, switch, io: Vec::new(), started: Instant::now(), spin: Spin::new() }
+        Self { poll, commands, switch, io: Vec::new(), started: Instant::now() }
     }
 
     fn now(&self) -> Now {
@@ -57,7 +55,7 @@ impl Engine {
         let mut now = self.now();
         loop {
             let timeout = self.timeout(now);
-            match self.spin.wait(&mut self.poll, &mut events, timeout) {
+            match self.poll.poll(&mut events, timeout) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => {

@@ -43,7 +43,6 @@ mod outbox;
 pub mod pcapng;
 mod policy;
 mod port;
-mod spin;
 mod standin;
 mod stats;
 mod switch;

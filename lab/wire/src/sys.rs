@@ -62,16 +62,3 @@ pub(crate) fn take_offloads(fd: &impl AsFd, header_len: usize) -> io::Result<boo
     }
     Ok(true)
 }
-
-/// Niceness of the wire's thread, where it may be had: that is, for root.
-const FIRST: libc::c_int = -10;
-
-/// Has this thread run before others that want the same processor, if this user may have that (setpriority(2)). What passes
-/// the wire is to wait for the wire as little as for a cable, however busy hosts and their senders are.
-pub(crate) fn prefer_this_thread() {
-    // SAFETY: it takes numbers; 0 is the calling thread, on Linux that alone.
-    let refused = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, FIRST) } != 0;
-    if refused {
-        tracing::debug!("the wire's thread has no priority: {}", io::Error::last_os_error());
-    }
-}

@@ -23,7 +23,6 @@ use crate::{
     listen::{self, SocketFile},
     port::Brings,
     switch::Switch,
-    sys,
 };
 
 /// How long the wire's thread may take to answer. It never blocks, so this is only for a machine at its limits.
@@ -62,10 +61,7 @@ impl Wire {
         }
         let thread = std::thread::Builder::new()
             .name("wire".into())
-            .spawn(move || {
-                sys::prefer_this_thread();
-                engine.run();
-            })
+            .spawn(move || engine.run())
             .map_err(system("start the wire's thread"))?;
         Ok(Self { commands, waker, thread: Mutex::new(Some(thread)), sockets: Mutex::new(sockets) })
     }

@@ -235,6 +235,21 @@ fn environments_that_will_not_do() {
     assert!(ran.stderr().contains("control.sock"), "{}", ran.stderr());
 }
 
+/// A state folder without room is named, and nothing is left running.
+#[test]
+fn a_full_disk_is_named() {
+    let mut labctl = Labctl::new();
+    let dir = tempfile::tempdir().unwrap();
+    let file = write(dir.path(), "full.yaml", &one_host("full"));
+    let state = labctl.state().display().to_string();
+    // Only for the command and what it starts.
+    let script = "mount -t tmpfs -o size=8k,mode=700 none \"$0\" && exec \"$@\"";
+    labctl.prefix = ["unshare", "--mount", "sh", "-c", script, state.as_str()].map(str::to_owned).to_vec();
+    let ran = labctl.run(["up".as_ref(), file.as_os_str()]).exits(3);
+    ran.says(&format!("no space left in {state}"));
+    eventually("nothing runs", Duration::from_secs(5), || machine::processes_with(&state).is_empty());
+}
+
 /// A mismatch is 1, and the report says which cell and where it stands in the file.
 #[test]
 fn a_matrix_that_does_not_hold_exits_with_1() {

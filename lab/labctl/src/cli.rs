@@ -19,7 +19,9 @@ Exit status:
   2    the command line or the topology is wrong
   3    this machine cannot do it: something is missing or not allowed
   130  interrupted; what the command had made is taken down
-  `exec` and `docker` pass on the status of what they run.";
+  `exec` and `docker` pass on the status of what they run.
+
+With --format json, an error is also told on stdout: {\"error\": …, \"exit_code\": …}.";
 
 /// Labs of real Docker hosts on real kernels, from YAML: every pair probed, every verdict explained
 ///

@@ -114,6 +114,14 @@ fn labs_that_are_not_there_are_usage_and_name_a_way_out() {
     assert_eq!(code, 0, "{err}");
     assert_eq!(run(home.path(), &["down", "--all"]).0, 0);
     assert_eq!(run(home.path(), &["ps", "--format", "json"]).1, "[]\n");
+
+    // The same for machines.
+    let json = |args: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&run(home.path(), &[args, &["--format", "json"]].concat()).1).unwrap()
+    };
+    let failed = json(&["check", "nolab"]);
+    assert!(failed["exit_code"] == 2 && failed["error"].as_str().unwrap().contains("nolab"), "{failed}");
+    assert_eq!(json(&["down", "--all"]), serde_json::json!({ "down": [], "exit_code": 0 }));
 }
 
 #[test]

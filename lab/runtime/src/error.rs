@@ -63,6 +63,17 @@ pub enum Error {
         /// Its log.
         log: PathBuf,
     },
+    /// The state folder is full.
+    #[error(
+        "no space left in {}: {free_kib} KiB are free, and a lab's logs take up to 8 MiB\nhint: make room, or name another \
+         folder with --state-dir or LABCTL_STATE_DIR", path.display()
+    )]
+    NoRoom {
+        /// Folder that there is.
+        path: PathBuf,
+        /// KiB that are free.
+        free_kib: u64,
+    },
     /// A host is in the wrong state for what was asked.
     #[error("host `{host}` {state}\nhint: {hint}")]
     WrongState {

@@ -55,6 +55,7 @@ pub async fn begin(dirs: &Dirs, options: UpOptions, exe: &Path) -> Result<LabDir
 /// [`Error::AlreadyUp`], or a folder that cannot be made; then nothing is left of it.
 pub async fn claim(dir: &LabDir, dirs: &Dirs, options: &UpOptions) -> Result<(Plan, File), Error> {
     dir.check_socket_paths(&options.lab)?;
+    dir.check_room()?;
     let UpOptions { runtime, lab, topology, agent, cold, .. } = options;
     let runtime = runtime.resolve(lab, topology, agent, *cold).await?.runtime;
     let lock = take_lock(dir).await?;

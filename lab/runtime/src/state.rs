@@ -97,6 +97,9 @@ fn start_time(pid: u32) -> Option<u64> {
     fields.nth(12)?.parse().ok()
 }
 
+/// Bytes that a lab's folder may come to hold, captures aside.
+const LEAST_ROOM: u64 = 8 << 20;
+
 /// The folder of one lab.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabDir {
@@ -226,6 +229,17 @@ impl LabDir {
     pub fn processes(&self) -> Vec<Process> {
         let text = fs::read_to_string(self.path.join("processes.json")).unwrap_or_default();
         text.lines().filter_map(|l| serde_json::from_str(l).ok()).collect()
+    }
+
+    /// Fails where there is no room for the logs and notes of a lab.
+    pub fn check_room(&self) -> Result<(), Error> {
+        let there = self.path.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"));
+        let stat =
+            nix::sys::statvfs::statvfs(there).map_err(|e| Error::io("cannot look at", there)(e.into()))?;
+        match stat.blocks_available().saturating_mul(stat.fragment_size()) {
+            free if free < LEAST_ROOM => Err(Error::NoRoom { path: there.to_owned(), free_kib: free >> 10 }),
+            _ => Ok(()),
+        }
     }
 
     /// Fails if a socket of this lab would have too long a path.

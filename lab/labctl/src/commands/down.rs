@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use lab_runtime::{state, teardown};
+use serde_json::json;
 
 use crate::{
     context::Context,
     exit::{Error, Exit},
+    printer::Format,
     progress::Progress,
     topology,
 };
@@ -54,6 +56,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         }
     }
     names.dedup();
+    let mut down = Vec::new();
     for name in names {
         let progress = Progress::new(&context.printer, &name);
         let done = teardown::down(&context.dirs, &name).await;
@@ -62,9 +65,13 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
             Ok(warnings) => {
                 warnings.iter().for_each(|w| context.printer.warn(w));
                 context.printer.say(&format!("lab {name} is down"));
+                down.push(json!({ "lab": name, "warnings": warnings }));
             }
             Err(e) => fail(e.into()),
         }
+    }
+    if context.printer.format == Format::Json {
+        context.printer.json(&json!({ "down": down, "exit_code": worst.0 }))?;
     }
     Ok(worst)
 }

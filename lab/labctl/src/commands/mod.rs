@@ -24,23 +24,32 @@ pub mod vxlan;
 
 use std::{io, process::ExitCode};
 
+use serde_json::json;
+
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use crate::{
     cli::{Cli, Global, Verb, When},
     context::Context,
     exit::{Error, Exit},
-    printer::Printer,
+    printer::{Format, Printer},
 };
 
 /// Runs the verb that the command line asks for.
 pub fn main(cli: Cli) -> ExitCode {
     colour(cli.global.color);
     let printer = Printer::new(cli.global.format, cli.global.quiet, cli.global.verbose > 0);
+    // What these write to stdout is another program's.
+    let json = cli.global.format == Format::Json && !matches!(cli.verb, Verb::Exec(_) | Verb::Docker(_));
     let exit = match Context::new(&cli.global, printer) {
         Ok(context) => run(cli, &context).unwrap_or_else(|e| {
             context.printer.error(&e);
-            e.exit()
+            let exit = e.exit();
+            if json {
+                // Where stdout is gone there is nobody to tell.
+                let _ = context.printer.json(&json!({ "error": e.to_string(), "exit_code": exit.0 }));
+            }
+            exit
         }),
         Err(e) => {
             Printer::new(cli.global.format, false, false).error(&e);

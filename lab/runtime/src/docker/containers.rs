@@ -90,10 +90,10 @@ impl HostDocker {
     async fn attach_and_start(&self, lab: &Lab, name: &str, container: &Container) -> Result<(), Error> {
         if let Attach::Networks(networks) = &container.attach {
             for (key, attachment) in networks.iter().skip(1) {
-                self.connect_network(docker_name(lab, key), name, attachment).await?;
+                self.connect_network_once(docker_name(lab, key), name, attachment).await?;
             }
         }
-        self.start(name).await
+        self.start_once(name).await
     }
 
     /// Runs one container of this image on each kind of network and removes it: what that needs of disk and kernel is
@@ -133,9 +133,11 @@ impl HostDocker {
 
     /// Starts a container.
     pub async fn start(&self, name: &str) -> Result<(), Error> {
-        let what = format!("start container {name}");
-        patiently(|| async { self.api.start_container(name, None).await.map_err(self.failed(what.as_str())) })
-            .await
+        patiently(|| self.start_once(name)).await
+    }
+
+    async fn start_once(&self, name: &str) -> Result<(), Error> {
+        self.api.start_container(name, None).await.map_err(self.failed(format!("start container {name}")))
     }
 
     /// Stops a container.

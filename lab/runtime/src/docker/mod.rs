@@ -56,8 +56,15 @@ pub(crate) fn passes(message: &str) -> bool {
     // with a swarm that has just formed, may not keep.
     let manager_was_late =
         message.contains("attaching to network failed") && message.contains("context deadline exceeded");
-    manager_was_late || message.contains(OVERTAKEN) || message.contains(LEADERLESS)
+    // It has its place, and has not heard of the network itself yet, which then goes by its id. A network that there is
+    // not goes by its name.
+    let of_id = |text: &str| text.strip_prefix("network ")?.strip_suffix(" not found").map(str::len);
+    let not_heard_of = of_id(message).is_some_and(|length| length == SWARM_ID);
+    manager_was_late || not_heard_of || message.contains(OVERTAKEN) || message.contains(LEADERLESS)
 }
+
+/// Letters of an id of swarmkit's (identity/randomid.go).
+const SWARM_ID: usize = 25;
 
 /// What Docker says where something was changed between being read and being written: how an update stands, for one,
 /// which it notes itself.
@@ -112,4 +119,22 @@ pub(crate) fn is_not_found(error: &BollardError) -> bool {
 /// Whether Docker says that something else is under way with the thing.
 pub(crate) fn is_conflict(error: &BollardError) -> bool {
     matches!(error, BollardError::DockerResponseServerError { status_code: 409, .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_is_told_from_what_does_not() {
+        assert!(passes("network w1z8csjivf7us7i4ubs6chjdm not found"));
+        assert!(!passes("network front not found"));
+        assert!(passes(
+            "rpc error: code = Unknown desc = The swarm does not have a leader. It's possible that …"
+        ));
+        assert!(passes(
+            "attaching to network failed, make sure your network options are correct: context deadline exceeded"
+        ));
+        assert!(!passes("Pool overlaps with other one on this address space"));
+    }
 }

@@ -63,15 +63,21 @@ impl HostDocker {
         container: &str,
         to: &Attachment,
     ) -> Result<(), Error> {
-        let what = format!("connect {container} to network {network}");
-        patiently(|| async {
-            let request = NetworkConnectRequest {
-                container: container.to_owned(),
-                endpoint_config: Some(endpoint(to)),
-            };
-            self.api.connect_network(network, request).await.map_err(self.failed(what.as_str()))
-        })
-        .await
+        patiently(|| self.connect_network_once(network, container, to)).await
+    }
+
+    pub(super) async fn connect_network_once(
+        &self,
+        network: &str,
+        container: &str,
+        to: &Attachment,
+    ) -> Result<(), Error> {
+        let request =
+            NetworkConnectRequest { container: container.to_owned(), endpoint_config: Some(endpoint(to)) };
+        self.api
+            .connect_network(network, request)
+            .await
+            .map_err(self.failed(format!("connect {container} to network {network}")))
     }
 
     /// Detaches a container.

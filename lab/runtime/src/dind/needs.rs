@@ -1,7 +1,8 @@
 //! What a lab needs of a kernel that it shares, and for which part of its topology.
 
 use lab_model::{
-    Driver, EndpointMode, Engine, Host, Interface, InterfaceKind, Lab, Network, Parent, PublishMode, Service,
+    Action, Driver, EndpointMode, Engine, Host, Interface, InterfaceKind, Lab, Network, Parent, PublishMode,
+    Service,
 };
 
 use super::container::WITHHELD;
@@ -63,6 +64,14 @@ pub fn of(lab: &Lab) -> Vec<Need> {
     }
     for (name, service) in &lab.services {
         needs.extend(of_service(name, service));
+    }
+    for action in lab.steps.iter().flat_map(|s| &s.actions) {
+        if let Action::Update { service, change, .. } = action
+            && change.ports.iter().flatten().any(|p| p.mode == PublishMode::Ingress)
+        {
+            let by = format!("the routing mesh of service {service}, once a step updates it,");
+            needs.push(feature(Feature::IpVs, by, &["steps"]));
+        }
     }
     needs
 }
@@ -203,5 +212,18 @@ containers:
         assert_eq!(ipvs("deploy: { endpoint_mode: dnsrr }"), 0);
         assert_eq!(ipvs("deploy: { endpoint_mode: vip }"), 1);
         assert_eq!(ipvs("ports: [\"8080:80\"]"), 2);
+    }
+
+    #[test]
+    fn a_step_that_publishes_on_the_mesh_needs_ipvs() {
+        let ipvs = |mode: &str| {
+            let text = format!(
+                "name: x\nsegments: {{ lan: {{ subnet: 192.168.56.0/24 }} }}\nhosts: {{ m1: {{ lan: 192.168.56.3 }} }}\n\
+                 swarm: {{}}\nservices: {{ web: {{}} }}\nsteps:\n  - do: 'update web {{ ports: [ {{ target: 80, \
+                 published: 8080, mode: {mode} }} ] }}'\n"
+            );
+            features(&text).into_iter().filter(|(f, _)| f == "ip_vs").count()
+        };
+        assert_eq!((ipvs("host"), ipvs("ingress")), (0, 1));
     }
 }

@@ -1,0 +1,124 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+use proptest::prelude::*;
+use vxlan::{proto::ethertype, reply};
+
+proptest! {
+    #[test]
+    fn no_frame_panics_and_the_stand_in_never_floods(
+        payload in proptest::collection::vec(any::<u8>(), 0..120),
+        header in proptest::option::of((any::<u8>(), any::<u8>())),
+        kind in prop::sample::select(vec![ethertype::IPV4, ethertype::ARP, ethertype::DOT1Q, 0x86dd, 60]),
+        to_all in any::<bool>(),
+    ) {
+        let lan = lab::Segment {
+            subnet: "10.0.0.0/24".parse().unwrap(),
+            gateway: Some(Ipv4Addr::new(10, 0, 0, 1)),
+            mtu: 1500,
+            port_security: false,
+            outside: vec!["0.0.0.0/0".parse().unwrap()],
+            block: ["udp/9", "vxlan", "tcp/80"].iter().map(|f| f.parse().unwrap()).collect(),
+        };
+        let mut switch = Switch::new(&IndexMap::from([("lan".into(), lan)]), &[]);
+        let own = MacAddr([2, 0, 0, 0, 0, 9]);
+        let port = switch.add_port("a", "lan", own).unwrap();
+        switch.connected(port, false);
+        let now = Now { instant: Instant::now(), secs: 0 };
+        // Half of the packets have a sound IPv4 header, so that what follows it is looked at as well.
+        let payload = match header {
+            Some((protocol, ttl)) => {
+                reply::ipv4(Ipv4Addr::new(10, 0, 0, 9), Ipv4Addr::new(8, 8, 8, 8), protocol, ttl, &payload)
+            }
+            None => payload,
+        };
+        let gateway = gateway_mac(0);
+        let dst = if to_all { MacAddr::BROADCAST } else { gateway };
+        switch.ingress(port, None, &reply::ethernet(dst, own, None, kind, &payload), now);
+        switch.ingress(port, None, &payload, now);
+        let answers = switch.stats(now).ports["a"].tx_frames;
+        prop_assert!(answers <= 2, "{answers}");
+    }
+}
+
+/// TCP of 2,500 bytes that is to be cut into pieces of 1,000, from one station to another: header and frame.
+fn uncut(dst: MacAddr) -> ([u8; offload::HEADER_LEN], Vec<u8>) {
+    let text = format!(
+        "eth(dst={dst},src=02:00:00:00:00:09)/ip(src=10.0.0.9,dst=10.0.0.1)/tcp(sport=5,dport=80,flags=A)\
+         /payload(size=2500)"
+    );
+    let mut header = [0; offload::HEADER_LEN];
+    (header[0], header[1]) = (1, 1);
+    for (at, value) in [(4, 1000u16), (6, 34), (8, 16)] {
+        header[at..at + 2].copy_from_slice(&value.to_ne_bytes());
+    }
+    (header, text.parse::<vxlan::Stack>().unwrap().build().unwrap())
+}
+
+/// The lengths of what waits for a port, and whether all its checksums are right.
+fn waiting(switch: &mut Switch, port: PortId) -> Vec<(usize, bool)> {
+    let mut all = Vec::new();
+    let drained = switch.outbox(port).drain(|parts| {
+        all.extend(parts.iter().flat_map(|part| part.to_vec()));
+        Ok(parts.iter().map(|part| part.len()).sum())
+    });
+    drained.unwrap();
+    let mut frames = Vec::new();
+    while let Some((prefix, rest)) = all.split_first_chunk() {
+        let (frame, rest) = rest.split_at(u32::from_be_bytes(*prefix) as usize);
+        let eth = EthernetFrame::new_checked(frame).unwrap();
+        let sound = vxlan::Ipv4View::new_checked(eth.payload()).is_ok_and(|ip| {
+            let tcp = vxlan::TcpView::new_checked(ip.payload());
+            ip.checksum_ok() && tcp.is_ok_and(|tcp| tcp.checksum_ok(ip.addresses()))
+        });
+        frames.push((frame.len(), sound));
+        all = rest.to_vec();
+    }
+    frames
+}
+
+#[test]
+fn who_takes_no_offloads_gets_what_a_cable_would_carry() {
+    let lan = lab::Segment {
+        subnet: "10.0.0.0/24".parse().unwrap(),
+        gateway: Some(Ipv4Addr::new(10, 0, 0, 1)),
+        mtu: 1500,
+        port_security: false,
+        outside: vec![],
+        block: vec![],
+    };
+    let mut switch = Switch::new(&IndexMap::from([("lan".into(), lan)]), &[]);
+    let port = |switch: &mut Switch, name, last, offloads| {
+        let id = switch.add_port(name, "lan", MacAddr([2, 0, 0, 0, 0, last])).unwrap();
+        switch.connected(id, offloads);
+        id
+    };
+    let from = port(&mut switch, "a", 9, true);
+    let (tap, stream) = (port(&mut switch, "tap", 1, true), port(&mut switch, "stream", 2, false));
+    let now = Now { instant: Instant::now(), secs: 0 };
+    let (header, frame) = uncut(MacAddr([2, 0, 0, 0, 0, 1]));
+    // Its station is not known yet: one port gets it as it is, the other in three pieces.
+    assert_eq!(switch.ingress(from, Some(&header), &frame, now), None);
+    let stats = switch.stats(now);
+    assert_eq!((stats.ports["tap"].tx_frames, stats.ports["stream"].tx_frames), (3, 3));
+    assert_eq!((stats.ports["tap"].tx_bytes, stats.ports["stream"].tx_bytes), (2662, 2662));
+    assert_eq!(waiting(&mut switch, stream), [(1054, true), (1054, true), (554, true)]);
+    let mut bytes = 0;
+    let drained = switch.outbox(tap).drain(|parts| {
+        let len = parts.iter().map(|part| part.len()).sum();
+        bytes += len;
+        Ok(len)
+    });
+    drained.unwrap();
+    assert_eq!(bytes, 4 + offload::HEADER_LEN + frame.len());
+
+    // The stand-in is no kernel either: each piece is answered by a reset.
+    let (header, frame) = uncut(gateway_mac(0));
+    switch.ingress(from, Some(&header), &frame, now);
+    assert_eq!(switch.stats(now).segments["lan"].gateway_rx_frames, 3);
+
+    // What makes no sense goes nowhere.
+    let mut nonsense = header;
+    nonsense[1] = 77;
+    switch.ingress(from, Some(&nonsense), &frame, now);
+    assert_eq!(switch.stats(now).ports["a"].drops[&DropReason::Malformed], 1);
+}

@@ -151,7 +151,7 @@ impl Lab {
         let made = home.run(async move {
             // Before anything is made, be it a node image.
             let UpOptions { runtime, lab, topology, agent, cold, .. } = &options;
-            let chosen = runtime.resolve(lab, topology, agent, *cold).await?;
+            let chosen = runtime.resolve(lab, topology, &dirs.cache, agent, *cold).await?;
             options.runtime = chosen.choice();
             if let Some(why) = chosen.why {
                 told.note(why);

@@ -68,7 +68,7 @@ pub async fn bring_up(
     let (lab, agent) = (&topology.lab, agent()?);
     // Before anything is made, be it a node image.
     let chosen = RuntimeChoice::from(manner.runtime)
-        .resolve(lab, topology.shown.as_ref(), &agent, manner.cold)
+        .resolve(lab, topology.shown.as_ref(), &context.dirs.cache, &agent, manner.cold)
         .await?;
     if let Some(why) = &chosen.why {
         progress.event(&Event::Note(why.clone()));

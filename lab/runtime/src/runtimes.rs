@@ -7,8 +7,9 @@ use lab_model::Lab;
 use crate::{
     Error, LabDir, Plan,
     dind::{self, DindProvider},
+    image,
     machine::Provider,
-    vm::{self, VmProvider},
+    vm::{self, Accel, VmProvider},
 };
 
 /// What the user asked for.
@@ -44,7 +45,7 @@ impl Chosen {
 
 impl RuntimeChoice {
     /// The runtime that a lab gets, before anything of it is made. `topology` is the file that it came from, for the
-    /// lines of what is refused.
+    /// lines of what is refused; `cache` is the user's cache folder.
     ///
     /// Left to labctl, that is `vm` where machines run on the processor (a kernel for each host, and no slower), or where
     /// they are to be booted (`cold`); else `dind` where Docker and this kernel have all that the lab needs, since
@@ -56,6 +57,7 @@ impl RuntimeChoice {
         self,
         lab: &Lab,
         topology: &Path,
+        cache: &Path,
         agent: &Path,
         cold: bool,
     ) -> Result<Chosen, Error> {
@@ -67,7 +69,7 @@ impl RuntimeChoice {
                 Err(unfit) => Err(unfit.error(topology)),
             },
             RuntimeChoice::Auto if cold => Ok(vm("runtime vm: only machines can be booted".into())),
-            RuntimeChoice::Auto if vm::kvm_works().await.is_ok() => Ok(vm("runtime vm: there is KVM".into())),
+            RuntimeChoice::Auto if has_kvm(cache, agent).await => Ok(vm("runtime vm: there is KVM".into())),
             RuntimeChoice::Auto => Ok(match dind::fit(lab, agent).await {
                 Ok(version) => {
                     let why = format!(
@@ -78,6 +80,15 @@ impl RuntimeChoice {
                 Err(unfit) => vm(format!("runtime vm, not dind: {}", unfit.summary())),
             }),
         }
+    }
+}
+
+/// Whether machines run on the processor: by booting a node image, once, where there is one (see [`Accel::detect`]).
+/// Before there is, by a few instructions, which proves less.
+async fn has_kvm(cache: &Path, agent: &Path) -> bool {
+    match image::ls(cache).unwrap_or_default().into_iter().find(|l| l.current) {
+        Some(listed) => Accel::detect(cache, &listed.image, agent).await == Accel::Kvm,
+        None => vm::kvm_works().await.is_ok(),
     }
 }
 

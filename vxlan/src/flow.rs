@@ -1,7 +1,7 @@
 //! A hash of the flow that a frame belongs to.
 
 use crate::proto::{ethertype, ip_protocol};
-use crate::{EthernetFrame, Ipv4View, Ipv6View};
+use crate::{EthernetFrame, Ipv4View, Ipv6View, Kind};
 
 /// FNV-1a, 32 bits: small, and good enough to spread flows; no defence against flows made to collide.
 struct Fnv(u32);
@@ -19,8 +19,17 @@ impl Fnv {
     }
 }
 
+/// Hash of the flow of what begins with a layer of this kind; of all bytes if that is none that is read further.
+pub(crate) fn of(kind: Option<Kind>, bytes: &[u8]) -> u32 {
+    match kind {
+        Some(Kind::Ether) => of_frame(bytes),
+        Some(Kind::Ipv4 | Kind::Ipv6) => of_packet(bytes),
+        _ => Fnv::new().bytes(bytes).0,
+    }
+}
+
 /// Hash of a frame: of its IP flow, or else of its addresses and EtherType.
-pub(crate) fn of_frame(bytes: &[u8]) -> u32 {
+fn of_frame(bytes: &[u8]) -> u32 {
     let Ok(frame) = EthernetFrame::new_checked(bytes) else {
         return Fnv::new().bytes(bytes).0;
     };
@@ -34,7 +43,7 @@ pub(crate) fn of_frame(bytes: &[u8]) -> u32 {
 }
 
 /// Hash of an IP packet: addresses, protocol and, where all packets of the flow have them, ports.
-pub(crate) fn of_packet(bytes: &[u8]) -> u32 {
+fn of_packet(bytes: &[u8]) -> u32 {
     if let Ok(ip) = Ipv4View::header_checked(bytes) {
         // The first fragment has ports, the others have not: all must go one way.
         let ports = ports(ip.protocol(), ip.payload()).filter(|_| !ip.is_fragment());

@@ -9,7 +9,7 @@ use vxlan::checksum::Addresses;
 use vxlan::proto::ipv4;
 use vxlan::reply::{self, IcmpError};
 use vxlan::{
-    ArpView, EspView, EthernetFrame, IcmpView, Icmpv6View, Ipv4View, Ipv6View, MacAddr, Stack, TcpView, UdpView,
+    ArpView, EspView, EthernetFrame, IcmpView, Icmpv6View, Ipv4View, Ipv6View, Kind, MacAddr, Stack, TcpView, UdpView,
     VxlanView,
 };
 
@@ -64,5 +64,7 @@ fuzz_target!(|bytes: &[u8]| {
         let ok = |bytes| Ipv4View::header_checked(bytes).map(|ip| ip.checksum_ok());
         assert_eq!(ok(bytes), ok(&routed));
     }
-    black_box(vxlan::proto::vxlan::source_port(bytes));
+    for tunnel in [Kind::Vxlan, Kind::Gbp, Kind::Gpe] {
+        black_box(vxlan::proto::vxlan::source_port(tunnel, bytes));
+    }
 });

@@ -56,7 +56,7 @@ impl Gbp {
         Read {
             layer: layer.into(),
             body: HEADER_LEN..HEADER_LEN + view.payload().len(),
-            next: Some(Kind::Ether),
+            next: view.inner(Kind::Gbp),
         }
     }
 }

@@ -23,6 +23,20 @@ pub mod next {
     pub const NSH: u8 = 4;
     /// For experiments: what a payload of no protocol gets.
     pub const EXPERIMENTAL: u8 = 0x7e;
+
+    use crate::Kind;
+
+    /// The layer that a header with these flags and this next protocol announces; `None` for one that is not read
+    /// further.
+    pub(in crate::proto) fn kind(flags: u8, next_protocol: u8) -> Option<Kind> {
+        match next_protocol {
+            _ if flags & super::FLAG_NEXT_PROTOCOL == 0 => Some(Kind::Ether),
+            ETHERNET => Some(Kind::Ether),
+            IPV4 => Some(Kind::Ipv4),
+            IPV6 => Some(Kind::Ipv6),
+            _ => None,
+        }
+    }
 }
 
 /// A VXLAN-GPE header.
@@ -57,8 +71,7 @@ impl Gpe {
             reserved1: u16::from_be_bytes([high, low]),
             reserved2: view.reserved2(),
         };
-        let next = follows(view.flags(), next_protocol);
-        Ok(Read { layer: layer.into(), body: HEADER_LEN..bytes.len(), next })
+        Ok(Read { layer: layer.into(), body: HEADER_LEN..bytes.len(), next: view.inner(Kind::Gpe) })
     }
 
     /// What byte 3 is if nobody sets it.
@@ -71,24 +84,6 @@ impl Gpe {
             _ => next::EXPERIMENTAL,
         }
     }
-}
-
-/// What flags and next protocol say follows.
-fn follows(flags: u8, next_protocol: u8) -> Option<Kind> {
-    match next_protocol {
-        _ if flags & FLAG_NEXT_PROTOCOL == 0 => Some(Kind::Ether),
-        next::ETHERNET => Some(Kind::Ether),
-        next::IPV4 => Some(Kind::Ipv4),
-        next::IPV6 => Some(Kind::Ipv6),
-        _ => None,
-    }
-}
-
-/// Whether this header, of any kind of VXLAN, has an IP packet behind it and not a frame.
-pub(crate) fn carries_ip(header: &[u8; HEADER_LEN]) -> bool {
-    // A group policy uses the same byte; its G flag is none of GPE's.
-    header[0] & vxlan::FLAG_GROUP_POLICY == 0
-        && matches!(follows(header[0], header[3]), Some(Kind::Ipv4 | Kind::Ipv6))
 }
 
 impl Header for Gpe {

@@ -134,10 +134,12 @@ impl Header for Udp {
 
     fn emit(&self, room: &mut [u8], around: &Around<'_>) -> Result<(), FieldError> {
         let len = length("len", self.len, room.len())?;
-        let (dst_port, flow_port) = match around.next() {
-            Some(Kind::Vxlan | Kind::Gbp) => (vxlan::PORT, Some(vxlan::source_port(&room[HEADER_LEN..]))),
-            Some(Kind::Gpe) => (vxlan::GPE_PORT, Some(vxlan::source_port(&room[HEADER_LEN..]))),
-            _ => (DEFAULT_DST_PORT, None),
+        let tunnel = around.next().filter(|kind| kind.is_tunnel());
+        let flow_port = tunnel.map(|kind| vxlan::source_port(kind, &room[HEADER_LEN..]));
+        let dst_port = match tunnel {
+            Some(Kind::Gpe) => vxlan::GPE_PORT,
+            Some(_) => vxlan::PORT,
+            None => DEFAULT_DST_PORT,
         };
         let mut raw = MutableUdpPacket::new(room).expect(ROOM);
         raw.set_source(self.src_port.or(flow_port).unwrap_or(DEFAULT_SRC_PORT));

@@ -82,6 +82,18 @@ impl<'a> VxlanView<'a> {
     pub fn payload(&self) -> &'a [u8] {
         &self.bytes[HEADER_LEN..]
     }
+
+    /// What the payload is, if this is the header of a `tunnel`; `None`: of no protocol known here. Reading, building
+    /// and templates all ask here.
+    ///
+    /// The kind of VXLAN decides, which the UDP port tells. The P flag is GPE's: in the others its bit is reserved, and
+    /// they carry frames. Without the I flag the VNI is not valid, but what follows is the same.
+    pub(crate) fn inner(&self, tunnel: Kind) -> Option<Kind> {
+        match tunnel {
+            Kind::Gpe => gpe::next::kind(self.flags(), self.bytes[3]),
+            _ => Some(Kind::Ether),
+        }
+    }
 }
 
 /// A VXLAN header, strict as RFC 7348 has it unless told otherwise.
@@ -117,7 +129,7 @@ impl Vxlan {
             reserved1: view.reserved1(),
             reserved2: view.reserved2(),
         };
-        Ok(Read { layer: layer.into(), body: HEADER_LEN..bytes.len(), next: Some(Kind::Ether) })
+        Ok(Read { layer: layer.into(), body: HEADER_LEN..bytes.len(), next: view.inner(Kind::Vxlan) })
     }
 }
 
@@ -150,21 +162,20 @@ pub(super) fn emit(
     Ok(())
 }
 
-/// The outer source port for a VXLAN packet of any kind: from a hash of the inner flow, so that a flow keeps its path
-/// and flows spread; 49152 to 65535 (RFC 7348, section 5).
+/// The outer source port for a packet of `tunnel`, which is a kind of VXLAN: from a hash of the inner flow, so that a
+/// flow keeps its path and flows spread; 49152 to 65535 (RFC 7348, section 5).
 ///
 /// ```
-/// use vxlan::proto::vxlan::source_port;
+/// use vxlan::{Kind, proto::vxlan::source_port};
 /// let packet = [8, 0, 0, 0, 0, 16, 1, 0];
-/// assert_eq!(source_port(&packet), source_port(&packet));
-/// assert!(source_port(&packet) >= 49152);
+/// assert_eq!(source_port(Kind::Vxlan, &packet), source_port(Kind::Vxlan, &packet));
+/// assert!(source_port(Kind::Vxlan, &packet) >= 49152);
 /// ```
 #[must_use]
-pub fn source_port(packet: &[u8]) -> u16 {
-    let inner = packet.get(HEADER_LEN..).unwrap_or_default();
-    let hash = match packet.first_chunk() {
-        Some(header) if gpe::carries_ip(header) => flow::of_packet(inner),
-        _ => flow::of_frame(inner),
+pub fn source_port(tunnel: Kind, packet: &[u8]) -> u16 {
+    let hash = match VxlanView::new_checked(packet) {
+        Ok(view) => flow::of(view.inner(tunnel), view.payload()),
+        Err(_) => flow::of(None, packet),
     };
     0xc000 | (hash ^ hash >> 16) as u16 & 0x3fff
 }

@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use super::sums::Touched;
-use crate::proto::{dot1q, ethernet, gbp, gpe, ipv4, ipv6, vxlan};
+use super::sums::{Sums, Touched};
+use crate::VxlanView;
+use crate::proto::{dot1q, ethernet, ipv4, ipv6, vxlan};
 use crate::stack::{Kind, Layer};
 
 /// A field that follows others.
@@ -15,14 +16,16 @@ pub(super) struct Follow {
     /// What it looks at; empty once the field was asked for itself.
     looks_at: Range<usize>,
     pub(super) touched: Touched,
+    /// How many checksums are further in, which it may look at.
+    pub(super) sums_inside: usize,
     /// Followers that look at this field, a bit for each.
     pub(super) reaches: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum How {
-    /// A source port under VXLAN: from a hash of the flow in the packet here, up to its layer's end.
-    Port { packet: usize, end: usize },
+    /// A source port under VXLAN of this kind: from a hash of the flow in the packet here, up to its layer's end.
+    Port { tunnel: Kind, packet: usize, end: usize },
     /// An Ethernet destination: the group's that the IPv4 destination here is.
     Group4(usize),
     /// The same of IPv6.
@@ -31,11 +34,17 @@ enum How {
     Sender(usize),
 }
 
+impl How {
+    /// Bytes of the field.
+    fn len(self) -> usize {
+        if matches!(self, Self::Port { .. }) { 2 } else { 6 }
+    }
+}
+
 impl Follow {
     /// The bytes that it writes.
     pub(super) fn target(&self) -> Range<usize> {
-        let len = if matches!(self.how, How::Port { .. }) { 2 } else { 6 };
-        self.at..self.at + len
+        self.at..self.at + self.how.len()
     }
 
     /// Nothing is followed any more if the field is `range`.
@@ -51,7 +60,9 @@ impl Follow {
             return None;
         }
         let octets = match self.how {
-            How::Port { packet, end } => return Some(vxlan::source_port(&frame[packet..end]).into()),
+            How::Port { tunnel, packet, end } => {
+                return Some(vxlan::source_port(tunnel, &frame[packet..end]).into());
+            }
             How::Group4(at) => ethernet::group_of_ipv4(octets::<4>(frame, at).into()).octets(),
             How::Group6(at) => ethernet::group_of_ipv6(octets::<16>(frame, at).into()).octets(),
             How::Sender(at) => octets(frame, at),
@@ -70,20 +81,17 @@ pub(super) fn interested(follows: &[Follow], range: &Range<usize>) -> u32 {
     follows.iter().enumerate().fold(0, |bits, (bit, follow)| bits | u32::from(looks(follow)) << bit)
 }
 
-/// All followers of a frame, innermost first: what one looks at is further in than itself. At most one a layer, so
-/// that a bit for each fits 32.
-pub(super) fn all(layers: &[Layer], rooms: &[Range<usize>], frame: &[u8]) -> Vec<Follow> {
+/// All followers of a frame, innermost first: what one looks at is further in than itself, or an Ethernet source. At
+/// most one a layer, so that a bit for each fits 32.
+pub(super) fn all(layers: &[Layer], rooms: &[Range<usize>], frame: &[u8], sums: &Sums) -> Vec<Follow> {
     let found = layers.iter().enumerate().rev().filter_map(|(index, layer)| {
         let (room, above) = (&rooms[index], &layers[index + 1..]);
         let (how, at, looks_at) = match layer {
             Layer::Udp(udp) if udp.src_port.is_none() => {
-                let next = above.first().map(Layer::kind);
-                if !matches!(next, Some(Kind::Vxlan | Kind::Gbp | Kind::Gpe)) {
-                    return None;
-                }
+                let tunnel = above.first().map(Layer::kind).filter(|kind| kind.is_tunnel())?;
                 let packet = rooms[index + 1].start;
                 let end = flow_end(above, &rooms[index + 1..], frame).unwrap_or(room.end);
-                (How::Port { packet, end: room.end }, room.start, packet + vxlan::HEADER_LEN..end)
+                (How::Port { tunnel, packet, end: room.end }, room.start, packet + vxlan::HEADER_LEN..end)
             }
             Layer::Ether(ether) if ether.dst.is_none() => {
                 let reached = above.iter().position(|layer| layer.kind() != Kind::Dot1q)?;
@@ -102,7 +110,8 @@ pub(super) fn all(layers: &[Layer], rooms: &[Range<usize>], frame: &[u8]) -> Vec
             }
             _ => return None,
         };
-        Some(Follow { how, at, looks_at, touched: Touched::default(), reaches: 0 })
+        let touched = sums.touched_by(&(at..at + how.len()));
+        Some(Follow { how, at, looks_at, touched, sums_inside: sums.inside(room.start), reaches: 0 })
     });
     found.collect()
 }
@@ -110,8 +119,8 @@ pub(super) fn all(layers: &[Layer], rooms: &[Range<usize>], frame: &[u8]) -> Vec
 /// Where what the flow's hash is made of ends, in the usual frame: addresses and ports come first. `None` if this is
 /// an odd one, in which any byte may count.
 fn flow_end(tunnel_and_above: &[Layer], rooms: &[Range<usize>], frame: &[u8]) -> Option<usize> {
-    let packet = &frame[rooms.first()?.clone()];
-    if gpe::carries_ip(packet.first_chunk()?) {
+    let view = VxlanView::new_checked(&frame[rooms.first()?.clone()]).ok()?;
+    if view.inner(tunnel_and_above.first()?.kind()) != Some(Kind::Ether) {
         return None;
     }
     let Layer::Ether(ethernet::Ether { ethertype: None, .. }) = tunnel_and_above.get(1)? else { return None };
@@ -125,10 +134,4 @@ fn flow_end(tunnel_and_above: &[Layer], rooms: &[Range<usize>], frame: &[u8]) ->
         _ => return None,
     };
     Some((room.start + header + 4).min(room.end))
-}
-
-/// Whether `key` of `layer` can vary without changing how the frame is read.
-pub(super) fn may_vary(layer: &Layer, key: &str) -> bool {
-    // Without the G flag these bytes may be read as GPE's next protocol.
-    !matches!(layer, Layer::Gbp(gbp::Gbp { flags, .. }) if key == "policy" && flags & vxlan::FLAG_GROUP_POLICY == 0)
 }

@@ -114,15 +114,13 @@ impl Template {
     pub fn new(stack: &Stack) -> Result<Self, TemplateError> {
         let bytes = stack.build()?;
         let (layers, rooms) = (stack.layers.clone(), stack.rooms());
-        let sums = Sums::of(&layers, &rooms);
-        let follows = follow::all(&layers, &rooms, &bytes);
-        let mut this = Self { bytes, layers, rooms, slots: Vec::new(), sums, follows, due: 0 };
-        for index in 0..this.follows.len() {
-            let target = this.follows[index].target();
-            this.follows[index].touched = this.sums.touched_by(&target);
-            this.follows[index].reaches = follow::interested(&this.follows, &target);
+        let mut sums = Sums::of(&layers, &rooms);
+        let mut follows = follow::all(&layers, &rooms, &bytes, &sums);
+        for index in 0..follows.len() {
+            follows[index].reaches = follow::interested(&follows, &follows[index].target());
         }
-        Ok(this)
+        sums.reach(|sum| follow::interested(&follows, sum));
+        Ok(Self { bytes, layers, rooms, slots: Vec::new(), sums, follows, due: 0 })
     }
 
     /// The field that `name` means: layer and key as in the text form (`vxlan.vni`, `udp.sport`), `ip#2.dst` being
@@ -140,7 +138,7 @@ impl Template {
             let all = self.rooms[index].clone();
             return Ok(self.slot(name, 0..all.len(), index, all.len() as u32 * 8));
         }
-        let place = places::place(layer.kind(), key).filter(|place| follow::may_vary(layer, place.key));
+        let place = places::place(layer.kind(), key);
         let place = place.ok_or_else(|| TemplateError::NoField {
             name: name.to_owned(),
             known: places::keys(layer.kind()).collect(),
@@ -244,17 +242,22 @@ impl Template {
 
     /// The frame with everything that was set since, checksums mended.
     pub fn frame(&mut self) -> &[u8] {
-        while self.due != 0 {
-            let index = self.due.trailing_zeros() as usize;
+        // Innermost first. A follower may look at checksums further in, and itself changes those further out.
+        loop {
+            let next = self.follows.get(self.due.trailing_zeros() as usize);
+            let more = self.sums.settle(&mut self.bytes, next.map(|follow| follow.sums_inside));
+            if more & !self.due != 0 {
+                self.due |= more;
+                continue;
+            }
+            let Some(follow) = next else { break };
             self.due &= self.due - 1;
-            let follow = &self.follows[index];
             if let Some(new) = follow.value(&self.bytes) {
                 write(&mut self.bytes, &mut self.sums, &follow.target(), &follow.touched, new);
                 // Those that look at it are further out, and so have higher bits.
                 self.due |= follow.reaches;
             }
         }
-        self.sums.settle(&mut self.bytes);
         &self.bytes
     }
 }

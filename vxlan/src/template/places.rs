@@ -5,8 +5,6 @@ use crate::stack::{Kind, Layer};
 /// Where a field is in its layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
-    /// The key of the text form, never an alias.
-    pub(super) key: &'static str,
     /// Bytes from the layer's start.
     pub(super) at: usize,
     /// Bytes of the field, those that it shares with others included: 1 to 16.
@@ -58,10 +56,10 @@ const fn rows(kind: Kind) -> &'static [Row] {
     }
 }
 
-/// Where the field that `name` (a key or an alias) names is; `None` if it cannot vary.
+/// Where the field is that `name` (a key of the text form or an alias) names; `None` if it cannot vary.
 pub(super) fn place(kind: Kind, name: &str) -> Option<Place> {
-    let (names, at, len, bits) = *rows(kind).iter().find(|(names, ..)| names.contains(&name))?;
-    Some(Place { key: names[0], at, len, bits })
+    let (_, at, len, bits) = *rows(kind).iter().find(|(names, ..)| names.contains(&name))?;
+    Some(Place { at, len, bits })
 }
 
 /// The keys that can vary in a layer of this kind.

@@ -47,6 +47,8 @@ struct Sum {
     covers: Vec<Range<usize>>,
     /// What a change of the checksum itself means for those further out.
     touched: Touched,
+    /// Followers that look at it, a bit for each.
+    reaches: u32,
     /// Change that is not settled yet; 0 only if there is none.
     change: Change,
 }
@@ -68,7 +70,7 @@ impl Sums {
             let ends = if covered.addresses { addresses(&layers[..index], rooms) } else { None };
             let covers = std::iter::once(own).chain(ends).collect();
             let (kind, at) = (layer.kind(), room.start + covered.field);
-            sums.push(Sum { kind, at, covers, touched: Touched::default(), change: 0 });
+            sums.push(Sum { kind, at, covers, touched: Touched::default(), reaches: 0, change: 0 });
         }
         let mut this = Self { sums, any_change: false };
         for index in 0..this.sums.len() {
@@ -105,12 +107,26 @@ impl Sums {
         note(&mut self.sums, 0, touched, old, new);
     }
 
-    /// Mends all checksums.
-    pub(super) fn settle(&mut self, bytes: &mut [u8]) {
-        if !std::mem::take(&mut self.any_change) {
-            return;
+    /// Notes for each checksum which followers look at it.
+    pub(super) fn reach(&mut self, interested: impl Fn(&Range<usize>) -> u32) {
+        for sum in &mut self.sums {
+            sum.reaches = interested(&(sum.at..sum.at + 2));
         }
-        for index in 0..self.sums.len() {
+    }
+
+    /// How many are in layers that begin after `start`.
+    pub(super) fn inside(&self, start: usize) -> usize {
+        self.sums.iter().take_while(|sum| sum.covers[0].start > start).count()
+    }
+
+    /// Mends the `first` checksums, innermost first, or all; returns followers that look at one that changed.
+    pub(super) fn settle(&mut self, bytes: &mut [u8], first: Option<usize>) -> u32 {
+        if !self.any_change {
+            return 0;
+        }
+        self.any_change = first.is_some();
+        let mut due = 0;
+        for index in 0..first.unwrap_or(self.sums.len()) {
             // Innermost first: a checksum is itself covered by those further out.
             let (inner, outer) = self.sums.split_at_mut(index + 1);
             let sum = &mut inner[index];
@@ -126,7 +142,9 @@ impl Sums {
             };
             bytes[sum.at..sum.at + 2].copy_from_slice(&new.to_be_bytes());
             note(outer, index + 1, &sum.touched, old.into(), new.into());
+            due |= sum.reaches;
         }
+        due
     }
 }
 

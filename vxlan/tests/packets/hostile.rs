@@ -76,7 +76,9 @@ fn read_all(bytes: &[u8]) {
         _ = (header.vni(), header.reserved_is_zero(), header.payload());
     }
     _ = ipv4::decrement_ttl(&mut bytes.to_vec());
-    _ = vxlan::proto::vxlan::source_port(bytes);
+    for tunnel in [Kind::Vxlan, Kind::Gbp, Kind::Gpe] {
+        _ = vxlan::proto::vxlan::source_port(tunnel, bytes);
+    }
     _ = icmp::echo_request(1, 1, bytes);
 }
 

@@ -82,8 +82,8 @@ fn a_checksum_of_zero_is_sent_as_ones() {
 fn the_source_port_is_the_flows() {
     let port = |inner: &str| {
         let bytes = build(&format!("{HEAD}/udp/vxlan(vni=5)/{inner}"));
-        assert_eq!(source_port(&bytes[42..]), u16::from_be_bytes([bytes[34], bytes[35]]));
-        source_port(&bytes[42..])
+        assert_eq!(source_port(Kind::Vxlan, &bytes[42..]), u16::from_be_bytes([bytes[34], bytes[35]]));
+        source_port(Kind::Vxlan, &bytes[42..])
     };
     let flow =
         |from: u16, more: &str| port(&format!("eth/ip(src=10.3.1.1,dst=10.3.1.3)/udp(sport={from}{more}"));
@@ -100,6 +100,35 @@ fn the_source_port_is_the_flows() {
     assert_eq!(fragment("mf"), fragment("frag=8"));
     // Set, it is as set.
     assert_eq!(build(&format!("{HEAD}/udp(sport=5)/vxlan/eth/arp"))[34..36], [0, 5]);
+}
+
+/// Which kind of VXLAN it is says what lies behind the header; P and I say nothing of that, unless it is GPE.
+#[test]
+fn the_kind_says_what_is_behind() {
+    let inner = "eth(src=02:00:00:00:00:01)/ip(src=10.3.1.1,dst=10.3.1.3)/icmp";
+    let built = |tunnel: &str| build(&format!("{HEAD}/udp/{tunnel}/{inner}"));
+    let port = |tunnel: &str| built(tunnel)[34..36].to_vec();
+    let kinds = |tunnel: &str| {
+        let stack = Stack::parse(&built(tunnel)).unwrap();
+        stack.layers[3..].iter().map(Layer::kind).collect::<Vec<_>>()
+    };
+    for vxlan in ["vxlan", "vxlan(flags=0)", "vxlan(flags=0x0c,reserved1=1)", "vxlan(flags=4,reserved1=2)"] {
+        assert_eq!(port(vxlan), port("vxlan"), "{vxlan}");
+        assert_eq!(kinds(vxlan), [Kind::Vxlan, Kind::Ether, Kind::Ipv4, Kind::Icmp], "{vxlan}");
+        let line = describe(&built(vxlan));
+        assert!(line.ends_with(", IP 10.3.1.1 > 10.3.1.3, ICMP echo-request id 0 seq 0 length 0"), "{line}");
+    }
+    for gbp in ["gbp(policy=1)", "gbp(policy=1,flags=0x84)"] {
+        assert_eq!(port(gbp), port("vxlan"), "{gbp}");
+        assert_eq!(kinds(gbp), [Kind::Gbp, Kind::Ether, Kind::Ipv4, Kind::Icmp], "{gbp}");
+    }
+    // The flow is the same without a frame around it.
+    for gpe in ["gpe", "gpe(flags=0)", "gpe(flags=8,next=1)", "gpe(flags=4)"] {
+        assert_eq!(port(gpe), port("vxlan"), "{gpe}");
+        assert_eq!(kinds(gpe), [Kind::Gpe, Kind::Ether, Kind::Ipv4, Kind::Icmp], "{gpe}");
+    }
+    let bare = build(&format!("{HEAD}/udp/gpe/ip(src=10.3.1.1,dst=10.3.1.3)/icmp"));
+    assert_eq!(bare[34..36], port("vxlan"));
 }
 
 #[test]

@@ -1,32 +1,33 @@
-# Two commands matter: `make demo` sets up and runs the flagship; `make test` sets up and runs every test.
-# A second run installs and builds nothing.
+# Three commands matter: `make demo` sets up and runs the flagship; `make check` is for the daily loop; `make test` sets
+# up and runs every test. A second run installs and builds nothing.
 
 CARGO  ?= cargo
 BIN    := target/$(shell rustc -vV | sed -n 's/^host: //p')/release
 LABCTL := $(BIN)/labctl
 
-.PHONY: demo test engines setup build image lint bench fuzz miri deny clean help
+.PHONY: demo check test test-all setup build image bench fuzz miri deny clean help
 
 help: ## what there is
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
-# Enough for labctl. Tests build everything at once, so that nothing is built twice for another set of features.
+# Enough for labctl. Benches build everything at once, so that nothing is built twice for another set of features.
 PACKAGES := --package labctl --package lab-agent --bins
-test lint bench: PACKAGES := --workspace --all-targets
-test: NEEDS := test
+bench: PACKAGES := --workspace --all-targets
+check test test-all: NEEDS := test
 bench: NEEDS := bench
 
 demo: image ## set up, then bring the flagship up, probe it, and take it down
 	@$(LABCTL) up topologies/ipvlan-2host.yaml; status=$$?; \
 	  $(LABCTL) --quiet down topologies/ipvlan-2host.yaml; exit $$status
 
-test: image lint ## set up, then run every test
-	scripts/test
+check: setup ## formatting, lint and the tests that need no lab
+	@scripts/test check
 
-SWARMS := overlay-attachable overlay-no-swarm overlay-encrypted ingress ingress-network service-update docker-gwbridge \
-	swarm-life vxlan-on-the-wire
-engines: image ## what swarms do, on hosts with the other engine (Docker 20.10 of Debian bookworm)
-	$(LABCTL) test --runtime vm --engine bookworm $(SWARMS:%=topologies/%.yaml)
+test: setup ## set up, then run every test
+	@scripts/test
+
+test-all: setup ## the same with every engine and on every runtime, and make truth: before a release
+	@scripts/test all
 
 setup: ## install the system packages that are missing
 	@scripts/setup $(NEEDS)
@@ -37,15 +38,18 @@ build: setup ## labctl and its agent, as release builds
 image: build ## the node image, if it is not cached yet
 	$(LABCTL) image build
 
-lint: setup ## formatting and clippy
-	$(CARGO) fmt --all --check
-	$(CARGO) clippy --release --locked --workspace --all-targets --quiet -- -D warnings
-
 bench: image ## figures, side by side (docs/performance.md)
 	$(CARGO) run --release --locked --quiet -p lab-benches
 
+FUZZ_CASES ?= 20000
 FUZZ_TIME ?= 600
-fuzz: ## every fuzz target of the vxlan crate, ten minutes each (needs cargo-fuzz; FUZZ_TIME: seconds of each)
+fuzz: export PROPTEST_CASES := $(FUZZ_CASES)
+fuzz: export PROPTEST_RNG_SEED := $(or $(PROPTEST_RNG_SEED),$(strip $(shell od -An -N4 -tu4 /dev/urandom)))
+fuzz: ## random tests with a new seed and FUZZ_CASES cases, then each fuzz target for FUZZ_TIME seconds (needs cargo-fuzz)
+	@echo "PROPTEST_RNG_SEED=$$PROPTEST_RNG_SEED"
+	$(CARGO) nextest run --release --locked --profile fuzz --package vxlan --package lab-model --package lab-wire || { \
+	  echo "found with PROPTEST_RNG_SEED=$$PROPTEST_RNG_SEED; git status shows the kept case: commit it, and its input as a test"; \
+	  exit 1; }
 	cd vxlan && for target in stack views text template; do mkdir -p fuzz/corpus/$$target && \
 	  $(CARGO) fuzz run --sanitizer none $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
 	    -max_total_time=$(FUZZ_TIME) -max_len=512 -timeout=10 || exit; done

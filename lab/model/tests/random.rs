@@ -1,20 +1,21 @@
 //! No text, however broken, panics or hangs.
 #![allow(clippy::unwrap_used)]
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::LazyLock};
 
 use lab_model::Lab;
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 
 /// Sound and broken topologies to start from.
-fn seeds() -> Vec<String> {
+static TOPOLOGIES: LazyLock<Vec<String>> = LazyLock::new(|| {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let dirs = [here.join("tests/bad"), here.join("tests/good"), here.join("../../topologies")];
     let files = dirs.iter().flat_map(|d| fs::read_dir(d).unwrap()).map(|e| e.unwrap().path());
     let mut files: Vec<_> = files.filter(|p| p.extension().is_some_and(|e| e == "yaml")).collect();
     files.sort();
     files.iter().map(|p| fs::read_to_string(p).unwrap()).collect()
-}
+});
 
 /// Whatever comes of it, it must be tellable.
 fn look(text: &str) {
@@ -94,7 +95,12 @@ fn snippet() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 3000,
+        // Beside this file, since it is no module of a larger test.
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn any_text(text in any::<String>()) {
@@ -108,11 +114,10 @@ proptest! {
 
     #[test]
     fn mutated_topologies(
-        seed in any::<proptest::sample::Index>(),
+        topology in any::<proptest::sample::Index>(),
         changes in proptest::collection::vec((any::<u16>(), 0u8..12, snippet()), 1..6),
     ) {
-        let seeds = seeds();
-        let text: &String = seed.get(&seeds);
+        let text: &String = topology.get(&TOPOLOGIES);
         look(&mutate(text, &changes));
     }
 }

@@ -10,12 +10,6 @@ use vxlan::{
 
 type Layers = BoxedStrategy<Vec<Layer>>;
 
-/// So many times as many cases as other tests have; as many under miri, which is slow.
-pub fn times(factor: u32) -> ProptestConfig {
-    let config = ProptestConfig::default();
-    ProptestConfig { cases: config.cases * if cfg!(miri) { 1 } else { factor }, ..config }
-}
-
 /// A frame in which all is right, tunnels in it at most `tunnels` deep.
 pub fn right(tunnels: u32) -> impl Strategy<Value = Stack> {
     frame(tunnels).prop_map(Stack::from_iter)

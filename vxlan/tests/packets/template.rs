@@ -117,7 +117,7 @@ fn any_stack() -> impl Strategy<Value = Stack> {
 }
 
 proptest! {
-    #![proptest_config(stacks::times(8))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 2000 }))]
 
     #[test]
     fn patched_is_built_anew(

@@ -369,13 +369,12 @@ pub struct ShotResult {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// Answered after this many microseconds; `by` names the endpoint where one of the run's own listeners said who
-    /// it is (TCP and UDP), as `HOST/ENDPOINT` is not needed: names are unique in a lab.
+    /// Answered.
     Answered {
         /// Round trip in µs.
         rtt_us: u64,
-        /// Endpoint that the answering listener named.
-        by: Option<String>,
+        /// What the answering listener said, where it was one of the run's own (TCP and UDP).
+        by: Option<Taker>,
     },
     /// RST, or ICMP port unreachable.
     Refused {
@@ -428,6 +427,15 @@ pub enum Outcome {
 }
 
 /// A packet of this run as a watcher saw it pass an interface.
+/// What a listener of the run says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taker {
+    /// The endpoint that it listens in.
+    pub name: String,
+    /// The address that the request came from, as it sees it.
+    pub source: Ipv4Addr,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Sighting {
     /// Endpoint whose namespace it was seen in; endpoints that share one each get a sighting.

@@ -46,7 +46,7 @@ async fn fire(client: &mut ProbeClient, shots: Vec<Shot>) -> BTreeMap<u32, ShotR
 
 fn answered_by(result: &ShotResult) -> Option<&str> {
     match &result.outcome {
-        Outcome::Answered { by, .. } => by.as_deref(),
+        Outcome::Answered { by, .. } => by.as_ref().map(|taker| taker.name.as_str()),
         other => panic!("cell {}: {other:?}", result.cell),
     }
 }

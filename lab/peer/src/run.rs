@@ -8,7 +8,7 @@ use std::{
 
 use lab_agent::{
     probe::{
-        greeting::{GREETING, GREETING_ROUND_TRIPS, greeted, greeting},
+        greeting::{GREETING, GREETING_LENGTH, GREETING_ROUND_TRIPS, answered, greeted},
         heard::{self, Heard, Key},
         nonce::{Kind, Nonce},
         trace::{MAX_SIGHTINGS, Tracer},
@@ -34,8 +34,6 @@ use crate::{
 const PORTS: std::ops::RangeInclusive<u16> = 32_768..=60_999;
 /// Bytes of an IP packet before what a ping or a datagram carries.
 const HEADERS: usize = 20 + 8;
-/// Bytes that a greeting has at most.
-const LONGEST_GREETING: usize = 256;
 
 /// A shot that has no outcome yet.
 struct Pending {
@@ -102,11 +100,6 @@ impl Run {
 
     pub fn listens(&self, protocol: Protocol, port: u16) -> bool {
         self.listeners.contains(&(protocol, port))
-    }
-
-    /// What is said to whom connects.
-    pub fn greeting(&self) -> String {
-        greeting(self.number, &self.name)
     }
 
     pub fn sightings(&self) -> Vec<Sighting> {
@@ -234,13 +227,9 @@ impl Run {
     pub fn answered(&mut self, key: Key, payload: &[u8], now: Instant) {
         let Some(&cell) = self.awaited.get(&key) else { return };
         let Some(shot) = self.shots.get(&cell) else { return };
-        let wanted = Nonce { kind: Kind::Answer, run: self.number, cell };
-        if let Some((_, name)) = Nonce::read(payload).filter(|(nonce, _)| *nonce == wanted) {
-            // It may be followed by as much as makes the answer as large as the question.
-            let name = name.split(|b| *b == 0).next().unwrap_or_default();
-            let by = String::from_utf8(name.to_vec()).ok();
+        if let Some(taker) = answered(payload, self.number, cell) {
             let rtt_us = micros(now.saturating_duration_since(shot.sent));
-            self.end(cell, Outcome::Answered { rtt_us, by });
+            self.end(cell, Outcome::Answered { rtt_us, by: Some(taker) });
         }
     }
 
@@ -276,7 +265,7 @@ impl Run {
                         rtt
                     });
                     let said = &connection.said;
-                    if !more || said.contains(&b'\n') || said.len() >= LONGEST_GREETING {
+                    if !more || said.contains(&b'\n') || said.len() >= GREETING_LENGTH {
                         ended.push((*cell, connection.outcome(rtt, self.number)));
                     }
                 }

@@ -5,6 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddrV4},
 };
 
+use lab_agent::{probe::greeting::greeting, protocol::Taker};
 use smoltcp::{
     iface::{self, Interface, SocketHandle, SocketSet},
     phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken},
@@ -14,6 +15,8 @@ use smoltcp::{
 };
 use tokio::time::Instant;
 use vxlan::{Ipv4View, TcpFlags, TcpView, proto::ip_protocol};
+
+use crate::Config;
 
 /// A greeting and its answer are all that a connection carries.
 const BUFFER: usize = 1024;
@@ -82,10 +85,11 @@ pub struct Stack {
     queues: Queues,
     sockets: SocketSet<'static>,
     began: Instant,
+    name: String,
     address: Ipv4Addr,
-    /// Ports that are listened on, and what is said there.
+    /// Ports that are listened on, and the run that this is for.
     listens: HashSet<u16>,
-    greeting: Vec<u8>,
+    run: u64,
     /// Accepted, and whether they were greeted.
     served: Vec<(SocketHandle, bool)>,
     /// Closed by us, until the other end agrees.
@@ -93,10 +97,10 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// A stack with one address.
-    pub fn new(address: Ipv4Addr, mtu: u16, now: Instant) -> Self {
-        let mut queues =
-            Queues { mtu: usize::from(mtu), incoming: VecDeque::new(), outgoing: VecDeque::new() };
+    /// A stack with the one address of this peer.
+    pub fn new(peer: &Config, now: Instant) -> Self {
+        let (mtu, address) = (usize::from(peer.mtu), peer.address);
+        let mut queues = Queues { mtu, incoming: VecDeque::new(), outgoing: VecDeque::new() };
         let mut config = iface::Config::new(HardwareAddress::Ip);
         config.random_seed = rand::random();
         let mut interface = Interface::new(config, &mut queues, StackTime::ZERO);
@@ -110,9 +114,10 @@ impl Stack {
             queues,
             sockets: SocketSet::new(Vec::new()),
             began: now,
+            name: peer.name.clone(),
             address,
             listens: HashSet::new(),
-            greeting: Vec::new(),
+            run: 0,
             served: Vec::new(),
             closing: Vec::new(),
         }
@@ -125,7 +130,7 @@ impl Stack {
 
     /// From now on connections to these ports are taken, greeted and closed; those to others are refused. What was open
     /// before is gone.
-    pub fn listen(&mut self, ports: impl IntoIterator<Item = u16>, greeting: String) {
+    pub fn listen(&mut self, ports: impl IntoIterator<Item = u16>, run: u64) {
         for (handle, _) in self.served.drain(..) {
             self.sockets.remove(handle);
         }
@@ -133,7 +138,7 @@ impl Stack {
             self.sockets.remove(handle);
         }
         self.listens = ports.into_iter().collect();
-        self.greeting = greeting.into_bytes();
+        self.run = run;
     }
 
     /// Takes a packet for this station; what it answers is to be had from [`Stack::turn`].
@@ -210,12 +215,16 @@ impl Stack {
 
     /// Does what is due; gives the packets that are to be sent.
     pub fn turn(&mut self, now: Instant) -> VecDeque<Vec<u8>> {
-        let (sockets, greeting) = (&mut self.sockets, &self.greeting);
+        let sockets = &mut self.sockets;
         for (handle, greeted) in self.served.iter_mut().filter(|(_, greeted)| !greeted) {
             let socket = sockets.get_mut::<tcp::Socket>(*handle);
-            if socket.may_send() && socket.state() != State::SynReceived {
+            if socket.may_send()
+                && socket.state() != State::SynReceived
+                && let Some(IpEndpoint { addr: IpAddress::Ipv4(source), .. }) = socket.remote_endpoint()
+            {
+                let greeting = greeting(self.run, &Taker { name: self.name.clone(), source });
                 // A fresh connection always has room for a line.
-                *greeted = socket.send_slice(greeting).is_ok();
+                *greeted = socket.send_slice(greeting.as_bytes()).is_ok();
                 socket.close();
             }
         }

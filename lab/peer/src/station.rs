@@ -7,9 +7,10 @@ use futures::{FutureExt as _, SinkExt, StreamExt as _};
 use lab_agent::{
     probe::{
         heard::{self, Key},
+        greeting,
         nonce::{Kind, Nonce},
     },
-    protocol::{Shot, ShotResult, Sighting},
+    protocol::{Shot, ShotResult, Sighting, Taker},
 };
 use lab_model::Protocol;
 use tokio::{
@@ -58,8 +59,7 @@ pub struct Station {
 
 impl Station {
     pub fn new(config: Config, now: Instant) -> Self {
-        let stack = Stack::new(config.address, config.mtu, now);
-        Self { link: Link::new(&config), stack, config, run: None, out: Vec::new() }
+        Self { link: Link::new(&config), stack: Stack::new(&config, now), config, run: None, out: Vec::new() }
     }
 
     /// Lives until the wire closes the stream or nobody can give orders any more.
@@ -123,7 +123,7 @@ impl Station {
                 // Every run asks for its neighbours on the wire, so that one that is gone is noticed as such.
                 self.link.forget();
                 let opened = Run::new(run, &self.config, listeners);
-                self.stack.listen(opened.ports(Protocol::Tcp), opened.greeting());
+                self.stack.listen(opened.ports(Protocol::Tcp), run);
                 self.run = Some(opened);
             }
             Command::Fire { run, shots, deadline, results } => {
@@ -150,7 +150,7 @@ impl Station {
             for handle in run.connections() {
                 self.stack.forget(handle);
             }
-            self.stack.listen([], String::new());
+            self.stack.listen([], 0);
         }
     }
 
@@ -241,10 +241,8 @@ impl Station {
         let Some((nonce, _)) = asked.filter(|(n, _)| (n.kind, n.run) == (Kind::Request, run.number)) else {
             return true;
         };
-        let mut answer = Nonce { kind: Kind::Answer, ..nonce }.bytes().to_vec();
-        answer.extend_from_slice(self.config.name.as_bytes());
-        // As many bytes as were sent, where the name fits.
-        answer.resize(answer.len().max(datagram.payload().len()), 0);
+        let taker = Taker { name: self.config.name.clone(), source: ip.src() };
+        let answer = greeting::answer(nonce, &taker, datagram.payload().len());
         let answer = datagram_to(self.config.address, to, (ip.src(), from), &answer);
         self.send(answer, now);
         true

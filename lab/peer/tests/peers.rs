@@ -66,7 +66,7 @@ async fn fire(session: &Session, shots: Vec<(ShotKind, Ipv4Addr)>) -> Vec<ShotRe
 
 fn by(result: &ShotResult) -> Option<&str> {
     match &result.outcome {
-        Outcome::Answered { by, .. } => by.as_deref(),
+        Outcome::Answered { by, .. } => by.as_ref().map(|taker| taker.name.as_str()),
         other => panic!("{other:?}"),
     }
 }
@@ -105,6 +105,10 @@ async fn everything_that_a_shot_can_come_out_as() {
     }
     assert_eq!(results[5].outcome, Outcome::ArpFailed { next_hop: Some(address(99)) });
     assert_eq!(results[8].outcome, Outcome::Refused { from: Some(Ipv4Addr::new(8, 8, 8, 8)) });
+    for result in &results[1..3] {
+        let Outcome::Answered { by: Some(taker), .. } = &result.outcome else { panic!("{result:?}") };
+        assert_eq!(taker.source, address(1));
+    }
     let unreachable = Outcome::Unreachable { from: Some(address(254)), icmp_type: 3, icmp_code: 1 };
     assert_eq!(results[9].outcome, unreachable);
 

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddrV4},
     os::fd::{AsRawFd, OwnedFd},
     time::Duration,
 };
@@ -23,10 +23,10 @@ use tokio::{
 };
 
 use super::{
-    greeting::greeting,
+    greeting::{self, greeting},
     nonce::{Kind, Nonce},
 };
-use crate::sys;
+use crate::{protocol::Taker, sys};
 
 /// Connections that wait to be accepted: all of a large matrix may come at once.
 const BACKLOG: i32 = 4096;
@@ -83,7 +83,7 @@ pub fn bind(protocol: Protocol, port: u16) -> io::Result<Option<Bound>> {
 pub fn serve(bound: Bound, run: u64, name: String, size: u32, tasks: &mut JoinSet<()>) -> io::Result<()> {
     match bound {
         Bound::Tcp(listener) => {
-            tasks.spawn(tcp(TcpListener::from_std(listener)?, greeting(run, &name), size));
+            tasks.spawn(tcp(TcpListener::from_std(listener)?, run, name, size));
         }
         Bound::Udp(socket) => {
             tasks.spawn(udp(sys::watch(socket)?, run, name));
@@ -92,12 +92,15 @@ pub fn serve(bound: Bound, run: u64, name: String, size: u32, tasks: &mut JoinSe
     Ok(())
 }
 
-async fn tcp(listener: TcpListener, greeting: String, size: u32) {
+async fn tcp(listener: TcpListener, run: u64, name: String, size: u32) {
     let mut echoes = JoinSet::new();
     loop {
         while echoes.try_join_next().is_some() {}
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, from)) => {
+                // The socket is one of IPv4.
+                let IpAddr::V4(source) = from.ip() else { continue };
+                let greeting = greeting(run, &Taker { name: name.clone(), source });
                 // A fresh connection always has room for a line. Closing it right after ends it cleanly, since
                 // nothing that was sent to us is left unread.
                 let _ = stream.try_write(greeting.as_bytes());
@@ -133,7 +136,7 @@ async fn udp(socket: AsyncFd<OwnedFd>, run: u64, name: String) {
     }
 }
 
-/// Answers one datagram with as many bytes as it has (where the name fits), from the address that it was sent to, which
+/// Answers one datagram with as many bytes as it has (where the answer fits), from the address that it was sent to, which
 /// need not be the one that the route back prefers.
 fn answer(socket: &OwnedFd, run: u64, name: &str) -> io::Result<()> {
     let mut datagram = [0; LARGEST];
@@ -155,9 +158,8 @@ fn answer(socket: &OwnedFd, run: u64, name: &str) -> io::Result<()> {
         return Ok(());
     }
     info.ipi_ifindex = 0;
-    let head = Nonce { kind: Kind::Answer, ..nonce }.bytes();
-    let padding = vec![0; length.saturating_sub(head.len() + name.len())];
-    let parts = [IoSlice::new(&head), IoSlice::new(name.as_bytes()), IoSlice::new(&padding)];
+    let answer = greeting::answer(nonce, &Taker { name: name.to_owned(), source: from.ip() }, length);
+    let parts = [IoSlice::new(&answer)];
     let from_there = [ControlMessage::Ipv4PacketInfo(&info)];
     sendmsg(socket.as_raw_fd(), &parts, &from_there, MsgFlags::MSG_DONTWAIT, Some(&from))
         .map_err(io::Error::from)?;

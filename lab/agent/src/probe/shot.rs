@@ -19,13 +19,16 @@ use tokio::{
 };
 
 use super::{
-    greeting::{GREETING, GREETING_LENGTH, GREETING_ROUND_TRIPS, greeted},
+    greeting::{GREETING, GREETING_LENGTH, GREETING_ROUND_TRIPS, answered, greeted},
     heard::{Heard, Key},
     judge,
     nonce::{Kind, Nonce},
     space::{Expected, Space},
 };
-use crate::{protocol::Outcome, sys};
+use crate::{
+    protocol::{Outcome, Taker},
+    sys,
+};
 
 /// A full neighbour table or queue keeps a packet from being sent at all: tried again this often.
 const AGAIN: Duration = Duration::from_millis(10);
@@ -203,7 +206,7 @@ async fn transfer(aim: &Aim, mut stream: TcpStream, rtt_us: u64) -> Outcome {
 }
 
 /// Who says to have answered. A real service says nothing of the kind.
-async fn greeting(mut stream: TcpStream, run: u64, until: Instant) -> Option<String> {
+async fn greeting(mut stream: TcpStream, run: u64, until: Instant) -> Option<Taker> {
     let mut said = Vec::with_capacity(GREETING_LENGTH);
     let line = async {
         while !said.contains(&b'\n') && said.len() < GREETING_LENGTH {
@@ -242,12 +245,9 @@ pub async fn udp(aim: Aim, socket: std::net::UdpSocket, own: u16, port: u16) -> 
             };
             match received {
                 Ok(n) => {
-                    let wanted = Nonce { kind: Kind::Answer, run: aim.run, cell: aim.cell };
                     // Anything else is not meant for us, or a real service's idea of an answer to a nonce.
-                    if let Some((_, name)) = Nonce::read(&datagram[..n]).filter(|(n, _)| *n == wanted) {
-                        let name = name.split(|b| *b == 0).next().unwrap_or_default();
-                        let by = String::from_utf8(name.to_vec()).ok();
-                        return Outcome::Answered { rtt_us: micros(sent.elapsed()), by };
+                    if let Some(taker) = answered(&datagram[..n], aim.run, aim.cell) {
+                        return Outcome::Answered { rtt_us: micros(sent.elapsed()), by: Some(taker) };
                     }
                 }
                 Err(error) => return aim.failed(Some(&mut expected), error).await,

@@ -1,11 +1,14 @@
 //! From cells to what each agent has to do.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use lab_agent::protocol::{Endpoint, Listener, Shot, ShotKind, ShotTarget};
 use lab_model::{By, Cell, Lab, Matrix, No, Observed, Probe, Protocol, PublishMode, Target};
 
-use super::snapshot::{NoAddress, Snapshot};
+use super::snapshot::{NoAddress, Snapshot, TaskAt};
 
 /// What one host's agent, or a peer, has to do for a matrix.
 #[derive(Clone, Debug, Default)]
@@ -19,11 +22,13 @@ pub struct Orders {
 }
 
 /// A cell, ready to be judged.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Aim {
     /// The endpoints at one of which a request must arrive for a `yes`: one, or the tasks of a service. None for a bare
     /// address that is nobody's.
     pub arrives_at: Vec<String>,
+    /// The host that owns the probed address where its port leads to those: it passes requests on, and is nobody else.
+    pub door: Option<String>,
     /// Where the run listens for it.
     pub listeners: Vec<(String, u16)>,
     /// The verdict, where it is known without sending anything.
@@ -84,55 +89,48 @@ pub fn plan(lab: &Lab, matrix: &Matrix, snapshot: &Snapshot) -> (BTreeMap<String
 }
 
 fn aim(lab: &Lab, matrix: &Matrix, cell: &Cell, snapshot: &Snapshot) -> (Aim, Option<ShotTarget>) {
-    let down = |why: String| {
-        (
-            Aim {
-                arrives_at: Vec::new(),
-                listeners: Vec::new(),
-                foregone: Some((Observed::No(No::Down), why)),
-                shots: Vec::new(),
-            },
-            None,
-        )
-    };
+    let down = |why: String| (Aim { foregone: Some((Observed::No(No::Down), why)), ..Aim::default() }, None);
     if !snapshot.runs(lab, &cell.from) {
         return down(format!("{} is {}", cell.from, snapshot.status(&cell.from)));
     }
-    let meant = || endpoint(lab, cell, snapshot).map(|e| snapshot.takers(lab, &e)).unwrap_or_default();
-    let at = |names: &[String], port: u16| names.iter().map(|n| (n.clone(), port)).collect();
-    let (arrives_at, listeners) = match transport(&matrix.probe) {
-        None => (meant(), Vec::new()),
-        Some((protocol, port)) => match published(lab, cell, snapshot, protocol, port) {
-            // A port of the swarm's: were the run to listen on the host itself, it would answer in a task's stead.
-            Some((names, _)) if names.is_empty() => (meant(), Vec::new()),
-            Some((names, target)) => (names.clone(), at(&names, target)),
-            None => (meant(), at(&meant(), port)),
-        },
+    let owner = endpoint(lab, cell, snapshot);
+    let meant = owner.as_deref().map(|e| snapshot.takers(lab, e)).unwrap_or_default();
+    let address = snapshot.address(lab, &cell.from, &cell.to);
+    let host = owner.as_deref().and_then(|name| lab.hosts.get_key_value(name));
+    let behind = transport(&matrix.probe).zip(host).and_then(|(port, (name, host))| {
+        let by = match matrix.by {
+            By::Address => address.clone().ok(),
+            // Hosts know each other by their first address.
+            By::Name => host.nics.first().map(|n| n.address),
+        };
+        published(lab, snapshot, name, by, port)
+    });
+    let aim = match (behind, transport(&matrix.probe)) {
+        // Were the run to listen on the host itself, it would answer in the stead of who is to be behind that port.
+        (Some(behind), _) if behind.is_empty() => Aim { arrives_at: meant, ..Aim::default() },
+        (Some(listeners), _) => {
+            let arrives_at = listeners.iter().map(|(name, _)| name.clone()).collect();
+            Aim { arrives_at, door: owner, listeners, ..Aim::default() }
+        }
+        (None, Some((_, port))) => {
+            let listeners = meant.iter().map(|name| (name.clone(), port)).collect();
+            Aim { arrives_at: meant, listeners, ..Aim::default() }
+        }
+        (None, None) => Aim { arrives_at: meant, ..Aim::default() },
     };
     let name = match (&matrix.probe, matrix.by, &cell.to) {
         (Probe::Dns(name), _, _) => Some(name.clone()),
         (_, By::Name, Target::Endpoint { name, .. }) => Some(name.clone()),
         _ => None,
     };
-    match (name, snapshot.address(lab, &cell.from, &cell.to)) {
+    match (name, address) {
         // Only a look-up makes sense where the owner of the name is down.
         (_, Err(NoAddress::Down(why))) if !matches!(matrix.probe, Probe::Dns(_)) => down(why),
-        (Some(name), _) => {
-            (Aim { arrives_at, listeners, foregone: None, shots: Vec::new() }, Some(ShotTarget::Name(name)))
+        (Some(name), _) => (aim, Some(ShotTarget::Name(name))),
+        (None, Ok(address)) => (aim, Some(ShotTarget::Address(address))),
+        (None, Err(NoAddress::Down(why) | NoAddress::None(why))) => {
+            (Aim { foregone: Some((Observed::No(No::NoRoute), why)), ..aim }, None)
         }
-        (None, Ok(address)) => (
-            Aim { arrives_at, listeners, foregone: None, shots: Vec::new() },
-            Some(ShotTarget::Address(address)),
-        ),
-        (None, Err(NoAddress::Down(why) | NoAddress::None(why))) => (
-            Aim {
-                arrives_at,
-                listeners,
-                foregone: Some((Observed::No(No::NoRoute), why)),
-                shots: Vec::new(),
-            },
-            None,
-        ),
     }
 }
 
@@ -144,32 +142,37 @@ fn endpoint(lab: &Lab, cell: &Cell, snapshot: &Snapshot) -> Option<String> {
     }
 }
 
-/// The running containers or tasks that answer for a port of a host, and their own port. No names where a service has
-/// the port but no task that it leads to from there.
+/// Whom a port of a host leads to by one of its addresses: running containers and tasks, each with its own port. `None`
+/// where nobody publishes that port; empty where somebody does, but by another address, or with no task behind it.
 fn published(
     lab: &Lab,
-    cell: &Cell,
     snapshot: &Snapshot,
-    protocol: Protocol,
-    port: u16,
-) -> Option<(Vec<String>, u16)> {
-    let host = endpoint(lab, cell, snapshot).filter(|e| lab.hosts.contains_key(e))?;
-    let mut containers = lab.containers.iter().filter(|(name, c)| c.host == host && snapshot.runs(lab, name));
-    let own = containers.find_map(|(name, c)| {
-        let publish = c.ports.iter().find(|p| p.published == Some(port) && p.protocol == protocol)?;
-        Some((vec![name.clone()], publish.target))
-    });
-    own.or_else(|| {
-        snapshot.services.iter().find_map(|(name, s)| {
-            let publish = s.ports.iter().find(|p| p.published == Some(port) && p.protocol == protocol)?;
-            let leads = |at: &str| match publish.mode {
-                PublishMode::Ingress => snapshot.nodes.contains(&host),
-                PublishMode::Host => at == host,
+    host: &str,
+    address: Option<Ipv4Addr>,
+    (protocol, port): (Protocol, u16),
+) -> Option<Vec<(String, u16)>> {
+    let mut is_published = false;
+    let mut behind = Vec::new();
+    for (name, c) in lab.containers.iter().filter(|(name, c)| c.host == host && snapshot.runs(lab, name)) {
+        for p in c.ports.iter().filter(|p| p.published == Some(port) && p.protocol == protocol) {
+            is_published = true;
+            if p.host_ip.is_none_or(|ip| ip.is_unspecified() || Some(ip) == address) {
+                behind.push((name.clone(), p.target));
+            }
+        }
+    }
+    for (name, s) in &snapshot.services {
+        for p in s.ports.iter().filter(|p| p.published == Some(port) && p.protocol == protocol) {
+            is_published = true;
+            let leads_to = |task: &TaskAt| match p.mode {
+                PublishMode::Ingress => snapshot.nodes.contains(host),
+                PublishMode::Host => task.host == host,
             };
-            let tasks = snapshot.tasks_of(name).filter(|(_, t)| leads(&t.host)).map(|(n, _)| n.clone());
-            Some((tasks.collect(), publish.target))
-        })
-    })
+            let tasks = snapshot.tasks_of(name).filter(|(_, task)| leads_to(task));
+            behind.extend(tasks.map(|(task, _)| (task.clone(), p.target)));
+        }
+    }
+    is_published.then_some(behind)
 }
 
 fn transport(probe: &Probe) -> Option<(Protocol, u16)> {
@@ -186,5 +189,83 @@ fn kind(probe: &Probe) -> ShotKind {
         Probe::Tcp(port) => ShotKind::Tcp(*port),
         Probe::Udp(port) => ShotKind::Udp(*port),
         Probe::Dns(_) => ShotKind::Dns,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use lab_model::{Check, ServicePort};
+
+    use super::*;
+    use crate::{docker::containers::ContainerState, probe::ServiceAt};
+
+    const LAB: &str = "
+name: t
+segments: { lan: { subnet: 10.1.0.0/24 }, lan2: { subnet: 10.2.0.0/24 } }
+hosts: { a: { lan: 10.1.0.1, lan2: 10.2.0.1 }, b: { lan: 10.1.0.2 } }
+swarm: {}
+peers: { client: { lan: 10.1.0.20 }, client2: { lan2: 10.2.0.20 } }
+containers:
+  one: { host: a, ports: [ '10.1.0.1:443:443' ] }
+  two: { host: a, ports: [ '10.2.0.1:443:8443' ] }
+  local: { host: a, ports: [ '127.0.0.1:80:8080' ] }
+  every: { host: a, ports: [ '0.0.0.0:81:8081' ] }
+services:
+  here: { ports: [ { target: 80, published: 8443, mode: host } ] }
+  there: { ports: [ { target: 81, published: 8443, mode: host } ] }
+  mesh: { ports: [ '9000:90' ] }
+expect:
+  - { ";
+
+    /// Where a request that is described like this goes to, and whether a host passes it on.
+    fn aim_of(rule: &str) -> (Vec<(String, u16)>, Vec<String>, Option<String>) {
+        let lab = Lab::parse(&format!("{LAB}{rule}, verdict: yes }}\n"), "t.yaml").unwrap();
+        let Check::Matrix(matrix) = &lab.expect[0] else { panic!() };
+        let mut snapshot =
+            Snapshot { nodes: BTreeSet::from(["a".to_owned(), "b".to_owned()]), ..Snapshot::default() };
+        let runs = || ContainerState { status: "running".into(), pid: Some(1), addresses: Vec::new() };
+        for name in lab.containers.keys() {
+            snapshot.containers.insert(name.clone(), runs());
+        }
+        for (service, host) in [("here", "a"), ("there", "b"), ("mesh", "b")] {
+            let ports: Vec<ServicePort> = lab.services[service].ports.clone();
+            snapshot.services.insert(service.into(), ServiceAt { ports, ..ServiceAt::default() });
+            let task = format!("{service}.1");
+            snapshot.containers.insert(task.clone(), runs());
+            snapshot.tasks.insert(task, TaskAt { service: service.into(), host: host.into() });
+        }
+        let (_, mut aims) = plan(&lab, matrix, &snapshot);
+        let Aim { listeners, arrives_at, door, .. } = aims.remove(0);
+        (listeners, arrives_at, door)
+    }
+
+    #[test]
+    fn a_published_port_leads_to_those_who_publish_it_there() {
+        for (rule, to, port, host) in [
+            ("probe: tcp/443, from: client, to: a@lan", "one", 443, "a"),
+            ("probe: tcp/443, from: client2, to: a@lan2", "two", 8443, "a"),
+            ("probe: tcp/443, from: client2, to: 10.2.0.1", "two", 8443, "a"),
+            ("probe: tcp/443, by: name, from: b, to: a", "one", 443, "a"),
+            ("probe: tcp/81, from: client2, to: a@lan2", "every", 8081, "a"),
+            ("probe: tcp/8443, from: client, to: a", "here.1", 80, "a"),
+            ("probe: tcp/8443, from: client, to: b", "there.1", 81, "b"),
+            ("probe: tcp/9000, from: client, to: a", "mesh.1", 90, "a"),
+        ] {
+            let (to, host) = (to.to_owned(), Some(host.to_owned()));
+            assert_eq!(aim_of(rule), (vec![(to.clone(), port)], vec![to], host), "{rule}");
+        }
+    }
+
+    #[test]
+    fn nobody_listens_where_a_port_leads_to_nobody() {
+        let nobody = |host: &str| (Vec::new(), vec![host.to_owned()], None);
+        assert_eq!(aim_of("probe: tcp/80, from: client, to: a"), nobody("a"), "published by another address");
+        assert_eq!(
+            aim_of("probe: udp/9000, from: client, to: a").0,
+            [("a".to_owned(), 9000)],
+            "another protocol"
+        );
+        assert_eq!(aim_of("probe: tcp/443, from: client, to: b").0, [("b".to_owned(), 443)], "another host");
     }
 }

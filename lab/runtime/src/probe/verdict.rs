@@ -5,7 +5,7 @@ use std::{
     net::Ipv4Addr,
 };
 
-use lab_agent::protocol::{Outcome, ShotResult, Sighting};
+use lab_agent::protocol::{Outcome, ShotResult, Sighting, Taker};
 use lab_model::{Cell, Lab, No, Observed, Probe, Target};
 
 use super::{shots::Aim, snapshot::Snapshot};
@@ -68,7 +68,7 @@ pub fn judge(
     match &result.outcome {
         Outcome::Answered { rtt_us, by } => {
             let got = receivers(lab, snapshot, seen);
-            answered(lab, probe, cell, aim, *rtt_us, by.as_deref(), &got, seen)
+            answered(lab, probe, cell, aim, *rtt_us, by.as_ref(), &got, seen)
         }
         Outcome::Resolved { rtt_us } => resolved(lab, probe, cell, snapshot, *rtt_us, result),
         Outcome::Refused { from } => {
@@ -92,7 +92,7 @@ pub fn judge(
             let hop = next_hop.or(result.address).map_or("the next hop".to_owned(), |a| a.to_string());
             Verdict::no(No::Arp, format!("nobody answers {}'s ARP for {hop}", cell.from))
         }
-        Outcome::Silent => silent(aim, cell, &receivers(lab, snapshot, seen), seen),
+        Outcome::Silent => silent(lab, aim, cell, &receivers(lab, snapshot, seen), seen),
         Outcome::Stalled { rtt_us, back, of } => {
             let words = format!("connected, but {back} of {of} bytes came back");
             Verdict { rtt_us: Some(*rtt_us), ..Verdict::no(No::Stalled, words) }
@@ -109,7 +109,7 @@ fn answered(
     cell: &Cell,
     aim: &Aim,
     rtt_us: u64,
-    by: Option<&str>,
+    by: Option<&Taker>,
     got: &[&str],
     seen: &[&Sighting],
 ) -> Verdict {
@@ -119,15 +119,21 @@ fn answered(
         source,
         ..Verdict::bare(Observed::Yes, detail)
     };
+    let says = by.map(|taker| taker.name.as_str());
+    // A proxy's connection to a backend is its own: only the backend knows whom it comes from.
+    let source_for = |name: &str| match by {
+        Some(taker) if taker.name == name => Some(taker.source),
+        _ => source_seen(name, seen),
+    };
     let Some(meant) = aim.arrives_at.first() else {
         // An address that is nobody's in the lab: whoever answers is right, and worth naming.
-        let by = got.first().copied();
+        let by = says.or(got.first().copied());
         let detail = format!("answered by {}", by.unwrap_or("the stand-in"));
-        return yes(by, by.and_then(|name| source_seen(name, seen)), detail);
+        return yes(by, by.and_then(source_for), detail);
     };
     let is_meant = |name: &&str| aim.arrives_at.iter().any(|m| m == name);
-    if let Some(taker) = by.filter(|n| is_meant(n)).or_else(|| got.iter().copied().find(|n| is_meant(n))) {
-        let source = source_seen(taker, seen);
+    if let Some(taker) = says.filter(is_meant).or_else(|| got.iter().copied().find(is_meant)) {
+        let source = source_for(taker);
         let saw = source.map(|s| format!(", which saw {s} as the source")).unwrap_or_default();
         let obvious = cell.to.to_string() == taker;
         return yes(
@@ -136,7 +142,12 @@ fn answered(
             if obvious { String::new() } else { format!("answered by {taker}{saw}") },
         );
     }
-    let other = by.or(got.first().copied());
+    let other = says.or_else(|| somebody_else(lab, aim, got));
+    if let (None, Some(door)) = (other, &aim.door) {
+        // Its proxy, or a socket that only keeps the port.
+        let words = format!("{door} took the connection, and {meant} was not heard of");
+        return Verdict { rtt_us: Some(rtt_us), ..Verdict::no(No::Stalled, words) };
+    }
     let service = matches!(&cell.to, Target::Endpoint { name, .. } if lab.services.contains_key(name));
     if service && other.is_none() && *probe == Probe::Icmp {
         let why = "answered by the load balancer of its own node, which proves no task: probe tcp or udp";
@@ -201,7 +212,14 @@ fn asks_for_tasks(snapshot: &Snapshot, probe: &Probe, service: &str) -> bool {
     s.dnsrr || name.strip_prefix("tasks.").is_some_and(|rest| rest == service)
 }
 
-fn silent(aim: &Aim, cell: &Cell, got: &[&str], seen: &[&Sighting]) -> Verdict {
+/// Who got a request that was not for them. Not the host whose published port it was for, or who shares its namespace: they
+/// are on the way.
+fn somebody_else<'a>(lab: &Lab, aim: &Aim, got: &[&'a str]) -> Option<&'a str> {
+    let passes_on = |name: &str| aim.door.is_some() && lab.namespace_of(name) == aim.door.as_deref();
+    got.iter().copied().find(|name| !passes_on(name))
+}
+
+fn silent(lab: &Lab, aim: &Aim, cell: &Cell, got: &[&str], seen: &[&Sighting]) -> Verdict {
     if !aim.arrives_at.is_empty() {
         if aim.arrives_at.iter().any(|m| got.contains(&m.as_str())) {
             let answer = seen.iter().rev().find(|s| s.answer);
@@ -211,7 +229,7 @@ fn silent(aim: &Aim, cell: &Cell, got: &[&str], seen: &[&Sighting]) -> Verdict {
             };
             return Verdict::no(No::Asymmetric, detail);
         }
-        if let Some(other) = got.first() {
+        if let Some(other) = somebody_else(lab, aim, got) {
             return Verdict::no(No::Misdelivered, format!("{other} got it and did not answer"));
         }
     }
@@ -332,11 +350,17 @@ hosts: { a: { lan: 10.0.0.1 }, b: { lan: 10.0.0.2 }, c: { lan: 10.0.0.3 } }
 
     /// Judges a cell from a to b with these sightings.
     fn verdict(outcome: Outcome, seen: &[Sighting]) -> (Observed, String) {
-        let aim = Aim { arrives_at: vec!["b".into()], listeners: Vec::new(), foregone: None, shots: vec![0] };
-        let seen: Vec<&Sighting> = seen.iter().collect();
-        let v =
-            judge(&lab(), &Probe::Icmp, &cell(host("b")), &aim, &Snapshot::default(), &shot(outcome), &seen);
+        let v = judged(&Probe::Icmp, &aim_at("b"), outcome, seen);
         (v.observed, v.detail)
+    }
+
+    fn judged(probe: &Probe, aim: &Aim, outcome: Outcome, seen: &[Sighting]) -> Verdict {
+        let seen: Vec<&Sighting> = seen.iter().collect();
+        judge(&lab(), probe, &cell(host("b")), aim, &Snapshot::default(), &shot(outcome), &seen)
+    }
+
+    fn aim_at(name: &str) -> Aim {
+        Aim { arrives_at: vec![name.into()], shots: vec![0], ..Aim::default() }
     }
 
     const ANSWERED: Outcome = Outcome::Answered { rtt_us: 5, by: None };
@@ -354,9 +378,39 @@ hosts: { a: { lan: 10.0.0.1 }, b: { lan: 10.0.0.2 }, c: { lan: 10.0.0.3 } }
 
     #[test]
     fn a_listener_that_names_itself_is_believed() {
-        let by = |name: &str| Outcome::Answered { rtt_us: 5, by: Some(name.into()) };
-        assert_eq!(verdict(by("b"), &[]).0, Observed::Yes);
-        assert_eq!(verdict(by("c"), &[]).0, Observed::No(No::Misdelivered));
+        assert_eq!(verdict(answered_by("b"), &[]).0, Observed::Yes);
+        assert_eq!(verdict(answered_by("c"), &[]).0, Observed::No(No::Misdelivered));
+    }
+
+    fn answered_by(name: &str) -> Outcome {
+        let source = Ipv4Addr::new(172, 30, 1, 1);
+        Outcome::Answered { rtt_us: 5, by: Some(Taker { name: name.into(), source }) }
+    }
+
+    #[test]
+    fn the_source_is_whom_the_listener_says_it_saw() {
+        let seen = [sighting("b", true, true, false)];
+        let source = |outcome| judged(&Probe::Tcp(80), &aim_at("b"), outcome, &seen).source.unwrap();
+        assert_eq!(source(answered_by("b")), Ipv4Addr::new(172, 30, 1, 1), "a proxy's");
+        assert_eq!(source(ANSWERED), Ipv4Addr::new(10, 0, 0, 1), "a real service says nothing");
+    }
+
+    #[test]
+    fn the_host_of_a_published_port_is_nobody_else() {
+        let aim = Aim { door: Some("b".into()), ..aim_at("web") };
+        let at = |name: &str| sighting(name, true, true, false);
+        let of = |outcome, seen: &[Sighting]| {
+            let v = judged(&Probe::Tcp(80), &aim, outcome, seen);
+            (v.observed, v.detail)
+        };
+        let dropped = (Observed::No(No::Silent), "last seen entering b/eth0".to_owned());
+        assert_eq!(of(Outcome::Silent, &[at("b")]), dropped);
+        assert_eq!(of(Outcome::Silent, &[at("c"), at("b")]).0, Observed::No(No::Misdelivered));
+        assert_eq!(of(Outcome::Silent, &[at("b"), at("web")]).0, Observed::No(No::Asymmetric));
+        assert_eq!(of(answered_by("web"), &[at("b")]).0, Observed::Yes);
+        assert_eq!(of(answered_by("c"), &[at("b")]).0, Observed::No(No::Misdelivered));
+        // Docker's proxy takes a connection before it has one of its own.
+        assert_eq!(of(ANSWERED, &[at("b")]).0, Observed::No(No::Stalled));
     }
 
     #[test]
@@ -393,7 +447,7 @@ hosts: { a: { lan: 10.0.0.1 }, b: { lan: 10.0.0.2 }, c: { lan: 10.0.0.3 } }
             resolved: vec![Ipv4Addr::new(10, 0, 0, 3)],
             ..shot(Outcome::Resolved { rtt_us: 1 })
         };
-        let aim = Aim { arrives_at: vec!["b".into()], listeners: Vec::new(), foregone: None, shots: vec![0] };
+        let aim = aim_at("b");
         let probe = Probe::Dns("b".into());
         let to =
             |name: &str| judge(&lab(), &probe, &cell(host(name)), &aim, &Snapshot::default(), &result, &[]);
@@ -410,7 +464,7 @@ hosts: { a: { lan: 10.0.0.1 }, b: { lan: 10.0.0.2 }, c: { lan: 10.0.0.3 } }
 
     #[test]
     fn an_answer_and_a_look_up_need_nobody_to_watch() {
-        let aim = Aim { arrives_at: vec!["b".into()], listeners: Vec::new(), foregone: None, shots: vec![0] };
+        let aim = aim_at("b");
         let absent = BTreeMap::from([("b".to_owned(), "it ended".to_owned())]);
         let observed = |observed: Observed, probe: &Probe| {
             Verdict::bare(observed, "").unless_absent(probe, &aim, &absent).observed

@@ -18,9 +18,9 @@ pub struct Inject {
     pub count: u32,
     /// How many of these a second.
     pub rate: u32,
-    /// Hosts and containers that must receive it.
+    /// Hosts, containers and peers that must receive it.
     pub received_by: Vec<String>,
-    /// Hosts and containers that must not receive it.
+    /// Those that must not receive it.
     pub not_received_by: Vec<String>,
     /// How long silence is waited for, from when it was sent.
     pub timeout: Duration,
@@ -36,9 +36,9 @@ pub struct Inject {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
-    /// From an interface of a host or container.
+    /// From an interface of a host, container or peer.
     Endpoint {
-        /// Host or container.
+        /// Host, container or peer.
         name: String,
         /// Interface; its first where absent.
         interface: Option<String>,

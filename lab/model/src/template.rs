@@ -18,16 +18,16 @@ pub struct Template(String);
 pub enum Name {
     /// `${vni:NETWORK}`: the VNI of an overlay.
     Vni(String),
-    /// `${mac:ENDPOINT}`, `${mac:ENDPOINT@NETWORK}`: the MAC of a host or container.
+    /// `${mac:ENDPOINT}`, `${mac:ENDPOINT@NETWORK}`: the MAC of a host, container or peer.
     Mac {
-        /// Host or container.
+        /// Host, container or peer.
         endpoint: String,
         /// Docker network or segment; its first where absent.
         at: Option<String>,
     },
-    /// `${ip:ENDPOINT}`, `${ip:ENDPOINT@NETWORK}`: the IPv4 address of a host or container.
+    /// `${ip:ENDPOINT}`, `${ip:ENDPOINT@NETWORK}`: the IPv4 address of a host, container or peer.
     Ip {
-        /// Host or container.
+        /// Host, container or peer.
         endpoint: String,
         /// Docker network or segment; its first where absent.
         at: Option<String>,

@@ -38,4 +38,4 @@ mod run;
 mod stack;
 mod station;
 
-pub use peer::{Config, Gone, Peer, Session};
+pub use peer::{Config, Gone, Peer, Session, Watch};

@@ -3,7 +3,10 @@
 use std::{io, net::Ipv4Addr, os::unix::net::UnixStream, time::Duration};
 
 use ipnet::Ipv4Net;
-use lab_agent::protocol::{Shot, ShotResult, Sighting};
+use lab_agent::{
+    frames::{Gathered, Marks},
+    protocol::{SeenFrame, Shot, ShotResult, Sighting},
+};
 use lab_model::Protocol;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -72,6 +75,41 @@ impl Peer {
         session.send(Command::Open { run, listeners })?;
         Ok(session)
     }
+
+    /// Sends a frame as it is; returns when the wire has it.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn send(&self, frame: Vec<u8>) -> Result<(), Gone> {
+        self.ask(|done| Command::Send { frame, done }).await
+    }
+
+    /// Begins to watch for the frames of a run, with UDP to one of `vxlan_ports` read as VXLAN: when this returns, no such
+    /// frame is missed.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn watch(&self, run: u64, marks: Marks, vxlan_ports: Vec<u16>) -> Result<Watch, Gone> {
+        let gathered = Gathered::new(marks, vxlan_ports);
+        self.ask(|ready| Command::Watch { run, gathered, ready }).await?;
+        Ok(Watch { name: self.name.clone(), run, commands: self.commands.clone() })
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Gone> {
+        ask(&self.name, &self.commands, command).await
+    }
+}
+
+/// Gives a command and waits for its answer.
+async fn ask<T>(
+    name: &str,
+    commands: &mpsc::UnboundedSender<Command>,
+    command: impl FnOnce(oneshot::Sender<T>) -> Command,
+) -> Result<T, Gone> {
+    let (reply, answer) = oneshot::channel();
+    let gone = || Gone(name.to_owned());
+    commands.send(command(reply)).map_err(|_| gone())?;
+    answer.await.map_err(|_| gone())
 }
 
 impl Drop for Peer {
@@ -118,9 +156,7 @@ impl Session {
     /// # Errors
     /// [`Gone`].
     pub async fn sightings(&self) -> Result<Vec<Sighting>, Gone> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Command::Sightings { run: self.run, reply })?;
-        answer.await.map_err(|_| self.gone())
+        ask(&self.name, &self.commands, |reply| Command::Sightings { run: self.run, reply }).await
     }
 }
 
@@ -128,5 +164,30 @@ impl Drop for Session {
     fn drop(&mut self) {
         // A peer that is gone has closed everything already.
         let _ = self.commands.send(Command::Close { run: self.run });
+    }
+}
+
+/// A watch for the frames of a run. Dropping it ends it.
+#[derive(Debug)]
+pub struct Watch {
+    name: String,
+    run: u64,
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+impl Watch {
+    /// What passed the peer's interface so far, and how many frames of the run were of too many kinds to be counted.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn seen(&self) -> Result<(Vec<SeenFrame>, u64), Gone> {
+        ask(&self.name, &self.commands, |reply| Command::Seen { run: self.run, reply }).await
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // A peer that is gone watches no more.
+        let _ = self.commands.send(Command::Unwatch { run: self.run });
     }
 }

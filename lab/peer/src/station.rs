@@ -1,16 +1,17 @@
 //! The peer's task: frames, orders and time in, frames and results out.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{collections::HashMap, net::Ipv4Addr, time::Duration};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, SinkExt, StreamExt as _};
 use lab_agent::{
+    frames::Gathered,
     probe::{
-        heard::{self, Key},
         greeting,
+        heard::{self, Key},
         nonce::{Kind, Nonce},
     },
-    protocol::{Shot, ShotResult, Sighting, Taker},
+    protocol::{SeenFrame, Shot, ShotResult, Sighting, Taker},
 };
 use lab_model::Protocol;
 use tokio::{
@@ -20,7 +21,7 @@ use tokio::{
 };
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 use vxlan::{
-    EthernetFrame, IcmpView, Ipv4, Ipv4View, Payload, Udp, UdpView,
+    EthernetFrame, IcmpView, Ipv4, Ipv4View, MacAddr, Payload, Udp, UdpView,
     proto::{ethertype, icmp, ip_protocol},
 };
 
@@ -38,13 +39,17 @@ const BATCH: usize = 256;
 /// With nothing to do, how long until the next look at the clock. Any event wakes the task earlier.
 const IDLE: Duration = Duration::from_secs(3600);
 
-/// What a session asks for.
+/// What a session, a watch or a sender of frames asks for.
 #[derive(Debug)]
 pub enum Command {
     Open { run: u64, listeners: Vec<(Protocol, u16)> },
     Fire { run: u64, shots: Vec<Shot>, deadline: Duration, results: mpsc::UnboundedSender<ShotResult> },
     Sightings { run: u64, reply: oneshot::Sender<Vec<Sighting>> },
     Close { run: u64 },
+    Send { frame: Vec<u8>, done: oneshot::Sender<()> },
+    Watch { run: u64, gathered: Gathered, ready: oneshot::Sender<()> },
+    Seen { run: u64, reply: oneshot::Sender<(Vec<SeenFrame>, u64)> },
+    Unwatch { run: u64 },
 }
 
 /// Everything that a peer is.
@@ -53,13 +58,25 @@ pub struct Station {
     link: Link,
     stack: Stack,
     run: Option<Run>,
+    /// What is watched for, by run.
+    watches: HashMap<u64, Gathered>,
     /// Frames to be sent.
     out: Vec<Vec<u8>>,
+    /// Who waits for these to be sent.
+    waiting: Vec<oneshot::Sender<()>>,
 }
 
 impl Station {
     pub fn new(config: Config, now: Instant) -> Self {
-        Self { link: Link::new(&config), stack: Stack::new(&config, now), config, run: None, out: Vec::new() }
+        Self {
+            link: Link::new(&config),
+            stack: Stack::new(&config, now),
+            config,
+            run: None,
+            watches: HashMap::new(),
+            out: Vec::new(),
+            waiting: Vec::new(),
+        }
     }
 
     /// Lives until the wire closes the stream or nobody can give orders any more.
@@ -93,6 +110,7 @@ impl Station {
             }
             self.turn(Instant::now());
             for frame in self.out.drain(..) {
+                self.watches.values_mut().for_each(|w| w.see(0, false, false, &frame));
                 // Not before: a packet that waits for ARP has not left.
                 if let (Some(run), Ok(frame)) = (&mut self.run, EthernetFrame::new_checked(&frame))
                     && frame.ethertype() == ethertype::IPV4
@@ -107,6 +125,10 @@ impl Station {
             if let Err(error) = SinkExt::<Bytes>::flush(&mut wire).await {
                 tracing::debug!(peer = self.config.name, %error, "cannot write to the wire");
                 return;
+            }
+            for done in self.waiting.drain(..) {
+                // Whoever asked may be gone.
+                let _ = done.send(());
             }
         }
     }
@@ -142,6 +164,21 @@ impl Station {
                     self.close();
                 }
             }
+            Command::Send { frame, done } => {
+                self.out.push(frame);
+                self.waiting.push(done);
+            }
+            Command::Watch { run, gathered, ready } => {
+                self.watches.insert(run, gathered);
+                let _ = ready.send(());
+            }
+            Command::Seen { run, reply } => {
+                let names = std::slice::from_ref(&self.config.name);
+                let interface = |_| self.config.interface.clone();
+                let seen = self.watches.get(&run).map(|w| (w.tell(names, interface), w.uncounted()));
+                let _ = reply.send(seen.unwrap_or_default());
+            }
+            Command::Unwatch { run } => drop(self.watches.remove(&run)),
         }
     }
 
@@ -180,6 +217,8 @@ impl Station {
 
     fn frame(&mut self, bytes: &[u8], now: Instant) {
         let Ok(frame) = EthernetFrame::new_checked(bytes) else { return };
+        let for_us = frame.dst() == MacAddr(self.config.mac) || frame.dst().is_multicast();
+        self.watches.values_mut().for_each(|w| w.see(0, true, for_us, bytes));
         let packet = self.link.receive(&frame, &mut self.out);
         if let Some(packet) = packet {
             self.packet(packet, now);

@@ -4,10 +4,15 @@
 use std::{net::Ipv4Addr, os::unix::net::UnixStream, time::Duration};
 
 use indexmap::IndexMap;
-use lab_agent::protocol::{Outcome, Shot, ShotKind, ShotResult, ShotTarget};
+use lab_agent::{
+    frames::Marks,
+    probe::nonce::{Kind, Nonce},
+    protocol::{Outcome, Shot, ShotKind, ShotResult, ShotTarget},
+};
 use lab_model::{Protocol, Segment};
 use lab_peer::{Config, Peer, Session};
 use lab_wire::{CaptureSpec, LinkState, PortSpec, Transport, Wire};
+use vxlan::{Payload, Stack};
 
 const DEADLINE: Duration = Duration::from_millis(600);
 
@@ -100,15 +105,15 @@ async fn everything_that_a_shot_can_come_out_as() {
     .await;
     assert!([0, 6, 7, 10].iter().all(|n| answered(&results[*n])), "{results:?}");
     assert_eq!((by(&results[1]), by(&results[2])), (Some("p2"), Some("p2")));
+    for result in &results[1..3] {
+        let Outcome::Answered { by: Some(taker), .. } = &result.outcome else { panic!("{result:?}") };
+        assert_eq!(taker.source, address(1));
+    }
     for refused in [3, 4] {
         assert_eq!(results[refused].outcome, Outcome::Refused { from: Some(address(2)) });
     }
     assert_eq!(results[5].outcome, Outcome::ArpFailed { next_hop: Some(address(99)) });
     assert_eq!(results[8].outcome, Outcome::Refused { from: Some(Ipv4Addr::new(8, 8, 8, 8)) });
-    for result in &results[1..3] {
-        let Outcome::Answered { by: Some(taker), .. } = &result.outcome else { panic!("{result:?}") };
-        assert_eq!(taker.source, address(1));
-    }
     let unreachable = Outcome::Unreachable { from: Some(address(254)), icmp_type: 3, icmp_code: 1 };
     assert_eq!(results[9].outcome, unreachable);
 
@@ -245,4 +250,42 @@ async fn a_peer_whose_port_is_gone_says_so() {
     };
     let gone = tokio::time::timeout(Duration::from_secs(10), gone).await.unwrap();
     assert_eq!(gone.to_string(), "peer `p1` is not on the wire any more");
+}
+
+/// A peer receives what its port is sent for its own MAC or a group. The rest comes by and is not for it.
+#[tokio::test]
+async fn frames_are_sent_and_seen_as_they_are() {
+    const RUN: u64 = 7;
+    let wire = wire();
+    let peers = [plug(&wire, 1), plug(&wire, 2), plug(&wire, 3)];
+    let mut watches = Vec::new();
+    for peer in &peers {
+        watches.push(peer.watch(RUN, Marks::new(RUN, None), vec![4789]).await.unwrap());
+    }
+    for (cell, (run, to)) in
+        (0..).zip([(RUN, "02:00:00:00:00:02"), (RUN, "ff:ff:ff:ff:ff:ff"), (8, "ff:ff:ff:ff:ff:ff")])
+    {
+        let text = format!("eth(src=02:00:00:00:00:01,dst={to})/ip(src=10.0.0.1,dst=10.0.0.99)/udp");
+        let mark = Payload(Nonce { kind: Kind::Frame, run, cell }.bytes().to_vec());
+        peers[0].send((text.parse::<Stack>().unwrap() / mark).build().unwrap()).await.unwrap();
+    }
+    let end = std::time::Instant::now() + Duration::from_secs(5);
+    let marks = async |n: usize, inbound: bool| {
+        let (seen, missed) = watches[n].seen().await.unwrap();
+        assert_eq!(missed, 0);
+        let mut marks: Vec<_> = seen
+            .iter()
+            .filter(|s| s.inbound == inbound && s.for_us == inbound)
+            .filter_map(|s| s.mark)
+            .collect();
+        marks.sort_unstable();
+        marks
+    };
+    while marks(1, true).await.len() + marks(2, true).await.len() < 3 {
+        assert!(std::time::Instant::now() < end, "what was sent did not arrive");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(marks(0, false).await, [0, 1], "left");
+    assert_eq!(marks(0, true).await, [0u32; 0], "nobody is sent what is its own");
+    assert_eq!((marks(1, true).await, marks(2, true).await), (vec![0, 1], vec![1]));
 }

@@ -122,7 +122,7 @@ async fn checks(
             other => Ok(other?),
         };
         let deadline = Instant::now() + within;
-        let (mut looks, mut captures, mut settled) = (0, Vec::new(), None);
+        let (mut looks, mut captures, mut settled, mut sent) = (0, Vec::new(), None, true);
         let mut again = if matches!(check, Check::Matrix(_)) { how.again } else { 0 };
         let holds = loop {
             looks += 1;
@@ -161,14 +161,17 @@ async fn checks(
                             ..c
                         }));
                     }
-                    Found::Fact(fact) => report.facts.push(FactReport { check: index, step, ..*fact }),
+                    Found::Fact(fact) => {
+                        sent = fact.error.is_none();
+                        report.facts.push(FactReport { check: index, step, ..*fact });
+                    }
                 }
                 break holds;
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         };
         let carried = match watch {
-            Ok(watch) => watch.end().await?,
+            Ok(watch) => watch.end(sent).await?,
             Err(error) => frames::unwatched(watched, &error),
         };
         let holds = holds && carried.iter().all(|fact| fact.holds);
@@ -226,8 +229,8 @@ async fn look(running: &RunningLab, check: &Check) -> Result<Found, Error> {
             Ok(Found::Cells(cells))
         }
         Check::Inject(inject) => {
-            let sent = frames::check(lab, hosts, &*running.running_wire()?, inject).await?;
-            Ok(Found::Fact(Box::new(sent)))
+            let (peers, wire) = (running.peers(), running.running_wire()?);
+            Ok(Found::Fact(Box::new(frames::check(lab, hosts, &peers, &wire, inject).await)))
         }
         Check::Fact(fact) => Ok(Found::Fact(Box::new(facts::check(lab, hosts, fact).await))),
     }

@@ -27,7 +27,7 @@ pub async fn check(lab: &Lab, hosts: &Hosts, fact: &Fact) -> FactReport {
         (Ok(list), Err(e)) => (list, e),
         (Err(e), _) => (Vec::new(), e),
     };
-    report(fact, false, observed, Some(error.to_string()))
+    report(fact, false, observed, Some(format!("could not be read: {error}")))
 }
 
 fn report(fact: &Fact, holds: bool, observed: Vec<String>, error: Option<String>) -> FactReport {

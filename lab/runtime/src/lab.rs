@@ -227,7 +227,8 @@ impl RunningLab {
 
     /// Sends a frame and sees who gets it.
     pub async fn send(&self, order: &frames::Order) -> Result<SendReport, Error> {
-        frames::send(&self.plan.lab, &self.hosts(), &*self.running_wire()?, order).await
+        let (hosts, peers) = (self.hosts(), self.peers());
+        frames::send(&self.plan.lab, &hosts, &peers, &*self.running_wire()?, order).await
     }
 
     /// Probes what becomes of VXLAN between hosts.

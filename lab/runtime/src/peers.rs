@@ -1,10 +1,13 @@
 //! The lab's peers: plugged into the wire, and asked when it is probed.
 
-use std::{os::unix::net::UnixStream, sync::Arc};
+use std::{net::Ipv4Addr, os::unix::net::UnixStream, sync::Arc};
 
 use indexmap::IndexMap;
 use lab_model::Lab;
-use lab_peer::{Config, Gone, Peer};
+use lab_peer::{
+    Config, Gone, Peer,
+    link::{Hop, Link},
+};
 use lab_wire::{PortSpec, Transport, Wire};
 
 use crate::Error;
@@ -23,7 +26,7 @@ pub fn plug_in(lab: &Lab, wire: &Wire) -> Result<Peers, Error> {
 fn plug(lab: &Lab, name: &str, peer: &lab_model::Peer, wire: &Wire) -> Result<Peer, Error> {
     let failed = |why: &dyn std::fmt::Display| Error::Wire(format!("peer {name}: {why}"));
     let nic = &peer.nic;
-    let segment = lab.segments.get(&nic.segment).ok_or_else(|| failed(&"its segment is not there"))?;
+    let config = config(lab, name, peer).ok_or_else(|| failed(&"its segment is not there"))?;
     let (ours, theirs) = UnixStream::pair().map_err(|e| failed(&e))?;
     let port = PortSpec {
         name: port(name, peer),
@@ -32,17 +35,30 @@ fn plug(lab: &Lab, name: &str, peer: &lab_model::Peer, wire: &Wire) -> Result<Pe
         transport: Transport::Connected(theirs),
     };
     wire.add_port(port).map_err(|e| failed(&e))?;
-    let config = Config {
+    Peer::start(config, ours).map_err(|e| failed(&e))
+}
+
+fn config(lab: &Lab, name: &str, peer: &lab_model::Peer) -> Option<Config> {
+    let nic = &peer.nic;
+    Some(Config {
         name: name.to_owned(),
         interface: nic.name.clone(),
         mac: nic.mac,
         address: nic.address,
-        subnet: segment.subnet,
+        subnet: lab.segments.get(&nic.segment)?.subnet,
         gateway: peer.gateway,
         routes: peer.routes.iter().map(|r| (r.to, r.via)).collect(),
         mtu: nic.mtu,
-    };
-    Peer::start(config, ours).map_err(|e| failed(&e))
+    })
+}
+
+/// The address on its segment to which a peer sends what is for `to`; `None` where it has no route.
+pub fn next_hop(lab: &Lab, name: &str, to: Ipv4Addr) -> Option<Ipv4Addr> {
+    match Link::new(&config(lab, name, lab.peers.get(name)?)?).hop(to) {
+        Hop::Own => Some(to),
+        Hop::Neighbour(hop) => Some(hop),
+        Hop::NoRoute => None,
+    }
 }
 
 /// The name of a peer's port on the wire, as that of a host's NIC: `client/eth0`.

@@ -92,7 +92,7 @@ pub struct FactReport {
     pub observed: Vec<String>,
     /// Whether it holds.
     pub holds: bool,
-    /// Why it could not be read, if so.
+    /// Why nothing can be said of it, if so: `could not be read: …`, `the frame was not sent: …`.
     pub error: Option<String>,
     /// Index of the check, from 0.
     pub check: usize,

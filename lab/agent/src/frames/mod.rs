@@ -1,5 +1,6 @@
 //! Frames as they are: sent from an interface, seen wherever they come by, and let out of their tunnel.
 
+mod gather;
 mod known;
 mod send;
 mod supply;
@@ -7,6 +8,7 @@ mod vtep;
 mod watch;
 mod way_out;
 
+pub use gather::Gathered;
 pub use known::{Marks, Shape};
 pub(crate) use send::serve as send;
 pub(crate) use vtep::serve as vtep;

@@ -7,12 +7,9 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use tokio::io::{AsyncWriteExt, BufReader, split};
-use vxlan::{
-    Decode,
-    port::{Batch, Direction, PacketPort},
-};
+use vxlan::port::{Batch, Direction, PacketPort};
 
-use super::known::{Marks, Shape};
+use super::{gather::Gathered, known::Marks};
 use crate::{
     lines::{self, LineError},
     netlink::Netlink,
@@ -29,20 +26,8 @@ const LONGEST: usize = 9300;
 const AT_ONCE: usize = 64;
 /// Batches that are taken from a socket before others have their turn.
 const IN_ONE_LOOK: usize = 64;
-/// Kinds of sightings that are kept apart at most, in a namespace.
-const MOST: usize = 10_000;
 /// Frames in one line at most: with whole jumbo frames still far below the longest.
 const IN_ONE_LINE: usize = 200;
-
-/// Sightings that differ in this are kept apart: where, which way, which frame, and in what it was.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    interface: u32,
-    inbound: bool,
-    for_us: bool,
-    mark: Option<u32>,
-    shape: Shape,
-}
 
 /// One namespace.
 struct Place {
@@ -50,9 +35,7 @@ struct Place {
     netlink: Netlink,
     interfaces: HashMap<u32, String>,
     port: PacketPort,
-    seen: HashMap<Key, (u64, Vec<u8>)>,
-    /// Frames of the run of which there were too many kinds.
-    uncounted: u64,
+    gathered: Gathered,
 }
 
 /// Serves a watch until the stream ends.
@@ -66,8 +49,8 @@ pub async fn serve(server: &Server, request: FrameWatch, mut stream: ServerStrea
         }
     };
     let marks = Marks::new(run, needle);
-    let decode = Decode { vxlan_ports, ..Decode::default() };
-    let (mut places, absent) = open(server, endpoints).await;
+    let (mut places, absent) =
+        open(server, endpoints, || Gathered::new(marks.clone(), vxlan_ports.clone())).await;
     lines::write(&mut stream, &Reply::Ok(serde_json::to_value(absent)?)).await?;
     let (read, mut write) = split(stream);
     let (orders_in, mut orders) = tokio::sync::mpsc::channel(4);
@@ -83,7 +66,7 @@ pub async fn serve(server: &Server, request: FrameWatch, mut stream: ServerStrea
             _ = look.tick() => {
                 let mut more = false;
                 for place in &mut places {
-                    more |= place.drain(&mut batch, &marks, &decode);
+                    more |= place.drain(&mut batch);
                 }
                 if more {
                     look.reset_immediately();
@@ -93,11 +76,11 @@ pub async fn serve(server: &Server, request: FrameWatch, mut stream: ServerStrea
                 let mut all = Vec::new();
                 let mut missed = BTreeMap::new();
                 for place in &mut places {
-                    while place.drain(&mut batch, &marks, &decode) {
+                    while place.drain(&mut batch) {
                         tokio::task::yield_now().await;
                     }
                     all.extend(place.tell().await);
-                    let dropped = place.port.stats().map_or(0, |stats| stats.dropped) + place.uncounted;
+                    let dropped = place.port.stats().map_or(0, |stats| stats.dropped) + place.gathered.uncounted();
                     if dropped > 0 {
                         missed.extend(place.names.iter().map(|name| (name.clone(), dropped)));
                     }
@@ -116,8 +99,12 @@ pub async fn serve(server: &Server, request: FrameWatch, mut stream: ServerStrea
     Ok(())
 }
 
-/// Opens a socket in every namespace; those that cannot be entered are told of.
-async fn open(server: &Server, endpoints: Vec<Endpoint>) -> (Vec<Place>, BTreeMap<String, String>) {
+/// Opens a socket in every namespace; those that cannot be entered are reported.
+async fn open(
+    server: &Server,
+    endpoints: Vec<Endpoint>,
+    nothing: impl Fn() -> Gathered,
+) -> (Vec<Place>, BTreeMap<String, String>) {
     let mut absent = BTreeMap::new();
     let mut spaces: Vec<(Namespace, Vec<String>)> = Vec::new();
     for endpoint in endpoints {
@@ -131,7 +118,7 @@ async fn open(server: &Server, endpoints: Vec<Endpoint>) -> (Vec<Place>, BTreeMa
     }
     let mut places = Vec::new();
     for (namespace, names) in spaces {
-        match Place::open(&namespace, names.clone()).await {
+        match Place::open(&namespace, names.clone(), nothing()).await {
             Ok(place) => places.push(place),
             Err(why) => absent.extend(names.into_iter().map(|n| (n, why.clone()))),
         }
@@ -140,11 +127,10 @@ async fn open(server: &Server, endpoints: Vec<Endpoint>) -> (Vec<Place>, BTreeMa
 }
 
 impl Place {
-    async fn open(namespace: &Namespace, names: Vec<String>) -> Result<Self, String> {
+    async fn open(namespace: &Namespace, names: Vec<String>, gathered: Gathered) -> Result<Self, String> {
         let netlink = Netlink::open(namespace).await.map_err(|e| e.to_string())?;
         let port = namespace.run(|| PacketPort::everywhere(None)).await.map_err(|e| e.to_string())?;
-        let mut place =
-            Self { names, netlink, interfaces: HashMap::new(), port, seen: HashMap::new(), uncounted: 0 };
+        let mut place = Self { names, netlink, interfaces: HashMap::new(), port, gathered };
         place.learn_interfaces().await;
         Ok(place)
     }
@@ -157,51 +143,29 @@ impl Place {
     }
 
     /// Takes what the socket holds, or a good part of it; says if there may be more.
-    fn drain(&mut self, batch: &mut Batch, marks: &Marks, decode: &Decode) -> bool {
+    fn drain(&mut self, batch: &mut Batch) -> bool {
         for _ in 0..IN_ONE_LOOK {
             // Nothing there, or an interface that went down: told once.
             if self.port.recv_batch(batch).is_err() {
                 return false;
             }
             for received in batch.iter() {
-                let frame = received.frame();
-                let Some(mark) = marks.find(&frame) else { continue };
                 let way = received.direction();
-                let key = Key {
-                    interface: received.interface().unwrap_or(0),
-                    inbound: way != Some(Direction::Outgoing),
-                    for_us: matches!(
-                        way,
-                        Some(Direction::ToUs | Direction::Broadcast | Direction::Multicast)
-                    ),
-                    mark,
-                    shape: Shape::of(&frame, decode),
-                };
-                if self.seen.len() < MOST || self.seen.contains_key(&key) {
-                    self.seen.entry(key).or_insert_with(|| (0, frame.into_owned())).0 += 1;
-                } else {
-                    self.uncounted += 1;
-                }
+                let inbound = way != Some(Direction::Outgoing);
+                let for_us =
+                    matches!(way, Some(Direction::ToUs | Direction::Broadcast | Direction::Multicast));
+                self.gathered.see(received.interface().unwrap_or(0), inbound, for_us, &received.frame());
             }
         }
         true
     }
 
     async fn tell(&mut self) -> Vec<SeenFrame> {
-        if self.seen.keys().any(|key| !self.interfaces.contains_key(&key.interface)) {
+        if self.gathered.interfaces().any(|index| !self.interfaces.contains_key(&index)) {
             self.learn_interfaces().await;
         }
         let named =
             |index: u32| self.interfaces.get(&index).cloned().unwrap_or_else(|| format!("interface {index}"));
-        let seen = self.seen.iter().map(|(key, (count, frame))| SeenFrame {
-            endpoints: self.names.clone(),
-            interface: named(key.interface),
-            inbound: key.inbound,
-            for_us: key.for_us,
-            mark: key.mark,
-            count: *count,
-            frame: STANDARD.encode(frame),
-        });
-        seen.collect()
+        self.gathered.tell(&self.names, named)
     }
 }

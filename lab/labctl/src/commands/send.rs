@@ -42,7 +42,7 @@ Exit status: 0 what was expected holds, 1 it does not.";
 
 /// Send any frame from anywhere in a lab, and say who got it
 ///
-/// The frame leaves by an interface of a host or container as it is, past all of its routes and rules, or enters a
+/// The frame leaves by an interface of a host, container or peer as it is, past all of its routes and rules, or enters a
 /// segment as from a station that is no host's. Every network namespace of the lab and every segment is watched
 /// meanwhile, so whoever got it is named: with or without its tunnel.
 #[derive(Debug, clap::Args)]
@@ -51,7 +51,7 @@ pub struct Args {
     /// Lab, as `labctl ps` names it
     #[arg(value_name = "LAB")]
     lab: String,
-    /// HOST, CONTAINER or HOST/CONTAINER, with `:INTERFACE` for another than its first; or `wire:SEGMENT`
+    /// HOST, CONTAINER, HOST/CONTAINER or PEER, with `:INTERFACE` for another than its first; or `wire:SEGMENT`
     #[arg(value_name = "FROM")]
     from: String,
     /// The frame, in the text form
@@ -67,11 +67,11 @@ pub struct Args {
     /// repeat for more
     #[arg(long, value_name = "LAYER.FIELD[=FIRST..LAST]")]
     vary: Vec<Vary>,
-    /// Host or container that must receive it, each time that it is sent; repeat for more
-    #[arg(long, value_name = "HOST[/CONTAINER]")]
+    /// Host, container or peer that must receive it, each time that it is sent; repeat for more
+    #[arg(long, value_name = "HOST[/CONTAINER]|PEER")]
     expect_at: Vec<String>,
-    /// Host or container that must not receive it; repeat for more
-    #[arg(long, value_name = "HOST[/CONTAINER]")]
+    /// Host, container or peer that must not receive it; repeat for more
+    #[arg(long, value_name = "HOST[/CONTAINER]|PEER")]
     not_at: Vec<String>,
     /// Wait so long for it to arrive; all of it, where somebody must not receive it
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = humantime::parse_duration)]
@@ -160,11 +160,11 @@ fn from(plan: &Plan, text: &str) -> Result<Source, Error> {
 
 fn place(plan: &Plan, text: &str) -> Result<String, Error> {
     let name = exec::endpoint(plan, text)?;
-    if plan.lab.host_of(&name).is_some() {
+    if plan.lab.is_endpoint(&name) {
         return Ok(name);
     }
     let known = plan.lab.endpoints().collect::<Vec<_>>().join(", ");
-    let (lab, kind) = (plan.lab.name.clone(), "host or container");
+    let (lab, kind) = (plan.lab.name.clone(), "host, container or peer");
     Err(lab_runtime::Error::NoSuchPart { lab, kind, name, known }.into())
 }
 

@@ -50,9 +50,9 @@ raw! {
         count: Option<At<u32>>,
         /// How many frames are sent a second. Default 1000.
         rate: Option<At<u32>>,
-        /// Hosts and containers that must receive the frame, or what was in its tunnel.
+        /// Hosts, containers and peers that must receive the frame, or what was in its tunnel.
         received_by: Option<OneOrMany<At<String>>>,
-        /// Hosts and containers that must not receive it.
+        /// Those that must not receive it.
         not_received_by: Option<OneOrMany<At<String>>>,
         /// By segment, filters of each of which a frame must pass while the check runs: `lan: 'udp port 4789 and vni
         /// ${vni:net1}'`.

@@ -15,6 +15,7 @@ use crate::{
     Error,
     docker::containers::docker_name,
     host::RunningHost,
+    peers,
     probe::{Hosts, Snapshot, host},
     swarm,
 };
@@ -89,7 +90,7 @@ impl<'a> Book<'a> {
             Name::Mac { endpoint, .. } | Name::Ip { endpoint, .. } => {
                 let there = self.snapshot.endpoints(lab).any(|e| e == endpoint)
                     || lab.services.contains_key(endpoint);
-                ("host or container", endpoint, there, list(self.snapshot.endpoints(lab)))
+                ("host, container or peer", endpoint, there, list(self.snapshot.endpoints(lab)))
             }
         };
         match there {
@@ -119,9 +120,14 @@ impl<'a> Book<'a> {
 
     /// The MAC of the interface that has this address.
     async fn mac(&mut self, endpoint: &str, at: Option<&str>) -> Result<MacAddr, Error> {
-        if let Some(host) = self.lab.hosts.get(endpoint) {
-            let nic = host.nics.iter().find(|n| at.is_none_or(|at| n.segment == at));
-            return nic.map(|n| MacAddr(n.mac)).ok_or_else(|| unknown(&format!("host {endpoint}")));
+        let nics = match (self.lab.hosts.get(endpoint), self.lab.peers.get(endpoint)) {
+            (Some(host), _) => host.nics.as_slice(),
+            (None, Some(peer)) => std::slice::from_ref(&peer.nic),
+            (None, None) => &[],
+        };
+        if !nics.is_empty() {
+            let nic = nics.iter().find(|n| at.is_none_or(|at| n.segment == at));
+            return nic.map(|n| MacAddr(n.mac)).ok_or_else(|| unknown(endpoint));
         }
         let address = self.address(endpoint, at)?;
         let (host, netns) = self.place(endpoint)?;
@@ -146,6 +152,20 @@ impl<'a> Book<'a> {
     /// The interface of an endpoint that is asked for; else its first: a host's first NIC, and the one by which a
     /// container is on its first network.
     pub async fn interface(&mut self, endpoint: &str, wanted: Option<&str>) -> Result<Interface, Error> {
+        let lab = self.lab;
+        let no_such = |name: &str, known: String| Error::NoSuchPart {
+            lab: lab.name.clone(),
+            kind: "interface",
+            name: format!("{endpoint}:{name}"),
+            known,
+        };
+        if let Some(nic) = lab.peers.get(endpoint).map(|peer| &peer.nic) {
+            if let Some(other) = wanted.filter(|name| *name != nic.name) {
+                return Err(no_such(other, nic.name.clone()));
+            }
+            let address = Ipv4Net::new(nic.address, nic.prefix_len).ok();
+            return Ok(Interface { name: nic.name.clone(), mac: MacAddr(nic.mac), address });
+        }
         let (host, netns) = self.place(endpoint)?;
         let facts = self.facts(host, &netns).await?;
         let first = match self.lab.hosts.get(self.lab.namespace_of(endpoint).unwrap_or(endpoint)) {
@@ -159,12 +179,7 @@ impl<'a> Book<'a> {
         };
         let name = wanted.map(str::to_owned).or(first);
         let name = name.ok_or_else(|| Error::Frame(format!("{endpoint} has no interface but lo")))?;
-        let mac = facts.macs.get(&name).ok_or_else(|| Error::NoSuchPart {
-            lab: self.lab.name.clone(),
-            kind: "interface",
-            name: format!("{endpoint}:{name}"),
-            known: facts.interfaces.join(", "),
-        })?;
+        let mac = facts.macs.get(&name).ok_or_else(|| no_such(&name, facts.interfaces.join(", ")))?;
         let address = facts.addresses.iter().find(|(of, _)| *of == name).map(|(_, net)| *net);
         Ok(Interface { name, mac: MacAddr(*mac), address })
     }
@@ -187,6 +202,11 @@ impl<'a> Book<'a> {
         by: &Interface,
         to: Ipv4Addr,
     ) -> Result<MacAddr, Error> {
+        if let Some(peer) = self.lab.peers.get(endpoint) {
+            let hop = peers::next_hop(self.lab, endpoint, to);
+            let hop = hop.ok_or_else(|| no_mac(to, &format!("{endpoint} has no route to it")))?;
+            return self.next_mac_on(&peer.nic.segment, hop).await;
+        }
         let nics = self.lab.hosts.get(self.lab.namespace_of(endpoint).unwrap_or(endpoint)).map(|h| &h.nics);
         if let Some(nic) = nics.and_then(|nics| nics.iter().find(|n| n.name == by.name)) {
             return self.next_mac_on(&nic.segment, to).await;
@@ -207,14 +227,14 @@ impl<'a> Book<'a> {
     /// The MAC of whoever has an address. Of several, as of those on docker0, one on the host `near`.
     pub async fn owner_mac(&mut self, address: Ipv4Addr, near: Option<&str>) -> Result<MacAddr, Error> {
         let (lab, snapshot) = (self.lab, self.snapshot);
-        let nics = lab.hosts.values().flat_map(|h| &h.nics);
+        let nics = lab.hosts.values().flat_map(|h| &h.nics).chain(lab.peers.values().map(|p| &p.nic));
         if let Some(nic) = nics.into_iter().find(|n| n.address == address) {
             return Ok(MacAddr(nic.mac));
         }
         let mut hosts: Vec<&RunningHost> = self.hosts.values().map(|h| &**h).collect();
         hosts.sort_by_key(|h| near != Some(h.name.as_str()));
-        let mut endpoints: Vec<&str> =
-            snapshot.endpoints(lab).filter(|e| !lab.hosts.contains_key(*e)).collect();
+        let has_nics = |e: &str| lab.hosts.contains_key(e) || lab.peers.contains_key(e);
+        let mut endpoints: Vec<&str> = snapshot.endpoints(lab).filter(|e| !has_nics(e)).collect();
         endpoints.sort_by_key(|e| near.is_none() || snapshot.home_of(lab, e) != near);
         let has = |e: &&str| snapshot.addresses(lab, e).iter().any(|(_, a)| *a == address);
         let owner = endpoints.into_iter().find(has);

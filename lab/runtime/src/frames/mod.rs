@@ -25,16 +25,20 @@ pub use wire::{WireWatch, unwatched};
 
 use crate::{
     Error,
+    peers::Peers,
     probe::{self, Hosts},
     report::FactReport,
 };
 use book::Book;
-use order::{Known, Written};
+use order::{Known, Station, Written};
 use report::{Arrival, SendReport};
 use watch::Watch;
 
 /// Between two looks at who got it.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// What reports say of a frame that could not be sent.
+const NOT_SENT: &str = "the frame was not sent";
 
 /// A frame to send, and what is expected of it.
 #[derive(Clone, Debug)]
@@ -83,12 +87,18 @@ impl From<&Inject> for Order {
 /// # Errors
 /// [`Error::Frame`] for one that cannot be written out for this lab as it is now; an agent or a dockerd that does not
 /// answer. What becomes of the frame is never an error.
-pub async fn send(lab: &Lab, hosts: &Hosts, wire: &Wire, order: &Order) -> Result<SendReport, Error> {
+pub async fn send(
+    lab: &Lab,
+    hosts: &Hosts,
+    peers: &Peers,
+    wire: &Wire,
+    order: &Order,
+) -> Result<SendReport, Error> {
     let snapshot = probe::snapshot(lab, hosts).await?;
     let mut book = Book::new(lab, hosts, wire, &snapshot);
     let run = rand::random();
-    let Written { stack, bytes, sender, known } = order::write(&mut book, order, run).await?;
-    let mut watch = Watch::open(lab, hosts, &snapshot, &known, order::vxlan_ports(lab)).await?;
+    let Written { stack, bytes, sender, known } = order::write(&mut book, peers, order, run).await?;
+    let mut watch = Watch::open(lab, hosts, peers, &snapshot, &known, order::vxlan_ports(lab)).await?;
     let decode = Decode { vxlan_ports: order::vxlan_ports(lab), ..Decode::default() };
     let taps = watch::taps(lab, wire, std::slice::from_ref(&known), &decode)?;
 
@@ -109,9 +119,9 @@ pub async fn send(lab: &Lab, hosts: &Hosts, wire: &Wire, order: &Order) -> Resul
             };
             host.agent.send_frame(frame).await.map_err(host.failed())?;
         }
-        order::Sender::Station(segment) => {
+        order::Sender::Station(from) => {
             let frames = Varied::new(&stack, &order.vary).map_err(|e| Error::Frame(e.to_string()))?;
-            inject(wire, segment, frames, order.count, order.rate).await?;
+            inject(wire, from, frames, order.count, order.rate).await?;
         }
     }
     let sent = Instant::now();
@@ -161,10 +171,10 @@ pub async fn send(lab: &Lab, hosts: &Hosts, wire: &Wire, order: &Order) -> Resul
     })
 }
 
-/// Sends from a station of the wire.
+/// Sends from a station.
 async fn inject(
     wire: &Wire,
-    segment: &str,
+    from: &Station<'_>,
     mut frames: Varied,
     count: u32,
     rate: Option<u32>,
@@ -179,7 +189,13 @@ async fn inject(
             // The wire takes one at a time; others of this process have their turn.
             None => tokio::task::yield_now().await,
         }
-        wire.inject(segment, frames.next_frame()).map_err(|e| Error::Frame(e.to_string()))?;
+        let frame = frames.next_frame();
+        match from {
+            Station::Stranger(segment) => {
+                wire.inject(segment, frame).map_err(|e| Error::Frame(e.to_string()))?;
+            }
+            Station::Peer(peer) => peer.send(frame.to_vec()).await?,
+        }
     }
     Ok(())
 }
@@ -194,29 +210,19 @@ pub async fn filter(lab: &Lab, hosts: &Hosts, wire: &Wire, filter: &Template) ->
     text.parse::<Filter>().map_err(|e| Error::Frame(format!("filter `{text}`: {e}")))
 }
 
-/// Does an `inject` of a topology. A frame that cannot be sent is what the report says.
-///
-/// # Errors
-/// An agent that is gone.
-pub async fn check(lab: &Lab, hosts: &Hosts, wire: &Wire, inject: &Inject) -> Result<FactReport, Error> {
-    let sent = match send(lab, hosts, wire, &inject.into()).await {
-        Ok(sent) => Ok(sent),
-        Err(error @ (Error::Frame(_) | Error::Docker { .. } | Error::Refused { .. })) => {
-            Err(error.to_string())
-        }
-        Err(error) => return Err(error),
-    };
+/// Does an `inject` of a topology. Where the frame could not be sent, the report says why.
+pub async fn check(lab: &Lab, hosts: &Hosts, peers: &Peers, wire: &Wire, inject: &Inject) -> FactReport {
     let list =
         |names: &[String], words: &str| (!names.is_empty()).then(|| format!("{words} {}", names.join(", ")));
     let parts = [list(&inject.received_by, "received by"), list(&inject.not_received_by, "not received by")];
     let expected: Vec<String> = parts.into_iter().flatten().collect();
     let expected = if expected.is_empty() { "sent".to_owned() } else { expected.join(", ") };
     let subject = format!("frame from {}: {}", inject.from, inject.frame);
-    let (observed, holds, error) = match sent {
+    let (observed, holds, error) = match send(lab, hosts, peers, wire, &inject.into()).await {
         Ok(report) => (report.observed(), report.holds, None),
-        Err(error) => (Vec::new(), false, Some(error)),
+        Err(error) => (Vec::new(), false, Some(format!("{NOT_SENT}: {error}"))),
     };
-    Ok(FactReport { subject, expected, observed, holds, error, check: 0, step: None, line: inject.line })
+    FactReport { subject, expected, observed, holds, error, check: 0, step: None, line: inject.line }
 }
 
 /// A frame as base64, as the protocols carry it.

@@ -14,7 +14,7 @@ use super::{
     Order,
     book::{Book, Interface},
 };
-use crate::{Error, host::RunningHost};
+use crate::{Error, host::RunningHost, peers::Peers};
 
 /// MAC of a station on the wire that is no host's: locally administered, and given to nobody else.
 pub const STATION_MAC: MacAddr = MacAddr([0x06, 0x67, 0x77, 0x01, 0x00, 0x01]);
@@ -33,11 +33,19 @@ pub struct Written<'a> {
 pub enum Sender<'a> {
     /// An interface of a host or container.
     Interface { host: &'a RunningHost, netns: Netns, interface: String },
-    /// A station on this segment.
-    Station(String),
+    /// Who has no host.
+    Station(Station<'a>),
 }
 
-/// By what a frame is known wherever it comes by.
+/// Who sends at a segment itself, without a host.
+pub enum Station<'a> {
+    /// A station on this segment that is nobody of the lab.
+    Stranger(String),
+    /// A peer.
+    Peer(&'a lab_peer::Peer),
+}
+
+/// How we recognise this frame when we see it again.
 #[derive(Clone, Debug)]
 pub struct Known {
     /// Its run.
@@ -53,6 +61,10 @@ impl Known {
     pub fn new(run: u64, needle: Option<Vec<u8>>, shape: Shape) -> Self {
         let marks = Marks::new(run, needle.clone());
         Self { run, needle, shape, marks }
+    }
+
+    pub fn marks(&self) -> Marks {
+        self.marks.clone()
     }
 
     /// As [`Marks::find`].
@@ -75,7 +87,12 @@ pub fn mark(run: u64, number: u32) -> Payload {
 }
 
 /// Writes a frame out.
-pub async fn write<'a>(book: &mut Book<'a>, order: &Order, run: u64) -> Result<Written<'a>, Error> {
+pub async fn write<'a>(
+    book: &mut Book<'a>,
+    peers: &'a Peers,
+    order: &Order,
+    run: u64,
+) -> Result<Written<'a>, Error> {
     let text = book.fill(&order.frame).await?;
     let mut stack: Stack =
         text.parse().map_err(|e: vxlan::ParseStackError| Error::Frame(format!("{text}: {e}")))?;
@@ -90,20 +107,25 @@ pub async fn write<'a>(book: &mut Book<'a>, order: &Order, run: u64) -> Result<W
             if let Some(to) = wants_mac(&stack) {
                 set_dst(&mut stack, book.next_mac_on(segment, to).await?);
             }
-            Sender::Station(segment.clone())
+            Sender::Station(Station::Stranger(segment.clone()))
         }
         Source::Endpoint { name, interface } => {
-            if book.lab.host_of(name).is_none() {
+            if !book.lab.is_endpoint(name) {
                 let known = book.lab.endpoints().collect::<Vec<_>>().join(", ");
-                return Err(no_such(book.lab, "host or container", name, known));
+                return Err(no_such(book.lab, "host, container or peer", name, known));
             }
             let by: Interface = book.interface(name, interface.as_deref()).await?;
             stack.fill_source(by.mac, by.address.map_or(Ipv4Addr::UNSPECIFIED, |net| net.addr()));
             if let Some(to) = wants_mac(&stack) {
                 set_dst(&mut stack, book.next_mac_from(name, &by, to).await?);
             }
-            let (host, netns) = book.place(name)?;
-            Sender::Interface { host, netns, interface: by.name }
+            match peers.get(name) {
+                Some(peer) => Sender::Station(Station::Peer(peer)),
+                None => {
+                    let (host, netns) = book.place(name)?;
+                    Sender::Interface { host, netns, interface: by.name }
+                }
+            }
         }
     };
     fill_inner(&mut stack, book).await;

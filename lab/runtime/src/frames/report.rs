@@ -32,9 +32,9 @@ pub struct SendReport {
 /// A frame that came by an interface of a host or container.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Receipt {
-    /// Host.
+    /// Host; of a peer its own name.
     pub host: String,
-    /// The host itself, or a container, in whose network namespace it was.
+    /// The host itself, or a container, in whose network namespace it was; or the peer.
     pub endpoint: String,
     /// Interface.
     pub interface: String,
@@ -96,7 +96,7 @@ pub struct Passage {
 /// Who must or must not receive a frame.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Arrival {
-    /// Host or container.
+    /// Host, container or peer.
     pub endpoint: String,
     /// Must, or must not.
     pub must: bool,

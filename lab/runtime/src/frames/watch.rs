@@ -1,4 +1,4 @@
-//! The agents of all hosts, and the wire, looking out for one frame.
+//! The agents of all hosts, the peers and the wire, looking out for one frame.
 
 use std::collections::BTreeMap;
 
@@ -21,22 +21,26 @@ use super::{
 use crate::{
     Error,
     host::RunningHost,
+    peers::Peers,
     probe::{Hosts, Snapshot},
 };
 
-/// An open watch in every host.
+/// An open watch in every host and peer.
 pub struct Watch<'a> {
     clients: Vec<(&'a RunningHost, WatchClient)>,
+    /// With how many frames they missed, as of the last look.
+    peers: Vec<(&'a str, lab_peer::Watch, u64)>,
     decode: Decode,
     /// Endpoints where nobody watches, and why.
     pub absent: BTreeMap<String, String>,
 }
 
 impl<'a> Watch<'a> {
-    /// Opens it in everything that runs; when this returns, no frame is missed.
+    /// Opens it in everything that runs, and in these peers; when this returns, no frame is missed.
     pub async fn open(
         lab: &Lab,
         hosts: &'a Hosts,
+        peers: &'a Peers,
         snapshot: &Snapshot,
         known: &Known,
         vxlan_ports: Vec<u16>,
@@ -59,7 +63,12 @@ impl<'a> Watch<'a> {
         });
         let clients = try_join_all(opened).await?;
         let absent = clients.iter().flat_map(|(_, c)| c.absent().clone()).collect();
-        Ok(Self { clients, decode: Decode { vxlan_ports, ..Decode::default() }, absent })
+        let peers = peers.iter().map(|(name, peer)| {
+            let watch = peer.watch(known.run, known.marks(), vxlan_ports.clone());
+            async move { Ok::<_, Error>((name.as_str(), watch.await?, 0)) }
+        });
+        let peers = try_join_all(peers).await?;
+        Ok(Self { clients, peers, decode: Decode { vxlan_ports, ..Decode::default() }, absent })
     }
 
     /// Where the frame came by so far.
@@ -69,7 +78,9 @@ impl<'a> Watch<'a> {
 
     /// Endpoints where frames came faster than they could be looked at, and how many: as of the last look.
     pub fn missed(&self) -> impl Iterator<Item = (String, u64)> {
-        self.clients.iter().flat_map(|(_, client)| client.missed().clone())
+        let peers = self.peers.iter().filter(|(_, _, missed)| *missed > 0);
+        let peers = peers.map(|(name, _, missed)| ((*name).to_owned(), *missed));
+        self.clients.iter().flat_map(|(_, client)| client.missed().clone()).chain(peers)
     }
 
     /// Where frames came by so far, each with its mark; `known` says of a mark which frame has it.
@@ -80,8 +91,14 @@ impl<'a> Watch<'a> {
         let looked = self.clients.iter_mut().map(|(host, client)| async move {
             Ok::<_, Error>((host.name.clone(), client.seen().await.map_err(host.failed())?))
         });
+        let mut looked = try_join_all(looked).await?;
+        for (name, watch, missed) in &mut self.peers {
+            let seen;
+            (seen, *missed) = watch.seen().await?;
+            looked.push(((*name).to_owned(), seen));
+        }
         let mut all = Vec::new();
-        for (host, seen) in try_join_all(looked).await? {
+        for (host, seen) in looked {
             for sighting in seen {
                 let Some(known) = known(sighting.mark) else { continue };
                 let mark = sighting.mark;

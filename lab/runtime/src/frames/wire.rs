@@ -5,6 +5,7 @@ use lab_wire::Wire;
 use vxlan::{Decode, Dissection, filter::Filter};
 
 use super::{
+    NOT_SENT,
     book::Book,
     order,
     tap::{Tap, Tapped},
@@ -15,9 +16,15 @@ use crate::{
     report::FactReport,
 };
 
-/// A watch over the segments of some expectations.
+/// A watch over the segments of some expectations. Each stands alone: one that could not begin says so in its report.
 pub struct WireWatch {
-    watched: Vec<(OnWire, String, Tap<Passed>)>,
+    watched: Vec<(OnWire, Result<Watched, Error>)>,
+}
+
+/// A filter with the values of its names, and what it looks at.
+struct Watched {
+    filter: String,
+    tap: Tap<Passed>,
 }
 
 /// Frames that a filter let through: how many, and the first of them.
@@ -31,7 +38,7 @@ impl WireWatch {
     /// Begins; when this returns, no frame is missed. Names in the filters have the values of this moment.
     ///
     /// # Errors
-    /// A name that has no value now.
+    /// A dockerd does not answer.
     pub async fn begin(lab: &Lab, hosts: &Hosts, wire: &Wire, expected: &[OnWire]) -> Result<Self, Error> {
         let mut watched = Vec::new();
         if expected.is_empty() {
@@ -41,42 +48,54 @@ impl WireWatch {
         let mut book = Book::new(lab, hosts, wire, &snapshot);
         let decode = Decode { vxlan_ports: order::vxlan_ports(lab), ..Decode::default() };
         for one in expected {
-            let text = book.fill(&one.filter).await?;
-            let filter = text.parse::<Filter>().map_err(|e| Error::Frame(format!("filter `{text}`: {e}")))?;
-            let decode = decode.clone();
-            let tap =
-                Tap::begin(wire, &one.segment, Passed::default(), move |passed: &mut Passed, frame| {
-                    let dissection = Dissection::of(&frame.data, &decode);
-                    if filter.meets(&dissection) {
-                        passed.count += 1;
-                        passed.first.get_or_insert_with(|| {
-                            format!("{}: {}", frame.port, vxlan::describe_as(&frame.data, &decode))
-                        });
-                    }
-                })?;
-            watched.push((one.clone(), text, tap));
+            let begun = match book.fill(&one.filter).await {
+                Ok(filter) => begin(wire, &one.segment, filter, decode.clone()),
+                Err(error) => Err(error),
+            };
+            watched.push((one.clone(), begun));
         }
         Ok(Self { watched })
     }
 
-    /// Ends it and says how the expectations came out.
+    /// Ends it and says how the expectations came out. Without the frame that was to be `sent`, they were not put to the
+    /// test.
     ///
     /// # Errors
     /// The wire has stopped.
-    pub async fn end(self) -> Result<Vec<FactReport>, Error> {
+    pub async fn end(self, sent: bool) -> Result<Vec<FactReport>, Error> {
         let mut reports = Vec::new();
-        for (expected, filter, tap) in self.watched {
-            reports.push(report(&expected, &filter, tap.end().await?));
+        for (expected, watched) in self.watched {
+            reports.push(match watched {
+                Ok(Watched { filter, tap }) => report(&expected, &filter, tap.end().await?, sent),
+                Err(error) => unwatched_one(&expected, &error),
+            });
         }
         Ok(reports)
     }
 }
 
-fn report(expected: &OnWire, filter: &str, tapped: Tapped<Passed>) -> FactReport {
+fn begin(wire: &Wire, segment: &str, text: String, decode: Decode) -> Result<Watched, Error> {
+    let filter = text.parse::<Filter>().map_err(|e| Error::Frame(format!("filter `{text}`: {e}")))?;
+    let tap = Tap::begin(wire, segment, Passed::default(), move |passed: &mut Passed, frame| {
+        let dissection = Dissection::of(&frame.data, &decode);
+        if filter.meets(&dissection) {
+            passed.count += 1;
+            passed.first.get_or_insert_with(|| {
+                format!("{}: {}", frame.port, vxlan::describe_as(&frame.data, &decode))
+            });
+        }
+    })?;
+    Ok(Watched { filter: text, tap })
+}
+
+fn report(expected: &OnWire, filter: &str, tapped: Tapped<Passed>, sent: bool) -> FactReport {
     let Tapped { found: Passed { count, first }, lost } = tapped;
-    // What was lost may have been just that which must not be there.
-    let error = (lost > 0 && !expected.must && count == 0)
-        .then(|| format!("{lost} frames passed faster than they could be looked at"));
+    let error = match (count, expected.must) {
+        (0, _) if !sent => Some(NOT_SENT.to_owned()),
+        // What was lost may have been just that which must not be there.
+        (0, false) if lost > 0 => Some(format!("{lost} frames passed faster than they could be looked at")),
+        _ => None,
+    };
     let observed = match first {
         Some(first) => vec![format!("{count} of them"), format!("the first from {first}")],
         None => Vec::new(),
@@ -95,11 +114,62 @@ fn report(expected: &OnWire, filter: &str, tapped: Tapped<Passed>) -> FactReport
 
 /// Reports in the place of expectations that could not be watched for.
 pub fn unwatched(expected: &[OnWire], error: &Error) -> Vec<FactReport> {
-    let nothing = || Tapped { found: Passed::default(), lost: 0 };
-    let failed = |one: &OnWire| FactReport {
+    expected.iter().map(|one| unwatched_one(one, error)).collect()
+}
+
+fn unwatched_one(expected: &OnWire, error: &Error) -> FactReport {
+    let nothing = Tapped { found: Passed::default(), lost: 0 };
+    FactReport {
         holds: false,
-        error: Some(error.to_string()),
-        ..report(one, one.filter.as_str(), nothing())
-    };
-    expected.iter().map(failed).collect()
+        error: Some(format!("the wire was not watched for it: {error}")),
+        ..report(expected, expected.filter.as_str(), nothing, true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use lab_model::Template;
+
+    use super::*;
+
+    const LAB: &str = "
+name: t
+segments: { lan: { subnet: 10.0.0.0/24 } }
+hosts: { a: { lan: 10.0.0.1 } }
+containers: { c1: {} }
+";
+
+    /// What comes out of these filters, all of which must be met, where one datagram passes.
+    async fn found(filters: &[&str], sent: bool) -> Vec<FactReport> {
+        let lab = Lab::parse(LAB, "t.yaml").unwrap();
+        let wire = Wire::start(&lab.segments, Vec::new()).unwrap();
+        let one = |text: &&str| OnWire {
+            segment: "lan".into(),
+            filter: Template::filter(text).unwrap(),
+            must: true,
+            line: 1,
+        };
+        let expected: Vec<OnWire> = filters.iter().map(one).collect();
+        let watch = WireWatch::begin(&lab, &Hosts::new(), &wire, &expected).await.unwrap();
+        let frame =
+            "eth(src=02:00:00:00:00:01,dst=ff:ff:ff:ff:ff:ff)/ip/udp".parse::<vxlan::Stack>().unwrap();
+        wire.inject("lan", &frame.build().unwrap()).unwrap();
+        watch.end(sent).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_name_without_a_value_spoils_its_own_filter_alone() {
+        let found = found(&["host ${ip:c1}", "udp"], true).await;
+        let why = found[0].error.as_deref().unwrap();
+        assert!(!found[0].holds && why.contains("c1 has no address"), "{why}");
+        assert!(found[1].holds, "{:?}", found[1]);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_proved_by_a_frame_that_was_not_sent() {
+        let found = found(&["tcp", "udp"], false).await;
+        assert_eq!((found[0].holds, found[0].error.as_deref()), (false, Some(NOT_SENT)));
+        assert!(found[1].holds, "somebody else's");
+    }
 }

@@ -131,7 +131,7 @@ pub fn fact(f: &FactReport, topology: &str) -> String {
     }
     let (bad, dim) = (style::BAD, style::DIM);
     let observed = match &f.error {
-        Some(why) => format!("could not be read: {}", plain(why)),
+        Some(why) => plain(why).to_string(),
         None if f.observed.is_empty() => "nothing observed".to_owned(),
         None => format!("observed {}", plain(&f.observed.join(", "))),
     };

@@ -31,6 +31,7 @@ use super::{
 use crate::{
     Error,
     host::RunningHost,
+    peers::Peers,
     probe::{Hosts, Snapshot, host},
 };
 pub use probes::Kind;
@@ -203,10 +204,10 @@ impl Bench<'_> {
         let shape = |frame: &Frame<'_>| Known::new(run, None, Shape::of(&frame.bytes, &self.decode));
         let known: Vec<Known> = frames.iter().map(shape).collect();
         let Some(any) = known.first() else { return Ok(Seen::default()) };
-        // Only the hosts themselves: no container has a part in it.
-        let nobody = Snapshot::default();
-        let mut watch =
-            Watch::open(self.lab, self.hosts, &nobody, any, self.decode.vxlan_ports.clone()).await?;
+        // Only the hosts themselves: no container or peer has a part in it.
+        let (nobody, no_peers) = (Snapshot::default(), Peers::new());
+        let ports = self.decode.vxlan_ports.clone();
+        let mut watch = Watch::open(self.lab, self.hosts, &no_peers, &nobody, any, ports).await?;
         let taps = watch::taps(self.lab, self.wire, &known, &self.decode)?;
         let mut by_sender: HashMap<(&str, &str), (&RunningHost, Vec<String>)> = HashMap::new();
         for frame in frames {

@@ -72,10 +72,12 @@ fn ps_knows_the_lab(labctl: &Labctl) {
 fn exec_runs_in_hosts_and_containers(labctl: &Labctl) {
     let host = labctl.run(["exec", "ipvlan-2host", "host1", "--", "ip", "-4", "-o", "address"]).exits(0);
     assert!(host.stdout().contains("192.168.56.3/24"), "{}", host.stdout());
-    let container =
-        labctl.run(["exec", "ipvlan-2host", "host1/c1-1", "--", "ip", "-4", "-o", "address"]).exits(0);
+    let of_container = ["ipvlan-2host", "host1/c1-1", "--", "ip", "-4", "-o", "address"];
+    let container = labctl.run(["exec", "--host-tools"].iter().chain(&of_container)).exits(0);
     assert!(container.stdout().contains("192.168.56.31/24"), "{}", container.stdout());
     assert!(!container.stdout().contains("192.168.56.3/24"), "{}", container.stdout());
+    // Its image has no programs, and whoever does not ask for the host's is not given them.
+    labctl.run(["exec"].iter().chain(&of_container)).exits(2).says("--host-tools");
     labctl.run(["exec", "ipvlan-2host", "host1", "--", "sh", "-c", "exit 7"]).exits(7);
     labctl.run(["exec", "ipvlan-2host", "host9", "--", "true"]).exits(2).says("host1");
 }
@@ -105,9 +107,8 @@ fn a_capture_is_pcapng(labctl: &Labctl) {
     let mut capture = labctl.command(["capture", "ipvlan-2host", "lan", "--duration", "8s", "-w"]);
     let mut capture = capture.arg(&file).spawn().unwrap();
     eventually("the capture runs", Duration::from_secs(20), || file.exists());
-    labctl
-        .run(["exec", "ipvlan-2host", "host1/c1-1", "--", "ping", "-c", "2", "-i", "0.2", "192.168.56.34"])
-        .exits(0);
+    let ping = ["exec", "--host-tools", "ipvlan-2host", "host1/c1-1", "--", "ping", "-c", "2", "-i", "0.2"];
+    labctl.run(ping.iter().chain(&["192.168.56.34"])).exits(0);
     assert!(capture.wait().unwrap().success());
     let requests: Vec<_> = echo_requests(&file, [192, 168, 56, 34]);
     assert_eq!(requests, ["host1/eth0", "host1/eth0"]);

@@ -62,7 +62,7 @@ async fn a_lab_from_a_file() -> Result<(), lab::Error> {
     assert!(unknown.to_string().contains("has no host, container or service `c9`"), "{unknown}");
 
     let mut frames = lab.capture("lan").await?;
-    let ping = lab.exec("c1-1", ["ping", "-c", "1", "192.168.56.34"]).await?;
+    let ping = lab.exec_with_host_tools("c1-1", ["ping", "-c", "1", "192.168.56.34"]).await?;
     assert_eq!(ping.status, 0, "{}", String::from_utf8_lossy(&ping.stdout));
     let echo = async {
         // EtherType IPv4, protocol ICMP.

@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
-use lab_model::{Interface, Protocol, Route};
+use lab_model::{Interface, Protocol, Route, Tools};
 use serde::{Deserialize, Serialize};
 
 /// Version of the protocol; both sides must have the same.
@@ -214,10 +214,11 @@ pub enum Netns {
 pub struct Exec {
     /// Program and arguments; looked up in PATH.
     pub argv: Vec<String>,
-    /// Network namespace that it runs in. Where that of a process is given and the process has the program among its
-    /// own files, as a container has, the command sees these files and that process's environment, as `docker exec`
-    /// gives it; else it is the host's own.
+    /// Network namespace that it runs in.
     pub netns: Netns,
+    /// Where the namespace is that of a process: [`Tools::Own`] for a program among that process's files, which sees these
+    /// files and that process's environment, as with `docker exec`.
+    pub tools: Tools,
     /// Allocate a terminal of this many rows and columns; its output then all comes as stdout.
     pub tty: Option<(u16, u16)>,
     /// Added environment.
@@ -426,7 +427,6 @@ pub enum Outcome {
     },
 }
 
-/// A packet of this run as a watcher saw it pass an interface.
 /// What a listener of the run says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Taker {
@@ -436,6 +436,7 @@ pub struct Taker {
     pub source: Ipv4Addr,
 }
 
+/// A packet of this run as a watcher saw it pass an interface.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Sighting {
     /// Endpoint whose namespace it was seen in; endpoints that share one each get a sighting.

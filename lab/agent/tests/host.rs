@@ -16,7 +16,7 @@ use lab_agent::{
     client::{AgentClient, ClientError},
     protocol::{Exec, HostConfig, Netns, NicConfig},
 };
-use lab_model::{Interface, InterfaceKind, Route};
+use lab_model::{Interface, InterfaceKind, Route, Tools};
 use serde_json::{Map, json};
 use tokio::process::{Child, Command};
 
@@ -43,12 +43,13 @@ async fn a_command_runs_in_the_namespace_of_a_container() {
     let (a, _b) = pair();
     let client = common::client().await;
     let argv = ["ip", "-o", "-4", "addr", "show", "eth0"].map(str::to_owned).to_vec();
-    let exec = Exec { argv, netns: Netns::Pid(a.pid()), tty: None, env: BTreeMap::new() };
+    let (netns, tools) = (Netns::Pid(a.pid()), Tools::Host);
+    let exec = Exec { argv, netns, tools, tty: None, env: BTreeMap::new() };
     let output = client.exec(exec).await.unwrap().output().await.unwrap();
     assert!(String::from_utf8(output.stdout).unwrap().contains("10.0.0.1/24"));
 }
 
-/// A program that the container has is run among its files and in its environment, another one is the host's.
+/// A program of the container's runs among its files; the host's is run only where it is asked for.
 #[tokio::test]
 async fn a_program_of_a_container_sees_its_files() {
     let dir = tempfile::tempdir().unwrap();
@@ -57,12 +58,24 @@ async fn a_program_of_a_container_sees_its_files() {
     std::fs::write(&resolv, "").unwrap();
     let net = Net::with_files("n", &hosts, &resolv);
     let client = common::client().await;
-    for (netns, own) in [(Netns::Pid(net.pid()), true), (Netns::Host, false)] {
-        let argv = ["cat", "/etc/hosts"].map(str::to_owned).to_vec();
-        let exec = Exec { argv, netns, tty: None, env: BTreeMap::new() };
-        let output = client.exec(exec).await.unwrap().output().await.unwrap();
+    let exec = |argv: [&str; 2], netns: &Netns, tools| Exec {
+        argv: argv.map(str::to_owned).to_vec(),
+        netns: netns.clone(),
+        tools,
+        tty: None,
+        env: BTreeMap::new(),
+    };
+    let container = Netns::Pid(net.pid());
+    for (netns, tools, own) in
+        [(&container, Tools::Own, true), (&container, Tools::Host, false), (&Netns::Host, Tools::Own, false)]
+    {
+        let output =
+            client.exec(exec(["cat", "/etc/hosts"], netns, tools)).await.unwrap().output().await.unwrap();
         assert_eq!(String::from_utf8(output.stdout).unwrap().contains("only-here"), own);
     }
+    let lacking = client.exec(exec(["no-such-program", "-x"], &container, Tools::Own)).await.unwrap_err();
+    let said = lacking.to_string();
+    assert!(said.contains("no `no-such-program` in the container") && said.contains("host-tools"), "{said}");
 }
 
 #[tokio::test]

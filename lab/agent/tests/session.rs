@@ -19,6 +19,7 @@ use lab_agent::{
     protocol::{Exec, ExecIn, Netns, Request},
     server::{Kernel, Server},
 };
+use lab_model::Tools;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, ReadBuf},
     process::Command,
@@ -31,6 +32,7 @@ fn exec(argv: &[&str]) -> Exec {
     Exec {
         argv: argv.iter().map(|&a| a.into()).collect(),
         netns: Netns::Host,
+        tools: Tools::Own,
         tty: None,
         env: BTreeMap::new(),
     }

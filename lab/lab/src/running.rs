@@ -4,7 +4,7 @@ use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use bollard::Docker;
 use lab_agent::client::Output;
-use lab_model::{Action, By, Cell, Expected, Matrix, Observed, Power, Probe, Target};
+use lab_model::{Action, By, Cell, Command, Expected, Matrix, Observed, Power, Probe, Target, Tools};
 use lab_runtime::{
     Checking, Events,
     lab::Frames,
@@ -179,29 +179,57 @@ impl RunningLab {
         Ok(cells.into_iter().map(Answer::from).collect())
     }
 
-    /// Runs a command in a host or container: a program that the container has among its files, any other as the host's
-    /// own in the container's network namespace, so that the image needs no tools.
-    /// What it says is collected.
+    /// Runs a command in a host or container, where it is a program of the container's own, and collects what it says.
     ///
     /// ```no_run
     /// # async fn f(lab: lab::RunningLab) -> Result<(), lab::Error> {
-    /// let routes = lab.exec("c1", ["ip", "route"]).await?;
-    /// assert_eq!(routes.status, 0);
-    /// assert!(String::from_utf8_lossy(&routes.stdout).contains("default"));
+    /// let answer = lab.exec("cache", ["redis-cli", "ping"]).await?;
+    /// assert_eq!(answer.status, 0);
+    /// assert_eq!(answer.stdout, b"PONG\n");
     /// # Ok(()) }
     /// ```
     ///
     /// # Errors
-    /// No such endpoint, one that does not run, or no such command. A status other than 0 is none.
+    /// No such endpoint, one that does not run, or no such program there. A status other than 0 is none.
     pub async fn exec(
         &self,
         endpoint: &str,
         argv: impl IntoIterator<Item = impl Into<String>>,
     ) -> Result<Output, Error> {
-        let (lab, endpoint) = (self.lab.clone(), endpoint.to_owned());
+        self.run_command(endpoint, Tools::Own, argv).await
+    }
+
+    /// Runs a program of the host's in a container's network namespace, among the host's files: so an image needs no tools
+    /// for its network to be looked at. Else as [`RunningLab::exec`].
+    ///
+    /// ```no_run
+    /// # async fn f(lab: lab::RunningLab) -> Result<(), lab::Error> {
+    /// let routes = lab.exec_with_host_tools("c1", ["ip", "route"]).await?;
+    /// assert!(String::from_utf8_lossy(&routes.stdout).contains("default"));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`RunningLab::exec`].
+    pub async fn exec_with_host_tools(
+        &self,
+        endpoint: &str,
+        argv: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Result<Output, Error> {
+        self.run_command(endpoint, Tools::Host, argv).await
+    }
+
+    async fn run_command(
+        &self,
+        endpoint: &str,
+        tools: Tools,
+        argv: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Result<Output, Error> {
+        let lab = self.lab.clone();
         let argv = argv.into_iter().map(Into::into).collect();
+        let command = Command { place: endpoint.to_owned(), tools, argv };
         let work = async move {
-            let (host, session) = lab.exec(&endpoint, argv, None).await?;
+            let (host, session) = lab.exec(command, None).await?;
             session.output().await.map_err(lab_runtime::Error::agent(&host))
         };
         self.home.run(work).await
@@ -219,7 +247,7 @@ impl RunningLab {
     /// lab.act("heal host2").await?;
     /// assert!(lab.probe("c1", "c2", Probe::Icmp).await?.is_yes());
     ///
-    /// lab.act("exec c1 -- test -e /etc/hosts").await?;
+    /// lab.act("exec host1 -- test -e /etc/hosts").await?;
     /// lab.act("update web { ports: ['8081:80'] } within 2m").await?;
     /// # Ok(()) }
     /// ```

@@ -314,10 +314,8 @@ pub enum Subject {
     Status(String),
     /// Lines that a command prints, without blanks at either end, empty ones left out; in order, not sorted.
     Exec {
-        /// Host or container.
-        place: String,
-        /// Program and arguments.
-        command: Vec<String>,
+        /// The command.
+        command: Command,
         /// The status that it must end with.
         exits: u8,
     },
@@ -332,6 +330,35 @@ pub enum Subject {
         /// Host that is asked.
         host: String,
     },
+}
+
+/// A command that is run in a host or container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// Host or container.
+    pub place: String,
+    /// Whose program it is.
+    pub tools: Tools,
+    /// Program and arguments.
+    pub argv: Vec<String>,
+}
+
+/// Whose program a command is, where it runs in a container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tools {
+    /// The container's own, among its files and in its environment.
+    #[default]
+    Own,
+    /// The host's, among the host's files: only the network is the container's.
+    Host,
+}
+
+impl fmt::Display for Command {
+    /// `ip route in c1`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in {}", self.argv.join(" "), self.place)
+    }
 }
 
 /// What must be true of a list of strings.

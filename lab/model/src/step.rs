@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    check::Check,
+    check::{Check, Command},
     diagnostic::Diagnostics,
     filter::Filter,
     lab::{Lab, Route},
@@ -143,13 +143,8 @@ pub enum Action {
         /// What it tells the others to reach it by; what `swarm` says of it, or its first NIC, where absent.
         advertise: Option<Ipv4Addr>,
     },
-    /// `exec HOST|CONTAINER -- COMMAND`: must end with status 0.
-    Exec {
-        /// Host or container.
-        place: String,
-        /// Program and arguments.
-        command: Vec<String>,
-    },
+    /// `exec HOST|CONTAINER [with host-tools] -- COMMAND`: must end with status 0.
+    Exec(Command),
     /// `configure docker HOST JSON`: replaces daemon.json and restarts dockerd.
     ConfigureDocker {
         /// Host.

@@ -126,7 +126,7 @@ pub async fn run(running: &RunningLab, action: &Action, events: &Events) -> Resu
         Action::RemoveInterface { host: name, name: interface } => {
             set_interface(lab, host(hosts, name)?, interface, false).await
         }
-        Action::Exec { place, command } => exec::run(lab, hosts, place, command).await?.lines(0).map(drop),
+        Action::Exec(command) => exec::run(lab, hosts, command).await?.lines(0).map(drop),
         Action::ConfigureDocker { host: name, daemon_json } => {
             let host = host(hosts, name)?;
             host.agent.docker(daemon_json.clone()).await.map(drop).map_err(host.failed())

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lab_agent::protocol::Exec;
-use lab_model::Lab;
+use lab_model::{Command, Lab};
 
 use crate::{Error, facts, probe::Hosts};
 
@@ -23,17 +23,17 @@ pub struct Ended {
     stderr: String,
 }
 
-/// Runs a command in a host or container to its end: a program of the container's own, or of the host's where it has
-/// none of that name.
+/// Runs a command in a host or container to its end.
 ///
 /// # Errors
 /// The place does not run, the program is not there, or it does not end in time.
-pub async fn run(lab: &Lab, hosts: &Hosts, place: &str, command: &[String]) -> Result<Ended, Error> {
+pub async fn run(lab: &Lab, hosts: &Hosts, command: &Command) -> Result<Ended, Error> {
+    let Command { place, tools, argv } = command;
     let (host, netns) = facts::place(lab, hosts, place).await?;
-    let exec = Exec { argv: command.to_vec(), netns, tty: None, env: Default::default() };
+    let exec = Exec { argv: argv.clone(), netns, tools: *tools, tty: None, env: Default::default() };
     let ended = async { host.agent.exec(exec).await?.output().await };
     let Ok(output) = tokio::time::timeout(LIMIT, ended).await else {
-        let message = format!("in {place}: `{}` did not end within {} s", command.join(" "), LIMIT.as_secs());
+        let message = format!("in {place}: `{}` did not end within {} s", argv.join(" "), LIMIT.as_secs());
         return Err(Error::Refused { host: host.name.clone(), message });
     };
     let output = output.map_err(host.failed())?;

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use lab_agent::protocol::Netns;
-use lab_model::{Fact, Lab, Must, Subject};
+use lab_model::{Command, Fact, Lab, Must, Subject};
 
 use crate::{
     Error,
@@ -84,10 +84,7 @@ async fn read(lab: &Lab, hosts: &Hosts, subject: &Subject) -> Result<Vec<String>
         }
         Subject::Networks(name) => host(hosts, name)?.docker.network_names().await?,
         Subject::Subnets(network) => subnets(lab, hosts, network).await?,
-        Subject::Exec { place, command, exits } => {
-            let ended = exec::run(lab, hosts, place, command).await?;
-            return ended.lines(*exits);
-        }
+        Subject::Exec { command, exits } => return exec::run(lab, hosts, command).await?.lines(*exits),
         Subject::Status(container) => {
             let home = lab.containers.get(container).map_or("", |c| c.host.as_str());
             vec![host(hosts, home)?.docker.state(container).await?.status]
@@ -145,8 +142,9 @@ fn about(subject: &Subject, other: &str) -> Subject {
         Subject::Networks(_) => Subject::Networks(other),
         Subject::Subnets(_) => Subject::Subnets(other),
         Subject::Status(_) => Subject::Status(other),
-        Subject::Exec { command, exits, .. } => {
-            Subject::Exec { place: other, command: command.clone(), exits: *exits }
+        Subject::Exec { command, exits } => {
+            let command = Command { place: other, ..command.clone() };
+            Subject::Exec { command, exits: *exits }
         }
         Subject::Nodes(_) => Subject::Nodes(other),
         Subject::Tasks(_) => Subject::Tasks(other),
@@ -165,7 +163,7 @@ fn subject_words(subject: &Subject) -> String {
         Subject::Networks(h) => format!("networks of {h}"),
         Subject::Subnets(n) => format!("subnets of network {n}"),
         Subject::Status(c) => format!("status of {c}"),
-        Subject::Exec { place, command, .. } => format!("{} in {place}", command.join(" ")),
+        Subject::Exec { command, .. } => command.to_string(),
         Subject::Tasks(s) => format!("running tasks of {s}"),
         Subject::Nodes(h) => format!("ready nodes as {h} sees them"),
         Subject::NetworkPeers { network, host } => format!("peers on {network} as {host} knows them"),

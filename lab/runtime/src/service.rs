@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures::future::BoxFuture;
 use lab_agent::protocol::{ExecIn, ExecOut};
-use lab_model::{Source, Template};
+use lab_model::{Command, Source, Template};
 use lab_wire::{CaptureSpec, CapturedFrame, Fate};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -106,14 +106,13 @@ impl LabService {
 
     async fn exec(
         &self,
-        endpoint: &str,
-        argv: Vec<String>,
+        command: Command,
         tty: Option<(u16, u16)>,
         answers: &mpsc::Sender<Answer>,
         input: &mut mpsc::Receiver<String>,
     ) -> Result<(), Error> {
         self.must_be_there()?;
-        let (host, session) = self.lab.exec(endpoint, argv, tty).await?;
+        let (host, session) = self.lab.exec(command, tty).await?;
         let failed = Error::agent(&host);
         let (mut command, mut output) = session.split();
         let out = async {
@@ -308,9 +307,7 @@ impl Service for LabService {
                     Ok(()) => forwarding(&answers, async |events| self.lab.act(&action, events).await).await,
                     Err(e) => Err(e),
                 },
-                Request::Exec { endpoint, argv, tty } => {
-                    self.exec(&endpoint, argv, tty, &answers, &mut input).await
-                }
+                Request::Exec { command, tty } => self.exec(command, tty, &answers, &mut input).await,
                 Request::Send(order) => self.send(*order, &answers, &mut input).await,
                 Request::Vxlan { from, to, port } => {
                     self.vxlan(Which { from, to, port }, &answers, &mut input).await

@@ -7,7 +7,7 @@ mod stream;
 
 use std::{sync::Arc, time::Duration};
 
-use lab_model::{Interface, Route};
+use lab_model::{Interface, Route, Tools};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::{
@@ -217,7 +217,7 @@ impl AgentClient {
     /// Runs a command without terminal or input in the host's own namespace and collects what it says.
     pub async fn run(&self, argv: &[&str], limit: Duration) -> Result<Output, ClientError> {
         let argv = argv.iter().map(|&a| a.to_owned()).collect();
-        let exec = Exec { argv, netns: Netns::Host, tty: None, env: Default::default() };
+        let exec = Exec { argv, netns: Netns::Host, tools: Tools::Own, tty: None, env: Default::default() };
         let ended = async { self.exec(exec).await?.output().await };
         timeout(limit, ended).await.unwrap_or(Err(ClientError::Timeout { op: exec::OP, limit }))
     }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use lab_model::Tools;
 use nix::{
     pty::openpty,
     sys::signal::{Signal, killpg},
@@ -31,6 +32,10 @@ use crate::{
 
 /// Where programs are looked up, unless the request says otherwise.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What to do where a container lacks a program.
+const OTHER_TOOLS: &str = "\nhint: `with host-tools`, or `labctl exec --host-tools`, runs the host's program in the \
+                           container's network namespace, among the host's files";
 
 /// Output in one line.
 const PIECE: usize = 32 << 10;
@@ -90,8 +95,11 @@ fn start(server: &Server, exec: &Exec) -> Result<Running, String> {
     let failed = |e: io::Error| format!("{program}: {e}");
     let namespace = server.enter(&exec.netns).and_then(|n| n.descriptor()).map_err(failed)?;
     let mut command = Command::new(program);
-    let own = match exec.netns {
-        Netns::Pid(pid) => OwnFiles::with(pid, program).map_err(failed)?,
+    let own = match (&exec.netns, exec.tools) {
+        (Netns::Pid(pid), Tools::Own) => {
+            let own = OwnFiles::with(*pid, program).map_err(failed)?;
+            Some(own.ok_or_else(|| format!("there is no `{program}` in the container{OTHER_TOOLS}"))?)
+        }
         _ => None,
     };
     match &own {

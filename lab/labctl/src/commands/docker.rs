@@ -2,6 +2,8 @@
 
 use std::{io::ErrorKind, os::unix::process::CommandExt, process::Command};
 
+use lab_model::Tools;
+
 use super::exec;
 use crate::{
     context::{Context, require_host},
@@ -43,5 +45,6 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         return Err(Error::Environment(format!("cannot run docker: {error}")));
     }
     let argv = std::iter::once("docker".to_owned()).chain(args.args).collect();
-    exec::in_lab(context, &dir, args.host, argv).await
+    let command = lab_model::Command { place: args.host, tools: Tools::Own, argv };
+    exec::in_lab(context, &dir, command).await
 }

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use lab_agent::protocol::{ExecIn, ExecOut};
+use lab_model::{Command, Tools};
 use lab_runtime::{
     LabDir, Plan,
     control::{
@@ -27,18 +28,21 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   labctl exec ipvlan-2host host1 -- ip -details link
-  labctl exec ipvlan-2host host1/c1-1 -- ip neighbour
+  labctl exec --host-tools ipvlan-2host host1/c1-1 -- ip neighbour
   labctl exec ipvlan-2host host1 -- bash
   labctl exec redis-cluster host1/r1 -- redis-cli -p 6371 info";
 
 /// Run a command in a host or container
 ///
-/// With HOST/CONTAINER a program that the container has runs among its files; any other is the host's own, and only the
-/// network is that of the container, so that an image needs no tools, not even a shell, to be looked into. On a terminal
-/// the command gets one too. Its exit status becomes that of labctl.
+/// In a container it is a program of the container's own, among its files. With --host-tools it is the host's, among the
+/// host's files, and only the network is the container's: so an image needs no tools, not even a shell, for its network
+/// to be looked at. On a terminal the command gets one too. Its exit status becomes that of labctl.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
+    /// In a container's network, run the host's program
+    #[arg(long)]
+    host_tools: bool,
     /// Lab, as `labctl ps` names it
     #[arg(value_name = "LAB")]
     lab: String,
@@ -53,8 +57,9 @@ pub struct Args {
 /// Runs the verb.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let (dir, plan) = context.lab(&args.lab)?;
-    let endpoint = endpoint(&plan, &args.place)?;
-    in_lab(context, &dir, endpoint, args.command).await
+    let place = endpoint(&plan, &args.place)?;
+    let tools = if args.host_tools { Tools::Host } else { Tools::Own };
+    in_lab(context, &dir, Command { place, tools, argv: args.command }).await
 }
 
 /// The host or container that `HOST`, `CONTAINER` or `HOST/CONTAINER` names.
@@ -72,20 +77,15 @@ pub fn endpoint(plan: &Plan, place: &str) -> Result<String, Error> {
     Err(lab_runtime::Error::NoSuchPart { lab, kind, name, known }.into())
 }
 
-/// Runs a command of a host with this terminal, if it is one, and passes its status on.
-pub async fn in_lab(
-    context: &Context,
-    dir: &LabDir,
-    endpoint: String,
-    argv: Vec<String>,
-) -> Result<Exit, Error> {
+/// Runs a command with this terminal, if it is one, and passes its status on.
+pub async fn in_lab(context: &Context, dir: &LabDir, command: Command) -> Result<Exit, Error> {
     let mut stop = Stop::new()?;
     let mut resized = signal(SignalKind::window_change())
         .map_err(|e| Error::Environment(format!("cannot listen for signals: {e}")))?;
     let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
     let tty = if terminal { Some(sys::terminal_size().unwrap_or((24, 80))) } else { None };
     let mut client = Client::connect(dir).await?;
-    client.send(&Request::Exec { endpoint, argv, tty }).await?;
+    client.send(&Request::Exec { command, tty }).await?;
     let _raw =
         if terminal { Some(sys::Raw::enter().map_err(Error::file("set up", "the terminal"))?) } else { None };
     let (mut input, mut chunk, mut open) = (tokio::io::stdin(), vec![0; 16 << 10], true);

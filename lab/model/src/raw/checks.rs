@@ -72,7 +72,7 @@ raw! {
         /// Fact: state of a container: `running`, `exited`, `created`, `absent`.
         status: Option<At<String>>,
         /// Fact: what a command prints in a host or container, as `c1 -- cat /etc/hostname`. Its program is the
-        /// container's own, or the host's where that has none.
+        /// container's own; `c1 with host-tools -- ip route` runs the host's in the container's network namespace.
         exec: Option<At<String>>,
         /// The status that the command of `exec` must end with. Default 0.
         exits: Option<At<u32>>,

@@ -241,10 +241,7 @@ pub(super) fn read(text: &At<String>, scene: &Scene, cx: &mut Cx) -> Option<Acti
         ["demote"] => Action::Demote(words.node(scene, cx)?),
         ["leave"] => Action::Leave(words.node(scene, cx)?),
         ["join"] => join(&mut words, scene, cx)?,
-        ["exec"] => {
-            let (place, command) = exec::read(text, 1, scene, cx)?;
-            return Some(Action::Exec { place, command });
-        }
+        ["exec"] => return exec::read(text, 1, scene, cx).map(Action::Exec),
         ["prune", "networks"] => Action::PruneNetworks(words.host(scene, cx)?),
         ["route", verb] => {
             let add = *verb == "add";

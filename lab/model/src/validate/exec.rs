@@ -1,7 +1,8 @@
-//! `exec PLACE -- COMMAND`, as an action and as a fact.
+//! `exec PLACE [with host-tools] -- COMMAND`, as an action and as a fact.
 
 use super::{cells::Scene, containers};
 use crate::{
+    check::{Command, Tools},
     diagnostic::Diagnostic,
     input::{
         cx::{Cx, split_words},
@@ -10,20 +11,21 @@ use crate::{
 };
 
 /// How it is written.
-pub(super) const FORM: &str = "exec HOST|CONTAINER -- COMMAND";
+pub(super) const FORM: &str = "exec HOST|CONTAINER [with host-tools] -- COMMAND";
 
-/// The place and the command of `PLACE -- COMMAND`; `skip` words before the place are not looked at.
-pub(super) fn read(
-    text: &At<String>,
-    skip: usize,
-    scene: &Scene,
-    cx: &mut Cx,
-) -> Option<(String, Vec<String>)> {
-    let mut words = split_words(&text.value).skip(skip);
-    let (place, dashes, first) = (words.next(), words.next(), words.next());
-    let (Some((at, place)), Some((_, "--")), Some((command, _))) = (place, dashes, first) else {
+/// Reads `PLACE [with host-tools] -- COMMAND`; `skip` words before the place are not looked at.
+pub(super) fn read(text: &At<String>, skip: usize, scene: &Scene, cx: &mut Cx) -> Option<Command> {
+    let mut words = split_words(&text.value).skip(skip).peekable();
+    let place = words.next();
+    let tools = match words.next_if(|(_, word)| *word == "with") {
+        Some(_) => words.next_if(|(_, word)| *word == "host-tools").map(|_| Tools::Host),
+        None => Some(Tools::Own),
+    };
+    let (dashes, first) = (words.next(), words.next());
+    let (Some((at, place)), Some(tools), Some((_, "--")), Some((command, _))) = (place, tools, dashes, first)
+    else {
         let d = Diagnostic::new(text.at, "this does not say what is run where");
-        let form = if skip > 0 { FORM } else { "exec: HOST|CONTAINER -- COMMAND" };
+        let form = if skip > 0 { FORM.to_owned() } else { FORM.replacen(' ', ": ", 1) };
         cx.error(d.hint(format!("`{form}`")));
         return None;
     };
@@ -36,6 +38,6 @@ pub(super) fn read(
         return None;
     }
     let known = scene.endpoint(&place, cx);
-    let command = containers::split(&command, cx);
-    (known && !command.is_empty()).then_some((place.value, command))
+    let argv = containers::split(&command, cx);
+    (known && !argv.is_empty()).then_some(Command { place: place.value, tools, argv })
 }

@@ -90,10 +90,7 @@ pub(super) fn read(c: &raw::Check, scene: &Scene, within: Duration, cx: &mut Cx)
     let known = kind == Kind::Exec || about(kind, name, scene, cx);
     let must = must(c, kind, name, scene, cx)?;
     let subject = match kind {
-        Kind::Exec => {
-            let (place, command) = exec::read(name, 0, scene, cx)?;
-            Subject::Exec { place, command, exits: status(c, cx) }
-        }
+        Kind::Exec => Subject::Exec { command: exec::read(name, 0, scene, cx)?, exits: status(c, cx) },
         Kind::Interfaces => Subject::Interfaces(name.value.clone()),
         Kind::Addresses => Subject::Addresses(name.value.clone()),
         Kind::HostsFile => Subject::Hosts(name.value.clone()),

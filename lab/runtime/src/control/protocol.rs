@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use lab_agent::protocol::ExecOut;
-use lab_model::Action;
+use lab_model::{Action, Command};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -31,12 +31,10 @@ pub enum Request {
     Status,
     /// Runs the lab's expectations, and its steps if asked; answered by [`Answer::Report`].
     Check(Checking),
-    /// Runs a command in a host, in its own or in a container's network namespace.
+    /// Runs a command in a host or container.
     Exec {
-        /// Host, or container.
-        endpoint: String,
-        /// Command and arguments.
-        argv: Vec<String>,
+        /// The command.
+        command: Command,
         /// Rows and columns of the terminal, if there is one.
         tty: Option<(u16, u16)>,
     },

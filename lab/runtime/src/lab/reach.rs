@@ -10,7 +10,7 @@ use std::{
 use bollard::Docker;
 use futures::Stream;
 use lab_agent::{client::ExecSession, protocol::Exec};
-use lab_model::{Cell, Matrix, Target};
+use lab_model::{Cell, Command, Matrix, Target};
 use lab_wire::{CaptureSpec, CapturedFrame};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -65,19 +65,18 @@ impl RunningLab {
         Error::NoSuchPart { lab: self.plan.lab.name.clone(), kind, name: name.to_owned(), known }
     }
 
-    /// Starts a command in a host or container; with it, the host's name. A program that the container has runs among its
-    /// files, any other is the host's own in the container's network namespace. `tty`: rows and columns of the terminal
-    /// that it gets, if any.
+    /// Starts a command in a host or container; with it, the host's name. `tty`: rows and columns of the terminal that it
+    /// gets, if any.
     ///
     /// # Errors
-    /// No such endpoint, one that does not run, or no such command.
+    /// No such endpoint, one that does not run, or no such program.
     pub async fn exec(
         &self,
-        endpoint: &str,
-        argv: Vec<String>,
+        command: Command,
         tty: Option<(u16, u16)>,
     ) -> Result<(String, ExecSession), Error> {
-        let lab = &self.plan.lab;
+        let Command { place: endpoint, tools, argv } = command;
+        let (lab, endpoint) = (&self.plan.lab, endpoint.as_str());
         if let Some(peer) = lab.peers.get(endpoint) {
             let (lab, peer, segment) = (lab.name.clone(), endpoint.to_owned(), peer.nic.segment.clone());
             return Err(Error::APeer { lab, peer, segment });
@@ -88,7 +87,7 @@ impl RunningLab {
         }
         let hosts = self.hosts();
         let (host, netns) = facts::place(lab, &hosts, endpoint).await?;
-        let exec = Exec { argv, netns, tty, env: Default::default() };
+        let exec = Exec { argv, netns, tools, tty, env: Default::default() };
         Ok((host.name.clone(), host.agent.exec(exec).await.map_err(host.failed())?))
     }
 

@@ -1,10 +1,12 @@
 //! PID 1 of a lab host that is a container.
 //!
 //! Such a host has a kernel that others use too, so nothing outside of its own namespaces is touched. What is done: the
-//! mounts that a nested dockerd needs, look-ups that fail at once, a TAP for each NIC, handed over to the wire. From
-//! then on it only reaps what dies, until it is told to end or the wire lets go of every NIC: labctl is gone then.
+//! mounts that a nested dockerd needs, settings of IPv4 as after boot, look-ups that fail at once, a TAP for each NIC,
+//! handed over to the wire. From then on it only reaps what dies, until it is told to end or the wire lets go of every
+//! NIC: labctl is gone then.
 
 mod mounts;
+mod settings;
 pub mod tap;
 
 use std::{
@@ -134,6 +136,7 @@ impl Error {
 pub fn run(options: &Options) -> Result<(), Error> {
     on_this_kernel(options)?;
     mounts::prepare()?;
+    settings::reset()?;
     fs::write("/etc/resolv.conf", RESOLV_CONF).map_err(Error::io("/etc/resolv.conf"))?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::io("epoll"))?;

@@ -1,0 +1,93 @@
+//! Settings of IPv4 as a machine has them that was just booted.
+//!
+//! A new network namespace takes over those of the machine's first one (Linux, net/ipv4/devinet.c, `devinet_init_net`),
+//! `ip_forward` among them: set by the machine's own dockerd or its administrator, it would decide what a dockerd in here
+//! does. IPv6 begins afresh by itself, unless `net.core.devconf_inherit_init_net` says otherwise.
+
+use std::{fs, path::Path};
+
+use super::Error;
+
+const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+const INTERFACES: &str = "/proc/sys/net/ipv4/conf";
+
+/// What is not 0 on a kernel that was just booted (`ipv4_devconf`).
+const BOOTED: [(&str, &str); 7] = [
+    ("accept_redirects", "1"),
+    ("arp_evict_nocarrier", "1"),
+    ("igmpv2_unsolicited_report_interval", "10000"),
+    ("igmpv3_unsolicited_report_interval", "1000"),
+    ("secure_redirects", "1"),
+    ("send_redirects", "1"),
+    ("shared_media", "1"),
+];
+
+/// Settings of `interface` with this name, as after boot.
+fn booted(interface: &str, name: &str) -> &'static str {
+    match (interface, name) {
+        ("lo", "disable_policy" | "disable_xfrm") => "1",
+        // Of every interface, but not of all together (`ipv4_devconf_dflt`).
+        (_, "accept_source_route") if interface != "all" => "1",
+        _ => BOOTED.iter().find(|(known, _)| *known == name).map_or("0", |(_, value)| value),
+    }
+}
+
+/// Sets them in the namespace of this process, which must be its own.
+pub fn reset() -> Result<(), Error> {
+    // First, since it changes some of the others.
+    set(Path::new(FORWARD), "0")?;
+    for interface in names(Path::new(INTERFACES))? {
+        let dir = Path::new(INTERFACES).join(&interface);
+        for name in names(&dir)? {
+            set(&dir.join(&name), booted(&interface, &name))?;
+        }
+    }
+    Ok(())
+}
+
+fn names(dir: &Path) -> Result<Vec<String>, Error> {
+    let failed = || Error::io(dir.display().to_string());
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).map_err(failed())? {
+        names.push(entry.map_err(failed())?.file_name().to_string_lossy().into_owned());
+    }
+    Ok(names)
+}
+
+/// Writes only what differs: some settings cannot be written.
+fn set(path: &Path, value: &str) -> Result<(), Error> {
+    let failed = || Error::io(path.display().to_string());
+    match fs::read_to_string(path).map_err(failed())?.trim_end() == value {
+        true => Ok(()),
+        false => fs::write(path, value).map_err(failed()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use nix::sched::{CloneFlags, unshare};
+
+    /// Settings of a namespace are as on the machine, then as after boot, and the machine's own stay. Needs root.
+    #[test]
+    fn what_the_machine_has_set_is_forgotten_in_a_namespace() {
+        let machines = || std::fs::read_to_string(super::FORWARD).unwrap();
+        let before = machines();
+        let inside = std::thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            let read = |name: &str| std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).unwrap();
+            std::fs::write(super::FORWARD, "1").unwrap();
+            std::fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "2").unwrap();
+            super::reset().unwrap();
+            [
+                "ip_forward",
+                "conf/all/rp_filter",
+                "conf/all/accept_redirects",
+                "conf/default/accept_source_route",
+            ]
+            .map(|name| read(name).trim().to_owned())
+        });
+        assert_eq!(inside.join().unwrap(), ["0", "0", "1", "1"]);
+        assert_eq!(machines(), before);
+    }
+}

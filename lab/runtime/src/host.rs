@@ -63,8 +63,6 @@ impl RunningHost {
         let failed = Error::agent(name);
         agent.configure(config(lab, name)).await.map_err(&failed)?;
         let daemon_json = lab.hosts.get(name).map(|h| h.daemon_json.clone()).unwrap_or_default();
-        // Other settings may mean another folder for images.
-        let had = if daemon_json.is_empty() { had } else { &[] };
         let api = agent.docker(daemon_json).await.map_err(&failed)?;
         events.host(name, "dockerd runs");
         let forward = Forward::start(docker_socket.clone(), agent.clone(), GUEST_DOCKER_SOCKET)?;

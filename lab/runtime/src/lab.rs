@@ -127,7 +127,7 @@ impl RunningLab {
         let turns = Semaphore::new(AT_ONCE * std::thread::available_parallelism().map_or(1, usize::from));
         try_join_all(plans.iter().map(async |plan| {
             // Never closed.
-            let _turn = turns.acquire().await;
+            let _turn = turns.acquire_many(self.provider.turns(&plan.host)).await;
             self.start_host(plan, &images, events).await
         }))
         .await?;

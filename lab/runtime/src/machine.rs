@@ -23,6 +23,11 @@ pub trait Provider: Send + Sync {
         Transport::QemuStream { listen }
     }
 
+    /// How many of the turns that processors have the start of this host takes.
+    fn turns(&self, _host: &Host) -> u32 {
+        1
+    }
+
     /// Starts one host and returns once a stream to its agent stands.
     fn start<'a>(&'a self, host: &'a HostPlan) -> BoxFuture<'a, Result<Started, Error>>;
 }

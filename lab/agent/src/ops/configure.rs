@@ -95,7 +95,7 @@ pub async fn apply(server: &Server, config: HostConfig) -> Result<(), ConfigureE
         set_clock(config.clock_ns, CLOCK_SLACK)?;
         reseed(&config.entropy)?;
         raise_limits(&LIMITS)?;
-        server.engine.lock().await.identify(&config.engine_id).await.map_err(ConfigureError::Engine)?;
+        server.engine.lock().await.identify(&config.engine_id).map_err(ConfigureError::Engine)?;
     }
     if server.kernel == Kernel::Shared {
         raise_limits(&OWN_LIMITS)?;

@@ -112,25 +112,20 @@ impl Engine {
         let Some(process) = running() else { return Ok(()) };
         spare_shims().await?;
         let pid = process.pid;
-        let found = tokio::task::spawn_blocking(move || Identity::find(pid)).await.unwrap_or(Ok(None));
-        self.identity = found.map_err(file("/proc/PID/mem"))?;
+        let found = tokio::task::spawn_blocking(move || Identity::find(pid)).await;
+        let found = found.unwrap_or_else(|e| Err(io::Error::other(e)));
+        self.identity = Some(found.map_err(file("/proc/PID/mem"))?);
         self.settled = ping().await;
         Ok(())
     }
 
-    /// Gives dockerd its id: in place where it runs and that is possible, else by having it start anew later.
-    pub async fn identify(&mut self, id: &str) -> Result<(), DockerError> {
+    /// Gives dockerd its id: the one that starts later, or the one that was saved while it ran. One that was started
+    /// here has an id of its own.
+    pub fn identify(&mut self, id: &str) -> Result<(), DockerError> {
         match (running(), &mut self.identity) {
             (None, _) => identity::set(id).map_err(file("engine-id")),
-            // Configured once more.
-            (Some(_), None) if identity::current().as_deref() == Some(id) => Ok(()),
             (Some(_), Some(identity)) => identity.assume(id).map_err(file("/proc/PID/mem")),
-            (Some(process), None) => {
-                process.stop().await?;
-                // An old one derives its id from a key, which it makes anew where there is none.
-                let _ = fs::remove_file(identity::OLD_KEY);
-                identity::set(id).map_err(file("engine-id"))
-            }
+            (Some(_), None) => Ok(()),
         }
     }
 

@@ -14,9 +14,6 @@ use std::{
 /// Where dockerd keeps its id (since 23.0; before, it was the fingerprint of a key).
 const FILE: &str = "/var/lib/docker/engine-id";
 
-/// The key that an older dockerd derives its id from.
-pub const OLD_KEY: &str = "/etc/docker/key.json";
-
 /// Length of an id: a UUID in text form.
 const LENGTH: usize = 36;
 
@@ -35,11 +32,18 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Looks the id of this process up. `None` where it has no id of this kind.
-    pub fn find(pid: i32) -> io::Result<Option<Self>> {
-        let Some(id) = current() else { return Ok(None) };
+    /// Looks the id of this process up.
+    ///
+    /// # Errors
+    /// It has no id of this kind: its clones would all be one engine.
+    pub fn find(pid: i32) -> io::Result<Self> {
+        let unknown = || io::Error::other("this dockerd keeps no id that could be changed while it runs");
+        let id = current().ok_or_else(unknown)?;
         let places = find(pid, id.as_bytes())?;
-        Ok((!places.is_empty()).then_some(Self { pid, id, places }))
+        if places.is_empty() {
+            return Err(unknown());
+        }
+        Ok(Self { pid, id, places })
     }
 
     /// Gives the process another id of the same length.

@@ -9,6 +9,7 @@
 //! - a NIC: a connection to where the wire listens, made before QEMU starts.
 
 mod accel;
+mod anew;
 mod machine;
 mod provider;
 mod qmp;

@@ -10,8 +10,8 @@ use lab_model::{Host, Lab};
 use tokio::sync::OnceCell;
 
 use super::{
-    Accel, Memory, OLDEST_TO_SAVE, QemuVersion, Template, Vm, VmNic, VmSpec, require_qemu,
-    template::{self, Recipe},
+    Accel, Memory, OLDEST_TO_SAVE, QemuVersion, Template, Vm, VmNic, VmSpec, anew, require_qemu,
+    template::{Recipe, Stage},
 };
 use crate::image::{self, NodeImage, Suite};
 use crate::machine::{HostPlan, Machine, Provider, Started};
@@ -31,8 +31,8 @@ pub struct VmProvider {
     templates: Mutex<BTreeMap<Kind, Template>>,
 }
 
-/// What tells one template of a lab from another: node image, memory in MiB, NICs.
-type Kind = (String, u32, usize);
+/// What tells one template of a lab from another: node image, memory in MiB, NICs, and when it was saved.
+type Kind = (String, u32, usize, Stage);
 
 impl VmProvider {
     /// Name of the runtime.
@@ -55,6 +55,12 @@ impl VmProvider {
 
     fn image(&self, host: &Host) -> Result<NodeImage, Error> {
         image::require(&self.cache, Suite::from(host.engine))
+    }
+
+    /// The kind of template that a host is restored from.
+    fn kind(&self, host: &Host) -> Result<Kind, Error> {
+        let stage = anew::reason(host).map_or(Stage::DockerRuns, |_| Stage::Booted);
+        Ok((self.image(host)?.id().to_owned(), host.memory_mib, host.nics.len(), stage))
     }
 
     async fn spec(&self, plan: &HostPlan) -> Result<VmSpec, Error> {
@@ -80,7 +86,7 @@ impl VmProvider {
     async fn start_host(&self, plan: &HostPlan) -> Result<Started, Error> {
         let mut spec = self.spec(plan).await?;
         let failed = |e: super::Error| Error::Machine { host: plan.name.clone(), why: e.to_string() };
-        let kind = (self.image(&plan.host)?.id().to_owned(), spec.memory_mib, spec.nics.len());
+        let kind = self.kind(&plan.host)?;
         let template = self.templates.lock().unwrap_or_else(PoisonError::into_inner).get(&kind).cloned();
         if let Some(template) = &template {
             spec.memory = Memory::Private(template.ram());
@@ -89,12 +95,15 @@ impl VmProvider {
         let vm = Vm::start(spec).await.map_err(failed)?;
         if let Some(template) = &template {
             template.restore(&vm).await.map_err(failed)?;
+            if let Some(reason) = anew::reason(&plan.host) {
+                tracing::info!("{}: its dockerd starts after it is configured: {reason}", plan.name);
+            }
         }
         let stream = vm.agent().await.map_err(failed)?;
         Ok(Started {
             stream: Box::new(stream),
             machine: Box::new(VmMachine { host: plan.name.clone(), vm }),
-            images: if template.is_some() { template::IMAGES } else { &[] },
+            images: template.map_or(&[], |_| kind.3.images()),
         })
     }
 
@@ -102,7 +111,7 @@ impl VmProvider {
     async fn provide_templates(&self, lab: &Lab, qemu: &QemuVersion, events: &Events) -> Result<(), Error> {
         for host in lab.hosts.values() {
             let image = self.image(host)?;
-            let kind = (image.id().to_owned(), host.memory_mib, host.nics.len());
+            let kind = self.kind(host)?;
             if self.templates.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&kind) {
                 continue;
             }
@@ -113,6 +122,7 @@ impl VmProvider {
                 memory_mib: host.memory_mib,
                 nics: host.nics.len(),
                 qemu: qemu.text.clone(),
+                stage: kind.3,
                 image,
             };
             let template = Template::provide(&self.cache, &recipe, events).await?;
@@ -164,6 +174,12 @@ impl Provider for VmProvider {
 
     fn preflight<'a>(&'a self, lab: &'a Lab, events: &'a Events) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(self.check(lab, events))
+    }
+
+    /// A dockerd that starts gives its containerd 15 s of real time (moby, libcontainerd/supervisor): more of them at
+    /// once than there are processors would let it give up.
+    fn turns(&self, host: &Host) -> u32 {
+        if self.cold || anew::reason(host).is_some() { 2 } else { 1 }
     }
 
     fn start<'a>(&'a self, host: &'a HostPlan) -> BoxFuture<'a, Result<Started, Error>> {

@@ -1,4 +1,4 @@
-//! Templates: machines that were booted once, with a running dockerd, and are restored from then on.
+//! Templates: machines that were booted once and are restored from then on, most of them with a running dockerd.
 //!
 //! A template is a folder `CACHE/templates/KEY/`, the key being the hash of everything that a restore depends on. Its
 //! `ram` is the machine's memory, mapped by every clone copy-on-write; `state` is everything else of the machine. See
@@ -30,16 +30,38 @@ use crate::{
 };
 
 /// Raised when what is done to a machine before it is saved changes.
-const RECIPE: u32 = 4;
+const RECIPE: u32 = 5;
 
-/// The container images that a restored machine has.
-pub const IMAGES: &[&str] = &[BUILTIN_IMAGE];
+/// How far a machine had come when it was saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Its agent answers; no dockerd has ever run on it.
+    Booted,
+    /// Its dockerd runs, has the built-in image, and has run a container.
+    DockerRuns,
+}
+
+impl Stage {
+    /// The container images that a machine has which was saved then.
+    pub fn images(self) -> &'static [&'static str] {
+        match self {
+            Self::Booted => &[],
+            Self::DockerRuns => &[BUILTIN_IMAGE],
+        }
+    }
+}
+
+/// What a machine is called in errors until it is saved.
+const HOST: &str = "template";
 
 /// How long saving or loading may take.
 const MIGRATION: Duration = Duration::from_secs(60);
 
 /// How long a command of the monitor may take.
 const COMMAND: Duration = Duration::from_secs(10);
+
+/// How long the programs of Docker may take to be read from a disk.
+const READ: Duration = Duration::from_secs(60);
 
 /// How long everything has to come to rest before the machine is saved.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -74,6 +96,8 @@ pub struct Recipe {
     pub memory_mib: u32,
     /// How many NICs.
     pub nics: usize,
+    /// When it is saved.
+    pub stage: Stage,
 }
 
 /// A saved machine.
@@ -186,7 +210,8 @@ impl Recipe {
     fn key(&self) -> String {
         let initrd = self.initrd.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let spec = self.spec(Path::new("/"), Memory::Private("/ram".into()));
-        let text = format!("{RECIPE} {} {initrd} {} {}", self.image.id(), self.qemu, spec.fingerprint(),);
+        let (image, stage) = (self.image.id(), self.stage);
+        let text = format!("{RECIPE} {image} {initrd} {} {} {stage:?}", self.qemu, spec.fingerprint());
         hex(&Sha256::digest(text))[..24].to_owned()
     }
 
@@ -238,7 +263,7 @@ async fn make_once(recipe: &Recipe, root: &Path, to: &Path) -> Result<(), Error>
     for socket in spec.nics.iter().filter_map(|n| n.socket.as_ref()) {
         far_ends.push(UnixListener::bind(socket).map_err(Error::io("cannot listen on", socket))?);
     }
-    let failed = |e: VmError| Error::Machine { host: "template".into(), why: e.to_string() };
+    let failed = |e: VmError| Error::Machine { host: HOST.into(), why: e.to_string() };
     let mut vm = Vm::start(spec).await.map_err(failed)?;
     let saved = async {
         warm_up(&vm, recipe, dir).await?;
@@ -257,37 +282,49 @@ async fn make_once(recipe: &Recipe, root: &Path, to: &Path) -> Result<(), Error>
     publish(staging, to).map_err(Error::io("cannot write", to))
 }
 
-/// dockerd runs, the built-in image is loaded, and every kind of container start has been done once, so that what it
-/// needs of disk and kernel is in memory.
+/// Brings a booted machine to the stage at which it is saved, with what a host needs next already in memory.
 async fn warm_up(vm: &Vm, recipe: &Recipe, dir: &Path) -> Result<(), Error> {
-    const HOST: &str = "template";
-    let failed = Error::agent(HOST);
     let stream = vm.agent().await.map_err(|e| Error::Machine { host: HOST.into(), why: e.to_string() })?;
-    let agent = AgentClient::connect(stream).await.map_err(&failed)?;
-    let api = agent.docker(serde_json::Map::new()).await.map_err(&failed)?;
-    let socket = dir.join("docker.sock");
-    let forward = Forward::start(socket.clone(), agent.clone(), GUEST_DOCKER_SOCKET)?;
-    let docker = HostDocker::connect(HOST, &socket, &api)?;
-    docker.load_image(builtin::image(&recipe.agent)?.into()).await?;
-    docker.rehearse(BUILTIN_IMAGE).await?;
-    agent.settle().await.map_err(&failed)?;
-    drop((docker, forward, agent));
+    let agent = AgentClient::connect(stream).await.map_err(Error::agent(HOST))?;
+    match recipe.stage {
+        Stage::Booted => read_programs(&agent).await?,
+        Stage::DockerRuns => rehearse(&agent, recipe, dir).await?,
+    }
+    drop(agent);
     // The agent notices that its session has ended, and dockerd comes to rest. Whether this was enough is tried out.
     tokio::time::sleep(SETTLE).await;
     Ok(())
 }
 
+/// Reads the programs that a start of dockerd runs.
+async fn read_programs(agent: &AgentClient) -> Result<(), Error> {
+    let script = "cat $(command -v dockerd containerd iptables ip) > /dev/null";
+    agent.run(&["sh", "-c", script], READ).await.map(drop).map_err(Error::agent(HOST))
+}
+
+/// Starts dockerd, loads the built-in image, and starts a container of every kind once.
+async fn rehearse(agent: &AgentClient, recipe: &Recipe, dir: &Path) -> Result<(), Error> {
+    let failed = Error::agent(HOST);
+    let api = agent.docker(serde_json::Map::new()).await.map_err(&failed)?;
+    let socket = dir.join("docker.sock");
+    let _forward = Forward::start(socket.clone(), agent.clone(), GUEST_DOCKER_SOCKET)?;
+    let docker = HostDocker::connect(HOST, &socket, &api)?;
+    docker.load_image(builtin::image(&recipe.agent)?.into()).await?;
+    docker.rehearse(BUILTIN_IMAGE).await?;
+    agent.settle().await.map_err(&failed)
+}
+
 /// Restores a machine from what lies in `dir` and hears its agent and its dockerd.
 async fn try_out(recipe: &Recipe, dir: &Path) -> Result<(), Error> {
-    let failed = |e: VmError| Error::Machine { host: "template".into(), why: e.to_string() };
+    let failed = |e: VmError| Error::Machine { host: HOST.into(), why: e.to_string() };
     let memory = Memory::Private(dir.join("ram"));
     let mut vm = Vm::start(VmSpec { incoming: true, ..recipe.spec(dir, memory) }).await.map_err(failed)?;
     let heard = async {
         Template { dir: dir.to_owned() }.restore(&vm).await.map_err(failed)?;
         let stream = vm.agent().await.map_err(failed)?;
-        let failed = Error::agent("template");
+        let failed = Error::agent(HOST);
         let agent = AgentClient::connect_within(stream, HEARD).await.map_err(&failed)?;
-        // The first time it is what dockerd answered before; the second time it is asked.
+        // The first time it is what dockerd answered before, if it ran then; the second time it is asked.
         for _ in 0..2 {
             agent.docker(serde_json::Map::new()).await.map_err(&failed)?;
         }

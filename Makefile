@@ -5,7 +5,7 @@ CARGO  ?= cargo
 BIN    := target/$(shell rustc -vV | sed -n 's/^host: //p')/release
 LABCTL := $(BIN)/labctl
 
-.PHONY: demo check test test-all setup build image bench fuzz miri deny clean help
+.PHONY: demo check test test-all truth setup build image bench fuzz miri deny clean help
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -28,6 +28,9 @@ test: setup ## set up, then run every test
 
 test-all: setup ## the same with every engine and on every runtime, and make truth: before a release
 	@scripts/test all
+
+truth: image ## every topology and engine: is each host, restored or in a container, as it is when booted?
+	$(CARGO) test --release --locked -p lab-tests --test truth -- --ignored --nocapture
 
 setup: ## install the system packages that are missing
 	@scripts/setup $(NEEDS)

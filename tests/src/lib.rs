@@ -17,6 +17,7 @@ use serde_json::Value;
 
 pub mod capture;
 pub mod machine;
+pub mod truth;
 
 /// The repository's root.
 pub fn root() -> PathBuf {

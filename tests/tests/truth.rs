@@ -74,6 +74,7 @@ fn assert_none(differences: &[String]) {
 /// Those in which a saved dockerd would be most in the wrong, and those in which one is used: settings, daemon.json, a
 /// clashing NIC, a clashing route; containers on docker0, on ipvlan, on bridges of their own; a swarm; the old engine.
 #[test]
+#[ignore = "minutes: `make truth` runs it"]
 fn restored_hosts_are_booted_hosts() {
     let labs = [
         ("decided-at-start.yaml", "trixie"),
@@ -90,6 +91,7 @@ fn restored_hosts_are_booted_hosts() {
 }
 
 #[test]
+#[ignore = "as above"]
 fn nodes_in_containers_are_booted_hosts() {
     assert_none(&compare(
         &topology("decided-at-start.yaml"),

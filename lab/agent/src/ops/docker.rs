@@ -36,6 +36,10 @@ const CONTAINERD_PID_FILE: &str = "/var/run/docker/containerd/containerd.pid";
 /// A dockerd that answers no sooner has failed. An emulated processor takes ten seconds and more.
 const START: Duration = Duration::from_secs(120);
 
+/// How often a dockerd is started whose containerd is late, and what it says then (moby, libcontainerd/supervisor).
+const STARTS: u32 = 3;
+const LATE: &str = "timeout waiting for containerd to start";
+
 /// A dockerd stops its containers first, for which it allows itself 15 s.
 const STOP: Duration = Duration::from_secs(20);
 
@@ -198,7 +202,21 @@ fn write_config(wanted: &Map<String, Value>) -> Result<(), DockerError> {
     fs::write(path, text).map_err(file(CONFIG))
 }
 
+/// Starts dockerd. On a busy machine its containerd can miss the 15 s that it is given; such a start has touched nothing of
+/// the network yet, and is made again as systemd would (docker.service: `Restart=always`, `StartLimitBurst=3`).
 async fn start(config: &Map<String, Value>) -> Result<String, DockerError> {
+    for attempt in 1..STARTS {
+        match start_once(config).await {
+            Err(DockerError::Ended { log, .. }) if log.contains(LATE) => {
+                tracing::warn!("dockerd, start {attempt}: its containerd was late");
+            }
+            ended => return ended,
+        }
+    }
+    start_once(config).await
+}
+
+async fn start_once(config: &Map<String, Value>) -> Result<String, DockerError> {
     // What is left of one that was killed would answer nobody, and be waited for in vain.
     let _ = fs::remove_file(SOCKET);
     let mut log = fs::OpenOptions::new().create(true).append(true).open(LOG).map_err(file(LOG))?;

@@ -43,7 +43,8 @@ pub enum Runtime {
     Auto,
     /// A QEMU machine each: own kernel, no privileges needed
     Vm,
-    /// A container each, on this machine's kernel and Docker: lighter, and limited to what that kernel can do
+    /// A container each, on this machine's kernel and Docker: lighter, limited to what that kernel can do, and no
+    /// protection: root in it is root of this machine
     Dind,
 }
 

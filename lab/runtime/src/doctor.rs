@@ -280,7 +280,10 @@ fn cores() -> Finding {
 fn docker_daemon(found: Option<Result<Daemon, String>>) -> Finding {
     let fact = |found: String| Finding::new("docker here", Level::Fact, found);
     match found {
-        Some(Ok(daemon)) => fact(format!("{}; `--runtime dind` can use it", daemon.version)),
+        Some(Ok(daemon)) => fact(format!(
+            "{}; `--runtime dind` can use it, and root in a host is root of this machine then",
+            daemon.version
+        )),
         Some(Err(why)) => fact(format!("{why}; the vm runtime does not need it")),
         None => fact("the daemon does not answer; the vm runtime does not need it".into()),
     }

@@ -73,7 +73,8 @@ impl RuntimeChoice {
             RuntimeChoice::Auto => Ok(match dind::fit(lab, agent).await {
                 Ok(version) => {
                     let why = format!(
-                        "runtime dind: no KVM here, and this kernel and Docker {version} have all that the lab needs"
+                        "runtime dind: no KVM here, and this kernel and Docker {version} have all that the lab needs; \
+                         root in a host is root of this machine"
                     );
                     Chosen { runtime: DindProvider::NAME, why: Some(why) }
                 }

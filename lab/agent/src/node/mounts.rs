@@ -41,8 +41,9 @@ pub fn prepare() -> Result<(), Error> {
     divide_cgroups()
 }
 
-/// Makes the settings read-only that are the whole kernel's, so that neither dockerd (which raises the sizes of the
-/// neighbour tables for overlays) nor anybody else in here changes the machine. Those of `net` are this namespace's own.
+/// Makes the settings read-only that are the whole kernel's, so that nobody in here changes the machine by accident: dockerd
+/// raises the sizes of the neighbour tables for overlays. Those of `net` are this namespace's own. It keeps no attacker out:
+/// root in here can mount a second proc.
 fn protect() -> Result<(), Error> {
     let mut shared: Vec<PathBuf> =
         GC_THRESHOLDS.map(PathBuf::from).into_iter().filter(|p| p.exists()).collect();

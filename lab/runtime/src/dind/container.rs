@@ -1,4 +1,5 @@
-//! What a container needs to be a lab host: a dockerd of its own inside, and nothing of the machine around it touched.
+//! What a container needs to be a lab host: a dockerd of its own inside, which by itself changes nothing of the machine around
+//! it. That is no protection: root in a node is root of this machine (docs/runtimes/dind.md, "Trust").
 //!
 //! Plain data, so that whoever starts containers by another client than labctl's can use it too.
 

@@ -12,6 +12,7 @@ containers: { c1: { host: host1 }, c2: { host: host1, deferred: true } }
 expect:
   - { probe: udp/7946, from: host1, to: host2, verdict: yes }
   - { probe: icmp, from: host2, to: host1, verdict: yes }
+  - { interfaces: c1, equals: [lo, eth0] }
 ";
 
 #[test]
@@ -31,6 +32,23 @@ fn a_lab_is_broken_and_repaired_by_hand() {
         let cell = &report["cells"][cell];
         format!("{}: {}", cell["observed"].as_str().unwrap(), cell["detail"].as_str().unwrap())
     };
+    check(0);
+
+    // An interface is called what its guest likes; the reader's terminal obeys none of it.
+    let hostile = "e\u{1b}[2J\u{202e}x";
+    let link = |verb: &str| {
+        let place = ["exec", "--host-tools", "act", "host1/c1", "--"];
+        let command = ["ip", "link", verb, hostile, "type", "bridge"];
+        labctl.run(place.into_iter().chain(command)).exits(0);
+    };
+    link("add");
+    let shown = labctl.run(["check", "act", "--color", "always"]).exits(1).stdout();
+    assert!(shown.contains("e\u{fffd}[2J\u{fffd}x") && !shown.contains("[2J\u{202e}"), "{shown:?}");
+    let json = labctl.run(["check", "act", "--format", "json"]).exits(1);
+    assert!(!json.stdout().contains('\u{202e}'), "{:?}", json.stdout());
+    let observed = json.json()["facts"][0]["observed"].to_string();
+    assert!(observed.contains('\u{202e}'), "JSON escapes, and loses nothing: {observed:?}");
+    link("delete");
     check(0);
 
     // A block is of one port, and the report says where the frames went.
@@ -65,6 +83,7 @@ fn a_lab_is_broken_and_repaired_by_hand() {
     let status =
         labctl.run(["docker", "act", "host1", "--", "ps", "--all", "--format", "{{.Names}} {{.State}}"]);
     assert!(status.exits(0).stdout().contains("c2 exited"), "a dockerd that ends takes its containers along");
+    act("start c1").exits(0);
     act("kill host2").exits(0);
     let report = check(1);
     assert_eq!(report["cells"][0]["observed"], "down");

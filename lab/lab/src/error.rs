@@ -53,6 +53,6 @@ impl From<Diagnostics> for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+        f.write_str(&lab_model::plain_lines(&self.to_string()))
     }
 }

@@ -1,4 +1,7 @@
 //! Everything that labctl says goes through here: data to stdout, the rest to stderr, each whole line at once.
+//!
+//! Nothing that comes from a guest, Docker or a topology steers the terminal by it. Only [`Printer::bytes`] and
+//! [`Printer::error_bytes`] pass on what they get: a command's own output, a capture, a man page.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -7,8 +10,9 @@ use std::{
 
 use clap::ValueEnum;
 use indicatif::{MultiProgress, ProgressDrawTarget};
-use lab_model::LoadError;
-pub use lab_runtime::report::style::{self, plain};
+pub use lab_model::plain;
+use lab_model::{LoadError, is_hostile, plain_lines, styled_lines};
+pub use lab_runtime::report::style;
 use serde::Serialize;
 
 use crate::exit::Error;
@@ -53,6 +57,10 @@ impl Printer {
 
     /// Text for stdout, styled; a line feed is added where there is none.
     pub fn data(&self, text: &str) -> Result<(), Error> {
+        self.line(&styled_lines(text))
+    }
+
+    fn line(&self, text: &str) -> Result<(), Error> {
         let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
         self.stdout(|out| write!(out, "{text}{end}"))
     }
@@ -61,7 +69,12 @@ impl Printer {
     pub fn json<T: Serialize>(&self, value: &T) -> Result<(), Error> {
         let text = serde_json::to_string_pretty(value)
             .map_err(|e| Error::Environment(format!("cannot write JSON: {e}")))?;
-        self.data(&text)
+        self.line(&escaped(&text))
+    }
+
+    /// A value for stdout, as JSON on one line.
+    pub fn json_line(&self, value: &serde_json::Value) -> Result<(), Error> {
+        self.line(&escaped(&value.to_string()))
     }
 
     /// Bytes for stdout, as they are.
@@ -102,14 +115,14 @@ impl Printer {
     /// A line for stderr that `-q` silences.
     pub fn say(&self, text: &str) {
         if !self.quiet {
-            self.stderr(text);
+            self.stderr(&plain_lines(text));
         }
     }
 
     /// A warning.
     pub fn warn(&self, text: &str) {
         let s = style::CAUTION;
-        self.stderr(&format!("{s}warning:{s:#} {}", hints(text)));
+        self.stderr(&format!("{s}warning:{s:#} {}", hints(&plain_lines(text))));
     }
 
     /// An error.
@@ -119,7 +132,7 @@ impl Printer {
             // Already a whole diagnostic, with the line and what is under it.
             Error::Topology(LoadError::Invalid(mistakes)) => self.stderr(&mistakes.render(true)),
             Error::Runtime(lab_runtime::Error::Lacks(needs)) => self.stderr(&needs.render(true)),
-            e => self.stderr(&format!("{s}error:{s:#} {}", hints(&e.to_string()))),
+            e => self.stderr(&format!("{s}error:{s:#} {}", hints(&plain_lines(&e.to_string())))),
         }
     }
 
@@ -129,6 +142,38 @@ impl Printer {
             // Where stderr is gone there is nobody to tell.
             let _ = writeln!(err, "{}", text.trim_end()).and_then(|()| err.flush());
         });
+    }
+}
+
+/// The same JSON with every character that a terminal would obey as an escape. Outside of strings there is none but the
+/// line feeds of the indentation.
+fn escaped(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_hostile(c) && c != '\n' {
+            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Where log events go: stderr, each on one line.
+#[derive(Debug)]
+pub struct LogWriter;
+
+impl Write for LogWriter {
+    /// Takes a whole event, as `tracing-subscriber` writes it.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = styled_lines(&String::from_utf8_lossy(event));
+        let line = text.trim_end().replace('\n', " ");
+        io::stderr().lock().write_all(format!("{line}\n").as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
     }
 }
 
@@ -155,7 +200,10 @@ mod tests {
     }
 
     #[test]
-    fn foreign_text_cannot_steer_the_terminal() {
-        assert_eq!(plain("a\x1b[2Jb\r\nc\u{9b}31m"), "a [2Jb  c 31m");
+    fn json_stays_what_it_is_and_steers_nothing() {
+        let value = serde_json::json!({ "name": "a\u{202e}b\u{9b}\u{7f}\u{e0041}\x1b", "n": [1] });
+        let text = escaped(&serde_json::to_string_pretty(&value).unwrap_or_default());
+        assert!(!text.contains(|c| is_hostile(c) && c != '\n'), "{text:?}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).ok(), Some(value));
     }
 }

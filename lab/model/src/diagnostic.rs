@@ -5,6 +5,8 @@ use std::{fmt, ops::Range};
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::Serialize;
 
+use crate::printable::{plain, styled_lines};
+
 /// Most diagnostics that are kept: beyond that they are only counted, so that a hopeless file stays cheap.
 const MOST: usize = 100;
 /// Longest message, label or hint in characters: names in them are as long as their author likes.
@@ -70,7 +72,7 @@ impl Diagnostic {
                 text.truncate(end);
                 text.push('…');
             }
-            *text = printable(text);
+            *text = plain(text);
         }
     }
 
@@ -79,11 +81,6 @@ impl Diagnostic {
         self.hint = hint;
         self
     }
-}
-
-/// The text with what a terminal would obey replaced.
-fn printable(text: &str) -> String {
-    text.replace(char::is_control, "\u{fffd}")
 }
 
 /// The text being read, and where its lines begin.
@@ -97,7 +94,7 @@ pub(crate) struct Source {
 impl Source {
     pub(crate) fn new(name: &str, text: &str) -> Self {
         let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(i, _)| i + 1)).collect();
-        Self { name: printable(name), text: text.to_owned(), starts }
+        Self { name: plain(name), text: text.to_owned(), starts }
     }
 
     /// Line, counted from 0.
@@ -233,7 +230,8 @@ impl Diagnostics {
         let group = Group::with_title(Level::ERROR.primary_title(total));
         out.push_str(&renderer.render(&[group]));
         out.push('\n');
-        out
+        // The lines of the topology are shown as they are written.
+        styled_lines(&out)
     }
 
     fn render_one(&self, d: &Diagnostic, renderer: &Renderer) -> String {

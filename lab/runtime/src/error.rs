@@ -6,6 +6,7 @@ use std::{
 };
 
 use lab_agent::client::ClientError;
+use lab_model::plain;
 
 use crate::control::protocol::Failure;
 
@@ -143,7 +144,7 @@ pub enum Error {
         why: String,
     },
     /// dockerd refused something; its own message.
-    #[error("host `{host}`: {what}: Docker says: {message}")]
+    #[error("host `{host}`: {what}: Docker says: {}", plain(message))]
     Docker {
         /// Host.
         host: String,
@@ -191,7 +192,7 @@ pub enum Error {
         why: String,
     },
     /// The host itself refused something: its kernel, or the agent on its behalf.
-    #[error("host `{host}`: {message}")]
+    #[error("host `{host}`: {}", plain(message))]
     Refused {
         /// Host.
         host: String,

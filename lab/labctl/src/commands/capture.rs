@@ -217,7 +217,7 @@ fn show(context: &Context, frame: &Frame, port: &str, dissected: &Dissected) -> 
             "time_ns": frame.time_ns, "port": port, "length": frame.length, "dropped": frame.dropped,
             "fate": frame.fate, "summary": summary, "frame": typed, "data": frame.data,
         });
-        return context.printer.data(&line.to_string());
+        return context.printer.json_line(&line);
     }
     let (dim, fate) = (style::DIM, if frame.dropped { style::BAD } else { style::DIM });
     context.printer.data(&format!(

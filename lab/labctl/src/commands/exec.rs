@@ -36,7 +36,8 @@ Examples:
 ///
 /// In a container it is a program of the container's own, among its files. With --host-tools it is the host's, among the
 /// host's files, and only the network is the container's: so an image needs no tools, not even a shell, for its network
-/// to be looked at. On a terminal the command gets one too. Its exit status becomes that of labctl.
+/// to be looked at. On a terminal the command gets one too. Its exit status becomes that of labctl. What it prints is
+/// passed on byte by byte, as ssh does: pipe it through `cat -v` where you do not trust it with your terminal.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anstream::adapter::StripBytes;
+use lab_model::plain_lines;
 
 use crate::{
     context::{Context, require_host},
@@ -23,6 +24,8 @@ Examples:
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Show the log of a lab, or the console of a host
+///
+/// On a terminal without escape sequences and other characters that could steer it; into a pipe or file byte by byte.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
@@ -52,7 +55,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         path: path.display().to_string(),
         source,
     })?;
-    let mut strip = io::stdout().is_terminal().then(StripBytes::new);
+    let mut terminal = io::stdout().is_terminal().then(Harmless::default);
     let mut chunk = vec![0; 64 << 10];
     loop {
         // Asked before the reading, so that the last words are still read.
@@ -62,7 +65,10 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
             if n == 0 || context.printer.is_closed() {
                 break;
             }
-            context.printer.bytes(&harmless(&mut strip, &chunk[..n]))?;
+            match &mut terminal {
+                Some(harmless) => context.printer.bytes(harmless.show(&chunk[..n]).as_bytes())?,
+                None => context.printer.bytes(&chunk[..n])?,
+            }
         }
         if !alive || context.printer.is_closed() {
             return Ok(Exit::OK);
@@ -71,20 +77,39 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     }
 }
 
-/// What a terminal may see of it: a guest must not steer it.
-fn harmless(strip: &mut Option<StripBytes>, bytes: &[u8]) -> Vec<u8> {
-    let Some(strip) = strip else { return bytes.to_vec() };
-    strip.strip_next(bytes).flatten().copied().filter(|b| *b >= b' ' || matches!(b, b'\n' | b'\t')).collect()
+/// What a terminal may see of a log: its guest must not steer it.
+#[derive(Default)]
+struct Harmless {
+    strip: StripBytes,
+    /// The first bytes of a character whose others are still to come.
+    cut: Vec<u8>,
+}
+
+impl Harmless {
+    fn show(&mut self, bytes: &[u8]) -> String {
+        self.cut.extend(self.strip.strip_next(bytes).flatten());
+        let whole = match std::str::from_utf8(&self.cut) {
+            Err(e) if e.error_len().is_none() => e.valid_up_to(),
+            _ => self.cut.len(),
+        };
+        let text: Vec<u8> = self.cut.drain(..whole).collect();
+        plain_lines(&String::from_utf8_lossy(&text))
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use lab_model::is_hostile;
+
     use super::*;
 
     #[test]
     fn a_console_cannot_steer_the_terminal() {
-        let mut strip = Some(StripBytes::new());
-        assert_eq!(harmless(&mut strip, b"\x1b[2Ja\r\n\tb\x07"), b"a\n\tb");
-        assert_eq!(harmless(&mut None, b"\x1b[2J"), b"\x1b[2J");
+        let mut harmless = Harmless::default();
+        let text = harmless.show(b"\x1b[2Ja\n\tb\x07\x9b31m\xc2\x9b\xe2\x80\xaec");
+        assert!(!text.contains(|c| is_hostile(c) && c != '\n'), "{text:?}");
+        assert!(text.starts_with("a\n") && text.ends_with('c'), "{text:?}");
+        // A character of two bytes that is read in two.
+        assert_eq!(harmless.show(b"d\xc3") + &harmless.show(b"\xa9"), "d\u{e9}");
     }
 }

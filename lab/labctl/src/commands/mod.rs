@@ -32,7 +32,7 @@ use crate::{
     cli::{Cli, Global, Verb, When},
     context::Context,
     exit::{Error, Exit},
-    printer::{Format, Printer},
+    printer::{Format, LogWriter, Printer},
 };
 
 /// Runs the verb that the command line asks for.
@@ -122,7 +122,7 @@ fn log_to_stderr(global: &Global) {
     let styled = anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never;
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(|| LogWriter)
         .with_ansi(styled)
         .try_init();
 }

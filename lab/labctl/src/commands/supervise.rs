@@ -1,11 +1,14 @@
 //! `labctl supervise`: what `up` leaves running behind it. Hidden, for nobody calls it by hand.
 
-use std::{io, path::PathBuf};
+use std::path::PathBuf;
 
 use lab_runtime::supervisor;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-use crate::exit::{Error, Exit};
+use crate::{
+    exit::{Error, Exit},
+    printer::LogWriter,
+};
 
 /// Keep a lab alive (started by `labctl up`)
 #[derive(Debug, clap::Args)]
@@ -19,8 +22,11 @@ pub struct Args {
 pub async fn run(args: Args) -> Result<Exit, Error> {
     // `up` made the lab's log our stderr, so that a panic lands there too.
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
-    let _ =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(|| LogWriter)
+        .with_ansi(false)
+        .try_init();
     supervisor::run(&args.dir).await?;
     Ok(Exit::OK)
 }

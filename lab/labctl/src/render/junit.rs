@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lab_model::plain_lines;
 use lab_runtime::report::{CellReport, CheckReport, FactReport, Report, StepReport};
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 
@@ -55,7 +56,7 @@ fn suite(outcome: &Outcome) -> TestSuite {
         Outcome::Failed { topology, lab, message } => {
             let mut suite = TestSuite::new(lab.as_str());
             let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
-            status.set_message(plain(message)).set_description(message.as_str());
+            status.set_message(plain(message)).set_description(plain_lines(message));
             suite.add_test_case(case("up", topology, status));
             suite
         }
@@ -120,7 +121,7 @@ fn status(holds: bool, why: impl FnOnce() -> String) -> TestCaseStatus {
 }
 
 fn case(name: &str, topology: &str, status: TestCaseStatus) -> TestCase {
-    let mut case = TestCase::new(name, status);
+    let mut case = TestCase::new(plain(name), status);
     case.set_classname(topology);
     case
 }

@@ -4,12 +4,9 @@ use std::collections::HashSet;
 
 use anstyle::Style;
 use indexmap::IndexMap;
+use lab_model::plain;
 
-use super::{
-    CellReport,
-    style::{self, plain},
-    table::Table,
-};
+use super::{CellReport, style, table::Table};
 
 /// The table: sources down, destinations across, in the topology's order; `-` where nothing was probed, and
 /// `OBSERVED≠EXPECTED` where a cell is not as expected, `yes≠answer` where its answer is not.
@@ -66,7 +63,7 @@ pub fn caption(cell: &CellReport) -> String {
 /// A wrong cell in a line:
 /// `c1 -> host1  icmp  expected no, observed yes: answered by c9  (topologies/x.yaml:23)`.
 pub fn wrong(cell: &CellReport, topology: &str) -> String {
-    let (bad, dim) = (style::BAD, style::DIM);
+    let (bad, dim, topology) = (style::BAD, style::DIM, plain(topology));
     format!(
         "{bad}{} -> {}{bad:#}  {}  expected {}, observed {}{}  {dim}({topology}:{}){dim:#}\n",
         cell.from,

@@ -14,8 +14,3 @@ pub const HEAD: Style = Style::new().bold();
 pub const DIM: Style = Style::new().dimmed();
 /// The way out.
 pub const HINT: Style = AnsiColor::Cyan.on_default().bold();
-
-/// Text from elsewhere (Docker, a guest) without what could steer a terminal.
-pub fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim().to_owned()
-}

@@ -13,9 +13,9 @@ impl Table {
         Self(vec![headings.into_iter().map(|h| (h.into(), style)).collect()])
     }
 
-    /// Adds a row.
+    /// Adds a row. Names in it may be anybody's: an interface is called what its guest likes.
     pub fn row(&mut self, cells: impl IntoIterator<Item = (String, Style)>) {
-        self.0.push(cells.into_iter().collect());
+        self.0.push(cells.into_iter().map(|(text, style)| (lab_model::plain(&text), style)).collect());
     }
 
     /// Adds a row without emphasis.

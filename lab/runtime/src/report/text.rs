@@ -2,10 +2,9 @@
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
-use super::{
-    CellReport, CheckReport, FactReport, Report, StepReport, cells, duration,
-    style::{self, plain},
-};
+use lab_model::{plain, plain_lines};
+
+use super::{CellReport, CheckReport, FactReport, Report, StepReport, cells, duration, style};
 
 /// The report as styled text. `topology` is the file that lines refer to.
 pub fn text(report: &Report, topology: &str) -> String {
@@ -27,7 +26,8 @@ pub fn text(report: &Report, topology: &str) -> String {
 /// The whole report, without emphasis. Lines of the topology are given as `LAB:LINE`.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", anstream::adapter::strip_str(&text(self, &self.lab)))
+        let text = anstream::adapter::strip_str(&text(self, &self.lab)).to_string();
+        f.write_str(&plain_lines(&text))
     }
 }
 
@@ -111,7 +111,8 @@ fn settled(check: Option<&CheckReport>) -> String {
 /// Where what the wire carried meanwhile is kept, a line each.
 fn captures(check: &CheckReport) -> String {
     let dim = style::DIM;
-    let one = |path: &PathBuf| format!("{dim}what the wire carried: {}{dim:#}\n", path.display());
+    let one =
+        |path: &PathBuf| format!("{dim}what the wire carried: {}{dim:#}\n", plain(&path.to_string_lossy()));
     check.captures.iter().map(one).collect()
 }
 
@@ -125,9 +126,10 @@ fn matrix(cells: &[&CellReport], settled: &str, topology: &str) -> String {
 
 /// A fact in a line: that it holds, or what was found instead.
 pub fn fact(f: &FactReport, topology: &str) -> String {
+    let (subject, expected, topology) = (plain(&f.subject), plain(&f.expected), plain(topology));
     if f.holds {
         let good = style::GOOD;
-        return format!("{good}ok{good:#}     {} {}\n", f.subject, f.expected);
+        return format!("{good}ok{good:#}     {subject} {expected}\n");
     }
     let (bad, dim) = (style::BAD, style::DIM);
     let observed = match &f.error {
@@ -136,15 +138,15 @@ pub fn fact(f: &FactReport, topology: &str) -> String {
         None => format!("observed {}", plain(&f.observed.join(", "))),
     };
     format!(
-        "{bad}wrong{bad:#}  {}: expected {}, {observed}  {dim}({topology}:{}){dim:#}\n",
-        f.subject, f.expected, f.line
+        "{bad}wrong{bad:#}  {subject}: expected {expected}, {observed}  {dim}({topology}:{}){dim:#}\n",
+        f.line
     )
 }
 
 /// A step in a line: how its actions came out.
 pub fn step(s: &StepReport, of: usize, topology: &str) -> String {
     let (head, dim) = (style::HEAD, style::DIM);
-    let message = plain(&s.message);
+    let (message, topology) = (plain(&s.message), plain(topology));
     let end = if s.holds {
         let good = style::GOOD;
         let refused =

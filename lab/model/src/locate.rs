@@ -27,7 +27,7 @@ pub fn locate(file: &Path, remarks: &[Remark]) -> Option<Diagnostics> {
     if remarks.is_empty() {
         return None;
     }
-    locate_in(Source::new(&file.to_string_lossy(), &crate::read::text(file).ok()?), remarks)
+    locate_in(Source::new(&file.to_string_lossy(), &crate::read::read(file).ok()?), remarks)
 }
 
 fn locate_in(source: Source, remarks: &[Remark]) -> Option<Diagnostics> {

@@ -14,6 +14,7 @@ use crate::{
     input::{
         cx::Cx,
         decode::FromNode,
+        text,
         yaml::{self, Node, Value},
     },
     lab::{Engine, Lab},
@@ -93,6 +94,7 @@ impl Lab {
         cx.owner = root.at;
         cx.engine = engine;
         cx.segments = segment_names(&root);
+        text::check(&root, &mut cx);
         let lab = raw::Topology::from_node(&root, &mut cx).map(|t| validate::validate(&t, &mut cx));
         cx.found.finish(source.clone())?;
         // Without a mistake there is a lab: whatever cannot be read is noted.
@@ -114,13 +116,13 @@ impl Lab {
     /// As [`Lab::load`].
     pub fn load_with(path: impl AsRef<Path>, engine: Engine) -> Result<Lab, LoadError> {
         let path = path.as_ref();
-        let text = text(path)?;
+        let text = read(path)?;
         Lab::parse_with(&text, &path.to_string_lossy(), engine).map_err(LoadError::Invalid)
     }
 }
 
 /// The text of a topology's file.
-pub(crate) fn text(path: &Path) -> Result<String, LoadError> {
+pub(crate) fn read(path: &Path) -> Result<String, LoadError> {
     let io = |source| LoadError::Io { path: path.to_owned(), source };
     let file: File = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path).map_err(io)?;
     let meta = file.metadata().map_err(io)?;

@@ -3,5 +3,6 @@
 pub(crate) mod cx;
 pub(crate) mod decode;
 pub(crate) mod scalar;
+pub(crate) mod text;
 pub(crate) mod words;
 pub(crate) mod yaml;

@@ -106,7 +106,17 @@ impl Scalar for Ipv4Net {
     const WHAT: &'static str = "an IPv4 address with its prefix length, as 192.168.56.0/24";
 
     fn read(text: &str) -> Result<Self, Bad> {
-        text.parse().map_err(|_| {
+        // Without the leading zeros that ipnet lets pass, and that others take for octal.
+        let parts = text.split_once('/').and_then(|(address, length)| {
+            let plain = length.len() == 1 || !length.starts_with('0');
+            let digits = length.bytes().all(|b| b.is_ascii_digit());
+            Ipv4Net::new(address.parse().ok()?, length.parse().ok().filter(|_| plain && digits)?).ok()
+        });
+        parts.ok_or_else(|| {
+            let zero = |part: &str| part.len() > 1 && part.starts_with('0');
+            if text.contains('/') && text.split(['.', '/']).any(zero) {
+                return Bad::hint("without leading zeros: some read them as octal");
+            }
             if text.parse::<Ipv4Addr>().is_ok() {
                 return Bad::hint(format!(
                     "the prefix length is missing: `{text}/24`, for one; `/32` is this address alone"
@@ -138,7 +148,7 @@ impl Scalar for Destination {
         if let Ok(address) = text.parse::<Ipv4Addr>() {
             return Ok(Self(address.into()));
         }
-        text.parse().map(Self).map_err(|_| Bad::default())
+        Ipv4Net::read(text).map(Self).map_err(|_| Bad::default())
     }
 
     fn schema() -> Schema {

@@ -125,6 +125,10 @@ impl FromNode for Environment {
     fn from_node(node: &Node, cx: &mut Cx) -> Option<Self> {
         if let Value::Map(_) = node.value {
             let map: Map<At<String>> = Map::from_node(node, cx)?;
+            for (key, _) in map.0.iter().filter(|(k, _)| k.value.is_empty() || k.value.contains('=')) {
+                let d = Diagnostic::new(key.at, format!("`{}` cannot be the name of a variable", key.value));
+                cx.error(d.hint("a name is not empty and has no `=`"));
+            }
             return map
                 .0
                 .into_iter()

@@ -2,7 +2,7 @@
 
 use std::{net::Ipv4Addr, time::Duration};
 
-use super::{cells::Scene, exec, hosts, services, update, wire};
+use super::{cells::Scene, exec, hosts, reserved, services, update, wire};
 use crate::{
     diagnostic::{Diagnostic, Span},
     input::{
@@ -300,7 +300,7 @@ fn unknown(text: &At<String>, all: &[At<String>], cx: &mut Cx) {
 }
 
 fn address(word: &At<String>, cx: &mut Cx) -> Option<Ipv4Addr> {
-    scalar(word, cx)
+    scalar(word, cx).filter(|address| reserved::interface(*address, word, cx))
 }
 
 pub(super) fn scalar<T: Scalar>(word: &At<String>, cx: &mut Cx) -> Option<T> {

@@ -4,13 +4,14 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-use super::{cells::Scene, segments, words};
+use super::{cells::Scene, reserved, segments, words};
 use crate::{
     check::{Answers, Expected, INGRESS, SourceSeen},
     diagnostic::{Diagnostic, Span},
     input::{
         cx::Cx,
         decode::{At, OneOrMany},
+        scalar::Scalar,
     },
 };
 
@@ -100,9 +101,9 @@ fn answers(name: &At<String>, scene: &Scene, cx: &mut Cx) -> bool {
 fn source(text: &At<String>, scene: &Scene, cx: &mut Cx) -> Option<SourceSeen> {
     let word = text.value.as_str();
     if let Ok(address) = word.parse::<Ipv4Addr>() {
-        return Some(SourceSeen::Address(address));
+        return reserved::end(address, text, cx).then_some(SourceSeen::Address(address));
     }
-    if let Ok(value) = word.parse::<Ipv4Net>() {
+    if let Ok(value) = Ipv4Net::read(word) {
         return segments::prefix(&At { value, at: text.at }, cx).map(SourceSeen::Subnet);
     }
     if scene.names.is_endpoint(word) {

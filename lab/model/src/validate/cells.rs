@@ -4,7 +4,7 @@ use std::{collections::HashSet, net::Ipv4Addr};
 
 use indexmap::IndexSet;
 
-use super::{MOST_CELLS, MOST_CELLS_IN_LAB, Names, networks};
+use super::{MOST_CELLS, MOST_CELLS_IN_LAB, Names, networks, reserved};
 use crate::{
     check::{Expected, No, Target},
     diagnostic::{Diagnostic, Span},
@@ -109,7 +109,7 @@ impl<'a> Scene<'a> {
                 cx.error(d.hint("`by: address` (the default), or a host or container instead"));
                 return None;
             }
-            return Some(Target::Address(address));
+            return reserved::end(address, text, cx).then_some(Target::Address(address));
         }
         let (name, at) = match text.value.split_once('@') {
             None => (text.value.as_str(), None),

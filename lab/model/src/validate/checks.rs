@@ -7,7 +7,9 @@ use indexmap::IndexMap;
 use super::{
     answers::{self, Asked},
     cells::{self, Budget, Scene},
-    facts, inject, table,
+    facts, inject,
+    names::is_dns_name,
+    table,
 };
 use crate::{
     check::{Answers, By, Cell, Check, DEFAULT_TIMEOUT, Matrix, Probe, Target},
@@ -317,8 +319,8 @@ fn probe(p: &At<String>, cx: &mut Cx) -> Option<Probe> {
             return None;
         }
         ("dns", Some(name)) => {
-            let fine = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
-            if (1..=253).contains(&name.len()) && name.chars().all(fine) {
+            // A dot at its end says that it is whole.
+            if is_dns_name(name.strip_suffix('.').unwrap_or(name)) {
                 return Some(Probe::Dns(name.to_owned()));
             }
             let d = Diagnostic::new(p.at, format!("`{name}` is no name to look up"));

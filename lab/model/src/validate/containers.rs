@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use indexmap::IndexMap;
 
-use super::{Names, entries, flag, hosts, words};
+use super::{Names, entries, flag, hosts, images, names, reserved, words};
 use crate::{
     diagnostic::Diagnostic,
     input::{cx::Cx, decode::At},
@@ -12,6 +12,8 @@ use crate::{
     raw,
 };
 
+/// Longest host name in bytes (Linux, `__NEW_UTS_LEN`).
+const LONGEST_HOSTNAME: usize = 64;
 const MODES: [&str; 4] = ["bridge", "host", "none", "container:NAME"];
 
 pub(super) fn read(t: &raw::Topology, names: &Names, cx: &mut Cx) -> IndexMap<String, Container> {
@@ -33,10 +35,14 @@ fn container(
     let ports: Vec<Publish> = c.ports.iter().flatten().filter_map(|p| port(p, cx)).collect();
     let sysctls = hosts::sysctls(&c.sysctls, cx);
     let command = c.command.as_ref().map(|c| command(c, cx)).unwrap_or_default();
-    if let Some(image) =
-        c.image.as_ref().filter(|i| i.value.trim().is_empty() || i.value.contains(char::is_whitespace))
-    {
-        cx.error(Diagnostic::new(image.at, format!("`{}` is no name of an image", image.value)));
+    c.image.iter().for_each(|i| images::reference(i, cx));
+    c.cap_add.iter().flatten().for_each(|c| capability(c, cx));
+    c.ipv4_address.iter().for_each(|a| _ = reserved::interface(a.value, a, cx));
+    if let Some(name) = c.hostname.as_ref().filter(|n| n.value.len() > LONGEST_HOSTNAME) {
+        let d = Diagnostic::new(name.at, format!("a host name of {} bytes is too long", name.value.len()));
+        cx.error(d.hint(format!("the kernel takes {LONGEST_HOSTNAME}")));
+    } else if let Some(name) = &c.hostname {
+        names::dns_name("a host name", name, cx);
     }
     Some(Container {
         host: host?,
@@ -182,10 +188,26 @@ fn attachment(a: &raw::Attachment, cx: &mut Cx) -> Attachment {
         let d = Diagnostic::new(mac.at, format!("`{}` is no MAC address of a NIC", mac.value));
         cx.error(d.hint("six octets, as 02:42:ac:11:00:02; the first is even: odd ones are groups"));
     }
+    a.ipv4_address.iter().for_each(|a| _ = reserved::interface(a.value, a, cx));
     Attachment {
         ipv4_address: a.ipv4_address.as_ref().map(|a| a.value),
-        aliases: a.aliases.iter().flatten().map(|a| a.value.clone()).collect(),
+        aliases: aliases(a, cx),
         mac_address: a.mac_address.as_ref().map(|m| m.value.to_lowercase()),
+    }
+}
+
+/// Further names on a network.
+pub(super) fn aliases(a: &raw::Attachment, cx: &mut Cx) -> Vec<String> {
+    let all = a.aliases.iter().flatten();
+    all.inspect(|name| names::dns_name("an alias", name, cx)).map(|name| name.value.clone()).collect()
+}
+
+/// A Linux capability, as far as its form goes: which there are is Docker's to say.
+fn capability(name: &At<String>, cx: &mut Cx) {
+    let text = &name.value;
+    if text.is_empty() || !text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        let d = Diagnostic::new(name.at, format!("`{text}` is no capability"));
+        cx.error(d.hint("as `NET_ADMIN`; capabilities(7) has them all"));
     }
 }
 
@@ -204,7 +226,7 @@ fn link(l: &At<String>, names: &Names, cx: &mut Cx) -> Option<Link> {
     if !names.container(&at, cx) {
         return None;
     }
-    if alias.is_empty() || alias.contains(|c: char| !c.is_ascii_alphanumeric() && !"_.-".contains(c)) {
+    if !names::is_dns_name(alias) {
         cx.error(Diagnostic::new(l.at, format!("`{}` is no link", l.value)).hint("`NAME` or `NAME:ALIAS`"));
         return None;
     }
@@ -258,7 +280,11 @@ pub(super) fn port(p: &At<String>, cx: &mut Cx) -> Option<Publish> {
     let target = number(target, rest.len() - target.len())?;
     let host_ip: Option<Ipv4Addr> = match host_ip.map(|ip| (ip, ip.parse())) {
         None => None,
-        Some((_, Ok(ip))) => Some(ip),
+        Some((text, Ok(ip))) => {
+            let at = At { value: (), at: cx.part(p, 0..text.len()) };
+            reserved::listener(ip, &at, cx).then_some(())?;
+            Some(ip)
+        }
         Some((ip, Err(_))) => {
             let at = cx.part(p, 0..ip.len());
             cx.error(

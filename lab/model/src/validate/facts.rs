@@ -8,7 +8,7 @@ use super::{cells::Scene, exec, words};
 use crate::{
     check::{Fact, Must, Subject},
     diagnostic::{Diagnostic, Span},
-    input::{cx::Cx, decode::At},
+    input::{cx::Cx, decode::At, scalar::Scalar},
     lab::Driver,
     raw,
 };
@@ -219,7 +219,7 @@ fn item(kind: Kind, word: &At<String>, cx: &mut Cx) {
             let d = Diagnostic::new(word.at, format!("`{text}` is no IPv4 address"));
             cx.error(d.hint("addresses are compared without prefix length: `172.17.0.2`"));
         }
-        Kind::Subnets if text.parse::<Ipv4Net>().is_err() => {
+        Kind::Subnets if Ipv4Net::read(text).is_err() => {
             let d = Diagnostic::new(word.at, format!("`{text}` is no subnet"));
             cx.error(d.hint("with its prefix length: `172.18.0.0/16`"));
         }

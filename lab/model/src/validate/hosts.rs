@@ -2,7 +2,7 @@
 
 use indexmap::IndexMap;
 
-use super::{entries, flag, names, segments};
+use super::{entries, flag, names, reserved, segments};
 use crate::{
     diagnostic::Diagnostic,
     input::{
@@ -95,6 +95,7 @@ pub(super) fn sysctls(map: &Option<Map<At<String>>>, cx: &mut Cx) -> IndexMap<St
                 let d = Diagnostic::new(key.at, format!("`{k}` is no kernel setting"));
                 cx.error(d.hint("as in sysctl.conf: `net.ipv4.ip_forward`"));
             }
+            names::one_line("a kernel setting", value, cx);
             (k.clone(), value.value.clone())
         })
         .collect()
@@ -133,6 +134,9 @@ fn nics(
         }
         if let Some(peer) = nic.peer.as_ref().filter(|p| p.value == nic.address.value) {
             cx.error(Diagnostic::new(peer.at, format!("{} cannot be its own peer", peer.value)));
+        }
+        if let Some(peer) = &nic.peer {
+            reserved::interface(peer.value, peer, cx);
         }
         nics.push(Nic {
             name: name.value,
@@ -179,6 +183,9 @@ fn interfaces(h: &raw::Host, nics: &[Nic], cx: &mut Cx) -> Vec<Interface> {
                 format!("the host has no interface `{}`, nor a NIC on such a segment", i.parent.value);
             cx.error(Diagnostic::new(i.parent.at, message).hint(hint));
             continue;
+        }
+        for a in i.addresses.iter().flatten() {
+            reserved::interface(a.value.addr(), a, cx);
         }
         let addresses = i.addresses.iter().flatten().map(|a| a.value).collect();
         let interface = Interface {
@@ -296,6 +303,10 @@ pub(super) fn route(r: &raw::Route, nics: &[Nic], interfaces: &[Interface], cx: 
     if to != to.trunc() {
         let d = Diagnostic::new(r.to.at, format!("`{to}` has bits set beyond its prefix length"));
         cx.error(d.hint(format!("the prefix is `{}`; this address alone is `{}/32`", to.trunc(), to.addr())));
+    }
+    reserved::destination(to, &r.to, cx);
+    if let Some(via) = &r.via {
+        reserved::interface(via.value, via, cx);
     }
     if r.via.is_none() && r.dev.is_none() {
         let d = Diagnostic::new(r.to.at, format!("the route to {to} leads nowhere"));

@@ -2,7 +2,7 @@
 
 use indexmap::IndexMap;
 
-use super::{containers, entries, hosts};
+use super::{containers, entries, hosts, names};
 use crate::{
     diagnostic::Diagnostic,
     image::DebianImage,
@@ -17,7 +17,7 @@ const LATEST: &str = ":latest";
 pub(super) fn read(t: &raw::Topology, cx: &mut Cx) -> IndexMap<String, DebianImage> {
     let mut images: IndexMap<String, DebianImage> = IndexMap::new();
     for (name, i) in entries(&t.images) {
-        reference(name, cx);
+        own_name(name, cx);
         let image = image(name, i, cx);
         let key = name.value.strip_suffix(LATEST).unwrap_or(&name.value);
         if images.insert(key.to_owned(), image).is_some() {
@@ -56,19 +56,70 @@ fn suite(word: &At<String>, cx: &mut Cx) -> Engine {
     })
 }
 
-/// A name that Docker takes for an image, and that no registry is asked for (distribution/reference).
-fn reference(name: &At<String>, cx: &mut Cx) {
+/// Notes a name that cannot be that of an image which labctl makes: no registry is asked for it, so it names none by a port,
+/// and nobody knows its digest.
+fn own_name(name: &At<String>, cx: &mut Cx) {
     let (path, tag) = name.value.split_once(':').unwrap_or((&name.value, "latest"));
-    let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let part =
-        |p: &str| p.starts_with(edge) && p.ends_with(edge) && p.chars().all(|c| edge(c) || "._-".contains(c));
-    let tag_ok = (1..=128).contains(&tag.len())
-        && tag.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
-        && tag.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
-    if !(path.len() <= 200 && path.split('/').all(part) && tag_ok) {
+    if path.len() > 200 || tag.contains('/') || name.value.contains('@') || !is_reference(&name.value) {
         let d = Diagnostic::new(name.at, format!("`{}` cannot be the name of an image", name.value));
         cx.error(d.hint("small letters, digits, `.`, `_`, `-` and `/`, and `:TAG` if any"));
     }
+}
+
+/// Notes what Docker does not take for an image.
+pub(super) fn reference(image: &At<String>, cx: &mut Cx) {
+    if !is_reference(&image.value) {
+        let d = Diagnostic::new(image.at, format!("`{}` is no name of an image", image.value));
+        cx.error(d.hint("`[REGISTRY/]NAME[:TAG][@DIGEST]`, NAME in small letters: `nginx:1.27`"));
+    }
+}
+
+/// `[DOMAIN[:PORT]/]PATH[:TAG][@DIGEST]`, as distribution/reference has it (regexp.go, normalize.go).
+fn is_reference(text: &str) -> bool {
+    let (text, digest) = text.split_once('@').map_or((text, None), |(text, digest)| (text, Some(digest)));
+    // A colon before the last slash is that of a port.
+    let last = text.rfind('/').map_or(0, |slash| slash + 1);
+    let (name, tag) = match text[last..].split_once(':') {
+        Some((part, tag)) => (&text[..last + part.len()], Some(tag)),
+        None => (text, None),
+    };
+    let is_domain = |part: &str| {
+        part == "localhost" || part.contains(|c: char| ".:".contains(c) || c.is_ascii_uppercase())
+    };
+    let (domain, path) = match name.split_once('/') {
+        Some((first, path)) if is_domain(first) => (Some(first), path),
+        _ => (None, name),
+    };
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let tag_ok = |tag: &str| {
+        (1..=128).contains(&tag.len())
+            && tag.starts_with(word)
+            && tag.chars().all(|c| word(c) || ".-".contains(c))
+    };
+    let digest_ok = |digest: &str| {
+        digest.split_once(':').is_some_and(|(algorithm, hex)| {
+            algorithm.starts_with(|c: char| c.is_ascii_alphabetic())
+                && algorithm.chars().all(|c| word(c) || "+.-".contains(c))
+                && hex.len() >= 32
+                && hex.bytes().all(|b| b.is_ascii_hexdigit())
+        })
+    };
+    let domain_ok = |domain: &str| {
+        let (host, port) = domain.split_once(':').unwrap_or((domain, "0"));
+        names::is_dns_name(host) && !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit())
+    };
+    name.len() <= 255
+        && domain.is_none_or(domain_ok)
+        && path.split('/').all(is_path_component)
+        && tag.is_none_or(tag_ok)
+        && digest.is_none_or(digest_ok)
+}
+
+/// Small letters and digits, single runs of separators between them: `.`, `_`, `__`, or any number of `-`.
+fn is_path_component(part: &str) -> bool {
+    let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let separator = |run: &str| matches!(run, "." | "_" | "__") || run.bytes().all(|b| b == b'-');
+    part.starts_with(edge) && part.ends_with(edge) && part.split(edge).all(separator)
 }
 
 /// A name of a package (Debian policy 5.6.1).

@@ -18,6 +18,7 @@ mod names;
 mod networks;
 mod order;
 mod peers;
+mod reserved;
 mod segments;
 mod services;
 mod steps;

@@ -6,6 +6,7 @@ use super::{MOST_CONTAINERS, MOST_HOSTS, MOST_PEERS};
 use crate::{
     diagnostic::{Diagnostic, Span},
     input::{cx::Cx, decode::At},
+    printable::is_hostile,
     raw,
 };
 
@@ -154,7 +155,7 @@ fn dns_label(kind: &str, name: &At<String>, cx: &mut Cx) {
 }
 
 /// What Docker takes, and nothing that a table could mistake for an address.
-fn docker_name(kind: &str, name: &At<String>, cx: &mut Cx) {
+pub(super) fn docker_name(kind: &str, name: &At<String>, cx: &mut Cx) {
     let n = &name.value;
     let ok = n.len() <= LONGEST
         && n.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -163,6 +164,34 @@ fn docker_name(kind: &str, name: &At<String>, cx: &mut Cx) {
     if !ok {
         let hint = format!("letters, digits, `_`, `.` and `-`, at most {LONGEST}, and no address");
         cx.error(Diagnostic::new(name.at, format!("`{n}` cannot be the name of a {kind}")).hint(hint));
+    }
+}
+
+/// Whether a resolver takes this for a name: labels of letters, digits, `-` and `_` (RFC 1123, and `_` as in compose).
+pub(super) fn is_dns_name(text: &str) -> bool {
+    let label = |l: &str| {
+        (1..=LONGEST).contains(&l.len())
+            && !l.starts_with('-')
+            && !l.ends_with('-')
+            && l.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
+    };
+    text.len() <= 253 && text.split('.').all(label)
+}
+
+/// Notes what no resolver takes for a name.
+pub(super) fn dns_name(what: &str, name: &At<String>, cx: &mut Cx) {
+    if !is_dns_name(&name.value) {
+        let d = Diagnostic::new(name.at, format!("`{}` cannot be {what}", name.value));
+        cx.error(d.hint(format!(
+            "letters, digits, `-`, `_`, and dots between them; at most {LONGEST} between two dots"
+        )));
+    }
+}
+
+/// Notes a value of several lines that becomes part of one.
+pub(super) fn one_line(what: &str, text: &At<String>, cx: &mut Cx) {
+    if text.value.contains(['\n', '\t']) {
+        cx.error(Diagnostic::new(text.at, format!("{what} is one line")).hint("without line ends and tabs"));
     }
 }
 
@@ -181,9 +210,10 @@ pub(super) fn interface(name: &At<String>, cx: &mut Cx) -> bool {
     } else if n.is_empty()
         || n == "."
         || n == ".."
-        || n.contains(|c: char| c == '/' || c == ':' || c.is_whitespace())
+        || n.contains(|c: char| "/:%".contains(c) || c.is_whitespace() || is_hostile(c))
     {
-        Some("no `/`, no `:`, no blanks".into())
+        // The kernel puts a number where `%d` is.
+        Some("no `/`, no `:`, no `%`, no blanks, nothing that cannot be seen".into())
     } else if n == "lo" || n == "docker0" {
         Some("every host has one already".into())
     } else {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use indexmap::{IndexMap, IndexSet};
 
-use super::{Names, entries, flag, hosts, segments};
+use super::{Names, entries, flag, hosts, names, reserved, segments};
 use crate::{
     diagnostic::Diagnostic,
     input::{cx::Cx, decode::At, words},
@@ -80,6 +80,7 @@ fn network(
             let message = format!("`{}` is no value of `{}`", value.value, key.value);
             cx.error(Diagnostic::new(value.at, message).hint(hint));
         }
+        names::one_line("an option of a driver", value, cx);
         options.insert(key.value.clone(), value.value.clone());
     }
     if let Some(driver) = n.ipam.as_ref().and_then(|i| i.driver.as_ref()).filter(|d| d.value != "default") {
@@ -90,7 +91,10 @@ fn network(
     }
     let pools = n.ipam.iter().flat_map(|i| i.config.iter().flatten());
     let docker_name = n.name.as_ref().unwrap_or(name);
-    if n.name.is_some() && super::names::BUILT_IN_NETWORKS.contains(&docker_name.value.as_str()) {
+    if let Some(name) = &n.name {
+        names::docker_name("network", name, cx);
+    }
+    if n.name.is_some() && names::BUILT_IN_NETWORKS.contains(&docker_name.value.as_str()) {
         let message = format!("Docker has a network `{}` of its own", docker_name.value);
         cx.error(Diagnostic::new(docker_name.at, message).hint("choose another name"));
     }
@@ -259,7 +263,7 @@ fn parent(
 }
 
 fn pool(p: &raw::Pool, cx: &mut Cx) -> Option<IpamPool> {
-    let subnet = segments::prefix(&p.subnet, cx)?;
+    let subnet = segments::prefix(&p.subnet, cx).filter(|_| reserved::subnet(&p.subnet, cx))?;
     if let Some(gateway) = &p.gateway
         && !subnet.contains(&gateway.value)
     {

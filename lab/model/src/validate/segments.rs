@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use indexmap::IndexMap;
 use ipnet::Ipv4Net;
 
-use super::entries;
+use super::{entries, reserved};
 use crate::{
     diagnostic::Diagnostic,
     input::{cx::Cx, decode::At},
@@ -26,6 +26,9 @@ fn segment(s: &raw::Segment, cx: &mut Cx) -> Option<Segment> {
         cx.error(Diagnostic::new(s.subnet.at, message).hint("its prefix length must be 4 to 30"));
         return None;
     }
+    if !reserved::subnet(&s.subnet, cx) {
+        return None;
+    }
     if let Some(gateway) = &s.gateway {
         inside(gateway, subnet, "the segment's subnet", Some(&s.subnet), cx);
     }
@@ -40,7 +43,10 @@ fn segment(s: &raw::Segment, cx: &mut Cx) -> Option<Segment> {
         )));
     }
     let outside = match &s.outside {
-        Some(list) => list.iter().filter_map(|n| prefix(n, cx)).collect(),
+        Some(list) => list
+            .iter()
+            .filter_map(|n| prefix(n, cx).filter(|net| reserved::destination(*net, n, cx)))
+            .collect(),
         None if s.gateway.is_some() => vec![Ipv4Net::default()],
         None => Vec::new(),
     };

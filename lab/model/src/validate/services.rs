@@ -2,7 +2,7 @@
 
 use indexmap::IndexMap;
 
-use super::{Names, containers, entries, flag};
+use super::{Names, containers, entries, flag, images, names::one_line};
 use crate::{
     diagnostic::{Diagnostic, Span},
     input::{cx::Cx, decode::At, words},
@@ -26,6 +26,7 @@ pub(super) fn read(t: &raw::Topology, names: &Names, lab: &Lab, cx: &mut Cx) -> 
 }
 
 pub(super) fn service(s: &raw::Service, names: &Names, lab: &Lab, cx: &mut Cx) -> Service {
+    s.image.iter().for_each(|i| images::reference(i, cx));
     let command = s.command.as_ref().map(|c| containers::command(c, cx)).unwrap_or_default();
     let deploy = s.deploy.as_ref();
     let endpoint_mode = deploy.and_then(|d| d.endpoint_mode.as_ref());
@@ -89,7 +90,7 @@ fn networks(s: &raw::Service, names: &Names, lab: &Lab, cx: &mut Cx) -> IndexMap
             let d = Diagnostic::new(at, format!("a service has no `{key}`"));
             cx.error(d.hint("its tasks come and go: Docker gives them addresses"));
         }
-        let aliases = a.iter().flat_map(|a| a.aliases.iter().flatten()).map(|a| a.value.clone()).collect();
+        let aliases = a.as_ref().map(|a| containers::aliases(a, cx)).unwrap_or_default();
         if all.insert(name.value.clone(), aliases).is_some() {
             let d = Diagnostic::new(name.at, format!("it is on `{}` already", name.value));
             cx.error(d.hint("leave one out"));
@@ -135,6 +136,7 @@ fn constraint(c: &At<String>, cx: &mut Cx) -> String {
         let d = Diagnostic::new(c.at, format!("`{}` is no constraint", c.value));
         cx.error(d.hint("as `node.role==worker`, `node.hostname!=host1` or `node.labels.disk==ssd`"));
     }
+    one_line("a constraint", c, cx);
     c.value.clone()
 }
 

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use indexmap::IndexMap;
 
-use super::Names;
+use super::{Names, reserved};
 use crate::{
     diagnostic::{Diagnostic, Span},
     input::{cx::Cx, decode::At, words},
@@ -45,6 +45,15 @@ pub(super) fn read(t: &raw::Topology, names: &Names, lab: &Lab, cx: &mut Cx) -> 
     }
     for addresses in [&s.advertise_addr, &s.data_path_addr, &s.listen_addr].into_iter().flatten() {
         sound(addresses, &nodes, names, lab, cx);
+    }
+    for addresses in [&s.advertise_addr, &s.data_path_addr].into_iter().flatten() {
+        written(addresses).for_each(|(address, text)| _ = reserved::interface(address, text, cx));
+    }
+    for (address, text) in s.listen_addr.iter().flat_map(written) {
+        reserved::listener(address, text, cx);
+    }
+    for pool in s.default_addr_pool.iter().flat_map(|p| &p.0) {
+        reserved::subnet(pool, cx);
     }
     Some(Swarm {
         nodes,
@@ -109,6 +118,15 @@ fn address(a: &Addresses, host: &str, h: &Host, cx: &mut Cx) -> Option<Ipv4Addr>
         cx.error(d.hint(format!("it is on {on}; or give a segment or an address for each host")));
     }
     nic.map(|n| n.address)
+}
+
+/// The addresses that are written out.
+fn written(a: &Addresses) -> impl Iterator<Item = (Ipv4Addr, &At<String>)> {
+    let all: Vec<&At<String>> = match a {
+        Addresses::All(text) => vec![text],
+        Addresses::Each(map) => map.0.iter().filter_map(|(_, text)| text.as_ref()).collect(),
+    };
+    all.into_iter().filter_map(|text| Some((as_address(text)?, text)))
 }
 
 /// Notes addresses that are nobody's.

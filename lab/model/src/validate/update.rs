@@ -10,6 +10,7 @@ use crate::{
     input::{
         cx::{Cx, split_words},
         decode::{At, FromNode},
+        text,
         yaml::{self, Value},
     },
     raw,
@@ -61,6 +62,7 @@ fn changes(
         cx.error(Diagnostic::new(at, "this update changes nothing").hint(AS));
         return None;
     }
+    text::check(&node, cx);
     let outer = std::mem::replace(&mut cx.owner, at);
     let read = raw::Service::from_node(&node, cx);
     cx.owner = outer;

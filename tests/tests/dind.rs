@@ -234,3 +234,33 @@ fn a_lab_whose_supervisor_was_killed_is_taken_away_whole() {
     labctl.run(["down", "--all"]).exits(0);
     assert_eq!(docker_state(), before);
 }
+
+/// A node whose container is killed is down at once, and the other is as it was; an agent that dies is started again.
+#[test]
+fn a_node_that_dies_hides_nothing_of_the_others() {
+    let labctl = Labctl::new();
+    let dir = tempfile::tempdir().unwrap();
+    let text = one_host("mortal").replace("56.3 } }", "56.3 }, host2: { lan: 192.168.56.7 } }")
+        + "expect: [ { probe: icmp, from: host2, to: [host1, 192.168.56.1], verdict: yes } ]\n";
+    let file = write(dir.path(), "mortal.yaml", &text);
+    let up = ["up", "--no-check", "--runtime", "dind"].map(OsStr::new);
+    labctl.run(up.into_iter().chain([file.as_os_str()])).exits(0);
+    let exec = |script: &str| labctl.run(["exec", "mortal", "host1", "--", "sh", "-c", script]);
+    assert!(!exec("kill -KILL $PPID").0.status.success(), "the agent is what runs it");
+    eventually("the agent is used again", Duration::from_secs(10), || exec("true").0.status.success());
+    labctl.run(["check", "mortal"]).exits(0);
+
+    let note = fs::read(labctl.state().join("mortal/hosts/host1/container.json")).unwrap();
+    let note: serde_json::Value = serde_json::from_slice(&note).unwrap();
+    let killed = Command::new("docker").args(["kill", note["container"].as_str().unwrap()]).output().unwrap();
+    assert!(killed.status.success(), "{}", String::from_utf8_lossy(&killed.stderr));
+    eventually("it is shown down", Duration::from_secs(1), || {
+        let status = labctl.run(["ps", "--format", "json"]).exits(0).json();
+        status[0]["hosts"]["host1"]["down"] == "its container ended"
+    });
+    let report = labctl.run(["check", "mortal", "--format", "json"]).exits(1).json();
+    let cells = [&report["cells"][0]["observed"], &report["cells"][1]["observed"]];
+    assert_eq!(cells, ["down", "yes"], "{report}");
+    labctl.run(["host", "start", "mortal", "host1"]).exits(0);
+    labctl.run(["check", "mortal"]).exits(0);
+}

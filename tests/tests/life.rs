@@ -120,3 +120,73 @@ fn an_interrupted_up_leaves_nothing() {
         });
     }
 }
+
+const TWO_HOSTS: &str = "name: mortal
+segments: { lan: { subnet: 192.168.56.0/24 } }
+hosts: { host1: { lan: 192.168.56.3 }, host2: { lan: 192.168.56.7 } }
+peers: { client: { lan: 192.168.56.20 } }
+containers: { c1: { host: host1, ports: ['8081:80'] }, c2: { host: host2, ports: ['8082:80'] } }
+expect:
+  - { probe: tcp/8082, from: client, to: host2, verdict: yes }
+  - { probe: tcp/8081, from: [client, c2], to: host1, verdict: yes }
+  - { probe: icmp, from: host1, to: client, verdict: yes }
+  - { interfaces: c2, contains: [eth0] }
+";
+
+/// What dies on one host is told of that host, and hides nothing of the other, whatever the verb; what is back is used.
+#[test]
+fn a_host_that_dies_hides_nothing_of_the_others() {
+    let labctl = Labctl::new();
+    let dir = tempfile::tempdir().unwrap();
+    labctl.up(&write(dir.path(), "mortal.yaml", TWO_HOSTS));
+    let exec = |place: &str, script: &str| labctl.run(["exec", "mortal", place, "--", "sh", "-c", script]);
+    // The first cell and the last fact are host2's alone.
+    let others_hold = || {
+        let report = labctl.run(["check", "mortal", "--format", "json"]).exits(1).json();
+        assert_eq!(report["cells"][0]["observed"], "yes", "{report}");
+        assert_eq!(report["facts"][0]["holds"], true, "{report}");
+        exec("host2", "true").exits(0);
+        let frame = "eth/ip(dst=${ip:host2})/icmp";
+        labctl.run(["send", "mortal", "wire:lan", frame, "--expect-at", "host2"]).exits(0);
+        let seen = |cell: usize| {
+            let cell = &report["cells"][cell];
+            format!("{}: {}", cell["observed"].as_str().unwrap(), cell["detail"].as_str().unwrap())
+        };
+        [1, 2, 3].map(seen)
+    };
+    let holds = || labctl.run(["check", "mortal"]).0.status.success();
+    let host = |name: &str| labctl.run(["ps", "--format", "json"]).exits(0).json()[0]["hosts"][name].clone();
+
+    // Its init starts the agent again.
+    assert!(!exec("host1", "kill -KILL $PPID").0.status.success(), "the agent is what runs it");
+    eventually("the agent is used again", Duration::from_secs(10), || {
+        exec("host1", "true").0.status.success()
+    });
+    eventually("all holds again", Duration::from_secs(20), holds);
+
+    labctl.run(["do", "mortal", "kill docker host1"]).exits(0);
+    for cell in others_hold().iter().take(2) {
+        assert!(cell.contains("dockerd of host1 does not answer"), "{cell}");
+        assert!(cell.starts_with("error: ") && !cell.contains("Docker says"), "{cell}");
+    }
+    exec("host1", "true").exits(0);
+    exec("c1", "true").says("dockerd of host1 does not answer");
+
+    let pid = i32::try_from(host("host1")["pid"].as_i64().unwrap()).unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    eventually("it is shown down", Duration::from_secs(1), || host("host1")["down"] == "its machine ended");
+    assert!(labctl.run(["ps"]).exits(0).stdout().contains("2, 1 down"));
+    assert_eq!(others_hold().map(|cell| cell.starts_with("down: ")), [true; 3]);
+    exec("host1", "true").exits(2).says("labctl host start mortal host1");
+    labctl.run(["host", "start", "mortal", "host1"]).exits(0);
+    eventually("all holds with the new machine", Duration::from_secs(20), holds);
+
+    // A guest that panics does not come back by itself either.
+    exec("host1", "echo c > /proc/sysrq-trigger");
+    eventually("it is shown down", Duration::from_secs(10), || {
+        host("host1")["down"].as_str().is_some_and(|why| why.contains("panicked"))
+    });
+    assert_eq!(others_hold().map(|cell| cell.starts_with("down: ")), [true; 3]);
+    labctl.run(["host", "start", "mortal", "host1"]).exits(0);
+    eventually("all holds once more", Duration::from_secs(20), holds);
+}

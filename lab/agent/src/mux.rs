@@ -76,6 +76,11 @@ impl Opener {
         Some(Stream { inner, _permit: permit, _session: self.asks.clone() })
     }
 
+    /// Whether the session has ended.
+    pub fn has_ended(&self) -> bool {
+        self.ended.borrow().is_some() || self.ended.has_changed().is_err()
+    }
+
     /// Why the session ended, once it has.
     pub async fn ended(&self) -> Arc<str> {
         let mut ended = self.ended.clone();

@@ -87,6 +87,13 @@ pub async fn begin(
     }
 }
 
+/// The agent's side, when its process begins: ends a session that an earlier agent of this port has left, whose far end
+/// hears nothing of that agent's death. Nothing but frames may come in a session; before one, this is skipped.
+pub async fn end_earlier(stream: &mut (impl AsyncWrite + Unpin)) -> std::io::Result<()> {
+    stream.write_all(&[0xFF; PADDING]).await?;
+    stream.flush().await
+}
+
 /// The agent's side: waits, as long as it takes, for somebody to begin a session.
 pub async fn await_begin(stream: &mut (impl AsyncBufRead + AsyncWrite + Unpin)) -> Result<(), PreambleError> {
     let mut scanner = Scanner::default();

@@ -13,7 +13,7 @@ use std::{
 };
 
 use lab_agent::{
-    client::{AgentClient, ClientError, ExecEvent},
+    client::{AgentClient, ClientError, Dial, ExecEvent, Stream},
     netns::Namespace,
     preamble,
     protocol::{Exec, ExecIn, Netns, Request},
@@ -185,6 +185,37 @@ async fn an_agent_that_dies_fails_what_is_under_way() {
     timeout(SOON, client.gone()).await.unwrap();
     let error = client.request(&Request::HostsFile { pid: 1 }).await.unwrap_err();
     assert!(matches!(error, ClientError::Gone { op: "hosts-file", .. }), "{error}");
+}
+
+/// A port does not tell that the agent behind it has died. The next agent ends the session that is left, even one in
+/// the middle of a frame, and the client begins another one.
+#[tokio::test]
+async fn an_agent_that_is_back_is_used_again() {
+    let (near, far) = tokio::net::UnixStream::pair().unwrap();
+    let (near, far) = (near.into_std().unwrap(), far.into_std().unwrap());
+    let port = |end: &std::os::unix::net::UnixStream| {
+        Port(tokio::net::UnixStream::from_std(end.try_clone().unwrap()).unwrap())
+    };
+    let server = || Arc::new(Server::new(Kernel::Shared, Namespace::own().unwrap()));
+    let serve = |mut end: Port| tokio::spawn(async move { server().session(&mut end).await });
+    let agent = serve(port(&far));
+    let dial = Dial::new(move || {
+        let stream: Box<dyn Stream> = Box::new(port(&near));
+        async move { Ok(stream) }
+    });
+    let client = AgentClient::dial(dial).await.unwrap();
+    let says_hi = async || client.run(&["echo", "hi"], SOON).await.unwrap().stdout == b"hi\n";
+    assert!(says_hi().await);
+    agent.abort();
+    let _ = agent.await;
+
+    let mut end = port(&far);
+    // Half of what the dead one was saying: 16 KiB of data for stream 1.
+    end.write_all(&[0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0x40, 0, 7, 7, 7]).await.unwrap();
+    preamble::end_earlier(&mut end).await.unwrap();
+    serve(end);
+    timeout(SOON, client.gone()).await.unwrap();
+    assert!(says_hi().await);
 }
 
 #[tokio::test]

@@ -21,35 +21,31 @@ pub struct Done {
     pub message: String,
 }
 
-/// Does the actions of a step in order, up to the first that is refused.
-///
-/// # Errors
-/// An agent that is gone. A refusal by Docker or the host's kernel is how the step came out, not an error.
-pub async fn run_all(lab: &RunningLab, step: &Step, events: &Events) -> Result<Done, Error> {
+/// Does the actions of a step in order, up to the first that fails. Why it does is how the step came out, whoever is to
+/// blame.
+pub async fn run_all(lab: &RunningLab, step: &Step, events: &Events) -> Done {
     for (index, action) in step.actions.iter().enumerate() {
         let last = index + 1 == step.actions.len();
-        match run(lab, action, events).await {
-            Ok(()) => {}
-            Err(error) if error.is_refusal() => {
-                return Ok(refused(step, last, &error.to_string()));
-            }
-            Err(error) => return Err(error),
+        if let Err(error) = run(lab, action, events).await {
+            return failed(step, last, &error);
         }
     }
-    Ok(match &step.fails {
+    match &step.fails {
         None => Done { holds: true, message: String::new() },
         Some(words) => {
             Done { holds: false, message: format!("it was to be refused with “{words}”, but was done") }
         }
-    })
+    }
 }
 
-fn refused(step: &Step, last: bool, message: &str) -> Done {
-    let expected = step
-        .fails
-        .as_ref()
-        .is_some_and(|words| last && message.to_ascii_lowercase().contains(&words.to_ascii_lowercase()));
-    Done { holds: expected, message: message.to_owned() }
+fn failed(step: &Step, last: bool, error: &Error) -> Done {
+    let message = error.to_string();
+    // Only what somebody said no to can be what the topology foresees.
+    let expected = step.fails.as_ref().is_some_and(|words| {
+        let said = message.to_ascii_lowercase().contains(&words.to_ascii_lowercase());
+        last && said && error.is_refusal()
+    });
+    Done { holds: expected, message }
 }
 
 /// Does one action.

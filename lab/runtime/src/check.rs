@@ -6,6 +6,7 @@ use std::{
 };
 
 use lab_model::{Action, Check, Step};
+use lab_wire::Wire;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -35,7 +36,7 @@ impl RunningLab {
     /// Runs what the topology expects and, if asked, its steps.
     ///
     /// # Errors
-    /// The lab cannot be asked: an agent or a dockerd is gone. What does not hold is in the report.
+    /// The lab is being taken down. What does not hold, and who does not answer, is in the report.
     pub async fn check(&self, how: Checking, events: &Events) -> Result<Report, Error> {
         let _one_at_a_time = self.alone().await;
         let lab = &self.plan().lab;
@@ -78,7 +79,7 @@ async fn run_step(
     report: &mut Report,
 ) -> Result<(), Error> {
     let began = Instant::now();
-    let done = actions::run_all(lab, step, events).await?;
+    let done = actions::run_all(lab, step, events).await;
     let took = began.elapsed();
     let began = Instant::now();
     let held = checks(lab, &step.expect, how, Some(index), report).await?;
@@ -117,10 +118,7 @@ async fn checks(
             Check::Fact(_) => &[],
         };
         let segments = running.running_wire()?;
-        let watch = match WireWatch::begin(&running.plan().lab, &running.hosts(), &segments, watched).await {
-            Err(error @ (Error::Frame(_) | Error::Docker { .. })) => Err(error),
-            other => Ok(other?),
-        };
+        let watch = WireWatch::begin(&running.plan().lab, &running.hosts(), &segments, watched).await;
         let deadline = Instant::now() + within;
         let (mut looks, mut captures, mut settled, mut sent) = (0, Vec::new(), None, true);
         let mut again = if matches!(check, Check::Matrix(_)) { how.again } else { 0 };
@@ -132,14 +130,7 @@ async fn checks(
                 Check::Matrix(_) => Some(Evidence::begin(&running.plan().lab, &segments)?),
                 Check::Fact(_) | Check::Inject(_) => None,
             };
-            let found = match look(running, check).await {
-                // What settles may have no leader, or no dockerd that answers, for a moment.
-                Err(Error::Docker { .. } | Error::Swarm(_)) if !last => {
-                    tokio::time::sleep(LOOK_AGAIN).await;
-                    continue;
-                }
-                found => found?,
-            };
+            let found = look(running, &segments, check).await;
             let holds = found.holds();
             if holds && settled.is_none() {
                 settled = Some(millis(began.elapsed()));
@@ -170,10 +161,7 @@ async fn checks(
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         };
-        let carried = match watch {
-            Ok(watch) => watch.end(sent).await?,
-            Err(error) => frames::unwatched(watched, &error),
-        };
+        let carried = watch.end(sent).await;
         let holds = holds && carried.iter().all(|fact| fact.holds);
         report.facts.extend(carried.into_iter().map(|fact| FactReport { check: index, step, ..fact }));
         all &= holds;
@@ -216,23 +204,24 @@ impl Found {
     }
 }
 
-async fn look(running: &RunningLab, check: &Check) -> Result<Found, Error> {
+/// Looks at a check once. Who does not answer is in what was found: the others' checks are as good as ever.
+async fn look(running: &RunningLab, segments: &Wire, check: &Check) -> Found {
     let (lab, hosts) = (&running.plan().lab, &running.hosts());
     match check {
         Check::Matrix(matrix) => {
-            let counters = || running.wire().and_then(|w| w.stats().ok());
+            let counters = || segments.stats().ok();
             let before = counters();
-            let mut cells = probe::matrix(lab, hosts, &running.peers(), matrix).await?;
+            let mut cells = probe::matrix(lab, hosts, &running.peers(), matrix).await;
             if let (Some(before), Some(after)) = (before, counters()) {
                 wire::explain(lab, &wire::dropped(&before, &after), &mut cells);
             }
-            Ok(Found::Cells(cells))
+            Found::Cells(cells)
         }
         Check::Inject(inject) => {
-            let (peers, wire) = (running.peers(), running.running_wire()?);
-            Ok(Found::Fact(Box::new(frames::check(lab, hosts, &peers, &wire, inject).await)))
+            let sent = frames::check(lab, hosts, &running.peers(), segments, inject).await;
+            Found::Fact(Box::new(sent))
         }
-        Check::Fact(fact) => Ok(Found::Fact(Box::new(facts::check(lab, hosts, fact).await))),
+        Check::Fact(fact) => Found::Fact(Box::new(facts::check(lab, hosts, fact).await)),
     }
 }
 

@@ -85,6 +85,16 @@ pub enum Error {
         /// The way out.
         hint: String,
     },
+    /// A host that does not run.
+    #[error("host `{host}` does not run{why}\nhint: `labctl host start {lab} {host}` makes it again")]
+    Down {
+        /// Lab.
+        lab: String,
+        /// Host.
+        host: String,
+        /// `: it was killed`; empty where nothing is known.
+        why: String,
+    },
     /// Nothing to unblock.
     #[error("nothing blocks {what}\nhint: {}", if known.is_empty() { "nothing at all is blocked".to_owned() } else { format!("blocked are {}", known.join("; ")) })]
     NothingBlocked {
@@ -152,6 +162,16 @@ pub enum Error {
         what: String,
         /// Docker's message.
         message: String,
+    },
+    /// dockerd gave no answer at all.
+    #[error("{what}: dockerd of {host} does not answer: {why}")]
+    NoDocker {
+        /// Host.
+        host: String,
+        /// What was asked, in words: `create network ipvlan_net`.
+        what: String,
+        /// What became of the connection.
+        why: String,
     },
     /// Something that the topology asks for, and where it does.
     #[error("{}: {source}", place(file.as_deref(), *line))]
@@ -254,9 +274,11 @@ impl Error {
             | Error::APeer { .. }
             | Error::NotUp(_)
             | Error::WrongState { .. }
+            | Error::Down { .. }
             | Error::NothingBlocked { .. }
             | Error::Unsupported(_)
             | Error::Docker { .. }
+            | Error::NoDocker { .. }
             | Error::NoImage { .. }
             | Error::Frame(_)
             | Error::Refused { .. } => 2,
@@ -283,10 +305,12 @@ impl Error {
         }
     }
 
-    /// The host whose dockerd gave this answer, or none at all.
+    /// The host that does not run, or whose dockerd gave this answer or none at all.
     pub fn docker_host(&self) -> Option<&str> {
         match self {
-            Error::Docker { host, .. } => Some(host),
+            Error::Docker { host, .. } | Error::NoDocker { host, .. } | Error::Down { host, .. } => {
+                Some(host)
+            }
             Error::At { source, .. } => source.docker_host(),
             _ => None,
         }
@@ -298,8 +322,10 @@ impl Error {
         matches!(
             self,
             Error::Docker { .. }
+                | Error::NoDocker { .. }
                 | Error::Refused { .. }
                 | Error::WrongState { .. }
+                | Error::Down { .. }
                 | Error::NothingBlocked { .. }
                 | Error::Tasks { .. }
                 | Error::Swarm(_)

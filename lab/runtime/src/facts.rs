@@ -10,9 +10,9 @@ use crate::{
     docker::containers::docker_name,
     exec,
     host::RunningHost,
-    probe::{Hosts, host, snapshot},
+    probe::{Hosts, host},
     report::FactReport,
-    services,
+    services, swarm,
 };
 
 /// Reads a fact and says whether it is as it must be.
@@ -90,11 +90,11 @@ async fn read(lab: &Lab, hosts: &Hosts, subject: &Subject) -> Result<Vec<String>
             vec![host(hosts, home)?.docker.state(container).await?.status]
         }
         Subject::Nodes(name) => {
-            let nodes = host(hosts, name)?.docker.nodes().await?;
+            let nodes = swarm::soon(host(hosts, name)?.docker.nodes()).await?;
             nodes.into_iter().filter(|n| n.ready).map(|n| n.host).collect()
         }
         Subject::Tasks(service) => {
-            let tasks = services::look(lab, hosts).await?.tasks.into_iter();
+            let tasks = swarm::soon(services::look(lab, hosts)).await?.tasks.into_iter();
             tasks.filter(|t| t.service == *service && t.task.running).map(|t| t.name).collect()
         }
         Subject::NetworkPeers { network, host: name } => {
@@ -108,15 +108,22 @@ async fn read(lab: &Lab, hosts: &Hosts, subject: &Subject) -> Result<Vec<String>
 
 async fn subnets(lab: &Lab, hosts: &Hosts, key: &str) -> Result<Vec<String>, Error> {
     let name = docker_name(lab, key);
+    let mut silent = None;
     for host in hosts.values() {
-        if let Some(subnets) = host.docker.subnets(name).await? {
-            return Ok(subnets.iter().map(ToString::to_string).collect());
+        match host.docker.subnets(name).await {
+            Ok(Some(subnets)) => return Ok(subnets.iter().map(ToString::to_string).collect()),
+            Ok(None) => {}
+            Err(error) => silent = Some(error),
         }
     }
-    Ok(Vec::new())
+    // One that did not answer may be the one that has it.
+    silent.map_or(Ok(Vec::new()), Err)
 }
 
-/// The host that an endpoint lives on, and its namespace there.
+/// The host that an endpoint lives on, and its namespace there. Asks nobody but that host, and nobody for a host itself.
+///
+/// # Errors
+/// The endpoint does not run, or its dockerd does not answer.
 pub async fn place<'a>(
     lab: &Lab,
     hosts: &'a Hosts,
@@ -124,8 +131,11 @@ pub async fn place<'a>(
 ) -> Result<(&'a RunningHost, Netns), Error> {
     let home = lab.host_of(endpoint).unwrap_or(endpoint);
     let host = host(hosts, home)?;
-    match snapshot(lab, hosts).await?.netns(lab, endpoint) {
-        Some(netns) => Ok((host, netns)),
+    if lab.hosts.contains_key(endpoint) {
+        return Ok((host, Netns::Host));
+    }
+    match host.docker.state(endpoint).await?.pid {
+        Some(pid) => Ok((host, Netns::Pid(pid))),
         None => {
             Err(Error::Agent { host: home.to_owned(), why: format!("container {endpoint} does not run") })
         }

@@ -1,16 +1,11 @@
 //! A lab that runs: brought up, checked, taken down.
 
+mod parts;
 mod reach;
 
-use std::{
-    collections::BTreeSet,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::Instant,
-};
+use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use futures::future::{join_all, try_join_all};
-use indexmap::IndexMap;
 use lab_agent::client::AgentClient;
 use lab_model::{Driver, Lab, Power};
 use lab_wire::{PortSpec, Wire};
@@ -20,12 +15,15 @@ use crate::{
     Error, Events, LabDir, Plan,
     frames::{self, report::SendReport, vxlan::VxlanReport},
     host::{self, Images, RunningHost},
-    machine::{HostPlan, Machine, Provider},
+    hosts::{self, Hosts},
+    machine::{HostPlan, Machine, Provider, Started},
     peers::{self, Peers},
-    probe::Hosts,
-    runtimes, services, swarm,
+    runtimes, services,
+    state::Process,
+    swarm,
     wire::port_name,
 };
+use parts::{Parts, Shared};
 pub use reach::Frames;
 
 /// Hosts that start at the same time, for each processor: while one waits for its disk, another computes.
@@ -36,26 +34,16 @@ pub struct RunningLab {
     plan: Plan,
     dir: LabDir,
     provider: Box<dyn Provider>,
-    parts: Mutex<Parts>,
+    parts: Shared,
     // Two runs at once would take each other's listeners.
     checking: tokio::sync::Mutex<()>,
-}
-
-/// What was made so far. Filled as it is made, so that a bring-up that is cut short leaves nothing unknown.
-#[derive(Default)]
-struct Parts {
-    wire: Option<Arc<Wire>>,
-    machines: IndexMap<String, Box<dyn Machine>>,
-    hosts: Hosts,
-    /// Hosts that were nodes of a swarm when they went.
-    nodes_gone: BTreeSet<String>,
-    peers: Peers,
 }
 
 impl RunningLab {
     /// A lab of which nothing is made yet.
     pub fn new(plan: Plan, dir: LabDir, provider: Box<dyn Provider>) -> Self {
-        Self { plan, dir, provider, parts: Mutex::default(), checking: tokio::sync::Mutex::default() }
+        let parts = Shared::new(&plan.lab, dir.name());
+        Self { plan, dir, provider, parts, checking: tokio::sync::Mutex::default() }
     }
 
     /// What it was made from.
@@ -69,7 +57,7 @@ impl RunningLab {
     }
 
     fn parts(&self) -> std::sync::MutexGuard<'_, Parts> {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.parts.lock()
     }
 
     /// The wire, while it runs.
@@ -85,7 +73,7 @@ impl RunningLab {
         self.wire().ok_or_else(|| Error::NotUp(self.plan.lab.name.clone()))
     }
 
-    /// The hosts that run, by name, in the topology's order.
+    /// The hosts that run, by name, in the topology's order. One whose machine has ended is none of them.
     pub fn hosts(&self) -> Hosts {
         let mut hosts = self.parts().hosts.clone();
         let rank = |name: &String| self.plan.lab.hosts.get_index_of(name);
@@ -109,7 +97,9 @@ impl RunningLab {
         let error = error.in_file(&self.plan.topology);
         let Some(host) = error.docker_host().map(str::to_owned) else { return error };
         let dead = |m: &dyn Machine| m.process().is_some_and(|p| !p.is_alive());
-        match self.parts().machines.get_mut(&host).filter(|m| dead(m.as_ref())) {
+        let mut parts = self.parts();
+        let known = parts.hosts.ended.contains_key(&host);
+        match parts.machines.get_mut(&host).filter(|m| known || dead(m.as_ref())) {
             Some(machine) => Error::Machine { why: format!("{}\n{error}", machine.post_mortem()), host },
             None => error,
         }
@@ -147,6 +137,8 @@ impl RunningLab {
         swarm::form(lab, &hosts, events).await?;
         try_join_all(hosts.values().map(|h| create_containers(lab, h, events))).await?;
         services::create(lab, &hosts, events).await?;
+        // One that ended meanwhile, and of which nothing was asked any more.
+        lab.hosts.keys().try_for_each(|name| hosts::host(&self.hosts(), name).map(drop))?;
         tracing::info!("lab up after {:.1} s", began.elapsed().as_secs_f64());
         Ok(())
     }
@@ -189,20 +181,20 @@ impl RunningLab {
     async fn start_host(&self, plan: &HostPlan, images: &Images, events: &Events) -> Result<(), Error> {
         let name = &plan.name;
         events.host(name, "starting");
-        let started = self.provider.start(plan).await?;
-        if let Some(process) = started.machine.process() {
+        let Started { machine, agent, ended, images: had } = self.provider.start(plan).await?;
+        if let Some(process) = machine.process() {
             self.dir.record(&process)?;
         }
-        self.parts().machines.insert(name.clone(), started.machine);
+        self.parts().machines.insert(name.clone(), machine);
         let set_up = async {
-            let agent = AgentClient::connect(started.stream).await.map_err(Error::agent(name))?;
+            let agent = AgentClient::dial(agent).await.map_err(Error::agent(name))?;
             events.host(name, "agent answers");
             let socket = self.dir.docker_socket(name);
-            RunningHost::set_up(&self.plan.lab, name, agent, socket, (images, started.images), events).await
+            RunningHost::set_up(&self.plan.lab, name, agent, socket, (images, had), events).await
         };
         match set_up.await {
             Ok(host) => {
-                self.parts().hosts.insert(name.clone(), Arc::new(host));
+                self.parts.admit(host, ended);
                 Ok(())
             }
             Err(Error::Agent { host, why }) => {
@@ -259,14 +251,14 @@ impl RunningLab {
                 state: "does not run",
                 hint: format!("`labctl host start {} {host}` makes it again", lab.name),
             }),
-            (Power::Kill, Some(running)) => self.end_host(&running).await,
+            (Power::Kill, Some(running)) => self.end_host(&running, "it was killed").await,
             (Power::Stop, Some(running)) => {
                 stop_containers(lab, &running).await?;
-                self.end_host(&running).await
+                self.end_host(&running, "it was stopped").await
             }
             (Power::Restart, Some(running)) => {
                 stop_containers(lab, &running).await?;
-                self.end_host(&running).await?;
+                self.end_host(&running, "it was stopped").await?;
                 self.start_again(host, events).await
             }
             (Power::Start, None) => self.start_again(host, events).await,
@@ -274,11 +266,9 @@ impl RunningLab {
     }
 
     /// Its machine goes, and with it agent, dockerd and everything in them.
-    async fn end_host(&self, host: &RunningHost) -> Result<(), Error> {
-        let declared = self.plan.lab.swarm.as_ref().is_some_and(|s| s.nodes.contains_key(&host.name));
-        if swarm::is_node(host).await.unwrap_or(declared) {
-            self.parts().nodes_gone.insert(host.name.clone());
-        }
+    async fn end_host(&self, host: &RunningHost, why: &str) -> Result<(), Error> {
+        let is_node = swarm::is_node(host).await;
+        self.parts().lose(&host.name, is_node, why.to_owned());
         self.drop_host(&host.name).await
     }
 
@@ -320,7 +310,7 @@ impl RunningLab {
     /// Takes down what was made, all of it, whatever fails on the way; what did fail is returned. The lab's folder
     /// stays: it is the caller's.
     pub async fn down(&self) -> Vec<String> {
-        let Parts { wire, machines, hosts, peers, .. } = std::mem::take(&mut *self.parts());
+        let Parts { wire, machines, hosts, peers, .. } = self.parts.take();
         drop((hosts, peers));
         let kills = join_all(machines.into_iter().map(|(name, mut machine)| async move {
             machine.kill().await.err().map(|e| format!("host {name}: {e}"))
@@ -340,10 +330,11 @@ impl RunningLab {
         warnings
     }
 
-    /// Host and process of every machine.
-    pub fn processes(&self) -> Vec<(String, Option<u32>)> {
+    /// Host and process of every machine that runs and has one.
+    pub fn processes(&self) -> Vec<(String, u32)> {
         let parts = self.parts();
-        parts.machines.iter().map(|(n, m)| (n.clone(), m.process().map(|p| p.pid))).collect()
+        let running = |m: &dyn Machine| Some(m.process().filter(Process::is_alive)?.pid);
+        parts.machines.iter().filter_map(|(n, m)| Some((n.clone(), running(m.as_ref())?))).collect()
     }
 }
 

@@ -15,6 +15,7 @@ mod forward;
 pub mod frames;
 mod hex;
 mod host;
+mod hosts;
 pub mod image;
 pub mod images;
 pub mod install;

@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 
 use futures::future::BoxFuture;
+pub use lab_agent::client::{Dial, Stream};
 use lab_model::{Host, Lab};
 use lab_wire::Transport;
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{Error, Events, state::Process};
 
@@ -28,7 +28,7 @@ pub trait Provider: Send + Sync {
         1
     }
 
-    /// Starts one host and returns once a stream to its agent stands.
+    /// Starts one host and returns once its agent can be called.
     fn start<'a>(&'a self, host: &'a HostPlan) -> BoxFuture<'a, Result<Started, Error>>;
 }
 
@@ -47,14 +47,12 @@ pub struct HostPlan {
     pub nic_sockets: Vec<PathBuf>,
 }
 
-/// A two-way byte stream.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
 /// A host that was started.
 pub struct Started {
-    /// To its agent.
-    pub stream: Box<dyn Stream>,
+    /// The way to its agent.
+    pub agent: Dial,
+    /// Resolves once it has ended, by itself or not, and says of what.
+    pub ended: BoxFuture<'static, String>,
     /// The host itself.
     pub machine: Box<dyn Machine>,
     /// Container images that its dockerd has already.

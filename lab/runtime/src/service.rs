@@ -244,6 +244,7 @@ impl LabService {
     fn status(&self) -> Status {
         let plan = self.lab.plan();
         let pids: std::collections::BTreeMap<_, _> = self.lab.processes().into_iter().collect();
+        let ended = self.lab.hosts().ended;
         let host = |(name, host): (&String, &lab_model::Host)| {
             let nics = host.nics.iter().map(ToString::to_string);
             let containers = plan.lab.containers.iter().filter(|(_, c)| &c.host == name);
@@ -253,7 +254,8 @@ impl LabService {
                 containers: containers.map(|(n, _)| n.clone()).collect(),
                 docker_socket: self.lab.dir().docker_socket(name),
                 console: console.exists().then_some(console),
-                pid: pids.get(name).copied().flatten(),
+                pid: pids.get(name).copied(),
+                down: ended.get(name).cloned(),
             };
             (name.clone(), status)
         };

@@ -220,7 +220,20 @@ pub async fn look(lab: &Lab, hosts: &Hosts) -> Result<Seen, Error> {
     let (manager, nodes) = swarm::manager(lab, hosts).await?;
     let services = manager.docker.services().await?;
     let tasks = manager.docker.tasks().await?;
-    Ok(named(lab, services, tasks, nodes))
+    let seen = named(lab, services, tasks, nodes);
+    hosts.remember(&seen);
+    Ok(seen)
+}
+
+/// The services as a manager sees them now or, where none answers soon, as one saw them last; and whether it is now.
+pub async fn look_or_recall(lab: &Lab, hosts: &Hosts) -> (Seen, bool) {
+    match swarm::soon(look(lab, hosts)).await {
+        Ok(seen) => (seen, true),
+        Err(error) => {
+            tracing::warn!("services and nodes are taken to be as they were: {error}");
+            (hosts.last_seen().unwrap_or_default(), false)
+        }
+    }
 }
 
 fn named(lab: &Lab, services: Vec<ServiceSeen>, tasks: Vec<TaskSeen>, nodes: Vec<NodeSeen>) -> Seen {

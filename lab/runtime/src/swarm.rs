@@ -5,14 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::future::try_join_all;
+use futures::future::{select_ok, try_join_all};
 use lab_model::{Driver, INGRESS, Lab, Node, Role, Swarm, Token};
 
 use crate::{
     Error, Events,
     docker::{HostDocker, passes, swarm::NodeSeen},
     host::RunningHost,
-    probe::Hosts,
+    probe::{Hosts, host as running},
 };
 
 /// How long nodes may take to be ready: without KVM certificates and Raft take their time.
@@ -29,6 +29,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// How long a host that is about to go may take to say whether it is a node.
 const ASKED: Duration = Duration::from_secs(2);
+
+/// How long a look may wait for what only a leader knows. Without one a manager takes 20 s to say so (moby
+/// daemon/cluster/cluster.go, `swarmRequestTimeout`).
+const LEADER: Duration = Duration::from_secs(5);
 
 /// Forms the swarm that the topology says, if it says one, waits until every node is ready, and creates the overlay
 /// networks.
@@ -114,20 +118,28 @@ async fn wait_ready(swarm: &Swarm, hosts: &Hosts, manager: &HostDocker) -> Resul
     }
 }
 
-/// A manager that answers, and the nodes as it sees them.
+/// The first manager that answers, and the nodes as it sees them. All are asked at once: one without a leader is slow.
 ///
 /// # Errors
-/// None does; the words of the last that was asked.
+/// If none answers: the last one's error.
 pub async fn manager<'a>(lab: &Lab, hosts: &'a Hosts) -> Result<(&'a RunningHost, Vec<NodeSeen>), Error> {
-    let mut last = Error::Swarm("no manager of it runs".to_owned());
-    let nodes = lab.swarm.iter().flat_map(|s| s.nodes.keys());
-    for host in nodes.filter_map(|n| hosts.get(n)) {
-        match host.docker.nodes().await {
-            Ok(nodes) => return Ok((host, nodes)),
-            Err(error) => last = error,
-        }
+    let nodes = lab.swarm.iter().flat_map(|s| s.nodes.keys()).filter_map(|n| hosts.get(n));
+    let asked: Vec<_> = nodes
+        .map(|host| Box::pin(async move { Ok::<_, Error>((&**host, host.docker.nodes().await?)) }))
+        .collect();
+    if asked.is_empty() {
+        return Err(Error::Swarm("no manager of it runs".to_owned()));
     }
-    Err(last)
+    Ok(select_ok(asked).await?.0)
+}
+
+/// Asks for what only a leader knows, and does not wait long where there is none.
+///
+/// # Errors
+/// Those of what is asked; no answer in time.
+pub async fn soon<T>(ask: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let late = || Error::Swarm(format!("no answer within {} s: is there a leader?", LEADER.as_secs()));
+    tokio::time::timeout(LEADER, ask).await.unwrap_or_else(|_| Err(late()))
 }
 
 /// Waits until a node is ready and is this.
@@ -190,8 +202,7 @@ pub async fn is_node(host: &RunningHost) -> Option<bool> {
 /// # Errors
 /// No manager is left: then the swarm's state is gone too.
 pub async fn join_again(lab: &Lab, hosts: &Hosts, name: &str, events: &Events) -> Result<(), Error> {
-    let others: Hosts =
-        hosts.iter().filter(|(n, _)| *n != name).map(|(n, h)| (n.clone(), h.clone())).collect();
+    let others = hosts.without(name);
     let (manager, _) = manager(lab, &others).await.map_err(|why| {
         Error::Swarm(format!(
             "{name} was a node of it and cannot join again: {why}\nhint: a swarm lives in the memory of its managers; \
@@ -221,13 +232,6 @@ fn word(role: Role) -> &'static str {
         Role::Manager => "manager",
         Role::Worker => "worker",
     }
-}
-
-fn running<'a>(hosts: &'a Hosts, name: &str) -> Result<&'a RunningHost, Error> {
-    hosts
-        .get(name)
-        .map(AsRef::as_ref)
-        .ok_or_else(|| Error::Agent { host: name.to_owned(), why: "it does not run".into() })
 }
 
 #[cfg(test)]

@@ -5,13 +5,15 @@ mod frames;
 mod probe;
 mod stream;
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
+use futures::future::BoxFuture;
 use lab_model::{Interface, Route, Tools};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncWrite, BufReader},
+    sync::Mutex,
     time::timeout,
 };
 
@@ -29,6 +31,10 @@ use crate::{
 
 /// How long [`AgentClient::connect`] waits for the agent. A machine that is still booting counts into it.
 pub const CONNECT: Duration = Duration::from_secs(60);
+
+/// How long an agent that has died may take to answer again. Its machine's init starts it after 20 ms, or after seconds
+/// where it has died several times.
+const CONNECT_AGAIN: Duration = Duration::from_secs(10);
 
 /// How long an ordinary request may take.
 const ORDINARY: Duration = Duration::from_secs(30);
@@ -85,11 +91,42 @@ pub enum ClientError {
     },
 }
 
+/// A two-way byte stream.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Makes a stream to an agent, and another one when that has ended.
+#[derive(Clone)]
+pub struct Dial(Arc<dyn Fn() -> BoxFuture<'static, io::Result<Box<dyn Stream>>> + Send + Sync>);
+
+impl Dial {
+    /// By this function.
+    pub fn new<F>(dial: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = io::Result<Box<dyn Stream>>> + Send + 'static,
+    {
+        Self(Arc::new(move || Box::pin(dial())))
+    }
+}
+
+impl fmt::Debug for Dial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Dial")
+    }
+}
+
 /// One host's agent. Clones share the session; it ends when the last of them and of its streams is dropped.
 #[derive(Clone, Debug)]
 pub struct AgentClient {
-    opener: Opener,
+    session: Arc<Session>,
     hello: Arc<Hello>,
+}
+
+#[derive(Debug)]
+struct Session {
+    opener: Mutex<Opener>,
+    /// How the next session is begun when this one ends, if one is.
+    dial: Option<Dial>,
 }
 
 impl AgentClient {
@@ -107,16 +144,26 @@ impl AgentClient {
         stream: impl AsyncRead + AsyncWrite + Send + 'static,
         limit: Duration,
     ) -> Result<Self, ClientError> {
-        let mut transport = BufReader::new(Box::pin(stream));
-        preamble::begin(&mut transport, limit).await?;
-        let opener = Opener::start(transport);
-        let hello = Arc::new(Hello { version: VERSION, kernel: String::new(), hostname: String::new() });
-        let unchecked = Self { opener, hello };
-        let hello: Hello = unchecked.typed(&Request::Hello { version: VERSION }, ORDINARY).await?;
-        if hello.version != VERSION {
-            return Err(ClientError::Version { found: hello.version });
-        }
-        Ok(Self { hello: Arc::new(hello), ..unchecked })
+        Self::begin(stream, limit, None).await
+    }
+
+    /// [`AgentClient::connect`] on the stream that `dial` makes. A request that finds the session ended begins another
+    /// one, so an agent that has died is used again as soon as there is one again.
+    ///
+    /// # Errors
+    /// As of [`AgentClient::connect`]; there is no stream.
+    pub async fn dial(dial: Dial) -> Result<Self, ClientError> {
+        let stream = (dial.0)().await.map_err(PreambleError::Io)?;
+        Self::begin(stream, CONNECT, Some(dial)).await
+    }
+
+    async fn begin(
+        stream: impl AsyncRead + AsyncWrite + Send + 'static,
+        limit: Duration,
+        dial: Option<Dial>,
+    ) -> Result<Self, ClientError> {
+        let (opener, hello) = begin(stream, limit).await?;
+        Ok(Self { session: Arc::new(Session { opener: Mutex::new(opener), dial }), hello: Arc::new(hello) })
     }
 
     /// What the agent said of itself when the session began.
@@ -126,7 +173,8 @@ impl AgentClient {
 
     /// Waits until the session ends, and says why. Ready at once if it has.
     pub async fn gone(&self) -> Arc<str> {
-        self.opener.ended().await
+        let opener = self.session.opener.lock().await.clone();
+        opener.ended().await
     }
 
     /// Sends a request that is answered by a reply alone, within 30 s.
@@ -151,36 +199,14 @@ impl AgentClient {
     ) -> Result<(Value, AgentStream), ClientError> {
         let op = request.op();
         let exchange = async {
-            let Some(stream) = self.opener.open().await else {
-                return Err(ClientError::Gone { op, why: self.opener.ended().await });
-            };
-            let mut stream = AgentStream::new(stream);
-            let reply = async {
-                lines::write(&mut stream, request).await?;
-                lines::read::<Reply>(&mut stream).await
-            };
-            match reply.await {
-                Ok(Some(Reply::Ok(value))) => Ok((value, stream)),
-                Ok(Some(Reply::Err(why))) => Err(ClientError::Refused { op, why }),
-                Ok(None) => Err(self.broken(op, LineError::Torn).await),
-                Err(error) => Err(self.broken(op, error).await),
-            }
+            let opener = self.session.opener(op).await?;
+            exchange(&opener, request).await
         };
         timeout(limit, exchange).await.unwrap_or(Err(ClientError::Timeout { op, limit }))
     }
 
-    /// A stream that fails is most often a session that ended: a moment later it is known to have.
-    async fn broken(&self, op: &'static str, error: LineError) -> ClientError {
-        match timeout(Duration::from_millis(100), self.opener.ended()).await {
-            Ok(why) => ClientError::Gone { op, why },
-            Err(_elapsed) => ClientError::Garbled { op, why: error.to_string() },
-        }
-    }
-
     async fn typed<T: DeserializeOwned>(&self, request: &Request, limit: Duration) -> Result<T, ClientError> {
-        let value = self.request_within(request, limit).await?;
-        serde_json::from_value(value)
-            .map_err(|e| ClientError::Garbled { op: request.op(), why: e.to_string() })
+        typed(request, self.request_within(request, limit).await?)
     }
 
     /// Makes the machine the host that the lab calls it.
@@ -262,4 +288,65 @@ impl AgentClient {
     pub async fn power_off(&self) -> Result<(), ClientError> {
         self.request(&Request::PowerOff).await.map(drop)
     }
+}
+
+impl Session {
+    /// The session, or the next one where it has ended.
+    async fn opener(&self, op: &'static str) -> Result<Opener, ClientError> {
+        let mut opener = self.opener.lock().await;
+        if let (true, Some(dial)) = (opener.has_ended(), &self.dial) {
+            let why = opener.ended().await;
+            let Ok(stream) = (dial.0)().await else { return Err(ClientError::Gone { op, why }) };
+            *opener = begin(stream, CONNECT_AGAIN).await?.0;
+        }
+        Ok(opener.clone())
+    }
+}
+
+/// Begins a session; with it, what the agent says of itself.
+async fn begin(
+    stream: impl AsyncRead + AsyncWrite + Send + 'static,
+    limit: Duration,
+) -> Result<(Opener, Hello), ClientError> {
+    let mut transport = BufReader::new(Box::pin(stream));
+    preamble::begin(&mut transport, limit).await?;
+    let opener = Opener::start(transport);
+    let request = Request::Hello { version: VERSION };
+    let op = request.op();
+    let (value, _) = timeout(ORDINARY, exchange(&opener, &request))
+        .await
+        .unwrap_or(Err(ClientError::Timeout { op, limit: ORDINARY }))?;
+    let hello: Hello = typed(&request, value)?;
+    if hello.version != VERSION {
+        return Err(ClientError::Version { found: hello.version });
+    }
+    Ok((opener, hello))
+}
+
+/// Sends a request and reads its reply.
+async fn exchange(opener: &Opener, request: &Request) -> Result<(Value, AgentStream), ClientError> {
+    let op = request.op();
+    let Some(stream) = opener.open().await else {
+        return Err(ClientError::Gone { op, why: opener.ended().await });
+    };
+    let mut stream = AgentStream::new(stream);
+    let reply = async {
+        lines::write(&mut stream, request).await?;
+        lines::read::<Reply>(&mut stream).await
+    };
+    let broken = match reply.await {
+        Ok(Some(Reply::Ok(value))) => return Ok((value, stream)),
+        Ok(Some(Reply::Err(why))) => return Err(ClientError::Refused { op, why }),
+        Ok(None) => LineError::Torn,
+        Err(error) => error,
+    };
+    // A stream that fails is most often a session that ended: a moment later it is known to have.
+    match timeout(Duration::from_millis(100), opener.ended()).await {
+        Ok(why) => Err(ClientError::Gone { op, why }),
+        Err(_elapsed) => Err(ClientError::Garbled { op, why: broken.to_string() }),
+    }
+}
+
+fn typed<T: DeserializeOwned>(request: &Request, value: Value) -> Result<T, ClientError> {
+    serde_json::from_value(value).map_err(|e| ClientError::Garbled { op: request.op(), why: e.to_string() })
 }

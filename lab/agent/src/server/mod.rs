@@ -73,6 +73,9 @@ impl Server {
     /// # Errors
     /// Only a port that fails.
     pub async fn port(self: std::sync::Arc<Self>, port: port::Port) -> io::Result<()> {
+        port.connected().await?;
+        // Whoever is connected may go at any moment: then there is no session to be ended.
+        let _ = preamble::end_earlier(&mut port.stream()?).await;
         loop {
             port.connected().await?;
             match self.session(port.stream()?).await {

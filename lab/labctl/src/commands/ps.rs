@@ -114,6 +114,7 @@ fn dead(dir: &LabDir) -> Result<Status, Error> {
         docker_socket: dir.docker_socket(name),
         console: Some(dir.console(name)),
         pid: None,
+        down: None,
     };
     Ok(Status {
         lab: dir.name().to_owned(),
@@ -140,14 +141,18 @@ fn overview(labs: &[Status]) -> String {
             Stage::Dead => ("dead", style::BAD),
         };
         let containers: usize = lab.hosts.values().map(|h| h.containers.len()).sum();
-        let rest = [
-            lab.runtime.clone(),
-            lab.hosts.len().to_string(),
-            containers.to_string(),
-            age(lab.since),
-            shorten(&lab.topology),
+        let down = lab.hosts.values().filter(|h| h.down.is_some()).count();
+        let hosts = match down {
+            0 => (lab.hosts.len().to_string(), anstyle::Style::new()),
+            _ => (format!("{}, {down} down", lab.hosts.len()), style::BAD),
+        };
+        let head = [
+            (lab.lab.clone(), style::HEAD),
+            (stage.to_owned(), s),
+            (lab.runtime.clone(), anstyle::Style::new()),
+            hosts,
         ];
-        let head = [(lab.lab.clone(), style::HEAD), (stage.to_owned(), s)];
+        let rest = [containers.to_string(), age(lab.since), shorten(&lab.topology)];
         table.row(head.into_iter().chain(rest.into_iter().map(|t| (t, anstyle::Style::new()))));
     }
     table.render()
@@ -160,7 +165,11 @@ fn hosts(labs: &[Status]) -> String {
             table.plain_row([
                 lab.lab.clone(),
                 name.clone(),
-                host.pid.map_or_else(|| "-".to_owned(), |p| p.to_string()),
+                match (&host.down, host.pid) {
+                    (Some(why), _) => format!("down: {why}"),
+                    (None, Some(pid)) => pid.to_string(),
+                    (None, None) => "-".to_owned(),
+                },
                 host.nics.join(", "),
                 host.containers.join(", "),
             ]);

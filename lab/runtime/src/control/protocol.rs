@@ -204,4 +204,7 @@ pub struct HostStatus {
     pub console: Option<PathBuf>,
     /// Process id of its machine, where it has one.
     pub pid: Option<u32>,
+    /// Why it does not run any more, where it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down: Option<String>,
 }

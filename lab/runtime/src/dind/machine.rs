@@ -2,20 +2,26 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use bollard::{Docker, query_parameters::LogsOptionsBuilder};
+use bollard::{
+    Docker,
+    query_parameters::{LogsOptionsBuilder, WaitContainerOptions},
+};
 use futures::{StreamExt, future::BoxFuture};
 use tokio::{io::AsyncWriteExt, task::JoinHandle};
 
 use super::{door::agent_stream, note};
 use crate::{
     Error, docker,
-    machine::{Machine, Stream},
+    machine::{Dial, Machine},
     state::Process,
     tail::tail,
 };
 
 /// How long a container that ends may take to have its last words written down.
 const LAST_WORDS: Duration = Duration::from_millis(300);
+
+/// Pause before a daemon that does not answer is asked again whether a container runs.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A node. Dropping it leaves the container, which its note on disk tells of.
 pub(super) struct Node {
@@ -33,9 +39,30 @@ impl Node {
         Self { host: host.to_owned(), api, container, console, log }
     }
 
-    /// A stream to a new agent in the node.
-    pub async fn agent(&self) -> Result<Box<dyn Stream>, String> {
-        agent_stream(&self.api, &self.container).await.map_err(docker::message)
+    /// The way to a new agent in the node.
+    pub fn dial(&self) -> Dial {
+        let (api, container) = (self.api.clone(), self.container.clone());
+        Dial::new(move || {
+            let (api, container) = (api.clone(), container.clone());
+            async move { agent_stream(&api, &container).await.map_err(|e| io::Error::other(docker::message(e))) }
+        })
+    }
+
+    /// Waits until its container has ended.
+    pub fn gone(&self) -> BoxFuture<'static, String> {
+        let (api, container) = (self.api.clone(), self.container.clone());
+        Box::pin(async move {
+            loop {
+                // What is answered counts for nothing: an error may be the daemon's own end.
+                let _ = api.wait_container(&container, None::<WaitContainerOptions>).next().await;
+                match api.inspect_container(&container, None).await {
+                    Ok(found) if found.state.as_ref().and_then(|s| s.running) != Some(true) => break,
+                    Err(e) if docker::is_not_found(&e) => break,
+                    _ => tokio::time::sleep(ASK_AGAIN).await,
+                }
+            }
+            "its container ended".to_owned()
+        })
     }
 }
 

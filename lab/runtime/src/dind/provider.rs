@@ -126,14 +126,8 @@ impl DindProvider {
         note.write(plan)?;
         let started = daemon.api.start_container(&name, None::<StartContainerOptions>).await;
         started.map_err(|e| failed(docker::message(e)))?;
-        let mut node = Node::new(&plan.name, daemon.api.clone(), name, plan.dir.join("console.log"));
-        match node.agent().await {
-            Ok(stream) => Ok(Started { stream, machine: Box::new(node), images: &[] }),
-            Err(why) => {
-                let why = format!("{why}\n{}", crate::machine::Machine::post_mortem(&mut node));
-                Err(failed(why))
-            }
-        }
+        let node = Node::new(&plan.name, daemon.api.clone(), name, plan.dir.join("console.log"));
+        Ok(Started { agent: node.dial(), ended: node.gone(), machine: Box::new(node), images: &[] })
     }
 }
 

@@ -17,7 +17,7 @@ use futures::StreamExt;
 use lab_agent::protocol::BUILTIN_RUNTIME;
 use lab_model::{Attach, BUILTIN_IMAGE, Container, INGRESS, Lab, Protocol, Publish};
 
-use super::{HostDocker, is_not_found, networks::endpoint, patiently};
+use super::{Call, HostDocker, is_not_found, networks::endpoint, patiently};
 use crate::error::Error;
 
 /// Seconds that a container gets to stop by itself. The built-in image stops at once.
@@ -59,7 +59,7 @@ impl HostDocker {
 
     /// Whether the host has an image.
     pub async fn has_image(&self, name: &str) -> Result<bool, Error> {
-        match self.api.inspect_image(name).await {
+        match self.api.inspect_image(name).whole().await {
             Ok(_) => Ok(true),
             Err(e) if is_not_found(&e) => Ok(false),
             Err(e) => Err(self.failed(format!("inspect image {name}"))(e)),
@@ -77,6 +77,7 @@ impl HostDocker {
         let options = CreateContainerOptions { name: Some(name.to_owned()), ..Default::default() };
         self.api
             .create_container(Some(options), create_body(lab, container))
+            .whole()
             .await
             .map_err(self.failed(format!("create container {name}")))?;
         let started = self.attach_and_start(lab, name, container).await;
@@ -110,7 +111,7 @@ impl HostDocker {
             }),
             ..Default::default()
         };
-        self.api.create_network(network).await.map_err(self.failed(what()))?;
+        self.api.create_network(network).whole().await.map_err(self.failed(what()))?;
         for mode in ["bridge", NAME] {
             let options = CreateContainerOptions { name: Some(NAME.to_owned()), ..Default::default() };
             let body = ContainerCreateBody {
@@ -123,7 +124,7 @@ impl HostDocker {
                 }),
                 ..Default::default()
             };
-            self.api.create_container(Some(options), body).await.map_err(self.failed(what()))?;
+            self.api.create_container(Some(options), body).whole().await.map_err(self.failed(what()))?;
             self.start(NAME).await?;
             self.state(NAME).await?;
             self.remove(NAME).await?;
@@ -137,7 +138,11 @@ impl HostDocker {
     }
 
     async fn start_once(&self, name: &str) -> Result<(), Error> {
-        self.api.start_container(name, None).await.map_err(self.failed(format!("start container {name}")))
+        self.api
+            .start_container(name, None)
+            .whole()
+            .await
+            .map_err(self.failed(format!("start container {name}")))
     }
 
     /// Stops a container.
@@ -145,6 +150,7 @@ impl HostDocker {
         let options = StopContainerOptionsBuilder::new().t(STOP_TIMEOUT_S).build();
         self.api
             .stop_container(name, Some(options))
+            .whole()
             .await
             .map_err(self.failed(format!("stop container {name}")))
     }
@@ -154,7 +160,7 @@ impl HostDocker {
         let what = format!("restart container {name}");
         patiently(|| async {
             let options = RestartContainerOptionsBuilder::new().t(STOP_TIMEOUT_S).build();
-            self.api.restart_container(name, Some(options)).await.map_err(self.failed(what.as_str()))
+            self.api.restart_container(name, Some(options)).whole().await.map_err(self.failed(what.as_str()))
         })
         .await
     }
@@ -164,13 +170,14 @@ impl HostDocker {
         let options = RemoveContainerOptionsBuilder::new().force(true).build();
         self.api
             .remove_container(name, Some(options))
+            .whole()
             .await
             .map_err(self.failed(format!("remove container {name}")))
     }
 
     /// How a container is at this moment.
     pub async fn state(&self, name: &str) -> Result<ContainerState, Error> {
-        match self.api.inspect_container(name, None).await {
+        match self.api.inspect_container(name, None).whole().await {
             Ok(inspected) => Ok(summary(inspected)),
             Err(e) if is_not_found(&e) => {
                 Ok(ContainerState { status: "absent".into(), ..Default::default() })

@@ -10,12 +10,19 @@ pub mod swarm;
 use std::{path::Path, time::Duration};
 
 use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker, errors::Error as BollardError};
+use tokio::time::timeout;
 
 use crate::error::Error;
 
 /// Time that one call of the Docker API may take, in seconds: generous, since a machine without KVM may take
 /// seconds to start a container while its neighbours boot.
 const TIMEOUT_S: u64 = 120;
+
+/// Time that one call may take with the whole of its answer: the client's own limit ends with the answer's head.
+const WHOLE: Duration = Duration::from_secs(TIMEOUT_S + 30);
+
+/// Time that a dockerd may take to say that it is there. One that is busy with a thousand containers says it too.
+const PING: Duration = Duration::from_secs(10);
 
 /// The dockerd of one lab host.
 #[derive(Clone, Debug)]
@@ -35,6 +42,11 @@ impl HostDocker {
         let api = Docker::connect_with_unix(&socket.to_string_lossy(), TIMEOUT_S, &version)
             .map_err(|e| docker_error(host, "connect", e))?;
         Ok(Self { host: host.to_owned(), api })
+    }
+
+    /// Asks whether the dockerd answers.
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.api.ping().within(PING).await.map(drop).map_err(self.failed("ping"))
     }
 
     /// Another client of the same dockerd, by its socket.
@@ -99,16 +111,57 @@ fn version(text: &str) -> Option<ClientVersion> {
     Some(ClientVersion { major_version: major.parse().ok()?, minor_version: minor.parse().ok()? })
 }
 
+/// A call of the API.
+pub(crate) trait Call<T> {
+    /// Waits for the whole answer, and no longer than this.
+    fn within(self, limit: Duration) -> impl Future<Output = Result<T, BollardError>> + Send;
+
+    /// Waits for the whole answer, and no longer than that may take.
+    fn whole(self) -> impl Future<Output = Result<T, BollardError>> + Send;
+}
+
+impl<T, F: Future<Output = Result<T, BollardError>> + Send> Call<T> for F {
+    async fn within(self, limit: Duration) -> Result<T, BollardError> {
+        timeout(limit, self).await.unwrap_or(Err(BollardError::RequestTimeoutError))
+    }
+
+    async fn whole(self) -> Result<T, BollardError> {
+        self.within(WHOLE).await
+    }
+}
+
 fn docker_error(host: &str, what: &str, error: BollardError) -> Error {
-    Error::Docker { host: host.to_owned(), what: what.to_owned(), message: message(error) }
+    let (host, what) = (host.to_owned(), what.to_owned());
+    match broken(&error) {
+        Some(why) => Error::NoDocker { host, what, why },
+        None => Error::Docker { host, what, message: message(error) },
+    }
 }
 
 /// Docker's own words where it said some.
 pub(crate) fn message(error: BollardError) -> String {
-    match error {
-        BollardError::DockerResponseServerError { message, .. } => message,
-        other => other.to_string(),
+    match (broken(&error), error) {
+        (Some(why), _) => why,
+        (None, BollardError::DockerResponseServerError { message, .. }) => message,
+        (None, other) => other.to_string(),
     }
+}
+
+/// What became of the connection, where that is why there is no answer.
+fn broken(error: &BollardError) -> Option<String> {
+    match error {
+        BollardError::RequestTimeoutError => return Some("it takes too long".to_owned()),
+        BollardError::HyperLegacyError { .. }
+        | BollardError::HyperResponseError { .. }
+        | BollardError::IOError { .. } => {}
+        _ => return None,
+    }
+    // The client wraps the kernel's words in several of its own.
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    Some(innermost.to_string())
 }
 
 /// Whether Docker says that the thing is not there.
@@ -123,7 +176,41 @@ pub(crate) fn is_conflict(error: &BollardError) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::UnixListener,
+    };
+
     use super::*;
+
+    #[tokio::test]
+    async fn what_becomes_of_a_connection_is_not_put_into_dockers_mouth() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("s");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let far = tokio::spawn(async move {
+            // Hangs up; the next time answers in part.
+            drop(listener.accept().await.unwrap());
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{").await.unwrap();
+            (listener, stream)
+        });
+        let docker = HostDocker::connect("host1", &socket, "1.45").unwrap();
+        let said = |error: Error| {
+            let said = error.to_string();
+            assert!(said.contains(": dockerd of host1 does not answer: "), "{said}");
+            assert!(!said.contains("Docker says") && !said.contains("hyper"), "{said}");
+            said
+        };
+        said(docker.state("c1").await.unwrap_err());
+        let inspected = docker.api.inspect_container("c1", None).within(Duration::from_millis(200)).await;
+        let late = said(docker.failed("inspect")(inspected.unwrap_err()));
+        assert!(late.contains("takes too long"), "{late}");
+        drop(far.await.unwrap());
+        said(docker.ping().await.unwrap_err());
+    }
 
     #[test]
     fn what_passes_is_told_from_what_does_not() {

@@ -12,7 +12,7 @@ use bollard::{
 use ipnet::Ipv4Net;
 use lab_model::{Attachment, Driver, Lab, Network};
 
-use super::{HostDocker, is_not_found, patiently};
+use super::{Call, HostDocker, is_not_found, patiently};
 use crate::error::Error;
 
 /// Networks that every dockerd has of itself.
@@ -28,6 +28,7 @@ impl HostDocker {
         let request = create_request(lab, &self.host, network);
         self.api
             .create_network(request)
+            .whole()
             .await
             .map(drop)
             .map_err(self.failed(format!("create network {}", network.docker_name)))
@@ -35,12 +36,12 @@ impl HostDocker {
 
     /// Removes a network.
     pub async fn remove_network(&self, name: &str) -> Result<(), Error> {
-        self.api.remove_network(name).await.map_err(self.failed(format!("remove network {name}")))
+        self.api.remove_network(name).whole().await.map_err(self.failed(format!("remove network {name}")))
     }
 
     /// Removes a network, if this host has it.
     pub async fn remove_network_if_there(&self, name: &str) -> Result<(), Error> {
-        match self.api.remove_network(name).await {
+        match self.api.remove_network(name).whole().await {
             Err(e) if !is_not_found(&e) => Err(self.failed(format!("remove network {name}"))(e)),
             _ => Ok(()),
         }
@@ -51,6 +52,7 @@ impl HostDocker {
         let pruned = self
             .api
             .prune_networks(None::<PruneNetworksOptions>)
+            .whole()
             .await
             .map_err(self.failed("prune networks"))?;
         Ok(pruned.networks_deleted.unwrap_or_default())
@@ -76,6 +78,7 @@ impl HostDocker {
             NetworkConnectRequest { container: container.to_owned(), endpoint_config: Some(endpoint(to)) };
         self.api
             .connect_network(network, request)
+            .whole()
             .await
             .map_err(self.failed(format!("connect {container} to network {network}")))
     }
@@ -85,6 +88,7 @@ impl HostDocker {
         let request = NetworkDisconnectRequest { container: container.to_owned(), force: Some(false) };
         self.api
             .disconnect_network(network, request)
+            .whole()
             .await
             .map_err(self.failed(format!("disconnect {container} from network {network}")))
     }
@@ -94,6 +98,7 @@ impl HostDocker {
         let networks = self
             .api
             .list_networks(None::<ListNetworksOptions>)
+            .whole()
             .await
             .map_err(self.failed("list networks"))?;
         let mut names: Vec<String> = networks
@@ -108,7 +113,7 @@ impl HostDocker {
     /// The VNI of an overlay; `None` where this host does not know it. A manager does as soon as it is made, a worker
     /// only what is in use on it.
     pub async fn vni(&self, name: &str) -> Result<Option<u32>, Error> {
-        match self.api.inspect_network(name, None).await {
+        match self.api.inspect_network(name, None).whole().await {
             // One for each subnet, says libnetwork's overlay driver; IPv4 alone has one.
             Ok(network) => Ok(network.options.and_then(|o| o.get(VNI_LIST)?.split(',').next()?.parse().ok())),
             Err(e) if is_not_found(&e) => Ok(None),
@@ -118,7 +123,7 @@ impl HostDocker {
 
     /// IPv4 subnets of a network; `None` where this host does not have it.
     pub async fn subnets(&self, name: &str) -> Result<Option<Vec<Ipv4Net>>, Error> {
-        match self.api.inspect_network(name, None).await {
+        match self.api.inspect_network(name, None).whole().await {
             Ok(network) => {
                 let pools = network.ipam.and_then(|i| i.config).unwrap_or_default();
                 Ok(Some(pools.into_iter().filter_map(|p| p.subnet?.parse().ok()).collect()))
@@ -130,7 +135,7 @@ impl HostDocker {
 
     /// Addresses of the nodes that this one knows to be on an overlay, itself among them; none where it has not got it.
     pub async fn network_peers(&self, name: &str) -> Result<Vec<String>, Error> {
-        match self.api.inspect_network(name, None).await {
+        match self.api.inspect_network(name, None).whole().await {
             Ok(network) => Ok(network.peers.unwrap_or_default().into_iter().filter_map(|p| p.ip).collect()),
             Err(e) if is_not_found(&e) => Ok(Vec::new()),
             Err(e) => Err(self.failed(format!("inspect network {name}"))(e)),

@@ -4,14 +4,14 @@ use std::{collections::HashMap, net::Ipv4Addr};
 
 use bollard::{
     models::{
-        EndpointPortConfig, EndpointPortConfigProtocolEnum, EndpointPortConfigPublishModeEnum, EndpointSpec,
-        EndpointSpecModeEnum, NetworkAttachmentConfig, ServiceSpec, ServiceSpecMode,
-        ServiceSpecModeReplicated, ServiceUpdateStatus, ServiceUpdateStatusStateEnum, Task, TaskSpec,
-        TaskSpecContainerSpec, TaskSpecPlacement, TaskState,
+        ContainerSummary, EndpointPortConfig, EndpointPortConfigProtocolEnum,
+        EndpointPortConfigPublishModeEnum, EndpointSpec, EndpointSpecModeEnum, NetworkAttachmentConfig,
+        ServiceSpec, ServiceSpecMode, ServiceSpecModeReplicated, ServiceUpdateStatus,
+        ServiceUpdateStatusStateEnum, Task, TaskSpec, TaskSpecContainerSpec, TaskSpecPlacement, TaskState,
     },
     query_parameters::{
-        ListNetworksOptions, ListServicesOptions, ListTasksOptions, ListTasksOptionsBuilder,
-        UpdateServiceOptionsBuilder,
+        ListContainersOptionsBuilder, ListNetworksOptions, ListServicesOptions, ListTasksOptions,
+        ListTasksOptionsBuilder, UpdateServiceOptionsBuilder,
     },
 };
 use indexmap::IndexMap;
@@ -19,7 +19,7 @@ use lab_model::{
     EndpointMode, Lab, Placement, Protocol, PublishMode, Service, ServiceChange, ServiceMode, ServicePort,
 };
 
-use super::{HostDocker, containers::docker_name, patiently};
+use super::{Call, HostDocker, containers::docker_name, patiently};
 use crate::error::Error;
 
 /// A task as a manager sees it.
@@ -45,6 +45,47 @@ impl TaskSeen {
     /// What it is a task for: its number, of a global service its node.
     pub fn place(&self) -> String {
         self.slot.map_or_else(|| self.node.clone(), |slot| slot.to_string())
+    }
+}
+
+/// A task on the host that it runs on, by the labels that its container has there (moby
+/// daemon/cluster/executor/container/container.go, `labels`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskHere {
+    /// Its id.
+    pub id: String,
+    /// Name of its service.
+    pub service: String,
+    /// What it is a task for: its number; `None` in a global service.
+    pub slot: Option<u64>,
+    /// Id of its container.
+    pub container: String,
+    /// When that was created, in seconds since the epoch.
+    pub created: i64,
+}
+
+impl TaskHere {
+    fn read(container: ContainerSummary) -> Option<Self> {
+        let mut labels = container.labels?;
+        let service = labels.remove("com.docker.swarm.service.name")?;
+        // `web.1.ID`, of a global service `web.NODE.ID`.
+        let name = labels.remove("com.docker.swarm.task.name")?;
+        let place = name.strip_prefix(&service)?.strip_prefix('.')?.split('.').next()?;
+        Some(Self {
+            id: labels.remove("com.docker.swarm.task.id")?,
+            slot: place.parse().ok(),
+            service,
+            container: container.id?,
+            created: container.created.unwrap_or_default(),
+        })
+    }
+
+    /// Its name in the lab: `web.1`; of a global service `web.HOST`.
+    pub fn name(&self, host: &str) -> String {
+        match self.slot {
+            Some(slot) => format!("{}.{slot}", self.service),
+            None => format!("{}.{host}", self.service),
+        }
     }
 }
 
@@ -88,6 +129,7 @@ impl HostDocker {
         let Some(service) = lab.services.get(name) else { return Ok(()) };
         self.api
             .create_service(spec(lab, name, service), None)
+            .whole()
             .await
             .map(drop)
             .map_err(self.failed(format!("create service {name}")))
@@ -95,7 +137,7 @@ impl HostDocker {
 
     /// Removes a service.
     pub async fn remove_service(&self, name: &str) -> Result<(), Error> {
-        self.api.delete_service(name).await.map_err(self.failed(format!("remove service {name}")))
+        self.api.delete_service(name).whole().await.map_err(self.failed(format!("remove service {name}")))
     }
 
     /// Changes a service as `docker service update` does. Returns whether Docker has tasks to replace for it.
@@ -106,19 +148,20 @@ impl HostDocker {
         let on: Vec<&String> = change.networks.iter().flat_map(IndexMap::keys).collect();
         for key in on {
             // By id, as Docker keeps it: so it is seen where nothing changes.
-            let known = self.api.inspect_network(docker_name(lab, key), None).await;
+            let known = self.api.inspect_network(docker_name(lab, key), None).whole().await;
             let id = known.map_err(self.failed(what.as_str()))?.id.unwrap_or_default();
             networks.insert(key.as_str(), id);
         }
         patiently(|| async {
-            let service = self.api.inspect_service(name, None).await.map_err(self.failed(what.as_str()))?;
+            let service =
+                self.api.inspect_service(name, None).whole().await.map_err(self.failed(what.as_str()))?;
             let version = service.version.and_then(|v| v.index).unwrap_or_default();
             let old = service.spec.unwrap_or_default();
             let new = changed(lab, old.clone(), change, &networks);
             let replaces = replaces(&old, &new);
             let version = i32::try_from(version).unwrap_or(i32::MAX);
             let options = UpdateServiceOptionsBuilder::new().version(version).build();
-            let updated = self.api.update_service(name, new, options, None).await;
+            let updated = self.api.update_service(name, new, options, None).whole().await;
             updated.map(|_| replaces).map_err(self.failed(what.as_str()))
         })
         .await
@@ -129,12 +172,14 @@ impl HostDocker {
         let networks = self
             .api
             .list_networks(None::<ListNetworksOptions>)
+            .whole()
             .await
             .map_err(self.failed("list networks"))?;
         let names: HashMap<String, String> =
             networks.into_iter().filter_map(|n| Some((n.id?, n.name?))).collect();
         let options = ListServicesOptions { status: Some(true), ..Default::default() };
-        let services = self.api.list_services(Some(options)).await.map_err(self.failed("list services"))?;
+        let services =
+            self.api.list_services(Some(options)).whole().await.map_err(self.failed("list services"))?;
         let seen = services.into_iter().map(|s| {
             let endpoint = s.endpoint.unwrap_or_default();
             let address = |v: bollard::models::ServiceEndpointVirtualIps| {
@@ -163,14 +208,25 @@ impl HostDocker {
     pub async fn tasks(&self) -> Result<Vec<TaskSeen>, Error> {
         let filters = HashMap::from([("desired-state", vec!["running"])]);
         let options = ListTasksOptionsBuilder::new().filters(&filters).build();
-        let tasks = self.api.list_tasks(Some(options)).await.map_err(self.failed("list tasks"))?;
+        let tasks = self.api.list_tasks(Some(options)).whole().await.map_err(self.failed("list tasks"))?;
         Ok(tasks.into_iter().map(seen).collect())
+    }
+
+    /// The tasks that run on this host, whether there is a manager to ask or not.
+    pub async fn tasks_here(&self) -> Result<Vec<TaskHere>, Error> {
+        let filters =
+            HashMap::from([("label", vec!["com.docker.swarm.task.id"]), ("status", vec!["running"])]);
+        let options = ListContainersOptionsBuilder::new().filters(&filters).build();
+        let found =
+            self.api.list_containers(Some(options)).whole().await.map_err(self.failed("list containers"))?;
+        Ok(found.into_iter().filter_map(TaskHere::read).collect())
     }
 
     /// What was wrong with tasks that are not to run any more, by service and slot or, of a global one, node: Docker
     /// makes a new task for one that fails, and the new one knows nothing of it.
     pub async fn past_errors(&self) -> Result<HashMap<(String, String), String>, Error> {
-        let tasks = self.api.list_tasks(None::<ListTasksOptions>).await.map_err(self.failed("list tasks"))?;
+        let tasks =
+            self.api.list_tasks(None::<ListTasksOptions>).whole().await.map_err(self.failed("list tasks"))?;
         let mut past: Vec<Task> =
             tasks.into_iter().filter(|t| t.desired_state != Some(TaskState::RUNNING)).collect();
         past.sort_by_key(|t| t.created_at.as_ref().map(ToString::to_string));
@@ -382,6 +438,23 @@ services:
   one: { hosts: [b] }
   two: { hosts: [a, c], networks: { net: { aliases: [www] } }, ports: ['8080:80'], deploy: { mode: global } }
 ";
+
+    #[test]
+    fn a_task_is_known_by_its_containers_labels() {
+        let container = |name: &str| ContainerSummary {
+            id: Some("c0".into()),
+            labels: Some(HashMap::from(
+                [("service.name", "web.api"), ("task.name", name), ("task.id", "t0")]
+                    .map(|(key, value)| (format!("com.docker.swarm.{key}"), value.to_owned())),
+            )),
+            ..ContainerSummary::default()
+        };
+        let name = |name: &str| TaskHere::read(container(name)).map(|task| task.name("host1"));
+        assert_eq!(name("web.api.2.t0").as_deref(), Some("web.api.2"));
+        assert_eq!(name("web.api.n4q.t0").as_deref(), Some("web.api.host1"));
+        assert_eq!(name("other.2.t0"), None);
+        assert_eq!(TaskHere::read(ContainerSummary::default()), None);
+    }
 
     #[test]
     fn hosts_become_constraints_that_can_all_hold() {

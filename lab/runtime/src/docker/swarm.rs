@@ -12,7 +12,7 @@ use bollard::query_parameters::{
 };
 use lab_model::{Node, Role, Swarm, Token};
 
-use super::{HostDocker, docker_error, patiently};
+use super::{Call, HostDocker, docker_error, patiently};
 use crate::error::Error;
 
 /// TCP port on which managers are reached.
@@ -116,12 +116,12 @@ impl HostDocker {
             spec: Some(SwarmSpec::default()),
             ..Default::default()
         };
-        self.api.init_swarm(request).await.map(drop).map_err(self.failed("init swarm"))
+        self.api.init_swarm(request).whole().await.map(drop).map_err(self.failed("init swarm"))
     }
 
     /// The tokens by which hosts join the swarm that this host manages.
     pub async fn join_tokens(&self) -> Result<Tokens, Error> {
-        let swarm = self.api.inspect_swarm().await.map_err(self.failed("inspect swarm"))?;
+        let swarm = self.api.inspect_swarm().whole().await.map_err(self.failed("inspect swarm"))?;
         let tokens = swarm.join_tokens.unwrap_or_default();
         Ok(Tokens { worker: tokens.worker.unwrap_or_default(), manager: tokens.manager.unwrap_or_default() })
     }
@@ -137,7 +137,7 @@ impl HostDocker {
             remote_addrs: Some(vec![format!("{}:{CONTROL_PORT}", manager.advertise)]),
             join_token: Some(token.to_owned()),
         };
-        match self.api.join_swarm(request).await {
+        match self.api.join_swarm(request).whole().await {
             Ok(()) => Ok(()),
             Err(e) => match docker_error(&self.host, "join swarm", e) {
                 Error::Docker { message, .. } if message.contains(STILL_JOINING) => Ok(()),
@@ -164,7 +164,7 @@ impl HostDocker {
 
     async fn rotate_tokens(&self) -> Result<(), Error> {
         let what = "rotate join tokens";
-        let swarm = self.api.inspect_swarm().await.map_err(self.failed(what))?;
+        let swarm = self.api.inspect_swarm().whole().await.map_err(self.failed(what))?;
         let version = swarm.version.and_then(|v| v.index).unwrap_or_default();
         let options = UpdateSwarmOptionsBuilder::new()
             .version(i64::try_from(version).unwrap_or(i64::MAX))
@@ -172,13 +172,13 @@ impl HostDocker {
             .rotate_manager_token(true)
             .build();
         let spec = swarm.spec.unwrap_or_default();
-        self.api.update_swarm(spec, options).await.map_err(self.failed(what))
+        self.api.update_swarm(spec, options).whole().await.map_err(self.failed(what))
     }
 
     /// Takes this host out of its swarm, by force: a manager does not go otherwise.
     pub async fn leave_swarm(&self) -> Result<(), Error> {
         let options = LeaveSwarmOptionsBuilder::new().force(true).build();
-        self.api.leave_swarm(Some(options)).await.map_err(self.failed("leave swarm"))
+        self.api.leave_swarm(Some(options)).whole().await.map_err(self.failed("leave swarm"))
     }
 
     /// Changes what a node is or does; this host must be a manager.
@@ -188,8 +188,12 @@ impl HostDocker {
 
     async fn update_node_once(&self, host: &str, change: NodeChange) -> Result<(), Error> {
         let what = format!("{} {host}", change.word());
-        let nodes =
-            self.api.list_nodes(None::<ListNodesOptions>).await.map_err(self.failed(what.as_str()))?;
+        let nodes = self
+            .api
+            .list_nodes(None::<ListNodesOptions>)
+            .whole()
+            .await
+            .map_err(self.failed(what.as_str()))?;
         // One that left and joined again is there twice: the one that is up is meant.
         let of = |n: &&bollard::models::Node| {
             n.description.as_ref().and_then(|d| d.hostname.as_deref()) == Some(host)
@@ -205,15 +209,19 @@ impl HostDocker {
         let options =
             UpdateNodeOptionsBuilder::new().version(i64::try_from(version).unwrap_or(i64::MAX)).build();
         let id = node.id.as_deref().unwrap_or(host);
-        self.api.update_node(id, spec, options).await.map_err(self.failed(what))
+        self.api.update_node(id, spec, options).whole().await.map_err(self.failed(what))
     }
 
     /// Removes every entry of a host that is no more, by force, and says what it was; `None` where there is none. This
     /// host must be a manager.
     pub async fn remove_node(&self, host: &str) -> Result<Option<Role>, Error> {
         let what = format!("remove node {host}");
-        let nodes =
-            self.api.list_nodes(None::<ListNodesOptions>).await.map_err(self.failed(what.as_str()))?;
+        let nodes = self
+            .api
+            .list_nodes(None::<ListNodesOptions>)
+            .whole()
+            .await
+            .map_err(self.failed(what.as_str()))?;
         let mut was = None;
         for node in nodes {
             if node.description.as_ref().and_then(|d| d.hostname.as_deref()) != Some(host) {
@@ -230,7 +238,7 @@ impl HostDocker {
             let deadline = Instant::now() + DEMOTED;
             loop {
                 let options = DeleteNodeOptionsBuilder::new().force(true).build();
-                let Err(error) = self.api.delete_node(&id, Some(options)).await else { break };
+                let Err(error) = self.api.delete_node(&id, Some(options)).whole().await else { break };
                 let error = self.failed(what.as_str())(error);
                 // The managers take a moment to let one go that is demoted.
                 let member =
@@ -246,7 +254,8 @@ impl HostDocker {
 
     /// The nodes, as this manager sees them.
     pub async fn nodes(&self) -> Result<Vec<NodeSeen>, Error> {
-        let nodes = self.api.list_nodes(None::<ListNodesOptions>).await.map_err(self.failed("list nodes"))?;
+        let nodes =
+            self.api.list_nodes(None::<ListNodesOptions>).whole().await.map_err(self.failed("list nodes"))?;
         let seen = nodes.into_iter().map(|n| {
             let status = n.status.unwrap_or_default();
             let state = status.state.unwrap_or(NodeState::UNKNOWN);
@@ -266,7 +275,7 @@ impl HostDocker {
 
     /// How this host stands to a swarm, in its own words: `active`, `pending`, `error: …`.
     pub async fn swarm_state(&self) -> Result<String, Error> {
-        let info = self.api.info().await.map_err(self.failed("info"))?;
+        let info = self.api.info().whole().await.map_err(self.failed("info"))?;
         let swarm = info.swarm.unwrap_or_default();
         let state = swarm.local_node_state.unwrap_or(LocalNodeState::INACTIVE);
         Ok(match swarm.error.filter(|e| !e.is_empty()) {

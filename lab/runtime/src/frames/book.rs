@@ -111,6 +111,9 @@ impl<'a> Book<'a> {
         let mut there = all.iter().filter(|(place, _)| on(place));
         let found = there.clone().find(|(place, _)| known(place)).or_else(|| there.next());
         found.map(|(_, address)| *address).ok_or_else(|| {
+            if let Some(why) = self.snapshot.why_unseen(self.lab, endpoint) {
+                return Error::Frame(why.to_owned());
+            }
             let place = at.map(|at| format!(" on {at}")).unwrap_or_default();
             Error::Frame(format!(
                 "{endpoint} has no address{place} now\nhint: `labctl ps` shows whether it runs"
@@ -141,6 +144,9 @@ impl<'a> Book<'a> {
         let netns = self.snapshot.netns(self.lab, endpoint);
         let home = self.snapshot.home_of(self.lab, endpoint).unwrap_or(endpoint);
         let netns = netns.ok_or_else(|| {
+            if let Some(why) = self.snapshot.why_unseen(self.lab, endpoint) {
+                return Error::Frame(why.to_owned());
+            }
             Error::Frame(format!(
                 "{endpoint} does not run\nhint: `labctl docker {} {home} -- ps -a` shows why",
                 self.lab.name
@@ -241,7 +247,8 @@ impl<'a> Book<'a> {
         // docker0 and its like, and interfaces on top of others: before the containers, but for those near.
         if !owner.is_some_and(|owner| near.is_some() && snapshot.home_of(lab, owner) == near) {
             for host in hosts {
-                let facts = self.facts(host, &Netns::Host).await?;
+                // One that does not answer has no part in what the others have.
+                let Ok(facts) = self.facts(host, &Netns::Host).await else { continue };
                 if let Some(mac) = mac_with(&facts, address) {
                     return Ok(mac);
                 }
@@ -276,7 +283,7 @@ impl<'a> Book<'a> {
 
 /// The VNI of an overlay, as a manager of the swarm knows it.
 pub async fn vni(lab: &Lab, hosts: &Hosts, network: &str) -> Result<u32, Error> {
-    let (manager, _) = swarm::manager(lab, hosts).await?;
+    let (manager, _) = swarm::soon(swarm::manager(lab, hosts)).await?;
     let vni = manager.docker.vni(docker_name(lab, network)).await?;
     vni.ok_or_else(|| {
         Error::Frame(format!("the VNI of network {network} is not known\nhint: is the network there? `labctl docker {} {} -- network ls`", lab.name, manager.name))

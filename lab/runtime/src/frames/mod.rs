@@ -21,7 +21,7 @@ use lab_wire::Wire;
 pub use comment::comment;
 pub use order::vxlan_ports;
 pub(crate) use tap::Tap;
-pub use wire::{WireWatch, unwatched};
+pub use wire::WireWatch;
 
 use crate::{
     Error,
@@ -94,11 +94,11 @@ pub async fn send(
     wire: &Wire,
     order: &Order,
 ) -> Result<SendReport, Error> {
-    let snapshot = probe::snapshot(lab, hosts).await?;
+    let snapshot = probe::snapshot(lab, hosts).await;
     let mut book = Book::new(lab, hosts, wire, &snapshot);
     let run = rand::random();
     let Written { stack, bytes, sender, known } = order::write(&mut book, peers, order, run).await?;
-    let mut watch = Watch::open(lab, hosts, peers, &snapshot, &known, order::vxlan_ports(lab)).await?;
+    let mut watch = Watch::open(lab, hosts, peers, &snapshot, &known, order::vxlan_ports(lab)).await;
     let decode = Decode { vxlan_ports: order::vxlan_ports(lab), ..Decode::default() };
     let taps = watch::taps(lab, wire, std::slice::from_ref(&known), &decode)?;
 
@@ -127,7 +127,7 @@ pub async fn send(
     let sent = Instant::now();
     let expectations = !order.received_by.is_empty();
     let receipts = loop {
-        let receipts = watch.receipts(&known).await?;
+        let receipts = watch.receipts(&known).await;
         let all =
             order.received_by.iter().all(|name| receipts::received(&receipts, name) >= order.count.into());
         let silence_is_over = sent.elapsed() >= order.timeout;
@@ -136,7 +136,7 @@ pub async fn send(
         if enough || (silence_is_over && sent.elapsed() >= order.within) || (!expectations && silence_is_over)
         {
             // What was on its way past others while these were asked is told too.
-            break watch.receipts(&known).await?;
+            break watch.receipts(&known).await;
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     };
@@ -205,7 +205,7 @@ async fn inject(
 /// # Errors
 /// A name that has none.
 pub async fn filter(lab: &Lab, hosts: &Hosts, wire: &Wire, filter: &Template) -> Result<Filter, Error> {
-    let snapshot = probe::snapshot(lab, hosts).await?;
+    let snapshot = probe::snapshot(lab, hosts).await;
     let text = Book::new(lab, hosts, wire, &snapshot).fill(filter).await?;
     text.parse::<Filter>().map_err(|e| Error::Frame(format!("filter `{text}`: {e}")))
 }

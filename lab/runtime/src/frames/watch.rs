@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use futures::future::try_join_all;
+use futures::future::join_all;
 use lab_agent::{
     client::WatchClient,
     frames::Shape,
@@ -27,7 +27,7 @@ use crate::{
 
 /// An open watch in every host and peer.
 pub struct Watch<'a> {
-    clients: Vec<(&'a RunningHost, WatchClient)>,
+    clients: Vec<Watcher<'a>>,
     /// With how many frames they missed, as of the last look.
     peers: Vec<(&'a str, lab_peer::Watch, u64)>,
     decode: Decode,
@@ -35,8 +35,16 @@ pub struct Watch<'a> {
     pub absent: BTreeMap<String, String>,
 }
 
+/// The agent of one host, and the endpoints that it watches.
+struct Watcher<'a> {
+    host: &'a RunningHost,
+    names: Vec<String>,
+    client: WatchClient,
+}
+
 impl<'a> Watch<'a> {
-    /// Opens it in everything that runs, and in these peers; when this returns, no frame is missed.
+    /// Opens it in everything that runs, and in these peers; when this returns, no frame is missed. On a host that does not
+    /// answer nobody watches.
     pub async fn open(
         lab: &Lab,
         hosts: &'a Hosts,
@@ -44,7 +52,8 @@ impl<'a> Watch<'a> {
         snapshot: &Snapshot,
         known: &Known,
         vxlan_ports: Vec<u16>,
-    ) -> Result<Self, Error> {
+    ) -> Self {
+        let mut absent: BTreeMap<String, String> = BTreeMap::new();
         let mut by_host: BTreeMap<&str, Vec<Endpoint>> = BTreeMap::new();
         for name in snapshot.endpoints(lab) {
             if let (Some(host), Some(netns)) = (snapshot.home_of(lab, name), snapshot.netns(lab, name)) {
@@ -54,60 +63,82 @@ impl<'a> Watch<'a> {
         }
         let opened = hosts.values().map(|host| {
             let endpoints = by_host.remove(host.name.as_str()).unwrap_or_default();
+            let names: Vec<String> = endpoints.iter().map(|e| e.name.clone()).collect();
             let (run, needle) = (known.run, super::needle(known));
             let watch = FrameWatch { endpoints, run, needle, vxlan_ports: vxlan_ports.clone() };
-            async move {
-                let client = host.agent.watch_frames(watch).await.map_err(host.failed())?;
-                Ok::<_, Error>((host.as_ref(), client))
+            async move { (host.as_ref(), names, host.agent.watch_frames(watch).await) }
+        });
+        let mut clients = Vec::new();
+        for (host, names, opened) in join_all(opened).await {
+            match opened {
+                Ok(client) => {
+                    absent.extend(client.absent().clone());
+                    clients.push(Watcher { host, names, client });
+                }
+                Err(error) => absent.extend(names.into_iter().map(|name| (name, error.to_string()))),
             }
-        });
-        let clients = try_join_all(opened).await?;
-        let absent = clients.iter().flat_map(|(_, c)| c.absent().clone()).collect();
-        let peers = peers.iter().map(|(name, peer)| {
-            let watch = peer.watch(known.run, known.marks(), vxlan_ports.clone());
-            async move { Ok::<_, Error>((name.as_str(), watch.await?, 0)) }
-        });
-        let peers = try_join_all(peers).await?;
-        Ok(Self { clients, peers, decode: Decode { vxlan_ports, ..Decode::default() }, absent })
+        }
+        let mut watching = Vec::new();
+        for (name, peer) in peers {
+            match peer.watch(known.run, known.marks(), vxlan_ports.clone()).await {
+                Ok(watch) => watching.push((name.as_str(), watch, 0)),
+                Err(gone) => drop(absent.insert(name.clone(), gone.to_string())),
+            }
+        }
+        Self { clients, peers: watching, decode: Decode { vxlan_ports, ..Decode::default() }, absent }
     }
 
     /// Where the frame came by so far.
-    pub async fn receipts(&mut self, known: &Known) -> Result<Vec<Receipt>, Error> {
-        Ok(self.receipts_by_mark(|_| Some(known)).await?.into_iter().map(|(_, receipt)| receipt).collect())
+    pub async fn receipts(&mut self, known: &Known) -> Vec<Receipt> {
+        self.receipts_by_mark(|_| Some(known)).await.into_iter().map(|(_, receipt)| receipt).collect()
     }
 
     /// Endpoints where frames came faster than they could be looked at, and how many: as of the last look.
     pub fn missed(&self) -> impl Iterator<Item = (String, u64)> {
         let peers = self.peers.iter().filter(|(_, _, missed)| *missed > 0);
         let peers = peers.map(|(name, _, missed)| ((*name).to_owned(), *missed));
-        self.clients.iter().flat_map(|(_, client)| client.missed().clone()).chain(peers)
+        self.clients.iter().flat_map(|w| w.client.missed().clone()).chain(peers)
     }
 
     /// Where frames came by so far, each with its mark; `known` says of a mark which frame has it.
     pub async fn receipts_by_mark<'k>(
         &mut self,
         known: impl Fn(Option<u32>) -> Option<&'k Known>,
-    ) -> Result<Vec<(Option<u32>, Receipt)>, Error> {
-        let looked = self.clients.iter_mut().map(|(host, client)| async move {
-            Ok::<_, Error>((host.name.clone(), client.seen().await.map_err(host.failed())?))
+    ) -> Vec<(Option<u32>, Receipt)> {
+        let looked = self.clients.iter_mut().map(|w| async move {
+            let seen = w.client.seen().await;
+            (&*w, seen)
         });
-        let mut looked = try_join_all(looked).await?;
+        let mut all_seen = Vec::new();
+        for (watcher, seen) in join_all(looked).await {
+            match seen {
+                Ok(seen) => all_seen.push((watcher.host.name.as_str(), seen)),
+                Err(error) => {
+                    let absent = watcher.names.iter().map(|name| (name.clone(), error.to_string()));
+                    self.absent.extend(absent);
+                }
+            }
+        }
         for (name, watch, missed) in &mut self.peers {
-            let seen;
-            (seen, *missed) = watch.seen().await?;
-            looked.push(((*name).to_owned(), seen));
+            match watch.seen().await {
+                Ok((seen, lost)) => {
+                    *missed = lost;
+                    all_seen.push((*name, seen));
+                }
+                Err(gone) => drop(self.absent.insert((*name).to_owned(), gone.to_string())),
+            }
         }
         let mut all = Vec::new();
-        for (host, seen) in looked {
+        for (host, seen) in all_seen {
             for sighting in seen {
                 let Some(known) = known(sighting.mark) else { continue };
                 let mark = sighting.mark;
-                let receipts = receipts::of_host(&host, &[sighting], &known.shape, &self.decode);
+                let receipts = receipts::of_host(host, &[sighting], &known.shape, &self.decode);
                 all.extend(receipts.into_iter().map(|receipt| (mark, receipt)));
             }
         }
         all.sort();
-        Ok(all)
+        all
     }
 }
 

@@ -36,15 +36,12 @@ struct Passed {
 
 impl WireWatch {
     /// Begins; when this returns, no frame is missed. Names in the filters have the values of this moment.
-    ///
-    /// # Errors
-    /// A dockerd does not answer.
-    pub async fn begin(lab: &Lab, hosts: &Hosts, wire: &Wire, expected: &[OnWire]) -> Result<Self, Error> {
+    pub async fn begin(lab: &Lab, hosts: &Hosts, wire: &Wire, expected: &[OnWire]) -> Self {
         let mut watched = Vec::new();
         if expected.is_empty() {
-            return Ok(Self { watched });
+            return Self { watched };
         }
-        let snapshot = probe::snapshot(lab, hosts).await?;
+        let snapshot = probe::snapshot(lab, hosts).await;
         let mut book = Book::new(lab, hosts, wire, &snapshot);
         let decode = Decode { vxlan_ports: order::vxlan_ports(lab), ..Decode::default() };
         for one in expected {
@@ -54,23 +51,24 @@ impl WireWatch {
             };
             watched.push((one.clone(), begun));
         }
-        Ok(Self { watched })
+        Self { watched }
     }
 
     /// Ends it and says how the expectations came out. Without the frame that was to be `sent`, they were not put to the
     /// test.
-    ///
-    /// # Errors
-    /// The wire has stopped.
-    pub async fn end(self, sent: bool) -> Result<Vec<FactReport>, Error> {
+    pub async fn end(self, sent: bool) -> Vec<FactReport> {
         let mut reports = Vec::new();
         for (expected, watched) in self.watched {
-            reports.push(match watched {
-                Ok(Watched { filter, tap }) => report(&expected, &filter, tap.end().await?, sent),
-                Err(error) => unwatched_one(&expected, &error),
+            let seen = match watched {
+                Ok(Watched { filter, tap }) => tap.end().await.map(|tapped| (filter, tapped)),
+                Err(error) => Err(error),
+            };
+            reports.push(match seen {
+                Ok((filter, tapped)) => report(&expected, &filter, tapped, sent),
+                Err(error) => unwatched(&expected, &error),
             });
         }
-        Ok(reports)
+        reports
     }
 }
 
@@ -112,12 +110,8 @@ fn report(expected: &OnWire, filter: &str, tapped: Tapped<Passed>, sent: bool) -
     }
 }
 
-/// Reports in the place of expectations that could not be watched for.
-pub fn unwatched(expected: &[OnWire], error: &Error) -> Vec<FactReport> {
-    expected.iter().map(|one| unwatched_one(one, error)).collect()
-}
-
-fn unwatched_one(expected: &OnWire, error: &Error) -> FactReport {
+/// The report in the place of an expectation that could not be watched for.
+fn unwatched(expected: &OnWire, error: &Error) -> FactReport {
     let nothing = Tapped { found: Passed::default(), lost: 0 };
     FactReport {
         holds: false,
@@ -151,11 +145,11 @@ containers: { c1: {} }
             line: 1,
         };
         let expected: Vec<OnWire> = filters.iter().map(one).collect();
-        let watch = WireWatch::begin(&lab, &Hosts::new(), &wire, &expected).await.unwrap();
+        let watch = WireWatch::begin(&lab, &Hosts::default(), &wire, &expected).await;
         let frame =
             "eth(src=02:00:00:00:00:01,dst=ff:ff:ff:ff:ff:ff)/ip/udp".parse::<vxlan::Stack>().unwrap();
         wire.inject("lan", &frame.build().unwrap()).unwrap();
-        watch.end(sent).await.unwrap()
+        watch.end(sent).await
     }
 
     #[tokio::test]

@@ -133,12 +133,12 @@ impl RunningLab {
     /// Probes the cells of a matrix once. Their `expected` and lines are passed through.
     ///
     /// # Errors
-    /// A cell that names what the lab has not; an agent or a dockerd that does not answer. What becomes of a packet is
-    /// never an error but a verdict.
+    /// A cell that names what the lab has not. What becomes of a packet is never an error but a verdict, and so is
+    /// whoever does not answer.
     pub async fn probe(&self, matrix: &Matrix) -> Result<Vec<CellReport>, Error> {
         matrix.cells.iter().try_for_each(|cell| self.knows(cell))?;
         let _one_at_a_time = self.checking.lock().await;
-        probe::matrix(&self.plan.lab, &self.hosts(), &self.peers(), matrix).await
+        Ok(probe::matrix(&self.plan.lab, &self.hosts(), &self.peers(), matrix).await)
     }
 
     fn knows(&self, cell: &Cell) -> Result<(), Error> {

@@ -1,6 +1,7 @@
 //! Runs a matrix: one session per host and peer, all cells at once, one deadline for what stays silent.
 
 mod answers;
+mod look;
 mod session;
 mod shots;
 mod snapshot;
@@ -8,98 +9,45 @@ mod verdict;
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
-use futures::future::try_join_all;
+use futures::future::join_all;
 use lab_agent::protocol::{Outcome, ShotResult, Sighting};
 use lab_model::{Lab, Matrix};
 
+pub use crate::hosts::{Hosts, host};
+pub use look::snapshot;
 pub use snapshot::{ServiceAt, Snapshot, TaskAt};
 
-use crate::{
-    Error,
-    host::RunningHost,
-    peers::Peers,
-    report::CellReport,
-    services::{self, Seen},
-};
+use crate::{peers::Peers, report::CellReport};
 use answers::Subnets;
 use session::Probing;
 use shots::Aim;
 use verdict::Verdict;
 
-/// The running hosts of a lab by name.
-pub type Hosts = indexmap::IndexMap<String, std::sync::Arc<RunningHost>>;
-
-/// The running host of this name.
-///
-/// # Errors
-/// It does not run.
-pub fn host<'a>(hosts: &'a Hosts, name: &str) -> Result<&'a RunningHost, Error> {
-    hosts
-        .get(name)
-        .map(AsRef::as_ref)
-        .ok_or_else(|| Error::Agent { host: name.to_owned(), why: "it does not run".into() })
-}
-
-/// Reads how every container is.
-pub async fn snapshot(lab: &Lab, hosts: &Hosts) -> Result<Snapshot, Error> {
-    let states = lab.containers.iter().filter_map(|(name, c)| {
-        let host = hosts.get(&c.host)?;
-        Some(async move { Ok::<_, Error>((name.clone(), host.docker.state(name).await?)) })
-    });
-    let mut containers: BTreeMap<_, _> = try_join_all(states).await?.into_iter().collect();
-    let Seen { services, tasks, nodes } = match lab.services.is_empty() {
-        true => Seen::default(),
-        false => services::look(lab, hosts).await?,
-    };
-    let running = tasks.into_iter().filter(|t| t.task.running).filter_map(|t| {
-        let (host, container) = (hosts.get(t.host.as_ref()?)?, t.task.container.clone()?);
-        Some(async move { Ok::<_, Error>((host.name.clone(), host.docker.state(&container).await?, t)) })
-    });
-    let mut placed = BTreeMap::new();
-    for (host, state, task) in try_join_all(running).await? {
-        containers.insert(task.name.clone(), state);
-        placed.insert(task.name, TaskAt { service: task.service, host });
-    }
-    let services = services
-        .into_iter()
-        .map(|s| (s.name, ServiceAt { addresses: s.addresses, ports: s.ports, dnsrr: s.dnsrr }))
-        .collect();
-    let nodes = nodes.into_iter().filter(|n| n.ready).map(|n| n.host).collect();
-    let down = lab.hosts.keys().filter(|h| !hosts.contains_key(*h)).cloned().collect();
-    Ok(Snapshot { containers, tasks: placed, services, nodes, down })
-}
-
-/// Probes every cell of a matrix once.
-///
-/// # Errors
-/// An agent, a peer or a dockerd that does not answer. What becomes of a packet is never an error but a verdict.
-pub async fn matrix(
-    lab: &Lab,
-    hosts: &Hosts,
-    peers: &Peers,
-    matrix: &Matrix,
-) -> Result<Vec<CellReport>, Error> {
-    let snapshot = snapshot(lab, hosts).await?;
-    let subnets = answers::subnets(lab, hosts, matrix).await?;
+/// Probes every cell of a matrix once. Whoever does not answer is told in the cells that need it.
+pub async fn matrix(lab: &Lab, hosts: &Hosts, peers: &Peers, matrix: &Matrix) -> Vec<CellReport> {
+    let snapshot = snapshot(lab, hosts).await;
+    let subnets = answers::subnets(lab, hosts, matrix).await;
     let (orders, aims) = shots::plan(lab, matrix, &snapshot);
     let run: u64 = rand::random();
 
     // Everybody listens and watches before anybody fires.
     let sessions = orders.into_iter().map(|(name, orders)| Probing::open(hosts, peers, name, run, orders));
-    let mut sessions: Vec<Probing> = try_join_all(sessions).await?.into_iter().flatten().collect();
-    let absent = sessions.iter().flat_map(Probing::absent).collect();
-    let fired = try_join_all(sessions.iter_mut().map(|s| s.fire(matrix.timeout))).await?;
+    let mut sessions: Vec<Probing> = join_all(sessions).await.into_iter().flatten().collect();
+    let fired = join_all(sessions.iter_mut().map(|s| s.fire(matrix.timeout))).await;
     let results = fired.into_iter().flatten().collect();
-    let looked = try_join_all(sessions.iter_mut().map(Probing::sightings)).await?;
+    let looked = join_all(sessions.iter_mut().map(Probing::sightings)).await;
     let sightings = looked.into_iter().flatten().collect();
-    Ok(judge_all(lab, matrix, &snapshot, &subnets, &aims, Told { results, sightings, absent }))
+    let mut absent: BTreeMap<String, String> = sessions.iter().flat_map(Probing::absent).collect();
+    absent.extend(snapshot.unseen_tasks());
+    judge_all(lab, matrix, &snapshot, &subnets, &aims, Told { results, sightings, absent })
 }
 
 /// What all who probed told of a run.
 struct Told {
     results: Vec<ShotResult>,
     sightings: Vec<Sighting>,
-    /// Endpoints where nobody could listen or watch, and why: one that ended since the snapshot.
+    /// Endpoints where nobody could listen or watch, and why: one that ended since the snapshot, one whose agent or
+    /// dockerd does not answer.
     absent: BTreeMap<String, String>,
 }
 

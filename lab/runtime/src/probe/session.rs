@@ -4,82 +4,101 @@ use std::{collections::BTreeMap, time::Duration};
 
 use lab_agent::{
     client::ProbeClient,
-    protocol::{ProbeSession, Shot, ShotResult, Sighting},
+    protocol::{Outcome, ProbeSession, Shot, ShotResult, Sighting},
 };
 
 use super::{Hosts, shots::Orders};
 use crate::{Error, host::RunningHost, peers::Peers};
 
-/// An open session.
+/// An open session. Where it fails, its cells and endpoints are told of why, and nobody else's.
 pub struct Probing<'h> {
     party: Party<'h>,
+    endpoints: Vec<String>,
     shots: Vec<Shot>,
 }
 
 enum Party<'h> {
     Host(&'h RunningHost, ProbeClient),
     Peer(lab_peer::Session),
+    Failed(String),
 }
 
 impl<'h> Probing<'h> {
     /// Opens what a host or peer has to do; `None` where it does not run.
-    ///
-    /// # Errors
-    /// It does not answer.
     pub async fn open(
         hosts: &'h Hosts,
         peers: &Peers,
         name: String,
         run: u64,
         orders: Orders,
-    ) -> Result<Option<Self>, Error> {
+    ) -> Option<Self> {
         let Orders { endpoints, listeners, shots } = orders;
-        let party = if let Some(peer) = peers.get(&name) {
+        let mut names: Vec<String> = endpoints.iter().map(|e| e.name.clone()).collect();
+        let opened = if let Some(peer) = peers.get(&name) {
             let ports = listeners.into_iter().map(|l| (l.protocol, l.port)).collect();
-            Party::Peer(peer.open(run, ports)?)
-        } else if let Some(host) = hosts.get(&name) {
-            let session = ProbeSession { run, endpoints, listeners };
-            Party::Host(host, host.agent.probe(session).await.map_err(host.failed())?)
+            names.push(name);
+            peer.open(run, ports).map(Party::Peer).map_err(Error::from)
         } else {
-            return Ok(None);
+            let host = hosts.get(&name)?;
+            let session = ProbeSession { run, endpoints, listeners };
+            let opened = host.agent.probe(session).await.map_err(host.failed());
+            opened.map(|client| Party::Host(host, client))
         };
-        Ok(Some(Self { party, shots }))
+        let party = opened.unwrap_or_else(|e| Party::Failed(e.to_string()));
+        Some(Self { party, endpoints: names, shots })
     }
 
-    /// Endpoints where it can neither listen nor watch, nor send, and why.
+    /// Endpoints where it could neither listen nor watch, nor send, and why.
     pub fn absent(&self) -> BTreeMap<String, String> {
         match &self.party {
             Party::Host(_, client) => client.absent().clone(),
             Party::Peer(_) => BTreeMap::new(),
+            Party::Failed(why) => self.endpoints.iter().map(|e| (e.clone(), why.clone())).collect(),
         }
     }
 
     /// Fires its shots, all at once; what stays silent is waited for `timeout`.
-    ///
-    /// # Errors
-    /// It does not answer any more.
-    pub async fn fire(&mut self, timeout: Duration) -> Result<Vec<ShotResult>, Error> {
+    pub async fn fire(&mut self, timeout: Duration) -> Vec<ShotResult> {
         let shots = std::mem::take(&mut self.shots);
         if shots.is_empty() {
-            return Ok(Vec::new());
+            return Vec::new();
         }
-        match &mut self.party {
+        let numbers: Vec<u32> = shots.iter().map(|s| s.cell).collect();
+        let fired = match &mut self.party {
             Party::Host(host, client) => {
                 let deadline = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
                 client.fire(shots, deadline).await.map_err(host.failed())
             }
-            Party::Peer(session) => Ok(session.fire(shots, timeout).await?),
-        }
+            Party::Peer(session) => session.fire(shots, timeout).await.map_err(Error::from),
+            Party::Failed(_) => Ok(Vec::new()),
+        };
+        let results = self.or_fail(fired);
+        let Party::Failed(why) = &self.party else { return results };
+        let failed = |cell| ShotResult {
+            cell,
+            address: None,
+            resolved: Vec::new(),
+            source_port: None,
+            outcome: Outcome::Failed { why: why.clone() },
+        };
+        numbers.into_iter().map(failed).collect()
     }
 
     /// What it saw of the run.
-    ///
-    /// # Errors
-    /// It does not answer any more.
-    pub async fn sightings(&mut self) -> Result<Vec<Sighting>, Error> {
-        match &mut self.party {
+    pub async fn sightings(&mut self) -> Vec<Sighting> {
+        let seen = match &mut self.party {
             Party::Host(host, client) => client.sightings().await.map_err(host.failed()),
-            Party::Peer(session) => Ok(session.sightings().await?),
-        }
+            Party::Peer(session) => session.sightings().await.map_err(Error::from),
+            Party::Failed(_) => Ok(Vec::new()),
+        };
+        self.or_fail(seen)
+    }
+
+    /// What it told, or nothing more from now on.
+    fn or_fail<T>(&mut self, told: Result<Vec<T>, Error>) -> Vec<T> {
+        told.unwrap_or_else(|error| {
+            self.party = Party::Failed(error.to_string());
+            Vec::new()
+        })
     }
 }

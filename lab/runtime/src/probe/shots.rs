@@ -8,7 +8,7 @@ use std::{
 use lab_agent::protocol::{Endpoint, Listener, Shot, ShotKind, ShotTarget};
 use lab_model::{By, Cell, Lab, Matrix, No, Observed, Probe, Protocol, PublishMode, Target};
 
-use super::snapshot::{NoAddress, Snapshot, TaskAt};
+use super::snapshot::{NoAddress, ServiceAt, Snapshot, TaskAt};
 
 /// What one host's agent, or a peer, has to do for a matrix.
 #[derive(Clone, Debug, Default)]
@@ -61,7 +61,9 @@ pub fn plan(lab: &Lab, matrix: &Matrix, snapshot: &Snapshot) -> (BTreeMap<String
     for cell in &matrix.cells {
         let (mut aim, to) = aim(lab, matrix, cell, snapshot);
         for (name, port) in &aim.listeners {
-            if let Some(host) = snapshot.home_of(lab, name) {
+            // Nobody can be told to listen where nothing is known to run.
+            let home = snapshot.home_of(lab, name).filter(|_| snapshot.runs(lab, name));
+            if let Some(host) = home {
                 listeners.entry(host.to_owned()).or_default().insert((name.clone(), *port));
             }
         }
@@ -89,9 +91,14 @@ pub fn plan(lab: &Lab, matrix: &Matrix, snapshot: &Snapshot) -> (BTreeMap<String
 }
 
 fn aim(lab: &Lab, matrix: &Matrix, cell: &Cell, snapshot: &Snapshot) -> (Aim, Option<ShotTarget>) {
-    let down = |why: String| (Aim { foregone: Some((Observed::No(No::Down), why)), ..Aim::default() }, None);
+    let foregone =
+        |observed: Observed, why: String| (Aim { foregone: Some((observed, why)), ..Aim::default() }, None);
+    let down = |why: String| foregone(Observed::No(No::Down), why);
+    if let Some(why) = snapshot.why_unseen(lab, &cell.from).or_else(|| hidden(lab, matrix, cell, snapshot)) {
+        return foregone(Observed::Failed, why.to_owned());
+    }
     if !snapshot.runs(lab, &cell.from) {
-        return down(format!("{} is {}", cell.from, snapshot.status(&cell.from)));
+        return down(format!("{} is {}", cell.from, snapshot.status(lab, &cell.from)));
     }
     let owner = endpoint(lab, cell, snapshot);
     let meant = owner.as_deref().map(|e| snapshot.takers(lab, e)).unwrap_or_default();
@@ -126,9 +133,12 @@ fn aim(lab: &Lab, matrix: &Matrix, cell: &Cell, snapshot: &Snapshot) -> (Aim, Op
     match (name, address) {
         // Only a look-up makes sense where the owner of the name is down.
         (_, Err(NoAddress::Down(why))) if !matches!(matrix.probe, Probe::Dns(_)) => down(why),
+        (_, Err(NoAddress::Unseen(why))) if !matches!(matrix.probe, Probe::Dns(_)) => {
+            foregone(Observed::Failed, why)
+        }
         (Some(name), _) => (aim, Some(ShotTarget::Name(name))),
         (None, Ok(address)) => (aim, Some(ShotTarget::Address(address))),
-        (None, Err(NoAddress::Down(why) | NoAddress::None(why))) => {
+        (None, Err(NoAddress::Down(why) | NoAddress::Unseen(why) | NoAddress::None(why))) => {
             (Aim { foregone: Some((Observed::No(No::NoRoute), why)), ..aim }, None)
         }
     }
@@ -140,6 +150,27 @@ fn endpoint(lab: &Lab, cell: &Cell, snapshot: &Snapshot) -> Option<String> {
         Target::Endpoint { name, .. } => Some(name.clone()),
         Target::Address(address) => snapshot.owner(lab, *address).map(str::to_owned),
     }
+}
+
+/// Why it is not known who answers for a port of a host: it may be a container that cannot be looked at.
+fn hidden<'a>(lab: &Lab, matrix: &Matrix, cell: &Cell, snapshot: &'a Snapshot) -> Option<&'a str> {
+    let (protocol, port) = transport(&matrix.probe)?;
+    let host = endpoint(lab, cell, snapshot)?;
+    let publishes = |c: &lab_model::Container| {
+        c.ports.iter().any(|p| p.published == Some(port) && p.protocol == protocol)
+    };
+    if lab.containers_on(&host).any(|(_, c)| publishes(c))
+        && let Some(why) = snapshot.unseen.get(&host)
+    {
+        return Some(why);
+    }
+    // A port of a service may lead to any of its tasks.
+    let leads = |s: &ServiceAt| s.ports.iter().any(|p| p.published == Some(port) && p.protocol == protocol);
+    let is_host = lab.hosts.contains_key(&host);
+    snapshot.tasks.iter().filter(|_| is_host).find_map(|(task, t)| {
+        snapshot.services.get(&t.service).filter(|s| leads(s))?;
+        snapshot.why_unseen(lab, task)
+    })
 }
 
 /// Whom a port of a host leads to by one of its addresses: running containers and tasks, each with its own port. `None`
@@ -198,7 +229,7 @@ mod tests {
     use lab_model::{Check, ServicePort};
 
     use super::*;
-    use crate::{docker::containers::ContainerState, probe::ServiceAt};
+    use crate::docker::containers::ContainerState;
 
     const LAB: &str = "
 name: t
@@ -267,5 +298,65 @@ expect:
             "another protocol"
         );
         assert_eq!(aim_of("probe: tcp/443, from: client, to: b").0, [("b".to_owned(), 443)], "another host");
+    }
+
+    const AWAY: &str = "
+name: t
+segments: { lan: { subnet: 10.1.0.0/24 } }
+hosts: { a: { lan: 10.1.0.1 }, b: { lan: 10.1.0.2 } }
+peers: { client: { lan: 10.1.0.20 } }
+containers: { ca: { host: a, ports: ['81:80'] }, cb: { host: b } }
+swarm: {}
+services: { web: { ports: ['8080:80'], deploy: { replicas: 2 } } }
+expect:
+  - { probe: PROBE, from: [client, ca, cb], to: [a, ca, cb], verdict: yes }
+";
+
+    /// The cells that cannot be probed where the dockerd of `a` is away.
+    fn untold(probe: &str, tasks: &[(&str, &str)]) -> Vec<String> {
+        let lab = Lab::parse(&AWAY.replace("PROBE", probe), "t.yaml").unwrap();
+        let Check::Matrix(matrix) = &lab.expect[0] else { panic!() };
+        let mut snapshot = Snapshot::default();
+        snapshot.unseen.insert("a".into(), "away".into());
+        let running = |address| ContainerState {
+            status: "running".into(),
+            pid: Some(7),
+            addresses: vec![("bridge".into(), address)],
+        };
+        snapshot.containers.insert("cb".into(), running([172, 17, 0, 2].into()));
+        let ports = lab.services["web"].ports.clone();
+        snapshot.services.insert("web".into(), ServiceAt { ports, ..ServiceAt::default() });
+        snapshot.nodes = ["a".to_owned(), "b".to_owned()].into();
+        for (task, host) in tasks {
+            let at = TaskAt { service: "web".into(), host: (*host).to_owned() };
+            snapshot.tasks.insert((*task).to_owned(), at);
+            if *host == "b" {
+                snapshot.containers.insert((*task).to_owned(), running([172, 18, 0, 2].into()));
+            }
+        }
+        let (_, aims) = plan(&lab, matrix, &snapshot);
+        let untold = matrix.cells.iter().zip(aims).filter_map(|(cell, aim)| {
+            let (observed, why) = aim.foregone?;
+            assert_eq!((observed, why.as_str()), (Observed::Failed, "away"));
+            Some(format!("{} {}", cell.from, cell.to))
+        });
+        untold.collect()
+    }
+
+    #[test]
+    fn only_what_needs_a_dockerd_that_is_away_cannot_be_probed() {
+        // A container there has no known namespace and no known address; its host and all others have.
+        let of_ca = ["client ca", "ca a", "ca cb", "cb ca"];
+        assert_eq!(untold("icmp", &[]), of_ca);
+        assert_eq!(untold("tcp/82", &[]), of_ca);
+        // Nobody knows who would answer at the port that it publishes.
+        assert_eq!(untold("tcp/81", &[]), ["client a", "client ca", "ca a", "ca cb", "cb a", "cb ca"]);
+    }
+
+    #[test]
+    fn a_port_of_a_service_may_lead_to_a_task_that_cannot_be_looked_at() {
+        let mesh = |tasks: &[(&str, &str)]| untold("tcp/8080", tasks).contains(&"client a".to_owned());
+        assert!(!mesh(&[("web.1", "b"), ("web.2", "b")]));
+        assert!(mesh(&[("web.1", "a"), ("web.2", "b")]));
     }
 }

@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub nodes: BTreeSet<String>,
     /// Hosts that do not run.
     pub down: BTreeSet<String>,
+    /// Hosts whose containers could not be looked at, and why.
+    pub unseen: BTreeMap<String, String>,
 }
 
 /// How a service is reached. Docker's word rather than the topology's: updates change it.
@@ -56,6 +58,8 @@ pub struct TaskAt {
 pub enum NoAddress {
     /// It does not run.
     Down(String),
+    /// It cannot be looked at.
+    Unseen(String),
     /// It runs and has none, in words.
     None(String),
 }
@@ -70,11 +74,22 @@ impl Snapshot {
     }
 
     /// How an endpoint is that does not run, in a word.
-    pub fn status(&self, name: &str) -> &str {
-        match self.down.contains(name) {
+    pub fn status(&self, lab: &Lab, name: &str) -> &str {
+        match self.home_of(lab, name).is_some_and(|home| self.down.contains(home)) {
             true => "down",
             false => self.containers.get(name).map_or("absent", |c| c.status.as_str()),
         }
+    }
+
+    /// Why nobody knows how a container or task is, where that is so.
+    pub fn why_unseen(&self, lab: &Lab, name: &str) -> Option<&str> {
+        let is_host = lab.hosts.contains_key(name);
+        self.unseen.get(self.home_of(lab, name).filter(|_| !is_host)?).map(String::as_str)
+    }
+
+    /// The tasks that run on hosts that cannot be looked at, and why.
+    pub fn unseen_tasks(&self) -> impl Iterator<Item = (String, String)> {
+        self.tasks.iter().filter_map(|(name, t)| Some((name.clone(), self.unseen.get(&t.host)?.clone())))
     }
 
     /// Who probes in the name of an endpoint or task: the host that it is on, or the peer itself.
@@ -88,10 +103,14 @@ impl Snapshot {
         lab.endpoints().chain(self.tasks.keys().map(String::as_str))
     }
 
-    /// Whoever may answer in a name: the running tasks of a service, else it alone.
+    /// Whoever may answer in a name: the tasks of a service that run or may, else it alone.
     pub fn takers(&self, lab: &Lab, name: &str) -> Vec<String> {
         match lab.services.contains_key(name) {
-            true => self.tasks_of(name).map(|(task, _)| task.clone()).collect(),
+            true => {
+                let unseen = self.tasks.iter().filter(|(_, t)| self.unseen.contains_key(&t.host));
+                let unseen = unseen.filter(|(_, t)| t.service == name);
+                self.tasks_of(name).chain(unseen).map(|(task, _)| task.clone()).collect()
+            }
             false => vec![name.to_owned()],
         }
     }
@@ -123,10 +142,17 @@ impl Snapshot {
             Target::Endpoint { name, at } => {
                 if lab.services.contains_key(name) {
                     if self.tasks_of(name).next().is_none() {
-                        return Err(NoAddress::Down(format!("no task of {name} runs")));
+                        let unseen = self.tasks.iter().find(|(_, t)| t.service == *name);
+                        let why = unseen.and_then(|(task, _)| self.why_unseen(lab, task));
+                        return Err(match why {
+                            Some(why) => NoAddress::Unseen(why.to_owned()),
+                            None => NoAddress::Down(format!("no task of {name} runs")),
+                        });
                     }
+                } else if let Some(why) = self.why_unseen(lab, name) {
+                    return Err(NoAddress::Unseen(why.to_owned()));
                 } else if !self.runs(lab, name) {
-                    return Err(NoAddress::Down(format!("{name} is {}", self.status(name))));
+                    return Err(NoAddress::Down(format!("{name} is {}", self.status(lab, name))));
                 }
                 if at.as_deref() == Some(LOOPBACK) {
                     return Ok(Ipv4Addr::LOCALHOST);

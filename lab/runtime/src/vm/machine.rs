@@ -8,6 +8,8 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
+use lab_agent::client::{Dial, Stream};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
@@ -88,6 +90,29 @@ impl Vm {
     pub async fn agent(&self) -> Result<UnixStream, Error> {
         let path = self.spec.agent_socket();
         UnixStream::connect(&path).await.map_err(Error::io("connect to", path))
+    }
+
+    /// The way to its agent, again and again.
+    pub fn dial(&self) -> Dial {
+        let path = self.spec.agent_socket();
+        Dial::new(move || {
+            let path = path.clone();
+            async move { Ok(Box::new(UnixStream::connect(path).await?) as Box<dyn Stream>) }
+        })
+    }
+
+    /// Waits until it ends, by itself or not, and says what is known of it.
+    pub fn gone(&self) -> BoxFuture<'static, String> {
+        let closed = self.qmp.closed();
+        Box::pin(async move {
+            match closed.await.as_deref() {
+                // The kernel reboots at once when it panics, and QEMU ends where others would begin anew.
+                Some("guest-reset" | "guest-panic") => "its guest rebooted or panicked",
+                Some("guest-shutdown") => "its guest powered off",
+                _ => "its machine ended",
+            }
+            .to_owned()
+        })
     }
 
     /// Waits until it ends, by itself or by force. Cancel-safe.

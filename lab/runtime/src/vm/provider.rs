@@ -99,9 +99,9 @@ impl VmProvider {
                 tracing::info!("{}: its dockerd starts after it is configured: {reason}", plan.name);
             }
         }
-        let stream = vm.agent().await.map_err(failed)?;
         Ok(Started {
-            stream: Box::new(stream),
+            agent: vm.dial(),
+            ended: vm.gone(),
             machine: Box::new(VmMachine { host: plan.name.clone(), vm }),
             images: template.map_or(&[], |_| kind.3.images()),
         })

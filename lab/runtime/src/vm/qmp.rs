@@ -13,7 +13,10 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Mutex as AsyncMutex, broadcast, oneshot};
 use tokio::task::JoinHandle;
-use tokio_util::codec::{FramedRead, LinesCodec};
+use tokio_util::{
+    codec::{FramedRead, LinesCodec},
+    sync::CancellationToken,
+};
 
 use super::Error;
 
@@ -43,6 +46,7 @@ pub struct Qmp {
     waiting: Waiting,
     next: AtomicU64,
     events: broadcast::Sender<Event>,
+    hung_up: CancellationToken,
     version: (u64, u64, u64),
     reader: JoinHandle<()>,
 }
@@ -75,13 +79,19 @@ impl Qmp {
 
         let waiting = Waiting::default();
         let (events, _) = broadcast::channel(EVENTS);
-        let reader = tokio::spawn(read_all(lines, waiting.clone(), events.clone()));
+        let hung_up = CancellationToken::new();
+        let (end, read) = (hung_up.clone().drop_guard(), read_all(lines, waiting.clone(), events.clone()));
+        let reader = tokio::spawn(async move {
+            read.await;
+            drop(end);
+        });
         let qmp = Self {
             name: name.to_owned(),
             out: AsyncMutex::new(out),
             waiting,
             next: AtomicU64::new(0),
             events,
+            hung_up,
             version,
             reader,
         };
@@ -114,6 +124,28 @@ impl Qmp {
             Ok(None) => Err(Error::HungUp(command.to_owned())),
             Ok(Some(Err(why))) => Err(Error::Refused { command: command.to_owned(), why }),
             Ok(Some(Ok(value))) => Ok(value),
+        }
+    }
+
+    /// Waits until the monitor is closed, as it is when QEMU ends, and says why the guest shut down, in QEMU's word
+    /// (`guest-reset`, …), where that was before.
+    pub fn closed(&self) -> impl Future<Output = Option<String>> + Send + use<> {
+        let (mut events, hung_up) = (self.events(), self.hung_up.clone());
+        async move {
+            let mut reason = None;
+            loop {
+                tokio::select! {
+                    biased;
+                    event = events.recv() => match event {
+                        Ok(event) if event.name == "SHUTDOWN" => {
+                            reason = event.data.get("reason").and_then(Value::as_str).map(str::to_owned);
+                        }
+                        Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                        Err(broadcast::error::RecvError::Closed) => return reason,
+                    },
+                    () = hung_up.cancelled() => return reason,
+                }
+            }
         }
     }
 

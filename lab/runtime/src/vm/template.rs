@@ -239,9 +239,12 @@ async fn make(recipe: &Recipe, root: &Path, to: &Path) -> Result<(), Error> {
     let mut attempt = 1;
     loop {
         match make_once(recipe, root, to).await {
-            Err(error @ (Error::Agent { .. } | Error::Refused { .. } | Error::Docker { .. }))
-                if attempt < ATTEMPTS =>
-            {
+            Err(
+                error @ (Error::Agent { .. }
+                | Error::Refused { .. }
+                | Error::Docker { .. }
+                | Error::NoDocker { .. }),
+            ) if attempt < ATTEMPTS => {
                 tracing::warn!("a template that does not restore, attempt {attempt}: {error}");
                 attempt += 1;
             }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use futures::future::{join_all, try_join_all};
+use futures::future::join_all;
 use lab_agent::{
     client::VtepClient,
     frames::Shape,
@@ -123,11 +123,11 @@ struct Pair<'a> {
 /// Probes.
 ///
 /// # Errors
-/// A host that there is not; an agent that does not answer.
+/// A host that there is not, or no pair of hosts. Who does not answer is in the report.
 pub async fn run(lab: &Lab, hosts: &Hosts, wire: &Wire, which: &Which) -> Result<VxlanReport, Error> {
     let pairs = pairs(lab, hosts, which)?;
     let ports = ports(lab, which);
-    let snapshot = crate::probe::snapshot(lab, hosts).await?;
+    let snapshot = crate::probe::snapshot(lab, hosts).await;
     let book = Book::new(lab, hosts, wire, &snapshot);
     let vteps = vteps(&pairs, &ports).await;
     let bench =
@@ -156,12 +156,19 @@ pub async fn run(lab: &Lab, hosts: &Hosts, wire: &Wire, which: &Which) -> Result
     for (pair, range) in pairs.iter().zip((0..).step_by(per_pair)) {
         let probes = (range..range + per_pair).map(|n| probe_report(&frames[n], &seen, n, &vteps));
         let probes: Vec<ProbeReport> = probes.collect();
-        let mut findings =
-            findings::of(&pair.from.name, &pair.to.name, &probes, &vtep_refusals(pair, &ports, &vteps));
-        if let Some(port) = findings::too_large_for(&probes) {
-            let bytes = bench.largest(pair, port, probes[0].bytes).await?;
-            findings.push(findings::mtu(port, bytes, pair.by.mtu));
-        }
+        let (from, to) = (&pair.from.name, &pair.to.name);
+        let findings = match seen.silent.get(from).or_else(|| seen.silent.get(to)) {
+            // What did not arrive then says nothing of what lies between.
+            Some(why) => vec![why.clone()],
+            None => {
+                let mut findings = findings::of(from, to, &probes, &vtep_refusals(pair, &ports, &vteps));
+                if let Some(port) = findings::too_large_for(&probes) {
+                    let bytes = bench.largest(pair, port, probes[0].bytes).await?;
+                    findings.push(findings::mtu(port, bytes, pair.by.mtu));
+                }
+                findings
+            }
+        };
         reports.push(PairReport {
             from: pair.from.name.clone(),
             to: pair.to.name.clone(),
@@ -189,6 +196,8 @@ struct Frame<'a> {
 struct Seen {
     receipts: BTreeMap<u32, Vec<Receipt>>,
     wire: BTreeMap<u32, String>,
+    /// Hosts that could not send, or where nobody watched, and why.
+    silent: BTreeMap<String, String>,
 }
 
 struct Bench<'a> {
@@ -207,7 +216,7 @@ impl Bench<'_> {
         // Only the hosts themselves: no container or peer has a part in it.
         let (nobody, no_peers) = (Snapshot::default(), Peers::new());
         let ports = self.decode.vxlan_ports.clone();
-        let mut watch = Watch::open(self.lab, self.hosts, &no_peers, &nobody, any, ports).await?;
+        let mut watch = Watch::open(self.lab, self.hosts, &no_peers, &nobody, any, ports).await;
         let taps = watch::taps(self.lab, self.wire, &known, &self.decode)?;
         let mut by_sender: HashMap<(&str, &str), (&RunningHost, Vec<String>)> = HashMap::new();
         for frame in frames {
@@ -223,15 +232,19 @@ impl Bench<'_> {
                 count: 1,
                 rate: Some(RATE),
             };
-            host.agent.send_frame(order).await.map_err(host.failed())
+            let sent = host.agent.send_frame(order).await.map_err(host.failed());
+            Some((host.name.clone(), sent.err()?.to_string()))
         });
-        try_join_all(sent).await?;
-        tokio::time::sleep(silence).await;
         let mut seen = Seen::default();
+        seen.silent.extend(join_all(sent).await.into_iter().flatten());
+        tokio::time::sleep(silence).await;
         let of_mark = |mark: Option<u32>| known.get(usize::try_from(mark?).ok()?);
-        for (mark, receipt) in watch.receipts_by_mark(of_mark).await? {
+        for (mark, receipt) in watch.receipts_by_mark(of_mark).await {
             seen.receipts.entry(mark.unwrap_or(u32::MAX)).or_default().push(receipt);
         }
+        let absent =
+            |(host, why): (&String, &String)| (host.clone(), format!("nobody watched in {host}: {why}"));
+        seen.silent.extend(watch.absent.iter().map(absent));
         for (_, tap) in taps {
             let entered: Entered = tap.end().await?.found;
             seen.wire.extend(entered.into_keys().filter_map(|(mark, _, fate, _)| Some((mark?, fate))));

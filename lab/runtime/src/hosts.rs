@@ -1,0 +1,72 @@
+//! The hosts of a lab at one moment: those that run, and what is known of the others.
+
+use std::{
+    collections::BTreeMap,
+    ops::{Deref, DerefMut},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use indexmap::IndexMap;
+
+use crate::{Error, host::RunningHost, services::Seen};
+
+/// The hosts that run, by name. A clone stays as it is when hosts come and go; what was seen of the swarm is shared.
+#[derive(Clone, Default)]
+pub struct Hosts {
+    running: IndexMap<String, Arc<RunningHost>>,
+    /// Name of the lab, as the verbs know it.
+    lab: String,
+    /// Why those do not run that did.
+    pub ended: BTreeMap<String, String>,
+    seen: Arc<Mutex<Option<Seen>>>,
+}
+
+impl Deref for Hosts {
+    type Target = IndexMap<String, Arc<RunningHost>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.running
+    }
+}
+
+impl DerefMut for Hosts {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.running
+    }
+}
+
+impl Hosts {
+    /// None yet, of a lab that the verbs know by this name.
+    pub fn of(lab: &str) -> Self {
+        Self { lab: lab.to_owned(), ..Self::default() }
+    }
+
+    /// All but one.
+    pub fn without(&self, name: &str) -> Self {
+        let mut others = self.clone();
+        others.running.shift_remove(name);
+        others
+    }
+
+    /// Keeps what a manager of the swarm has just said.
+    pub fn remember(&self, seen: &Seen) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen.clone());
+    }
+
+    /// What a manager of the swarm said last, if one ever did.
+    pub fn last_seen(&self) -> Option<Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The running host of this name.
+///
+/// # Errors
+/// It does not run.
+pub fn host<'a>(hosts: &'a Hosts, name: &str) -> Result<&'a RunningHost, Error> {
+    hosts.running.get(name).map(AsRef::as_ref).ok_or_else(|| Error::Down {
+        lab: hosts.lab.clone(),
+        host: name.to_owned(),
+        why: hosts.ended.get(name).map(|why| format!(": {why}")).unwrap_or_default(),
+    })
+}

@@ -1,0 +1,94 @@
+//! Reads where everything is: each host's containers of its own dockerd, and the services of a manager.
+
+use std::collections::BTreeMap;
+
+use futures::future::{join_all, try_join_all};
+use lab_model::Lab;
+
+use super::{Hosts, ServiceAt, Snapshot, TaskAt};
+use crate::{
+    Error,
+    docker::{containers::ContainerState, services::TaskHere},
+    host::RunningHost,
+    services::{self, Seen},
+};
+
+/// What one host has.
+#[derive(Default)]
+struct Here {
+    containers: BTreeMap<String, ContainerState>,
+    tasks: Vec<(TaskHere, ContainerState)>,
+}
+
+/// Reads how every container is. A host whose dockerd does not answer is noted as such, and hides no other.
+pub async fn snapshot(lab: &Lab, hosts: &Hosts) -> Snapshot {
+    let (swarm, is_current) = match lab.services.is_empty() {
+        true => (Seen::default(), false),
+        false => services::look_or_recall(lab, hosts).await,
+    };
+    let mut all = Snapshot {
+        down: lab.hosts.keys().filter(|h| !hosts.contains_key(*h)).cloned().collect(),
+        nodes: swarm.nodes.iter().filter(|n| n.ready).map(|n| n.host.clone()).collect(),
+        ..Snapshot::default()
+    };
+    let mut tasks = Vec::new();
+    let looks = hosts.values().map(|host| async move { (host.name.as_str(), look_at(lab, host).await) });
+    for (host, found) in join_all(looks).await {
+        match found {
+            Ok(here) => {
+                all.containers.extend(here.containers);
+                tasks.extend(here.tasks.into_iter().map(|(task, state)| (host, task, state)));
+            }
+            Err(error) => {
+                all.unseen.insert(host.to_owned(), error.to_string());
+            }
+        }
+    }
+    // Where two run in one place, as while one takes over from the other, a manager tells which is meant; else it is the
+    // later one.
+    if is_current {
+        let wanted = |id: &str| swarm.tasks.iter().any(|t| t.task.running && t.task.id == id);
+        tasks.retain(|(_, task, _)| wanted(&task.id));
+    }
+    tasks.sort_by_key(|(_, task, _)| task.created);
+    for (host, task, state) in tasks {
+        let name = task.name(host);
+        all.containers.insert(name.clone(), state);
+        all.tasks.insert(name, TaskAt { service: task.service, host: host.to_owned() });
+    }
+    // Of those on a host that cannot be looked at there is only what the manager says.
+    for task in swarm.tasks.into_iter().filter(|t| t.task.running) {
+        if let Some(host) = task.host.filter(|host| all.unseen.contains_key(host)) {
+            all.tasks.entry(task.name).or_insert(TaskAt { service: task.service, host });
+        }
+    }
+    all.services = swarm
+        .services
+        .into_iter()
+        .map(|s| (s.name, ServiceAt { addresses: s.addresses, ports: s.ports, dnsrr: s.dnsrr }))
+        .collect();
+    all
+}
+
+async fn look_at(lab: &Lab, host: &RunningHost) -> Result<Here, Error> {
+    let names: Vec<&str> = lab.containers_on(&host.name).map(|(name, _)| name).collect();
+    if names.is_empty() && lab.services.is_empty() {
+        return Ok(Here::default());
+    }
+    host.docker.ping().await?;
+    let states = names.into_iter().map(|name| async move {
+        let state = host.docker.state(name).await?;
+        Ok::<_, Error>((name.to_owned(), state))
+    });
+    let containers = try_join_all(states).await?.into_iter().collect();
+    let tasks = match lab.services.is_empty() {
+        true => Vec::new(),
+        false => host.docker.tasks_here().await?,
+    };
+    let of_lab = tasks.into_iter().filter(|task| lab.services.contains_key(&task.service));
+    let states = of_lab.map(|task| async move {
+        let state = host.docker.state(&task.container).await?;
+        Ok::<_, Error>((task, state))
+    });
+    Ok(Here { containers, tasks: try_join_all(states).await? })
+}

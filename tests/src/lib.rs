@@ -46,6 +46,29 @@ pub fn cache() -> PathBuf {
     std::env::var_os("XDG_CACHE_HOME").map_or(home.join(".cache"), PathBuf::from).join("labctl")
 }
 
+/// Fills a cache folder of a test's own with the node image of the real one, so that the test can put other files in
+/// place of its. Returns the image's folder.
+pub fn own_images(own: &Path) -> PathBuf {
+    let images = cache().join("images");
+    let image = fs::read_dir(&images)
+        .expect("make the node image first: `make image`")
+        .flatten()
+        .find(|e| e.file_name().to_string_lossy().starts_with("trixie-") && e.path().is_dir())
+        .expect("make the node image first: `make image`");
+    let to = own.join("images").join(image.file_name());
+    fs::create_dir_all(&to).expect("a temporary folder can be written to");
+    for entry in fs::read_dir(image.path()).expect("a folder can be read").flatten() {
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        // What labctl writes itself must not reach the real one.
+        let done = match from.extension().is_some_and(|e| e == "json") {
+            true => fs::copy(&from, &to).map(drop),
+            false => std::os::unix::fs::symlink(&from, &to),
+        };
+        done.unwrap_or_else(|e| panic!("{}: {e}", to.display()));
+    }
+    to
+}
+
 /// labctl with a state folder of its own. Takes its labs down when dropped, or when the test is killed.
 pub struct Labctl {
     /// Ends with the last of the labs.

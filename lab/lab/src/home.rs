@@ -5,7 +5,6 @@
 //! one thread. So nothing of a lab runs on the runtime of whoever uses it. docs/adr/0013 says more.
 
 use std::{
-    fs::File,
     future::Future,
     panic::resume_unwind,
     sync::{Arc, Mutex, PoisonError},
@@ -13,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use lab_runtime::{Event, Events, LabDir, supervisor};
+use lab_runtime::{Event, Events, LabDir, state::Lock, supervisor};
 use tokio::{
     runtime::{Builder, Handle},
     sync::oneshot,
@@ -42,7 +41,7 @@ pub(crate) struct Held {
     pub(crate) lab: Arc<lab_runtime::RunningLab>,
     pub(crate) dir: LabDir,
     /// Says that the lab lives, for as long as it is open.
-    pub(crate) lock: File,
+    pub(crate) lock: Arc<Lock>,
 }
 
 /// The thread. Dropping it takes down what it holds, and waits for that.
@@ -113,9 +112,9 @@ impl Home {
     }
 
     /// Lets `labctl` look into a lab that is up.
-    pub(crate) fn attend(&self, lab: Arc<lab_runtime::RunningLab>) {
+    pub(crate) fn attend(&self, lab: Arc<lab_runtime::RunningLab>, lock: Arc<Lock>) {
         self.handle.spawn(async move {
-            if let Err(e) = supervisor::attend(lab).await {
+            if let Err(e) = supervisor::attend(lab, &lock).await {
                 tracing::warn!("{e}");
             }
         });
@@ -162,7 +161,6 @@ async fn take_down(held: Held) -> Vec<String> {
         Ok(warnings) => warnings,
         Err(_) => vec![format!("not down within {} s", DOWN.as_secs())],
     };
-    warnings.extend(lab_runtime::teardown::clear(&dir).await);
-    drop(lock);
+    warnings.extend(lab_runtime::teardown::clear(&dir, &lock).await);
     warnings
 }

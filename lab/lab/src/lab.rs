@@ -151,6 +151,7 @@ impl Lab {
         let made = home.run(async move {
             // Before anything is made, be it a node image.
             let UpOptions { runtime, lab, topology, agent, cold, .. } = &options;
+            install::try_agent(agent).await?;
             let chosen = runtime.resolve(lab, topology, &dirs.cache, agent, *cold).await?;
             options.runtime = chosen.choice();
             if let Some(why) = chosen.why {
@@ -161,16 +162,18 @@ impl Lab {
             let dir = LabDir::of(&dirs, &format!("{name}.{:06x}", rand::random::<u32>() >> 8));
             let (plan, lock) = launch::claim(&dir, &dirs, &options).await?;
             let provider = runtimes::provider(&plan);
-            let provider = provider.inspect_err(|_| drop(std::fs::remove_dir_all(dir.path())))?;
-            let lab = Arc::new(lab_runtime::RunningLab::new(plan, dir.clone(), provider));
+            let provider = provider.inspect_err(|_| drop(dir.remove(&lock)))?;
+            let (lab, lock) =
+                (Arc::new(lab_runtime::RunningLab::new(plan, dir.clone(), provider)), Arc::new(lock));
             // No await since the folder was made: from here on the thread takes down whatever there is.
-            *held.lock().unwrap_or_else(PoisonError::into_inner) = Some(Held { lab: lab.clone(), dir, lock });
+            *held.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some(Held { lab: lab.clone(), dir, lock: lock.clone() });
             lab.bring_up(&told).await?;
-            Ok::<_, Error>(lab)
+            Ok::<_, Error>((lab, lock))
         });
         match made.await {
-            Ok(lab) => {
-                home.attend(lab.clone());
+            Ok((lab, lock)) => {
+                home.attend(lab.clone(), lock);
                 Ok(RunningLab::new(home, lab, events))
             }
             Err(e) => {
@@ -209,9 +212,9 @@ async fn clear_dead(dirs: &Dirs, name: &str) {
         // One without a plan is just being made. The lock keeps others out while this one is cleared.
         if ours
             && dir.has_plan()
-            && let Ok(Some(_lock)) = dir.lock()
+            && let Ok(Some(lock)) = dir.lock()
         {
-            teardown::clear(&dir).await;
+            teardown::clear(&dir, &lock).await;
         }
     }
 }

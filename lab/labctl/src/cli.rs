@@ -18,7 +18,7 @@ Exit status:
   1    something came out otherwise than the topology says
   2    the command line or the topology is wrong
   3    this machine cannot do it: something is missing or not allowed
-  130  interrupted; what the command had made is taken down
+  130  interrupted, or the lab was taken down by another command; what the command had made is taken down
   `exec` and `docker` pass on the status of what they run.
 
 With --format json, an error is also told on stdout: {\"error\": …, \"exit_code\": …}.";

@@ -7,7 +7,7 @@ use lab_runtime::{
         Client,
         protocol::{Answer, Request},
     },
-    launch,
+    install, launch, limits,
     report::Report,
     teardown,
 };
@@ -66,8 +66,11 @@ pub async fn bring_up(
     progress: &mut Progress<'_>,
     stop: &mut Stop,
 ) -> Result<LabDir, Error> {
-    let (lab, agent) = (&topology.lab, agent()?);
+    let lab = &topology.lab;
     // Before anything is made, be it a node image.
+    limits::allow_files(lab)?;
+    let agent = agent()?;
+    install::try_agent(&agent).await?;
     let chosen = RuntimeChoice::from(manner.runtime)
         .resolve(lab, topology.shown.as_ref(), &context.dirs.cache, &agent, manner.cold)
         .await?;
@@ -94,6 +97,7 @@ pub async fn bring_up(
     };
     match followed {
         Ok(()) => Ok(dir),
+        Err(e) if is_taken_down(&e) => Err(e),
         Err(e) if manner.keep && !matches!(e, Error::Interrupted) => {
             let (lab, file) = (&topology.lab.name, &topology.shown);
             progress.phase(&format!(
@@ -106,6 +110,11 @@ pub async fn bring_up(
             Err(e)
         }
     }
+}
+
+/// Whether somebody else took the lab down: what there is of its name by now is theirs.
+pub fn is_taken_down(error: &Error) -> bool {
+    matches!(error, Error::Runtime(e) if e.is_taken_down())
 }
 
 /// Runs a lab's expectations.
@@ -203,7 +212,7 @@ pub async fn answer(dir: &LabDir, client: &mut Client) -> Result<Answer, Error> 
     match client.next().await? {
         Some(Answer::Error(failure)) => Err(lab_runtime::Error::Remote(failure).into()),
         Some(answer) => Ok(answer),
-        None => Err(lab_runtime::Error::Dead { name: dir.name().to_owned(), log: dir.log() }.into()),
+        None => Err(lab_runtime::Error::gone(dir).into()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The command line from outside: exit codes, streams, and what needs no lab.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::{fs, path::Path, process::Stdio};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Stdio};
 
 use assert_cmd::Command;
 use tempfile::TempDir;
@@ -12,7 +12,10 @@ const GOOD: &str = "name: good\nsegments: { lan: { subnet: 192.168.56.0/24, gate
 
 /// labctl with folders of its own, below `home`.
 fn labctl(home: &Path) -> Command {
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("labctl"));
+    labctl_in(home, Command::new(assert_cmd::cargo::cargo_bin!("labctl")))
+}
+
+fn labctl_in(home: &Path, mut command: Command) -> Command {
     command
         .env("LABCTL_STATE_DIR", home.join("state"))
         .env("LABCTL_CACHE_DIR", home.join("cache"))
@@ -144,6 +147,27 @@ fn a_missing_agent_is_the_environments_fault() {
     assert!(out.ends_with("\n0 passed, 1 failed\n"), "{out}");
     let xml = fs::read_to_string(home.path().join("r.xml")).unwrap();
     assert!(xml.contains(r#"errors="1""#) && xml.contains("no-agent"), "{xml}");
+}
+
+/// Found before anything is made, and said in a moment.
+#[test]
+fn a_broken_agent_and_too_few_files_are_the_environments_fault() {
+    let home = home_with(&[("good.yaml", GOOD), ("no-agent", "\x7fELF, cut short")]);
+    fs::set_permissions(home.path().join("no-agent"), PermissionsExt::from_mode(0o755)).unwrap();
+    let (code, _, err) = run(home.path(), &["up", "good.yaml"]);
+    assert_eq!(code, 3, "{err}");
+    assert!(err.contains("no-agent does not work: ") && err.contains("make build"), "{err}");
+
+    let binary = assert_cmd::cargo::cargo_bin!("labctl");
+    let out = labctl_in(home.path(), Command::new("sh"))
+        .args(["-c", "ulimit -n 24 && exec \"$0\" up good.yaml"])
+        .arg(binary)
+        .output()
+        .unwrap();
+    let err = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(3), "{err}");
+    assert!(err.contains("no more than 24 are allowed here (`ulimit -Hn`)"), "{err}");
+    assert!(!home.path().join("state").exists() && !home.path().join("cache").exists(), "something was made");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
 use lab_agent::client::ClientError;
 use lab_model::plain;
 
-use crate::control::protocol::Failure;
+use crate::{LabDir, control::protocol::Failure, room::Need};
 
 /// An error of the runtime. Its text names the operand and, after `hint:`, the way out where there is one.
 #[derive(Debug, thiserror::Error)]
@@ -64,16 +64,31 @@ pub enum Error {
         /// Its log.
         log: PathBuf,
     },
-    /// The state folder is full.
+    /// This process may not have as many files open as a lab takes.
     #[error(
-        "no space left in {}: {free_kib} KiB are free, and a lab's logs take up to 8 MiB\nhint: make room, or name another \
-         folder with --state-dir or LABCTL_STATE_DIR", path.display()
+        "lab `{lab}` takes up to {need} open files, and no more than {hard} are allowed here (`ulimit -Hn`)\n\
+         hint: raise the limit: `ulimit -n {need}` as root, limits.conf(5), or LimitNOFILE= of a systemd unit"
+    )]
+    TooFewFiles {
+        /// Lab.
+        lab: String,
+        /// How many it takes.
+        need: u64,
+        /// How many are allowed.
+        hard: u64,
+    },
+    /// A disk is full.
+    #[error(
+        "no space left in {}: {} KiB are free, and {} up to {} MiB\nhint: make room, {}",
+        path.display(), free >> 10, need.what, need.bytes >> 20, need.hint
     )]
     NoRoom {
         /// Folder that there is.
         path: PathBuf,
-        /// KiB that are free.
-        free_kib: u64,
+        /// Bytes that are free.
+        free: u64,
+        /// What for.
+        need: Need,
     },
     /// A host is in the wrong state for what was asked.
     #[error("host `{host}` {state}\nhint: {hint}")]
@@ -103,9 +118,17 @@ pub enum Error {
         /// What is blocked.
         known: Vec<String>,
     },
-    /// The bring-up was cancelled.
+    /// Nobody waits for the outcome any more.
     #[error("cancelled")]
     Cancelled,
+    /// The lab was taken down while something was done to it.
+    #[error("lab `{lab}` was taken down meanwhile, by {by}")]
+    TakenDown {
+        /// Lab.
+        lab: String,
+        /// Who did it, as far as it is known.
+        by: String,
+    },
     /// A socket path does not fit the kernel's limit.
     #[error(
         "the path of a socket would be {length} bytes long, the kernel takes at most {max}: {path}\n\
@@ -197,6 +220,14 @@ pub enum Error {
         /// Where it is looked for.
         beside: PathBuf,
     },
+    /// The agent's binary cannot be run, or is not one.
+    #[error("the agent at {path} does not work: {why}\nhint: build it anew with `make build`", path = path.display())]
+    BadAgent {
+        /// Where it is.
+        path: PathBuf,
+        /// What came of trying it.
+        why: String,
+    },
     /// Nobody has a container's image.
     #[error(
         "container `{container}`: image `{image}` is not to be had: {why}\n\
@@ -256,6 +287,9 @@ pub enum Error {
     Control(String),
 }
 
+/// Exit status of what somebody ended, as shells report it (128 + SIGINT).
+const INTERRUPTED: u8 = 130;
+
 /// `FILE:LINE`, as compilers write it.
 fn place(file: Option<&Path>, line: u32) -> String {
     match file {
@@ -265,9 +299,10 @@ fn place(file: Option<&Path>, line: u32) -> String {
 }
 
 impl Error {
-    /// 2 where the topology or the usage is at fault, 3 where the environment is.
+    /// 2 where the topology or the usage is at fault, 3 where the environment is, 130 where somebody ended it.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Error::TakenDown { .. } => INTERRUPTED,
             Error::AlreadyUp(_)
             | Error::NoSuchLab { .. }
             | Error::NoSuchPart { .. }
@@ -286,6 +321,24 @@ impl Error {
             Error::Remote(f) => f.exit_code,
             _ => 3,
         }
+    }
+
+    /// A lab whose supervisor is gone: one that ended in order leaves no folder.
+    pub fn gone(dir: &LabDir) -> Self {
+        match dir.path().exists() {
+            true => Error::Dead { name: dir.name().to_owned(), log: dir.log() },
+            false => Self::taken_down(dir.name(), None),
+        }
+    }
+
+    /// A lab that was taken down by somebody, or by nobody knows whom.
+    pub fn taken_down(lab: &str, by: Option<&str>) -> Self {
+        Error::TakenDown { lab: lab.to_owned(), by: by.unwrap_or("another command").to_owned() }
+    }
+
+    /// Whether somebody else took the lab down, so that there is nothing left to clear.
+    pub fn is_taken_down(&self) -> bool {
+        self.exit_code() == INTERRUPTED
     }
 
     /// For `map_err` on what is made for something that stands on this line of the topology.

@@ -3,9 +3,12 @@
 use std::{
     env,
     path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
 };
 
 use etcetera::BaseStrategy;
+use tokio::process::Command;
 
 use crate::Error;
 
@@ -14,6 +17,12 @@ pub const AGENT_VARIABLE: &str = "LABCTL_AGENT";
 
 /// File name of the agent's binary.
 const AGENT: &str = "labctl-agent";
+
+/// What the agent of this version says to `--version`.
+const VERSION: &str = concat!("labctl-agent ", env!("CARGO_PKG_VERSION"));
+
+/// How long it may take for that. Milliseconds, on a machine that is not busy.
+const TRIAL: Duration = Duration::from_secs(10);
 
 /// The user's cache folder for labctl: `labctl` in the XDG cache folder. `None` without a home folder.
 pub fn default_cache() -> Option<PathBuf> {
@@ -40,6 +49,28 @@ pub fn find_agent(named: Option<PathBuf>, folders: &[PathBuf]) -> Result<PathBuf
     found.ok_or_else(|| Error::NoAgent { path: beside.clone(), said: "it belongs beside labctl", beside })
 }
 
+/// Runs the agent once, so that a broken one is found before a machine is started with it.
+///
+/// # Errors
+/// [`Error::BadAgent`], also where it is another version's.
+pub async fn try_agent(path: &Path) -> Result<(), Error> {
+    let mut command = Command::new(path);
+    command.arg("--version").stdin(Stdio::null()).kill_on_drop(true);
+    let why = match tokio::time::timeout(TRIAL, command.output()).await {
+        Err(_) => format!("`--version` did not end within {} s", TRIAL.as_secs()),
+        Ok(Err(e)) => e.to_string(),
+        Ok(Ok(output)) => {
+            let said = String::from_utf8_lossy(&output.stdout);
+            match said.trim_end() {
+                VERSION if output.status.success() => return Ok(()),
+                "" => format!("`--version` ended with {}", output.status),
+                other => format!("it says that it is `{}`, not `{VERSION}`", other.escape_debug()),
+            }
+        }
+    };
+    Err(Error::BadAgent { path: path.to_owned(), why })
+}
+
 /// The agent's binary for a program that is not labctl: as [`find_agent`] says, in the folder of this very program, in
 /// the one above (tests lie in `target/…/release/deps`), or in those of `PATH`, where `labctl` may be installed.
 ///
@@ -55,7 +86,35 @@ pub fn find_agent_of_this_program() -> Result<PathBuf, Error> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_broken_agent_is_known_before_anything_is_started() {
+        let tmp = tempfile::tempdir().unwrap();
+        let path = tmp.path().join(AGENT);
+        let good = format!("#!/bin/sh\necho {VERSION}\n");
+        let cases = [
+            ("\x7fELF and nothing more", Some("Exec format error")),
+            ("#!/bin/sh\nkill -SEGV $$\n", Some("signal: 11")),
+            ("#!/bin/sh\necho labctl-agent 0.0.0-other\n", Some("not `labctl-agent")),
+            (good.as_str(), None),
+        ];
+        for (contents, wrong) in cases {
+            // Under another name first: a file that is open for writing cannot be run.
+            std::fs::write(tmp.path().join("new"), contents).unwrap();
+            std::fs::set_permissions(tmp.path().join("new"), PermissionsExt::from_mode(0o755)).unwrap();
+            std::fs::rename(tmp.path().join("new"), &path).unwrap();
+            match (try_agent(&path).await, wrong) {
+                (Ok(()), None) => {}
+                (Err(e), Some(words)) => {
+                    assert!(e.to_string().contains(words) && e.exit_code() == 3, "{contents:?}: {e}");
+                }
+                (found, _) => panic!("{contents:?}: {found:?}"),
+            }
+        }
+    }
 
     #[test]
     fn the_agent_is_looked_for_where_the_error_says() {

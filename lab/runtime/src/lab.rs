@@ -15,8 +15,8 @@ use crate::{
     Error, Events, LabDir, Plan,
     frames::{self, report::SendReport, vxlan::VxlanReport},
     host::{self, Images, RunningHost},
-    hosts::{self, Hosts},
-    machine::{HostPlan, Machine, Provider, Started},
+    image,
+    machine::{HostPlan, Machine, Provider},
     peers::{self, Peers},
     runtimes, services,
     state::Process,
@@ -89,7 +89,21 @@ impl RunningLab {
     /// Makes everything that the plan says. Cut short (dropped) or failed, what was made remains until
     /// [`Self::down`].
     pub async fn bring_up(&self, events: &Events) -> Result<(), Error> {
-        self.make(events).await.map_err(|e| self.explain(e))
+        let error = match self.make(events).await {
+            Ok(()) => return Ok(()),
+            Err(e) => self.explain(e),
+        };
+        Err(match error {
+            Error::Agent { host, why } => Error::Agent { host, why: self.with_damage(why).await },
+            Error::Machine { host, why } => Error::Machine { host, why: self.with_damage(why).await },
+            other => other,
+        })
+    }
+
+    /// Why a host did not start: it may be its image.
+    async fn with_damage(&self, why: String) -> String {
+        let damage = image::find_damage(&self.plan.cache, &self.plan.lab).await;
+        std::iter::once(why).chain(damage).collect::<Vec<_>>().join("\n")
     }
 
     /// An error with what else is known: the file that its line is of, and whether the machine in question has died.

@@ -10,13 +10,17 @@ use std::{
 use lab_model::Lab;
 use tokio::net::UnixStream;
 
-use crate::{Dirs, Error, LabDir, Plan, runtimes::RuntimeChoice, teardown};
+use crate::{Dirs, Error, LabDir, Plan, limits, runtimes::RuntimeChoice, state::Lock, teardown};
 
 /// How long a supervisor may take to answer.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
 
 /// How often it is asked. There is no event to wait for: the socket does not exist yet.
 const ASK_EVERY: Duration = Duration::from_millis(10);
+
+/// How long a folder may be locked by somebody who does not answer for its lab: by a `labctl down` that clears it, or by
+/// a `labctl ps` for an instant.
+const UNLOCKED_WITHIN: Duration = Duration::from_secs(5);
 
 /// What to bring up, and how.
 #[derive(Clone, Debug)]
@@ -42,32 +46,33 @@ pub struct UpOptions {
 pub async fn begin(dirs: &Dirs, options: UpOptions, exe: &Path) -> Result<LabDir, Error> {
     let dir = LabDir::of(dirs, &options.lab.name);
     let (_, lock) = claim(&dir, dirs, &options).await?;
-    let made = start(&dir, exe, lock).await;
-    if made.is_err() {
-        let _ = std::fs::remove_dir_all(dir.path());
+    let started = start(&dir, exe, &lock).await;
+    if started.is_err() {
+        let _ = dir.remove(&lock);
     }
-    made.map(|()| dir)
+    started.map(|()| dir)
 }
 
 /// Makes a lab's folder and writes its plan there. The folder is the caller's for as long as the lock is held.
 ///
 /// # Errors
 /// [`Error::AlreadyUp`], or a folder that cannot be made; then nothing is left of it.
-pub async fn claim(dir: &LabDir, dirs: &Dirs, options: &UpOptions) -> Result<(Plan, File), Error> {
+pub async fn claim(dir: &LabDir, dirs: &Dirs, options: &UpOptions) -> Result<(Plan, Lock), Error> {
     dir.check_socket_paths(&options.lab)?;
     dir.check_room()?;
+    limits::allow_files(&options.lab)?;
     let UpOptions { runtime, lab, topology, agent, cold, .. } = options;
     let runtime = runtime.resolve(lab, topology, &dirs.cache, agent, *cold).await?.runtime;
-    let lock = take_lock(dir).await?;
+    let mut lock = take_lock(dir).await?;
     if dir.has_plan() {
         // A lab whose supervisor died without taking it down. Nobody can be using it: we hold its lock.
-        teardown::clear(dir).await;
+        teardown::clear(dir, &lock).await;
         drop(lock);
-        return Box::pin(claim(dir, dirs, options)).await;
+        lock = take_lock(dir).await?;
     }
     let written = write_plan(dir, dirs, options, runtime);
     if written.is_err() {
-        let _ = std::fs::remove_dir_all(dir.path());
+        let _ = dir.remove(&lock);
     }
     Ok((written?, lock))
 }
@@ -88,24 +93,28 @@ fn write_plan(dir: &LabDir, dirs: &Dirs, options: &UpOptions, runtime: &str) -> 
     Ok(plan)
 }
 
-/// The lock, or [`Error::AlreadyUp`]. `labctl ps` holds it shared for an instant, so one refusal proves nothing.
-async fn take_lock(dir: &LabDir) -> Result<File, Error> {
-    for _ in 0..10 {
+/// The lock, or [`Error::AlreadyUp`]. One refusal proves nothing: a lab that is up answers.
+async fn take_lock(dir: &LabDir) -> Result<Lock, Error> {
+    let deadline = Instant::now() + UNLOCKED_WITHIN;
+    loop {
         if let Some(lock) = dir.lock()? {
             return Ok(lock);
         }
+        if Instant::now() > deadline || UnixStream::connect(dir.control_socket()).await.is_ok() {
+            return Err(Error::AlreadyUp(dir.name().to_owned()));
+        }
         tokio::time::sleep(ASK_EVERY).await;
     }
-    Err(Error::AlreadyUp(dir.name().to_owned()))
 }
 
-async fn start(dir: &LabDir, exe: &Path, lock: File) -> Result<(), Error> {
+async fn start(dir: &LabDir, exe: &Path, lock: &Lock) -> Result<(), Error> {
     let log = File::create(dir.log()).map_err(Error::io("cannot write", dir.log()))?;
     let errors = log.try_clone().map_err(Error::io("cannot write", dir.log()))?;
     let mut command = Command::new(exe);
     command.arg("supervise").arg(dir.path());
     // The lock goes along as stdin: the file description is shared, so it stays locked until the supervisor ends.
-    command.stdin(Stdio::from(lock)).stdout(log).stderr(errors);
+    let stdin = lock.share().map_err(Error::io("cannot hand on the lock of", dir.path()))?;
+    command.stdin(Stdio::from(stdin)).stdout(log).stderr(errors);
     crate::sys::detach(&mut command);
     let mut child = command.spawn().map_err(Error::io("cannot start", exe))?;
     let deadline = Instant::now() + ANSWERS_WITHIN;
@@ -114,6 +123,10 @@ async fn start(dir: &LabDir, exe: &Path, lock: File) -> Result<(), Error> {
             return Ok(());
         }
         if let Ok(Some(status)) = child.try_wait() {
+            if status.success() {
+                // It did as it was told, before we came to ask.
+                return Err(Error::taken_down(dir.name(), None));
+            }
             return Err(Error::Control(format!("the supervisor ended at once ({status}){}", log_tail(dir))));
         }
         if Instant::now() > deadline {

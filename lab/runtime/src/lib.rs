@@ -1,11 +1,14 @@
 //! From a lab to running hosts: the vm runtime, Docker, probing, state, teardown.
 
 mod actions;
+mod cache;
 mod check;
+pub mod console;
 pub mod control;
 pub mod dind;
 pub mod docker;
 pub mod doctor;
+mod durable;
 pub mod error;
 pub mod event;
 mod evidence;
@@ -22,10 +25,12 @@ pub mod install;
 pub mod kernel;
 pub mod lab;
 pub mod launch;
+pub mod limits;
 pub mod machine;
 mod peers;
 pub mod probe;
 pub mod report;
+mod room;
 pub mod runtimes;
 mod service;
 mod services;

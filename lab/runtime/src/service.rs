@@ -72,7 +72,7 @@ impl LabService {
             }
             match stage {
                 Stage::Up | Stage::Partial => return Ok(()),
-                Stage::Stopping | Stage::Dead => return Err(Error::Cancelled.to_failure()),
+                Stage::Stopping | Stage::Dead => return Err(self.taken_down().to_failure()),
                 Stage::Starting => {}
             }
             tokio::select! {
@@ -80,7 +80,7 @@ impl LabService {
                 // A client sends nothing more, so this is its end.
                 _ = input.recv() => {
                     if own {
-                        self.stop.cancel();
+                        self.end("the end of the command that began it");
                     }
                     return Ok(());
                 }
@@ -230,9 +230,19 @@ impl LabService {
         Ok(())
     }
 
-    async fn down(&self) -> Result<(), Failure> {
-        let mut watch = self.progress.subscribe();
+    /// Begins the lab's end.
+    fn end(&self, by: impl Into<String>) {
+        self.progress.send_modify(|p| p.end(by));
         self.stop.cancel();
+    }
+
+    fn taken_down(&self) -> Error {
+        self.progress.borrow().taken_down(self.name())
+    }
+
+    async fn down(&self, by: String) -> Result<(), Failure> {
+        let mut watch = self.progress.subscribe();
+        self.end(by);
         let gone = watch.wait_for(|p| p.gone.is_some()).await;
         let warnings = gone.ok().and_then(|p| p.gone.clone()).unwrap_or_default();
         if warnings.is_empty() {
@@ -273,6 +283,36 @@ impl LabService {
         }
     }
 
+    /// Answers what needs the lab, for as long as there is one.
+    async fn use_lab(
+        &self,
+        request: Request,
+        answers: &mpsc::Sender<Answer>,
+        input: &mut mpsc::Receiver<String>,
+    ) -> Result<(), Error> {
+        match request {
+            Request::Check(how) => self.check(how, answers, input).await,
+            Request::Do { action } => {
+                self.must_be_up()?;
+                forwarding(answers, async |events| self.lab.act(&action, events).await).await
+            }
+            Request::Exec { command, tty } => self.exec(command, tty, answers, input).await,
+            Request::Send(order) => self.send(*order, answers, input).await,
+            Request::Vxlan { from, to, port } => self.vxlan(Which { from, to, port }, answers, input).await,
+            Request::Capture { segment, count, duration_ms, snaplen, filter } => {
+                let spec = CaptureSpec {
+                    snaplen: usize::try_from(snaplen).unwrap_or(usize::MAX),
+                    count,
+                    duration: duration_ms.map(Duration::from_millis),
+                    ..CaptureSpec::default()
+                };
+                self.capture(&segment, spec, filter, answers, input).await
+            }
+            // Answered for any lab, also one that is on its way.
+            Request::Follow { .. } | Request::Status | Request::Down { .. } => Ok(()),
+        }
+    }
+
     fn must_be_up(&self) -> Result<(), Error> {
         match self.stage() {
             Stage::Up => Ok(()),
@@ -297,32 +337,18 @@ impl Service for LabService {
         mut input: mpsc::Receiver<String>,
     ) -> BoxFuture<'_, Result<(), Failure>> {
         Box::pin(async move {
-            let answered = match request {
+            match request {
                 Request::Follow { own } => return self.follow(own, &answers, &mut input).await,
-                Request::Down => return self.down().await,
+                Request::Down { by } => return self.down(by).await,
                 Request::Status => {
                     let _ = answers.send(Answer::Status(Box::new(self.status()))).await;
-                    Ok(())
+                    return Ok(());
                 }
-                Request::Check(how) => self.check(how, &answers, &mut input).await,
-                Request::Do { action } => match self.must_be_up() {
-                    Ok(()) => forwarding(&answers, async |events| self.lab.act(&action, events).await).await,
-                    Err(e) => Err(e),
-                },
-                Request::Exec { command, tty } => self.exec(command, tty, &answers, &mut input).await,
-                Request::Send(order) => self.send(*order, &answers, &mut input).await,
-                Request::Vxlan { from, to, port } => {
-                    self.vxlan(Which { from, to, port }, &answers, &mut input).await
-                }
-                Request::Capture { segment, count, duration_ms, snaplen, filter } => {
-                    let spec = CaptureSpec {
-                        snaplen: usize::try_from(snaplen).unwrap_or(usize::MAX),
-                        count,
-                        duration: duration_ms.map(Duration::from_millis),
-                        ..CaptureSpec::default()
-                    };
-                    self.capture(&segment, spec, filter, &answers, &mut input).await
-                }
+                _ => {}
+            }
+            let answered = tokio::select! {
+                answered = self.use_lab(request, &answers, &mut input) => answered,
+                () = self.stop.cancelled() => Err(self.taken_down()),
             };
             answered.map_err(|e| e.to_failure())
         })

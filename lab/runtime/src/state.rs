@@ -11,15 +11,18 @@
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    io,
+    os::{
+        fd::AsFd,
+        unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
 };
 
 use lab_model::Lab;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
+use crate::{durable, error::Error, room::Need};
 
 /// Longest path of a unix socket, in bytes: `sun_path` less its NUL (unix(7)).
 pub const MAX_SOCKET_PATH: usize = 107;
@@ -76,16 +79,27 @@ impl Process {
     pub fn is_alive(&self) -> bool {
         start_time(self.pid) == Some(self.start_time)
     }
+
+    /// Whether it is stopped, by a signal or by a debugger, and so answers nobody.
+    pub fn is_stopped(&self) -> bool {
+        self.is_alive() && stat(self.pid).is_some_and(|stat| matches!(stat.chars().next(), Some('T' | 't')))
+    }
 }
 
 /// Flag of a process that is on its way out: its sockets may be closed before it is a zombie (include/linux/sched.h).
 const PF_EXITING: u32 = 0x4;
 
-/// Start time of a process; `None` where there is none, or only one that has ended.
-fn start_time(pid: u32) -> Option<u64> {
+/// The fields of /proc/PID/stat (proc(5)) from the third on, which is the state.
+fn stat(pid: u32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is the program's name in parentheses and may hold anything, so count from its end.
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    Some(stat.rsplit_once(')')?.1.trim_start().to_owned())
+}
+
+/// Start time of a process; `None` where there is none, or only one that has ended.
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = stat(pid)?;
+    let mut fields = stat.split_ascii_whitespace();
     let state = fields.next()?;
     if state == "Z" || state == "X" {
         return None;
@@ -97,14 +111,52 @@ fn start_time(pid: u32) -> Option<u64> {
     fields.nth(12)?.parse().ok()
 }
 
-/// Bytes that a lab's folder may come to hold, captures aside.
-const LEAST_ROOM: u64 = 8 << 20;
+/// What a lab's folder may come to hold, captures aside.
+const LOGS: Need = Need {
+    bytes: 8 << 20,
+    what: "a lab's logs take",
+    hint: "or name another folder with --state-dir or LABCTL_STATE_DIR",
+};
+
+/// The lock of a lab's folder. A lab lives for as long as somebody holds it, and only its holder clears the folder.
+#[derive(Debug)]
+pub struct Lock(File);
+
+impl Lock {
+    /// The lock that this process got as its stdin.
+    ///
+    /// # Errors
+    /// There is no stdin.
+    pub fn inherited() -> io::Result<Self> {
+        Ok(Self(io::stdin().as_fd().try_clone_to_owned()?.into()))
+    }
+
+    /// A handle to hand on. The lab is locked until the last one is closed.
+    ///
+    /// # Errors
+    /// This process has too many files open.
+    pub fn share(&self) -> io::Result<File> {
+        self.0.try_clone()
+    }
+}
+
+/// What a supervisor is noted as.
+const SUPERVISOR: &str = "supervisor";
 
 /// The folder of one lab.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabDir {
     path: PathBuf,
 }
+
+/// Name of the lock in a lab's folder.
+const LOCK: &str = "lock";
+
+/// Name of the plan in a lab's folder.
+const PLAN: &str = "plan.json";
+
+/// How often the folder may vanish while it is being locked. Each time somebody else has cleared a whole lab.
+const LOCK_ATTEMPTS: u32 = 100;
 
 impl LabDir {
     /// The folder at this path, which need not exist.
@@ -162,52 +214,104 @@ impl LabDir {
         self.host(host).join(format!("{nic}.sock"))
     }
 
-    /// Makes the folder if need be and takes its lock. `None`: a supervisor holds it, so the lab lives.
-    pub fn lock(&self) -> Result<Option<File>, Error> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.path)
-            .map_err(Error::io("cannot make the folder", &self.path))?;
-        let path = self.path.join("lock");
-        let file = open_private(&path).map_err(Error::io("cannot open", &path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(e)) => Err(Error::Io { what: "cannot lock", path, source: e }),
+    /// Makes the folder if need be and takes its lock. `None`: somebody holds it, most likely the lab's supervisor.
+    pub fn lock(&self) -> Result<Option<Lock>, Error> {
+        let path = self.path.join(LOCK);
+        for _ in 0..LOCK_ATTEMPTS {
+            match fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path) {
+                // It was there, and is cleared by its holder at this moment.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && !self.path.exists() => continue,
+                made => made.map_err(Error::io("cannot make the folder", &self.path))?,
+            }
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(&path);
+            let file = match file {
+                // Cleared by its holder since the line above.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened.map_err(Error::io("cannot open", &path))?,
+            };
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(e)) => return Err(Error::io("cannot lock", path)(e)),
+            }
+            let lock = Lock(file);
+            // It may have been cleared between the opening and the locking: then this is the lock of nothing.
+            if self.is_locked_by(&lock) {
+                return Ok(Some(lock));
+            }
+        }
+        Err(Error::io("cannot lock", path)(io::ErrorKind::ResourceBusy.into()))
+    }
+
+    /// Whether this is the lock of the folder as it is now, and not of one that was cleared since.
+    pub fn is_locked_by(&self, lock: &Lock) -> bool {
+        let id = |m: fs::Metadata| (m.dev(), m.ino());
+        let (ours, there) = (lock.0.metadata().map(id), fs::metadata(self.path.join(LOCK)).map(id));
+        matches!((ours, there), (Ok(ours), Ok(there)) if ours == there)
+    }
+
+    /// Removes the folder. Does nothing if somebody else has cleared it and it is another lab's by now.
+    ///
+    /// # Errors
+    /// Something cannot be removed. The plan and the lock stay too then, so that `down` finds the rest.
+    pub fn remove(&self, lock: &Lock) -> io::Result<()> {
+        if !self.is_locked_by(lock) {
+            return Ok(());
+        }
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            if entry.file_name() == LOCK || entry.file_name() == PLAN {
+                continue;
+            }
+            if entry.file_type()?.is_dir() {
+                fs::remove_dir_all(entry.path())?;
+            } else {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        for last in [PLAN, LOCK] {
+            match fs::remove_file(self.path.join(last)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        match fs::remove_dir(&self.path) {
+            // As soon as the lock is gone, the next lab of this name may have begun in the same folder.
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
+                Ok(())
+            }
+            removed => removed,
         }
     }
 
     /// Whether its supervisor lives. Takes no lock that it does not give back at once.
     pub fn is_alive(&self) -> bool {
-        let Ok(file) = File::open(self.path.join("lock")) else { return false };
+        let Ok(file) = File::open(self.path.join(LOCK)) else { return false };
         matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
     }
 
     /// Writes the plan, all or nothing.
     pub fn write_plan(&self, plan: &Plan) -> Result<(), Error> {
-        let path = self.path.join("plan.json");
-        let draft = self.path.join("plan.json.new");
+        let path = self.path.join(PLAN);
         let text = serde_json::to_vec(plan)
             .map_err(|e| Error::Damaged { path: path.clone(), why: e.to_string() })?;
-        let write = || -> io::Result<()> {
-            let mut file = open_private(&draft)?;
-            file.set_len(0)?;
-            file.write_all(&text)?;
-            file.sync_all()?;
-            fs::rename(&draft, &path)
-        };
-        write().map_err(Error::io("cannot write", &path))
+        durable::write(&path, 0o600, &text).map_err(Error::io("cannot write", path))
     }
 
     /// Whether a plan was written.
     pub fn has_plan(&self) -> bool {
-        self.path.join("plan.json").exists()
+        self.path.join(PLAN).exists()
     }
 
     /// Reads the plan.
     pub fn plan(&self) -> Result<Plan, Error> {
-        let path = self.path.join("plan.json");
+        let path = self.path.join(PLAN);
         let text = fs::read(&path).map_err(Error::io("cannot read", &path))?;
         serde_json::from_slice(&text).map_err(|e| Error::Damaged { path, why: e.to_string() })
     }
@@ -216,12 +320,24 @@ impl LabDir {
     pub fn record(&self, process: &Process) -> Result<(), Error> {
         let path = self.path.join("processes.json");
         let append = || -> io::Result<()> {
-            let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
             let mut line = serde_json::to_vec(process)?;
             line.push(b'\n');
-            file.write_all(&line)
+            durable::append(&path, &line)
         };
         append().map_err(Error::io("cannot write", &path))
+    }
+
+    /// Notes that this process is the lab's supervisor, before any other process.
+    pub fn record_supervisor(&self) -> Result<(), Error> {
+        match Process::observe(std::process::id(), SUPERVISOR) {
+            Some(me) => self.record(&me),
+            None => Ok(()),
+        }
+    }
+
+    /// The lab's supervisor, once it has noted itself.
+    pub fn supervisor(&self) -> Option<Process> {
+        self.processes().into_iter().find(|p| p.what == SUPERVISOR)
     }
 
     /// Processes noted. A torn last line is passed over: it was written as its process was being started, by a
@@ -233,13 +349,7 @@ impl LabDir {
 
     /// Fails where there is no room for the logs and notes of a lab.
     pub fn check_room(&self) -> Result<(), Error> {
-        let there = self.path.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"));
-        let stat =
-            nix::sys::statvfs::statvfs(there).map_err(|e| Error::io("cannot look at", there)(e.into()))?;
-        match stat.blocks_available().saturating_mul(stat.fragment_size()) {
-            free if free < LEAST_ROOM => Err(Error::NoRoom { path: there.to_owned(), free_kib: free >> 10 }),
-            _ => Ok(()),
-        }
+        LOGS.check(&self.path)
     }
 
     /// Fails if a socket of this lab would have too long a path.
@@ -256,10 +366,6 @@ impl LabDir {
     }
 }
 
-fn open_private(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
-}
-
 /// Every lab that has a folder, sorted by name.
 pub fn list(dirs: &Dirs) -> Result<Vec<LabDir>, Error> {
     let entries = match fs::read_dir(&dirs.state) {
@@ -270,7 +376,7 @@ pub fn list(dirs: &Dirs) -> Result<Vec<LabDir>, Error> {
     let mut labs: Vec<LabDir> = entries
         .filter_map(Result::ok)
         .map(|e| LabDir::at(e.path()))
-        .filter(|d| d.has_plan() || d.path.join("lock").exists())
+        .filter(|d| d.has_plan() || d.path.join(LOCK).exists())
         .collect();
     labs.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(labs)
@@ -317,18 +423,70 @@ mod tests {
         assert!(dir.lock().unwrap().is_some());
     }
 
+    /// Whoever clears a lab removes its own folder only: never that of the next lab of the same name.
+    #[test]
+    fn a_folder_is_cleared_only_by_who_holds_its_lock() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = LabDir::at(tmp.path().join("lab"));
+        let old = dir.lock().unwrap().unwrap();
+        fs::create_dir_all(dir.host("h1")).unwrap();
+        fs::write(dir.console("h1"), "").unwrap();
+        dir.remove(&old).unwrap();
+        assert!(!dir.path().exists());
+        let new = dir.lock().unwrap().expect("what was cleared locks nobody out");
+        fs::write(dir.log(), "").unwrap();
+        assert!(!dir.is_locked_by(&old) && dir.is_locked_by(&new));
+        dir.remove(&old).unwrap();
+        assert!(dir.log().exists());
+        dir.remove(&new).unwrap();
+        assert!(!dir.path().exists());
+    }
+
+    /// Labs of one name that begin and end at the same time: each has the folder to itself while it holds the lock.
+    #[test]
+    fn labs_that_race_for_a_folder_do_not_meet_there() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = LabDir::at(tmp.path().join("lab"));
+        let live = || {
+            let mut had = 0;
+            while had < 200 {
+                let Some(lock) = dir.lock().unwrap() else { continue };
+                assert!(!dir.log().exists(), "the folder of another lab");
+                fs::write(dir.log(), "").unwrap();
+                std::thread::yield_now();
+                assert!(dir.log().exists(), "cleared by another lab");
+                dir.remove(&lock).unwrap();
+                had += 1;
+            }
+        };
+        std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(live))));
+        assert!(!dir.path().exists());
+    }
+
+    #[test]
+    fn a_stopped_process_is_told_from_one_that_runs() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let process = Process::observe(child.id(), "sleep").unwrap();
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+        assert!(!process.is_stopped());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        while !process.is_stopped() {
+            assert!(std::time::Instant::now() < deadline, "it does not look stopped");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!process.is_stopped());
+    }
+
     #[test]
     fn a_torn_journal_keeps_its_whole_lines() {
         let tmp = tempfile::tempdir().unwrap();
         let dir = LabDir::at(tmp.path());
         let one = Process { pid: 7, start_time: 9, what: "machine of a".into() };
         dir.record(&one).unwrap();
-        OpenOptions::new()
-            .append(true)
-            .open(tmp.path().join("processes.json"))
-            .unwrap()
-            .write_all(b"{\"pid\":8,")
-            .unwrap();
+        durable::append(&tmp.path().join("processes.json"), b"{\"pid\":8,").unwrap();
         assert_eq!(dir.processes(), vec![one]);
     }
 }

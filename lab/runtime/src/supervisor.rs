@@ -20,11 +20,14 @@ use crate::{
     lab::RunningLab,
     runtimes,
     service::LabService,
-    state::Process,
+    state::Lock,
 };
 
 /// How soon the client that began a lab follows it.
 const FOLLOWED_WITHIN: Duration = Duration::from_secs(5);
+
+/// The same for a lab that is being taken down, where somebody waits for the end.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
 
 /// How long a lab waits for the client that began it before it takes it for dead. Much longer than that takes on a busy
 /// machine.
@@ -46,6 +49,8 @@ pub(crate) struct Progress {
     pub failure: Option<Failure>,
     /// Whether a client was told of it.
     pub told: bool,
+    /// Who asked for the lab's end.
+    pub ended_by: Option<String>,
     /// Whether nothing of the lab is left but this process, and with what warnings.
     pub gone: Option<Vec<String>>,
 }
@@ -53,21 +58,36 @@ pub(crate) struct Progress {
 impl Progress {
     fn at(stage: Stage) -> watch::Sender<Self> {
         let events = Vec::new();
-        watch::channel(Self { events, stage, followed: false, failure: None, told: false, gone: None }).0
+        let (followed, told) = (false, false);
+        watch::channel(Self { events, stage, followed, failure: None, told, ended_by: None, gone: None }).0
+    }
+
+    /// Notes who asked for the lab's end; the first one counts.
+    pub fn end(&mut self, by: impl Into<String>) {
+        self.ended_by.get_or_insert_with(|| by.into());
+    }
+
+    /// What users of the lab are told when it ends under their hands.
+    pub fn taken_down(&self, lab: &str) -> Error {
+        Error::taken_down(lab, self.ended_by.as_deref())
     }
 }
 
 /// Brings the lab of this folder up and serves it until it is taken down, by request or by signal.
 ///
 /// # Errors
-/// The control socket cannot be made or the plan cannot be read. A bring-up that fails is no error here: it is
-/// answered to whoever follows, and the lab is taken down, or kept where its plan says so.
+/// Our stdin is not the folder's lock, the control socket cannot be made, or the plan cannot be read. A bring-up that
+/// fails is no error here: it is answered to whoever follows, and the lab is taken down, or kept where its plan says so.
 pub async fn run(dir: &Path) -> Result<(), Error> {
     let dir = LabDir::at(dir);
-    let plan = dir.plan()?;
-    if let Some(me) = Process::observe(std::process::id(), "supervisor") {
-        dir.record(&me)?;
+    let lock = Lock::inherited().map_err(Error::io("cannot use the lock of", dir.path()))?;
+    if !dir.is_locked_by(&lock) {
+        return Err(Error::Control(
+            "a supervisor is started by `labctl up`, which hands it the lab's lock".into(),
+        ));
     }
+    let plan = dir.plan()?;
+    dir.record_supervisor()?;
     let listener =
         listen_private(&dir.control_socket()).map_err(Error::io("cannot listen on", dir.control_socket()))?;
     let provider = runtimes::provider(&plan)?;
@@ -82,15 +102,23 @@ pub async fn run(dir: &Path) -> Result<(), Error> {
         () = control::serve(&listener, service.clone(), &tracker) => {}
         () = live(&lab, &progress, &stop) => {}
         () = forsaken(&progress, FORSAKEN_AFTER) => tracing::warn!("nobody has followed: who began it is gone"),
-        _ = terminate.recv() => tracing::info!("asked to end by a signal"),
+        _ = terminate.recv() => {
+            tracing::info!("asked to end by a signal");
+            progress.send_modify(|p| p.end("a signal to its supervisor"));
+        }
     }
-    progress.send_modify(|p| p.stage = Stage::Stopping);
-    // Requests that come now are still answered: with the stage that the lab is in.
+    let patience = if stop.is_cancelled() { TOLD_WITHIN } else { FOLLOWED_WITHIN };
+    progress.send_modify(|p| {
+        if p.stage == Stage::Starting && p.failure.is_none() {
+            p.failure = Some(p.taken_down(dir.name()).to_failure());
+        }
+        p.stage = Stage::Stopping;
+    });
+    // Whoever is using the lab is told that it ends. Requests that come now are still answered: with its stage.
+    stop.cancel();
     let end = async {
         let warnings = lab.down().await;
-        if !stop.is_cancelled() {
-            told_why(&progress).await;
-        }
+        told_why(&progress, patience).await;
         warnings
     };
     let mut warnings = tokio::select! {
@@ -100,21 +128,18 @@ pub async fn run(dir: &Path) -> Result<(), Error> {
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    if let Err(e) = std::fs::remove_dir_all(dir.path()) {
-        warnings.push(format!("{}: {e}", dir.path().display()));
-    }
+    warnings.extend(dir.remove(&lock).err().map(|e| format!("{}: {e}", dir.path().display())));
     progress.send_modify(|p| p.gone = Some(warnings));
     tracker.close();
     let _ = tokio::time::timeout(LAST_WORDS, tracker.wait()).await;
     Ok(())
 }
 
-/// Answers the verbs for a lab that is up in this process, until one of them takes it down. Its folder stays: whoever
-/// asked for that removes it.
+/// Answers the verbs for a lab that is up in this process, until one of them takes it down, its folder too.
 ///
 /// # Errors
 /// The control socket cannot be made.
-pub async fn attend(lab: Arc<RunningLab>) -> Result<(), Error> {
+pub async fn attend(lab: Arc<RunningLab>, lock: &Lock) -> Result<(), Error> {
     let socket = lab.dir().control_socket();
     let listener = listen_private(&socket).map_err(Error::io("cannot listen on", &socket))?;
     let (progress, stop) = (Progress::at(Stage::Up), CancellationToken::new());
@@ -125,7 +150,8 @@ pub async fn attend(lab: Arc<RunningLab>) -> Result<(), Error> {
         () = stop.cancelled() => {}
     }
     progress.send_modify(|p| p.stage = Stage::Stopping);
-    let warnings = lab.down().await;
+    let mut warnings = lab.down().await;
+    warnings.extend(lab.dir().remove(lock).err().map(|e| format!("{}: {e}", lab.dir().path().display())));
     progress.send_modify(|p| p.gone = Some(warnings));
     tracker.close();
     let _ = tokio::time::timeout(LAST_WORDS, tracker.wait()).await;
@@ -133,10 +159,10 @@ pub async fn attend(lab: Arc<RunningLab>) -> Result<(), Error> {
 }
 
 /// A bring-up can fail before the client that asked for it has come back to follow it: waits until somebody was told.
-async fn told_why(progress: &watch::Sender<Progress>) {
+async fn told_why(progress: &watch::Sender<Progress>, within: Duration) {
     let mut watch = progress.subscribe();
     let told = watch.wait_for(|p| p.failure.is_none() || p.told);
-    let _ = tokio::time::timeout(FOLLOWED_WITHIN, told).await;
+    let _ = tokio::time::timeout(within, told).await;
 }
 
 /// Returns when nobody has followed in time: a client that was killed as soon as it had begun a lab cannot take it
@@ -165,7 +191,7 @@ async fn live(lab: &RunningLab, progress: &watch::Sender<Progress>, stop: &Cance
     };
     let result = tokio::select! {
         (result, ()) = async { tokio::join!(bring_up, collect) } => result,
-        () = stop.cancelled() => Err(Error::Cancelled),
+        () = stop.cancelled() => Err(progress.borrow().taken_down(lab.dir().name())),
     };
     match result {
         Ok(()) => {

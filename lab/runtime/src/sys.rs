@@ -20,11 +20,21 @@ pub fn detach(command: &mut Command) {
     }
 }
 
+/// Passing over the permissions of files (capabilities(7)).
+const CAP_DAC_OVERRIDE: u32 = 1;
+
 /// Lets the command's process die with this thread (PR_SET_PDEATHSIG is bound to the thread that forks, see prctl(2))
-/// and inherit `keep` under the same numbers. What it makes in the file system is private to its user.
-pub fn tie(command: &mut tokio::process::Command, keep: Vec<OwnedFd>) {
+/// and inherit `keep` under the same numbers. What it makes in the file system is private to its user. It has no
+/// capability and never gets one, but for passing over the permissions of files where it must (`any_file`).
+pub fn tie(command: &mut tokio::process::Command, keep: Vec<OwnedFd>, any_file: bool) {
     let parent = nix::unistd::getpid();
     let prepare = move || {
+        nix::sys::prctl::set_no_new_privs()?;
+        // Where this process cannot hand it on, the command has to do without.
+        if !any_file || capset(1 << CAP_DAC_OVERRIDE).is_err() {
+            capset(0)?;
+        }
+        // After the capabilities: a change of these may clear it.
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
         if nix::unistd::getppid() != parent {
             // The parent died before the line above: its signal has been missed.
@@ -36,9 +46,36 @@ pub fn tie(command: &mut tokio::process::Command, keep: Vec<OwnedFd>) {
         }
         Ok(())
     };
-    // SAFETY: prctl(2), getppid(2), umask(2) and fcntl(2) are async-signal-safe; nothing is allocated, and an error is
-    // made from a number.
+    // SAFETY: prctl(2), capset(2), getppid(2), umask(2) and fcntl(2) are async-signal-safe; nothing is allocated, and an
+    // error is made from a number.
     unsafe {
         command.pre_exec(prepare);
     }
+}
+
+/// Leaves this process these of its first 32 capabilities, and none of the others.
+fn capset(capabilities: u32) -> nix::Result<()> {
+    /// `struct __user_cap_header_struct` (linux/capability.h).
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    /// `struct __user_cap_data_struct`.
+    #[repr(C)]
+    struct Data {
+        effective: u32,
+        permitted: u32,
+        inheritable: u32,
+    }
+    /// `_LINUX_CAPABILITY_VERSION_3`: with two sets of 32.
+    const VERSION: u32 = 0x2008_0522;
+    let header = Header { version: VERSION, pid: 0 };
+    let data = [
+        Data { effective: capabilities, permitted: capabilities, inheritable: 0 },
+        Data { effective: 0, permitted: 0, inheritable: 0 },
+    ];
+    // SAFETY: both structures are as capset(2) has them and outlive the call, which only reads them.
+    let done = unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) };
+    Errno::result(done).map(drop)
 }

@@ -5,11 +5,14 @@ use std::{
     path::Path,
 };
 
-/// The last lines of a log, for an error's text: at most 12, from its last 8 KiB, without what could steer a terminal.
+use crate::console::earlier;
+
+/// The last lines of a log, for an error's text: at most 12, from its last 8 KiB, control characters left out. What
+/// comes before, in a log that was put aside, counts too.
 pub fn tail(path: &Path) -> String {
     const OCTETS: u64 = 8192;
     const LINES: usize = 12;
-    let read = || -> io::Result<Vec<u8>> {
+    let read = |path: &Path| -> io::Result<Vec<u8>> {
         let mut file = std::fs::File::open(path)?;
         let length = file.metadata()?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(OCTETS)))?;
@@ -17,11 +20,10 @@ pub fn tail(path: &Path) -> String {
         file.take(OCTETS).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
-    let bytes = read().unwrap_or_default();
-    let text: String = String::from_utf8_lossy(&bytes)
-        .chars()
-        .filter(|c| *c == '\n' || !lab_model::is_hostile(*c))
-        .collect();
+    let mut bytes = read(&earlier(path)).unwrap_or_default();
+    bytes.extend(read(path).unwrap_or_default());
+    let text: String =
+        String::from_utf8_lossy(&bytes).chars().filter(|c| *c == '\n' || !c.is_control()).collect();
     let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|l| !l.is_empty()).collect();
     lines[lines.len().saturating_sub(LINES)..].join("\n  ")
 }

@@ -14,7 +14,7 @@ use crate::{
         protocol::{Answer, Request},
     },
     runtimes,
-    state::{self, Process},
+    state::{self, Lock, Process},
 };
 
 /// How long a process may take to die of SIGKILL.
@@ -23,29 +23,126 @@ const DIES_WITHIN: Duration = Duration::from_secs(5);
 /// How long a supervisor may take to take its lab down before it is ended itself.
 const SUPERVISOR_WITHIN: Duration = Duration::from_secs(20);
 
+/// How long a lab that is just beginning may take to answer.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+
+/// Between two looks at a process, a lock or a socket that is about to come or to go.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// How often a supervisor that was asked is looked at: one that is stopped will not answer.
+const LOOK_WHILE_ASKED: Duration = Duration::from_millis(200);
+
 /// Takes a lab down: by its supervisor or, where that is gone or does not answer, from what is on disk. Returns what
-/// did not go as it should; the lab is gone all the same.
+/// did not go as it should; the lab is gone all the same. The next lab of that name, which may begin as soon as this
+/// one is gone, is let be.
+///
+/// # Errors
+/// There is no such lab, or somebody holds it who neither answers nor is noted.
 pub async fn down(dirs: &Dirs, name: &str) -> Result<Vec<String>, Error> {
     let dir = state::find(dirs, name)?;
     let mut warnings = Vec::new();
-    if dir.is_alive() {
-        match tokio::time::timeout(SUPERVISOR_WITHIN, ask(&dir)).await {
-            Ok(Ok(())) => {}
-            // It was already going, and is gone.
-            Ok(Err(Error::Control(_) | Error::Dead { .. })) if !dir.path().exists() => {}
-            Ok(Err(e)) => warnings.push(e.to_string()),
-            Err(_) => warnings.push(format!("the supervisor did not answer within {SUPERVISOR_WITHIN:?}")),
+    let client = match find_holder(&dir, ANSWERS_WITHIN).await? {
+        Holder::Nobody => return Ok(warnings),
+        Holder::Us(lock) => return Ok(clear(&dir, &lock).await),
+        Holder::Supervisor(client) => Some(*client),
+        Holder::Silent => None,
+    };
+    let supervisor = dir.supervisor();
+    if let Err(e) = ask(&dir, client, supervisor.as_ref()).await
+        // Unless it was already going, and is gone.
+        && dir.path().exists()
+        && dir.supervisor() == supervisor
+    {
+        warnings.push(e.to_string());
+        // Its machines die with it.
+        if let Some(supervisor) = &supervisor {
+            warnings.extend(end(supervisor).await.err());
         }
     }
-    if dir.path().exists() {
-        warnings.extend(clear(&dir).await);
+    let deadline = Instant::now() + DIES_WITHIN;
+    loop {
+        match dir.path().exists() {
+            true if dir.supervisor() == supervisor => {}
+            _ => return Ok(warnings),
+        }
+        if let Some(lock) = dir.lock()? {
+            warnings.extend(clear(&dir, &lock).await);
+            return Ok(warnings);
+        }
+        if Instant::now() > deadline {
+            let why = format!("lab `{name}` is held by a process that does not answer");
+            return Err(Error::Control(format!(
+                "{why}\nhint: `fuser {}` finds it",
+                dir.path().join("lock").display()
+            )));
+        }
+        tokio::time::sleep(LOOK).await;
     }
-    Ok(warnings)
 }
 
-async fn ask(dir: &LabDir) -> Result<(), Error> {
-    let mut client = Client::connect(dir).await?;
-    client.send(&Request::Down).await?;
+/// Who holds a lab's folder.
+enum Holder {
+    Nobody,
+    /// Nobody did, so we took it.
+    Us(Lock),
+    Supervisor(Box<Client>),
+    /// Somebody who does not listen.
+    Silent,
+}
+
+/// Finds out who holds a lab's folder. A supervisor that is just starting does not listen yet: it is waited for.
+async fn find_holder(dir: &LabDir, within: Duration) -> Result<Holder, Error> {
+    let deadline = Instant::now() + within;
+    loop {
+        if !dir.path().exists() {
+            return Ok(Holder::Nobody);
+        }
+        if let Some(lock) = dir.lock()? {
+            return Ok(Holder::Us(lock));
+        }
+        if let Ok(client) = Client::connect(dir).await {
+            return Ok(Holder::Supervisor(Box::new(client)));
+        }
+        if Instant::now() > deadline || dir.supervisor().is_some_and(|s| s.is_stopped()) {
+            return Ok(Holder::Silent);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Asks the supervisor to take its lab down.
+async fn ask(dir: &LabDir, client: Option<Client>, supervisor: Option<&Process>) -> Result<(), Error> {
+    let Some(client) = client else {
+        return Err(Error::Dead { name: dir.name().to_owned(), log: dir.log() });
+    };
+    let stopped = async {
+        while !supervisor.is_some_and(Process::is_stopped) {
+            tokio::time::sleep(LOOK_WHILE_ASKED).await;
+        }
+    };
+    let silent =
+        |why: &str| Err(Error::Control(format!("the supervisor of `{}` {why}: it was killed", dir.name())));
+    tokio::select! {
+        answered = tokio::time::timeout(SUPERVISOR_WITHIN, send_down(client)) => match answered {
+            Ok(answered) => answered,
+            Err(_) => silent(&format!("did not answer within {} s", SUPERVISOR_WITHIN.as_secs())),
+        },
+        () = stopped => silent("was stopped (SIGSTOP)"),
+    }
+}
+
+/// This command, as others are told of it.
+fn this_command() -> String {
+    let mut words: Vec<String> =
+        std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    if let Some(program) = words.first_mut() {
+        *program = program.rsplit('/').next().unwrap_or_default().to_owned();
+    }
+    format!("`{}` (process {})", words.join(" "), std::process::id())
+}
+
+async fn send_down(mut client: Client) -> Result<(), Error> {
+    client.send(&Request::Down { by: this_command() }).await?;
     while let Some(answer) = client.next().await? {
         match answer {
             Answer::Done => break,
@@ -56,9 +153,14 @@ async fn ask(dir: &LabDir) -> Result<(), Error> {
     Ok(())
 }
 
-/// Ends every process that the lab noted and removes its folder. Collects what fails instead of stopping at it.
-pub async fn clear(dir: &LabDir) -> Vec<String> {
+/// Ends every process that the lab noted and removes its folder, which nobody else may be using: we hold its lock.
+/// Collects what fails instead of stopping at it.
+pub async fn clear(dir: &LabDir, lock: &Lock) -> Vec<String> {
     let mut warnings = Vec::new();
+    if !dir.is_locked_by(lock) {
+        // Somebody else has cleared it, and this is the next lab's.
+        return warnings;
+    }
     // The supervisor notes itself first, and is ended first: it would report its machines' end as a crash.
     for process in dir.processes() {
         if let Err(e) = end(&process).await {
@@ -66,9 +168,7 @@ pub async fn clear(dir: &LabDir) -> Vec<String> {
         }
     }
     warnings.extend(runtimes::sweep(dir).await);
-    if let Err(e) = std::fs::remove_dir_all(dir.path())
-        && e.kind() != std::io::ErrorKind::NotFound
-    {
+    if let Err(e) = dir.remove(lock) {
         warnings.push(format!("{}: {e}", dir.path().display()));
     }
     warnings
@@ -89,7 +189,7 @@ async fn end(process: &Process) -> Result<(), String> {
         if Instant::now() > deadline {
             return Err("does not die".into());
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep(LOOK).await;
     }
     Ok(())
 }

@@ -1,13 +1,15 @@
 //! `labctl logs`
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, IsTerminal, Read},
+    os::unix::fs::MetadataExt,
+    path::Path,
     time::Duration,
 };
 
 use anstream::adapter::StripBytes;
-use lab_model::plain_lines;
+use lab_runtime::console;
 
 use crate::{
     context::{Context, require_host},
@@ -50,12 +52,14 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
             dir.console(host)
         }
     };
-    let mut file = File::open(&path).map_err(|source| Error::File {
-        what: "read",
-        path: path.display().to_string(),
-        source,
-    })?;
-    let mut terminal = io::stdout().is_terminal().then(Harmless::default);
+    let open = || File::open(&path).map_err(Error::file("read", path.display()));
+    let mut file = open()?;
+    // A console that has become long is cut in two.
+    let mut next = match File::open(console::earlier(&path)) {
+        Ok(earlier) => Some(std::mem::replace(&mut file, earlier)),
+        Err(_) => None,
+    };
+    let mut strip = io::stdout().is_terminal().then(StripBytes::new);
     let mut chunk = vec![0; 64 << 10];
     loop {
         // Asked before the reading, so that the last words are still read.
@@ -70,31 +74,32 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
                 None => context.printer.bytes(&chunk[..n])?,
             }
         }
+        if let Some(next) = next.take() {
+            file = next;
+            continue;
+        }
         if !alive || context.printer.is_closed() {
             return Ok(Exit::OK);
+        }
+        if was_put_aside(&file, &path) {
+            next = Some(open()?);
+            continue;
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
-/// What a terminal may see of a log: its guest must not steer it.
-#[derive(Default)]
-struct Harmless {
-    strip: StripBytes,
-    /// The first bytes of a character whose others are still to come.
-    cut: Vec<u8>,
+/// Whether the log goes on in another file.
+fn was_put_aside(file: &File, path: &Path) -> bool {
+    let id = |m: io::Result<fs::Metadata>| m.map(|m| (m.dev(), m.ino())).ok();
+    let there = id(fs::metadata(path));
+    there.is_some() && there != id(file.metadata())
 }
 
-impl Harmless {
-    fn show(&mut self, bytes: &[u8]) -> String {
-        self.cut.extend(self.strip.strip_next(bytes).flatten());
-        let whole = match std::str::from_utf8(&self.cut) {
-            Err(e) if e.error_len().is_none() => e.valid_up_to(),
-            _ => self.cut.len(),
-        };
-        let text: Vec<u8> = self.cut.drain(..whole).collect();
-        plain_lines(&String::from_utf8_lossy(&text))
-    }
+/// What a terminal may see of it: a guest must not steer it.
+fn harmless(strip: &mut Option<StripBytes>, bytes: &[u8]) -> Vec<u8> {
+    let Some(strip) = strip else { return bytes.to_vec() };
+    strip.strip_next(bytes).flatten().copied().filter(|b| *b >= b' ' || matches!(b, b'\n' | b'\t')).collect()
 }
 
 #[cfg(test)]

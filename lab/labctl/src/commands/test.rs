@@ -237,7 +237,8 @@ async fn live_and_die(context: &Context, topology: &Topology, how: How<'_>) -> R
     {
         saved = save(report, captures);
     }
-    if !manner.keep || matches!(found, Err(Error::Interrupted)) {
+    let taken_down = found.as_ref().is_err_and(session::is_taken_down);
+    if !taken_down && (!manner.keep || matches!(found, Err(Error::Interrupted))) {
         session::clear(context, &dir, &mut progress, &mut stop).await;
     }
     saved.and(found)

@@ -24,11 +24,11 @@ impl Client {
     /// Connects.
     ///
     /// # Errors
-    /// [`Error::Dead`] where nobody listens.
+    /// [`Error::Dead`] or [`Error::TakenDown`] where nobody listens.
     pub async fn connect(dir: &LabDir) -> Result<Self, Error> {
         match UnixStream::connect(dir.control_socket()).await {
             Ok(stream) => Ok(Self { lines: Framed::new(stream, LinesCodec::new_with_max_length(MAX_LINE)) }),
-            Err(_) => Err(Error::Dead { name: dir.name().to_owned(), log: dir.log() }),
+            Err(_) => Err(Error::gone(dir)),
         }
     }
 

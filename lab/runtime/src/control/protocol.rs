@@ -68,7 +68,10 @@ pub enum Request {
         action: Action,
     },
     /// Takes the lab down and ends the supervisor.
-    Down,
+    Down {
+        /// Who asks, for those who are using the lab: `` `labctl down x` (process 7)``.
+        by: String,
+    },
 }
 
 /// A frame to send.

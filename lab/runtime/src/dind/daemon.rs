@@ -66,6 +66,11 @@ impl Daemon {
     }
 }
 
+/// Where the daemon of this machine listens, as far as it can be told.
+pub fn usual_socket() -> PathBuf {
+    socket(std::env::var("DOCKER_HOST").ok().as_deref()).unwrap_or_else(|_| SOCKET.into())
+}
+
 /// The unix socket that DOCKER_HOST stands for.
 fn socket(docker_host: Option<&str>) -> Result<PathBuf, String> {
     match docker_host.filter(|host| !host.is_empty()) {

@@ -7,12 +7,14 @@ use bollard::{
     query_parameters::{LogsOptionsBuilder, WaitContainerOptions},
 };
 use futures::{StreamExt, future::BoxFuture};
-use tokio::{io::AsyncWriteExt, task::JoinHandle};
+use tokio::task::JoinHandle;
 
 use super::{door::agent_stream, note};
 use crate::{
-    Error, docker,
-    machine::{Dial, Machine},
+    Error,
+    console::Ring,
+    docker,
+    machine::{Machine, Stream},
     state::Process,
     tail::tail,
 };
@@ -68,12 +70,11 @@ impl Node {
 
 async fn follow(api: Docker, container: String, console: PathBuf) {
     let written = async {
-        let mut file = tokio::fs::File::create(&console).await?;
+        let mut file = Ring::create(&console)?;
         let options = LogsOptionsBuilder::new().follow(true).stdout(true).stderr(true).build();
         let mut log = api.logs(&container, Some(options));
         while let Some(Ok(line)) = log.next().await {
-            file.write_all(&line.into_bytes()).await?;
-            file.flush().await?;
+            file.write(&line.into_bytes())?;
         }
         io::Result::Ok(())
     };

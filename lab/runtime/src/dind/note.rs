@@ -1,19 +1,23 @@
 //! What is on disk of a node before it is made, so that it can be removed whatever becomes of its supervisor.
 
 use std::{
-    fs, io,
+    collections::{BTreeMap, HashMap},
+    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use bollard::{Docker, query_parameters::RemoveContainerOptionsBuilder};
+use bollard::{
+    Docker,
+    query_parameters::{ListContainersOptionsBuilder, RemoveContainerOptionsBuilder},
+};
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::daemon::Daemon;
-use crate::{Error, LabDir, docker, hex::hex, machine::HostPlan};
+use super::daemon::{Daemon, usual_socket};
+use crate::{Error, LabDir, docker, durable, hex::hex, machine::HostPlan};
 
 /// Name of the file in the host's folder.
 const FILE: &str = "container.json";
@@ -62,32 +66,67 @@ impl Note {
     /// Writes it to the host's folder, all or nothing.
     pub fn write(&self, plan: &HostPlan) -> Result<(), Error> {
         let path = plan.dir.join(FILE);
-        let draft = path.with_extension("new");
         let text = serde_json::to_vec(self)
             .map_err(|e| Error::Damaged { path: path.clone(), why: e.to_string() })?;
-        let write = || -> io::Result<()> {
-            fs::write(&draft, text)?;
-            fs::rename(&draft, &path)
-        };
-        write().map_err(Error::io("cannot write", &path))
+        durable::write(&path, 0o600, &text).map_err(Error::io("cannot write", path))
     }
 }
 
-/// Removes the nodes that were noted in a lab's folder and are still there. What could not be removed is returned.
+/// Removes the nodes of a lab that are still there: those that were noted in its folder, and those that say by their
+/// label that they are its, for a note may be damaged. What could not be removed is returned.
 pub async fn sweep(dir: &LabDir) -> Vec<String> {
     let hosts = fs::read_dir(dir.path().join("hosts")).into_iter().flatten().filter_map(Result::ok);
-    let notes: Vec<Note> = hosts.filter_map(|host| Note::read(&host.path())).collect();
-    let removals = notes.into_iter().map(|note| async move {
-        let removed = match Daemon::at(&note.daemon).await {
-            Ok(daemon) => remove(&daemon.api, &note.container, note.making).await,
-            Err(why) => Err(why),
-        };
-        removed.err().map(|why| {
-            let name = &note.container;
-            format!("container {name} may be left: {why}\nhint: docker rm --force --volumes {name}")
-        })
+    let mut notes: BTreeMap<PathBuf, Vec<Note>> = BTreeMap::new();
+    for host in hosts {
+        if let Some(note) = Note::read(&host.path()) {
+            notes.entry(note.daemon.clone()).or_default().push(note);
+        } else if host.path().join(FILE).exists() {
+            // There was a node, and we no longer know whose: look where it would be made today.
+            notes.entry(usual_socket()).or_default();
+        }
+    }
+    let sweeps = notes.iter().map(|(socket, notes)| sweep_daemon(dir, socket, notes));
+    join_all(sweeps).await.into_iter().flatten().collect()
+}
+
+async fn sweep_daemon(dir: &LabDir, socket: &Path, notes: &[Note]) -> Vec<String> {
+    let left = |name: &str, why: &str| {
+        format!("container {name} may be left: {why}\nhint: docker rm --force --volumes {name}")
+    };
+    let daemon = match Daemon::at(socket).await {
+        Ok(daemon) => daemon,
+        Err(why) if notes.is_empty() => {
+            return vec![format!(
+                "nodes of {} may be left: {why}\nhint: docker ps --all --filter label={LABEL_LAB}={}",
+                dir.name(),
+                dir.name()
+            )];
+        }
+        Err(why) => return notes.iter().map(|n| left(&n.container, &why)).collect(),
+    };
+    let mut nodes: BTreeMap<String, bool> = notes.iter().map(|n| (n.container.clone(), n.making)).collect();
+    let labelled = labelled(&daemon.api, dir).await;
+    let mut warnings: Vec<String> = labelled.as_ref().err().cloned().into_iter().collect();
+    for name in labelled.unwrap_or_default() {
+        nodes.entry(name).or_insert(false);
+    }
+    let removals = nodes.iter().map(async |(name, making)| {
+        remove(&daemon.api, name, *making).await.err().map(|why| left(name, &why))
     });
-    join_all(removals).await.into_iter().flatten().collect()
+    warnings.extend(join_all(removals).await.into_iter().flatten());
+    warnings
+}
+
+/// Containers that say that they are nodes of the lab with this folder.
+async fn labelled(docker: &Docker, dir: &LabDir) -> Result<Vec<String>, String> {
+    let filters = HashMap::from([("label", vec![LABEL_DIR])]);
+    let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+    let found = docker.list_containers(Some(options)).await.map_err(docker::message)?;
+    let of_lab = found.into_iter().filter(|container| {
+        let folder = container.labels.as_ref().and_then(|labels| labels.get(LABEL_DIR));
+        folder.is_some_and(|folder| Path::new(folder).starts_with(dir.path()))
+    });
+    Ok(of_lab.filter_map(|container| container.id).collect())
 }
 
 /// Ends a container and removes it with its volumes. One that is gone is no error; one that is going is waited for, and

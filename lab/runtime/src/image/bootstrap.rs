@@ -120,8 +120,7 @@ pub fn need_space(dir: &Path, mib: u64, hint: &'static str) -> Result<(), Error>
 }
 
 fn free_mib(dir: &Path) -> Result<u64, Error> {
-    let stat = nix::sys::statvfs::statvfs(dir).map_err(|e| Error::io("examine", dir)(e.into()))?;
-    Ok((stat.blocks_available() * stat.fragment_size()) >> 20)
+    Ok(crate::room::free(dir).map_err(Error::io("examine", dir))? >> 20)
 }
 
 /// The folder that mmdebstrap works in, removed when dropped with whatever is in it.

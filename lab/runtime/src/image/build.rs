@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::store::{FILES, MODULES, Manifest, ROOT, TAR, VMLINUX, folder};
 use super::{Error, NodeImage, Suite, bootstrap, find, kernel, modules, recipe};
+use crate::cache::{self, Staging};
 
 /// MiB that an image takes while it is being made, in the cache.
 const NEED_MIB: u64 = 1000;
@@ -87,13 +88,8 @@ pub async fn build(
     if let Some(image) = find(cache, *suite).filter(|image| !rebuild || image.built() > since) {
         return Ok(image);
     }
-    remove_leftovers(&images, &prefix(*suite));
+    let staging = Staging::new(&images).map_err(Error::io("make a folder in", &images))?;
     bootstrap::need_space(&images, NEED_MIB, "free some, or give another cache folder (LABCTL_CACHE_DIR)")?;
-
-    let staging = tempfile::Builder::new()
-        .prefix(&prefix(*suite))
-        .tempdir_in(&images)
-        .map_err(Error::io("make a folder in", &images))?;
     let log = images.join(format!("{suite}.log"));
     let job = bootstrap::Job {
         suite: *suite,
@@ -117,6 +113,7 @@ pub async fn build(
         docker,
         built,
         files: BTreeMap::new(),
+        sha256: BTreeMap::new(),
     };
     manifest.write(staging.path())?;
     publish(staging, &FILES, &images.join(id))?;
@@ -135,20 +132,14 @@ async fn assemble(dir: &Path) -> Result<String, Error> {
 }
 
 /// Gives the finished folder its name, readable by all: an image holds no secrets, and root may make it for others.
-pub(super) fn publish(staging: tempfile::TempDir, files: &[&str], to: &Path) -> Result<(), Error> {
+pub(super) fn publish(staging: Staging, files: &[&str], to: &Path) -> Result<(), Error> {
     let from = staging.path().to_owned();
     for name in files {
         let path = from.join(name);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).map_err(Error::io("change", &path))?;
     }
     fs::set_permissions(&from, fs::Permissions::from_mode(0o755)).map_err(Error::io("change", &from))?;
-    if to.exists() {
-        fs::remove_dir_all(to).map_err(Error::io("remove", to))?;
-    }
-    fs::rename(&from, to).map_err(Error::io("rename to", to))?;
-    // The folder has moved: there is nothing left to remove.
-    let _ = staging.keep();
-    Ok(())
+    staging.publish(to).map_err(Error::io("rename to", to))
 }
 
 /// Waits for its turn; the lock goes with the file.
@@ -163,42 +154,22 @@ pub(super) async fn lock(
         .write(true)
         .open(&path)
         .map_err(Error::io("open", &path))?;
-    if file.try_lock().is_ok() {
+    let waiting = || {
+        progress(Progress {
+            step: 0,
+            of: u32::try_from(steps).unwrap_or(u32::MAX),
+            what: "waiting for another build",
+            elapsed: Duration::ZERO,
+        });
+    };
+    if cache::lock(&file, bootstrap::LIMIT, waiting).await {
         return Ok(file);
     }
-    progress(Progress {
-        step: 0,
-        of: u32::try_from(steps).unwrap_or(u32::MAX),
-        what: "waiting for another build",
-        elapsed: Duration::ZERO,
-    });
-    let start = Instant::now();
-    while file.try_lock().is_err() {
-        if start.elapsed() > bootstrap::LIMIT {
-            return Err(Error::TimedOut {
-                step: "another build still runs".into(),
-                minutes: bootstrap::LIMIT.as_secs() / 60,
-                log: path,
-            });
-        }
-        // A thread that waits inside flock(2) could not be cancelled.
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    Ok(file)
-}
-
-fn prefix(suite: Suite) -> String {
-    format!(".build-{suite}-")
-}
-
-/// What a build that was killed has left. Only whoever holds the lock gets here.
-pub(super) fn remove_leftovers(images: &Path, prefix: &str) {
-    for entry in fs::read_dir(images).into_iter().flatten().filter_map(Result::ok) {
-        if entry.file_name().to_string_lossy().starts_with(prefix) {
-            // If it cannot be removed it costs room, which is checked next.
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
+    Err(Error::TimedOut {
+        step: "another build still runs".into(),
+        minutes: bootstrap::LIMIT.as_secs() / 60,
+        log: path,
+    })
 }
 
 /// The script that runs when all packages are there, and what it hands out into `dir`.

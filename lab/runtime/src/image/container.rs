@@ -18,9 +18,10 @@ use sha2::{Digest, Sha256};
 use super::{
     Error, Progress, Suite,
     bootstrap::{self, Marks},
-    build::{lock, publish, remove_leftovers},
+    build::{lock, publish},
+    store::digest,
 };
-use crate::{docker::archive, hex::hex, images::HashingReader};
+use crate::{cache::Staging, docker::archive, hex::hex};
 
 /// Raised when code that shapes the layer changes in a way that the inputs do not show.
 const FORMAT: u32 = 1;
@@ -110,7 +111,19 @@ impl ContainerImage {
         Ok(archive::image(name, &config, &layer, &self.manifest.digest))
     }
 
-    /// The image in this folder, if it is whole.
+    /// Fails, in words, if its layer is no longer as it was made.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn check(&self) -> Result<(), String> {
+        match digest(&self.dir.join(LAYER)) {
+            Ok(found) if found == self.manifest.digest => Ok(()),
+            Ok(_) => Err(format!("{LAYER} is not as it was made")),
+            Err(e) => Err(format!("{LAYER} cannot be read: {e}")),
+        }
+    }
+
+    /// The image in this folder, if its layer has the right length.
     fn open(dir: PathBuf) -> Option<Self> {
         let manifest: Manifest = serde_json::from_slice(&fs::read(dir.join(MANIFEST)).ok()?).ok()?;
         let whole = fs::metadata(dir.join(LAYER)).is_ok_and(|m| m.len() == manifest.bytes);
@@ -180,13 +193,8 @@ pub async fn build(
     if let Some(image) = find(cache, image) {
         return Ok(image);
     }
-    let prefix = format!(".build-{id}-");
-    remove_leftovers(&images, &prefix);
+    let staging = Staging::new(&images).map_err(Error::io("make a folder in", &images))?;
     bootstrap::need_space(&images, NEED_MIB, "free some, or give another cache folder (LABCTL_CACHE_DIR)")?;
-    let staging = tempfile::Builder::new()
-        .prefix(&prefix)
-        .tempdir_in(&images)
-        .map_err(Error::io("make a folder in", &images))?;
     let log = images.join(format!("{id}.log"));
     let suite = Suite::from(image.suite);
     let packages: Vec<&str> = image.packages.iter().map(String::as_str).chain([USERS]).collect();
@@ -217,16 +225,14 @@ pub async fn build(
 
 fn describe(dir: &Path, id: &str, suite: Suite, image: &DebianImage) -> Result<(), Error> {
     let path = dir.join(LAYER);
-    let layer = fs::File::open(&path).map_err(Error::io("read", &path))?;
-    let mut layer = HashingReader { inner: layer, hash: Sha256::new() };
-    let bytes = std::io::copy(&mut layer, &mut std::io::sink()).map_err(Error::io("read", &path))?;
+    let bytes = fs::metadata(&path).map_err(Error::io("read", &path))?.len();
     let manifest = Manifest {
         id: id.to_owned(),
         suite: suite.name().to_owned(),
         packages: image.packages.clone(),
         built: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         bytes,
-        digest: hex(&layer.hash.finalize()),
+        digest: digest(&path).map_err(Error::io("read", &path))?,
     };
     let path = dir.join(MANIFEST);
     let text = serde_json::to_vec_pretty(&manifest).map_err(|e| Error::content(&path, e.to_string()))?;
@@ -274,6 +280,9 @@ mod tests {
         let digest = hex(&Sha256::digest("a layer"));
         assert_eq!(config["rootfs"]["diff_ids"][0], format!("sha256:{digest}"));
 
+        found.check().unwrap();
+        fs::write(dir.join(LAYER), "garbage").unwrap();
+        assert!(found.check().unwrap_err().contains(LAYER));
         fs::write(dir.join(LAYER), "torn").unwrap();
         assert!(find(cache.path(), &redis).is_none());
         fs::write(dir.join(LAYER), "a layer").unwrap();

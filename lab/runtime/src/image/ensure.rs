@@ -1,10 +1,14 @@
 //! The images of a lab, with progress as events.
 
-use std::{collections::BTreeMap, path::Path, sync::Mutex};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Mutex,
+};
 
 use lab_model::{DebianImage, Lab};
 
-use super::{BuildOptions, Error, NodeImage, Progress, Suite, build, container};
+use super::{BuildOptions, Error, NodeImage, Progress, Suite, build, container, find};
 use crate::Events;
 
 /// Makes the node images that a lab's hosts need, and the images that its containers are to have of Debian packages,
@@ -13,17 +17,25 @@ use crate::Events;
 /// # Errors
 /// As of [`build`]; [`Error::OfPackages`].
 pub async fn ensure(cache: &Path, lab: &Lab, events: &Events) -> Result<(), Error> {
-    let mut suites: Vec<Suite> = lab.hosts.values().map(|h| h.engine.into()).collect();
-    suites.sort_unstable();
-    suites.dedup();
+    let suites: BTreeSet<Suite> = lab.hosts.values().map(|h| h.engine.into()).collect();
     for suite in suites {
-        let options = BuildOptions { cache: cache.to_owned(), suite, rebuild: false };
+        let damaged = match find(cache, suite) {
+            Some(image) => examine(move || image.check(), format!("node image {suite}"), events).await,
+            None => false,
+        };
+        let options = BuildOptions { cache: cache.to_owned(), suite, rebuild: damaged };
         build_telling(&options, events).await?;
     }
     let used = lab.images_of_all().map(|(_, image)| image).chain(lab.images_of_updates());
     let debian: BTreeMap<&str, &DebianImage> =
         used.filter_map(|name| Some((name, lab.image(name)?))).collect();
     for (name, image) in debian {
+        if let Some(found) = container::find(cache, image) {
+            let id = found.id().to_owned();
+            if examine(move || found.check(), format!("image {name}"), events).await {
+                container::rm(cache, &id)?;
+            }
+        }
         let what = format!("image {name} of {} for the first time", image.packages.join(", "));
         container::build(cache, image, &telling(events, what)).await.map_err(|source| Error::OfPackages {
             name: name.to_owned(),
@@ -32,6 +44,40 @@ pub async fn ensure(cache: &Path, lab: &Lab, events: &Events) -> Result<(), Erro
         })?;
     }
     Ok(())
+}
+
+/// Whether something is damaged, which is told.
+async fn examine(
+    check: impl FnOnce() -> Result<(), String> + Send + 'static,
+    what: String,
+    events: &Events,
+) -> bool {
+    // Hundreds of MiB may have to be read.
+    match tokio::task::spawn_blocking(check).await {
+        Ok(Err(why)) => {
+            events.note(format!("{what} is damaged ({why}) and is made anew"));
+            true
+        }
+        _ => false,
+    }
+}
+
+/// What is found damaged of the node images of a lab whose hosts do not start. The next `labctl up` makes it anew.
+pub async fn find_damage(cache: &Path, lab: &Lab) -> Vec<String> {
+    let suites: BTreeSet<Suite> = lab.hosts.values().map(|h| h.engine.into()).collect();
+    let images: Vec<NodeImage> = suites.into_iter().filter_map(|suite| find(cache, suite)).collect();
+    let look = move || {
+        let damage = images.iter().filter_map(|image| {
+            image.distrust();
+            let why = image.check().err()?;
+            Some(format!(
+                "node image {} is damaged ({why}): the next `labctl up` makes it anew",
+                image.suite()
+            ))
+        });
+        damage.collect()
+    };
+    tokio::task::spawn_blocking(look).await.unwrap_or_default()
 }
 
 /// As [`build`], its steps told as phases.

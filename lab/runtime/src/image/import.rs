@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bollard::Docker;
 use bollard::models::ImageSummary;
@@ -15,15 +15,13 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio_util::io::ReaderStream;
 
 use super::{Error, NodeImage};
+use crate::cache;
 
 /// Repository of node images in a Docker daemon; the tag is the image's id.
 pub const REPOSITORY: &str = "labctl/node";
 
 /// An import takes seconds; one that takes longer than this will not end.
 const LIMIT: Duration = Duration::from_secs(600);
-
-/// Between two looks at whether another import has ended.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// Read of the archive at once, in bytes.
 const PIECE: usize = 1 << 20;
@@ -75,15 +73,10 @@ async fn is_there(docker: &Docker, name: &str) -> Result<bool, Error> {
 async fn lock(image: &NodeImage) -> Result<File, Error> {
     let path = image.tar();
     let file = File::open(&path).map_err(Error::io("read", &path))?;
-    let start = Instant::now();
-    while file.try_lock().is_err() {
-        if start.elapsed() > LIMIT {
-            let why = "another import of it still runs".to_owned();
-            return Err(Error::Import { name: reference(image), why });
-        }
-        tokio::time::sleep(LOOK).await;
+    if cache::lock(&file, LIMIT, || ()).await {
+        return Ok(file);
     }
-    Ok(file)
+    Err(Error::Import { name: reference(image), why: "another import of it still runs".to_owned() })
 }
 
 /// Docker before 23.0 knows no zstd, so it gets the bare tar.

@@ -29,13 +29,31 @@ impl NodeImage {
         Ok(path)
     }
 
+    /// Makes the initial RAM disk with this agent anew if it is not what it should be; whether it was not.
+    ///
+    /// # Errors
+    /// As of [`Self::initrd`].
+    pub fn mend_initrd(&self, agent: &Path) -> Result<bool, Error> {
+        let program = fs::read(agent).map_err(Error::io("read", agent))?;
+        let path = self.initrd(agent)?;
+        let wanted = self.initrd_contents(&program).map_err(Error::io("read", self.modules()))?;
+        if fs::read(&path).is_ok_and(|found| found == wanted) {
+            return Ok(false);
+        }
+        self.write_initrd(&program, &path).map_err(Error::io("write", &path))?;
+        Ok(true)
+    }
+
+    fn initrd_contents(&self, agent: &[u8]) -> io::Result<Vec<u8>> {
+        let mut archive = Archive::new(fs::read(self.modules())?);
+        archive.file("init", 0o755, agent)?;
+        archive.finish()
+    }
+
     /// Under another name first, so that nobody boots half of it.
     fn write_initrd(&self, agent: &[u8], path: &Path) -> io::Result<()> {
         let mut out = tempfile::Builder::new().prefix(".initrd-").tempfile_in(self.dir())?;
-        io::copy(&mut fs::File::open(self.modules())?, &mut out)?;
-        let mut archive = Archive::new(&mut out);
-        archive.file("init", 0o755, agent)?;
-        archive.finish()?.flush()?;
+        out.write_all(&self.initrd_contents(agent)?)?;
         let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
         out.as_file().set_permissions(readable)?;
         out.persist(path)?;

@@ -8,7 +8,8 @@
 //! | `modules.cpio` | the kernel modules that are loaded ahead, part of the initial RAM disk (see `modules.txt`) |
 //! | `root.ext4` | the read-only root, with dockerd from Debian's packages |
 //! | `root.tar.zst` | the same root without kernel modules, for containers as hosts |
-//! | `image.json` | what the image is, and the sizes of the files |
+//! | `image.json` | what the image is, sizes and contents of the files |
+//! | `seen.json` | which files were as they should be, and when they were changed last |
 //!
 //! The agent is no part of an image, so that a new agent needs no new image: [`NodeImage::initrd`] joins the two.
 
@@ -29,7 +30,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use build::{BuildOptions, Progress, build};
-pub use ensure::{build_telling, ensure};
+pub use ensure::{build_telling, ensure, find_damage};
 pub use import::{import, imported, reference};
 pub use recipe::Suite;
 pub use store::{Listed, NodeImage, find, ls, rm};

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::{Error, Suite};
+use crate::{durable, hex::hex, images::HashingReader};
 
 pub(super) const VMLINUX: &str = "vmlinux";
 pub(super) const MODULES: &str = "modules.cpio";
@@ -14,6 +18,8 @@ pub(super) const ROOT: &str = "root.ext4";
 pub(super) const TAR: &str = "root.tar.zst";
 pub(super) const FILES: [&str; 4] = [VMLINUX, MODULES, ROOT, TAR];
 const MANIFEST: &str = "image.json";
+/// What was found as it should be, and when.
+const SEEN: &str = "seen.json";
 
 /// A node image in the cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +39,9 @@ pub(super) struct Manifest {
     pub built: u64,
     /// Octets of each file.
     pub files: BTreeMap<String, u64>,
+    /// SHA-256 of each file, hexadecimal. Empty in an image of an earlier version, until it is used.
+    #[serde(default)]
+    pub sha256: BTreeMap<String, String>,
 }
 
 impl NodeImage {
@@ -86,7 +95,44 @@ impl NodeImage {
         self.dir.join(MODULES)
     }
 
-    /// The image in this folder, if it is whole.
+    /// Fails, in words, if a file is no longer as it was made. A file that was not touched since it was read last is not
+    /// read again.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn check(&self) -> Result<(), String> {
+        let read =
+            |name: &str| digest(&self.dir.join(name)).map_err(|e| format!("{name} cannot be read: {e}"));
+        let mut manifest = self.manifest.clone();
+        let known = seen(&self.dir);
+        let mut now = BTreeMap::new();
+        for name in FILES {
+            let stamp = Stamp::of(&self.dir.join(name)).map_err(|e| format!("{name}: {e}"))?;
+            if known.get(name) != Some(&stamp) {
+                let found = read(name)?;
+                // Of an earlier version's image nothing better is known.
+                if *manifest.sha256.entry(name.to_owned()).or_insert_with(|| found.clone()) != found {
+                    return Err(format!("{name} is not as it was made"));
+                }
+            }
+            now.insert(name.to_owned(), stamp);
+        }
+        // The folder may be another user's, who may not write there: then they are read every time.
+        if manifest != self.manifest {
+            let _ = manifest.save(&self.dir);
+        }
+        if now != known {
+            let _ = serde_json::to_vec(&now).map(|text| durable::write(&self.dir.join(SEEN), 0o644, &text));
+        }
+        Ok(())
+    }
+
+    /// Lets the next [`Self::check`] read everything.
+    pub fn distrust(&self) {
+        let _ = fs::remove_file(self.dir.join(SEEN));
+    }
+
+    /// The image in this folder, if its files have the right length.
     fn open(dir: PathBuf) -> Option<Self> {
         let text = fs::read_to_string(dir.join(MANIFEST)).ok()?;
         let manifest: Manifest = serde_json::from_str(&text).ok()?;
@@ -99,17 +145,48 @@ impl NodeImage {
 }
 
 impl Manifest {
-    /// Notes the sizes of the files in `dir` and writes itself there.
+    /// Notes sizes and contents of the files in `dir` and writes itself there.
     pub fn write(mut self, dir: &Path) -> Result<(), Error> {
         for name in FILES {
             let path = dir.join(name);
             let size = fs::metadata(&path).map_err(Error::io("read", &path))?.len();
             self.files.insert(name.to_owned(), size);
+            self.sha256.insert(name.to_owned(), digest(&path).map_err(Error::io("read", &path))?);
         }
-        let path = dir.join(MANIFEST);
-        let text = serde_json::to_vec_pretty(&self).map_err(|e| Error::content(&path, e.to_string()))?;
-        fs::write(&path, text).map_err(Error::io("write", &path))
+        self.save(dir)
     }
+
+    fn save(&self, dir: &Path) -> Result<(), Error> {
+        let path = dir.join(MANIFEST);
+        let text = serde_json::to_vec_pretty(self).map_err(|e| Error::content(&path, e.to_string()))?;
+        durable::write(&path, 0o644, &text).map_err(Error::io("write", &path))
+    }
+}
+
+/// By what a file is known that was not touched: length, times of change of contents and of the inode, in nanoseconds.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Stamp(u64, i64, i64);
+
+impl Stamp {
+    fn of(path: &Path) -> io::Result<Self> {
+        let m = fs::metadata(path)?;
+        let ns = |s: i64, ns: i64| s.saturating_mul(1_000_000_000).saturating_add(ns);
+        Ok(Self(m.len(), ns(m.mtime(), m.mtime_nsec()), ns(m.ctime(), m.ctime_nsec())))
+    }
+}
+
+/// The files that were as they were made when they were read last.
+fn seen(dir: &Path) -> BTreeMap<String, Stamp> {
+    fs::read(dir.join(SEEN)).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+}
+
+/// SHA-256 of a file, hexadecimal.
+pub(super) fn digest(path: &Path) -> io::Result<String> {
+    let mut file = HashingReader { inner: fs::File::open(path)?, hash: Sha256::new() };
+    // In large pieces: hundreds of MiB take a noticeable time.
+    let mut rest = io::BufReader::with_capacity(1 << 20, &mut file);
+    io::copy(&mut rest, &mut io::sink())?;
+    Ok(hex(&file.hash.finalize()))
 }
 
 /// An image as `ls` shows it.
@@ -176,7 +253,6 @@ pub fn rm(cache: &Path, name: &str) -> Result<Vec<String>, Error> {
 }
 
 fn on_disk(dir: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt as _;
     let entries = fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
     entries.filter_map(|e| e.metadata().ok()).map(|m| m.blocks() * 512).sum()
 }
@@ -199,6 +275,7 @@ mod tests {
             docker: "26".into(),
             built: 1,
             files: BTreeMap::new(),
+            sha256: BTreeMap::new(),
         };
         manifest.write(&dir).unwrap();
         dir
@@ -213,6 +290,40 @@ mod tests {
         assert!(find(cache.path(), Suite::Bookworm).is_none());
         fs::write(dir.join(ROOT), "torn").unwrap();
         assert!(find(cache.path(), Suite::Trixie).is_none());
+    }
+
+    #[test]
+    fn garbage_of_the_right_length_is_found_and_an_earlier_version_s_image_is_believed_once() {
+        let cache = tempfile::tempdir().unwrap();
+        let dir = fake(cache.path(), &Suite::Trixie.image_id());
+        let image = || find(cache.path(), Suite::Trixie).unwrap();
+        image().check().unwrap();
+        // File systems count time in ticks of some milliseconds.
+        let tick = || std::thread::sleep(std::time::Duration::from_millis(20));
+        tick();
+        fs::write(dir.join(VMLINUX), "garbage").unwrap();
+        assert_eq!(image().check(), Err("vmlinux is not as it was made".to_owned()));
+        fs::write(dir.join(VMLINUX), VMLINUX).unwrap();
+        image().check().unwrap();
+        tick();
+
+        // Damage that leaves no trace in the file's times is found by whoever has a reason to look.
+        fs::write(dir.join(TAR), [0_u8; TAR.len()]).unwrap();
+        let mut stamps = seen(&dir);
+        stamps.insert(TAR.into(), Stamp::of(&dir.join(TAR)).unwrap());
+        fs::write(dir.join(SEEN), serde_json::to_vec(&stamps).unwrap()).unwrap();
+        image().check().unwrap();
+        image().distrust();
+        assert!(image().check().unwrap_err().contains(TAR));
+        fs::write(dir.join(TAR), TAR).unwrap();
+
+        let mut old = image().manifest;
+        old.sha256.clear();
+        old.save(&dir).unwrap();
+        image().check().unwrap();
+        tick();
+        fs::write(dir.join(ROOT), [0_u8; ROOT.len()]).unwrap();
+        assert!(image().check().unwrap_err().contains(ROOT));
     }
 
     #[test]

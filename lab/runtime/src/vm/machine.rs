@@ -2,20 +2,20 @@
 
 use std::fs;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream as StdUnixStream};
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
-use lab_agent::client::{Dial, Stream};
+use nix::unistd::geteuid;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
 use super::spawn::{self, GONE, Tied};
 use super::spec::{Inherited, VmSpec};
 use super::{Error, OLDEST, QEMU, Qmp, tail};
+use crate::console::Console;
 use crate::state::{MAX_SOCKET_PATH, Process};
 
 /// How long QEMU may take to answer first: it maps memory and loads the kernel before.
@@ -30,6 +30,7 @@ pub struct Vm {
     spec: VmSpec,
     child: Tied,
     qmp: Qmp,
+    console: Console,
     process: Option<Process>,
     ended: Option<ExitStatus>,
 }
@@ -44,6 +45,9 @@ impl Vm {
         let (ours, theirs) = StdUnixStream::pair().map_err(Error::io("make", "a socket pair"))?;
         let qmp: OwnedFd = theirs.into();
         let agent: OwnedFd = listen(&spec.agent_socket())?.into();
+        let (serial, port) = StdUnixStream::pair().map_err(Error::io("make", "a socket pair"))?;
+        let serial: OwnedFd = serial.into();
+        let console = Console::start(port, &spec.console()).map_err(Error::io("write", spec.console()))?;
         let mut nics = Vec::new();
         for nic in &spec.nics {
             nics.push(nic.socket.as_deref().map(connect).transpose()?);
@@ -51,6 +55,7 @@ impl Vm {
         let fds = Inherited {
             qmp: qmp.as_raw_fd(),
             agent: agent.as_raw_fd(),
+            console: serial.as_raw_fd(),
             nics: nics.iter().map(|n| n.as_ref().map(|fd| fd.as_raw_fd())).collect(),
         };
         let mut command = Command::new(QEMU);
@@ -59,11 +64,12 @@ impl Vm {
         let errors = log.try_clone().map_err(Error::io("write", spec.log()))?;
         command.stdout(log).stderr(errors);
 
-        let keep = [qmp, agent].into_iter().chain(nics.into_iter().flatten()).collect();
-        let mut child = spawn::spawn(command, keep).await.map_err(Error::NoQemu)?;
+        let keep = [qmp, agent, serial].into_iter().chain(nics.into_iter().flatten()).collect();
+        let any_file = !spec.files().into_iter().all(is_open_to_owner);
+        let mut child = spawn::spawn(command, keep, any_file).await.map_err(Error::NoQemu)?;
         let process = child.id().and_then(|pid| Process::observe(pid, format!("machine of {}", spec.name)));
         match Qmp::handshake(&spec.name, ours, GREETING).await {
-            Ok(qmp) => Ok(Self { spec, child, qmp, process, ended: None }),
+            Ok(qmp) => Ok(Self { spec, child, qmp, console, process, ended: None }),
             Err(error) => Err(explain(&spec, &mut child, error).await),
         }
     }
@@ -157,6 +163,7 @@ impl Vm {
             None if gone => "the machine has ended".to_owned(),
             None => "the machine still runs".to_owned(),
         };
+        self.console.catch_up();
         let mut text = state;
         for (what, path) in [("QEMU said", self.spec.log()), ("its console ends with", self.spec.console())] {
             let tail = tail(&path);
@@ -181,6 +188,15 @@ fn listen(path: &Path) -> Result<UnixListener, Error> {
     Ok(listener)
 }
 
+/// Whether this user may read a file by its permissions, without being root: it is root's own or everybody's, and so are
+/// the folders above it. What an ordinary user can open is no question of capabilities.
+fn is_open_to_owner(path: &Path) -> bool {
+    let may = |path: &Path, others: u32| {
+        fs::metadata(path).is_ok_and(|m| m.uid() == geteuid().as_raw() || m.mode() & others != 0)
+    };
+    may(path, 0o004) && path.ancestors().skip(1).all(|folder| may(folder, 0o001))
+}
+
 fn connect(path: &Path) -> Result<OwnedFd, Error> {
     StdUnixStream::connect(path).map(Into::into).map_err(Error::io("connect to", path))
 }
@@ -202,7 +218,9 @@ async fn explain(spec: &VmSpec, child: &mut Child, error: Error) -> Error {
         return Error::TooOld(version);
     }
     let why = if said.is_empty() { "it said nothing".to_owned() } else { said };
-    let hint = if why.contains("memory") {
+    let hint = if why.contains("-sandbox") {
+        "this QEMU was built without seccomp, which confines it: take the distribution's"
+    } else if why.contains("memory") {
         "give the hosts less (memory: in the topology), or run fewer of them"
     } else if why.contains("KVM") || why.contains("kvm") {
         "`labctl doctor` tries KVM"

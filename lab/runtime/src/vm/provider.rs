@@ -94,7 +94,13 @@ impl VmProvider {
         }
         let vm = Vm::start(spec).await.map_err(failed)?;
         if let Some(template) = &template {
-            template.restore(&vm).await.map_err(failed)?;
+            template.restore(&vm).await.map_err(|e| {
+                if matches!(e, super::Error::Refused { .. }) {
+                    // It was no good: the next one is.
+                    template.discard();
+                }
+                failed(e)
+            })?;
             if let Some(reason) = anew::reason(&plan.host) {
                 tracing::info!("{}: its dockerd starts after it is configured: {reason}", plan.name);
             }
@@ -141,7 +147,12 @@ impl VmProvider {
             images.insert(image.id().to_owned(), image);
         }
         for image in images.values() {
-            image.initrd(&self.agent).map_err(|e| Error::Image(e.to_string()))?;
+            if image.mend_initrd(&self.agent).map_err(|e| Error::Image(e.to_string()))? {
+                events.note(format!(
+                    "the initial RAM disk of node image {} was damaged and is made anew",
+                    image.suite()
+                ));
+            }
         }
         if let Some(image) = images.values().next()
             && self.accel(image).await == Accel::Tcg

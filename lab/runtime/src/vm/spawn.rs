@@ -58,12 +58,13 @@ impl Drop for Tied {
     }
 }
 
-/// Starts `command`, killed when this process ends, which inherits `keep` under the same numbers.
+/// Starts `command`, killed when this process ends, which inherits `keep` under the same numbers and no capabilities, but
+/// for opening `any_file`.
 ///
 /// # Errors
 /// Those of fork and exec.
-pub async fn spawn(mut command: Command, keep: Vec<OwnedFd>) -> io::Result<Tied> {
-    crate::sys::tie(&mut command, keep);
+pub async fn spawn(mut command: Command, keep: Vec<OwnedFd>, any_file: bool) -> io::Result<Tied> {
+    crate::sys::tie(&mut command, keep, any_file);
     let runtime = Handle::current();
     let start = move || {
         let _inside = runtime.enter();
@@ -139,7 +140,7 @@ mod tests {
                 String::from_utf8_lossy(&line).contains(&nap)
             })
         };
-        let child = spawn(sleep(), Vec::new()).await.unwrap();
+        let child = spawn(sleep(), Vec::new(), false).await.unwrap();
         // Its arguments show a moment after it was started.
         while !is_asleep() {
             tokio::time::sleep(LOOK).await;
@@ -150,7 +151,7 @@ mod tests {
         for _ in 0..10 {
             tokio::select! {
                 biased;
-                started = spawn(sleep(), Vec::new()) => drop(started),
+                started = spawn(sleep(), Vec::new(), false) => drop(started),
                 () = std::future::ready(()) => {}
             }
             settled().await;

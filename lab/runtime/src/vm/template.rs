@@ -9,7 +9,7 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use lab_agent::{client::AgentClient, protocol::template_mac};
@@ -17,16 +17,18 @@ use lab_model::BUILTIN_IMAGE;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use tokio::net::UnixListener;
 
 use super::{Accel, Error as VmError, Memory, Vm, VmNic, VmSpec};
 use crate::{
     Error, Events,
+    cache::{self, Staging},
     docker::{HostDocker, builtin},
-    forward::Forward,
+    durable,
+    forward::{Forward, listen_private},
     hex::hex,
     host::GUEST_DOCKER_SOCKET,
     image::NodeImage,
+    room::Need,
 };
 
 /// Raised when what is done to a machine before it is saved changes.
@@ -72,9 +74,11 @@ const HEARD: Duration = Duration::from_secs(20);
 /// How often a template that cannot be restored is made again.
 const ATTEMPTS: u32 = 3;
 
-/// How long another may take to make one, and how often is looked whether it has.
+/// How long another may take to make one.
 const OTHERS: Duration = Duration::from_secs(900);
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// What a template takes beside the machine's memory, in bytes: the state of its devices.
+const STATE_ROOM: u64 = 32 << 20;
 
 /// Templates that were not used for this long are removed when another is made.
 const KEPT: Duration = Duration::from_secs(14 * 24 * 3600);
@@ -106,7 +110,10 @@ pub struct Template {
     dir: PathBuf,
 }
 
-/// What is written beside the two files, last, so that a folder without it is no template.
+/// Name of what is written beside the two files, last, so that a folder without it is no template.
+const MANIFEST: &str = "template.json";
+
+/// What a template's files are like.
 #[derive(Serialize, Deserialize)]
 struct Manifest {
     ram_bytes: u64,
@@ -134,17 +141,10 @@ impl Template {
         }
         let lock = root.join(format!("{key}.lock"));
         let file = File::create(&lock).map_err(Error::io("cannot open", &lock))?;
-        if file.try_lock().is_err() {
-            events.note("waiting for another lab that saves a booted machine");
-            let since = Instant::now();
-            while file.try_lock().is_err() {
-                if since.elapsed() > OTHERS {
-                    let (host, why) =
-                        ("template".into(), format!("{} is locked for too long", lock.display()));
-                    return Err(Error::Machine { host, why });
-                }
-                tokio::time::sleep(LOOK_AGAIN).await;
-            }
+        let waiting = || events.note("waiting for another lab that saves a booted machine");
+        if !cache::lock(&file, OTHERS, waiting).await {
+            let (host, why) = ("template".into(), format!("{} is locked for too long", lock.display()));
+            return Err(Error::Machine { host, why });
         }
         match template.check() {
             Ok(()) => return Ok(template),
@@ -155,7 +155,10 @@ impl Template {
             Err(_) => events.note("saving a booted machine, once: from now on hosts are restored from it"),
         }
         remove_old(&root);
-        make(recipe, &root, &template.dir).await?;
+        // A machine whose memory is a file on a full disk dies of SIGBUS.
+        let room = recipe.room();
+        room.check(&root)?;
+        make(recipe, &root, &template.dir).await.map_err(|e| room.explain(e, &root))?;
         drop(file);
         Ok(template)
     }
@@ -163,7 +166,7 @@ impl Template {
     /// Whether both files are as they were written. The memory is too large to be read at every start: length, blocks
     /// on disk and time of change tell a torn or touched one.
     fn check(&self) -> Result<(), String> {
-        let text = fs::read(self.dir.join("template.json")).map_err(|_| "it was not finished".to_owned())?;
+        let text = fs::read(self.dir.join(MANIFEST)).map_err(|_| "it was not finished".to_owned())?;
         let expected: Manifest = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
         let found = Manifest::of(&self.dir).map_err(|e| e.to_string())?;
         if (found.ram_bytes, found.ram_blocks, found.ram_mtime_ns)
@@ -175,6 +178,11 @@ impl Template {
             return Err("its state file was changed or cut short".into());
         }
         Ok(())
+    }
+
+    /// Lets the next [`Self::provide`] make it anew.
+    pub fn discard(&self) {
+        let _ = fs::remove_file(self.dir.join(MANIFEST));
     }
 
     /// The memory that clones map.
@@ -207,11 +215,20 @@ impl Manifest {
 }
 
 impl Recipe {
+    fn room(&self) -> Need {
+        Need {
+            bytes: (u64::from(self.memory_mib) << 20) + STATE_ROOM,
+            what: "a saved machine takes",
+            hint: "name another folder with --cache-dir or LABCTL_CACHE_DIR, or do without (--cold)",
+        }
+    }
+
     fn key(&self) -> String {
         let initrd = self.initrd.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let spec = self.spec(Path::new("/"), Memory::Private("/ram".into()));
-        let (image, stage) = (self.image.id(), self.stage);
-        let text = format!("{RECIPE} {image} {initrd} {} {} {stage:?}", self.qemu, spec.fingerprint());
+        let (image, built, stage) = (self.image.id(), self.image.built(), self.stage);
+        let spec = spec.fingerprint();
+        let text = format!("{RECIPE} {image} {built} {initrd} {} {spec} {stage:?}", self.qemu);
         hex(&Sha256::digest(text))[..24].to_owned()
     }
 
@@ -255,16 +272,13 @@ async fn make(recipe: &Recipe, root: &Path, to: &Path) -> Result<(), Error> {
 
 /// Boots a machine, gets everything ready that every host needs, saves it, and tries the outcome.
 async fn make_once(recipe: &Recipe, root: &Path, to: &Path) -> Result<(), Error> {
-    let staging = tempfile::Builder::new()
-        .prefix(".making-")
-        .tempdir_in(root)
-        .map_err(Error::io("cannot make a folder in", root))?;
+    let staging = Staging::new(root).map_err(Error::io("cannot make a folder in", root))?;
     let dir = staging.path();
     let spec = recipe.spec(dir, Memory::Shared(dir.join("ram")));
     // Held open, so that the NICs have a far end for as long as the machine runs.
     let mut far_ends = Vec::new();
     for socket in spec.nics.iter().filter_map(|n| n.socket.as_ref()) {
-        far_ends.push(UnixListener::bind(socket).map_err(Error::io("cannot listen on", socket))?);
+        far_ends.push(listen_private(socket).map_err(Error::io("cannot listen on", socket))?);
     }
     let failed = |e: VmError| Error::Machine { host: HOST.into(), why: e.to_string() };
     let mut vm = Vm::start(spec).await.map_err(failed)?;
@@ -376,7 +390,7 @@ async fn migrate(vm: &Vm, command: &str, uri: &str) -> Result<(), VmError> {
 }
 
 /// Describes the files, keeps nothing else, and gives the folder its name.
-fn publish(staging: tempfile::TempDir, to: &Path) -> io::Result<()> {
+fn publish(staging: Staging, to: &Path) -> io::Result<()> {
     let dir = staging.path();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
@@ -384,19 +398,17 @@ fn publish(staging: tempfile::TempDir, to: &Path) -> io::Result<()> {
             fs::remove_file(entry.path())?;
         }
     }
-    for name in ["ram", "state"] {
-        File::open(dir.join(name))?.sync_all()?;
-    }
-    let manifest = serde_json::to_vec(&Manifest::of(dir)?)?;
-    fs::write(dir.join("template.json"), manifest)?;
-    fs::rename(staging.keep(), to)
+    // Before they are described: how many blocks they take is known only then.
+    durable::sync_files(dir)?;
+    fs::write(dir.join(MANIFEST), serde_json::to_vec(&Manifest::of(dir)?)?)?;
+    staging.publish(to)
 }
 
-/// Templates of older agents or images: each takes hundreds of MiB.
+/// Templates of older agents or images, and what is no template at all: each takes hundreds of MiB.
 fn remove_old(root: &Path) {
-    for entry in fs::read_dir(root).into_iter().flatten().flatten() {
-        let used =
-            fs::metadata(entry.path().join("template.json")).and_then(|m| m.accessed().or(m.modified()));
+    for entry in fs::read_dir(root).into_iter().flatten().flatten().filter(|e| e.path().is_dir()) {
+        let described = fs::metadata(entry.path().join(MANIFEST));
+        let used = described.or_else(|_| entry.metadata()).and_then(|m| m.accessed().or(m.modified()));
         if used.is_ok_and(|t| t.elapsed().is_ok_and(|age| age > KEPT)) {
             let _ = fs::remove_dir_all(entry.path());
         }

@@ -1,0 +1,56 @@
+//! Files that are on disk, and not only on their way there, before anybody relies on them.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+/// Writes a file with these permissions, all or nothing: under another name first, and synced, its folder too.
+///
+/// # Errors
+/// Those of the file system.
+pub fn write(path: &Path, permissions: u32, bytes: &[u8]) -> io::Result<()> {
+    let draft = path.with_extension("new");
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(permissions).open(&draft)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&draft, path)?;
+    sync_folder_of(path)
+}
+
+/// Appends to a file that is private to its user, and syncs it. A crash may leave it torn at its end.
+///
+/// # Errors
+/// Those of the file system.
+pub fn append(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let is_new = !path.exists();
+    let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_data()?;
+    if is_new { sync_folder_of(path) } else { Ok(()) }
+}
+
+/// Syncs every file in a folder.
+///
+/// # Errors
+/// Those of the file system.
+pub fn sync_files(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    File::open(folder)?.sync_all()
+}
+
+/// Syncs the names in the folder that `path` lies in.
+///
+/// # Errors
+/// Those of the file system.
+pub fn sync_folder_of(path: &Path) -> io::Result<()> {
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+}

@@ -1,0 +1,39 @@
+//! What the kernel lets a process have.
+
+use lab_model::Lab;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::Error;
+
+/// Files that a supervisor has open however small its lab is, with room for requests of several clients.
+const FILES: u64 = 128;
+
+/// Files for each host: its machine, its agent, its dockerd's socket and what is connected to them.
+const FILES_OF_HOST: u64 = 32;
+
+/// Files for each NIC and each peer: its end of the wire, and taps while frames are watched.
+const FILES_OF_PORT: u64 = 4;
+
+/// Lets this process, and those that it starts, have as many files open as a lab takes.
+///
+/// # Errors
+/// [`Error::TooFewFiles`]: the hard limit is lower.
+pub fn allow_files(lab: &Lab) -> Result<(), Error> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)
+        .map_err(|e| Error::io("cannot look at the limits of", "this process")(e.into()))?;
+    let need = files(lab);
+    if hard < need {
+        return Err(Error::TooFewFiles { lab: lab.name.clone(), need, hard });
+    }
+    if soft < need {
+        // No more than that: there are programs that close every number up to the limit before they begin.
+        setrlimit(Resource::RLIMIT_NOFILE, need, hard)
+            .map_err(|e| Error::io("cannot raise the limits of", "this process")(e.into()))?;
+    }
+    Ok(())
+}
+
+fn files(lab: &Lab) -> u64 {
+    let ports = lab.hosts.values().map(|h| h.nics.len()).sum::<usize>() + lab.peers.len();
+    FILES + FILES_OF_HOST * lab.hosts.len() as u64 + FILES_OF_PORT * ports as u64
+}

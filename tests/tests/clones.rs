@@ -18,6 +18,7 @@ cat /sys/class/net/eth0/address; ip -4 -o address show eth0 | awk '{print $4}'; 
 #[test]
 fn sixteen_clones_are_sixteen_hosts() {
     const HOSTS: usize = 16;
+    const SWARMS: usize = 4;
     let labctl = Labctl::new();
     let dir = tempfile::tempdir().unwrap();
     let mut text = String::from("name: clones\nsegments: { lan: { subnet: 10.9.0.0/24 } }\nhosts:\n");
@@ -30,17 +31,21 @@ fn sixteen_clones_are_sixteen_hosts() {
         labctl.run(["exec", "clones", host, "--", "sh", "-c", script]).exits(0).stdout().trim().to_owned()
     };
     let lab = labctl.run(["ps", "--format", "json"]).exits(0).json()[0].take();
+    // Each swarm keeps its processor busy: some of them are enough to see that nodes draw their ids apart.
+    let mut nodes = BTreeSet::new();
     let draws: Vec<Vec<String>> = (1..=HOSTS)
         .map(|i| {
             let host = format!("h{i}");
-            let mut own: Vec<String> = exec(&host, OWN).lines().map(|l| l.trim().to_owned()).collect();
-            let (engine, node) = as_dockerd_says(lab["hosts"][&host]["docker_socket"].as_str().unwrap());
+            let own: Vec<String> = exec(&host, OWN).lines().map(|l| l.trim().to_owned()).collect();
+            let socket = lab["hosts"][&host]["docker_socket"].as_str().unwrap();
+            let (engine, node) = as_dockerd_says(socket, i <= SWARMS);
             assert_eq!(own[5], engine, "{host} says one engine id and keeps another");
-            own.push(node);
+            nodes.extend(node);
             own
         })
         .collect();
-    let what = ["random draw", "machine id", "host name", "MAC", "address", "engine id", "swarm node id"];
+    assert_eq!(nodes.len(), SWARMS, "swarm node ids: {nodes:?}");
+    let what = ["random draw", "machine id", "host name", "MAC", "address", "engine id"];
     for (n, what) in what.into_iter().enumerate() {
         let values: BTreeSet<&String> = draws.iter().map(|d| &d[n]).collect();
         assert_eq!(values.len(), HOSTS, "{what}: {values:?}");
@@ -58,8 +63,8 @@ fn sixteen_clones_are_sixteen_hosts() {
     }
 }
 
-/// The engine's id, and that of the node which is made of it: a swarm of one.
-fn as_dockerd_says(socket: &str) -> (String, String) {
+/// The engine's id, and that of the node which is made of it where it is to be one: a swarm of one.
+fn as_dockerd_says(socket: &str, swarm: bool) -> (String, Option<String>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let docker = bollard::Docker::connect_with_unix(socket, 60, bollard::API_DEFAULT_VERSION).unwrap();
@@ -68,7 +73,10 @@ fn as_dockerd_says(socket: &str) -> (String, String) {
             advertise_addr: Some("eth0".to_owned()),
             ..Default::default()
         };
-        let node = docker.init_swarm(alone).await.unwrap();
+        let node = match swarm {
+            true => Some(docker.init_swarm(alone).await.unwrap()),
+            false => None,
+        };
         (docker.info().await.unwrap().id.unwrap(), node)
     })
 }

@@ -9,6 +9,9 @@ use lab_tests::{
     truth::{self, Host},
 };
 
+/// Differences that are as they should be: part, and what the line contains.
+type Allowed = [(&'static str, &'static str)];
+
 /// What a restored host may have otherwise than a booted one, part and words, each with its reason.
 const RESTORED: [(&str, &str); 0] = [];
 
@@ -50,7 +53,7 @@ impl Way {
 }
 
 /// Brings a lab up in both ways at once, and says where they differ.
-fn compare(file: &Path, engine: &str, options: &[&str], allowed: &[(&str, &str)]) -> Vec<String> {
+fn compare(file: &Path, engine: &str, options: &[&str], allowed: &Allowed) -> Vec<String> {
     let (booted, other) = std::thread::scope(|scope| {
         let booted = scope.spawn(|| Way::up(file, engine, &["--cold"]).map(|way| way.hosts()));
         let other = Way::up(file, engine, options).map(|way| way.hosts());
@@ -107,7 +110,7 @@ fn every_topology_with_every_engine() {
     let mut files: Vec<_> = fs::read_dir(topology("")).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|file| file.extension() == Some(OsStr::new("yaml")));
     files.sort();
-    let ways: [(&[&str], &[(&str, &str)]); 2] = [(&[], &RESTORED), (&["--runtime", "dind"], &IN_A_CONTAINER)];
+    let ways: [(&[&str], &Allowed); 2] = [(&[], &RESTORED), (&["--runtime", "dind"], &IN_A_CONTAINER)];
     let mut found = Vec::new();
     for file in &files {
         for engine in ["trixie", "bookworm"] {

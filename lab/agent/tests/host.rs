@@ -94,7 +94,8 @@ async fn names_in_the_hosts_file_of_a_container() {
 async fn routes_and_interfaces_come_and_go() {
     let (a, _b) = pair();
     let client = common::client_in(a.namespace()).await;
-    let route = Route { to: net("10.5.0.0/16"), via: Some(Ipv4Addr::new(10, 0, 0, 2)), dev: None };
+    let route =
+        Route { to: net("10.5.0.0/16"), via: Some(Ipv4Addr::new(10, 0, 0, 2)), dev: None, metric: None };
     for _ in 0..2 {
         client.route(true, route.clone()).await.unwrap();
     }
@@ -103,7 +104,21 @@ async fn routes_and_interfaces_come_and_go() {
         client.route(false, route.clone()).await.unwrap();
     }
     assert_eq!(a.ip("route show 10.5.0.0/16"), "");
-    let stray = Route { to: net("10.6.0.0/16"), via: Some(Ipv4Addr::new(10, 99, 0, 1)), dev: None };
+    // Of two routes to one destination each has its own metric, and goes by it.
+    let spare = Route { via: None, dev: Some("eth0".into()), metric: Some(200), ..route.clone() };
+    client.route(true, route.clone()).await.unwrap();
+    client.route(true, spare.clone()).await.unwrap();
+    let both = a.ip("route show 10.5.0.0/16");
+    assert!(both.contains("via 10.0.0.2 dev eth0") && both.contains("scope link metric 200"), "{both}");
+    client.route(false, route).await.unwrap();
+    assert!(a.ip("route show 10.5.0.0/16").contains("metric 200"));
+    client.route(false, Route { dev: None, ..spare.clone() }).await.unwrap();
+    // One that goes by a next hop goes without it being named.
+    client.route(true, Route { via: Some(Ipv4Addr::new(10, 0, 0, 2)), ..spare.clone() }).await.unwrap();
+    client.route(false, Route { dev: None, ..spare }).await.unwrap();
+    assert_eq!(a.ip("route show 10.5.0.0/16"), "");
+    let stray =
+        Route { to: net("10.6.0.0/16"), via: Some(Ipv4Addr::new(10, 99, 0, 1)), dev: None, metric: None };
     let error = client.route(true, stray).await.unwrap_err();
     assert!(error.to_string().contains("10.6.0.0/16 via 10.99.0.1"), "{error}");
 
@@ -192,7 +207,12 @@ fn config() -> HostConfig {
         nics: vec![nic(1, "eth0", "192.168.56.3/24"), nic(2, "eth1", "10.9.0.3/16")],
         interfaces: vec![],
         gateway: Some(Ipv4Addr::new(192, 168, 56, 1)),
-        routes: vec![Route { to: net("10.5.0.0/16"), via: Some(Ipv4Addr::new(10, 9, 0, 1)), dev: None }],
+        routes: vec![Route {
+            to: net("10.5.0.0/16"),
+            via: Some(Ipv4Addr::new(10, 9, 0, 1)),
+            dev: None,
+            metric: Some(7),
+        }],
         sysctls: BTreeMap::from([("net.ipv4.ip_forward".into(), "1".into())]),
         hosts: BTreeMap::from([
             ("host1".into(), [192, 168, 56, 3].into()),
@@ -222,7 +242,7 @@ async fn a_machine_becomes_a_host_and_another_one() {
     assert!(eth0.contains("02:00:00:00:00:01") && eth0.contains("192.168.56.3/24"), "{eth0}");
     let routes = sandbox.sh("ip route").await;
     assert!(routes.contains("default via 192.168.56.1 dev eth0"), "{routes}");
-    assert!(routes.contains("10.5.0.0/16 via 10.9.0.1 dev eth1"), "{routes}");
+    assert!(routes.contains("10.5.0.0/16 via 10.9.0.1 dev eth1 proto static metric 7"), "{routes}");
 
     // Another configuration replaces it: point-to-point, smaller, and without what is no longer wanted.
     wanted.nics[1].address = net("10.8.0.1/32");

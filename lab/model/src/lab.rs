@@ -165,6 +165,8 @@ pub struct Route {
     pub via: Option<Ipv4Addr>,
     /// Interface name.
     pub dev: Option<String>,
+    /// Of two routes to one destination the kernel takes the one with the lower metric; absent: 0.
+    pub metric: Option<u32>,
 }
 
 /// A Docker network.

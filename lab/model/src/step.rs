@@ -67,14 +67,14 @@ pub enum Action {
     RemoveNetwork(String),
     /// `prune networks HOST`
     PruneNetworks(String),
-    /// `route add HOST PREFIX [via ADDRESS] [dev INTERFACE]`
+    /// `route add HOST PREFIX [via ADDRESS] [dev INTERFACE] [metric N]`
     RouteAdd {
         /// Host.
         host: String,
         /// The route.
         route: Route,
     },
-    /// `route del HOST PREFIX [via ADDRESS] [dev INTERFACE]`
+    /// `route del HOST PREFIX [via ADDRESS] [dev INTERFACE] [metric N]`
     RouteDel {
         /// Host.
         host: String,
@@ -143,6 +143,15 @@ pub enum Action {
         /// What it tells the others to reach it by; what `swarm` says of it, or its first NIC, where absent.
         advertise: Option<Ipv4Addr>,
     },
+    /// `remove node HOST [by force]`: as `docker node rm`; of several entries of a host, those that it is no longer.
+    RemoveNode {
+        /// Host.
+        host: String,
+        /// Also one that is not down.
+        force: bool,
+    },
+    /// `force-new-cluster HOST`: a manager becomes the only one, as by `docker swarm init --force-new-cluster`.
+    ForceNewCluster(String),
     /// `exec HOST|CONTAINER [with host-tools] -- COMMAND`: must end with status 0.
     Exec(Command),
     /// `configure docker HOST JSON`: replaces daemon.json and restarts dockerd.

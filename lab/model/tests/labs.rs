@@ -91,7 +91,7 @@ hosts:
     daemon_json: { mtu: 1400, default-address-pools: [ { base: 12.11.0.0/16, size: 24 } ], live-restore: true }
     routes:
       - { to: 172.16.0.0/12, via: 10.0.1.66, dev: vpn }
-      - { to: 10.3.2.146, dev: top }
+      - { to: 10.3.2.146, dev: top, metric: 20 }
     interfaces:
       top: { type: ipvlan, parent: eth0.10 }
       eth0.10: { type: vlan, id: 10, parent: lan, addresses: [10.10.0.3/24] }
@@ -123,14 +123,18 @@ fn hosts_get_their_links() {
     let interfaces: Vec<_> = host.interfaces.iter().map(|i| (i.name.as_str(), i.parent.as_str())).collect();
     assert_eq!(interfaces, [("eth0.10", "eth0"), ("top", "eth0.10"), ("shim", "eth0")]);
     assert_eq!(host.interfaces[0].kind, InterfaceKind::Vlan(10));
-    let route = |to: &str, via: Option<&str>, dev: &str| Route {
+    let route = |to: &str, via: Option<&str>, dev: &str, metric| Route {
         to: to.parse().unwrap(),
         via: via.map(ip),
         dev: Some(dev.into()),
+        metric,
     };
     assert_eq!(
         host.routes,
-        [route("172.16.0.0/12", Some("10.0.1.66"), "tun0"), route("10.3.2.146/32", None, "top")]
+        [
+            route("172.16.0.0/12", Some("10.0.1.66"), "tun0", None),
+            route("10.3.2.146/32", None, "top", Some(20))
+        ]
     );
 
     assert_eq!(host.link_of("top"), Some(("lan", Some(10))));
@@ -383,8 +387,8 @@ steps:
       - prune networks host1
       - create interface host1 shim
       - route add host1 10.3.2.146 dev shim
-      - route add host1 default via 10.0.0.9 dev lan
-      - route del host1 10.3.2.146
+      - route add host1 default via 10.0.0.9 dev lan metric 100
+      - route del host1 10.3.2.146 metric 5
       - remove interface host1 shim
       - 'configure docker host1 {"mtu": 1400,   "x": [1]}'
     expect:
@@ -416,22 +420,26 @@ fn steps_are_read_word_by_word() {
     assert_eq!((refused.name.as_str(), refused.fails.as_deref()), ("refused", Some("has active endpoints")));
     assert_eq!(all.actions.len(), 13);
     assert_eq!(all.actions[5], Action::Remove("network".into()), "a container may be called that");
-    let route = |to: &str, via: Option<&str>, dev: Option<&str>| Route {
+    let route = |to: &str, via: Option<&str>, dev: Option<&str>, metric| Route {
         to: to.parse().unwrap(),
         via: via.map(ip),
         dev: dev.map(str::to_owned),
+        metric,
     };
     assert_eq!(
         all.actions[8],
-        Action::RouteAdd { host: "host1".into(), route: route("10.3.2.146/32", None, Some("shim")) }
+        Action::RouteAdd { host: "host1".into(), route: route("10.3.2.146/32", None, Some("shim"), None) }
     );
     assert_eq!(
         all.actions[9],
-        Action::RouteAdd { host: "host1".into(), route: route("0.0.0.0/0", Some("10.0.0.9"), Some("eth0")) }
+        Action::RouteAdd {
+            host: "host1".into(),
+            route: route("0.0.0.0/0", Some("10.0.0.9"), Some("eth0"), Some(100))
+        }
     );
     assert_eq!(
         all.actions[10],
-        Action::RouteDel { host: "host1".into(), route: route("10.3.2.146/32", None, None) }
+        Action::RouteDel { host: "host1".into(), route: route("10.3.2.146/32", None, None, Some(5)) }
     );
     let Action::ConfigureDocker { daemon_json, .. } = &all.actions[12] else { panic!() };
     assert_eq!(serde_json::Value::Object(daemon_json.clone()), serde_json::json!({ "mtu": 1400, "x": [1] }));

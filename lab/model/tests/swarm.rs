@@ -147,6 +147,12 @@ fn steps_change_the_swarm_and_services_are_targets() {
             Action::Join { host: "host1".into(), role: Role::Manager, token: Token::Old, advertise: None },
         ]
     );
+    for (text, force) in [("remove node host1", false), ("remove node host1 by force", true)] {
+        let removes = Action::RemoveNode { host: "host1".into(), force };
+        assert_eq!(Action::parse(text, &lab).unwrap(), removes);
+    }
+    let alone = Action::parse("force-new-cluster host2", &lab).unwrap();
+    assert_eq!(alone, Action::ForceNewCluster("host2".into()));
     let Check::Matrix(m) = &step.expect[0] else { panic!("a matrix") };
     assert_eq!(m.cells[0].to, Target::Endpoint { name: "web".into(), at: Some("front".into()) });
 }

@@ -57,10 +57,10 @@ pub async fn run(running: &RunningLab, action: &Action, events: &Events) -> Resu
     // Anew for each action: hosts come and go.
     let hosts = &running.hosts();
     match action {
-        Action::Create(c) => home(lab, hosts, c)?.docker.run(lab, c).await,
-        Action::Start(c) => home(lab, hosts, c)?.docker.start(c).await,
+        Action::Create(c) => explained(lab, hosts, home(lab, hosts, c)?.docker.run(lab, c).await).await,
+        Action::Start(c) => explained(lab, hosts, home(lab, hosts, c)?.docker.start(c).await).await,
         Action::Stop(c) => home(lab, hosts, c)?.docker.stop(c).await,
-        Action::Restart(c) => home(lab, hosts, c)?.docker.restart(c).await,
+        Action::Restart(c) => explained(lab, hosts, home(lab, hosts, c)?.docker.restart(c).await).await,
         Action::Remove(c) => home(lab, hosts, c)?.docker.remove(c).await,
         Action::Connect { container, network, ipv4_address } => {
             // What the topology says of this attachment, if it says anything; the step's own address wins.
@@ -70,7 +70,8 @@ pub async fn run(running: &RunningLab, action: &Action, events: &Events) -> Resu
             };
             let to = Attachment { ipv4_address: ipv4_address.or(declared.ipv4_address), ..declared };
             let name = docker_name(lab, network);
-            home(lab, hosts, container)?.docker.connect_network(name, container, &to).await
+            let connected = home(lab, hosts, container)?.docker.connect_network(name, container, &to).await;
+            explained(lab, hosts, connected).await
         }
         Action::Disconnect { container, network } => {
             let name = docker_name(lab, network);
@@ -89,9 +90,7 @@ pub async fn run(running: &RunningLab, action: &Action, events: &Events) -> Resu
             Ok(())
         }
         Action::CreateService { service, within } => services::create_one(lab, hosts, service, *within).await,
-        Action::RemoveService(service) => {
-            swarm::manager(lab, hosts).await?.0.docker.remove_service(service).await
-        }
+        Action::RemoveService(service) => services::remove(lab, hosts, service).await,
         Action::Scale { service, replicas, within } => {
             let change = ServiceChange { replicas: Some(*replicas), ..ServiceChange::default() };
             services::update(lab, hosts, service, &change, *within).await
@@ -99,10 +98,16 @@ pub async fn run(running: &RunningLab, action: &Action, events: &Events) -> Resu
         Action::Update { service, change, within } => {
             services::update(lab, hosts, service, change, *within).await
         }
-        Action::Drain(name) => change_node(lab, hosts, name, NodeChange::Active(false)).await,
-        Action::Activate(name) => change_node(lab, hosts, name, NodeChange::Active(true)).await,
-        Action::Promote(name) => set_role(lab, hosts, name, Role::Manager).await,
-        Action::Demote(name) => set_role(lab, hosts, name, Role::Worker).await,
+        Action::Drain(name) => {
+            swarm::change_node(lab, hosts, name, NodeChange::Active(false)).await.map(drop)
+        }
+        Action::Activate(name) => {
+            swarm::change_node(lab, hosts, name, NodeChange::Active(true)).await.map(drop)
+        }
+        Action::Promote(name) => swarm::set_role(lab, hosts, name, Role::Manager).await,
+        Action::Demote(name) => swarm::set_role(lab, hosts, name, Role::Worker).await,
+        Action::RemoveNode { host: name, force } => swarm::remove_node(lab, hosts, name, *force).await,
+        Action::ForceNewCluster(name) => swarm::force_new_cluster(lab, hosts, name).await,
         Action::Leave(name) => host(hosts, name)?.docker.leave_swarm().await,
         Action::Join { host: name, role, token, advertise } => {
             swarm::join(lab, hosts, name, *role, *token, *advertise).await
@@ -149,13 +154,12 @@ pub async fn run(running: &RunningLab, action: &Action, events: &Events) -> Resu
     }
 }
 
-async fn change_node(lab: &Lab, hosts: &Hosts, name: &str, change: NodeChange) -> Result<(), Error> {
-    swarm::manager(lab, hosts).await?.0.docker.update_node(name, change).await
-}
-
-async fn set_role(lab: &Lab, hosts: &Hosts, name: &str, role: Role) -> Result<(), Error> {
-    change_node(lab, hosts, name, NodeChange::Role(role)).await?;
-    swarm::wait_node(lab, hosts, name, role).await
+/// With what a manager has logged, where that is why it was refused.
+async fn explained(lab: &Lab, hosts: &Hosts, done: Result<(), Error>) -> Result<(), Error> {
+    match done {
+        Ok(()) => Ok(()),
+        Err(error) => Err(services::explain(lab, hosts, error).await),
+    }
 }
 
 async fn set_interface(lab: &Lab, host: &RunningHost, name: &str, add: bool) -> Result<(), Error> {

@@ -12,7 +12,13 @@ use std::{
 use serde::Serialize;
 use tokio::process::Command;
 
-use crate::{Dirs, LabDir, dind::Daemon, image, kernel, state::MAX_SOCKET_PATH, vm};
+use crate::{
+    Dirs, LabDir,
+    dind::{Daemon, DindProvider},
+    image, kernel,
+    state::MAX_SOCKET_PATH,
+    vm::{self, VmProvider},
+};
 
 /// MiB of free memory below which not even a small lab fits.
 const LEAST_MEMORY: u64 = 768;
@@ -56,6 +62,8 @@ pub struct Diagnosis {
     pub vm: bool,
     /// Whether containers of this machine's Docker can be hosts, as far as `features` go.
     pub dind: bool,
+    /// The runtime that `auto` takes here; `dind` for those labs alone that need no more than `features`.
+    pub auto: &'static str,
     /// What this machine's kernel has of what such hosts may need; empty where that could not be tried.
     pub features: BTreeMap<String, bool>,
     /// In the order in which it is best read.
@@ -77,8 +85,11 @@ impl Finding {
 /// booting a node image.
 pub async fn examine(dirs: &Dirs, path: &OsStr, agent: Option<&Path>) -> Diagnosis {
     let mut findings = vec![qemu(path).await];
+    let mut kvm = false;
     if findings[0].level == Level::Ok {
-        findings.push(accel(dirs, agent).await);
+        let found = accel(dirs, agent).await;
+        kvm = found.level == Level::Ok;
+        findings.push(found);
     }
     let images = images(dirs);
     let has_image = images.level == Level::Ok;
@@ -103,7 +114,10 @@ pub async fn examine(dirs: &Dirs, path: &OsStr, agent: Option<&Path>) -> Diagnos
         }
         None => BTreeMap::new(),
     };
-    Diagnosis { vm: findings.iter().all(|f| f.level != Level::Missing), dind, features, findings }
+    let vm = findings.iter().all(|f| f.level != Level::Missing);
+    // As `RuntimeChoice::resolve` has it, to which a kernel that cannot be looked at is none for dind.
+    let auto = if kvm || !dind || features.is_empty() { VmProvider::NAME } else { DindProvider::NAME };
+    Diagnosis { vm, dind, auto, features, findings }
 }
 
 async fn qemu(path: &OsStr) -> Finding {

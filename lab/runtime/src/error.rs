@@ -6,7 +6,7 @@ use std::{
 };
 
 use lab_agent::client::ClientError;
-use lab_model::plain;
+use lab_model::plain_lines;
 
 use crate::{LabDir, control::protocol::Failure, room::Need};
 
@@ -177,7 +177,7 @@ pub enum Error {
         why: String,
     },
     /// dockerd refused something; its own message.
-    #[error("host `{host}`: {what}: Docker says: {}", plain(message))]
+    #[error("host `{host}`: {what}: Docker says: {}", plain_lines(message))]
     Docker {
         /// Host.
         host: String,
@@ -243,7 +243,7 @@ pub enum Error {
         why: String,
     },
     /// The host itself refused something: its kernel, or the agent on its behalf.
-    #[error("host `{host}`: {}", plain(message))]
+    #[error("host `{host}`: {}", plain_lines(message))]
     Refused {
         /// Host.
         host: String,

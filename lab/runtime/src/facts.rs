@@ -35,6 +35,7 @@ fn report(fact: &Fact, holds: bool, observed: Vec<String>, error: Option<String>
         subject: subject_words(&fact.subject),
         expected: must_words(&fact.must),
         observed,
+        printed: matches!(fact.subject, Subject::Exec { .. }),
         holds,
         error,
         check: 0,

@@ -15,8 +15,9 @@ use crate::{
     Error, Events, LabDir, Plan,
     frames::{self, report::SendReport, vxlan::VxlanReport},
     host::{self, Images, RunningHost},
+    hosts::{self, Hosts},
     image,
-    machine::{HostPlan, Machine, Provider},
+    machine::{HostPlan, Machine, Provider, Started},
     peers::{self, Peers},
     runtimes, services,
     state::Process,
@@ -149,7 +150,7 @@ impl RunningLab {
         }
         try_join_all(hosts.values().map(|h| create_networks(lab, h))).await?;
         swarm::form(lab, &hosts, events).await?;
-        try_join_all(hosts.values().map(|h| create_containers(lab, h, events))).await?;
+        try_join_all(hosts.values().map(|h| create_containers(lab, &hosts, h, events))).await?;
         services::create(lab, &hosts, events).await?;
         // One that ended meanwhile, and of which nothing was asked any more.
         lab.hosts.keys().try_for_each(|name| hosts::host(&self.hosts(), name).map(drop))?;
@@ -318,7 +319,7 @@ impl RunningLab {
         if was_node && swarm::is_node(running).await != Some(true) {
             swarm::join_again(lab, &hosts, host, events).await?;
         }
-        create_containers(lab, running, events).await
+        create_containers(lab, &hosts, running, events).await
     }
 
     /// Takes down what was made, all of it, whatever fails on the way; what did fail is returned. The lab's folder
@@ -375,12 +376,19 @@ async fn create_networks(lab: &Lab, host: &RunningHost) -> Result<(), Error> {
 }
 
 /// Creates a host's containers.
-async fn create_containers(lab: &Lab, host: &RunningHost, events: &Events) -> Result<(), Error> {
+async fn create_containers(
+    lab: &Lab,
+    hosts: &Hosts,
+    host: &RunningHost,
+    events: &Events,
+) -> Result<(), Error> {
     let mut running = 0;
     for name in lab.start_order(&host.name) {
         if lab.containers.get(name).is_some_and(|c| !c.deferred) {
-            let ran = host.docker.run(lab, name).await;
-            ran.map_err(Error::at(lab.lines.containers.get(name)))?;
+            if let Err(error) = host.docker.run(lab, name).await {
+                let error = services::explain(lab, hosts, error).await;
+                return Err(Error::at(lab.lines.containers.get(name))(error));
+            }
             running += 1;
         }
     }

@@ -90,6 +90,9 @@ pub struct FactReport {
     pub expected: String,
     /// What was read.
     pub observed: Vec<String>,
+    /// Whether that is what a command printed, line by line.
+    #[serde(default)]
+    pub printed: bool,
     /// Whether it holds.
     pub holds: bool,
     /// Why nothing can be said of it, if so: `could not be read: …`, `the frame was not sent: …`.

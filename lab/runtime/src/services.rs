@@ -12,7 +12,7 @@ use lab_model::{Lab, ServiceChange};
 use crate::{
     Error, Events,
     docker::{
-        passes,
+        is_transient,
         services::{ServiceSeen, TaskSeen, UpdateSeen},
         swarm::NodeSeen,
     },
@@ -20,6 +20,7 @@ use crate::{
     swarm,
 };
 use reasons::Reasons;
+pub use reasons::explain;
 
 /// How long tasks may take to run: without KVM a container takes seconds, and a drained node's are made anew.
 const RUNNING: Duration = Duration::from_secs(180);
@@ -103,7 +104,9 @@ pub async fn update(
     within: Option<Duration>,
 ) -> Result<(), Error> {
     let (manager, _) = swarm::manager(lab, hosts).await?;
+    let id = manager.docker.service_id(name).await?;
     let replaces = manager.docker.update_service(lab, name, change).await?;
+    let began = Instant::now();
     let whole = |name: &str, seen: &Seen| {
         let Some(service) = seen.service(name) else { return false };
         let through = match &service.update {
@@ -114,7 +117,55 @@ pub async fn update(
         };
         through && lacks(name, seen).is_none() && !misplaced(service, seen)
     };
-    wait(lab, hosts, &[name], within, None, whole).await
+    wait(lab, hosts, &[name], within, None, whole).await?;
+    wait_ended(lab, hosts, name, &id, began, within.unwrap_or(RUNNING)).await
+}
+
+/// Removes a service, and waits until its tasks have ended.
+///
+/// # Errors
+/// Docker's refusals; tasks that do not end in time.
+pub async fn remove(lab: &Lab, hosts: &Hosts, name: &str) -> Result<(), Error> {
+    let (manager, _) = swarm::manager(lab, hosts).await?;
+    let id = manager.docker.service_id(name).await?;
+    manager.docker.remove_service(name).await?;
+    wait_ended(lab, hosts, name, &id, Instant::now(), RUNNING).await
+}
+
+/// Waits until the tasks of a service that are to end have ended: Docker counts them out at once, while their containers
+/// still answer. Those on nodes that are down are not waited for, since nobody ends them.
+async fn wait_ended(
+    lab: &Lab,
+    hosts: &Hosts,
+    name: &str,
+    id: &str,
+    began: Instant,
+    within: Duration,
+) -> Result<(), Error> {
+    let deadline = began + within;
+    loop {
+        match ending(lab, hosts, name, id).await {
+            Ok(left) if left.is_empty() => return Ok(()),
+            Ok(left) if Instant::now() >= deadline => {
+                let missing = format!("service {name} has tasks that do not end: {}", left.join(", "));
+                return Err(Error::Tasks { after_s: within.as_secs(), missing });
+            }
+            Err(error) if !is_transient(&error) || Instant::now() >= deadline => return Err(error),
+            _ => tokio::time::sleep(LOOK_AGAIN).await,
+        }
+    }
+}
+
+/// The tasks of a service that are to end and have not, as `web.2 on host1`, on nodes that are ready.
+async fn ending(lab: &Lab, hosts: &Hosts, name: &str, id: &str) -> Result<Vec<String>, Error> {
+    let (manager, nodes) = swarm::manager(lab, hosts).await?;
+    let tasks = manager.docker.ending_tasks(id).await?;
+    let on = |task: TaskSeen| {
+        let node = nodes.iter().find(|n| n.id == task.node && n.ready)?;
+        let part = task.slot.map_or_else(|| node.host.clone(), |slot| slot.to_string());
+        Some(format!("{name}.{part} on {}", node.host))
+    };
+    Ok(tasks.into_iter().filter_map(on).collect())
 }
 
 /// Waits until each of these services is as `whole` has it.
@@ -131,7 +182,7 @@ async fn wait(
     let mut told = BTreeSet::new();
     loop {
         let seen = match look(lab, hosts).await {
-            Err(Error::Docker { message, .. }) if passes(&message) && Instant::now() < deadline => {
+            Err(error) if is_transient(&error) && Instant::now() < deadline => {
                 tokio::time::sleep(LOOK_AGAIN).await;
                 continue;
             }

@@ -219,8 +219,8 @@ impl LabDir {
         let path = self.path.join(LOCK);
         for _ in 0..LOCK_ATTEMPTS {
             match fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path) {
-                // It was there, and is cleared by its holder at this moment.
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && !self.path.exists() => continue,
+                // It was there, and was cleared by its holder before its kind was looked at.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && !self.path.is_file() => continue,
                 made => made.map_err(Error::io("cannot make the folder", &self.path))?,
             }
             let file = OpenOptions::new()
@@ -449,7 +449,7 @@ mod tests {
         let dir = LabDir::at(tmp.path().join("lab"));
         let live = || {
             let mut had = 0;
-            while had < 200 {
+            while had < 50 {
                 let Some(lock) = dir.lock().unwrap() else { continue };
                 assert!(!dir.log().exists(), "the folder of another lab");
                 fs::write(dir.log(), "").unwrap();

@@ -10,7 +10,10 @@ use lab_model::{Driver, INGRESS, Lab, Node, Role, Swarm, Token};
 
 use crate::{
     Error, Events,
-    docker::{HostDocker, passes, swarm::NodeSeen},
+    docker::{
+        HostDocker, is_transient,
+        swarm::{NodeChange, NodeSeen},
+    },
     host::RunningHost,
     probe::{Hosts, host as running},
 };
@@ -26,6 +29,12 @@ const MESH_EXISTS: &str = "is already present";
 
 /// Pause between two looks at the nodes.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// How long nodes may take to be on a mesh of the topology's own.
+const ON_MESH: Duration = Duration::from_secs(60);
+
+/// How long a node has for it before it is updated. Updated while the network is still being made, it never gets one.
+const TOUCH: Duration = Duration::from_secs(4);
 
 /// How long a host that is about to go may take to say whether it is a node.
 const ASKED: Duration = Duration::from_secs(2);
@@ -66,6 +75,10 @@ pub async fn form(lab: &Lab, hosts: &Hosts, events: &Events) -> Result<(), Error
     }
     try_join_all(swarm.nodes.keys().skip(1).map(|host| join(Role::Worker, host))).await?;
     wait_ready(swarm, hosts, &manager.docker).await.map_err(Error::at(line))?;
+    if let Some((key, _)) = lab.mesh() {
+        let on_mesh = wait_on_mesh(swarm, hosts, &manager.docker, lab.mesh_name()).await;
+        on_mesh.map_err(Error::at(lab.lines.networks.get(key)))?;
+    }
     for (key, network) in &lab.networks {
         if !network.deferred && !network.ingress && network.driver == Driver::Overlay {
             let created = manager.docker.create_network(lab, key).await;
@@ -81,22 +94,52 @@ async fn replace_mesh(lab: &Lab, key: &str, manager: &HostDocker) -> Result<(), 
     loop {
         // The manager that was made just now makes its own in its own time (swarmkit manager/manager.go, becomeLeader).
         manager.remove_network_if_there(INGRESS).await?;
+        // The swarm has forgotten it before this node is off it, and a node still on it never gets on another: "failed to
+        // find a load balancer IP".
+        if manager.network_names().await?.iter().any(|n| n == INGRESS) && Instant::now() < deadline {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            continue;
+        }
         match manager.create_network(lab, key).await {
             Err(Error::Docker { message, .. })
                 if message.contains(MESH_EXISTS) && Instant::now() < deadline =>
             {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
-            done => return done,
+            done => return done.map(drop),
         }
     }
+}
+
+/// Waits until every node has an address on the network of the routing mesh.
+async fn wait_on_mesh(swarm: &Swarm, hosts: &Hosts, manager: &HostDocker, mesh: &str) -> Result<(), Error> {
+    let deadline = Instant::now() + ON_MESH;
+    for name in swarm.nodes.keys() {
+        let host = running(hosts, name)?;
+        let mut touch = Instant::now() + TOUCH;
+        while !host.docker.is_on_mesh(mesh).await? {
+            if Instant::now() >= touch {
+                // A node that was there before the network gets no address until it is updated (moby/moby#40184).
+                manager.update_node(name, None, NodeChange::Touched).await?;
+                touch = Instant::now() + TOUCH;
+            }
+            if Instant::now() >= deadline {
+                let after = ON_MESH.as_secs();
+                return Err(Error::Swarm(format!(
+                    "after {after} s node {name} has no address on {mesh}, the routing mesh's network"
+                )));
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+    Ok(())
 }
 
 async fn wait_ready(swarm: &Swarm, hosts: &Hosts, manager: &HostDocker) -> Result<(), Error> {
     let deadline = Instant::now() + READY;
     loop {
         let seen = match manager.nodes().await {
-            Err(Error::Docker { message, .. }) if passes(&message) && Instant::now() < deadline => Vec::new(),
+            Err(error) if is_transient(&error) && Instant::now() < deadline => Vec::new(),
             seen => seen?,
         };
         let missing: Vec<&String> = swarm.nodes.keys().filter(|h| !is_ready(&seen, h)).collect();
@@ -142,14 +185,25 @@ pub async fn soon<T>(ask: impl Future<Output = Result<T, Error>>) -> Result<T, E
     tokio::time::timeout(LEADER, ask).await.unwrap_or_else(|_| Err(late()))
 }
 
-/// Waits until a node is ready and is this.
+/// The id that a host has as a node, by its own word; `None` where it is none or does not answer.
+///
+/// A host that left and joined again is in the managers' list twice, and both entries are ready for a while.
+async fn own_id(hosts: &Hosts, name: &str) -> Option<String> {
+    let id = tokio::time::timeout(ASKED, hosts.get(name)?.docker.node_id()).await;
+    id.ok()?.ok()?
+}
+
+/// Waits until a host is a node that is ready and has this role.
 ///
 /// # Errors
 /// It does not become that in time.
-pub async fn wait_node(lab: &Lab, hosts: &Hosts, name: &str, role: Role) -> Result<(), Error> {
+async fn wait_node(lab: &Lab, hosts: &Hosts, name: &str, role: Role) -> Result<(), Error> {
     let deadline = Instant::now() + READY;
-    let is = |n: &NodeSeen| n.host == name && n.ready && n.manager == (role == Role::Manager);
     loop {
+        // One that joins has an id only when it is through.
+        let own = own_id(hosts, name).await;
+        let is =
+            |n: &NodeSeen| own.as_ref() == Some(&n.id) && n.ready && n.manager == (role == Role::Manager);
         // While managers change the one that is asked may have no answer.
         match manager(lab, hosts).await {
             Ok((_, seen)) if seen.iter().any(is) => return Ok(()),
@@ -178,17 +232,75 @@ pub async fn join(
     let (manager, _) = manager(lab, hosts).await?;
     let Some(there) = lab.swarm.as_ref().and_then(|s| s.nodes.get(&manager.name)) else { return Ok(()) };
     let joining = running(hosts, name)?;
-    let declared = lab.swarm.as_ref().and_then(|s| s.nodes.get(name));
-    let node = match (declared, lab.hosts.get(name).and_then(|h| h.nics.first())) {
-        (Some(node), _) => Node { role, advertise: advertise.unwrap_or(node.advertise), ..node.clone() },
-        (None, Some(nic)) => {
-            Node { role, advertise: advertise.unwrap_or(nic.address), data_path: None, listen: None }
-        }
-        (None, None) => return Err(Error::Swarm(format!("host {name} has no NIC to join by"))),
-    };
+    let node = as_node(lab, name, role, advertise)?;
     let tokens = manager.docker.tokens(token).await?;
     joining.docker.join_swarm(&node, there, &tokens).await?;
     wait_node(lab, hosts, name, role).await
+}
+
+/// A host as a node: what `swarm` says of it, or else by its first NIC.
+fn as_node(lab: &Lab, name: &str, role: Role, advertise: Option<Ipv4Addr>) -> Result<Node, Error> {
+    let declared = lab.swarm.as_ref().and_then(|s| s.nodes.get(name));
+    match (declared, lab.hosts.get(name).and_then(|h| h.nics.first())) {
+        (Some(node), _) => Ok(Node { role, advertise: advertise.unwrap_or(node.advertise), ..node.clone() }),
+        (None, Some(nic)) => {
+            Ok(Node { role, advertise: advertise.unwrap_or(nic.address), data_path: None, listen: None })
+        }
+        (None, None) => Err(Error::Swarm(format!("host {name} has no NIC to join by"))),
+    }
+}
+
+/// Changes a node's role, and waits until the managers see it so; one that is down changes when it is up again.
+///
+/// # Errors
+/// Docker's refusals; a change that is not through in time.
+pub async fn set_role(lab: &Lab, hosts: &Hosts, name: &str, role: Role) -> Result<(), Error> {
+    let is_up = change_node(lab, hosts, name, NodeChange::Role(role)).await?;
+    if is_up && own_id(hosts, name).await.is_some() {
+        wait_node(lab, hosts, name, role).await?;
+    }
+    Ok(())
+}
+
+/// Changes a node; whether it is up.
+///
+/// # Errors
+/// Docker's refusals.
+pub async fn change_node(lab: &Lab, hosts: &Hosts, name: &str, change: NodeChange) -> Result<bool, Error> {
+    let own = own_id(hosts, name).await;
+    manager(lab, hosts).await?.0.docker.update_node(name, own.as_deref(), change).await
+}
+
+/// Removes a node that has left or is down, as `docker node rm`; by force also one that is up.
+///
+/// # Errors
+/// Docker's refusals.
+pub async fn remove_node(lab: &Lab, hosts: &Hosts, name: &str, force: bool) -> Result<(), Error> {
+    let own = own_id(hosts, name).await;
+    manager(lab, hosts).await?.0.docker.remove_node(name, own.as_deref(), force).await
+}
+
+/// Makes a manager the only one of its swarm, and waits until it leads.
+///
+/// # Errors
+/// Docker's refusals; it does not lead in time.
+pub async fn force_new_cluster(lab: &Lab, hosts: &Hosts, name: &str) -> Result<(), Error> {
+    let host = running(hosts, name)?;
+    let Some(swarm) = &lab.swarm else { return Ok(()) };
+    host.docker.force_new_cluster(swarm, &as_node(lab, name, Role::Manager, None)?).await?;
+    let deadline = Instant::now() + READY;
+    loop {
+        // The list is as it was: who else was a manager is there still, as one that is no member.
+        let seen = host.docker.nodes().await;
+        match seen {
+            Ok(seen) if seen.iter().any(|n| n.host == name && n.ready && n.manager) => return Ok(()),
+            Err(error) if !is_transient(&error) || Instant::now() >= deadline => return Err(error),
+            _ if Instant::now() >= deadline => {
+                return Err(Error::Swarm(format!("after {} s {name} does not lead", READY.as_secs())));
+            }
+            _ => tokio::time::sleep(LOOK_AGAIN).await,
+        }
+    }
 }
 
 /// Whether a host is a node of a swarm, by its own word; `None` where it does not answer.
@@ -197,7 +309,8 @@ pub async fn is_node(host: &RunningHost) -> Option<bool> {
     Some(!state.starts_with("inactive"))
 }
 
-/// Joins a host again whose machine is new, and which so has lost what it was to the swarm: its old entry is removed.
+/// Joins a host again whose machine is new, and which so has lost what it was to the swarm: its old entry is removed. One
+/// that has no entry any more, since somebody removed it, stays outside.
 ///
 /// # Errors
 /// No manager is left: then the swarm's state is gone too.
@@ -209,7 +322,10 @@ pub async fn join_again(lab: &Lab, hosts: &Hosts, name: &str, events: &Events) -
              with three, one may be killed"
         ))
     })?;
-    let role = manager.docker.remove_node(name).await?.unwrap_or(Role::Worker);
+    let Some(role) = manager.docker.forget_node(name).await? else {
+        events.host(name, "is no node of the swarm any more");
+        return Ok(());
+    };
     join(lab, hosts, name, role, Token::Right, None).await?;
     events.host(name, format!("joined again as {}", word(role)));
     Ok(())

@@ -7,7 +7,7 @@ use std::{
 
 use crate::console::earlier;
 
-/// The last lines of a log, for an error's text: at most 12, from its last 8 KiB, control characters left out. What
+/// The last lines of a log, for an error's text: at most 12, from its last 8 KiB, without what could steer a terminal. What
 /// comes before, in a log that was put aside, counts too.
 pub fn tail(path: &Path) -> String {
     const OCTETS: u64 = 8192;
@@ -22,8 +22,10 @@ pub fn tail(path: &Path) -> String {
     };
     let mut bytes = read(&earlier(path)).unwrap_or_default();
     bytes.extend(read(path).unwrap_or_default());
-    let text: String =
-        String::from_utf8_lossy(&bytes).chars().filter(|c| *c == '\n' || !c.is_control()).collect();
+    let text: String = String::from_utf8_lossy(&bytes)
+        .chars()
+        .filter(|c| *c == '\n' || !lab_model::is_hostile(*c))
+        .collect();
     let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|l| !l.is_empty()).collect();
     lines[lines.len().saturating_sub(LINES)..].join("\n  ")
 }

@@ -95,9 +95,12 @@ pub enum ClientError {
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
+/// A stream that is being made.
+type Dialing = BoxFuture<'static, io::Result<Box<dyn Stream>>>;
+
 /// Makes a stream to an agent, and another one when that has ended.
 #[derive(Clone)]
-pub struct Dial(Arc<dyn Fn() -> BoxFuture<'static, io::Result<Box<dyn Stream>>> + Send + Sync>);
+pub struct Dial(Arc<dyn Fn() -> Dialing + Send + Sync>);
 
 impl Dial {
     /// By this function.

@@ -134,8 +134,12 @@ pub async fn apply(server: &Server, config: HostConfig) -> Result<(), ConfigureE
 
 /// The default route first, then the others, in order.
 fn routes(config: &HostConfig) -> Vec<Route> {
-    let default =
-        config.gateway.map(|via| Route { to: ipnet::Ipv4Net::default(), via: Some(via), dev: None });
+    let default = config.gateway.map(|via| Route {
+        to: ipnet::Ipv4Net::default(),
+        via: Some(via),
+        dev: None,
+        metric: None,
+    });
     default.into_iter().chain(config.routes.iter().cloned()).collect()
 }
 

@@ -7,7 +7,7 @@ use lab_model::{Interface, InterfaceKind, Route};
 use netlink_packet_route::{
     address::AddressAttribute,
     link::{InfoKind, IpVlanMode, MacVlanMode},
-    route::{RouteMessage, RouteScope},
+    route::{RouteMessage, RouteProtocol, RouteScope},
 };
 use nix::errno::Errno;
 use rtnetlink::{LinkIpVlan, LinkMacVlan, LinkUnspec, LinkVlan, RouteMessageBuilder};
@@ -39,7 +39,8 @@ pub async fn interface(namespace: &Namespace, add: bool, interface: &Interface) 
 fn described(route: &Route) -> String {
     let via = route.via.map(|via| format!(" via {via}")).unwrap_or_default();
     let dev = route.dev.as_ref().map(|dev| format!(" dev {dev}")).unwrap_or_default();
-    format!("{}{via}{dev}", route.to)
+    let metric = route.metric.map(|metric| format!(" metric {metric}")).unwrap_or_default();
+    format!("{}{via}{dev}{metric}", route.to)
 }
 
 async fn message(netlink: &Netlink, route: &Route) -> Result<RouteMessage, NetlinkError> {
@@ -47,6 +48,9 @@ async fn message(netlink: &Netlink, route: &Route) -> Result<RouteMessage, Netli
         RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(route.to.network(), route.to.prefix_len());
     if let Some(dev) = &route.dev {
         builder = builder.output_interface(netlink.index(dev).await?);
+    }
+    if let Some(metric) = route.metric {
+        builder = builder.priority(metric);
     }
     builder = match route.via {
         Some(via) => builder.gateway(via),
@@ -63,10 +67,13 @@ pub async fn add_route(netlink: &Netlink, route: &Route) -> Result<(), NetlinkEr
 
 /// As `ip route del`, but content when the route or its interface is gone.
 pub async fn remove_route(netlink: &Netlink, route: &Route) -> Result<(), NetlinkError> {
-    let message = match message(netlink, route).await {
+    let mut message = match message(netlink, route).await {
         Err(NetlinkError::NoInterface(_)) => return Ok(()),
         other => other?,
     };
+    // As ip(8) does: whatever scope it has, and whoever made it.
+    message.header.scope = RouteScope::NoWhere;
+    message.header.protocol = RouteProtocol::Unspec;
     let removed = netlink.0.route().del(message).execute().await;
     match removed.map_err(NetlinkError::of(format!("remove the route {}", described(route)))) {
         Err(error) if error.errno() == Some(Errno::ESRCH) => Ok(()),

@@ -60,11 +60,21 @@ fn text(diagnosis: &Diagnosis) -> String {
         }
     }
     let (s, verdict) = if diagnosis.vm {
-        (style::GOOD, "labs can run here, on the vm runtime")
+        (style::GOOD, can_run(diagnosis.auto))
     } else {
         (style::BAD, "labs cannot run here yet: see what is missing")
     };
     format!("{out}\n{s}{verdict}{s:#}\n")
+}
+
+/// That labs can run, and on which runtime where nobody names one.
+fn can_run(auto: &str) -> &'static str {
+    match auto {
+        "dind" => {
+            "labs can run here: `--runtime auto` takes dind where this kernel has what the lab needs, else vm (emulated)"
+        }
+        _ => "labs can run here: `--runtime auto` takes vm",
+    }
 }
 
 #[cfg(test)]
@@ -82,6 +92,7 @@ mod tests {
         let diagnosis = Diagnosis {
             vm: false,
             dind: false,
+            auto: "vm",
             features: Default::default(),
             findings: vec![
                 finding("qemu", Level::Missing, Some("apt install qemu-system-x86")),
@@ -96,5 +107,7 @@ mod tests {
 
         labs cannot run here yet: see what is missing
         ");
+        let able = |auto| text(&Diagnosis { vm: true, auto, ..diagnosis.clone() });
+        assert!(able("dind").contains("takes dind") && able("vm").contains("takes vm"));
     }
 }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use anstream::adapter::StripBytes;
+use lab_model::plain_lines;
 use lab_runtime::console;
 
 use crate::{
@@ -59,7 +60,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         Ok(earlier) => Some(std::mem::replace(&mut file, earlier)),
         Err(_) => None,
     };
-    let mut strip = io::stdout().is_terminal().then(StripBytes::new);
+    let mut terminal = io::stdout().is_terminal().then(Harmless::default);
     let mut chunk = vec![0; 64 << 10];
     loop {
         // Asked before the reading, so that the last words are still read.
@@ -96,10 +97,24 @@ fn was_put_aside(file: &File, path: &Path) -> bool {
     there.is_some() && there != id(file.metadata())
 }
 
-/// What a terminal may see of it: a guest must not steer it.
-fn harmless(strip: &mut Option<StripBytes>, bytes: &[u8]) -> Vec<u8> {
-    let Some(strip) = strip else { return bytes.to_vec() };
-    strip.strip_next(bytes).flatten().copied().filter(|b| *b >= b' ' || matches!(b, b'\n' | b'\t')).collect()
+/// What a terminal may see of a log: its guest must not steer it.
+#[derive(Default)]
+struct Harmless {
+    strip: StripBytes,
+    /// The first bytes of a character whose others are still to come.
+    cut: Vec<u8>,
+}
+
+impl Harmless {
+    fn show(&mut self, bytes: &[u8]) -> String {
+        self.cut.extend(self.strip.strip_next(bytes).flatten());
+        let whole = match std::str::from_utf8(&self.cut) {
+            Err(e) if e.error_len().is_none() => e.valid_up_to(),
+            _ => self.cut.len(),
+        };
+        let text: Vec<u8> = self.cut.drain(..whole).collect();
+        plain_lines(&String::from_utf8_lossy(&text))
+    }
 }
 
 #[cfg(test)]

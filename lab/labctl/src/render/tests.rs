@@ -76,6 +76,7 @@ fn bad() -> Report {
         subject: "interfaces of c1".into(),
         expected: "equals lo".into(),
         observed: vec!["eth0".into(), "lo".into()],
+        printed: false,
         holds: false,
         error: None,
         check: 1,
@@ -134,7 +135,7 @@ fn what_is_wrong_is_marked_without_colour_and_explained() {
     host1    -           -         arp
     c1       silent≠yes  no-route  -
 
-    c1 -> host1  icmp  expected yes, observed silent: last seen leaving eth0 of  [31mc1  (topologies/x.yaml:23)
+    c1 -> host1  icmp  expected yes, observed silent: last seen leaving eth0 of �[31mc1  (topologies/x.yaml:23)
 
     wrong  interfaces of c1: expected equals lo, observed eth0, lo  (topologies/x.yaml:27)  (not within 5.0 s)
     ok     interfaces of c1 equals lo  (held after 3.2 s)
@@ -159,6 +160,30 @@ fn what_is_wrong_is_marked_without_colour_and_explained() {
 fn a_report_shows_itself_without_escapes() {
     let shown = bad().to_string();
     assert!(shown.contains("silent≠yes") && shown.contains("(x:23)") && !shown.contains('\x1b'), "{shown}");
+}
+
+#[test]
+fn what_a_command_printed_is_shown_line_by_line() {
+    let mut report = bad();
+    let fact = FactReport {
+        subject: "ip route in c1".into(),
+        expected: "prints via".into(),
+        observed: vec!["default dev eth0".into(), "10.0.0.0/24 dev eth0".into()],
+        printed: true,
+        ..report.facts[0].clone()
+    };
+    let error = Some("in c1: exit status 1: no such key\ntry another".into());
+    report.facts = vec![fact.clone(), FactReport { error, ..fact }];
+    report.steps.clear();
+    let mistakes = anstream::adapter::strip_str(&mistakes(&report, "x.yaml")).to_string();
+    let facts: Vec<_> = mistakes.lines().skip_while(|l| !l.starts_with("wrong")).collect();
+    insta::assert_snapshot!(facts.join("\n"), @r"
+    wrong  ip route in c1: expected prints via, observed  (x.yaml:27)
+             default dev eth0
+             10.0.0.0/24 dev eth0
+    wrong  ip route in c1: expected prints via, in c1: exit status 1: no such key  (x.yaml:27)
+             try another
+    ");
 }
 
 #[test]

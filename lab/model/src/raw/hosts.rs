@@ -60,6 +60,8 @@ raw! {
         via: Option<At<Ipv4Addr>>,
         /// Name of an interface, or of a segment for the NIC on it.
         dev: Option<At<String>>,
+        /// Of two routes to one destination the kernel takes the one with the lower metric. Default 0.
+        metric: Option<At<u32>>,
     }
 }
 

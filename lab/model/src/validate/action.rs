@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Every form, as it is shown to those who mistype one.
-pub(super) const FORMS: [&str; 35] = [
+pub(super) const FORMS: [&str; 37] = [
     "create CONTAINER",
     "start CONTAINER|HOST",
     "stop CONTAINER|HOST",
@@ -29,8 +29,8 @@ pub(super) const FORMS: [&str; 35] = [
     "create network NETWORK",
     "remove network NETWORK",
     "prune networks HOST",
-    "route add HOST PREFIX [via ADDRESS] [dev INTERFACE]",
-    "route del HOST PREFIX [via ADDRESS] [dev INTERFACE]",
+    "route add HOST PREFIX [via ADDRESS] [dev INTERFACE] [metric N]",
+    "route del HOST PREFIX [via ADDRESS] [dev INTERFACE] [metric N]",
     "create interface HOST NAME",
     "remove interface HOST NAME",
     "configure docker HOST JSON",
@@ -45,6 +45,8 @@ pub(super) const FORMS: [&str; 35] = [
     "demote HOST",
     "leave HOST",
     "join HOST as worker|manager [advertising SEGMENT|ADDRESS] [with a wrong token|with an old token]",
+    "remove node HOST [by force]",
+    "force-new-cluster HOST",
     "kill HOST",
     "kill docker HOST",
     "stop docker HOST",
@@ -106,6 +108,21 @@ impl Words {
         self.next += 1;
         let duration = self.need("a duration", cx)?;
         scalar(&duration, cx).map(Some)
+    }
+
+    /// `by force`, where there are such words. `None`: a mistake was noted.
+    fn by_force(&mut self, cx: &mut Cx) -> Option<bool> {
+        if self.all.get(self.next).is_none_or(|w| w.value != "by") {
+            return Some(false);
+        }
+        self.next += 1;
+        let word = self.need("the word `force`", cx)?;
+        if word.value != "force" {
+            let d = Diagnostic::new(word.at, format!("`{}` does not belong here", word.value));
+            cx.error(d.hint(format!("`{}`", self.form)));
+            return None;
+        }
+        Some(true)
     }
 
     /// Notes words that are left over.
@@ -241,6 +258,11 @@ pub(super) fn read(text: &At<String>, scene: &Scene, cx: &mut Cx) -> Option<Acti
         ["demote"] => Action::Demote(words.node(scene, cx)?),
         ["leave"] => Action::Leave(words.node(scene, cx)?),
         ["join"] => join(&mut words, scene, cx)?,
+        ["remove", "node"] => {
+            let host = words.node(scene, cx)?;
+            Action::RemoveNode { host, force: words.by_force(cx)? }
+        }
+        ["force-new-cluster"] => Action::ForceNewCluster(words.node(scene, cx)?),
         ["exec"] => return exec::read(text, 1, scene, cx).map(Action::Exec),
         ["prune", "networks"] => Action::PruneNetworks(words.host(scene, cx)?),
         ["route", verb] => {
@@ -319,7 +341,7 @@ fn route(words: &mut Words, add: bool, scene: &Scene, cx: &mut Cx) -> Option<(St
     let host = words.host(scene, cx)?;
     let to = words.need("a prefix", cx)?;
     let destination: Destination = scalar(&to, cx)?;
-    let (mut via, mut dev) = (None, None);
+    let (mut via, mut dev, mut metric) = (None, None, None);
     while let Some(word) = words.next() {
         match word.value.as_str() {
             "via" if via.is_none() => {
@@ -327,6 +349,10 @@ fn route(words: &mut Words, add: bool, scene: &Scene, cx: &mut Cx) -> Option<(St
                 via = Some(At { value: address(&hop, cx)?, at: hop.at });
             }
             "dev" if dev.is_none() => dev = Some(words.need("an interface", cx)?),
+            "metric" if metric.is_none() => {
+                let number = words.need("a number", cx)?;
+                metric = Some(At { value: scalar(&number, cx)?, at: number.at });
+            }
             other => {
                 let d = Diagnostic::new(word.at, format!("`{other}` does not belong here"));
                 cx.error(d.hint(format!("`{}`", words.form)));
@@ -337,9 +363,13 @@ fn route(words: &mut Words, add: bool, scene: &Scene, cx: &mut Cx) -> Option<(St
     // `None`: the host is not sound, which has been told.
     let h = scene.lab.hosts.get(&host)?;
     if !add && via.is_none() && dev.is_none() {
-        return Some((host, Route { to: destination.0, via: None, dev: None }));
+        return Some((
+            host,
+            Route { to: destination.0, via: None, dev: None, metric: metric.map(|m| m.value) },
+        ));
     }
-    let route = raw::Route { at: words.whole, to: At { value: destination, at: to.at }, via, dev };
+    let to = At { value: destination, at: to.at };
+    let route = raw::Route { at: words.whole, to, via, dev, metric };
     Some((host, hosts::route(&route, &h.nics, &h.interfaces, cx)?))
 }
 

@@ -329,5 +329,5 @@ pub(super) fn route(r: &raw::Route, nics: &[Nic], interfaces: &[Interface], cx: 
             Some(name.clone())
         }
     };
-    Some(Route { to, via: r.via.as_ref().map(|v| v.value), dev })
+    Some(Route { to, via: r.via.as_ref().map(|v| v.value), dev, metric: r.metric.as_ref().map(|m| m.value) })
 }

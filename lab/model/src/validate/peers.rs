@@ -69,6 +69,10 @@ fn peer(
         mac: hosts::mac(lab.segments.get_index_of(&segment.value).unwrap_or(0), FIRST_MAC + index),
     };
     let routes = p.keys.routes.iter().flatten();
+    for metric in routes.clone().filter_map(|r| r.metric.as_ref()) {
+        let d = Diagnostic::new(metric.at, "a peer's route has no metric");
+        cx.error(d.hint("it has one NIC and takes the longest prefix: leave `metric` out"));
+    }
     let routes =
         routes.filter_map(|r| hosts::configured_route(r, std::slice::from_ref(&nic), &[], cx)).collect();
     Some(Peer { gateway: gateway(p, s, &nic, cx), nic, routes })

@@ -14,7 +14,7 @@ use crate::{
     Error,
     console::Ring,
     docker,
-    machine::{Machine, Stream},
+    machine::{Dial, Machine},
     state::Process,
     tail::tail,
 };

@@ -17,7 +17,7 @@ use futures::StreamExt;
 use lab_agent::protocol::BUILTIN_RUNTIME;
 use lab_model::{Attach, BUILTIN_IMAGE, Container, INGRESS, Lab, Protocol, Publish};
 
-use super::{Call, HostDocker, is_not_found, networks::endpoint, patiently};
+use super::{Call, HostDocker, is_not_found, networks::endpoint, retry_transient};
 use crate::error::Error;
 
 /// Seconds that a container gets to stop by itself. The built-in image stops at once.
@@ -70,7 +70,7 @@ impl HostDocker {
     /// started is removed again, so that a refused start can be tried once more.
     pub async fn run(&self, lab: &Lab, name: &str) -> Result<(), Error> {
         let Some(container) = lab.containers.get(name) else { return Ok(()) };
-        patiently(|| self.run_once(lab, name, container)).await
+        retry_transient(|| self.run_once(lab, name, container)).await
     }
 
     async fn run_once(&self, lab: &Lab, name: &str, container: &Container) -> Result<(), Error> {
@@ -134,7 +134,7 @@ impl HostDocker {
 
     /// Starts a container.
     pub async fn start(&self, name: &str) -> Result<(), Error> {
-        patiently(|| self.start_once(name)).await
+        retry_transient(|| self.start_once(name)).await
     }
 
     async fn start_once(&self, name: &str) -> Result<(), Error> {
@@ -158,7 +158,7 @@ impl HostDocker {
     /// Restarts a container.
     pub async fn restart(&self, name: &str) -> Result<(), Error> {
         let what = format!("restart container {name}");
-        patiently(|| async {
+        retry_transient(|| async {
             let options = RestartContainerOptionsBuilder::new().t(STOP_TIMEOUT_S).build();
             self.api.restart_container(name, Some(options)).whole().await.map_err(self.failed(what.as_str()))
         })

@@ -7,7 +7,10 @@ pub mod networks;
 pub mod services;
 pub mod swarm;
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker, errors::Error as BollardError};
 use tokio::time::timeout;
@@ -62,17 +65,20 @@ impl HostDocker {
     }
 }
 
-/// Whether what Docker refuses with these words passes by itself, in a swarm whose managers are busy or change.
-pub(crate) fn passes(message: &str) -> bool {
-    // A node waits 20 s for its place on an overlay (moby daemon/cluster/networks.go), which a manager without KVM, busy
-    // with a swarm that has just formed, may not keep.
-    let manager_was_late =
-        message.contains("attaching to network failed") && message.contains("context deadline exceeded");
-    // It has its place, and has not heard of the network itself yet, which then goes by its id. A network that there is
-    // not goes by its name.
+/// Whether Docker refuses this only for now: its managers are busy, or change.
+pub(crate) fn is_transient(error: &Error) -> bool {
+    let Error::Docker { message, .. } = error else { return false };
+    // The node has its place on an overlay, and has not heard of the network itself yet, which then goes by its id. A
+    // network that does not exist goes by its name.
     let of_id = |text: &str| text.strip_prefix("network ")?.strip_suffix(" not found").map(str::len);
     let not_heard_of = of_id(message).is_some_and(|length| length == SWARM_ID);
-    manager_was_late || not_heard_of || message.contains(OVERTAKEN) || message.contains(LEADERLESS)
+    not_heard_of || message.contains(OVERTAKEN) || message.contains(LEADERLESS) || is_late_attachment(message)
+}
+
+/// Whether a node has waited in vain for its place on an overlay. It waits 20 s (moby daemon/cluster/networks.go), which
+/// a busy manager without KVM may not keep; or the manager has no place to give, and says so only in its log.
+pub(crate) fn is_late_attachment(message: &str) -> bool {
+    message.contains("attaching to network failed") && message.contains("context deadline exceeded")
 }
 
 /// Letters of an id of swarmkit's (identity/randomid.go).
@@ -85,25 +91,38 @@ const OVERTAKEN: &str = "update out of sequence";
 /// What it says while managers come and go.
 const LEADERLESS: &str = "does not have a leader";
 
-/// How often something is tried whose refusal [`passes`], and the pause in between.
+/// How often something is tried that [`is_transient`], the pause in between, and when no further try begins.
 const MOST_TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(200);
+const LAST_TRY: Duration = Duration::from_secs(30);
 
 /// Tries again what Docker refuses for now.
-pub(crate) async fn patiently<T, F>(attempt: impl Fn() -> F) -> Result<T, Error>
+///
+/// # Errors
+/// The last refusal; but that an attachment was late, if one was: dockerd keeps what is left of it, and says of every
+/// later attempt for the same container that there is no such network.
+pub(crate) async fn retry_transient<T, F>(attempt: impl Fn() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Error>>,
 {
-    for _ in 1..MOST_TRIES {
-        match attempt().await {
-            Err(Error::Docker { host, what, message }) if passes(&message) => {
-                tracing::warn!("{host}: {what}: {message}: trying again");
-                tokio::time::sleep(PAUSE).await;
-            }
-            done => return done,
+    let began = Instant::now();
+    let mut late = None;
+    let mut tries = 1;
+    loop {
+        let error = match attempt().await {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        if !is_transient(&error) || tries == MOST_TRIES || began.elapsed() >= LAST_TRY {
+            return Err(late.unwrap_or(error));
         }
+        tracing::warn!("{error}: trying again");
+        if matches!(&error, Error::Docker { message, .. } if is_late_attachment(message)) {
+            late.get_or_insert(error);
+        }
+        tries += 1;
+        tokio::time::sleep(PAUSE).await;
     }
-    attempt().await
 }
 
 fn version(text: &str) -> Option<ClientVersion> {
@@ -184,6 +203,13 @@ mod tests {
 
     use super::*;
 
+    const LATE: &str =
+        "attaching to network failed, make sure your network options are correct: context deadline exceeded";
+
+    fn refusal(message: &str) -> Error {
+        Error::Docker { host: "host1".into(), what: "connect".into(), message: message.into() }
+    }
+
     #[tokio::test]
     async fn what_becomes_of_a_connection_is_not_put_into_dockers_mouth() {
         let dir = tempfile::tempdir().unwrap();
@@ -213,15 +239,34 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_is_told_from_what_does_not() {
-        assert!(passes("network w1z8csjivf7us7i4ubs6chjdm not found"));
-        assert!(!passes("network front not found"));
-        assert!(passes(
+    fn what_is_transient_is_told_from_what_is_not() {
+        let is_transient = |message: &str| is_transient(&refusal(message));
+        assert!(is_transient("network w1z8csjivf7us7i4ubs6chjdm not found"));
+        assert!(!is_transient("network front not found"));
+        assert!(is_transient(
             "rpc error: code = Unknown desc = The swarm does not have a leader. It's possible that …"
         ));
-        assert!(passes(
-            "attaching to network failed, make sure your network options are correct: context deadline exceeded"
-        ));
-        assert!(!passes("Pool overlaps with other one on this address space"));
+        assert!(is_transient(LATE));
+        assert!(!is_transient("Pool overlaps with other one on this address space"));
+    }
+
+    #[tokio::test]
+    async fn a_late_attachment_is_what_is_told_whatever_a_later_attempt_says() {
+        let said = |words: &'static [&'static str]| {
+            let next = std::sync::Mutex::new(words.iter());
+            async move {
+                let attempt = || async {
+                    match next.lock().ok().and_then(|mut next| next.next()) {
+                        Some(words) => Err::<(), _>(refusal(words)),
+                        None => Ok(()),
+                    }
+                };
+                retry_transient(attempt).await.map_err(|e| e.to_string())
+            }
+        };
+        assert!(said(&[LATE, "network net not found"]).await.unwrap_err().ends_with("deadline exceeded"));
+        assert!(said(&[OVERTAKEN, "no such port"]).await.unwrap_err().ends_with("no such port"));
+        assert_eq!(said(&[OVERTAKEN, LEADERLESS]).await, Ok(()));
+        assert!(said(&[LEADERLESS; 9]).await.unwrap_err().contains(LEADERLESS), "it ends");
     }
 }

@@ -12,7 +12,7 @@ use bollard::{
 use ipnet::Ipv4Net;
 use lab_model::{Attachment, Driver, Lab, Network};
 
-use super::{Call, HostDocker, is_not_found, patiently};
+use super::{Call, HostDocker, is_not_found, retry_transient};
 use crate::error::Error;
 
 /// Networks that every dockerd has of itself.
@@ -65,7 +65,7 @@ impl HostDocker {
         container: &str,
         to: &Attachment,
     ) -> Result<(), Error> {
-        patiently(|| self.connect_network_once(network, container, to)).await
+        retry_transient(|| self.connect_network_once(network, container, to)).await
     }
 
     pub(super) async fn connect_network_once(
@@ -129,6 +129,16 @@ impl HostDocker {
                 Ok(Some(pools.into_iter().filter_map(|p| p.subnet?.parse().ok()).collect()))
             }
             Err(e) if is_not_found(&e) => Ok(None),
+            Err(e) => Err(self.failed(format!("inspect network {name}"))(e)),
+        }
+    }
+
+    /// Whether this host has an address on the network of the routing mesh, which is of this name.
+    pub async fn is_on_mesh(&self, name: &str) -> Result<bool, Error> {
+        match self.api.inspect_network(name, None).whole().await {
+            // There the node itself stands among the containers (moby daemon/network.go, setupIngress).
+            Ok(network) => Ok(network.containers.unwrap_or_default().contains_key(&format!("{name}-sbox"))),
+            Err(e) if is_not_found(&e) => Ok(false),
             Err(e) => Err(self.failed(format!("inspect network {name}"))(e)),
         }
     }

@@ -19,7 +19,7 @@ use lab_model::{
     EndpointMode, Lab, Placement, Protocol, PublishMode, Service, ServiceChange, ServiceMode, ServicePort,
 };
 
-use super::{Call, HostDocker, containers::docker_name, patiently};
+use super::{Call, HostDocker, containers::docker_name, retry_transient};
 use crate::error::Error;
 
 /// A task as a manager sees it.
@@ -140,6 +140,12 @@ impl HostDocker {
         self.api.delete_service(name).whole().await.map_err(self.failed(format!("remove service {name}")))
     }
 
+    /// Docker's id of a service; this host must be a manager.
+    pub async fn service_id(&self, name: &str) -> Result<String, Error> {
+        let service = self.api.inspect_service(name, None).whole().await;
+        Ok(service.map_err(self.failed(format!("inspect service {name}")))?.id.unwrap_or_default())
+    }
+
     /// Changes a service as `docker service update` does. Returns whether Docker has tasks to replace for it.
     pub async fn update_service(&self, lab: &Lab, name: &str, change: &ServiceChange) -> Result<bool, Error> {
         let only_count = ServiceChange { replicas: change.replicas, ..ServiceChange::default() } == *change;
@@ -152,7 +158,7 @@ impl HostDocker {
             let id = known.map_err(self.failed(what.as_str()))?.id.unwrap_or_default();
             networks.insert(key.as_str(), id);
         }
-        patiently(|| async {
+        retry_transient(|| async {
             let service =
                 self.api.inspect_service(name, None).whole().await.map_err(self.failed(what.as_str()))?;
             let version = service.version.and_then(|v| v.index).unwrap_or_default();
@@ -204,6 +210,17 @@ impl HostDocker {
         Ok(seen.collect())
     }
 
+    /// Tasks of a service, by its id, that are to end and have not: their containers may still run.
+    pub async fn ending_tasks(&self, service: &str) -> Result<Vec<TaskSeen>, Error> {
+        let mut tasks = self.list_tasks().await?;
+        tasks.retain(|t| t.service_id.as_deref() == Some(service) && is_ending(t));
+        Ok(tasks.into_iter().map(seen).collect())
+    }
+
+    async fn list_tasks(&self) -> Result<Vec<Task>, Error> {
+        self.api.list_tasks(None::<ListTasksOptions>).whole().await.map_err(self.failed("list tasks"))
+    }
+
     /// The tasks that are to run.
     pub async fn tasks(&self) -> Result<Vec<TaskSeen>, Error> {
         let filters = HashMap::from([("desired-state", vec!["running"])]);
@@ -225,10 +242,8 @@ impl HostDocker {
     /// What was wrong with tasks that are not to run any more, by service and slot or, of a global one, node: Docker
     /// makes a new task for one that fails, and the new one knows nothing of it.
     pub async fn past_errors(&self) -> Result<HashMap<(String, String), String>, Error> {
-        let tasks =
-            self.api.list_tasks(None::<ListTasksOptions>).whole().await.map_err(self.failed("list tasks"))?;
-        let mut past: Vec<Task> =
-            tasks.into_iter().filter(|t| t.desired_state != Some(TaskState::RUNNING)).collect();
+        let mut past = self.list_tasks().await?;
+        past.retain(|t| t.desired_state != Some(TaskState::RUNNING));
         past.sort_by_key(|t| t.created_at.as_ref().map(ToString::to_string));
         Ok(past
             .into_iter()
@@ -237,6 +252,14 @@ impl HostDocker {
             .map(|t| ((t.service.clone(), t.place()), t.state))
             .collect())
     }
+}
+
+/// Whether a task is to end, and its node has begun with it and not ended it.
+fn is_ending(task: &Task) -> bool {
+    use TaskState::{ACCEPTED, ASSIGNED, PREPARING, READY, REMOVE, RUNNING, SHUTDOWN, STARTING};
+    let begun = [ASSIGNED, ACCEPTED, PREPARING, READY, STARTING, RUNNING];
+    matches!(task.desired_state, Some(SHUTDOWN | REMOVE))
+        && task.status.as_ref().and_then(|s| s.state).is_some_and(|state| begun.contains(&state))
 }
 
 fn seen(task: Task) -> TaskSeen {

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use bollard::models::{
-    LocalNodeState, NodeSpec, NodeSpecAvailabilityEnum, NodeSpecRoleEnum, NodeState, Reachability,
-    SwarmInitRequest, SwarmJoinRequest, SwarmSpec,
+    LocalNodeState, Node as Entry, NodeSpec, NodeSpecAvailabilityEnum, NodeSpecRoleEnum, NodeState,
+    Reachability, SwarmInitRequest, SwarmJoinRequest, SwarmSpec,
 };
 use bollard::query_parameters::{
     DeleteNodeOptionsBuilder, LeaveSwarmOptionsBuilder, ListNodesOptions, UpdateNodeOptionsBuilder,
@@ -12,7 +12,7 @@ use bollard::query_parameters::{
 };
 use lab_model::{Node, Role, Swarm, Token};
 
-use super::{Call, HostDocker, docker_error, patiently};
+use super::{Call, HostDocker, docker_error, retry_transient};
 use crate::error::Error;
 
 /// TCP port on which managers are reached.
@@ -75,6 +75,8 @@ pub enum NodeChange {
     Role(Role),
     /// Whether it takes tasks.
     Active(bool),
+    /// Nothing; but the managers look at it anew.
+    Touched,
 }
 
 impl NodeChange {
@@ -84,6 +86,7 @@ impl NodeChange {
             NodeChange::Role(Role::Worker) => "demote",
             NodeChange::Active(true) => "activate",
             NodeChange::Active(false) => "drain",
+            NodeChange::Touched => "update",
         }
     }
 
@@ -97,6 +100,7 @@ impl NodeChange {
             NodeChange::Active(false) => {
                 NodeSpec { availability: Some(NodeSpecAvailabilityEnum::DRAIN), ..spec }
             }
+            NodeChange::Touched => spec,
         }
     }
 }
@@ -104,18 +108,7 @@ impl NodeChange {
 impl HostDocker {
     /// Makes this host the first manager of a new swarm.
     pub async fn init_swarm(&self, swarm: &Swarm, node: &Node) -> Result<(), Error> {
-        let request = SwarmInitRequest {
-            listen_addr: Some(listen(node)),
-            advertise_addr: Some(node.advertise.to_string()),
-            data_path_addr: node.data_path.map(|a| a.to_string()),
-            data_path_port: swarm.data_path_port.map(u32::from),
-            default_addr_pool: (!swarm.default_addr_pool.is_empty())
-                .then(|| swarm.default_addr_pool.iter().map(ToString::to_string).collect()),
-            subnet_size: swarm.subnet_size.map(u32::from),
-            // Without one, 20.10 answers with an error that says nothing.
-            spec: Some(SwarmSpec::default()),
-            ..Default::default()
-        };
+        let request = init_request(swarm, node);
         self.api.init_swarm(request).whole().await.map(drop).map_err(self.failed("init swarm"))
     }
 
@@ -181,75 +174,107 @@ impl HostDocker {
         self.api.leave_swarm(Some(options)).whole().await.map_err(self.failed("leave swarm"))
     }
 
-    /// Changes what a node is or does; this host must be a manager.
-    pub async fn update_node(&self, host: &str, change: NodeChange) -> Result<(), Error> {
-        patiently(|| self.update_node_once(host, change)).await
+    /// Makes this manager the only one of its swarm, whatever became of the others.
+    pub async fn force_new_cluster(&self, swarm: &Swarm, node: &Node) -> Result<(), Error> {
+        let request = SwarmInitRequest { force_new_cluster: Some(true), ..init_request(swarm, node) };
+        self.api.init_swarm(request).whole().await.map(drop).map_err(self.failed("force new cluster"))
     }
 
-    async fn update_node_once(&self, host: &str, change: NodeChange) -> Result<(), Error> {
+    /// Changes what a node is or does; this host must be a manager. `own` is the node's id by the host's own word, if it
+    /// gave it. Returns whether the node is up.
+    pub async fn update_node(
+        &self,
+        host: &str,
+        own: Option<&str>,
+        change: NodeChange,
+    ) -> Result<bool, Error> {
+        retry_transient(|| self.update_node_once(host, own, change)).await
+    }
+
+    async fn update_node_once(
+        &self,
+        host: &str,
+        own: Option<&str>,
+        change: NodeChange,
+    ) -> Result<bool, Error> {
         let what = format!("{} {host}", change.word());
-        let nodes = self
-            .api
-            .list_nodes(None::<ListNodesOptions>)
-            .whole()
-            .await
-            .map_err(self.failed(what.as_str()))?;
-        // One that left and joined again is there twice: the one that is up is meant.
-        let of = |n: &&bollard::models::Node| {
-            n.description.as_ref().and_then(|d| d.hostname.as_deref()) == Some(host)
-        };
-        let up =
-            |n: &&bollard::models::Node| n.status.as_ref().and_then(|s| s.state) == Some(NodeState::READY);
-        let Some(node) = nodes.iter().filter(of).find(up).or_else(|| nodes.iter().find(of)) else {
-            let message = "it is no node of the swarm".to_owned();
-            return Err(Error::Docker { host: self.host.clone(), what, message });
-        };
+        let entries = self.entries(host, &what).await?;
+        let is_own = |n: &&Entry| n.id.is_some() && n.id.as_deref() == own;
+        let node = entries.iter().find(is_own).or(entries.last());
+        let Some(node) = node else { return Err(self.no_node(what)) };
         let spec = change.apply(node.spec.clone().unwrap_or_default());
         let version = node.version.as_ref().and_then(|v| v.index).unwrap_or_default();
         let options =
             UpdateNodeOptionsBuilder::new().version(i64::try_from(version).unwrap_or(i64::MAX)).build();
         let id = node.id.as_deref().unwrap_or(host);
-        self.api.update_node(id, spec, options).whole().await.map_err(self.failed(what))
+        self.api.update_node(id, spec, options).whole().await.map_err(self.failed(what))?;
+        Ok(is_up(node))
     }
 
-    /// Removes every entry of a host that is no more, by force, and says what it was; `None` where there is none. This
-    /// host must be a manager.
-    pub async fn remove_node(&self, host: &str) -> Result<Option<Role>, Error> {
+    /// Removes the entries that a host no longer is, or its only one; this host must be a manager. Docker lets one that is
+    /// up go by `force` alone, and a manager not at all.
+    pub async fn remove_node(&self, host: &str, own: Option<&str>, force: bool) -> Result<(), Error> {
         let what = format!("remove node {host}");
-        let nodes = self
-            .api
-            .list_nodes(None::<ListNodesOptions>)
-            .whole()
-            .await
-            .map_err(self.failed(what.as_str()))?;
+        let mut entries = self.entries(host, &what).await?;
+        if entries.is_empty() {
+            return Err(self.no_node(what));
+        }
+        if entries.len() > 1 {
+            entries.retain(|n| n.id.as_deref() != own);
+        }
+        for node in entries {
+            self.delete_node(&node.id.unwrap_or_default(), force, &what).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes every entry of a host that is no more, by force, and says what it was last; `None` where there is none.
+    /// This host must be a manager.
+    pub async fn forget_node(&self, host: &str) -> Result<Option<Role>, Error> {
+        let what = format!("remove node {host}");
         let mut was = None;
-        for node in nodes {
-            if node.description.as_ref().and_then(|d| d.hostname.as_deref()) != Some(host) {
-                continue;
-            }
-            let id = node.id.clone().unwrap_or_default();
-            if node.spec.as_ref().and_then(|s| s.role) == Some(NodeSpecRoleEnum::MANAGER) {
-                // Raft lets nobody go who still has a vote.
-                was = Some(Role::Manager);
-                self.update_node(host, NodeChange::Role(Role::Worker)).await?;
-            } else {
-                was = was.or(Some(Role::Worker));
-            }
+        for node in self.entries(host, &what).await? {
+            let is_manager = node.spec.as_ref().and_then(|s| s.role) == Some(NodeSpecRoleEnum::MANAGER);
+            was = Some(if is_manager { Role::Manager } else { Role::Worker });
+            let id = node.id.unwrap_or_default();
             let deadline = Instant::now() + DEMOTED;
+            let mut demoted = false;
             loop {
-                let options = DeleteNodeOptionsBuilder::new().force(true).build();
-                let Err(error) = self.api.delete_node(&id, Some(options)).whole().await else { break };
-                let error = self.failed(what.as_str())(error);
-                // The managers take a moment to let one go that is demoted.
-                let member =
-                    matches!(&error, Error::Docker { message, .. } if message.contains(STILL_MEMBER));
-                if !member || Instant::now() >= deadline {
-                    return Err(error);
+                match self.delete_node(&id, true, &what).await {
+                    // Raft lets nobody go who has a vote, and takes a moment to let go one who is demoted. After a new
+                    // cluster was forced a manager may have none, and cannot be demoted.
+                    Err(Error::Docker { message, .. })
+                        if message.contains(STILL_MEMBER) && Instant::now() < deadline =>
+                    {
+                        if !demoted {
+                            self.update_node(host, Some(&id), NodeChange::Role(Role::Worker)).await?;
+                            demoted = true;
+                        }
+                        tokio::time::sleep(LOOK_AGAIN).await;
+                    }
+                    done => break done?,
                 }
-                tokio::time::sleep(LOOK_AGAIN).await;
             }
         }
         Ok(was)
+    }
+
+    async fn delete_node(&self, id: &str, force: bool, what: &str) -> Result<(), Error> {
+        let options = DeleteNodeOptionsBuilder::new().force(force).build();
+        self.api.delete_node(id, Some(options)).whole().await.map_err(self.failed(what))
+    }
+
+    /// The nodes that have a host's name, one for each time that it joined, the newest last.
+    async fn entries(&self, host: &str, what: &str) -> Result<Vec<Entry>, Error> {
+        let nodes = self.api.list_nodes(None::<ListNodesOptions>).whole().await.map_err(self.failed(what))?;
+        let named = |n: &Entry| n.description.as_ref().and_then(|d| d.hostname.as_deref()) == Some(host);
+        let mut entries: Vec<Entry> = nodes.into_iter().filter(named).collect();
+        entries.sort_by_key(|n| n.created_at.as_ref().map(ToString::to_string));
+        Ok(entries)
+    }
+
+    fn no_node(&self, what: String) -> Error {
+        Error::Docker { host: self.host.clone(), what, message: "it is no node of the swarm".to_owned() }
     }
 
     /// The nodes, as this manager sees them.
@@ -273,6 +298,12 @@ impl HostDocker {
         Ok(seen.collect())
     }
 
+    /// Its id in the swarm, by this host's own word; `None` where it is in none.
+    pub async fn node_id(&self) -> Result<Option<String>, Error> {
+        let info = self.api.info().whole().await.map_err(self.failed("info"))?;
+        Ok(info.swarm.and_then(|s| s.node_id).filter(|id| !id.is_empty()))
+    }
+
     /// How this host stands to a swarm, in its own words: `active`, `pending`, `error: …`.
     pub async fn swarm_state(&self) -> Result<String, Error> {
         let info = self.api.info().whole().await.map_err(self.failed("info"))?;
@@ -283,6 +314,25 @@ impl HostDocker {
             None => state.to_string(),
         })
     }
+}
+
+fn init_request(swarm: &Swarm, node: &Node) -> SwarmInitRequest {
+    SwarmInitRequest {
+        listen_addr: Some(listen(node)),
+        advertise_addr: Some(node.advertise.to_string()),
+        data_path_addr: node.data_path.map(|a| a.to_string()),
+        data_path_port: swarm.data_path_port.map(u32::from),
+        default_addr_pool: (!swarm.default_addr_pool.is_empty())
+            .then(|| swarm.default_addr_pool.iter().map(ToString::to_string).collect()),
+        subnet_size: swarm.subnet_size.map(u32::from),
+        // Without one, 20.10 answers with an error that says nothing.
+        spec: Some(SwarmSpec::default()),
+        ..Default::default()
+    }
+}
+
+fn is_up(node: &Entry) -> bool {
+    node.status.as_ref().and_then(|s| s.state) == Some(NodeState::READY)
 }
 
 fn listen(node: &Node) -> String {

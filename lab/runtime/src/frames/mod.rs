@@ -222,7 +222,8 @@ pub async fn check(lab: &Lab, hosts: &Hosts, peers: &Peers, wire: &Wire, inject:
         Ok(report) => (report.observed(), report.holds, None),
         Err(error) => (Vec::new(), false, Some(format!("{NOT_SENT}: {error}"))),
     };
-    FactReport { subject, expected, observed, holds, error, check: 0, step: None, line: inject.line }
+    let (printed, line) = (false, inject.line);
+    FactReport { subject, expected, observed, printed, holds, error, check: 0, step: None, line }
 }
 
 /// A frame as base64, as the protocols carry it.

@@ -102,6 +102,7 @@ fn report(expected: &OnWire, filter: &str, tapped: Tapped<Passed>, sent: bool) -
         subject: format!("wire {}", expected.segment),
         expected: format!("{} {filter}", if expected.must { "carries" } else { "never carries" }),
         observed,
+        printed: false,
         holds: error.is_none() && (count > 0) == expected.must,
         error,
         check: 0,

@@ -124,7 +124,7 @@ fn matrix(cells: &[&CellReport], settled: &str, topology: &str) -> String {
     format!("{head}{}{head:#}{settled}\n{}{gap}{list}", cells::caption(first), cells::table(cells))
 }
 
-/// A fact in a line: that it holds, or what was found instead.
+/// A fact: that it holds, or what was found instead, the lines of a text below.
 pub fn fact(f: &FactReport, topology: &str) -> String {
     let (subject, expected, topology) = (plain(&f.subject), plain(&f.expected), plain(topology));
     if f.holds {
@@ -132,21 +132,34 @@ pub fn fact(f: &FactReport, topology: &str) -> String {
         return format!("{good}ok{good:#}     {subject} {expected}\n");
     }
     let (bad, dim) = (style::BAD, style::DIM);
-    let observed = match &f.error {
-        Some(why) => plain(why).to_string(),
-        None if f.observed.is_empty() => "nothing observed".to_owned(),
-        None => format!("observed {}", plain(&f.observed.join(", "))),
+    let (observed, below) = match &f.error {
+        Some(why) => apart(why),
+        None if f.observed.is_empty() => ("nothing observed".to_owned(), String::new()),
+        None if f.printed && f.observed.len() > 1 => ("observed".to_owned(), lines(&f.observed)),
+        None => (format!("observed {}", plain(&f.observed.join(", "))), String::new()),
     };
     format!(
-        "{bad}wrong{bad:#}  {subject}: expected {expected}, {observed}  {dim}({topology}:{}){dim:#}\n",
+        "{bad}wrong{bad:#}  {subject}: expected {expected}, {observed}  {dim}({topology}:{}){dim:#}\n{below}",
         f.line
     )
 }
 
-/// A step in a line: how its actions came out.
+/// The first line of a text from elsewhere, and the others as they go below it.
+fn apart(text: &str) -> (String, String) {
+    let mut all = text.lines();
+    (all.next().map(plain).unwrap_or_default(), lines(all))
+}
+
+/// Lines from elsewhere, below what they belong to.
+fn lines<L: AsRef<str>>(all: impl IntoIterator<Item = L>) -> String {
+    all.into_iter().map(|line| format!("         {}\n", plain(line.as_ref()))).collect()
+}
+
+/// A step: how its actions came out, further lines of a refusal below.
 pub fn step(s: &StepReport, of: usize, topology: &str) -> String {
     let (head, dim) = (style::HEAD, style::DIM);
-    let (message, topology) = (plain(&s.message), plain(topology));
+    let (message, below) = apart(&s.message);
+    let topology = plain(topology);
     let end = if s.holds {
         let good = style::GOOD;
         let refused =
@@ -157,7 +170,7 @@ pub fn step(s: &StepReport, of: usize, topology: &str) -> String {
         let bad = style::BAD;
         format!("{bad}wrong{bad:#}: {message}  {dim}({topology}:{}){dim:#}", s.line)
     };
-    format!("{head}step {}/{of}  {}{head:#} … {end}\n", s.step + 1, plain(&s.name))
+    format!("{head}step {}/{of}  {}{head:#} … {end}\n{below}", s.step + 1, plain(&s.name))
 }
 
 /// An empty line between two parts.

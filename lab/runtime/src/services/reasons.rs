@@ -10,7 +10,7 @@ use lab_agent::protocol::DOCKERD_LOG;
 use lab_model::Lab;
 
 use super::{NamedTask, Seen};
-use crate::{host::RunningHost, probe::Hosts, swarm};
+use crate::{Error, docker::is_late_attachment, host::RunningHost, probe::Hosts, swarm};
 
 /// Most tasks that logs are searched for: the same is wrong with most of them.
 const SEARCHED: usize = 50;
@@ -102,6 +102,55 @@ impl Reasons {
     }
 }
 
+/// Adds to an attachment that was late what a manager has logged meanwhile: that no address is left, for one, is said there
+/// alone. Other errors stay as they are.
+pub async fn explain(lab: &Lab, hosts: &Hosts, error: Error) -> Error {
+    match error {
+        Error::Docker { host, what, message } if is_late_attachment(&message) => {
+            let message = match why_late(lab, hosts).await {
+                Some((manager, words)) => format!("{message} ({manager} has logged: {words})"),
+                None => message,
+            };
+            Error::Docker { host, what, message }
+        }
+        other => other,
+    }
+}
+
+/// The last address that a manager could not give since a node began to wait for it, as it has logged it, and which
+/// manager. Docker has removed the task by then, so nothing tells whose it was.
+async fn why_late(lab: &Lab, hosts: &Hosts) -> Option<(String, String)> {
+    let (_, nodes) = swarm::manager(lab, hosts).await.ok()?;
+    for manager in nodes.iter().filter(|n| n.manager).filter_map(|n| hosts.get(&n.host)) {
+        // By the clock that the log goes by.
+        let since = printed(manager, &["date", "--utc", "--date", WAITED, "+%Y-%m-%dT%H:%M:%S"]).await;
+        let log = printed(manager, &["grep", "-hF", NO_ADDRESS, DOCKERD_LOG]).await;
+        if let Some(words) = without_address(&log, &since) {
+            return Some((manager.name.clone(), words));
+        }
+    }
+    None
+}
+
+/// When a node that has waited in vain began to, at the latest: it waits 20 s, and is tried a second time.
+const WAITED: &str = "50 seconds ago";
+
+/// What swarmkit says where a network has no address for a task (manager/allocator/network.go).
+const NO_ADDRESS: &str = "failed to allocate network IP for task ";
+
+/// The last such error in a log since a time in its own form, without the name of the task.
+fn without_address(log: &str, since: &str) -> Option<String> {
+    // A host that has no time to tell has told nothing.
+    let since = Some(since).filter(|s| !s.is_empty())?;
+    let last = log.lines().rfind(|line| {
+        let at = line.strip_prefix("time=\"").and_then(|rest| rest.get(..since.len()));
+        line.contains(NO_ADDRESS) && at.is_some_and(|at| at >= since)
+    })?;
+    let error = error(last)?;
+    let (_, rest) = error.split_once(NO_ADDRESS)?;
+    Some(format!("failed to allocate network IP {}", rest.split_once(' ')?.1))
+}
+
 /// What a manager's dockerd has logged of these tasks last, by their ids.
 async fn logged(host: &RunningHost, ids: &[&str]) -> HashMap<String, String> {
     if ids.is_empty() {
@@ -110,8 +159,13 @@ async fn logged(host: &RunningHost, ids: &[&str]) -> HashMap<String, String> {
     let mut argv = vec!["grep", "-hF"];
     argv.extend(ids.iter().flat_map(|id| ["-e", id]));
     argv.push(DOCKERD_LOG);
-    let Ok(output) = host.agent.run(&argv, SEARCH).await else { return HashMap::new() };
-    errors(&String::from_utf8_lossy(&output.stdout), ids)
+    errors(&printed(host, &argv).await, ids)
+}
+
+/// What a command prints on a host; nothing where it cannot be run.
+async fn printed(host: &RunningHost, argv: &[&str]) -> String {
+    let output = host.agent.run(argv, SEARCH).await;
+    output.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).unwrap_or_default()
 }
 
 /// The last error of each task in a log.
@@ -203,5 +257,8 @@ time="2026-11-21T06:30:21Z" level=error msg="fatal task error" error="node says 
         assert_eq!(found["t1"], "failed to allocate network IP network n1: could not find an available IP");
         assert_eq!(found["t2"], "node says \"no\" to t2");
         assert!(!found.contains_key("t3"));
+        let late = |since| without_address(LOG.trim(), since);
+        assert_eq!(late("2026-11-21T06:29:40").as_deref(), Some(found["t1"].as_str()));
+        assert_eq!(late("2026-11-21T06:29:52"), None, "that was of another one");
     }
 }

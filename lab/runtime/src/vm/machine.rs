@@ -8,6 +8,8 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
+use lab_agent::client::{Dial, Stream};
 use nix::unistd::geteuid;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};

@@ -313,9 +313,10 @@ async fn warm_up(vm: &Vm, recipe: &Recipe, dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Reads the programs that a start of dockerd runs.
+/// Reads the programs that dockerd and a container's start run, so that a restored host finds them in its memory.
 async fn read_programs(agent: &AgentClient) -> Result<(), Error> {
-    let script = "cat $(command -v dockerd containerd iptables ip) > /dev/null";
+    let script =
+        "cat $(command -v dockerd containerd containerd-shim-runc-v2 runc crun iptables ip) > /dev/null";
     agent.run(&["sh", "-c", script], READ).await.map(drop).map_err(Error::agent(HOST))
 }
 

@@ -34,7 +34,7 @@ pub fn assert_unchanged(before: &BTreeMap<String, String>) {
     }
 }
 
-/// Command lines of processes that have this text in theirs, but for the caller's own.
+/// Command lines of processes that have this text in theirs, or of QEMU in its environment, but for the caller's own.
 pub fn processes_with(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").expect("/proc is there").flatten() {
@@ -42,9 +42,13 @@ pub fn processes_with(text: &str) -> Vec<String> {
         if pid == std::process::id() {
             continue;
         }
-        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        if line.contains(text) {
+        let read = |name: &str| {
+            let text = fs::read(entry.path().join(name)).unwrap_or_default();
+            String::from_utf8_lossy(&text).replace('\0', " ")
+        };
+        let line = read("cmdline");
+        // QEMU is given descriptors, and names no path of the lab.
+        if line.contains(text) || line.starts_with("qemu-") && read("environ").contains(text) {
             found.push(format!("{pid} {line}"));
         }
     }

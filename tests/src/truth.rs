@@ -8,10 +8,12 @@ use crate::Labctl;
 
 /// What is asked of a host. Each part begins with a line `== NAME`.
 const SCRIPT: &str = r#"
+# A link-local address has its routes once the kernel has made sure that nobody else has it.
+for i in $(seq 50); do [ -z "$(ip -6 -oneline address show tentative)" ] && break; sleep 0.2; done
 for table in iptables ip6tables; do for kind in nft legacy; do
   echo "== $table-$kind"; $table-$kind-save 2>&1
 done; done
-echo "== nft"; nft list ruleset 2>/dev/null
+echo "== nft"; nft --stateless list ruleset
 echo "== addresses"; ip -oneline address
 echo "== links"; ip -oneline -details link
 echo "== routes"; ip route show table all; ip -6 route show table all; ip rule; ip -6 rule
@@ -24,7 +26,7 @@ echo "== networks"; docker network inspect $(docker network ls --quiet)
 "#;
 
 /// What differs from one moment, or from one boot, to the next, and says nothing of what the host is.
-const RESTLESS: [(&str, &str); 14] = [
+const RESTLESS: [(&str, &str); 16] = [
     // Secrets of the kernel.
     ("sysctls", "net.core.netdev_rss_key"),
     ("sysctls", "net.ipv4.tcp_fastopen_key"),
@@ -42,6 +44,19 @@ const RESTLESS: [(&str, &str); 14] = [
     ("info", "/NEventsListener "),
     ("info", "/Swarm/Cluster/"),
     ("networks", "/Created "),
+    // swarmkit gives out the tasks of a service in no particular order.
+    ("networks", ".ID.ID/IPv4Address "),
+    ("networks", ".ID.ID/MacAddress "),
+];
+
+/// Words of a link whose values depend on what the kernel did before, and which decide nothing.
+const VOLATILE: [&str; 3] = [
+    // Numbers are given in the order of asking.
+    "link-netnsid",
+    // A NIC gets its MAC when it is plugged in. A restored machine was saved with another, which the kernel remembers.
+    "permaddr",
+    // The largest TCP segment that a bridge takes stays what a port has raised it to.
+    "tso_max_size",
 ];
 
 /// The parts of which the order means something.
@@ -75,9 +90,8 @@ fn read(text: &str) -> Host {
         };
         let restless =
             |line: &String| RESTLESS.iter().any(|(part, what)| *part == name && line.contains(what));
-        let mut lines: Vec<String> =
-            lines.into_iter().filter(|line| !restless(line)).map(|line| plain(name, &line)).collect();
-        lines.retain(|line| !line.is_empty());
+        let mut lines: Vec<String> = lines.iter().map(|line| plain(name, line)).collect();
+        lines.retain(|line| !line.is_empty() && !restless(line));
         if !ORDERED.contains(&name) {
             lines.sort();
         }
@@ -120,14 +134,14 @@ fn plain(part: &str, line: &str) -> String {
         "addresses" | "links" => line.split_once(": ").map_or(line, |(_, rest)| rest),
         _ => line,
     };
-    let mut timer = false;
-    let still = line.split(' ').filter(|word| {
-        let restless = timer;
-        timer = word.ends_with("_timer");
-        !restless
+    let mut volatile = false;
+    let still = line.split_whitespace().filter(|word| {
+        let restless = volatile || *word == "tentative";
+        volatile = word.ends_with("_timer") || VOLATILE.contains(word);
+        !restless && !volatile
     });
     let line = &still.collect::<Vec<_>>().join(" ");
-    let own = ["docker", "br-", "veth"].iter().any(|name| line.starts_with(name));
+    let own = ["docker", "br-", "veth", "dummy"].iter().any(|name| line.starts_with(name));
     let words = line.split_inclusive(|c: char| !c.is_ascii_alphanumeric() && c != ':' && c != '_');
     let words = words.map(|word| {
         let end = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric() && c != ':' && c != '_');
@@ -135,13 +149,13 @@ fn plain(part: &str, line: &str) -> String {
         let is_mac =
             end.split(':').count() == 6 && end.split(':').all(|octet| (1..=2).contains(&octet.len()));
         let random = match end {
-            "tentative" => "",
             _ if end.starts_with("veth") && end.len() > 6 => "veth",
             // A veth's peer, by index.
-            _ if end.starts_with("if") && end[2..].parse::<u32>().is_ok() => "if",
+            _ if end.starts_with("if") && end[2..].trim_end_matches(':').parse::<u32>().is_ok() => "if",
             _ if end.starts_with("fe80::") && end.len() > 6 => "fe80::",
             _ if own && is_mac => "MAC",
-            _ if is_id(end) => "ID",
+            _ if end.strip_prefix("gateway_").is_some_and(is_id) => "gateway_ID",
+            _ if is_id(end.trim_end_matches(':')) => "ID",
             _ => end,
         };
         format!("{random}{between}")
@@ -167,16 +181,23 @@ pub fn differences(booted: &Host, other: &Host, allowed: &[(&str, &str)]) -> Vec
             lines.filter(|l| !allowed.iter().any(|(p, w)| p == name && l.contains(w))).cloned().collect()
         };
         let (booted, other) = (of(booted), of(other));
-        let before = found.len();
-        found.extend(
-            booted.iter().filter(|l| !other.contains(l)).map(|l| format!("{name}: only booted: {l}")),
-        );
-        found
-            .extend(other.iter().filter(|l| !booted.contains(l)).map(|l| format!("{name}: not booted: {l}")));
-        if found.len() == before && booted != other {
-            found
-                .push(format!("{name}: the same lines in another order or number:\n{booted:#?}\n{other:#?}"));
+        let surplus = |one: &[String], of: &[String]| -> Vec<String> {
+            let mut left = of.to_vec();
+            let is_new = |line: &&String| match left.iter().position(|l| l == *line) {
+                Some(at) => {
+                    left.swap_remove(at);
+                    false
+                }
+                None => true,
+            };
+            one.iter().filter(is_new).cloned().collect()
+        };
+        let (missing, more) = (surplus(&booted, &other), surplus(&other, &booted));
+        if missing.is_empty() && more.is_empty() && booted != other {
+            found.push(format!("{name}: the same lines in another order:\n{booted:#?}\n{other:#?}"));
         }
+        found.extend(missing.into_iter().map(|line| format!("{name}: only booted: {line}")));
+        found.extend(more.into_iter().map(|line| format!("{name}: not booted: {line}")));
     }
     found
 }

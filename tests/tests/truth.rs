@@ -13,16 +13,24 @@ use lab_tests::{
 type Allowed = [(&'static str, &'static str)];
 
 /// What a restored host may have otherwise than a booted one, part and words, each with its reason.
-const RESTORED: [(&str, &str); 0] = [];
+const RESTORED: [(&str, &str); 1] = [
+    // The built-in image is loaded before the machine is saved, so it is there even where no container asks for it.
+    ("info", "/Images "),
+];
 
 /// The same of a node in a container.
-const IN_A_CONTAINER: [(&str, &str); 4] = [
+const IN_A_CONTAINER: [(&str, &str); 7] = [
     // Another kernel, built and loaded otherwise. What dockerd decides by is in `interfaces`.
     ("sysctls", ""),
     ("modules", ""),
     ("info", ""),
     // A TAP where a machine has a NIC of virtio; a kernel tells of its interfaces what it knows.
     ("links", ""),
+    // A module that machines load makes this one.
+    ("interfaces", ".dummy0."),
+    // The machine's Docker gives its containers no IPv6.
+    ("addresses", " inet6 "),
+    ("routes", "::"),
 ];
 
 /// A lab that is up in one way, in a state folder of its own.
@@ -74,34 +82,52 @@ fn assert_none(differences: &[String]) {
     assert!(differences.is_empty(), "{} differences\n{}", differences.len(), differences.join("\n"));
 }
 
-/// Those in which a saved dockerd would be most in the wrong, and those in which one is used: settings, daemon.json, a
-/// clashing NIC, a clashing route; containers on docker0, on ipvlan, on bridges of their own; a swarm; the old engine.
+// Where a saved dockerd would be most in the wrong, and where one is used.
+
 #[test]
-#[ignore = "minutes: `make truth` runs it"]
-fn restored_hosts_are_booted_hosts() {
-    let labs = [
-        ("decided-at-start.yaml", "trixie"),
-        ("vpn-conflict.yaml", "trixie"),
-        ("address-pools.yaml", "trixie"),
-        ("bridge-default.yaml", "trixie"),
-        ("bridge-isolation.yaml", "bookworm"),
-        ("ipvlan-2host.yaml", "trixie"),
-        ("docker-gwbridge.yaml", "trixie"),
-        ("mixed-engines.yaml", "trixie"),
-    ];
-    let compared = labs.map(|(file, engine)| compare(&topology(file), engine, &[], &RESTORED));
-    assert_none(&compared.concat());
+fn a_host_whose_settings_dockerd_reads_is_as_booted() {
+    assert_none(&compare(&topology("decided-at-start.yaml"), "trixie", &[], &RESTORED));
 }
 
 #[test]
-#[ignore = "as above"]
-fn nodes_in_containers_are_booted_hosts() {
-    assert_none(&compare(
-        &topology("decided-at-start.yaml"),
-        "trixie",
-        &["--runtime", "dind"],
-        &IN_A_CONTAINER,
-    ));
+fn a_host_with_a_clashing_route_is_as_booted() {
+    assert_none(&compare(&topology("vpn-conflict.yaml"), "trixie", &[], &RESTORED));
+}
+
+#[test]
+fn a_host_with_a_daemon_json_is_as_booted() {
+    assert_none(&compare(&topology("address-pools.yaml"), "trixie", &[], &RESTORED));
+}
+
+#[test]
+fn a_host_with_containers_on_docker0_is_as_booted() {
+    assert_none(&compare(&topology("bridge-default.yaml"), "trixie", &[], &RESTORED));
+}
+
+#[test]
+fn a_host_with_docker_20_10_is_as_booted() {
+    assert_none(&compare(&topology("bridge-isolation.yaml"), "bookworm", &[], &RESTORED));
+}
+
+#[test]
+fn hosts_with_containers_on_ipvlan_are_as_booted() {
+    assert_none(&compare(&topology("ipvlan-2host.yaml"), "trixie", &[], &RESTORED));
+}
+
+#[test]
+fn nodes_of_a_swarm_are_as_booted() {
+    assert_none(&compare(&topology("docker-gwbridge.yaml"), "trixie", &[], &RESTORED));
+}
+
+#[test]
+fn nodes_with_two_engines_are_as_booted() {
+    assert_none(&compare(&topology("mixed-engines.yaml"), "trixie", &[], &RESTORED));
+}
+
+#[test]
+fn nodes_in_containers_are_as_booted() {
+    let dind = ["--runtime", "dind"];
+    assert_none(&compare(&topology("decided-at-start.yaml"), "trixie", &dind, &IN_A_CONTAINER));
 }
 
 #[test]

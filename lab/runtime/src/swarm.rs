@@ -30,10 +30,8 @@ const MESH_EXISTS: &str = "is already present";
 /// Pause between two looks at the nodes.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
-/// How long nodes may take to be on a mesh of the topology's own.
-const ON_MESH: Duration = Duration::from_secs(60);
-
-/// How long a node has for it before it is updated. Updated while the network is still being made, it never gets one.
+/// How long a node has to get an address on a mesh of the topology's own before it is updated. Updated while the network
+/// is still being made, it never gets one.
 const TOUCH: Duration = Duration::from_secs(4);
 
 /// How long a host that is about to go may take to say whether it is a node.
@@ -75,10 +73,9 @@ pub async fn form(lab: &Lab, hosts: &Hosts, events: &Events) -> Result<(), Error
     }
     try_join_all(swarm.nodes.keys().skip(1).map(|host| join(Role::Worker, host))).await?;
     wait_ready(swarm, hosts, &manager.docker).await.map_err(Error::at(line))?;
-    if let Some((key, _)) = lab.mesh() {
-        let on_mesh = wait_on_mesh(swarm, hosts, &manager.docker, lab.mesh_name()).await;
-        on_mesh.map_err(Error::at(lab.lines.networks.get(key)))?;
-    }
+    let line = lab.mesh().and_then(|(key, _)| lab.lines.networks.get(key)).or(line);
+    let on_mesh = swarm.nodes.keys().map(|name| wait_on_mesh(lab, hosts, name, &manager.docker));
+    try_join_all(on_mesh).await.map_err(Error::at(line))?;
     for (key, network) in &lab.networks {
         if !network.deferred && !network.ingress && network.driver == Driver::Overlay {
             let created = manager.docker.create_network(lab, key).await;
@@ -111,26 +108,27 @@ async fn replace_mesh(lab: &Lab, key: &str, manager: &HostDocker) -> Result<(), 
     }
 }
 
-/// Waits until every node has an address on the network of the routing mesh.
-async fn wait_on_mesh(swarm: &Swarm, hosts: &Hosts, manager: &HostDocker, mesh: &str) -> Result<(), Error> {
-    let deadline = Instant::now() + ON_MESH;
-    for name in swarm.nodes.keys() {
-        let host = running(hosts, name)?;
-        let mut touch = Instant::now() + TOUCH;
-        while !host.docker.is_on_mesh(mesh).await? {
-            if Instant::now() >= touch {
-                // A node that was there before the network gets no address until it is updated (moby/moby#40184).
-                manager.update_node(name, None, NodeChange::Touched).await?;
-                touch = Instant::now() + TOUCH;
-            }
-            if Instant::now() >= deadline {
-                let after = ON_MESH.as_secs();
-                return Err(Error::Swarm(format!(
-                    "after {after} s node {name} has no address on {mesh}, the routing mesh's network"
-                )));
-            }
-            tokio::time::sleep(LOOK_AGAIN).await;
+/// Waits until a node has an address on the network of the routing mesh.
+///
+/// A node is ready before that. It makes its networks one after the other, and gives a container 20 s to be attached to
+/// one (moby daemon/cluster/networks.go): without KVM that is too little for one that comes while the mesh is being made.
+async fn wait_on_mesh(lab: &Lab, hosts: &Hosts, name: &str, manager: &HostDocker) -> Result<(), Error> {
+    let (host, mesh) = (running(hosts, name)?, lab.mesh_name());
+    let deadline = Instant::now() + READY;
+    let mut touch = lab.mesh().map(|_| Instant::now() + TOUCH);
+    while !host.docker.is_on_mesh(mesh).await? {
+        if touch.is_some_and(|touch| Instant::now() >= touch) {
+            // A node that was there before the network gets no address until it is updated (moby/moby#40184).
+            manager.update_node(name, None, NodeChange::Touched).await?;
+            touch = Some(Instant::now() + TOUCH);
         }
+        if Instant::now() >= deadline {
+            return Err(Error::Swarm(format!(
+                "after {} s node {name} has no address on {mesh}, the routing mesh's network",
+                READY.as_secs()
+            )));
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
     Ok(())
 }
@@ -235,7 +233,8 @@ pub async fn join(
     let node = as_node(lab, name, role, advertise)?;
     let tokens = manager.docker.tokens(token).await?;
     joining.docker.join_swarm(&node, there, &tokens).await?;
-    wait_node(lab, hosts, name, role).await
+    wait_node(lab, hosts, name, role).await?;
+    wait_on_mesh(lab, hosts, name, &manager.docker).await
 }
 
 /// A host as a node: what `swarm` says of it, or else by its first NIC.
@@ -287,14 +286,26 @@ pub async fn remove_node(lab: &Lab, hosts: &Hosts, name: &str, force: bool) -> R
 pub async fn force_new_cluster(lab: &Lab, hosts: &Hosts, name: &str) -> Result<(), Error> {
     let host = running(hosts, name)?;
     let Some(swarm) = &lab.swarm else { return Ok(()) };
-    host.docker.force_new_cluster(swarm, &as_node(lab, name, Role::Manager, None)?).await?;
+    let node = as_node(lab, name, Role::Manager, None)?;
     let deadline = Instant::now() + READY;
     loop {
-        // The list is as it was: who else was a manager is there still, as one that is no member.
-        let seen = host.docker.nodes().await;
-        match seen {
+        match host.docker.force_new_cluster(swarm, &node).await {
+            // Docker gives the manager that was 15 s to stop, and the new one 5 s to answer (moby daemon/cluster,
+            // `nodeRunner.Stop` and `initClusterSpec`). After that it must be asked again.
+            Err(Error::Docker { message, .. })
+                if message.contains("context deadline exceeded") && Instant::now() < deadline =>
+            {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            done => break done?,
+        }
+    }
+    loop {
+        // Who else was a manager is still in the list, as one that is no member. Until the manager leads, Docker refuses
+        // in several ways: it has no leader, no control socket, no manager.
+        match host.docker.nodes().await {
             Ok(seen) if seen.iter().any(|n| n.host == name && n.ready && n.manager) => return Ok(()),
-            Err(error) if !is_transient(&error) || Instant::now() >= deadline => return Err(error),
+            Err(error) if Instant::now() >= deadline => return Err(error),
             _ if Instant::now() >= deadline => {
                 return Err(Error::Swarm(format!("after {} s {name} does not lead", READY.as_secs())));
             }

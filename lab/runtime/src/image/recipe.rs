@@ -17,6 +17,7 @@ const PACKAGES: &[&str] = &[
     "iputils-ping",
     "kmod",
     "mount",
+    "nftables",
     "procps",
 ];
 

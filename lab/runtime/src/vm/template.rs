@@ -329,6 +329,9 @@ async fn rehearse(agent: &AgentClient, recipe: &Recipe, dir: &Path) -> Result<()
     let docker = HostDocker::connect(HOST, &socket, &api)?;
     docker.load_image(builtin::image(&recipe.agent)?.into()).await?;
     docker.rehearse(BUILTIN_IMAGE).await?;
+    // The kernel gave docker0 a link-local address when the rehearsal's container was on it. A booted host has none yet.
+    let forget = "for off in 1 0; do echo $off > /proc/sys/net/ipv6/conf/docker0/disable_ipv6; done";
+    agent.run(&["sh", "-c", forget], READ).await.map_err(&failed)?;
     agent.settle().await.map_err(&failed)
 }
 

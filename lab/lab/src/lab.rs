@@ -12,7 +12,6 @@ use lab_runtime::{
 
 use crate::{
     Error, RunningLab,
-    builder::LabBuilder,
     home::{Held, Home},
 };
 
@@ -58,11 +57,6 @@ impl Lab {
     pub fn from_yaml(text: &str) -> Result<Self, Error> {
         const NAME: &str = "topology";
         Ok(Self::new(lab_model::Lab::parse(text, NAME)?, NAME.into()))
-    }
-
-    /// Describes a lab part by part.
-    pub fn builder(name: &str) -> LabBuilder {
-        LabBuilder::new(name)
     }
 
     fn new(model: lab_model::Lab, topology: PathBuf) -> Self {

@@ -212,7 +212,7 @@ pub async fn answer(dir: &LabDir, client: &mut Client) -> Result<Answer, Error> 
     match client.next().await? {
         Some(Answer::Error(failure)) => Err(lab_runtime::Error::Remote(failure).into()),
         Some(answer) => Ok(answer),
-        None => Err(lab_runtime::Error::gone(dir).into()),
+        None => Err(dir.gone().into()),
     }
 }
 

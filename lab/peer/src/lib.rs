@@ -32,10 +32,13 @@
 //! [`ShotResult`]: lab_agent::protocol::ShotResult
 //! [`Sighting`]: lab_agent::protocol::Sighting
 
+mod config;
+mod datagram;
 pub mod link;
 mod peer;
 mod run;
 mod stack;
 mod station;
 
-pub use peer::{Config, Gone, Peer, Session, Watch};
+pub use config::Config;
+pub use peer::{Gone, Peer, Session, Watch};

@@ -1,8 +1,7 @@
 //! A peer and its sessions, as the one who runs the lab holds them.
 
-use std::{io, net::Ipv4Addr, os::unix::net::UnixStream, time::Duration};
+use std::{io, os::unix::net::UnixStream, time::Duration};
 
-use ipnet::Ipv4Net;
 use lab_agent::{
     frames::{Gathered, Marks},
     protocol::{SeenFrame, Shot, ShotResult, Sighting},
@@ -14,28 +13,10 @@ use tokio::{
     time::Instant,
 };
 
-use crate::station::{Command, Station};
-
-/// Who a peer is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// Its name in the lab.
-    pub name: String,
-    /// What its interface is called in reports: `eth0`.
-    pub interface: String,
-    /// Its MAC address.
-    pub mac: [u8; 6],
-    /// Its address.
-    pub address: Ipv4Addr,
-    /// The segment's subnet.
-    pub subnet: Ipv4Net,
-    /// Next hop of its default route.
-    pub gateway: Option<Ipv4Addr>,
-    /// Further routes: prefix and next hop, or on the link.
-    pub routes: Vec<(Ipv4Net, Option<Ipv4Addr>)>,
-    /// Bytes of an IP packet at most.
-    pub mtu: u16,
-}
+use crate::{
+    Config,
+    station::{Command, Station},
+};
 
 /// The peer's task has ended: its port of the wire is closed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -25,9 +25,9 @@ use vxlan::{
 
 use crate::{
     Config,
+    datagram::datagram_to,
     link::{Hop, Link},
     stack::{Progress, Stack},
-    station,
 };
 
 /// Source ports of shots (Linux: ip_local_port_range).
@@ -170,7 +170,7 @@ impl Run {
                     return ended(address, failed("all source ports are taken"));
                 };
                 let key = Key::Port(ip_protocol::UDP, own, SocketAddrV4::new(to, port));
-                (key, Some(station::datagram_to(self.address, own, (to, port), &nonce)), None)
+                (key, Some(datagram_to(self.address, own, (to, port), &nonce)), None)
             }
             ShotKind::Tcp(port) => {
                 let there = SocketAddrV4::new(to, port);

@@ -1,6 +1,6 @@
 //! The peer's task: frames, orders and time in, frames and results out.
 
-use std::{collections::HashMap, net::Ipv4Addr, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, SinkExt, StreamExt as _};
@@ -21,12 +21,13 @@ use tokio::{
 };
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 use vxlan::{
-    EthernetFrame, IcmpView, Ipv4, Ipv4View, MacAddr, Payload, Udp, UdpView,
+    EthernetFrame, IcmpView, Ipv4View, MacAddr, UdpView,
     proto::{ethertype, icmp, ip_protocol},
 };
 
 use crate::{
     Config,
+    datagram::datagram_to,
     link::{Hop, Link},
     run::Run,
     stack::Stack,
@@ -310,11 +311,4 @@ impl Station {
             self.send(packet, now);
         }
     }
-}
-
-/// A UDP datagram as an IP packet.
-pub fn datagram_to(src: Ipv4Addr, own: u16, to: (Ipv4Addr, u16), payload: &[u8]) -> Vec<u8> {
-    let ip = Ipv4 { src: Some(src), dst: Some(to.0), ttl: 64, df: true, ..Ipv4::default() };
-    let udp = Udp { src_port: Some(own), dst_port: Some(to.1), ..Udp::default() };
-    (ip / udp / Payload::from(payload)).build().unwrap_or_default()
 }

@@ -7,8 +7,8 @@ use crate::{
     docker::{containers::docker_name, swarm::NodeChange},
     exec,
     host::RunningHost,
+    hosts::{Hosts, host},
     lab::RunningLab,
-    probe::{Hosts, host},
     services, swarm, wire,
 };
 

@@ -7,8 +7,27 @@ use std::{
 
 use lab_agent::client::ClientError;
 use lab_model::plain_lines;
+use serde::{Deserialize, Serialize};
 
-use crate::{LabDir, control::protocol::Failure, room::Need};
+/// Why something failed, and whose fault it is: an error as it goes over the control socket.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Failure {
+    /// In words, with a hint where there is a way out.
+    pub message: String,
+    /// 2: the topology or the usage; 3: the environment.
+    pub exit_code: u8,
+}
+
+/// What room on a disk is needed for.
+#[derive(Clone, Copy, Debug)]
+pub struct Need {
+    /// Bytes.
+    pub bytes: u64,
+    /// What takes them: `a lab's logs`.
+    pub what: &'static str,
+    /// How to use another disk.
+    pub hint: &'static str,
+}
 
 /// An error of the runtime. Its text names the operand and, after `hint:`, the way out where there is one.
 #[derive(Debug, thiserror::Error)]
@@ -320,14 +339,6 @@ impl Error {
             Error::At { source, .. } => source.exit_code(),
             Error::Remote(f) => f.exit_code,
             _ => 3,
-        }
-    }
-
-    /// A lab whose supervisor is gone: one that ended in order leaves no folder.
-    pub fn gone(dir: &LabDir) -> Self {
-        match dir.path().exists() {
-            true => Error::Dead { name: dir.name().to_owned(), log: dir.log() },
-            false => Self::taken_down(dir.name(), None),
         }
     }
 

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use lab_agent::protocol::Exec;
+use lab_agent::protocol::{Exec, Netns};
 use lab_model::{Command, Lab};
 
-use crate::{Error, facts, probe::Hosts};
+use crate::{
+    Error,
+    host::RunningHost,
+    hosts::{Hosts, host},
+};
 
 /// How long a command may take: without KVM much takes long.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -29,7 +33,7 @@ pub struct Ended {
 /// The place does not run, the program is not there, or it does not end in time.
 pub async fn run(lab: &Lab, hosts: &Hosts, command: &Command) -> Result<Ended, Error> {
     let Command { place, tools, argv } = command;
-    let (host, netns) = facts::place(lab, hosts, place).await?;
+    let (host, netns) = self::place(lab, hosts, place).await?;
     let exec = Exec { argv: argv.clone(), netns, tools: *tools, tty: None, env: Default::default() };
     let ended = async { host.agent.exec(exec).await?.output().await };
     let Ok(output) = tokio::time::timeout(LIMIT, ended).await else {
@@ -45,6 +49,28 @@ pub async fn run(lab: &Lab, hosts: &Hosts, command: &Command) -> Result<Ended, E
         stdout: text(output.stdout),
         stderr: text(output.stderr),
     })
+}
+
+/// The host that an endpoint lives on, and its namespace there. Asks nobody but that host, and nobody for a host itself.
+///
+/// # Errors
+/// The endpoint does not run, or its dockerd does not answer.
+pub async fn place<'a>(
+    lab: &Lab,
+    hosts: &'a Hosts,
+    endpoint: &str,
+) -> Result<(&'a RunningHost, Netns), Error> {
+    let home = lab.host_of(endpoint).unwrap_or(endpoint);
+    let host = host(hosts, home)?;
+    if lab.hosts.contains_key(endpoint) {
+        return Ok((host, Netns::Host));
+    }
+    match host.docker.state(endpoint).await?.pid {
+        Some(pid) => Ok((host, Netns::Pid(pid))),
+        None => {
+            Err(Error::Agent { host: home.to_owned(), why: format!("container {endpoint} does not run") })
+        }
+    }
 }
 
 impl Ended {

@@ -9,8 +9,7 @@ use crate::{
     Error,
     docker::containers::docker_name,
     exec,
-    host::RunningHost,
-    probe::{Hosts, host},
+    hosts::{Hosts, host},
     report::FactReport,
     services, swarm,
 };
@@ -68,16 +67,16 @@ fn holds(list: &[String], must: &Must, same: &[String]) -> bool {
 async fn read(lab: &Lab, hosts: &Hosts, subject: &Subject) -> Result<Vec<String>, Error> {
     let mut list = match subject {
         Subject::Interfaces(endpoint) => {
-            let (host, netns) = place(lab, hosts, endpoint).await?;
+            let (host, netns) = exec::place(lab, hosts, endpoint).await?;
             host.agent.facts(netns).await.map_err(host.failed())?.interfaces
         }
         Subject::Addresses(endpoint) => {
-            let (host, netns) = place(lab, hosts, endpoint).await?;
+            let (host, netns) = exec::place(lab, hosts, endpoint).await?;
             let facts = host.agent.facts(netns).await.map_err(host.failed())?;
             facts.addresses.into_iter().map(|(_, net)| net.addr().to_string()).collect()
         }
         Subject::Hosts(container) => {
-            let (host, netns) = place(lab, hosts, container).await?;
+            let (host, netns) = exec::place(lab, hosts, container).await?;
             match netns {
                 Netns::Pid(pid) => host.agent.hosts_file(pid).await.map_err(host.failed())?,
                 Netns::Host => host.agent.hosts_file(1).await.map_err(host.failed())?,
@@ -119,28 +118,6 @@ async fn subnets(lab: &Lab, hosts: &Hosts, key: &str) -> Result<Vec<String>, Err
     }
     // One that did not answer may be the one that has it.
     silent.map_or(Ok(Vec::new()), Err)
-}
-
-/// The host that an endpoint lives on, and its namespace there. Asks nobody but that host, and nobody for a host itself.
-///
-/// # Errors
-/// The endpoint does not run, or its dockerd does not answer.
-pub async fn place<'a>(
-    lab: &Lab,
-    hosts: &'a Hosts,
-    endpoint: &str,
-) -> Result<(&'a RunningHost, Netns), Error> {
-    let home = lab.host_of(endpoint).unwrap_or(endpoint);
-    let host = host(hosts, home)?;
-    if lab.hosts.contains_key(endpoint) {
-        return Ok((host, Netns::Host));
-    }
-    match host.docker.state(endpoint).await?.pid {
-        Some(pid) => Ok((host, Netns::Pid(pid))),
-        None => {
-            Err(Error::Agent { host: home.to_owned(), why: format!("container {endpoint} does not run") })
-        }
-    }
 }
 
 /// The same subject of another endpoint.

@@ -20,7 +20,7 @@ use crate::{
     Dirs, Error, Events, Plan,
     docker::{HostDocker, builtin},
     forward::Forward,
-    hex::hex,
+    hash::hex,
     images,
 };
 

@@ -8,7 +8,7 @@ use std::{
 
 use indexmap::IndexMap;
 
-use crate::{Error, host::RunningHost, services::Seen};
+use crate::{Error, docker::seen::Seen, host::RunningHost};
 
 /// The hosts that run, by name. A clone stays as it is when hosts come and go; what was seen of the swarm is shared.
 #[derive(Clone, Default)]

@@ -15,7 +15,11 @@ use lab_model::DebianImage;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Dirs, Error, image::container};
+use crate::{
+    Dirs, Error,
+    hash::{HashingReader, hex},
+    image::container,
+};
 
 /// This machine's own daemon.
 const LOCAL_DAEMON: &str = "/var/run/docker.sock";
@@ -60,7 +64,7 @@ pub fn add(dirs: &Dirs, tar: &Path) -> Result<AddedImage, Error> {
         let mut draft = tempfile::NamedTempFile::new_in(&dir)?;
         let mut hash = HashingReader { inner: File::open(tar)?, hash: Sha256::new() };
         let bytes = io::copy(&mut hash, &mut draft)?;
-        let digest = crate::hex::hex(&hash.hash.finalize()[..16]);
+        let digest = hex(&hash.hash.finalize()[..16]);
         let path = dir.join(format!("{digest}.tar"));
         draft.persist(&path)?;
         Ok(AddedImage { names: names.clone(), path, bytes })
@@ -167,20 +171,6 @@ fn names(tar: &Path) -> Result<Vec<String>, Error> {
         }
     }
     Err(none("it holds no manifest.json".into()))
-}
-
-/// Hashes what is read through it.
-pub(crate) struct HashingReader<R> {
-    pub(crate) inner: R,
-    pub(crate) hash: Sha256,
-}
-
-impl<R: Read> Read for HashingReader<R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buf)?;
-        self.hash.update(&buf[..n]);
-        Ok(n)
-    }
 }
 
 #[cfg(test)]

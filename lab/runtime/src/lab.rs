@@ -19,6 +19,7 @@ use crate::{
     image,
     machine::{HostPlan, Machine, Provider, Started},
     peers::{self, Peers},
+    report::count,
     runtimes, services,
     state::Process,
     swarm,
@@ -394,11 +395,4 @@ async fn create_containers(
     }
     events.host(&host.name, format!("{} running", count(running, "container")));
     Ok(())
-}
-
-pub(crate) fn count(n: usize, what: &str) -> String {
-    match n {
-        1 => format!("1 {what}"),
-        n => format!("{n} {what}s"),
-    }
 }

@@ -16,7 +16,7 @@ mod exec;
 mod facts;
 mod forward;
 pub mod frames;
-mod hex;
+mod hash;
 mod host;
 mod hosts;
 pub mod image;

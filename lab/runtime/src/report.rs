@@ -175,7 +175,8 @@ pub fn duration(d: Duration) -> String {
 }
 
 /// `1 host`, `2 hosts`.
-pub fn count(n: u64, thing: &str) -> String {
+pub fn count(n: impl TryInto<u64>, thing: &str) -> String {
+    let n = n.try_into().unwrap_or(u64::MAX);
     format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
 }
 

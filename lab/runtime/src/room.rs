@@ -2,21 +2,10 @@
 
 use std::{io, path::Path};
 
-use crate::Error;
+use crate::error::{Error, Need};
 
 /// With less than this left, in bytes, whatever failed to be written there failed for lack of room.
 const NEXT_TO_NOTHING: u64 = 8 << 20;
-
-/// What room is needed for.
-#[derive(Clone, Copy, Debug)]
-pub struct Need {
-    /// Bytes.
-    pub bytes: u64,
-    /// What takes them: `a lab's logs`.
-    pub what: &'static str,
-    /// How to use another disk.
-    pub hint: &'static str,
-}
 
 impl Need {
     /// Fails where the disk of `path`, or of the first folder above that is there, has less than that.

@@ -12,16 +12,53 @@ use tokio_util::sync::CancellationToken;
 use vxlan::{Decode, Dissection, filter::Filter};
 
 use crate::{
-    Checking, Error, Events,
+    Checking, Error, Event, Events,
     control::{
         Service,
-        protocol::{self, Answer, Failure, Frame, HostStatus, Request, Stage, Status},
+        protocol::{self, Answer, Frame, HostStatus, Request, Stage, Status},
     },
+    error::Failure,
     frames::{self, vxlan::Which},
     lab::RunningLab,
-    supervisor::Progress,
     wire,
 };
+
+/// How far a lab has come, for whoever follows it.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    /// Everything that happened during the bring-up.
+    pub events: Vec<Event>,
+    /// Stage.
+    pub stage: Stage,
+    /// Whether a client has followed it.
+    pub followed: bool,
+    /// Why the bring-up failed, if it did.
+    pub failure: Option<Failure>,
+    /// Whether a client was told of it.
+    pub told: bool,
+    /// Who asked for the lab's end.
+    pub ended_by: Option<String>,
+    /// Whether nothing of the lab is left but this process, and with what warnings.
+    pub gone: Option<Vec<String>>,
+}
+
+impl Progress {
+    pub fn at(stage: Stage) -> watch::Sender<Self> {
+        let events = Vec::new();
+        let (followed, told) = (false, false);
+        watch::channel(Self { events, stage, followed, failure: None, told, ended_by: None, gone: None }).0
+    }
+
+    /// Notes who asked for the lab's end; the first one counts.
+    pub fn end(&mut self, by: impl Into<String>) {
+        self.ended_by.get_or_insert_with(|| by.into());
+    }
+
+    /// What users of the lab are told when it ends under their hands.
+    pub fn taken_down(&self, lab: &str) -> Error {
+        Error::taken_down(lab, self.ended_by.as_deref())
+    }
+}
 
 /// Answers for one lab.
 pub(crate) struct LabService {

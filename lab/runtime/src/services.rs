@@ -13,10 +13,12 @@ use crate::{
     Error, Events,
     docker::{
         is_transient,
+        seen::{NamedTask, Seen},
         services::{ServiceSeen, TaskSeen, UpdateSeen},
         swarm::NodeSeen,
     },
-    probe::Hosts,
+    hosts::Hosts,
+    report::count,
     swarm,
 };
 use reasons::Reasons;
@@ -28,40 +30,6 @@ const RUNNING: Duration = Duration::from_secs(180);
 /// Pause between two looks at the tasks.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
-/// The services as a manager sees them at one moment.
-#[derive(Clone, Debug, Default)]
-pub struct Seen {
-    /// Services of the topology that there are.
-    pub services: Vec<ServiceSeen>,
-    /// Their tasks that are to run.
-    pub tasks: Vec<NamedTask>,
-    /// The nodes.
-    pub nodes: Vec<NodeSeen>,
-}
-
-/// A task with its name in the lab.
-#[derive(Clone, Debug)]
-pub struct NamedTask {
-    /// `web.1`; of a global service `web.HOST`.
-    pub name: String,
-    /// Name of its service.
-    pub service: String,
-    /// The host that it is on, once it is on one.
-    pub host: Option<String>,
-    /// What the manager knows of it.
-    pub task: TaskSeen,
-}
-
-impl Seen {
-    fn service(&self, name: &str) -> Option<&ServiceSeen> {
-        self.services.iter().find(|s| s.name == name)
-    }
-
-    fn tasks_of<'a>(&'a self, service: &str) -> impl Iterator<Item = &'a NamedTask> {
-        self.tasks.iter().filter(move |t| t.service == service)
-    }
-}
-
 /// Creates the services of a lab and waits until their tasks run.
 ///
 /// # Errors
@@ -72,7 +40,7 @@ pub async fn create(lab: &Lab, hosts: &Hosts, events: &Events) -> Result<(), Err
     if names.is_empty() {
         return Ok(());
     }
-    events.phase(format!("creating {}", crate::lab::count(names.len(), "service")));
+    events.phase(format!("creating {}", count(names.len(), "service")));
     let (manager, _) = swarm::manager(lab, hosts).await?;
     for name in &names {
         let created = manager.docker.create_service(lab, name).await;

@@ -22,7 +22,10 @@ use std::{
 use lab_model::Lab;
 use serde::{Deserialize, Serialize};
 
-use crate::{durable, error::Error, room::Need};
+use crate::{
+    durable,
+    error::{Error, Need},
+};
 
 /// Longest path of a unix socket, in bytes: `sun_path` less its NUL (unix(7)).
 pub const MAX_SOCKET_PATH: usize = 107;
@@ -167,6 +170,14 @@ impl LabDir {
     /// Where the lab of this name is or would be.
     pub fn of(dirs: &Dirs, lab: &str) -> Self {
         Self::at(dirs.state.join(lab))
+    }
+
+    /// The error of a lab whose supervisor is gone: one that ended in order leaves no folder.
+    pub fn gone(&self) -> Error {
+        match self.path.exists() {
+            true => Error::Dead { name: self.name().to_owned(), log: self.log() },
+            false => Error::taken_down(self.name(), None),
+        }
     }
 
     /// The folder.

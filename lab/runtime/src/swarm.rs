@@ -15,7 +15,8 @@ use crate::{
         swarm::{NodeChange, NodeSeen},
     },
     host::RunningHost,
-    probe::{Hosts, host as running},
+    hosts::{Hosts, host as running},
+    report::count,
 };
 
 /// How long nodes may take to be ready: without KVM certificates and Raft take their time.
@@ -50,7 +51,7 @@ pub async fn form(lab: &Lab, hosts: &Hosts, events: &Events) -> Result<(), Error
     let Some(swarm) = &lab.swarm else { return Ok(()) };
     let Some((first, node)) = swarm.nodes.first() else { return Ok(()) };
     let manager = running(hosts, first)?;
-    events.phase(format!("forming a swarm of {}", super::lab::count(swarm.nodes.len(), "node")));
+    events.phase(format!("forming a swarm of {}", count(swarm.nodes.len(), "node")));
     let line = Some(&lab.lines.swarm);
     manager.docker.init_swarm(swarm, node).await.map_err(Error::at(line))?;
     events.host(first, "swarm initialized");

@@ -2,7 +2,10 @@
 
 use std::{io, path::PathBuf};
 
-use crate::{frame::MAX_FRAME_LEN, listen::MAX_PATH_LEN};
+use crate::frame::MAX_FRAME_LEN;
+
+/// Bytes of a unix socket's path at most: `sun_path` less its final zero (unix(7)).
+pub(crate) const MAX_PATH_LEN: usize = 107;
 
 /// An error of the wire; the text names the port, segment or path.
 #[derive(Debug, thiserror::Error)]

@@ -9,10 +9,7 @@ use std::{
 use nix::sys::stat::{Mode, fchmod};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::WireError;
-
-/// Bytes of a unix socket's path at most: `sun_path` less its final zero (unix(7)).
-pub(crate) const MAX_PATH_LEN: usize = 107;
+use crate::error::{MAX_PATH_LEN, WireError};
 
 /// Removes the socket's file when dropped.
 #[derive(Debug)]

@@ -19,9 +19,6 @@ use std::path::{Path, PathBuf};
 use nix::sys::reboot::{RebootMode, reboot};
 use rtnetlink::LinkUnspec;
 
-/// Where the agent lies in the running guest: outside of the root overlay, so that no container or package hides it.
-pub const AGENT: &str = "/run/labctl/agent";
-
 /// Where the virtio-serial ports are found by name, as udev would have it.
 pub const PORTS: &str = "/dev/virtio-ports";
 
@@ -85,7 +82,7 @@ fn start() -> Result<(), Error> {
     runtime.block_on(async {
         loopback_up().await?;
         say(format_args!("up, the kernel's clock at {} s", uptime()));
-        watch::agent(Path::new(AGENT)).await
+        watch::agent(Path::new(crate::runc::AGENT)).await
     })
 }
 

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
 
-use super::{AGENT, Error, PORTS};
+use super::{Error, PORTS};
+use crate::runc::AGENT;
 
 const DISK: &str = "/dev/vda";
 const DISK_WAIT: Duration = Duration::from_secs(10);

@@ -11,8 +11,8 @@ use std::path::Path;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use super::{AGENT, Error};
-use crate::runc::{DIR, NAMES, SEALED};
+use super::Error;
+use crate::runc::{AGENT, DIR, NAMES, SEALED};
 use crate::shim;
 
 /// Puts them in place, for what the image has in `path`. The copies live as long as this process.

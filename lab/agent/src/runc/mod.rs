@@ -6,7 +6,7 @@
 //! - dockerd has runc call the whole of dockerd again, as `libnetwork-setkey`, to be told a container's network
 //!   namespace (moby, daemon/oci_linux.go). Without KVM that start is a third of a container's. [`setkey`] says the
 //!   same words to the same socket;
-//! - the real one is a sealed copy in memory (see [`crate::init`]), which need not copy itself first, as runc's own
+//! - the real one is a sealed copy in memory (see `crate::init`), which need not copy itself first, as runc's own
 //!   tool `memfd-bind` has it: runc, contrib/cmd/memfd-bind. crun looks for the same seals (libcrun/cloned_binary.c);
 //! - the timers of everything that Docker is are coarse (see [`slack`]), and those of what runs in containers are not.
 
@@ -23,7 +23,10 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{init::AGENT, protocol::BUILTIN_RUNTIME};
+use crate::protocol::BUILTIN_RUNTIME;
+
+/// Where the agent lies in the running guest: outside of the root overlay, so that no container or package hides it.
+pub const AGENT: &str = "/run/labctl/agent";
 
 /// The folder in which this program has the names of others.
 pub const DIR: &str = "/run/labctl/bin";

@@ -38,6 +38,13 @@ use crate::{Error, Lab, RunningLab};
 #[must_use = "nothing is made before `up`"]
 pub struct LabBuilder(Map);
 
+impl Lab {
+    /// Describes a lab part by part.
+    pub fn builder(name: &str) -> LabBuilder {
+        LabBuilder::new(name)
+    }
+}
+
 impl LabBuilder {
     pub(crate) fn new(name: &str) -> Self {
         let mut topology = Map::default();

@@ -28,7 +28,7 @@ impl Client {
     pub async fn connect(dir: &LabDir) -> Result<Self, Error> {
         match UnixStream::connect(dir.control_socket()).await {
             Ok(stream) => Ok(Self { lines: Framed::new(stream, LinesCodec::new_with_max_length(MAX_LINE)) }),
-            Err(_) => Err(Error::gone(dir)),
+            Err(_) => Err(dir.gone()),
         }
     }
 
@@ -77,7 +77,7 @@ mod tests {
     use tokio::io::AsyncWriteExt;
 
     use super::*;
-    use crate::control::protocol::Failure;
+    use crate::error::Failure;
 
     /// A refusal may come while the command's input is still on its way: what counts is the refusal.
     #[tokio::test]

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Checking,
+    error::Failure,
     event::Event,
     frames::{report::SendReport, vxlan::VxlanReport},
     report::Report,
@@ -140,15 +141,6 @@ pub struct Frame {
     pub dropped: bool,
     /// Frames lost since the one before because they were not read fast enough.
     pub lost_before: u64,
-}
-
-/// Why something failed, and whose fault it is.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Failure {
-    /// In words, with a hint where there is a way out.
-    pub message: String,
-    /// 2: the topology or the usage; 3: the environment.
-    pub exit_code: u8,
 }
 
 /// How a lab is.

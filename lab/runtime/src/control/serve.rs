@@ -12,8 +12,9 @@ use tokio_util::{
 
 use super::{
     MAX_LINE,
-    protocol::{Answer, Failure, Request},
+    protocol::{Answer, Request},
 };
+use crate::error::Failure;
 
 /// Answers that wait for a slow client; a supervisor waits rather than buffers more.
 const QUEUE: usize = 256;

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::daemon::{Daemon, usual_socket};
-use crate::{Error, LabDir, docker, durable, hex::hex, machine::HostPlan};
+use crate::{Error, LabDir, docker, durable, hash::hex, machine::HostPlan};
 
 /// Name of the file in the host's folder.
 const FILE: &str = "container.json";

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::hex::hex;
+use crate::hash::hex;
 
 /// An image of one layer. `config` is what its containers get (`Cmd`, `Env`, …), `layer` an uncompressed tar and
 /// `digest` that one's SHA-256, hexadecimal.

@@ -8,7 +8,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::archive;
-use crate::{error::Error, hex::hex};
+use crate::{error::Error, hash::hex};
 
 /// The image as a tar that `docker load` takes (image-spec v1.2 of moby: manifest.json, config, layer).
 ///

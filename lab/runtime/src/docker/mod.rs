@@ -4,6 +4,7 @@ pub(crate) mod archive;
 pub mod builtin;
 pub mod containers;
 pub mod networks;
+pub mod seen;
 pub mod services;
 pub mod swarm;
 

@@ -15,8 +15,9 @@ use crate::{
     Error,
     docker::containers::docker_name,
     host::RunningHost,
+    hosts::{Hosts, host},
     peers,
-    probe::{Hosts, Snapshot, host},
+    probe::Snapshot,
     swarm,
 };
 

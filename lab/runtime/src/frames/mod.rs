@@ -23,12 +23,7 @@ pub use order::vxlan_ports;
 pub(crate) use tap::Tap;
 pub use wire::WireWatch;
 
-use crate::{
-    Error,
-    peers::Peers,
-    probe::{self, Hosts},
-    report::FactReport,
-};
+use crate::{Error, hosts::Hosts, peers::Peers, probe, report::FactReport};
 use book::Book;
 use order::{Known, Station, Written};
 use report::{Arrival, SendReport};

@@ -18,12 +18,7 @@ use super::{
     report::{Passage, Receipt},
     tap::{Tap, Tapped},
 };
-use crate::{
-    Error,
-    host::RunningHost,
-    peers::Peers,
-    probe::{Hosts, Snapshot},
-};
+use crate::{Error, host::RunningHost, hosts::Hosts, peers::Peers, probe::Snapshot};
 
 /// An open watch in every host and peer.
 pub struct Watch<'a> {

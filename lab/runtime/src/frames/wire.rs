@@ -10,11 +10,7 @@ use super::{
     order,
     tap::{Tap, Tapped},
 };
-use crate::{
-    Error,
-    probe::{self, Hosts},
-    report::FactReport,
-};
+use crate::{Error, hosts::Hosts, probe, report::FactReport};
 
 /// A watch over the segments of some expectations. Each stands alone: one that could not begin says so in its report.
 pub struct WireWatch {

@@ -21,7 +21,7 @@ use super::{
     build::{lock, publish},
     store::digest,
 };
-use crate::{cache::Staging, docker::archive, hex::hex};
+use crate::{cache::Staging, docker::archive, hash::hex};
 
 /// Raised when code that shapes the layer changes in a way that the inputs do not show.
 const FORMAT: u32 = 1;

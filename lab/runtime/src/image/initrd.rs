@@ -19,7 +19,7 @@ impl NodeImage {
     /// The agent cannot be read, or the image's folder not be written to.
     pub fn initrd(&self, agent: &Path) -> Result<PathBuf, Error> {
         let program = fs::read(agent).map_err(Error::io("read", agent))?;
-        let digest = crate::hex::hex(&Sha256::digest(&program)[..8]);
+        let digest = crate::hash::hex(&Sha256::digest(&program)[..8]);
         let path = self.dir().join(format!("initrd-{digest}.cpio"));
         if path.exists() {
             return Ok(path);

@@ -87,7 +87,7 @@ impl Suite {
             hash.update(part);
         }
         let digest = hash.finalize();
-        let hex = crate::hex::hex(&digest[..6]);
+        let hex = crate::hash::hex(&digest[..6]);
         format!("{}-{hex}", self.name())
     }
 }

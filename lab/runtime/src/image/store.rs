@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{Error, Suite};
-use crate::{durable, hex::hex, images::HashingReader};
+use crate::{
+    durable,
+    hash::{HashingReader, hex},
+};
 
 pub(super) const VMLINUX: &str = "vmlinux";
 pub(super) const MODULES: &str = "modules.cpio";

@@ -16,12 +16,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::RunningLab;
-use crate::{
-    Error, facts, peers,
-    probe::{self, host},
-    report::CellReport,
-    wire::port_name,
-};
+use crate::{Error, exec, hosts::host, peers, probe, report::CellReport, wire::port_name};
 
 /// Frames that wait for whoever reads a [`Frames`].
 const QUEUE: usize = 1024;
@@ -86,7 +81,7 @@ impl RunningLab {
             return Err(self.no_such("host or container", endpoint, known));
         }
         let hosts = self.hosts();
-        let (host, netns) = facts::place(lab, &hosts, endpoint).await?;
+        let (host, netns) = exec::place(lab, &hosts, endpoint).await?;
         let exec = Exec { argv, netns, tools, tty, env: Default::default() };
         Ok((host.name.clone(), host.agent.exec(exec).await.map_err(host.failed())?))
     }

@@ -7,8 +7,8 @@ use indexmap::{IndexMap, IndexSet};
 use ipnet::Ipv4Net;
 use lab_model::{Answers, By, Cell, Lab, Matrix, Observed, SourceSeen};
 
-use super::{Hosts, Snapshot, verdict::Verdict};
-use crate::{docker::containers::docker_name, report::CellReport};
+use super::{Snapshot, verdict::Verdict};
+use crate::{docker::containers::docker_name, hosts::Hosts, report::CellReport};
 
 /// Subnets of the networks that a matrix asks sources to be of, by the topology's name.
 pub type Subnets = BTreeMap<String, Vec<Ipv4Net>>;

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use futures::future::{join_all, try_join_all};
 use lab_model::Lab;
 
-use super::{Hosts, ServiceAt, Snapshot, TaskAt};
+use super::{ServiceAt, Snapshot, TaskAt};
 use crate::{
     Error,
-    docker::{containers::ContainerState, services::TaskHere},
+    docker::{containers::ContainerState, seen::Seen, services::TaskHere},
     host::RunningHost,
-    services::{self, Seen},
+    hosts::Hosts,
+    services,
 };
 
 /// What one host has.

@@ -13,11 +13,10 @@ use futures::future::join_all;
 use lab_agent::protocol::{Outcome, ShotResult, Sighting};
 use lab_model::{Lab, Matrix};
 
-pub use crate::hosts::{Hosts, host};
 pub use look::snapshot;
 pub use snapshot::{ServiceAt, Snapshot, TaskAt};
 
-use crate::{peers::Peers, report::CellReport};
+use crate::{hosts::Hosts, peers::Peers, report::CellReport};
 use answers::Subnets;
 use session::Probing;
 use shots::Aim;

@@ -7,8 +7,8 @@ use lab_agent::{
     protocol::{Outcome, ProbeSession, Shot, ShotResult, Sighting},
 };
 
-use super::{Hosts, shots::Orders};
-use crate::{Error, host::RunningHost, peers::Peers};
+use super::shots::Orders;
+use crate::{Error, host::RunningHost, hosts::Hosts, peers::Peers};
 
 /// An open session. Where it fails, its cells and endpoints are told of why, and nobody else's.
 pub struct Probing<'h> {

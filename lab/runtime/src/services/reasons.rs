@@ -9,8 +9,16 @@ use std::{
 use lab_agent::protocol::DOCKERD_LOG;
 use lab_model::Lab;
 
-use super::{NamedTask, Seen};
-use crate::{Error, docker::is_late_attachment, host::RunningHost, probe::Hosts, swarm};
+use crate::{
+    Error,
+    docker::{
+        is_late_attachment,
+        seen::{NamedTask, Seen},
+    },
+    host::RunningHost,
+    hosts::Hosts,
+    swarm,
+};
 
 /// Most tasks that logs are searched for: the same is wrong with most of them.
 const SEARCHED: usize = 50;

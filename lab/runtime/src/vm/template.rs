@@ -24,11 +24,11 @@ use crate::{
     cache::{self, Staging},
     docker::{HostDocker, builtin},
     durable,
+    error::Need,
     forward::{Forward, listen_private},
-    hex::hex,
+    hash::hex,
     host::GUEST_DOCKER_SOCKET,
     image::NodeImage,
-    room::Need,
 };
 
 /// Raised when what is done to a machine before it is saved changes.

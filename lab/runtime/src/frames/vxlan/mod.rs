@@ -31,8 +31,9 @@ use super::{
 use crate::{
     Error,
     host::RunningHost,
+    hosts::{Hosts, host},
     peers::Peers,
-    probe::{Hosts, Snapshot, host},
+    probe::Snapshot,
 };
 pub use probes::Kind;
 use probes::{Path, VTEP_MAC, VTEP_VNI};

@@ -1,10 +1,10 @@
-//! The internet checksum (RFC 1071), with pseudo-headers, and incrementally (RFC 1624).
+//! The internet checksum (RFC 1071), with pseudo-headers, whole or incremental (RFC 1624).
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// A running ones' complement sum of 16-bit big-endian words.
 ///
-/// Parts are added as if each began at an even offset: only the last may have an odd length.
+/// Each part counts as if it began at an even offset, so only the last may have an odd length.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sum(u64);
 
@@ -12,7 +12,7 @@ impl Sum {
     /// Adds `bytes`; an odd last byte counts as the high half of a word (RFC 1071, section 4.1).
     #[must_use]
     pub fn bytes(self, bytes: &[u8]) -> Self {
-        // Four bytes a step: ones' complement sums do not care about the word size (RFC 1071, section 2 (C)).
+        // Four bytes per step: the word size does not matter to ones' complement sums (RFC 1071, section 2 (C)).
         let (quads, rest) = bytes.as_chunks::<4>();
         let mut sum = Self(self.0);
         for quad in quads {
@@ -53,7 +53,7 @@ fn fold16(mut sum: u64) -> u16 {
     sum as u16
 }
 
-/// The checksum of `bytes`. Over bytes that contain a right checksum the result is 0.
+/// The checksum of `bytes`; 0 if they contain a right checksum.
 ///
 /// ```
 /// // The example of RFC 1071, section 3: the sum is 0xddf2.
@@ -64,7 +64,7 @@ pub fn of(bytes: &[u8]) -> u16 {
     Sum::default().bytes(bytes).finish()
 }
 
-/// The checksum of `bytes` as if the two bytes at even offset `field` were zero: what belongs into that field.
+/// The checksum of `bytes` as if the two bytes at even offset `field` were zero: the right value of that field.
 #[must_use]
 pub fn of_with_field_zero(bytes: &[u8], field: usize) -> u16 {
     sum_with_field_zero(Sum::default(), bytes, field).finish()
@@ -98,8 +98,8 @@ impl Addresses {
         ends.word(u16::from(protocol)).bytes(&(len as u32).to_be_bytes())
     }
 
-    /// The checksum of a `protocol` message between these addresses, as if the two bytes at even offset `field` of
-    /// it were zero: what belongs into that field. For UDP use [`udp`], which knows its special zero.
+    /// The checksum of a `protocol` message between these addresses, as if its two bytes at even offset `field` were
+    /// zero: the right value of that field. For UDP use [`udp`], which handles the special zero.
     #[must_use]
     pub fn checksum(self, protocol: u8, message: &[u8], field: usize) -> u16 {
         sum_with_field_zero(self.sum(protocol, message.len()), message, field).finish()
@@ -112,7 +112,7 @@ impl Addresses {
     }
 }
 
-/// The checksum of a UDP `datagram` (header included; what its checksum field holds does not matter).
+/// The checksum of a UDP `datagram`, header included. The content of its checksum field does not matter.
 ///
 /// Zero on the wire means "none computed", so a computed zero is sent as 0xffff (RFC 768).
 #[must_use]
@@ -148,8 +148,8 @@ pub fn updated_bytes(checksum: u16, old: &[u8], new: &[u8]) -> u16 {
     changed(checksum, change(old, new).into())
 }
 
-/// What changing `old` to `new`, of the same length and at an even offset, adds to a sum; never 0, which 0xffff is as
-/// good as.
+/// What changing `old` to `new`, of the same length and at an even offset, adds to a sum. Never 0: 0xffff means the
+/// same.
 fn change(old: &[u8], new: &[u8]) -> u16 {
     let old = fold16(Sum::default().bytes(old).0);
     match fold16(u64::from(!old) + Sum::default().bytes(new).0) {

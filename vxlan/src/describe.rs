@@ -7,9 +7,9 @@ use crate::stack::{Decode, Dissection, Kind, Layer};
 use crate::text::{ArpOperation, Icmp6Type, IcmpType, Named};
 use crate::{Ipv4View, UdpView};
 
-/// One line that says what an Ethernet frame is, inner layers of VXLAN included, much as tcpdump would.
+/// Describes an Ethernet frame in one line, inner layers of VXLAN included, much like tcpdump.
 ///
-/// What cannot be read is said to be malformed, and where; lengths and checksums that are wrong are named.
+/// Unreadable bytes are reported as malformed, with their offset. Wrong lengths and checksums are named.
 ///
 /// ```
 /// let stack = "eth(src=02:42:0a:03:01:01)/arp(who=10.3.1.3,tell=10.3.1.1)".parse::<vxlan::Stack>()?;
@@ -28,7 +28,7 @@ pub fn describe(bytes: &[u8]) -> String {
     describe_as(bytes, &Decode::default())
 }
 
-/// [`describe`] for bytes that `decode` says how to read.
+/// [`describe`] for bytes to be read as `decode` says.
 #[must_use]
 pub fn describe_as(bytes: &[u8], decode: &Decode) -> String {
     let Dissection { stack, error, .. } = Dissection::of(bytes, decode);
@@ -39,7 +39,7 @@ pub fn describe_as(bytes: &[u8], decode: &Decode) -> String {
         if let Some(part) = part(layer, above, below) {
             line.push_str(separator(below));
             line.push_str(&part);
-            // Lengths and sums in a fragment are those of the whole packet, and so neither right nor wrong.
+            // Lengths and sums in a fragment belong to the whole packet, so we cannot check them.
             for wrong in layer.wrong().into_iter().filter(|_| !in_fragment) {
                 line.push_str(&format!(" [bad {wrong}]"));
             }
@@ -62,7 +62,7 @@ fn separator(below: Option<Kind>) -> &'static str {
     }
 }
 
-/// What one layer adds to the line.
+/// The text that one layer adds to the line.
 fn part(layer: &Layer, above: &[Layer], below: Option<Kind>) -> Option<String> {
     let length = match above.first() {
         Some(Layer::Payload(payload)) => payload.0.len(),
@@ -117,7 +117,7 @@ fn part(layer: &Layer, above: &[Layer], below: Option<Kind>) -> Option<String> {
             let bits = bits(odd, header.flags, header.reserved1.into(), header.reserved2);
             format!("VXLAN-GPE vni {}{next}{bits}", header.vni)
         }
-        // These say how much they carry.
+        // These layers show the length themselves.
         Layer::Payload(_)
             if matches!(below, Some(Kind::Udp | Kind::Tcp | Kind::Icmp | Kind::Icmpv6 | Kind::Esp)) =>
         {
@@ -135,7 +135,7 @@ fn pair(from: impl Display, to: impl Display) -> String {
     format!("{from} > {to}")
 }
 
-/// A type number that no layer above explains.
+/// The number of a type that has no layer here.
 fn unknown(what: &str, number: Option<u16>) -> String {
     number.map(|number| format!(" {what} {number:#x}")).unwrap_or_default()
 }
@@ -200,11 +200,11 @@ fn icmp_part(message: &icmp::Icmp, above: &[Layer]) -> String {
     format!("ICMP {name}{mtu}{}", quoted(payload))
 }
 
-/// What an ICMP error is about.
+/// The packet that an ICMP error is about.
 fn quoted(packet: &[u8]) -> String {
     let Ok(ip) = Ipv4View::header_checked(packet) else { return String::new() };
     let ports = match ip.protocol() {
-        // The first eight bytes of a TCP header are ports as well.
+        // TCP's ports are where UDP's are.
         ip_protocol::TCP | ip_protocol::UDP if ip.fragment_offset() == 0 => {
             UdpView::header_checked(ip.payload()).ok()
         }

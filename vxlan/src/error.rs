@@ -1,6 +1,6 @@
-//! What is wrong with bytes that were read: layer, field and where.
+//! Errors of readers: layer, field, offset and reason.
 
-/// Bytes that cannot be read as the protocol they were said to be.
+/// Bytes that cannot be read as the given protocol.
 ///
 /// ```
 /// use vxlan::UdpView;
@@ -14,7 +14,7 @@ pub struct ReadError {
     pub layer: &'static str,
     /// Name of the field; `header` if the bytes end within the fixed part.
     pub field: &'static str,
-    /// Bytes from the start of what was given to the reader to the field.
+    /// Offset of the field in the bytes given to the reader.
     pub offset: usize,
     /// What is wrong there.
     pub problem: Problem,
@@ -29,15 +29,15 @@ pub enum Problem {
     Truncated {
         /// Bytes there are.
         have: usize,
-        /// Bytes there must be at least.
+        /// Least number of bytes needed.
         need: usize,
     },
-    /// A field holds what it must not.
+    /// A field has a value that is not allowed.
     #[error("{found}, must be {allowed}")]
     Value {
         /// The value found.
         found: usize,
-        /// Values that are right, in words.
+        /// The allowed values, in words.
         allowed: &'static str,
     },
     /// More layers than a reader follows.

@@ -1,4 +1,4 @@
-//! Filters: which frames are meant, in words much like those of pcap-filter(7), over the whole stack of layers.
+//! Filters that select frames, in words much like those of pcap-filter(7), over the whole stack of layers.
 //!
 //! ```text
 //! filter = all *( "or" all )
@@ -13,8 +13,8 @@
 //!        | "bad"                            malformed, or a wrong length or checksum
 //! ```
 //!
-//! A word means any layer of the frame, `outer` those up to the first tunnel header, `inner` those within a tunnel.
-//! `&&`, `||` and `!` are understood as well.
+//! A word applies to any layer of the frame; with `outer` to those up to the first tunnel header, with `inner` to those
+//! within a tunnel. `&&`, `||` and `!` work too.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -24,10 +24,10 @@ use crate::stack::{Dissection, Kind, Layer};
 use crate::text::kind_named;
 use crate::{Decode, MacAddr};
 
-/// The deepest that parentheses and `not` may nest.
+/// How deep parentheses and `not` may nest.
 const DEEPEST: usize = 64;
 
-/// Which frames are meant.
+/// Selects frames.
 ///
 /// ```
 /// use vxlan::{Stack, filter::Filter};
@@ -70,14 +70,14 @@ enum Word {
     Layer(Kind),
     Vni(u32),
     Vlan(u16),
-    /// Address and how many of its leading bits count.
+    /// An address, and how many of its leading bits count.
     Host(Side, IpAddr, u8),
     Mac(Side, MacAddr),
     Port(Option<Kind>, Side, u16),
     Bad,
 }
 
-/// Text that is no filter.
+/// Text that is not a filter.
 ///
 /// ```
 /// let error = "udp and vnj 7".parse::<vxlan::filter::Filter>().unwrap_err();
@@ -86,20 +86,20 @@ enum Word {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("column {column}: {problem}")]
 pub struct ParseFilterError {
-    /// The character that is wrong, the first being 1.
+    /// Number of the wrong character, from 1.
     pub column: usize,
     /// What is wrong there, and the way out.
     pub problem: String,
 }
 
 impl Filter {
-    /// Whether a frame is meant.
+    /// Whether the filter selects a frame.
     #[must_use]
     pub fn matches(&self, frame: &[u8]) -> bool {
         self.meets(&Dissection::of(frame, &Decode::default()))
     }
 
-    /// Whether a frame that was read already is meant.
+    /// Whether the filter selects a dissected frame.
     #[must_use]
     pub fn meets(&self, frame: &Dissection) -> bool {
         self.0.meets(frame)
@@ -115,7 +115,7 @@ impl Node {
             Self::Term(scope, word) => {
                 let layers = &frame.stack.layers;
                 let tunnel = layers.iter().position(|layer| layer.kind().is_tunnel());
-                // The tunnel's own header is what carries, so it is outer.
+                // The tunnel's own header belongs to the outer layers.
                 let split = tunnel.map_or(layers.len(), |at| at + 1);
                 let (layers, whole) = match scope {
                     Scope::Whole => (&layers[..], true),
@@ -132,7 +132,7 @@ impl Node {
 impl Word {
     fn meets(&self, layer: &Layer) -> bool {
         match self {
-            // Group policy is VXLAN too, says its header.
+            // VXLAN with a group policy is VXLAN too.
             Self::Layer(Kind::Vxlan) => matches!(layer, Layer::Vxlan(_) | Layer::Gbp(_)),
             Self::Layer(kind) => layer.kind() == *kind,
             Self::Vni(vni) => match layer {
@@ -185,7 +185,7 @@ fn within(address: IpAddr, net: IpAddr, bits: u8) -> bool {
         (IpAddr::V6(a), IpAddr::V6(n)) => (a.to_bits(), n.to_bits(), 128),
         _ => return false,
     };
-    // All bits shifted out leaves nothing to differ in.
+    // If all bits are shifted out, nothing can differ.
     (address ^ net).checked_shr(room - u32::from(bits)).is_none_or(|rest| rest == 0)
 }
 
@@ -204,7 +204,7 @@ impl FromStr for Filter {
     }
 }
 
-/// Words and signs with the column that each begins in.
+/// Words and signs, each with its column.
 fn tokens(text: &str) -> Vec<(usize, &str)> {
     let mut tokens = Vec::new();
     let mut rest = text;
@@ -228,7 +228,7 @@ fn tokens(text: &str) -> Vec<(usize, &str)> {
 struct Reader<'a> {
     tokens: Vec<(usize, &'a str)>,
     next: usize,
-    /// Column behind the last character.
+    /// The column after the last character.
     end: usize,
     depth: usize,
 }

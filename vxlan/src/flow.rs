@@ -3,7 +3,7 @@
 use crate::proto::{ethertype, ip_protocol};
 use crate::{EthernetFrame, Ipv4View, Ipv6View, Kind};
 
-/// FNV-1a, 32 bits: small, and good enough to spread flows; no defence against flows made to collide.
+/// FNV-1a, 32 bits: small, and good enough to spread flows. Not safe against flows made to collide.
 struct Fnv(u32);
 
 impl Fnv {
@@ -19,7 +19,7 @@ impl Fnv {
     }
 }
 
-/// Hash of the flow of what begins with a layer of this kind; of all bytes if that is none that is read further.
+/// Hash of the flow of bytes that begin with a layer of this kind; of all bytes if we do not read that kind further.
 pub(crate) fn of(kind: Option<Kind>, bytes: &[u8]) -> u32 {
     match kind {
         Some(Kind::Ether) => of_frame(bytes),
@@ -42,10 +42,10 @@ fn of_frame(bytes: &[u8]) -> u32 {
     }
 }
 
-/// Hash of an IP packet: addresses, protocol and, where all packets of the flow have them, ports.
+/// Hash of an IP packet: addresses, protocol and, if all packets of the flow have them, ports.
 fn of_packet(bytes: &[u8]) -> u32 {
     if let Ok(ip) = Ipv4View::header_checked(bytes) {
-        // The first fragment has ports, the others have not: all must go one way.
+        // Only the first fragment has ports, but all fragments must go one way.
         let ports = ports(ip.protocol(), ip.payload()).filter(|_| !ip.is_fragment());
         let ends = Fnv::new().bytes(&ip.src().octets()).bytes(&ip.dst().octets());
         return ends.bytes(&[ip.protocol()]).bytes(ports.unwrap_or_default()).0;

@@ -1,14 +1,14 @@
 #![doc = include_str!("../README.md")]
 //!
-//! Multi-byte fields are in host order in this API and in network order in the bytes. No input to a reader panics.
+//! Multi-byte fields are in host order in this API and in network order in the bytes. No input makes a reader panic.
 //!
 //! - [`Stack`]: whole frames, built from layers ([`Stack::build`]), read back ([`Stack::parse`], or as far as possible
 //!   [`Dissection`]), and written as [`text`].
-//! - [`EthernetFrame`], [`Ipv4View`], …: zero-copy views that read a field at a time, for hot paths.
-//! - [`Template`]: a frame built once and varied in place; [`Varied`]: one whose fields count.
-//! - `port` (feature `ports`): where frames leave and arrive, on Linux.
-//! - [`describe`]: one line for a frame; [`filter`]: which frames are meant.
-//! - [`reply`]: frames that a gateway answers with; [`checksum`]: the internet checksum, whole and incremental.
+//! - [`EthernetFrame`], [`Ipv4View`], …: zero-copy views that read one field at a time, for hot paths.
+//! - [`Template`]: a frame built once and varied in place; [`Varied`]: a template whose fields count up.
+//! - `port` (feature `ports`): sends and receives frames on Linux.
+//! - [`describe`]: a frame in one line; [`filter`]: selects frames.
+//! - [`reply`]: the frames with which a gateway answers; [`checksum`]: the internet checksum, whole and incremental.
 
 pub mod checksum;
 mod describe;

@@ -27,19 +27,19 @@ impl MacAddr {
         self.0
     }
 
-    /// Whether every station is meant.
+    /// Whether it is the broadcast address.
     #[must_use]
     pub fn is_broadcast(self) -> bool {
         self == Self::BROADCAST
     }
 
-    /// Whether a group is meant (the I/G bit); broadcast is one.
+    /// Whether it is a group address (the I/G bit); broadcast is one.
     #[must_use]
     pub const fn is_multicast(self) -> bool {
         self.0[0] & 1 == 1
     }
 
-    /// Whether this is no address at all.
+    /// Whether it is all zeros: no address.
     #[must_use]
     pub fn is_zero(self) -> bool {
         self == Self::ZERO
@@ -79,7 +79,7 @@ impl fmt::Display for MacAddr {
     }
 }
 
-/// Text that is no Ethernet address.
+/// Text that is not an Ethernet address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no Ethernet address; hint: six bytes in hex, as in 02:42:0a:03:01:03")]
 pub struct ParseMacError(String);
@@ -94,7 +94,7 @@ impl FromStr for MacAddr {
         let mut parts = text.split(':');
         for octet in &mut octets {
             let part = parts.next().ok_or_else(bad)?;
-            // from_str_radix takes a sign, an address has none.
+            // from_str_radix accepts a sign; an address has none.
             if part.len() > 2 || part.starts_with('+') {
                 return Err(bad());
             }

@@ -1,7 +1,7 @@
-//! Frames that a gateway, or a stand-in for one, makes and answers with.
+//! The frames that a gateway, or a stand-in for one, sends and answers with.
 //!
-//! The `…_to` functions answer a frame: `None` if it is not one to answer that way, so a caller asks each in turn. A
-//! VLAN tag of the question is on the answer.
+//! The `…_to` functions answer a frame. They return `None` if the frame is not one to answer that way, so a caller can
+//! try each in turn. The answer has the question's VLAN tag.
 
 use std::net::Ipv4Addr;
 
@@ -10,17 +10,17 @@ use crate::{
     Arp, ArpView, Dot1q, Ether, EthernetFrame, IcmpView, Ipv4, Ipv4View, MacAddr, Payload, Stack, VlanTag,
 };
 
-/// Bytes of an ICMP error's packet, what it quotes included, at most (RFC 1812, section 4.3.2.3).
+/// Most bytes of an ICMP error's packet, quoted bytes included (RFC 1812, section 4.3.2.3).
 const MAX_ERROR_LEN: usize = 576;
 /// Hops that answers may take.
 const TTL: u8 = 64;
 
-/// What is built here has no field that could be too large: payloads are cut to what fits.
+/// Builds a stack. Cannot fail here: no field can be too large, since payloads are cut to fit.
 fn built(stack: &Stack) -> Vec<u8> {
     stack.build().expect("addresses, flags and a payload that fits always build")
 }
 
-/// A frame from header fields and payload. Of a tag's priority and VLAN id only the bits that fit are taken.
+/// A frame from header fields and payload. A tag's priority and VLAN id are cut to the bits that fit.
 #[must_use]
 pub fn ethernet(dst: MacAddr, src: MacAddr, tag: Option<VlanTag>, ethertype: u16, payload: &[u8]) -> Vec<u8> {
     let header = |ethertype| Ether { dst: Some(dst), src: Some(src), ethertype: Some(ethertype) };
@@ -34,7 +34,7 @@ pub fn ethernet(dst: MacAddr, src: MacAddr, tag: Option<VlanTag>, ethertype: u16
     })
 }
 
-/// An IPv4 packet without options, don't-fragment set, so that it needs no identification (RFC 6864). A payload over
+/// An IPv4 packet without options. Don't-fragment is set, so it needs no identification (RFC 6864). A payload over
 /// 65,515 bytes is cut.
 #[must_use]
 pub fn ipv4(src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, ttl: u8, payload: &[u8]) -> Vec<u8> {
@@ -71,8 +71,8 @@ pub fn arp_reply(mac: MacAddr, ip: Ipv4Addr, to_mac: MacAddr, to_ip: Ipv4Addr) -
     ethernet(to_mac, mac, None, ethertype::ARP, &packet)
 }
 
-/// The answer to an ARP request, whichever address it asks for: that is at `mac`. Whether to answer for that address
-/// is the caller's to say ([`ArpView::target_ip`]).
+/// The answer to an ARP request, whichever address it asks for: that address is at `mac`. The caller decides whether to
+/// answer for it ([`ArpView::target_ip`]).
 #[must_use]
 pub fn arp_reply_to(frame: &EthernetFrame<'_>, mac: MacAddr) -> Option<Vec<u8>> {
     if frame.ethertype() != ethertype::ARP {
@@ -99,8 +99,8 @@ pub fn icmp_echo_request(
     ethernet(to.0, from.0, None, ethertype::IPV4, &packet)
 }
 
-/// The answer to an ICMP echo request for any unicast address, from that address and the frame's destination. Whether
-/// to answer for it is the caller's to say ([`Ipv4View::dst`]). Fragments are not answered.
+/// The answer to an ICMP echo request to any unicast address, from that address at `mac`. The caller decides whether to
+/// answer for it ([`Ipv4View::dst`]). Fragments are not answered.
 #[must_use]
 pub fn icmp_echo_reply_to(frame: &EthernetFrame<'_>, mac: MacAddr) -> Option<Vec<u8>> {
     let ask = answerable(frame)?;
@@ -116,12 +116,12 @@ pub fn icmp_echo_reply_to(frame: &EthernetFrame<'_>, mac: MacAddr) -> Option<Vec
     Some(ethernet(frame.src(), mac, frame.vlan(), ethertype::IPV4, &packet))
 }
 
-/// What an ICMP error says.
+/// The kind of an ICMP error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IcmpError {
     /// Destination unreachable, with one of [`icmp::unreachable`]'s codes.
     Unreachable(u8),
-    /// Too big and not to be fragmented; the MTU in bytes of the next hop.
+    /// Too big, and must not be fragmented; the next hop's MTU in bytes.
     FragmentationNeeded(u16),
     /// Out of hops.
     TimeExceeded,
@@ -129,8 +129,8 @@ pub enum IcmpError {
 
 /// The error that a router at `mac` and `ip` sends about a frame.
 ///
-/// `None` for what none may be sent about (RFC 1122, section 3.2.2): errors, groups and broadcasts, later fragments,
-/// senders that are nobody in particular.
+/// `None` if no error may be sent about the frame (RFC 1122, section 3.2.2): errors, groups and broadcasts, later
+/// fragments, senders that are no single host.
 #[must_use]
 pub fn icmp_error_to(
     frame: &EthernetFrame<'_>,
@@ -160,7 +160,7 @@ pub fn icmp_error_to(
     Some(ethernet(frame.src(), mac, frame.vlan(), ethertype::IPV4, &packet))
 }
 
-/// The packet in `frame` if it is IPv4, sound, from somebody and to one station.
+/// The packet in `frame` if it is IPv4, well-formed, from one host and to one station.
 fn answerable<'a>(frame: &EthernetFrame<'a>) -> Option<Ipv4View<'a>> {
     if frame.ethertype() != ethertype::IPV4 || frame.dst().is_multicast() || !frame.src().is_unicast() {
         return None;

@@ -71,7 +71,7 @@ fn parse(mut arguments: impl Iterator<Item = String>, pid: u32) -> Command {
         ["serve", "--port", path] => Command::ServePort(Some(PathBuf::from(path))),
         ["--version" | "-V"] => Command::Version,
         ["--help" | "-h"] => Command::Help,
-        // The kernel hands words of its command line that it does not know to init.
+        // The kernel passes unknown words of its command line to init.
         _ if pid == 1 => Command::Init,
         other => Command::Unknown(other.join(" ")),
     }
@@ -136,10 +136,10 @@ fn say(text: &str) -> anyhow::Result<()> {
 fn runtime(serve: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let filter =
         EnvFilter::try_from_env("LABCTL_AGENT_LOG").unwrap_or_else(|_| EnvFilter::new("info,yamux=off"));
-    // In a vm the console counts as a terminal, but labctl keeps it as a file.
+    // In a vm the console looks like a terminal, but labctl saves it to a file.
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stderr).init();
     raise_descriptors();
-    // One thread: the machines of a lab have one processor, and what takes long waits rather than computes.
+    // One thread: a lab's machines have one processor, and long operations wait rather than compute.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(serve);
     // A read of stdin cannot be cancelled, and must not keep the process.
@@ -147,7 +147,7 @@ fn runtime(serve: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()
     result
 }
 
-/// A socket per cell needs more descriptors than the customary 1024.
+/// Raises the limit of descriptors: a socket per cell needs more than the usual 1024.
 fn raise_descriptors() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     const WANTED: u64 = 65_536;

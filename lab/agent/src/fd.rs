@@ -1,4 +1,4 @@
-//! Any descriptor that can be polled, as a stream.
+//! A pollable descriptor as a stream.
 
 use std::{
     io,
@@ -16,13 +16,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, unix::AsyncFd};
 
 use crate::sys;
 
-/// A descriptor as a stream, until it hangs up for the first time: the runtime never takes a hang-up back, even if the
-/// descriptor would (a port that somebody else connects to). Clones share it.
+/// A descriptor as a stream, until its first hang-up: for the runtime a hang-up never ends, even if somebody else connects
+/// to the descriptor's port. Clones share it.
 #[derive(Clone, Debug)]
 pub struct FdStream(Arc<AsyncFd<OwnedFd>>);
 
 impl FdStream {
-    /// Takes a descriptor and makes it one that neither blocks nor is inherited.
+    /// Takes a descriptor and makes it non-blocking and close-on-exec.
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
         let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
         fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
@@ -47,7 +47,7 @@ impl AsyncRead for FdStream {
                     buf.advance(result?);
                     return Poll::Ready(Ok(()));
                 }
-                // It hung up once, and whoever is there now is somebody else.
+                // It hung up once; the one connected now is another.
                 Err(_would_block) if closed => return Poll::Ready(Ok(())),
                 Err(_would_block) => {}
             }

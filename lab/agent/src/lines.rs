@@ -14,13 +14,13 @@ pub enum LineError {
     /// The stream failed.
     #[error("{0}")]
     Io(#[from] std::io::Error),
-    /// Longer than [`MAX_LINE`].
+    /// The line is longer than [`MAX_LINE`].
     #[error("a line of more than {MAX_LINE} bytes")]
     TooLong,
     /// The stream ended in the middle of a line.
     #[error("the stream ended within a line")]
     Torn,
-    /// Not the JSON that belongs here.
+    /// The line is not the expected JSON.
     #[error("not a line of the protocol: {0}")]
     Json(#[from] serde_json::Error),
 }
@@ -61,13 +61,13 @@ pub async fn write<T: Serialize>(stream: &mut (impl AsyncWrite + Unpin), value: 
     Ok(())
 }
 
-/// Hands on every line until the stream ends; an error if it ends in the wrong place, or with something else.
+/// Passes on every line until the stream ends; an error if it ends within a line or a line is invalid.
 pub async fn pump<T: DeserializeOwned>(
     mut stream: impl AsyncBufRead + Unpin,
     to: mpsc::Sender<T>,
 ) -> Result<(), LineError> {
     while let Some(line) = read(&mut stream).await? {
-        // When nobody wants further lines, the stream's end is still worth waiting for.
+        // If the receiver is gone, we still wait for the stream's end.
         let _ = to.send(line).await;
     }
     Ok(())

@@ -1,7 +1,7 @@
-//! Many streams over one: yamux, driven by one task per session.
+//! Carries many streams over one with yamux; one task drives each session.
 //!
-//! The crate `yamux` rather than `tokio-yamux`: there a stream that nobody reads blocks every other one, and after a
-//! half-close no more than one window of data ever arrives.
+//! We use the crate `yamux`, not `tokio-yamux`: there, a stream that nobody reads blocks all others, and after a
+//! half-close at most one window of data arrives.
 
 use std::{
     future::poll_fn,
@@ -18,8 +18,8 @@ use tokio::{
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
 use yamux::{Config, Connection, ConnectionError, Mode};
 
-/// Streams that a client holds open at once; further ones wait. The session itself bears twice as many, because a
-/// session that is asked for more ends altogether.
+/// Most streams that a client holds open at once; further ones wait. The session's own limit is twice that, because a
+/// session ends when its limit is exceeded.
 const MAX_STREAMS: usize = 4096;
 
 fn config() -> Config {
@@ -85,7 +85,7 @@ impl Opener {
     pub async fn ended(&self) -> Arc<str> {
         let mut ended = self.ended.clone();
         let why = ended.wait_for(Option::is_some).await;
-        // The sender goes away without a word only if its task was killed with the runtime.
+        // The sender is dropped without a reason only if its task was killed with the runtime.
         why.ok().and_then(|w| w.clone()).unwrap_or_else(|| "the session was dropped".into())
     }
 }
@@ -112,11 +112,11 @@ where
                 && let Poll::Ready(stream) = session.poll_new_outbound(cx)
             {
                 let stream = stream?.compat();
-                // Whoever asked may have given up by now: then the stream is dropped, which closes it.
+                // The caller may have given up by now: then the stream is dropped, which closes it.
                 ask.take().map(|a| a.send(stream));
                 continue;
             }
-            // The agent opens no streams; polling for them is what drives all the others.
+            // The agent opens no streams; polling for them drives all the others.
             match ready!(session.poll_next_inbound(cx)) {
                 Some(Ok(_unasked)) => {}
                 Some(Err(error)) => return Poll::Ready(Err(error)),
@@ -127,7 +127,7 @@ where
     .await
 }
 
-/// One stream of a session, which lives at least as long.
+/// One stream of a session. It keeps the session alive.
 #[derive(Debug)]
 pub struct Stream {
     inner: Compat<yamux::Stream>,

@@ -1,4 +1,4 @@
-//! Interfaces, addresses, routes and neighbours of one namespace, by rtnetlink(7).
+//! Interfaces, addresses, routes and neighbours of one namespace, through rtnetlink(7).
 
 use std::{
     collections::HashMap,
@@ -23,7 +23,7 @@ use crate::netns::Namespace;
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum NetlinkError {
-    /// No netlink socket in the namespace.
+    /// The netlink socket could not be opened.
     #[error("no netlink socket: {0}")]
     Open(#[from] io::Error),
     /// The kernel refused.
@@ -39,7 +39,7 @@ pub enum NetlinkError {
     Socket {
         /// What was asked for.
         what: String,
-        /// What is known.
+        /// The error.
         error: rtnetlink::Error,
     },
     /// There is no such interface.
@@ -48,7 +48,7 @@ pub enum NetlinkError {
 }
 
 impl NetlinkError {
-    /// Names what was asked for, as a function for `map_err`.
+    /// Adds what was asked for; a function for `map_err`.
     pub fn of(what: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> Self {
         let what = what.into();
         move |error| match error {
@@ -57,7 +57,7 @@ impl NetlinkError {
         }
     }
 
-    /// The kernel's answer, where there was one.
+    /// The kernel's error number, if it answered.
     pub fn errno(&self) -> Option<Errno> {
         match self {
             Self::Kernel { errno, .. } => errno.raw_os_error().map(Errno::from_raw),
@@ -73,15 +73,15 @@ pub struct Link {
     pub index: u32,
     /// Name.
     pub name: String,
-    /// MAC address, where it has one of six octets.
+    /// MAC address, if it has one of six octets.
     pub mac: Option<[u8; 6]>,
     /// MTU in bytes.
     pub mtu: u32,
-    /// Whether it is set up.
+    /// Whether it is up.
     pub up: bool,
     /// Index of the interface it sits on.
     pub parent: Option<u32>,
-    /// What it is, for a virtual one.
+    /// Kind of a virtual interface.
     pub kind: Option<InfoKind>,
 }
 
@@ -90,11 +90,11 @@ pub struct Link {
 pub struct Address {
     /// Index of the interface.
     pub index: u32,
-    /// The address and the length of its prefix (on a point-to-point link, of the peer's).
+    /// The address and its prefix length (on a point-to-point link, the peer's prefix length).
     pub address: Ipv4Net,
     /// Point-to-point peer.
     pub peer: Option<Ipv4Addr>,
-    /// As the kernel told it, for removal.
+    /// The kernel's message, for removal.
     pub message: AddressMessage,
 }
 
@@ -135,7 +135,7 @@ impl Netlink {
         all.await.map_err(NetlinkError::of("list addresses"))
     }
 
-    /// The next hop towards an address and the interface to it: the address itself where it is on a link.
+    /// The next hop towards an address and the interface to it; the next hop is the address itself if it is on a link.
     pub async fn next_hop(&self, to: Ipv4Addr) -> Result<(Ipv4Addr, u32), NetlinkError> {
         let question = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(to, 32).build();
         let what = || format!("route to {to}");
@@ -198,7 +198,7 @@ fn link(message: LinkMessage) -> Link {
     link
 }
 
-/// Reads an address from the kernel's message: IFA_LOCAL is the own one, IFA_ADDRESS the peer's or the same.
+/// Reads an address from the kernel's message: IFA_LOCAL is our own, IFA_ADDRESS the peer's or the same.
 fn address(message: AddressMessage) -> Option<Address> {
     let (mut local, mut far) = (None, None);
     for attribute in &message.attributes {

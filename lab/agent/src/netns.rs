@@ -1,5 +1,5 @@
-//! Network namespaces. A thread that has entered one never comes back: it ends there, so that no thread of the
-//! runtime can be left in the wrong place. Sockets stay where they were made and are then used from anywhere.
+//! Network namespaces. A thread that enters one ends there, so that no thread of the runtime is left in the wrong
+//! namespace. Sockets stay in the namespace where they were made and can be used from anywhere.
 
 use std::{
     fs::File,
@@ -15,7 +15,7 @@ use std::{
 use nix::sched::{CloneFlags, setns};
 use tokio::{runtime::Handle, sync::oneshot};
 
-/// An open network namespace, which lives at least as long.
+/// An open network namespace. It keeps the namespace alive.
 #[derive(Clone, Debug)]
 pub struct Namespace {
     file: Arc<File>,
@@ -23,17 +23,17 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// That of this process's main thread.
+    /// Opens that of this process's main thread.
     pub fn own() -> io::Result<Self> {
         Self::open("/proc/self/ns/net")
     }
 
-    /// That of a process.
+    /// Opens that of a process.
     pub fn of_pid(pid: u32) -> io::Result<Self> {
         Self::open(&format!("/proc/{pid}/ns/net"))
     }
 
-    /// That which a file of nsfs stands for, such as one in /run/netns.
+    /// Opens that of an nsfs file, such as one in /run/netns.
     pub fn open(path: &str) -> io::Result<Self> {
         let file = File::open(path)?;
         let meta = file.metadata()?;
@@ -45,12 +45,12 @@ impl Namespace {
         self.id
     }
 
-    /// A descriptor of it, for setns in a child.
+    /// A new descriptor of it, for setns in a child.
     pub fn descriptor(&self) -> io::Result<OwnedFd> {
         self.file.as_fd().try_clone_to_owned()
     }
 
-    /// Runs `work` on a thread of its own within the namespace, with the runtime at hand for registering sockets.
+    /// Runs `work` on its own thread within the namespace; `work` can register sockets with the runtime.
     pub async fn run<T, F>(&self, work: F) -> io::Result<T>
     where
         T: Send + 'static,
@@ -63,7 +63,7 @@ impl Namespace {
             let _runtime = runtime.enter();
             let outcome =
                 setns(&*file, CloneFlags::CLONE_NEWNET).map_err(io::Error::from).and_then(|()| work());
-            // Whoever asked may be gone.
+            // The caller may be gone.
             let _ = done.send(outcome);
         })?;
         result.await.unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace died")))

@@ -1,4 +1,4 @@
-//! The command of labctl's own container image: does nothing, and stops at once when told to.
+//! The command of labctl's own container image: does nothing and stops at once on a signal.
 
 use std::io;
 
@@ -10,8 +10,8 @@ use nix::{
     unistd::Pid,
 };
 
-/// Waits for SIGTERM or SIGINT, and buries what a PID 1 inherits meanwhile. Blocking the signals is what makes PID 1
-/// get them at all: the kernel keeps from it those that it neither handles nor blocks.
+/// Waits for SIGTERM or SIGINT, and reaps orphans meanwhile. PID 1 gets these signals only because it blocks them: the
+/// kernel discards those that it neither handles nor blocks.
 pub fn pause() -> io::Result<()> {
     let mut awaited = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD] {

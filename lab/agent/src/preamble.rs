@@ -1,7 +1,7 @@
 //! How a session begins on a stream that may still hold bytes of an earlier one.
 //!
-//! A virtio-serial port outlives labctl, and a machine restored from a snapshot may be in the middle of a session that
-//! nobody remembers. So before yamux begins, three lines are exchanged, each with the session's random number:
+//! A virtio-serial port outlives labctl, and a restored machine may be in the middle of a forgotten session. So before
+//! yamux begins, both sides exchange these lines, each with the session's random number:
 //!
 //! ```text
 //! labctl  → agent   labctl-session hello <32 hex digits>      repeated until it is answered
@@ -10,9 +10,9 @@
 //! agent   → labctl  labctl-session ready <the same>
 //! ```
 //!
-//! Each side throws away whatever comes before the line it waits for. An agent still inside an old session takes the
-//! first hello for a broken frame, ends that session and hears the next hello; padding of 0xFF, which no frame begins
-//! with, completes a frame that the old session was in the middle of.
+//! Each side skips everything before the line it waits for. An agent in an old session takes the first hello for a
+//! broken frame, ends that session and hears the next hello. Padding of 0xFF, with which no frame begins, completes a
+//! frame that the old session was reading.
 
 use std::time::Duration;
 
@@ -31,13 +31,13 @@ const HEARD: &str = "heard ";
 const BEGIN: &str = "begin ";
 const READY: &str = "ready ";
 
-/// Between the first two hellos, and between any: an agent in an old session hears the second one, and a machine that
-/// boots is in no hurry.
+/// Pause after the first hello, and the longest pause: an agent in an old session hears the second hello, and a booting
+/// machine needs no hurry.
 const FIRST_REPEAT: Duration = Duration::from_millis(20);
 const REPEAT: Duration = Duration::from_millis(100);
 
-/// More than the largest frame that yamux sends: 16 KiB and its header. Goes before the second hello, and before every
-/// so many, for an agent that was not there yet to be in the middle of anything.
+/// Bytes of padding, more than yamux's largest frame (16 KiB and its header). They go before the second hello and again
+/// before every [`PAD_EVERY`]th, for an agent that came later.
 const PADDING: usize = 17 << 10;
 const PAD_EVERY: u32 = 32;
 
@@ -72,7 +72,7 @@ pub async fn begin(
             }
             send(stream, HELLO, &id).await?;
             let pause = FIRST_REPEAT.saturating_mul(attempt + 1).min(REPEAT);
-            // Without an answer in time, the next one.
+            // Without an answer in time, send the next hello.
             if let Ok(heard) = timeout(pause, scanner.wait_for(stream, HEARD, &id)).await {
                 heard?;
                 break;
@@ -87,14 +87,14 @@ pub async fn begin(
     }
 }
 
-/// The agent's side, when its process begins: ends a session that an earlier agent of this port has left, whose far end
-/// hears nothing of that agent's death. Nothing but frames may come in a session; before one, this is skipped.
+/// The agent's side, when its process begins: ends a session that an earlier agent on this port has left, because labctl
+/// does not notice that agent's death. In a session this is a broken frame; before one it is skipped.
 pub async fn end_earlier(stream: &mut (impl AsyncWrite + Unpin)) -> std::io::Result<()> {
     stream.write_all(&[0xFF; PADDING]).await?;
     stream.flush().await
 }
 
-/// The agent's side: waits, as long as it takes, for somebody to begin a session.
+/// The agent's side: waits without limit for somebody to begin a session.
 pub async fn await_begin(stream: &mut (impl AsyncBufRead + AsyncWrite + Unpin)) -> Result<(), PreambleError> {
     let mut scanner = Scanner::default();
     let mut hello: Option<Id> = None;
@@ -129,10 +129,10 @@ fn hex_digits(number: u128) -> Id {
     id
 }
 
-/// Finds the preamble's lines among any other bytes. Keeps its place when cancelled.
+/// Finds the preamble's lines among other bytes. Keeps its place when cancelled.
 #[derive(Default)]
 struct Scanner {
-    /// The last bytes seen, at most one line of them.
+    /// The last bytes seen, at most one line.
     tail: Vec<u8>,
 }
 

@@ -1,9 +1,8 @@
-//! What labctl and the agent say to each other.
+//! The protocol between labctl and the agent.
 //!
 //! One byte stream per host carries a yamux session, which [`crate::preamble`] begins; labctl opens every yamux stream.
-//! A stream begins with one
-//! [`Request`] as a line of JSON (at most [`MAX_LINE`] bytes, LF-terminated); the agent answers with one
-//! [`Reply`] line. What follows depends on the request: nothing, raw bytes, or further lines.
+//! A stream begins with one [`Request`] as a line of JSON (at most [`MAX_LINE`] bytes, LF-terminated); the agent
+//! answers with one [`Reply`] line. What follows depends on the request: nothing, raw bytes, or further lines.
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -20,15 +19,15 @@ pub const MAX_LINE: usize = 4 << 20;
 /// Name of the virtio-serial port that carries the agent's stream in a vm.
 pub const VIRTIO_PORT: &str = "labctl.agent";
 
-/// Where a host keeps what its dockerd says.
+/// dockerd's log in the host.
 pub const DOCKERD_LOG: &str = "/var/log/dockerd.log";
 
-/// The OCI runtime of labctl's own image, by the name that every dockerd knows it by which an agent starts. It is a small
-/// program, where runc, which every other image gets, takes most of a container's start without KVM.
+/// Name of the OCI runtime of labctl's own image, in every dockerd that an agent starts. It is a small program; runc,
+/// which runs every other image, takes most of a container's start without KVM.
 pub const BUILTIN_RUNTIME: &str = "crun";
 
-/// MAC of the NIC with this index in a machine that is saved to be restored as any host. A restored machine still has
-/// it, until [`Request::Configure`] gives the NIC its own.
+/// MAC of the NIC with this index in a saved machine. A restored machine has it until [`Request::Configure`] gives the
+/// NIC its own.
 pub fn template_mac(index: usize) -> [u8; 6] {
     [0x02, 0x6c, 0x61, 0xff, 0xff, u8::try_from(index).unwrap_or(u8::MAX)]
 }
@@ -37,81 +36,81 @@ pub fn template_mac(index: usize) -> [u8; 6] {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "kebab-case")]
 pub enum Request {
-    /// Who is there. Answered with [`Hello`] as the reply's value.
+    /// Asks who is there. Answered with [`Hello`] as the reply's value.
     Hello {
         /// labctl's protocol version.
         version: u32,
     },
-    /// Makes this machine the host that the lab calls it. Idempotent.
+    /// Makes this machine the configured host. Idempotent.
     Configure(Box<HostConfig>),
-    /// (Re)starts dockerd with this daemon.json and answers once its socket answers `_ping`. A dockerd that already
-    /// runs with the same contents is left alone, and one that was just restored not even asked. On failure the error carries the tail of dockerd's log. Answered with
-    /// the newest version of the API that it speaks, such as `1.45`.
+    /// (Re)starts dockerd with this daemon.json and replies once its socket answers `_ping`. A dockerd that already runs
+    /// with the same contents is left alone; one that was just restored is not even pinged. Answered with its newest API
+    /// version, such as `1.45`. An error carries the tail of dockerd's log.
     Docker {
         /// Contents of daemon.json.
         daemon_json: serde_json::Map<String, serde_json::Value>,
     },
-    /// Ends dockerd and waits until it is gone; none that runs is no error.
+    /// Ends dockerd and waits until it is gone; it is no error if none runs.
     EndDocker {
-        /// By SIGKILL, which spares what it has started: containerd and the containers.
+        /// Whether by SIGKILL, which leaves containerd and the containers running.
         kill: bool,
     },
     /// Starts dockerd with the daemon.json that is there, unless it runs.
     StartDocker,
-    /// Sets the clock of a vm. [`Request::Configure`] does so too, but may be under way for long on a busy machine.
+    /// Sets the clock of a vm. [`Request::Configure`] does so too, but can take long on a busy machine.
     Clock {
         /// Wall clock of labctl's machine when this was sent, ns since the epoch.
         clock_ns: u64,
     },
-    /// Gets ready for being saved: a restored machine must be able to take on an identity of its own quickly.
+    /// Prepares the machine for being saved, so that a restored one can quickly take its own identity.
     Settle,
-    /// After the reply the stream is a raw two-way pipe to this unix socket of the host.
+    /// Connects to a unix socket of the host: after the reply the stream is a raw two-way pipe to it.
     DialUnix {
         /// Path in the host, such as `/var/run/docker.sock`.
         path: String,
     },
-    /// Runs a command of the host's own. After the reply, [`ExecIn`] lines go in and [`ExecOut`] lines come out.
+    /// Runs a command in the host. After the reply, [`ExecIn`] lines go in and [`ExecOut`] lines come out.
     Exec(Exec),
-    /// A probe session: after the reply, [`ProbeIn`] lines go in and [`ProbeOut`] lines come out. The reply maps the
-    /// names of endpoints that could not be entered (their process is gone) to the reason.
+    /// Begins a probe session: after the reply, [`ProbeIn`] lines go in and [`ProbeOut`] lines come out. The reply maps
+    /// endpoints that we could not enter (their process is gone) to the reason.
     Probe(ProbeSession),
     /// Reads facts of a namespace; answered with [`NetnsFacts`].
     Facts {
-        /// Whose.
+        /// The namespace.
         netns: Netns,
     },
-    /// Names in the /etc/hosts that a process sees, as a sorted list.
+    /// Reads the names in the /etc/hosts that a process sees; answered with a sorted list.
     HostsFile {
         /// Process id in the host.
         pid: u32,
     },
     /// Adds or removes a route in the host's own namespace.
     Route {
-        /// Add, or else remove.
+        /// Whether to add or to remove it.
         add: bool,
         /// The route.
         route: Route,
     },
     /// Makes or removes an interface in the host's own namespace.
     Interface {
-        /// Make, or else remove.
+        /// Whether to make or to remove it.
         add: bool,
         /// The interface, its parent named as in the host.
         interface: Interface,
     },
-    /// Sends a frame by an interface; the reply comes when all is sent. Closing the stream ends it.
+    /// Sends frames through an interface; the reply comes when all are sent. Closing the stream ends it.
     Send(SendFrame),
-    /// Watches for frames: after the reply, [`WatchIn`] lines go in, and each is answered by lines of [`SeenFrame`] lists,
-    /// the last of them empty. The reply maps the names of endpoints that could not be entered to the reason.
+    /// Watches for frames: after the reply, [`WatchIn`] lines go in and [`WatchOut`] lines come out. The reply maps
+    /// endpoints that we could not enter to the reason.
     Watch(FrameWatch),
-    /// Makes a VTEP in the host's own namespace that is there until the stream is closed.
+    /// Makes a VTEP in the host's own namespace, which lives until the stream is closed.
     Vtep(ScratchVtep),
     /// Syncs nothing and powers the machine off (vm only).
     PowerOff,
 }
 
 impl Request {
-    /// Its name, as on the wire.
+    /// The request's name in the protocol.
     pub fn op(&self) -> &'static str {
         match self {
             Request::Hello { .. } => "hello",
@@ -140,9 +139,9 @@ impl Request {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reply {
-    /// It worked; the value belongs to the request, often null.
+    /// Success; the value depends on the request and is often null.
     Ok(serde_json::Value),
-    /// It did not, and why, in words for a person.
+    /// Failure, with the reason in words for a person.
     Err(String),
 }
 
@@ -153,11 +152,11 @@ pub struct Hello {
     pub version: u32,
     /// Kernel release, as uname gives it.
     pub kernel: String,
-    /// Host name at this moment.
+    /// Current host name.
     pub hostname: String,
 }
 
-/// What a host is to be. Everything but NIC names and MACs may be repeated to change it.
+/// Configuration of a host. Sending it again changes everything but NIC names and MACs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HostConfig {
     /// Host name.
@@ -180,16 +179,16 @@ pub struct HostConfig {
     pub routes: Vec<Route>,
     /// Kernel settings, `net.ipv4.ip_forward` to value.
     pub sysctls: BTreeMap<String, String>,
-    /// Names of all lab hosts with their first address, for /etc/hosts.
+    /// All lab hosts with their first address, for /etc/hosts.
     pub hosts: BTreeMap<String, Ipv4Addr>,
 }
 
 /// One NIC.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NicConfig {
-    /// MAC by which it is found.
+    /// MAC by which we find it.
     pub mac: [u8; 6],
-    /// Interface name that it gets.
+    /// Its new interface name.
     pub name: String,
     /// Address and prefix length.
     pub address: Ipv4Net,
@@ -205,21 +204,21 @@ pub struct NicConfig {
 pub enum Netns {
     /// The host's own.
     Host,
-    /// That of this process (a container's, by its pid in the host).
+    /// The namespace of this process (a container's, by its pid in the host).
     Pid(u32),
 }
 
 /// A command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Exec {
-    /// Program and arguments; looked up in PATH.
+    /// Program, looked up in PATH, and arguments.
     pub argv: Vec<String>,
     /// Network namespace that it runs in.
     pub netns: Netns,
-    /// Where the namespace is that of a process: [`Tools::Own`] for a program among that process's files, which sees these
-    /// files and that process's environment, as with `docker exec`.
+    /// Whose program runs in the namespace of a process: with [`Tools::Own`] that process's, with its files and
+    /// environment, as with `docker exec`.
     pub tools: Tools,
-    /// Allocate a terminal of this many rows and columns; its output then all comes as stdout.
+    /// Rows and columns of a terminal for it; all output then comes as stdout.
     pub tty: Option<(u16, u16)>,
     /// Added environment.
     pub env: BTreeMap<String, String>,
@@ -237,20 +236,20 @@ pub enum ExecIn {
     Resize(u16, u16),
 }
 
-/// What a running command sends. Octets are base64. When labctl closes the stream the command is killed.
+/// What a running command sends. Octets are base64. The command is killed when labctl closes the stream.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ExecOut {
-    /// Bytes of its stdout. None at all says only that the command still runs.
+    /// Bytes of its stdout. An empty one only says that the command still runs.
     Stdout(String),
     /// Bytes of its stderr.
     Stderr(String),
-    /// It ended: exit status, 128 + signal where a signal ended it. Nothing follows.
+    /// It ended with this exit status, or 128 + signal. Nothing follows.
     Exit(i32),
 }
 
-/// A probe session: the endpoints of one host that take part in one run. While the stream is open the agent listens
-/// and watches in each of them; closing the stream ends all that.
+/// A probe session: the endpoints of one host that take part in one run. While the stream is open, the agent listens
+/// and watches in each of them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ProbeSession {
     /// Random number that marks this run's packets.
@@ -268,12 +267,12 @@ pub struct Endpoint {
     pub name: String,
     /// Its namespace.
     pub netns: Netns,
-    /// Process whose /etc/hosts and /etc/resolv.conf it uses; the agent's own where absent.
+    /// Process whose /etc/hosts and /etc/resolv.conf it uses; the agent's own if absent.
     pub pid: Option<u32>,
 }
 
-/// A port to answer on in an endpoint. One that something else already listens on is left to that; of endpoints that
-/// share a namespace the first listens.
+/// A port on which the agent answers in an endpoint, unless something else already listens there. Of endpoints that
+/// share a namespace, the first listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Listener {
     /// Endpoint.
@@ -282,22 +281,22 @@ pub struct Listener {
     pub protocol: Protocol,
     /// Port.
     pub port: u16,
-    /// Bytes that a TCP listener sends back after it has said who it is; 0: it closes the connection.
+    /// Bytes that a TCP listener echoes after its greeting; 0: it closes the connection.
     pub size: u32,
 }
 
-/// labctl to agent within a session.
+/// What labctl sends within a probe session.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProbeIn {
-    /// Fires all of these at once; each is answered by one [`ProbeOut::Result`], at the latest when the deadline ends.
+    /// Fires all shots at once; each is answered by one [`ProbeOut::Result`], at the latest at the deadline.
     Fire {
-        /// How long what stays silent is waited for, ms from now.
+        /// How long to wait for silent shots, in ms from now.
         deadline_ms: u32,
         /// The cells.
         shots: Vec<Shot>,
     },
-    /// Asks for what was seen so far; answered by any number of [`ProbeOut::Sightings`], the last of them empty.
+    /// Asks for the sightings so far; answered by any number of [`ProbeOut::Sightings`], the last of them empty.
     Sightings,
 }
 
@@ -310,8 +309,8 @@ pub struct Shot {
     pub from: String,
     /// What is sent.
     pub kind: ShotKind,
-    /// ICMP and UDP: bytes of the IP packet, which is never fragmented; TCP: bytes that must come back from the run's
-    /// listener. 0: no more than it takes.
+    /// Size in bytes. ICMP and UDP: the IP packet, which is never fragmented; TCP: what the run's listener must echo.
+    /// 0: the least possible.
     pub size: u32,
     /// Where to.
     pub to: ShotTarget,
@@ -327,7 +326,7 @@ pub enum ShotKind {
     Tcp(u16),
     /// UDP datagram to this port.
     Udp(u16),
-    /// Only the look-up of the target's name.
+    /// Only a look-up of the target's name.
     Dns,
 }
 
@@ -337,21 +336,21 @@ pub enum ShotKind {
 pub enum ShotTarget {
     /// An address.
     Address(Ipv4Addr),
-    /// A name, looked up by the endpoint's own /etc/hosts, then its resolvers.
+    /// A name, looked up in the endpoint's /etc/hosts, then by its resolvers.
     Name(String),
 }
 
-/// Agent to labctl within a session.
+/// What the agent sends within a probe session.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProbeOut {
-    /// How a shot came out at the sender.
+    /// Result of a shot at the sender.
     Result(ShotResult),
-    /// What the watchers saw, or a part of it, in order of time.
+    /// Part of what the watchers saw, in order of time.
     Sightings(Vec<Sighting>),
 }
 
-/// How a shot came out at the sender.
+/// Result of a shot at the sender.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ShotResult {
     /// Cell.
@@ -366,7 +365,7 @@ pub struct ShotResult {
     pub outcome: Outcome,
 }
 
-/// What a sender knows of its shot.
+/// Outcome of a shot, as its sender knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
@@ -374,17 +373,17 @@ pub enum Outcome {
     Answered {
         /// Round trip in µs.
         rtt_us: u64,
-        /// What the answering listener said, where it was one of the run's own (TCP and UDP).
+        /// What the answering listener said, if it is one of the run's (TCP and UDP).
         by: Option<Taker>,
     },
     /// RST, or ICMP port unreachable.
     Refused {
-        /// Who said so, where known.
+        /// Who sent it, if known.
         from: Option<Ipv4Addr>,
     },
     /// ICMP destination unreachable, time exceeded or the like.
     Unreachable {
-        /// Who said so, where known.
+        /// Who sent it, if known.
         from: Option<Ipv4Addr>,
         /// ICMP type.
         icmp_type: u8,
@@ -393,8 +392,7 @@ pub enum Outcome {
     },
     /// The sender's own kernel has no route (ENETUNREACH).
     NoRoute,
-    /// The next hop (given) did not answer ARP: EHOSTUNREACH, or its neighbour entry was still INCOMPLETE or FAILED
-    /// at the deadline.
+    /// The next hop did not answer ARP: EHOSTUNREACH, or its neighbour entry was INCOMPLETE or FAILED at the deadline.
     ArpFailed {
         /// Next hop.
         next_hop: Option<Ipv4Addr>,
@@ -410,12 +408,12 @@ pub enum Outcome {
         /// Bytes that were to come back.
         of: u32,
     },
-    /// The name did not resolve, and the resolver's word for it (NXDOMAIN, no answer, …).
+    /// The name did not resolve, for the resolver's reason (NXDOMAIN, no answer, …).
     NoName {
         /// Why.
         why: String,
     },
-    /// Only for [`ShotKind::Dns`]: it resolved (see [`ShotResult::resolved`]).
+    /// Only for [`ShotKind::Dns`]: the name resolved (see [`ShotResult::resolved`]).
     Resolved {
         /// Time in µs.
         rtt_us: u64,
@@ -427,7 +425,7 @@ pub enum Outcome {
     },
 }
 
-/// What a listener of the run says of itself.
+/// How a listener of the run names itself and its client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Taker {
     /// The endpoint that it listens in.
@@ -436,22 +434,22 @@ pub struct Taker {
     pub source: Ipv4Addr,
 }
 
-/// A packet of this run as a watcher saw it pass an interface.
+/// A packet of this run that a watcher saw pass an interface.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Sighting {
-    /// Endpoint whose namespace it was seen in; endpoints that share one each get a sighting.
+    /// Endpoint in whose namespace it was seen; endpoints that share one each get a sighting.
     pub endpoint: String,
     /// Interface.
     pub interface: String,
-    /// Whether it came in on the interface, or else left by it.
+    /// Whether it came in through the interface or left through it.
     pub inbound: bool,
-    /// Whether the destination address belongs to this namespace (so that this endpoint is who got it).
+    /// Whether the destination address belongs to this namespace (then this endpoint received it).
     pub local: bool,
-    /// Whether it is the answer, or else the request.
+    /// Whether it is the answer or the request.
     pub answer: bool,
-    /// Which shot: the cell for ICMP and UDP (from the nonce).
+    /// For ICMP and UDP: the shot's cell, from the nonce.
     pub cell: Option<u32>,
-    /// Which shot: for TCP, the requester's port, the port probed and its address.
+    /// For TCP: the attempt, by its ports.
     pub tcp: Option<TcpTrace>,
     /// Source address in the packet.
     pub source: Ipv4Addr,
@@ -459,7 +457,7 @@ pub struct Sighting {
     pub destination: Ipv4Addr,
 }
 
-/// Identifies a TCP attempt by its ports: requester's and probed.
+/// Identifies a TCP attempt by the requester's port and the probed port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TcpTrace {
     /// Requester's port.
@@ -473,30 +471,30 @@ pub struct TcpTrace {
 pub struct NetnsFacts {
     /// Interface names.
     pub interfaces: Vec<String>,
-    /// IPv4 addresses with prefix lengths, with the name of the interface.
+    /// Interface names, each with an IPv4 address and its prefix length.
     pub addresses: Vec<(String, Ipv4Net)>,
     /// MAC addresses by interface.
     pub macs: BTreeMap<String, [u8; 6]>,
 }
 
-/// Most frames that one [`SendFrame`] sends.
+/// Most frames that one [`SendFrame`] may send.
 pub const MAX_FRAMES: u32 = 10_000_000;
 
-/// Longest that one [`SendFrame`] takes, s.
+/// Longest time that one [`SendFrame`] may take, in s.
 pub const MAX_SENDING_S: u64 = 60;
 
 /// Frames to send as they are.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SendFrame {
-    /// Whose interface.
+    /// Namespace of the interface.
     pub netns: Netns,
     /// Its name.
     pub interface: String,
     /// What is sent.
     pub frames: Outgoing,
-    /// How many times each, all of them together at most [`MAX_FRAMES`].
+    /// How many times to send each; together at most [`MAX_FRAMES`].
     pub count: u32,
-    /// How many frames a second, at least 1; none: as fast as they go.
+    /// Frames per second, at least 1; absent: as fast as possible.
     pub rate: Option<u32>,
 }
 
@@ -504,75 +502,75 @@ pub struct SendFrame {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outgoing {
-    /// Frames in turn, each from the Ethernet header on, without FCS; base64.
+    /// Frames to send in turn, each from the Ethernet header on, without FCS; base64.
     Built(Vec<String>),
-    /// One, no two of it alike.
+    /// One frame with fields that vary.
     Varied {
         /// The frame, in the text form of [`vxlan::Stack`].
         frame: String,
-        /// What varies, each as [`vxlan::Vary`] is written.
+        /// What varies, in the text form of [`vxlan::Vary`].
         vary: Vec<String>,
     },
 }
 
-/// Frames to watch for: those with a mark of this run ([`crate::probe::nonce`], kind `Frame`), and those with these
-/// bytes anywhere in them.
+/// Frames to watch for: those with a mark of this run ([`crate::probe::nonce`], kind `Frame`), and those that contain
+/// the needle.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FrameWatch {
     /// Endpoints of this host to watch in.
     pub endpoints: Vec<Endpoint>,
     /// Random number that marks the run's frames.
     pub run: u64,
-    /// Bytes by which a frame without a mark is known; base64.
+    /// Bytes by which we recognise a frame without a mark; base64.
     pub needle: Option<String>,
-    /// UDP ports whose datagrams are VXLAN.
+    /// UDP ports whose datagrams we read as VXLAN.
     pub vxlan_ports: Vec<u16>,
 }
 
-/// labctl to agent within a watch.
+/// What labctl sends within a watch.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WatchIn {
-    /// Asks for what was seen so far.
+    /// Asks for the frames seen so far.
     Seen,
 }
 
-/// Agent to labctl within a watch: what was seen so far, in parts, the last of which is [`WatchOut::All`].
+/// What the agent sends within a watch: the frames seen so far, in parts that end with [`WatchOut::All`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WatchOut {
-    /// A part of it.
+    /// Some of the frames.
     Seen(Vec<SeenFrame>),
-    /// That was all.
+    /// There are no more.
     All {
-        /// Endpoints, and how many frames, of the run or not, came faster than they could be looked at.
+        /// Frames, of the run or not, that came too fast to be looked at, by endpoint.
         missed: BTreeMap<String, u64>,
     },
 }
 
-/// Frames that were seen and are alike in everything but their bytes: same place, direction, mark and layers.
+/// Frames that were seen and have the same place, direction, mark and layers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeenFrame {
     /// Endpoints that live in the namespace.
     pub endpoints: Vec<String>,
     /// Interface.
     pub interface: String,
-    /// Whether it came in by the interface, or else left by it.
+    /// Whether they came in through the interface or left through it.
     pub inbound: bool,
-    /// Whether it came in for this interface's own MAC or a group, so that the namespace took it.
+    /// Whether they came in for this interface's own MAC or a group, so that the namespace took them.
     pub for_us: bool,
-    /// The number in its mark; none where it was known by the needle.
+    /// The number in the mark; none for frames recognised by the needle.
     pub mark: Option<u32>,
     /// How many.
     pub count: u64,
-    /// The first of them as it was there; base64.
+    /// The first of them as it was seen there; base64.
     pub frame: String,
 }
 
-/// A VTEP for a while.
+/// A temporary VTEP.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ScratchVtep {
-    /// Name of its interface; one of that name that is there is replaced.
+    /// Name of its interface; an existing one of that name is replaced.
     pub name: String,
     /// VNI, 24 bits.
     pub vni: u32,

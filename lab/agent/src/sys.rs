@@ -52,14 +52,14 @@ pub fn coarse_timers(command: &mut Command, slack_ns: u64) {
     }
 }
 
-/// Lets the runtime watch a descriptor.
+/// Registers a descriptor with the runtime.
 pub fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an OwnedFd is open as long as it lives and always the same descriptor.
     Ok(unsafe { AsyncFd::register(fd)? })
 }
 
-/// Has a socket send each packet whole or not at all, whatever is known of the path's MTU (ip(7): IP_PMTUDISC_PROBE):
-/// what is larger than the interface takes is refused with EMSGSIZE.
+/// Makes a socket never fragment and ignore the path MTU (ip(7): IP_PMTUDISC_PROBE): a packet larger than the interface's
+/// MTU is refused with EMSGSIZE.
 pub fn never_fragment(socket: &impl AsFd) -> io::Result<()> {
     let how: libc::c_int = libc::IP_PMTUDISC_PROBE;
     let length = size_of_val(&how) as libc::socklen_t;
@@ -97,8 +97,8 @@ mod ioctls {
     nix::ioctl_write_ptr_bad!(tun_set_iff, nix::libc::TUNSETIFF, nix::libc::ifreq);
 }
 
-/// Mixes `octets` (at most 64) into the kernel's random generator as full entropy and makes it start afresh from them
-/// (random(4): RNDADDENTROPY, RNDRESEEDCRNG). Needs CAP_SYS_ADMIN.
+/// Mixes `octets` (at most 64) into the kernel's random generator as full entropy and reseeds it (random(4):
+/// RNDADDENTROPY, RNDRESEEDCRNG). Needs CAP_SYS_ADMIN.
 pub fn add_entropy(random: &impl AsFd, octets: &[u8]) -> io::Result<()> {
     let mut info = RandPoolInfo { entropy_bits: 0, size: 0, octets: [0; 64] };
     let taken = octets.len().min(info.octets.len());
@@ -124,7 +124,7 @@ pub fn set_window_size(terminal: &impl AsFd, rows: u16, columns: u16) -> io::Res
 }
 
 /// Makes an open `/dev/net/tun` a TAP of this name, without packet information but with a virtio-net header before each
-/// frame (Linux, networking/tuntap.rst). It leaves nothing to its reader to do until that asks for it (TUNSETOFFLOAD).
+/// frame (Linux, networking/tuntap.rst). Offloads stay off until the reader asks for them (TUNSETOFFLOAD).
 pub fn set_tap_name(tun: &impl AsFd, name: &str) -> io::Result<()> {
     // SAFETY: ifreq is plain data, for which all zeroes are valid.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };

@@ -1,15 +1,15 @@
-//! Why a lab is not to be had.
+//! Errors: why a lab is not available.
 
 use std::fmt;
 
 use lab_model::{Diagnostics, LoadError};
 use lab_runtime::image;
 
-/// What can go wrong. Its text names the operand and, after `hint:`, the way out where there is one; `Debug` gives the
-/// same text, since that is what a failed test prints.
+/// What can go wrong. The text names the operand and, after `hint:`, the way out if there is one. `Debug` gives the same
+/// text, since a failed test prints that.
 #[derive(thiserror::Error)]
 pub enum Error {
-    /// The topology cannot be read, or has mistakes: all of them, each with its line.
+    /// The topology cannot be read, or has mistakes: all are listed, each with its line.
     #[error(transparent)]
     Topology(#[from] LoadError),
     /// A lab could not be brought up, asked or taken down.
@@ -30,10 +30,10 @@ pub enum Error {
         /// The method.
         method: &'static str,
     },
-    /// This machine gives the lab no thread.
+    /// The thread of the lab could not be started.
     #[error("cannot start the thread of a lab: {0}")]
     Thread(std::io::Error),
-    /// The lab is down, but something of it could not be cleared.
+    /// The lab is down, but not everything could be cleared.
     #[error("not all of the lab is cleared: {}", .0.join("; "))]
     LeftOver(Vec<String>),
     /// The container of a node could not be started.

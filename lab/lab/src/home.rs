@@ -1,8 +1,8 @@
 //! Where a lab lives: a thread of its own with an async runtime of its own.
 //!
-//! A lab has work to do whatever its test is doing: its docker sockets must answer while a test waits in
-//! `std::process::Command`, and it must be taken down in `Drop`, which cannot await, also where the test's runtime has
-//! one thread. So nothing of a lab runs on the runtime of whoever uses it. docs/adr/0013 says more.
+//! A lab must work whatever its test does. Its docker sockets must answer while a test waits in `std::process::Command`.
+//! `Drop` must take it down although it cannot await, even if the test's runtime has one thread. So nothing of a lab runs
+//! on its user's runtime. docs/adr/0013 says more.
 
 use std::{
     future::Future,
@@ -24,27 +24,27 @@ use tokio_util::{
 
 use crate::Error;
 
-/// Threads of a lab's runtime: as many as a supervisor has.
+/// Threads of a lab's runtime, as many as a supervisor has.
 const WORKERS: usize = 2;
 
-/// How long calls that nobody waits for any more may take to notice.
+/// How long calls that nobody awaits any more may take to end.
 const CALLS_END: Duration = Duration::from_secs(5);
 
 /// How long taking a lab down may take. Each part of it has its own, shorter limit.
 const DOWN: Duration = Duration::from_secs(60);
 
-/// How long threads that still read a capture may take to notice that it has ended.
+/// How long threads that read a capture may take to notice its end.
 const THREADS_END: Duration = Duration::from_secs(1);
 
-/// What is to be taken down at the end.
+/// What to take down at the end.
 pub(crate) struct Held {
     pub(crate) lab: Arc<lab_runtime::RunningLab>,
     pub(crate) dir: LabDir,
-    /// Says that the lab lives, for as long as it is open.
+    /// Marks the lab as alive while it is open.
     pub(crate) lock: Arc<Lock>,
 }
 
-/// The thread. Dropping it takes down what it holds, and waits for that.
+/// The thread of a lab. Dropping it takes down what it holds, and waits for that.
 pub(crate) struct Home {
     handle: Handle,
     calls: TaskTracker,
@@ -89,12 +89,12 @@ impl Home {
         Ok(Self { handle, calls, held, stop, ended: Some(ended), thread: Some(thread) })
     }
 
-    /// What it is to take down is put here, as soon as there is something.
+    /// The place for what the thread takes down; filled as soon as there is something.
     pub(crate) fn held(&self) -> Arc<Mutex<Option<Held>>> {
         self.held.clone()
     }
 
-    /// Does something there. Who stops waiting for it, stops it.
+    /// Runs `work` on the lab's runtime. Dropping the returned future aborts the work.
     pub(crate) async fn run<T, E>(
         &self,
         work: impl Future<Output = Result<T, E>> + Send + 'static,
@@ -120,7 +120,7 @@ impl Home {
         });
     }
 
-    /// Where events go that `tell` is told there.
+    /// Returns a sender; its events are passed to `tell` on the lab's thread.
     pub(crate) fn events(&self, mut tell: impl FnMut(Event) + Send + 'static) -> Events {
         let (events, mut heard) = Events::channel();
         self.handle.spawn(async move {
@@ -131,7 +131,7 @@ impl Home {
         events
     }
 
-    /// Takes down what it holds. What could not be cleared is returned.
+    /// Takes down what it holds. Returns what could not be cleared.
     pub(crate) async fn end(mut self) -> Vec<String> {
         self.stop.cancel();
         match self.ended.take() {

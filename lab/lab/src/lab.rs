@@ -15,7 +15,7 @@ use crate::{
     home::{Held, Home},
 };
 
-/// A lab, read and found to be without mistakes. [`Lab::up`] brings it up.
+/// A lab whose topology was parsed without mistakes. [`Lab::up`] brings it up.
 ///
 /// Made by [`Lab::from_file`], [`Lab::from_yaml`] or [`Lab::builder`].
 #[must_use = "nothing is made before `up`"]
@@ -34,7 +34,7 @@ impl Lab {
     /// Reads a topology from a file.
     ///
     /// # Errors
-    /// [`Error::Topology`]: the file cannot be read, or everything that is wrong with it.
+    /// [`Error::Topology`] if the file cannot be read, or with all its mistakes.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
         let model = lab_model::Lab::load(path)?;
@@ -53,7 +53,7 @@ impl Lab {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Topology`]: everything that is wrong with it.
+    /// [`Error::Topology`] with all its mistakes.
     pub fn from_yaml(text: &str) -> Result<Self, Error> {
         const NAME: &str = "topology";
         Ok(Self::new(lab_model::Lab::parse(text, NAME)?, NAME.into()))
@@ -72,12 +72,12 @@ impl Lab {
         }
     }
 
-    /// What it is: hosts, networks, containers, what must hold.
+    /// The lab's model: hosts, networks, containers, what must hold.
     pub fn model(&self) -> &lab_model::Lab {
         &self.model
     }
 
-    /// What the hosts run on; as it is by default, the best that this machine can do.
+    /// Chooses what the hosts run on; by default, the best that this machine can do.
     pub fn runtime(self, runtime: RuntimeChoice) -> Self {
         Self { runtime, ..self }
     }
@@ -87,37 +87,37 @@ impl Lab {
         Self { cold, ..self }
     }
 
-    /// Where the lab's folder is made: sockets, consoles, what `labctl down` reads after a crash. By default where
-    /// `LABCTL_STATE_DIR` says, else `labctl` in the XDG state folder.
+    /// Sets where the lab's folder is made. It holds sockets, consoles and what `labctl down` reads after a crash. By
+    /// default `LABCTL_STATE_DIR`, else `labctl` in the XDG state folder.
     pub fn state_dir(self, dir: impl Into<PathBuf>) -> Self {
         Self { state: Some(dir.into()), ..self }
     }
 
-    /// Where node images and saved machines are kept. By default where `LABCTL_CACHE_DIR` says, else `labctl` in the
-    /// XDG cache folder, as for labctl itself.
+    /// Sets where node images and saved machines are kept. By default `LABCTL_CACHE_DIR`, else `labctl` in the XDG cache
+    /// folder, as for labctl itself.
     pub fn cache_dir(self, dir: impl Into<PathBuf>) -> Self {
         Self { cache: Some(dir.into()), ..self }
     }
 
-    /// The agent's binary. By default where `LABCTL_AGENT` says, else `labctl-agent` beside this program, one folder
-    /// above, or in `PATH`.
+    /// Sets the agent's binary. By default `LABCTL_AGENT`, else `labctl-agent` beside this program, one folder above, or in
+    /// `PATH`.
     pub fn agent(self, path: impl Into<PathBuf>) -> Self {
         Self { agent: Some(path.into()), ..self }
     }
 
-    /// Is told what happens, for as long as the lab lives; by default `tracing` is.
+    /// Calls `tell` with every event while the lab lives; by default, events go to `tracing`.
     pub fn on_event(self, tell: impl FnMut(Event) + Send + 'static) -> Self {
         Self { tell: Box::new(tell), ..self }
     }
 
-    /// Brings the lab up: hosts, networks, containers, swarm, services. A node image that is missing is made first,
-    /// which takes half a minute, once.
+    /// Brings the lab up: hosts, networks, containers, swarm, services. Makes a missing node image first, which takes half
+    /// a minute, once.
     ///
-    /// Labs of equal names, in one program or several, do not meet: each has a folder, a wire and machines of its own.
-    /// Where this fails, or is dropped before it is done, nothing of the lab is left.
+    /// Labs of equal names, in one program or several, do not disturb each other: each has its own folder, wire and
+    /// machines. If this fails, or is dropped before it is done, nothing of the lab is left.
     ///
     /// # Errors
-    /// This machine lacks something, or Docker refuses what the topology asks for.
+    /// If this machine lacks something, or Docker refuses what the topology asks for.
     pub async fn up(self) -> Result<RunningLab, Error> {
         let dirs =
             Dirs {
@@ -143,7 +143,7 @@ impl Lab {
         let events = home.events(self.tell);
         let (held, told) = (home.held(), events.clone());
         let made = home.run(async move {
-            // Before anything is made, be it a node image.
+            // Before anything is made, even a node image.
             let UpOptions { runtime, lab, topology, agent, cold, .. } = &options;
             install::try_agent(agent).await?;
             let chosen = runtime.resolve(lab, topology, &dirs.cache, agent, *cold).await?;
@@ -159,7 +159,7 @@ impl Lab {
             let provider = provider.inspect_err(|_| drop(dir.remove(&lock)))?;
             let (lab, lock) =
                 (Arc::new(lab_runtime::RunningLab::new(plan, dir.clone(), provider)), Arc::new(lock));
-            // No await since the folder was made: from here on the thread takes down whatever there is.
+            // No await since the folder was made. From here on the thread takes down whatever exists.
             *held.lock().unwrap_or_else(PoisonError::into_inner) =
                 Some(Held { lab: lab.clone(), dir, lock: lock.clone() });
             lab.bring_up(&told).await?;
@@ -184,7 +184,7 @@ impl fmt::Debug for Lab {
     }
 }
 
-/// Where node images are kept.
+/// The folder where node images are kept.
 pub(crate) fn cache_folder(given: Option<PathBuf>) -> Result<PathBuf, Error> {
     const VARIABLE: &str = "LABCTL_CACHE_DIR";
     folder(given, VARIABLE, install::default_cache()).ok_or(Error::NoHome {
@@ -199,11 +199,11 @@ fn folder(given: Option<PathBuf>, variable: &str, default: Option<PathBuf>) -> O
     Some(std::path::absolute(&dir).unwrap_or(dir))
 }
 
-/// Clears labs of this name whose program was killed before it could take them down.
+/// Clears labs of this name that a killed program left behind.
 async fn clear_dead(dirs: &Dirs, name: &str) {
     for dir in state::list(dirs).unwrap_or_default() {
         let ours = dir.name().strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
-        // One without a plan is just being made. The lock keeps others out while this one is cleared.
+        // A folder without a plan is just being made. The lock keeps others out while we clear.
         if ours
             && dir.has_plan()
             && let Ok(Some(lock)) = dir.lock()

@@ -1,8 +1,8 @@
 //! Labs of real Docker hosts, in Rust tests.
 //!
-//! A lab has hosts with a kernel and a dockerd of their own, wired together by a switch that lives in this process. It
-//! is brought up from a topology, in a file or built in Rust; every pair in it can be probed; it is taken down when it
-//! is dropped. No root, no Docker daemon and no registry are needed, and nothing of this machine is changed.
+//! A lab has hosts with their own kernel and dockerd, connected by a switch in this process. A topology describes it, in
+//! a file or built in Rust. Every pair in it can be probed. Dropping it takes it down. A lab needs no root, no Docker
+//! daemon and no registry, and changes nothing on this machine.
 //!
 //! ```no_run
 //! use lab::{Lab, Probe, Verdict};
@@ -47,13 +47,13 @@
 //! ```
 //!
 //! # What it needs
-//! QEMU 7.2 (`scripts/setup` installs it), the agent (`make build`; see [`Lab::agent`] for where it is looked for) and
-//! a node image, which the first [`Lab::up`] makes in half a minute. A topology on an emulated machine takes seconds:
-//! run such tests with `--release`, or tests of several labs by `--test-threads 1`, where processors are few.
+//! QEMU 7.2 (`scripts/setup` installs it), the agent (`make build`; [`Lab::agent`] says where it is searched) and a node
+//! image, which the first [`Lab::up`] makes in half a minute. A topology on an emulated machine takes seconds: run such
+//! tests with `--release`. With few processors, run tests of several labs with `--test-threads 1`.
 //!
 //! # Where it lives
-//! Each lab has a thread and an async runtime of its own, so that it goes on while a test blocks, and goes down also
-//! where a test panics. Futures of this crate may be awaited on any executor.
+//! Each lab has its own thread and async runtime. So it goes on while a test blocks, and is taken down even if a test
+//! panics. Futures of this crate may be awaited on any executor.
 
 pub mod builder;
 mod error;
@@ -68,7 +68,7 @@ pub use builder::LabBuilder;
 pub use error::Error;
 pub use lab::Lab;
 pub use lab_agent::client::Output;
-/// Everything that a topology can say, read and checked.
+/// The model of a topology, parsed and checked.
 pub use lab_model as model;
 pub use lab_model::{Expected, No, Observed as Verdict, Probe};
 pub use lab_runtime::{

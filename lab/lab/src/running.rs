@@ -14,28 +14,28 @@ use lab_wire::CaptureSpec;
 
 use crate::{Error, home::Home};
 
-/// A lab that is up. Dropping it takes it down and waits for that, a second or so, on every kind of runtime.
+/// A lab that is up. Dropping it takes it down and waits for that, about a second, on every kind of runtime.
 ///
-/// A program that is killed takes its machines along; what is left then is a folder, which the next lab of that name
-/// clears, or `labctl down --all`.
+/// If the program is killed, its machines end with it. Only a folder is left: the next lab of that name clears it, and
+/// so does `labctl down --all`.
 pub struct RunningLab {
     lab: Arc<lab_runtime::RunningLab>,
     events: Events,
     home: Home,
 }
 
-/// What became of a probe.
+/// The result of a probe.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// Source.
     pub from: String,
-    /// Destination, as it was asked for.
+    /// Destination, as the caller wrote it.
     pub to: String,
-    /// What came out.
+    /// The verdict.
     pub verdict: Observed,
-    /// How a `no` came about, and where the packet was last seen; for a `yes` who answered. May be empty.
+    /// For a `no`: the reason, and where the packet was last seen. For a `yes`: who answered. May be empty.
     pub detail: String,
-    /// Round trip, where it was answered.
+    /// Round trip time, if there was an answer.
     pub rtt: Option<Duration>,
 }
 
@@ -71,22 +71,22 @@ impl RunningLab {
         Self { lab, events, home }
     }
 
-    /// What it is: hosts, networks, containers, what must hold.
+    /// The lab's model: hosts, networks, containers, what must hold.
     pub fn model(&self) -> &lab_model::Lab {
         &self.lab.plan().lab
     }
 
-    /// Its folder, where each host has its sockets and its console's log.
+    /// The lab's folder. It holds each host's sockets and console log.
     pub fn dir(&self) -> &Path {
         self.lab.dir().path()
     }
 
-    /// What the hosts run on: `vm`.
+    /// The runtime that the hosts run on: `vm`.
     pub fn runtime(&self) -> &str {
         &self.lab.plan().runtime
     }
 
-    /// Probes everything that the topology expects of the lab as it is, without its steps.
+    /// Probes everything that the topology expects of the lab, without its steps.
     ///
     /// ```no_run
     /// # async fn f(lab: lab::RunningLab) -> Result<(), lab::Error> {
@@ -96,15 +96,15 @@ impl RunningLab {
     /// ```
     ///
     /// # Errors
-    /// The lab cannot be asked. What does not hold is in the report.
+    /// If the lab cannot be asked. What does not hold is no error: the report shows it.
     pub async fn check(&self) -> Result<Report, Error> {
         self.run_checks(false).await
     }
 
-    /// As [`RunningLab::check`], then does the topology's steps, each with its own checks.
+    /// Does what [`RunningLab::check`] does, then the topology's steps, each with its own checks.
     ///
     /// # Errors
-    /// As of [`RunningLab::check`].
+    /// Those of [`RunningLab::check`].
     pub async fn check_with_steps(&self) -> Result<Report, Error> {
         self.run_checks(true).await
     }
@@ -116,7 +116,7 @@ impl RunningLab {
             .await
     }
 
-    /// Probes once. `to` is what tables have as destinations: a host, container or service, `CONTAINER@NETWORK`,
+    /// Probes once. `to` is a destination as in a table: a host, container or service, `CONTAINER@NETWORK`,
     /// `HOST@SEGMENT` or an address.
     ///
     /// ```no_run
@@ -128,13 +128,13 @@ impl RunningLab {
     /// ```
     ///
     /// # Errors
-    /// The lab has no such parts, or cannot be asked.
+    /// If the lab has no such parts, or cannot be asked.
     pub async fn probe(&self, from: &str, to: &str, probe: Probe) -> Result<Answer, Error> {
         let mut answers = self.probe_all([(from, to)], probe).await?;
         answers.pop().ok_or_else(|| lab_runtime::Error::Control("a probe without an answer".into()).into())
     }
 
-    /// Probes many pairs at once. What stays silent shares one deadline of two seconds.
+    /// Probes many pairs at once. All silent pairs share one deadline of two seconds.
     ///
     /// ```no_run
     /// # use lab::Probe;
@@ -148,7 +148,7 @@ impl RunningLab {
     /// ```
     ///
     /// # Errors
-    /// As of [`RunningLab::probe`].
+    /// Those of [`RunningLab::probe`].
     pub async fn probe_all<'a>(
         &self,
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -157,7 +157,7 @@ impl RunningLab {
         let cell = |(from, to): (&str, &str)| Cell {
             from: from.to_owned(),
             to: Target::from(to),
-            // Nobody asks whether it is as expected.
+            // Unused: `Answer` does not compare.
             expected: Expected::Yes,
             answers: None,
             line: 0,
@@ -179,7 +179,7 @@ impl RunningLab {
         Ok(cells.into_iter().map(Answer::from).collect())
     }
 
-    /// Runs a command in a host or container, where it is a program of the container's own, and collects what it says.
+    /// Runs a command in a host or container and collects its output. In a container, the program is the image's own.
     ///
     /// ```no_run
     /// # async fn f(lab: lab::RunningLab) -> Result<(), lab::Error> {
@@ -190,7 +190,7 @@ impl RunningLab {
     /// ```
     ///
     /// # Errors
-    /// No such endpoint, one that does not run, or no such program there. A status other than 0 is none.
+    /// If the endpoint does not exist or does not run, or has no such program. A status other than 0 is no error.
     pub async fn exec(
         &self,
         endpoint: &str,
@@ -199,8 +199,8 @@ impl RunningLab {
         self.run_command(endpoint, Tools::Own, argv).await
     }
 
-    /// Runs a program of the host's in a container's network namespace, among the host's files: so an image needs no tools
-    /// for its network to be looked at. Else as [`RunningLab::exec`].
+    /// Runs one of the host's programs in a container's network namespace, with the host's files. The image then needs no
+    /// tools of its own to inspect its network. Otherwise like [`RunningLab::exec`].
     ///
     /// ```no_run
     /// # async fn f(lab: lab::RunningLab) -> Result<(), lab::Error> {
@@ -210,7 +210,7 @@ impl RunningLab {
     /// ```
     ///
     /// # Errors
-    /// As [`RunningLab::exec`].
+    /// Those of [`RunningLab::exec`].
     pub async fn exec_with_host_tools(
         &self,
         endpoint: &str,
@@ -235,9 +235,9 @@ impl RunningLab {
         self.home.run(work).await
     }
 
-    /// Does in the lab what a step of a topology could do: stop and start containers, cut a host off, block a port on the
-    /// wire, scale and update services, run a command that must succeed. The words are those of `do` in
-    /// `docs/topology.md`, `steps`; it returns when the action is done.
+    /// Does what a step of a topology can do: stop and start containers, cut a host off, block a port on the wire, scale
+    /// and update services, run a command that must succeed. The words are those of `do` (`docs/topology.md`, `steps`).
+    /// Returns when the action is done.
     ///
     /// ```no_run
     /// # use lab::Probe;
@@ -253,29 +253,29 @@ impl RunningLab {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Topology`]: these are no words of an action, or name what the lab has not. Else it was refused, with
-    /// Docker's own message where that said no, or something is broken.
+    /// [`Error::Topology`] if the text is not an action, or names something that the lab does not have. Otherwise the action
+    /// was refused (with Docker's own message, if Docker refused it), or something is broken.
     pub async fn act(&self, action: &str) -> Result<(), Error> {
         self.run_action(Action::parse(action, self.model())?).await
     }
 
-    /// A client of a host's own dockerd. Programs reach it by its socket: [`RunningLab::docker_host`].
+    /// A client of a host's own dockerd. Other programs use its socket: [`RunningLab::docker_host`].
     ///
     /// # Errors
-    /// There is no such host, or it does not run.
+    /// If there is no such host, or it does not run.
     pub fn docker(&self, host: &str) -> Result<Docker, Error> {
         Ok(self.lab.docker(host)?)
     }
 
-    /// `DOCKER_HOST` of a host's own dockerd: `unix://` and a socket that only this user may use.
+    /// The `DOCKER_HOST` of a host's own dockerd: `unix://` and a socket that only this user may use.
     ///
     /// # Errors
-    /// There is no such host.
+    /// If there is no such host.
     pub fn docker_host(&self, host: &str) -> Result<String, Error> {
         Ok(format!("unix://{}", self.lab.docker_socket(host)?.display()))
     }
 
-    /// Records what passes a segment from now on: every frame as it enters, and what became of it.
+    /// Records a segment from now on: every frame as it enters, and what became of it.
     ///
     /// ```no_run
     /// # async fn f(lab: lab::RunningLab) -> Result<(), lab::Error> {
@@ -289,16 +289,16 @@ impl RunningLab {
     /// ```
     ///
     /// # Errors
-    /// There is no such segment.
+    /// If there is no such segment.
     pub async fn capture(&self, segment: &str) -> Result<Frames, Error> {
         let (lab, segment) = (self.lab.clone(), segment.to_owned());
         self.home.run(async move { lab.capture(&segment, CaptureSpec::default()) }).await
     }
 
-    /// Pulls the plug of a host: nothing in it gets to say goodbye.
+    /// Cuts a host's power: nothing in it can shut down in order.
     ///
     /// # Errors
-    /// There is no such host, or it does not run.
+    /// If there is no such host, or it does not run.
     pub async fn kill_host(&self, host: &str) -> Result<(), Error> {
         self.power(host, Power::Kill).await
     }
@@ -306,15 +306,15 @@ impl RunningLab {
     /// Stops a host's containers, then the host.
     ///
     /// # Errors
-    /// There is no such host, or it does not run.
+    /// If there is no such host, or it does not run.
     pub async fn stop_host(&self, host: &str) -> Result<(), Error> {
         self.power(host, Power::Stop).await
     }
 
-    /// Makes a host again that was killed or stopped, with a new disk and what the topology gives it.
+    /// Starts a killed or stopped host anew, with a new disk and everything that the topology gives it.
     ///
     /// # Errors
-    /// There is no such host, or it runs.
+    /// If there is no such host, or it runs.
     pub async fn start_host(&self, host: &str) -> Result<(), Error> {
         self.power(host, Power::Start).await
     }
@@ -328,10 +328,10 @@ impl RunningLab {
         self.home.run(async move { lab.act(&action, &events).await }).await
     }
 
-    /// Takes the lab down. Dropping it does the same, but cannot say what was left.
+    /// Takes the lab down. Dropping it does the same, but cannot report what was left.
     ///
     /// # Errors
-    /// [`Error::LeftOver`].
+    /// [`Error::LeftOver`] if something could not be cleared.
     pub async fn down(self) -> Result<(), Error> {
         let Self { lab, events, home } = self;
         drop((lab, events));

@@ -20,7 +20,7 @@
 //! }
 //! ```
 //!
-//! Several nodes meet on a Docker network, which testcontainers makes with the first of them and removes after the last:
+//! Several nodes share a Docker network. testcontainers makes it with the first node and removes it after the last:
 //!
 //! ```no_run
 //! use lab::{
@@ -56,13 +56,13 @@
 //! }
 //! ```
 //!
-//! What they say to each other then passes a bridge of this machine's, as that of any container does; a
-//! [`Lab`](crate::Lab) has a wire of its own.
+//! Traffic between nodes passes a bridge of this machine, like that of any container; a [`Lab`](crate::Lab) has a wire
+//! of its own.
 //!
-//! The node image is the one of labs, made of Debian packages and imported into the Docker daemon by the first start: no
-//! registry is asked. A node has no network but what its own dockerd makes, unless it is given one (see
-//! [`NodeImage::request`]), and no port of this machine leads to it: its dockerd is reached by the agent's own stream.
-//! It needs a Docker daemon on this machine whose containers may have `SYS_ADMIN`; a [`Lab`](crate::Lab) needs none.
+//! The node image is the one that labs use, made of Debian packages. The first start imports it into the Docker daemon;
+//! no registry is asked. A node has only the networks that its own dockerd makes, unless it is given one (see
+//! [`NodeImage::request`]). No port of this machine leads to it: its dockerd is reached through the agent's stream.
+//! A node needs a Docker daemon on this machine whose containers may have `SYS_ADMIN`; a [`Lab`](crate::Lab) needs none.
 
 use std::{
     borrow::Cow,
@@ -88,7 +88,7 @@ use testcontainers::{
 
 use crate::{Error, home::Home, lab};
 
-/// What tells one running kernel from every other (random(4)).
+/// The file with the running kernel's unique boot id (random(4)).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// A node that is not started yet.
@@ -101,25 +101,26 @@ pub struct Node {
 }
 
 impl Node {
-    /// Whose dockerd runs in it; by default Debian trixie's, 26.1.
+    /// Chooses whose dockerd runs in it; the default is Debian trixie's, 26.1.
     pub fn engine(self, engine: Engine) -> Self {
         Self { engine, ..self }
     }
 
-    /// Where node images are kept, as of [`crate::Lab::cache_dir`].
+    /// Sets where node images are kept; see [`crate::Lab::cache_dir`].
     pub fn cache_dir(self, dir: impl Into<PathBuf>) -> Self {
         Self { cache: Some(dir.into()), ..self }
     }
 
-    /// The agent's binary, as of [`crate::Lab::agent`].
+    /// Sets the agent's binary; see [`crate::Lab::agent`].
     pub fn agent(self, path: impl Into<PathBuf>) -> Self {
         Self { agent: Some(path.into()), ..self }
     }
 
-    /// The image, made if it is not there (half a minute, once) and imported into the Docker daemon (seconds, once).
+    /// Returns the image. Makes it if it is missing (half a minute, once) and imports it into the Docker daemon (seconds,
+    /// once).
     ///
     /// # Errors
-    /// It cannot be made, or there is no Docker daemon.
+    /// If it cannot be made, or there is no Docker daemon.
     pub async fn image(self) -> Result<NodeImage, Error> {
         let home = Home::start("node image")?;
         let cache = lab::cache_folder(self.cache)?;
@@ -144,7 +145,7 @@ impl Node {
     /// Starts it; returns once its dockerd answers.
     ///
     /// # Errors
-    /// Those of [`Node::image`], or a container that does not become a node, with its log.
+    /// Those of [`Node::image`]; or if the container does not become a node, with its log.
     pub async fn start(self) -> Result<RunningNode, Error> {
         RunningNode::start(self.image().await?.request()).await
     }
@@ -156,7 +157,7 @@ async fn docker() -> Result<Docker, Error> {
     Ok(client.map_err(testcontainers::TestcontainersError::from)?)
 }
 
-/// The node image, which is in the Docker daemon.
+/// The node image, imported into the Docker daemon.
 #[derive(Clone, Debug)]
 pub struct NodeImage {
     name: String,
@@ -171,7 +172,7 @@ impl NodeImage {
         let mut node = NodeContainer::new(reference, agent);
         node.command.push("--engine".into());
         if let Ok(boot_id) = fs::read_to_string(BOOT_ID) {
-            // A daemon on another machine would not find the agent; so it is told why.
+            // A daemon on another machine would not find the agent; with the boot id, the node can say why.
             node.command.extend(["--boot-id".to_owned(), boot_id.trim().to_owned()]);
         }
         let body = node.create_body("node", HashMap::new());
@@ -186,8 +187,8 @@ impl NodeImage {
         }
     }
 
-    /// A container of it, with the capabilities and mounts that a node needs, to be given a name, a network or a host
-    /// name by [`ImageExt`], and to be started by [`RunningNode::start`].
+    /// A request for a container of this image, with the capabilities and mounts that a node needs. [`ImageExt`] gives it a
+    /// name, a network or a host name; [`RunningNode::start`] starts it.
     ///
     /// ```no_run
     /// # use lab::testcontainers::{Node, RunningNode};
@@ -240,10 +241,9 @@ impl Image for NodeImage {
     }
 }
 
-/// A node whose dockerd answers. Beside its own methods it has those of the container. Dropping it removes the container
-/// and what was in it.
+/// A node whose dockerd answers. It derefs to its container. Dropping it removes the container and what was in it.
 pub struct RunningNode {
-    // In this order: the way in is closed before its thread ends and the container goes.
+    // Dropped in this order: the door closes before its thread ends and the container is removed.
     door: Door,
     _home: Home,
     folder: tempfile::TempDir,
@@ -254,7 +254,7 @@ impl RunningNode {
     /// Starts a container of the node image; returns once its dockerd answers.
     ///
     /// # Errors
-    /// Docker refuses, or the container does not become a node.
+    /// If Docker refuses, or the container does not become a node.
     pub async fn start(request: ContainerRequest<NodeImage>) -> Result<Self, Error> {
         let container: ContainerAsync<NodeImage> = request.start().await?;
         // Mode 0700, as `tempfile` makes them.
@@ -269,15 +269,15 @@ impl RunningNode {
         Ok(Self { door, _home: home, folder, container })
     }
 
-    /// A client of the dockerd in it. Programs reach it by its socket: [`RunningNode::docker_host`].
+    /// A client of the dockerd in it. Other programs use its socket: [`RunningNode::docker_host`].
     ///
     /// # Errors
-    /// The client cannot be made.
+    /// If the client cannot be made.
     pub fn docker(&self) -> Result<Docker, Error> {
         Ok(self.door.docker.another(&socket(&self.folder))?)
     }
 
-    /// `DOCKER_HOST` of the dockerd in it: `unix://` and a socket that only this user may use.
+    /// The `DOCKER_HOST` of the dockerd in it: `unix://` and a socket that only this user may use.
     pub fn docker_host(&self) -> String {
         format!("unix://{}", socket(&self.folder).display())
     }

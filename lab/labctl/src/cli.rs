@@ -1,4 +1,4 @@
-//! The command line: what there is. What each verb takes stands with the verb.
+//! The command line: global options and the list of verbs. Each verb's own arguments are in its file.
 
 use std::path::PathBuf;
 

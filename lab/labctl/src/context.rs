@@ -1,4 +1,4 @@
-//! What every verb stands on: where things are kept, and the printer.
+//! What every verb needs: the folders and the printer.
 
 use std::{
     env,
@@ -14,12 +14,12 @@ use crate::{cli::Global, exit::Error, printer::Printer};
 pub struct Context {
     /// Folders.
     pub dirs: Dirs,
-    /// The way out for text.
+    /// Writes all output.
     pub printer: Printer,
 }
 
 impl Context {
-    /// From the options, else the XDG base directories.
+    /// Takes the folders from the options, else from the XDG base directories.
     pub fn new(global: &Global, printer: Printer) -> Result<Self, Error> {
         let pick = |given: &Option<PathBuf>, default: Option<PathBuf>, option: &str| match (given, default) {
             (Some(dir), _) => std::path::absolute(dir).map_err(Error::file("use", dir.display())),
@@ -33,7 +33,7 @@ impl Context {
         Ok(Self { dirs: Dirs { cache, state }, printer })
     }
 
-    /// The lab of this name, and what it is made of.
+    /// Finds the lab of this name, and its plan.
     pub fn lab(&self, name: &str) -> Result<(LabDir, Plan), Error> {
         let dir = state::find(&self.dirs, name)?;
         let plan = dir.plan()?;
@@ -41,7 +41,7 @@ impl Context {
     }
 }
 
-/// Fails where the lab has no such host.
+/// Fails if the lab has no such host.
 pub fn require_host(plan: &Plan, host: &str) -> Result<(), Error> {
     if plan.lab.hosts.contains_key(host) {
         return Ok(());
@@ -56,12 +56,12 @@ pub fn require_host(plan: &Plan, host: &str) -> Result<(), Error> {
     .into())
 }
 
-/// This very program.
+/// Path of this program.
 pub fn own_exe() -> Result<PathBuf, Error> {
     env::current_exe().map_err(Error::file("find", "labctl itself"))
 }
 
-/// The agent's binary: where LABCTL_AGENT says, else beside labctl.
+/// The agent's binary: LABCTL_AGENT, else beside labctl.
 pub fn agent() -> Result<PathBuf, Error> {
     let beside: Vec<PathBuf> = own_exe()?.parent().map(Path::to_owned).into_iter().collect();
     Ok(install::find_agent(env::var_os(install::AGENT_VARIABLE).map(PathBuf::from), &beside)?)

@@ -1,4 +1,4 @@
-//! `--engine`: another dockerd than the topology says.
+//! `--engine`: chooses the hosts' dockerd on the command line.
 
 use std::str::FromStr;
 
@@ -39,16 +39,16 @@ impl FromStr for Given {
 }
 
 impl Engines {
-    /// What hosts run that name no engine.
+    /// The engine of hosts that name none.
     pub fn unnamed(&self) -> Engine {
         let all = self.given.iter().rev().find(|g| g.host.is_none());
         all.map_or_else(Engine::default, |g| g.engine)
     }
 
-    /// Gives single hosts theirs.
+    /// Sets the engines given for single hosts.
     ///
     /// # Errors
-    /// The lab has no host of that name.
+    /// If the lab has no host of that name.
     pub fn apply(&self, lab: &mut Lab) -> Result<(), Error> {
         for given in &self.given {
             let Some(name) = &given.host else { continue };

@@ -7,9 +7,9 @@ use lab_runtime::image;
 pub struct Exit(pub u8);
 
 impl Exit {
-    /// What was asked for holds, or is done.
+    /// What the user asked for holds, or is done.
     pub const OK: Exit = Exit(0);
-    /// Something came out otherwise than the topology says.
+    /// Something differs from what the topology expects.
     pub const MISMATCH: Exit = Exit(1);
     /// The command line or the topology is wrong.
     pub const USAGE: Exit = Exit(2);
@@ -18,19 +18,19 @@ impl Exit {
     /// Ended by Ctrl-C or SIGTERM, as shells report it (128 + SIGINT).
     pub const INTERRUPTED: Exit = Exit(130);
 
-    /// OK where it holds, else MISMATCH.
+    /// OK if it holds, else MISMATCH.
     pub fn holds(holds: bool) -> Self {
         if holds { Self::OK } else { Self::MISMATCH }
     }
 }
 
-/// Why a verb failed. Hints stand on lines of their own that begin with `hint:`.
+/// Why a verb failed. Hints are on lines of their own that begin with `hint:`.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The topology is wrong, or there is none to read.
     #[error(transparent)]
     Topology(#[from] lab_model::LoadError),
-    /// The command line asks for what makes no sense.
+    /// The command line is wrong.
     #[error("{0}")]
     Usage(String),
     /// This machine lacks something.
@@ -42,7 +42,7 @@ pub enum Error {
     /// A node image could not be made or found.
     #[error(transparent)]
     Image(#[from] image::Error),
-    /// An image that the topology makes of Debian packages could not be made.
+    /// An image that the topology builds from Debian packages could not be made.
     #[error("{place}: image `{name}`: {source}")]
     Packages {
         /// Image.
@@ -62,7 +62,7 @@ pub enum Error {
         /// Why not.
         source: std::io::Error,
     },
-    /// Somebody pressed Ctrl-C.
+    /// A signal (Ctrl-C, SIGTERM, SIGHUP) ended the verb.
     #[error("interrupted")]
     Interrupted,
 }
@@ -72,7 +72,7 @@ impl Error {
     pub fn exit(&self) -> Exit {
         match self {
             Error::Topology(_) | Error::Usage(_) => Exit::USAGE,
-            // A file that the command line names wrongly is its mistake; one that cannot be used is the machine's.
+            // A file that does not exist is the command line's mistake; one that cannot be used is the machine's.
             Error::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Exit::USAGE,
             Error::Environment(_) | Error::File { .. } => Exit::ENVIRONMENT,
             Error::Image(image::Error::NotFound(_) | image::Error::UnknownSuite(_)) => Exit::USAGE,
@@ -83,7 +83,7 @@ impl Error {
         }
     }
 
-    /// For `map_err` on file operations.
+    /// Makes an [`Error::File`]; for `map_err` on file operations.
     pub fn file(what: &'static str, path: impl std::fmt::Display) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Error::File { what, path: path.to_string(), source }
     }

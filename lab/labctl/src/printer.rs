@@ -1,7 +1,7 @@
-//! Everything that labctl says goes through here: data to stdout, the rest to stderr, each whole line at once.
+//! All output of labctl: data to stdout, the rest to stderr, in whole lines.
 //!
-//! Nothing that comes from a guest, Docker or a topology steers the terminal by it. Only [`Printer::bytes`] and
-//! [`Printer::error_bytes`] pass on what they get: a command's own output, a capture, a man page.
+//! Text from a guest, Docker or a topology cannot control the terminal. Only [`Printer::bytes`] and
+//! [`Printer::error_bytes`] write bytes unchanged: a command's own output, a capture, a man page.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -27,7 +27,7 @@ pub enum Format {
     Json,
 }
 
-/// The one way out for text.
+/// Writes all output.
 #[derive(Debug)]
 pub struct Printer {
     /// Form of the data.
@@ -38,7 +38,7 @@ pub struct Printer {
 }
 
 impl Printer {
-    /// A printer. `chatty`: log lines go to stderr too, so that nothing may redraw there.
+    /// Makes a printer. `chatty`: log lines also go to stderr, so nothing may redraw there.
     pub fn new(format: Format, quiet: bool, chatty: bool) -> Self {
         let drawn = io::stderr().is_terminal() && !quiet && !chatty;
         let target = if drawn { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
@@ -50,12 +50,12 @@ impl Printer {
         &self.live
     }
 
-    /// Whether whoever read stdout has gone: verbs that print without end stop then.
+    /// Whether the reader of stdout has gone: verbs that print without end then stop.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
     }
 
-    /// Text for stdout, styled; a line feed is added where there is none.
+    /// Writes styled text to stdout; adds a line feed if there is none.
     pub fn data(&self, text: &str) -> Result<(), Error> {
         self.line(&styled_lines(text))
     }
@@ -65,24 +65,24 @@ impl Printer {
         self.stdout(|out| write!(out, "{text}{end}"))
     }
 
-    /// A value for stdout, as indented JSON.
+    /// Writes a value to stdout as indented JSON.
     pub fn json<T: Serialize>(&self, value: &T) -> Result<(), Error> {
         let text = serde_json::to_string_pretty(value)
             .map_err(|e| Error::Environment(format!("cannot write JSON: {e}")))?;
         self.line(&escaped(&text))
     }
 
-    /// A value for stdout, as JSON on one line.
+    /// Writes a value to stdout as JSON on one line.
     pub fn json_line(&self, value: &serde_json::Value) -> Result<(), Error> {
         self.line(&escaped(&value.to_string()))
     }
 
-    /// Bytes for stdout, as they are.
+    /// Writes bytes to stdout as they are.
     pub fn bytes(&self, bytes: &[u8]) -> Result<(), Error> {
         self.checked(io::stdout().lock(), |out| out.write_all(bytes))
     }
 
-    /// Bytes for stderr, as they are: the stderr of a command that runs elsewhere.
+    /// Writes bytes to stderr as they are: the stderr of a command that runs elsewhere.
     pub fn error_bytes(&self, bytes: &[u8]) {
         self.live.suspend(|| {
             let mut err = io::stderr().lock();
@@ -112,24 +112,24 @@ impl Printer {
         }
     }
 
-    /// A line for stderr that `-q` silences.
+    /// Writes a line to stderr, unless `-q` is given.
     pub fn say(&self, text: &str) {
         if !self.quiet {
             self.stderr(&plain_lines(text));
         }
     }
 
-    /// A warning.
+    /// Writes a warning to stderr.
     pub fn warn(&self, text: &str) {
         let s = style::CAUTION;
         self.stderr(&format!("{s}warning:{s:#} {}", hints(&plain_lines(text))));
     }
 
-    /// An error.
+    /// Writes an error to stderr.
     pub fn error(&self, error: &Error) {
         let s = style::BAD;
         match error {
-            // Already a whole diagnostic, with the line and what is under it.
+            // Already a whole diagnostic, with the line and its marks.
             Error::Topology(LoadError::Invalid(mistakes)) => self.stderr(&mistakes.render(true)),
             Error::Runtime(lab_runtime::Error::Lacks(needs)) => self.stderr(&needs.render(true)),
             e => self.stderr(&format!("{s}error:{s:#} {}", hints(&plain_lines(&e.to_string())))),
@@ -139,14 +139,14 @@ impl Printer {
     fn stderr(&self, text: &str) {
         self.live.suspend(|| {
             let mut err = anstream::stderr().lock();
-            // Where stderr is gone there is nobody to tell.
+            // If stderr is gone, nobody can be told.
             let _ = writeln!(err, "{}", text.trim_end()).and_then(|()| err.flush());
         });
     }
 }
 
-/// The same JSON with every character that a terminal would obey as an escape. Outside of strings there is none but the
-/// line feeds of the indentation.
+/// The same JSON with every character that controls a terminal written as an escape. Outside of strings, only the line
+/// feeds of the indentation are such.
 fn escaped(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
@@ -159,7 +159,7 @@ fn escaped(json: &str) -> String {
     out
 }
 
-/// Where log events go: stderr, each on one line.
+/// Writes log events to stderr, each on one line.
 #[derive(Debug)]
 pub struct LogWriter;
 

@@ -1,4 +1,4 @@
-//! Progress of one lab: a spinner a host on a terminal, plain lines without one.
+//! Progress of one lab: one spinner per host on a terminal, else plain lines.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -32,12 +32,12 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// Does something long in this process, its events shown as they happen.
+    /// Does something long in this process and shows its events as they happen.
     pub async fn showing<T>(&mut self, work: impl AsyncFnOnce(&Events) -> T) -> T {
         Events::told(work, |event| self.event(&event)).await
     }
 
-    /// A phase began.
+    /// Shows that a phase began.
     pub fn phase(&mut self, text: &str) {
         let text = plain(text);
         if self.is_drawn() {

@@ -1,4 +1,4 @@
-//! A lab's life as the verbs see it: brought up, checked, taken down.
+//! What verbs do with a lab: bring it up, check it, take it down.
 
 use lab_model::Action;
 use lab_runtime::{
@@ -58,7 +58,7 @@ impl From<Runtime> for RuntimeChoice {
     }
 }
 
-/// Brings a lab up. Where that fails, nothing of it is left unless it was to be kept; where it is interrupted, nothing at all.
+/// Brings a lab up. If that fails, nothing of it is left, unless `--keep` was given. If interrupted, nothing is left.
 pub async fn bring_up(
     context: &Context,
     topology: &Topology,
@@ -67,7 +67,7 @@ pub async fn bring_up(
     stop: &mut Stop,
 ) -> Result<LabDir, Error> {
     let lab = &topology.lab;
-    // Before anything is made, be it a node image.
+    // Before anything is made, even a node image.
     limits::allow_files(lab)?;
     let agent = agent()?;
     install::try_agent(&agent).await?;
@@ -89,7 +89,7 @@ pub async fn bring_up(
         built = ensure(context, &topology.lab, &topology.shown, progress) => built?,
         () = stop.wait() => return Err(Error::Interrupted),
     }
-    // Not to be interrupted: before it returns nobody knows whether a lab of this name is ours to take down.
+    // Must not be interrupted: until it returns, we do not know whether a lab of this name is ours to take down.
     let dir = launch::begin(&context.dirs, options, &own_exe()?).await?;
     let followed = tokio::select! {
         done = follow(&dir, progress) => done,
@@ -112,7 +112,7 @@ pub async fn bring_up(
     }
 }
 
-/// Whether somebody else took the lab down: what there is of its name by now is theirs.
+/// Whether another command took the lab down. A lab of that name is then not ours.
 pub fn is_taken_down(error: &Error) -> bool {
     matches!(error, Error::Runtime(e) if e.is_taken_down())
 }
@@ -166,7 +166,7 @@ pub async fn act(context: &Context, dir: &LabDir, action: Action) -> Result<(), 
     }
 }
 
-/// Asks a lab for one report, which `take` knows among its answers, and waits for it.
+/// Asks a lab for one report and waits for it. `take` recognizes it among the answers.
 pub async fn ask<T>(
     dir: &LabDir,
     request: &Request,
@@ -191,7 +191,7 @@ pub async fn ask<T>(
     }
 }
 
-/// Takes a lab down that this command made, and tells what could not be cleared; a second Ctrl-C leaves it at that.
+/// Takes down a lab that this command made, and warns of what could not be cleared. A second Ctrl-C stops this.
 pub async fn clear(context: &Context, dir: &LabDir, progress: &mut Progress<'_>, stop: &mut Stop) {
     progress.phase("taking it down");
     tokio::select! {
@@ -207,7 +207,7 @@ pub async fn clear(context: &Context, dir: &LabDir, progress: &mut Progress<'_>,
     }
 }
 
-/// The next answer, where a failure or a vanished supervisor is an error.
+/// Returns the next answer. A failure or a vanished supervisor is an error.
 pub async fn answer(dir: &LabDir, client: &mut Client) -> Result<Answer, Error> {
     match client.next().await? {
         Some(Answer::Error(failure)) => Err(lab_runtime::Error::Remote(failure).into()),

@@ -1,14 +1,14 @@
-//! Ctrl-C, SIGTERM and SIGHUP: asked for once, so that none is lost between two awaits.
+//! Ctrl-C, SIGTERM and SIGHUP: registered once, so that none is lost between two awaits.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::exit::Error;
 
-/// Listens from the moment that it is made.
+/// Listens for the signals from the moment that it is made.
 pub struct Stop([Signal; 3]);
 
 impl Stop {
-    /// From now on these signals are ours to answer.
+    /// Handles these signals from now on.
     pub fn new() -> Result<Self, Error> {
         let listen =
             |kind| signal(kind).map_err(|e| Error::Environment(format!("cannot listen for signals: {e}")));
@@ -19,7 +19,7 @@ impl Stop {
         ]))
     }
 
-    /// Waits for one.
+    /// Waits for one of the signals.
     pub async fn wait(&mut self) {
         let [int, term, hup] = &mut self.0;
         tokio::select! {

@@ -9,23 +9,23 @@ use lab_model::Lab;
 
 use crate::{engines::Engines, exit::Error};
 
-/// A topology, read and validated.
+/// A parsed and validated topology.
 #[derive(Clone, Debug)]
 pub struct Topology {
-    /// Where it is, absolute.
+    /// Its absolute path.
     pub path: PathBuf,
-    /// As the command line names it.
+    /// Its path as the command line names it.
     pub shown: String,
     /// The lab.
     pub lab: Lab,
 }
 
-/// Reads one.
+/// Reads a topology.
 pub fn load(path: &Path) -> Result<Topology, Error> {
     load_with(path, &Engines::default())
 }
 
-/// Reads one whose hosts run other engines.
+/// Reads a topology and gives its hosts these engines.
 pub fn load_with(path: &Path, engines: &Engines) -> Result<Topology, Error> {
     let shown = path.display().to_string();
     let mut lab = Lab::load_with(path, engines.unnamed())?;
@@ -34,7 +34,7 @@ pub fn load_with(path: &Path, engines: &Engines) -> Result<Topology, Error> {
     Ok(Topology { path, shown, lab })
 }
 
-/// The files named: each itself, or the `*.yaml` of a folder, sorted.
+/// The files that these paths name: each file itself; of a folder its `*.yaml`, sorted.
 pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
     let mut found = Vec::new();
     for path in paths {
@@ -57,7 +57,7 @@ pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
     Ok(found)
 }
 
-/// A path as people like to see it: relative where it lies below the current folder.
+/// A path for people: relative if it lies below the current folder.
 pub fn shorten(path: &Path) -> String {
     let here = std::env::current_dir().ok();
     here.and_then(|h| path.strip_prefix(h).ok()).unwrap_or(path).display().to_string()

@@ -5,7 +5,7 @@ use std::{fmt, net::Ipv4Addr, time::Duration};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-/// How long what stays silent is waited for, unless the topology says otherwise.
+/// How long a matrix or an injection waits for silent cells, unless the topology says otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
 use crate::inject::{Inject, OnWire};
 
@@ -13,7 +13,7 @@ use crate::inject::{Inject, OnWire};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Check {
-    /// Cells that are probed all at once.
+    /// Cells that are all probed at once.
     Matrix(Matrix),
     /// Something that is read rather than probed.
     Fact(Fact),
@@ -26,20 +26,19 @@ pub enum Check {
 pub struct Matrix {
     /// What is sent.
     pub probe: Probe,
-    /// How large what is sent is. `icmp` and `udp`: bytes of the IP packet, headers included, which must not be
-    /// fragmented on its way; an answer of the same size comes back. `tcp`: bytes that are sent over the connection
-    /// and must all come back over it. The least that carries a nonce where absent.
+    /// Size of what is sent, in bytes. `icmp` and `udp`: the IP packet with its headers, which must not be fragmented on
+    /// its way; the answer has the same size. `tcp`: what is sent over the connection and must all come back. Absent: the
+    /// least that carries a nonce.
     pub size: Option<u32>,
     /// Whether the destination is reached by address or by name.
     pub by: By,
-    /// How long what stays silent is waited for; one deadline for the whole matrix.
+    /// How long we wait for silent cells; one deadline for the whole matrix.
     pub timeout: Duration,
-    /// How long the matrix may take to become what is expected (probed again until it holds); zero: it must hold at
-    /// the first look.
+    /// How long the matrix may take to hold: it is probed again until it does. Zero: the first look decides.
     pub within: Duration,
     /// The cells.
     pub cells: Vec<Cell>,
-    /// What is asked of answers; cells refer to these by index.
+    /// Conditions on answers; cells refer to them by index.
     #[serde(default)]
     pub answers: Vec<Answers>,
     /// What the wire must and must not carry meanwhile.
@@ -57,27 +56,27 @@ pub struct Cell {
     pub to: Target,
     /// What must come out.
     pub expected: Expected,
-    /// Index into [`Matrix::answers`], for a `yes` of which more is asked than that.
+    /// Index into [`Matrix::answers`], for a `yes` with further conditions.
     #[serde(default)]
     pub answers: Option<usize>,
     /// Line in the topology, 1-based.
     pub line: u32,
 }
 
-/// What is asked of the answers of one rule, or of a table.
+/// Conditions on the answers of one rule or table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answers {
-    /// Who may answer: names of hosts, containers, peers, services (any of their tasks) and tasks. Empty: whoever is meant.
+    /// Who may answer: hosts, containers, peers, services (any of their tasks) and tasks, by name. Empty: the destination.
     pub by: Vec<String>,
-    /// Whom the one that answers must take for the source.
+    /// The source that the answering side must see.
     pub source: Option<SourceSeen>,
-    /// How many requests are sent for each cell, all at once; 1 at least.
+    /// Requests for each cell, sent all at once; at least 1.
     pub requests: u32,
-    /// Each of `by` must answer at least once over all requests of the cells that share this.
+    /// Whether each of `by` must answer at least once, over all requests of the cells that share these conditions.
     pub every: bool,
 }
 
-/// Whom a backend must take for the source of a request.
+/// The source of a request, as a backend must see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SourceSeen {
@@ -87,7 +86,7 @@ pub enum SourceSeen {
     Subnet(Ipv4Net),
     /// An address of this endpoint.
     Endpoint(String),
-    /// An address in a subnet of this network: a key of the topology's, or `ingress` for the routing mesh's own.
+    /// An address in a subnet of this network: a key of the topology, or `ingress` for the routing mesh.
     Network(String),
 }
 
@@ -109,8 +108,8 @@ impl fmt::Display for SourceSeen {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Target {
-    /// A host, container, peer or service, by the address that it shares with the source or, `name@network` or `name@segment`, by
-    /// its address there.
+    /// A host, container, peer or service: by its address on what it shares with the source, or with `name@network` or
+    /// `name@segment` by its address there.
     Endpoint {
         /// Host, container, peer or service.
         name: String,
@@ -131,7 +130,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// As tables have it: an address, `name` or `name@network`.
+/// Reads a target as tables write it: an address, `name` or `name@network`.
 impl From<&str> for Target {
     fn from(text: &str) -> Self {
         if let Ok(address) = text.parse() {
@@ -154,7 +153,7 @@ pub enum Probe {
     Tcp(u16),
     /// A UDP datagram to this port, proved by its nonce at the destination.
     Udp(u16),
-    /// A look-up of this name with the source's own resolver configuration; the destination is what it must resolve to.
+    /// A look-up of this name with the source's resolver configuration; it must resolve to the destination.
     Dns(String),
 }
 
@@ -194,16 +193,16 @@ pub enum No {
     Arp,
     /// Nothing came back, and the request was not seen at the destination.
     Silent,
-    /// Somebody else got it; the detail says who.
+    /// The request arrived somewhere else; the detail says where.
     Misdelivered,
-    /// The request arrived at the destination, the answer did not come back.
+    /// The request arrived at the destination, but the answer did not come back.
     Asymmetric,
     /// The connection was made, but not all that was then sent over it came back.
     Stalled,
     /// The name did not resolve.
     NoName,
-    /// The source or the destination does not run. A plain `no` does not accept this one: a crashed container must
-    /// not pass for an isolated one.
+    /// The source or the destination does not run. A plain `no` does not accept this: a crashed container must not pass
+    /// for an isolated one.
     Down,
 }
 
@@ -228,13 +227,13 @@ impl No {
     }
 }
 
-/// What a cell must come out as.
+/// The result that a cell must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Expected {
-    /// Arrives and is answered.
+    /// The request arrives and is answered.
     Yes,
-    /// Any `no` will do.
+    /// A `no` for any reason but [`No::Down`].
     No,
     /// A `no` for this reason.
     Because(No),
@@ -250,15 +249,15 @@ impl fmt::Display for Expected {
     }
 }
 
-/// What a cell came out as.
+/// The result that a cell has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Observed {
-    /// Arrived and was answered by whom it should.
+    /// The request arrived, and the right one answered.
     Yes,
-    /// Did not, and how.
+    /// It did not, for this reason.
     No(No),
-    /// The probe itself could not be made: a fault of the lab. Never what was expected.
+    /// The probe itself could not be made: a fault of the lab. Never meets an expectation.
     Failed,
 }
 
@@ -283,7 +282,7 @@ impl Observed {
     }
 }
 
-/// Something read, not probed.
+/// A fact that is read, not probed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fact {
     /// What is read, and where.
@@ -296,7 +295,7 @@ pub struct Fact {
     pub line: u32,
 }
 
-/// What a fact is about: each reads as a list of strings.
+/// What a fact is about. Reading it gives a list of strings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Subject {
@@ -310,24 +309,24 @@ pub enum Subject {
     Networks(String),
     /// Subnets of a Docker network, on the first host that has it.
     Subnets(String),
-    /// `running`, `exited`, `created`, … of a container; `absent` where there is none.
+    /// State of a container: `running`, `exited`, `created`, …; `absent` if there is none.
     Status(String),
-    /// Lines that a command prints, without blanks at either end, empty ones left out; in order, not sorted.
+    /// Lines that a command prints, trimmed, without empty ones, in order.
     Exec {
         /// The command.
         command: Command,
-        /// The status that it must end with.
+        /// The exit status that it must have.
         exits: u8,
     },
     /// Hosts whose nodes are ready, as a manager sees them.
     Nodes(String),
-    /// Names of the tasks of a service that run, as a manager sees them.
+    /// Names of a service's running tasks, as a manager sees them.
     Tasks(String),
-    /// Addresses of the nodes that a host knows to be on an overlay, itself among them: what the gossip has told it.
+    /// Addresses of the nodes on an overlay, as a host knows them from gossip, its own included.
     NetworkPeers {
         /// Key of the network.
         network: String,
-        /// Host that is asked.
+        /// Host that we ask.
         host: String,
     },
 }
@@ -337,20 +336,20 @@ pub enum Subject {
 pub struct Command {
     /// Host or container.
     pub place: String,
-    /// Whose program it is.
+    /// Whose program is run.
     pub tools: Tools,
     /// Program and arguments.
     pub argv: Vec<String>,
 }
 
-/// Whose program a command is, where it runs in a container.
+/// Whose program a command in a container runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tools {
-    /// The container's own, among its files and in its environment.
+    /// The container's own, with its files and its environment.
     #[default]
     Own,
-    /// The host's, among the host's files: only the network is the container's.
+    /// The host's, with the host's files: only the network is the container's.
     Host,
 }
 
@@ -371,10 +370,10 @@ pub enum Must {
     Contain(Vec<String>),
     /// None of these is in it.
     Lack(Vec<String>),
-    /// Not empty, and every subnet or address of it lies inside this one.
+    /// The list is not empty, and every subnet or address in it lies inside this one.
     Inside(Ipv4Net),
-    /// The same set as the same subject of another endpoint (`container:X` shares its addresses, for one).
+    /// The same set as this subject has for another endpoint (a container with `container:X` has the addresses of X).
     Same(String),
-    /// This is part of what a command prints; of nothing, that it ends as it must is enough.
+    /// This text is part of what a command prints; empty: only the exit status counts.
     Print(String),
 }

@@ -1,4 +1,4 @@
-//! What is wrong with a topology, shown as a good compiler shows it.
+//! Mistakes in a topology, shown as a good compiler shows them.
 
 use std::{fmt, ops::Range};
 
@@ -7,13 +7,13 @@ use serde::Serialize;
 
 use crate::printable::{plain, styled_lines};
 
-/// Most diagnostics that are kept: beyond that they are only counted, so that a hopeless file stays cheap.
+/// Most diagnostics that are kept; further ones are only counted, so that a hopeless file stays cheap.
 const MOST: usize = 100;
-/// Longest message, label or hint in characters: names in them are as long as their author likes.
+/// Longest message, label or hint in characters: the names in them can have any length.
 const LONGEST_WORDS: usize = 500;
 /// Lines shown on either side of an underlined one.
 const CONTEXT: usize = 1;
-/// Source lines longer than this (in bytes) are not shown: a snippet of them would explain nothing.
+/// Longest source line that is shown, in bytes: a snippet of a longer one would explain nothing.
 const LONGEST_LINE: usize = 2000;
 
 /// A range of bytes in the topology's text.
@@ -31,7 +31,7 @@ impl Span {
     }
 }
 
-/// One mistake: where it is, what it is, and where there is one the way out.
+/// One mistake: where it is, what it is, and how to fix it if we know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Diagnostic {
     pub(crate) at: Span,
@@ -46,25 +46,25 @@ impl Diagnostic {
         Self { at, message: message.into(), label: String::new(), others: Vec::new(), hint: None }
     }
 
-    /// Words beside the underline.
+    /// Sets the words beside the underline.
     pub(crate) fn label(mut self, label: impl Into<String>) -> Self {
         self.label = label.into();
         self
     }
 
-    /// Another place that has to do with it.
+    /// Adds another place that is part of the mistake.
     pub(crate) fn other(mut self, at: Span, label: impl Into<String>) -> Self {
         self.others.push((at, label.into()));
         self
     }
 
-    /// The way out.
+    /// Sets the hint: how to fix it.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// Names from the text are in the words: they must neither be endless nor speak to a terminal.
+    /// Shortens the words and makes them printable: names from the text can be long or hold control characters.
     fn tame(&mut self) {
         let texts = [&mut self.message, &mut self.label].into_iter().chain(&mut self.hint);
         for text in texts.chain(self.others.iter_mut().map(|(_, label)| label)) {
@@ -76,14 +76,14 @@ impl Diagnostic {
         }
     }
 
-    /// The way out, where there is one.
+    /// How to fix it, if known.
     pub(crate) fn maybe_hint(mut self, hint: Option<String>) -> Self {
         self.hint = hint;
         self
     }
 }
 
-/// The text being read, and where its lines begin.
+/// The topology's text, and where its lines begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Source {
     pub(crate) name: String,
@@ -114,13 +114,13 @@ impl Source {
         u32::try_from(chars + 1).unwrap_or(u32::MAX)
     }
 
-    /// The byte at a row and a character of it, both counted from 0; the nearest there is.
+    /// The byte at a row and a character in it, both counted from 0; the nearest one that exists.
     pub(crate) fn offset(&self, row: usize, character: usize) -> usize {
         let (start, line) = self.line_of_row(row.min(self.starts.len() - 1));
         start + line.char_indices().nth(character).map_or(line.len(), |(i, _)| i)
     }
 
-    /// The line that holds this byte, with where it begins; without its line end.
+    /// Start of the line that holds this byte, and the line without its line end.
     pub(crate) fn line_at(&self, byte: usize) -> (usize, &str) {
         self.line_of_row(self.row(byte))
     }
@@ -137,7 +137,7 @@ impl Source {
         (start, self.text.get(start..end).unwrap_or_default())
     }
 
-    /// A span that lies on character boundaries inside the text, and covers at least one character where it can.
+    /// The span moved to character boundaries inside the text; it covers at least one character if possible.
     fn sane(&self, span: Span) -> Range<usize> {
         let len = self.text.len();
         let mut start = span.start.min(len);
@@ -163,11 +163,11 @@ impl Source {
 pub struct Diagnostics {
     source: Source,
     list: Vec<Diagnostic>,
-    /// How many more there were than are kept.
+    /// How many further mistakes were only counted.
     more: usize,
 }
 
-/// One mistake for machines.
+/// One mistake, for machines to read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// Line, counted from 1.
@@ -176,7 +176,7 @@ pub struct Report {
     pub column: u32,
     /// What is wrong.
     pub message: String,
-    /// The way out, where there is one.
+    /// How to fix it, if known.
     pub hint: Option<String>,
 }
 
@@ -197,7 +197,7 @@ impl Diagnostics {
         &self.source.name
     }
 
-    /// The mistakes for machines, at most 100.
+    /// The mistakes for machines to read, at most 100.
     pub fn reports(&self) -> Vec<Report> {
         self.list
             .iter()
@@ -213,8 +213,8 @@ impl Diagnostics {
             .collect()
     }
 
-    /// The mistakes for people: each with `file:line:column`, the line, the words underlined, and a hint. Ends in a
-    /// newline. `color` asks for ANSI escapes.
+    /// The mistakes for people to read, each with `file:line:column`, its line, the words underlined, and a hint. Ends in
+    /// a newline. `color` adds ANSI escapes.
     pub fn render(&self, color: bool) -> String {
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
         let mut out = String::new();
@@ -230,7 +230,7 @@ impl Diagnostics {
         let group = Group::with_title(Level::ERROR.primary_title(total));
         out.push_str(&renderer.render(&[group]));
         out.push('\n');
-        // The lines of the topology are shown as they are written.
+        // The snippets are the topology's own text, which may hold hostile characters.
         styled_lines(&out)
     }
 
@@ -247,7 +247,7 @@ impl Diagnostics {
                 .char_column(source.column(primary.start) as usize);
             group = group.element(origin);
         } else {
-            // Only the lines that matter are handed over: the whole file for each of many mistakes would be slow.
+            // Only the lines around the mistake: the whole file for each of many mistakes would be slow.
             let mut spans = vec![(primary, d.label.as_str(), AnnotationKind::Primary)];
             for (at, label) in &d.others {
                 spans.push((source.sane(*at), label.as_str(), AnnotationKind::Context));
@@ -265,7 +265,7 @@ impl Diagnostics {
                 .path(&source.name)
                 .fold(true);
             for (s, label, kind) in spans {
-                // A span over several lines is cut at its first: the beginning says enough.
+                // A span over several lines is cut after the first: that says enough.
                 let (start, line) = source.line_at(s.start);
                 let end = s.end.min(start + line.len()).max(s.start);
                 let annotation = kind.span(s.start - from..end - from);
@@ -312,7 +312,7 @@ impl Collector {
         }
     }
 
-    /// Whether what is pushed now is only counted: then no effort need go into it.
+    /// Whether further mistakes are only counted: then details are wasted effort.
     pub(crate) fn is_full(&self) -> bool {
         self.list.len() >= MOST
     }

@@ -1,4 +1,4 @@
-//! What can be told apart on the wire, to be blocked there.
+//! Kinds of packets that the wire can block.
 
 use std::{fmt, str::FromStr};
 
@@ -16,12 +16,12 @@ const PROTOCOLS: [(&str, u8); 4] = [("icmp", 1), ("tcp", 6), ("udp", 17), ("esp"
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum Filter {
-    /// All of an IP protocol, by its number.
+    /// All packets of an IP protocol, by its number.
     Ip(u8),
-    /// What goes to this port.
+    /// Packets to this port.
     Port(Protocol, u16),
-    /// UDP to this port whose payload begins with a VXLAN header as Linux takes it: the flag of the VNI set, every
-    /// reserved bit zero (RFC 7348 section 5). Other bytes to that port pass: so does a hypervisor tell VXLAN.
+    /// UDP to this port whose payload begins with a VXLAN header that Linux accepts: the VNI flag set, every reserved bit
+    /// zero (RFC 7348 section 5). Other payloads to that port pass: hypervisors recognise VXLAN in this way.
     Vxlan(u16),
 }
 
@@ -54,19 +54,19 @@ impl TryFrom<String> for Filter {
     }
 }
 
-/// Why a text names nothing that can be told apart on the wire.
+/// Why a text is no filter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoFilter {
-    /// The word before the slash is none.
+    /// The word before the slash is unknown.
     #[error("nothing on the wire is called `{0}`")]
     Unknown(String),
-    /// What stands after the slash is no port.
+    /// The text after the slash is no port.
     #[error("`{0}` is no port: 1 to 65535")]
     Port(String),
-    /// What stands after `ip/` is no protocol.
+    /// The text after `ip/` is no protocol number.
     #[error("`{0}` is no IP protocol: 0 to 255")]
     Protocol(String),
-    /// `icmp` and `esp` have none.
+    /// `icmp` and `esp` have no ports.
     #[error("{0} has no ports")]
     NoPorts(String),
 }
@@ -100,7 +100,7 @@ impl FromStr for Filter {
 }
 
 impl Filter {
-    /// What the word before the slash can be.
+    /// The words that can stand before the slash.
     pub(crate) const WORDS: [&str; 6] = ["udp", "tcp", "vxlan", "esp", "icmp", "ip"];
 }
 

@@ -1,4 +1,4 @@
-//! What can be told from a lab without asking anybody.
+//! What a lab's description alone tells.
 
 use std::net::Ipv4Addr;
 
@@ -8,17 +8,16 @@ use crate::{
     step::Action,
 };
 
-/// How many containers sharing each other's namespaces are followed; validation lets no circle through, but a `Lab` can
-/// be made by hand.
+/// Longest chain of shared namespaces that we follow. Validation rejects circles, but a `Lab` can be made by hand.
 const DEEPEST: usize = 64;
 
 impl Lab {
-    /// The address by which an endpoint is reached, as far as the topology says.
+    /// The address at which an endpoint is reached, if the topology fixes it.
     ///
-    /// `at` is a network or a segment (`NAME@AT` in tables; `bridge` for the default one), `from` the endpoint that
-    /// asks: without `at`, the address is the one on what both share. A host answers by its NIC on a segment that the
-    /// source is on as well, else by its first; a container by its static address. `None` where Docker chooses (see
-    /// [`Lab::meeting_network`]) or where there is no address at all.
+    /// `at` is a network or a segment (`NAME@AT` in tables; `bridge` is the default network), `from` the source. Without
+    /// `at`, the address is the one on what both share: for a host, its NIC on a segment of the source, else its first
+    /// NIC; for a container, its static address. `None` if Docker chooses (see [`Lab::meeting_network`]) or if there is no
+    /// address.
     pub fn address_of(&self, endpoint: &str, at: Option<&str>, from: Option<&str>) -> Option<Ipv4Addr> {
         if let Some(peer) = self.peers.get(endpoint) {
             return at.is_none_or(|at| at == peer.nic.segment).then_some(peer.nic.address);
@@ -43,9 +42,8 @@ impl Lab {
         }
     }
 
-    /// The network by whose address a container is reached: `at` if given, else one that the source is on as well,
-    /// else its first. The key of the network, or `bridge`. `None` for hosts, and for containers without a network of
-    /// their own.
+    /// Key of the network on which a container is reached, or `bridge`: `at` if given, else one that the source is on too,
+    /// else its first. `None` for hosts, and for containers without a network of their own.
     pub fn meeting_network<'a>(
         &'a self,
         endpoint: &'a str,
@@ -71,8 +69,8 @@ impl Lab {
         }
     }
 
-    /// The endpoint whose network namespace this one lives in: itself, or what `network_mode` says. `None` for a name
-    /// that is neither host nor container: a peer has none.
+    /// The endpoint whose network namespace this one lives in: itself, or what `network_mode` says. `None` for a name that
+    /// is neither a host nor a container: peers have no namespace.
     pub fn namespace_of<'a>(&'a self, endpoint: &'a str) -> Option<&'a str> {
         let mut name = endpoint;
         for _ in 0..DEEPEST {
@@ -117,7 +115,7 @@ impl Lab {
         self.mesh().map_or(INGRESS, |(_, n)| n.docker_name.as_str())
     }
 
-    /// Who runs which image as the lab comes up, or once a step makes it: containers and services.
+    /// All containers and services, deferred ones too, each with its image.
     pub fn images_of_all(&self) -> impl Iterator<Item = (&str, &str)> {
         let containers = self.containers.iter().map(|(name, c)| (name.as_str(), c.image.as_str()));
         containers.chain(self.services.iter().map(|(name, s)| (name.as_str(), s.image.as_str())))
@@ -136,8 +134,8 @@ impl Lab {
         self.containers.iter().filter(move |(_, c)| c.host == host).map(|(n, c)| (n.as_str(), c))
     }
 
-    /// The containers of a host in an order in which they can be made: what others link to or join comes first, else
-    /// the topology's order. Deferred ones are in it as well.
+    /// The containers of a host, deferred ones too, in an order in which they can be made: what others link to or join
+    /// comes first, else the topology's order.
     pub fn start_order<'a>(&'a self, host: &'a str) -> Vec<&'a str> {
         let mut order = indexmap::IndexSet::new();
         for (name, _) in self.containers_on(host) {
@@ -157,7 +155,7 @@ impl Lab {
         order.into_iter().filter(|n| self.containers.get(*n).is_some_and(|c| c.host == host)).collect()
     }
 
-    /// The containers that must be there before this one can be made: what it links to and what it joins.
+    /// The containers that must exist before this one can be made: what it links to and what it joins.
     pub fn needs<'a>(&'a self, container: &str) -> Vec<&'a str> {
         let Some(c) = self.containers.get(container) else { return Vec::new() };
         let joined = match &c.attach {
@@ -174,8 +172,8 @@ impl Host {
         self.nics.iter().find_map(|n| lab.segments.get(&n.segment)?.gateway)
     }
 
-    /// The segment, and the VLAN on it, that frames of an interface of this host go to. Follows `interfaces` down to
-    /// their NIC, and takes `eth0.10` for VLAN 10 on `eth0` as Docker does.
+    /// The segment and VLAN that an interface of this host sends to. Follows `interfaces` down to their NIC, and takes
+    /// `eth0.10` for VLAN 10 on `eth0` as Docker does.
     pub fn link_of(&self, interface: &str) -> Option<(&str, Option<u16>)> {
         let mut name = interface;
         let mut vlan = None;
@@ -200,8 +198,8 @@ impl Host {
 }
 
 impl Network {
-    /// The interface on a host that a macvlan or ipvlan network sits on, as Docker takes it: `eth0`, `eth0.10`. `None`
-    /// for other drivers, without a parent, and where the host has no NIC on the segment.
+    /// The parent interface of a macvlan or ipvlan network on a host, as given to Docker: `eth0`, `eth0.10`. `None` for
+    /// other drivers, without a parent, and if the host has no NIC on the segment.
     pub fn parent_interface(&self, lab: &Lab, host: &str) -> Option<String> {
         match self.parent()? {
             Parent::Interface(name) => Some(name.clone()),

@@ -6,8 +6,8 @@ use crate::lab::Engine;
 
 /// A container image made of Debian packages.
 ///
-/// The packages and what they depend on are unpacked, not installed: none of their scripts runs, and nothing is added
-/// that they do not ask for, not even a shell.
+/// The packages and their dependencies are unpacked, not installed: none of their scripts runs, and nothing else is
+/// added, not even a shell.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DebianImage {
     /// Names of packages, sorted.

@@ -1,4 +1,4 @@
-//! Frames that are sent into the lab, and what must be seen of them; what a segment must or must not carry.
+//! Frames that checks send into the lab, who must receive them, and what a segment must or must not carry.
 
 use std::{fmt, time::Duration};
 
@@ -6,25 +6,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::template::Template;
 
-/// A frame that is sent, and who must and must not receive it. To receive is to have it, or what was in its tunnel,
-/// come in at an interface of one's namespace, addressed to that interface or to a group.
+/// A frame to send, and who must and must not receive it. An endpoint receives it if the frame, or its inner frame,
+/// comes in at an interface of its namespace, addressed to that interface or to a group.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Inject {
     /// Where it is sent.
     pub from: Source,
-    /// The frame; what is left out of it is filled in for the sender.
+    /// The frame; omitted fields are filled in for the sender.
     pub frame: Template,
     /// How many times it is sent.
     pub count: u32,
-    /// How many of these a second.
+    /// Frames per second.
     pub rate: u32,
     /// Hosts, containers and peers that must receive it.
     pub received_by: Vec<String>,
     /// Those that must not receive it.
     pub not_received_by: Vec<String>,
-    /// How long silence is waited for, from when it was sent.
+    /// How long to wait for silence after it was sent.
     pub timeout: Duration,
-    /// How long those that must receive it may take, where that is longer.
+    /// How long the receivers may take, if that is longer.
     pub within: Duration,
     /// What the wire must and must not carry meanwhile.
     pub wire: Vec<OnWire>,
@@ -40,18 +40,18 @@ pub enum Source {
     Endpoint {
         /// Host, container or peer.
         name: String,
-        /// Interface; its first where absent.
+        /// Interface; its first if absent.
         interface: Option<String>,
     },
-    /// From a station on a segment that is no host's: at the switch itself.
+    /// From the switch of this segment itself, as a station that belongs to no host.
     Wire(String),
 }
 
-/// Before the name of a segment: the wire itself.
+/// Prefix of a segment's name that stands for the wire itself.
 pub const WIRE: &str = "wire:";
 
 impl Source {
-    /// Reads a text form. Whether the lab has such a host, container or segment is not looked at.
+    /// Reads a text form, without a check that the lab has such an endpoint or segment.
     pub fn parse(text: &str) -> Self {
         if let Some(segment) = text.strip_prefix(WIRE) {
             return Self::Wire(segment.to_owned());
@@ -82,7 +82,7 @@ pub struct OnWire {
     pub segment: String,
     /// Which frames are meant.
     pub filter: Template,
-    /// Whether one such frame at least must be there, or else none.
+    /// Whether at least one such frame must be there, or none.
     pub must: bool,
     /// Line in the topology, 1-based.
     pub line: u32,

@@ -40,7 +40,7 @@ pub struct Lab {
     pub expect: Vec<Check>,
     /// Changes to the running lab, in order, each with what must hold after it.
     pub steps: Vec<Step>,
-    /// Where all of this is written.
+    /// Lines of the topology where all of this is written.
     pub lines: Lines,
 }
 
@@ -55,10 +55,10 @@ pub struct Segment {
     pub mtu: u16,
     /// Drop frames whose source MAC is not that of the host NIC on that port, as a hypervisor's vSwitch does.
     pub port_security: bool,
-    /// What lies behind the gateway: the stand-in answers ICMP echo for these; default 0.0.0.0/0 where there is a
-    /// gateway (any address outside the lab's segments), empty where there is none.
+    /// Prefixes behind the gateway: the stand-in answers ICMP echo for them. Default: 0.0.0.0/0 with a gateway (any
+    /// address outside the lab's segments), empty without.
     pub outside: Vec<Ipv4Net>,
-    /// What it drops from the start.
+    /// Packets that it drops from the start.
     pub block: Vec<Filter>,
 }
 
@@ -75,7 +75,7 @@ pub struct Host {
     pub daemon_json: serde_json::Map<String, serde_json::Value>,
     /// Kernel settings, `net.ipv4.ip_forward` to value.
     pub sysctls: IndexMap<String, String>,
-    /// The node image: Debian suite whose dockerd runs.
+    /// The node image: the Debian suite whose dockerd runs.
     pub engine: Engine,
     /// Memory of the machine in MiB (vm runtime).
     pub memory_mib: u32,
@@ -86,7 +86,7 @@ pub struct Host {
 pub struct Peer {
     /// Its only NIC.
     pub nic: Nic,
-    /// Next hop of its default route: what the topology says, else the segment's gateway.
+    /// Next hop of its default route: the topology's, else the segment's gateway.
     pub gateway: Option<Ipv4Addr>,
     /// Routes beyond the connected one and the default.
     pub routes: Vec<Route>,
@@ -116,7 +116,7 @@ pub struct Nic {
     pub prefix_len: u8,
     /// Point-to-point: the address of the other side (`ip address add ADDRESS peer PEER`).
     pub peer: Option<Ipv4Addr>,
-    /// Largest IP packet in bytes that the host sends by it: the segment's, unless the host is to believe in another.
+    /// Largest IP packet in bytes that the host sends through it: the segment's unless the topology gives another.
     pub mtu: u16,
     /// MAC address, six octets, unique in the lab and locally administered.
     pub mac: [u8; 6],
@@ -148,7 +148,7 @@ pub struct Interface {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum InterfaceKind {
-    /// A macvlan in bridge mode: the usual way for a host to meet its own macvlan containers.
+    /// A macvlan in bridge mode: the usual way for a host to reach its own macvlan containers.
     Macvlan,
     /// An ipvlan in l2 mode.
     Ipvlan,
@@ -165,31 +165,31 @@ pub struct Route {
     pub via: Option<Ipv4Addr>,
     /// Interface name.
     pub dev: Option<String>,
-    /// Of two routes to one destination the kernel takes the one with the lower metric; absent: 0.
+    /// Metric: of two routes to one destination the kernel takes the lower; absent: 0.
     pub metric: Option<u32>,
 }
 
 /// A Docker network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Network {
-    /// Name that Docker knows it by (differs from the key where the topology gives `name:`).
+    /// Its name in Docker (differs from the key if the topology gives `name:`).
     pub docker_name: String,
     /// The driver and what it needs.
     pub driver: Driver,
-    /// `com.docker.…` and driver options as they are handed to Docker, apart from the parent.
+    /// `com.docker.…` and driver options as Docker gets them, without the parent.
     pub options: IndexMap<String, String>,
     /// Address pools; empty lets Docker choose.
     pub ipam: Vec<IpamPool>,
-    /// No way out.
+    /// Whether it has no way out.
     pub internal: bool,
     /// Whether plain containers may join an overlay.
     pub attachable: bool,
-    /// Whether it is the routing mesh's own, in place of the one that Docker makes.
+    /// Whether it is the routing mesh's network and replaces the one that Docker makes.
     pub ingress: bool,
     /// Labels, as compose sets them.
     pub labels: IndexMap<String, String>,
-    /// The hosts it is made on: those that the topology names, else those with a container on it. For an overlay, every
-    /// node of the swarm: it is made once, on a manager.
+    /// The hosts it is made on: those that the topology names, else those with a container on it. An overlay has every
+    /// node of the swarm and is made once, on a manager.
     pub hosts: Vec<String>,
     /// Made only by a step (`do: create network NAME`).
     pub deferred: bool,
@@ -203,12 +203,12 @@ pub enum Driver {
     Bridge,
     /// macvlan on a parent interface.
     Macvlan {
-        /// The parent; none makes it internal on a dummy.
+        /// The parent; without one, the network is internal on a dummy interface.
         parent: Option<Parent>,
     },
     /// ipvlan on a parent interface.
     Ipvlan {
-        /// The parent; none makes it internal on a dummy.
+        /// The parent; without one, the network is internal on a dummy interface.
         parent: Option<Parent>,
     },
     /// VXLAN across a swarm.
@@ -226,7 +226,7 @@ pub enum Parent {
         /// 802.1Q VLAN id, 1 to 4094.
         vlan: Option<u16>,
     },
-    /// An interface by its name in the host, as Docker takes it.
+    /// An interface by its name in the host, as given to Docker.
     Interface(String),
 }
 
@@ -235,7 +235,7 @@ pub enum Parent {
 pub struct IpamPool {
     /// The subnet.
     pub subnet: Ipv4Net,
-    /// Gateway; Docker takes the first address where it is absent.
+    /// Gateway; if absent, Docker takes the first address.
     pub gateway: Option<Ipv4Addr>,
     /// Part of the subnet that containers get addresses from.
     pub ip_range: Option<Ipv4Net>,
@@ -248,11 +248,11 @@ pub struct IpamPool {
 pub struct Container {
     /// The lab host it runs on.
     pub host: String,
-    /// Image; the built-in static one where the topology names none (see [`BUILTIN_IMAGE`]).
+    /// Image; the built-in one if the topology names none (see [`BUILTIN_IMAGE`]).
     pub image: String,
     /// Command; empty means the image's own.
     pub command: Vec<String>,
-    /// Host name inside; Docker's default where absent.
+    /// Host name inside; Docker's default if absent.
     pub hostname: Option<String>,
     /// Environment.
     pub environment: IndexMap<String, String>,
@@ -270,7 +270,7 @@ pub struct Container {
     pub deferred: bool,
 }
 
-/// The image that labctl puts together itself: static, no shell.
+/// The image that labctl builds itself: static, no shell.
 pub const BUILTIN_IMAGE: &str = "labctl/pause:latest";
 
 /// How a container is attached.
@@ -282,7 +282,7 @@ pub enum Attach {
         /// Address asked for.
         ipv4_address: Option<Ipv4Addr>,
     },
-    /// User-defined networks, in order; the first is the one it is created on, the rest are connected before start.
+    /// User-defined networks, in order: it is created on the first; the rest are connected before start.
     Networks(IndexMap<String, Attachment>),
     /// The host's own network namespace.
     Host,
@@ -308,16 +308,16 @@ pub struct Attachment {
 pub struct Link {
     /// The container linked to.
     pub target: String,
-    /// The name that it gets inside.
+    /// The target's name inside the container.
     pub alias: String,
 }
 
 /// A published port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Publish {
-    /// Address of the host to bind; all where absent.
+    /// Address of the host to bind; all if absent.
     pub host_ip: Option<Ipv4Addr>,
-    /// Port on the host; Docker chooses where absent.
+    /// Port on the host; Docker chooses if absent.
     pub published: Option<u16>,
     /// Port in the container.
     pub target: u16,
@@ -341,18 +341,18 @@ impl Lab {
         self.hosts.keys().chain(self.containers.keys()).chain(self.peers.keys()).map(String::as_str)
     }
 
-    /// The description of a container's image, where the topology has one of that name.
+    /// The topology's description of a container image, if it has one of that name.
     pub fn image(&self, name: &str) -> Option<&DebianImage> {
         self.images.get(name.strip_suffix(":latest").unwrap_or(name))
     }
 
-    /// Whether this is a host, a container or a peer.
+    /// Whether this names a host, a container or a peer.
     pub fn is_endpoint(&self, name: &str) -> bool {
         self.hosts.contains_key(name) || self.containers.contains_key(name) || self.peers.contains_key(name)
     }
 
-    /// The host that an endpoint lives on: itself for a host. `None` for a peer, which lives on none, and for a name that
-    /// is no endpoint.
+    /// The host that an endpoint lives on: a host is its own. `None` for peers, which have no host, and for names of no
+    /// endpoint.
     pub fn host_of<'a>(&'a self, endpoint: &'a str) -> Option<&'a str> {
         if self.hosts.contains_key(endpoint) {
             return Some(endpoint);

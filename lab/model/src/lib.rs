@@ -1,4 +1,4 @@
-//! What a lab is: YAML to spanned structs to a validated [`Lab`].
+//! The model of a lab: from YAML to spanned structs to a validated [`Lab`].
 //!
 //! Two stages. `raw` is the topology as it is written, every scalar with its place; `validate` turns that into a
 //! [`Lab`], in which names resolve and addresses fit. Mistakes of both stages are collected as [`Diagnostics`].

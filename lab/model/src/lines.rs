@@ -1,4 +1,4 @@
-//! Where in the topology the parts of a lab are written, so that what Docker says of one can be shown beside it.
+//! Where in the topology the parts of a lab are written, so that Docker's errors can be shown beside them.
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// Lines in the topology, 1-based, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lines {
-    /// Of `swarm`; 0 where there is none.
+    /// Of `swarm`; 0 if there is none.
     pub swarm: u32,
     /// Of hosts.
     pub hosts: IndexMap<String, u32>,

@@ -1,4 +1,4 @@
-//! Remarks on a sound topology that are made later than its reading: where in the text they belong.
+//! Places later remarks on a sound topology in its text.
 
 use std::path::Path;
 
@@ -7,21 +7,21 @@ use crate::{
     input::yaml::{self, Node, Value},
 };
 
-/// Something to be said of a part of a topology.
+/// A remark on a part of a topology.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remark {
-    /// Keys from the top to the part: `networks`, `blue`, `driver`. What is not in the text (a default) is looked for as
-    /// deep as the text goes.
+    /// Keys from the top to the part: `networks`, `blue`, `driver`. If the part is not in the text (a default), the deepest
+    /// key that is counts.
     pub path: Vec<String>,
-    /// What is to be said.
+    /// The message.
     pub message: String,
     /// Words beside the part.
     pub label: String,
-    /// The way out.
+    /// How to fix it.
     pub hint: Option<String>,
 }
 
-/// The remarks as diagnostics of this topology, with their lines. `None` where there are none, or where the file can no
+/// The remarks as diagnostics of this topology, with their lines. `None` if there are none, or if the file can no
 /// longer be read.
 pub fn locate(file: &Path, remarks: &[Remark]) -> Option<Diagnostics> {
     if remarks.is_empty() {
@@ -42,7 +42,7 @@ fn locate_in(source: Source, remarks: &[Remark]) -> Option<Diagnostics> {
     Some(Diagnostics::new(source, list.collect(), 0))
 }
 
-/// A scalar at the end of the path is meant itself; of a mapping or a list, its key.
+/// The place of a path: for a scalar the scalar itself, for a mapping or a list its key.
 fn span(root: &Node, path: &[String]) -> Span {
     let (mut at, mut node) = (root.at, root);
     for key in path {

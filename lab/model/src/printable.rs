@@ -1,9 +1,9 @@
-//! Text from elsewhere (a topology, Docker, a guest), made fit for a terminal or a log.
+//! Makes foreign text (from a topology, Docker, a guest) safe for a terminal or a log.
 //!
-//! Where such text becomes part of a line, [`plain`] makes one line of it. What goes out as a whole passes [`plain_lines`],
-//! or [`styled_lines`] if it has emphasis of our own. JSON needs neither: its strings escape.
+//! [`plain`] turns text into one line, for use within a line. [`plain_lines`] keeps its lines, and [`styled_lines`] keeps
+//! our own emphasis too. JSON needs none of them: its strings are escaped.
 
-/// Whether a terminal obeys this character, hides it, or reorders what stands around it.
+/// Whether a terminal obeys this character, hides it, or reorders the text around it.
 ///
 /// Controls (C0, DEL, C1), line and paragraph separators, bidirectional controls, zero-width characters and tags: Unicode's
 /// categories Cc, Zl, Zp and most of Cf. See "Trojan Source", CVE-2021-42574.
@@ -18,18 +18,18 @@ pub fn is_hostile(c: char) -> bool {
             | '\u{e0000}'..='\u{e007f}')
 }
 
-/// One line of it: what is hostile becomes `�`, line ends and tabs become blanks.
+/// The text as one line: hostile characters become `�`, line ends and tabs become blanks.
 pub fn plain(text: &str) -> String {
     text.chars().map(harmless).collect::<String>().trim().to_owned()
 }
 
-/// Its lines, each without what is hostile.
+/// The text with its lines, without hostile characters.
 pub fn plain_lines(text: &str) -> String {
     text.chars().map(harmless_but_lines).collect()
 }
 
-/// Its lines with their emphasis (SGR sequences: `ESC [ 1 ; 31 m`), which at worst paints; without anything else that is
-/// hostile.
+/// The text with its lines and emphasis (SGR sequences: `ESC [ 1 ; 31 m`), which at worst change colours; without other
+/// hostile characters.
 pub fn styled_lines(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -59,7 +59,7 @@ fn harmless_but_lines(c: char) -> char {
     if c == '\n' { c } else { harmless(c) }
 }
 
-/// The bytes of an SGR sequence (ECMA-48, 8.3.117) that the text begins with.
+/// Length in bytes of the SGR sequence (ECMA-48, 8.3.117) that the text begins with.
 fn emphasis(text: &str) -> Option<usize> {
     let parameters = text.strip_prefix("\x1b[")?;
     let length = parameters.find(|c: char| !c.is_ascii_digit() && c != ';')?;

@@ -23,10 +23,10 @@ use crate::{
 
 /// Largest topology that is read, in bytes.
 pub const MAX_FILE_SIZE: u64 = 1 << 20;
-/// `O_NONBLOCK` of Linux on every architecture that this is built for: opening a FIFO must not wait for its writer.
+/// Linux's `O_NONBLOCK` on every architecture we build for: opening a FIFO must not wait for its writer.
 const O_NONBLOCK: i32 = 0o4000;
 
-/// Why a topology could not be had from a file.
+/// Why a topology could not be loaded from a file.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The file cannot be read.
@@ -37,13 +37,13 @@ pub enum LoadError {
         /// Why.
         source: std::io::Error,
     },
-    /// A folder, a device, a pipe.
+    /// It is a folder, a device or a pipe.
     #[error("{path} is not a regular file", path = path.display())]
     NotAFile {
-        /// What was named.
+        /// The given path.
         path: PathBuf,
     },
-    /// Larger than [`MAX_FILE_SIZE`].
+    /// The file is larger than [`MAX_FILE_SIZE`].
     #[error("{path} has {size} bytes; a topology has at most {MAX_FILE_SIZE}", path = path.display())]
     TooLarge {
         /// The file.
@@ -51,12 +51,12 @@ pub enum LoadError {
         /// Its size in bytes.
         size: u64,
     },
-    /// Not text.
+    /// The file is not UTF-8 text.
     #[error("{path} is not UTF-8 text (byte {offset})", path = path.display())]
     NotText {
         /// The file.
         path: PathBuf,
-        /// Where it stops being text.
+        /// Offset of the first byte that is not text.
         offset: usize,
     },
     /// The topology has mistakes.
@@ -65,10 +65,10 @@ pub enum LoadError {
 }
 
 impl Lab {
-    /// Reads a topology. `file_name` is only shown.
+    /// Reads a topology. `file_name` is only for messages.
     ///
     /// # Errors
-    /// Everything that is wrong with it, as far as one look can tell.
+    /// If the topology has mistakes: all that one pass finds.
     pub fn parse(text: &str, file_name: &str) -> Result<Lab, Diagnostics> {
         Self::parse_with(text, file_name, Engine::default())
     }
@@ -97,20 +97,20 @@ impl Lab {
         text::check(&root, &mut cx);
         let lab = raw::Topology::from_node(&root, &mut cx).map(|t| validate::validate(&t, &mut cx));
         cx.found.finish(source.clone())?;
-        // Without a mistake there is a lab: whatever cannot be read is noted.
+        // There is a lab if no mistake was noted: what cannot be read is a mistake.
         lab.ok_or_else(|| only(Diagnostic::new(root.at, "this is no topology")))
     }
 
     /// Reads a topology from a file.
     ///
     /// # Errors
-    /// [`LoadError::Invalid`] with everything that is wrong with it, or why there is no text to read. A file larger
-    /// than [`MAX_FILE_SIZE`] is refused before it is read.
+    /// If the topology has mistakes: [`LoadError::Invalid`] with all of them. If the file is not readable text of at most
+    /// [`MAX_FILE_SIZE`] bytes: the other variants.
     pub fn load(path: impl AsRef<Path>) -> Result<Lab, LoadError> {
         Self::load_with(path, Engine::default())
     }
 
-    /// Reads a topology from a file, its hosts running this engine unless they name one.
+    /// Reads a topology from a file; its hosts run this engine unless they name one.
     ///
     /// # Errors
     /// As [`Lab::load`].
@@ -121,7 +121,7 @@ impl Lab {
     }
 }
 
-/// The text of a topology's file.
+/// Reads the text of a topology's file.
 pub(crate) fn read(path: &Path) -> Result<String, LoadError> {
     let io = |source| LoadError::Io { path: path.to_owned(), source };
     let file: File = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path).map_err(io)?;
@@ -134,7 +134,7 @@ pub(crate) fn read(path: &Path) -> Result<String, LoadError> {
         return Err(too_large(meta.len()));
     }
     let mut bytes = Vec::new();
-    // It may have grown since, or (as in /proc) have no size that is true.
+    // It may have grown since, or its size may be wrong (as in /proc).
     file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes).map_err(io)?;
     if bytes.len() as u64 > MAX_FILE_SIZE {
         return Err(too_large(bytes.len() as u64));
@@ -143,7 +143,7 @@ pub(crate) fn read(path: &Path) -> Result<String, LoadError> {
         .map_err(|e| LoadError::NotText { path: path.to_owned(), offset: e.utf8_error().valid_up_to() })
 }
 
-/// Needed before anything else: a key of a host is one of its own or a segment.
+/// The names of all segments. They are read first, because a key of a host is either a known one or a segment.
 fn segment_names(root: &Node) -> IndexSet<String> {
     let Value::Map(top) = &root.value else { return IndexSet::new() };
     match top.iter().find(|(k, _)| k.value == "segments").map(|(_, n)| &n.value) {

@@ -8,13 +8,13 @@ use crate::lab::Protocol;
 /// A service: tasks that the swarm keeps running.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Service {
-    /// Image; the built-in one where the topology names none.
+    /// Image; the built-in one if the topology names none.
     pub image: String,
     /// Arguments; empty means the image's own.
     pub command: Vec<String>,
     /// Environment.
     pub environment: IndexMap<String, String>,
-    /// Networks by key, each with further names on it.
+    /// Networks by key, each with the service's aliases on it.
     pub networks: IndexMap<String, Vec<String>>,
     /// Published ports.
     pub ports: Vec<ServicePort>,
@@ -22,13 +22,13 @@ pub struct Service {
     pub mode: ServiceMode,
     /// How its name resolves.
     pub endpoint_mode: EndpointMode,
-    /// Where they may run.
+    /// Where its tasks may run.
     pub placement: Placement,
     /// Made only by a step (`do: create service NAME`).
     pub deferred: bool,
 }
 
-/// What an update makes different of a service; what is absent stays as it is.
+/// The changes of a service update; what is absent stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ServiceChange {
     /// Another image.
@@ -37,7 +37,7 @@ pub struct ServiceChange {
     pub command: Option<Vec<String>>,
     /// The whole environment.
     pub environment: Option<IndexMap<String, String>>,
-    /// All of its networks by key, each with further names on it.
+    /// All of its networks by key, each with the service's aliases on it.
     pub networks: Option<IndexMap<String, Vec<String>>>,
     /// All of its published ports.
     pub ports: Option<Vec<ServicePort>>,
@@ -52,7 +52,7 @@ pub struct ServiceChange {
 /// Where the tasks of a service may run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placement {
-    /// Constraints on nodes, as Docker takes them: `node.role==worker`.
+    /// Constraints on nodes, in Docker's syntax: `node.role==worker`.
     pub constraints: Vec<String>,
     /// The hosts that they may run on; empty: any node.
     pub hosts: Vec<String>,
@@ -81,13 +81,13 @@ pub enum EndpointMode {
 /// A published port of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServicePort {
-    /// Port on the hosts; Docker chooses where absent.
+    /// Port on the hosts; Docker chooses if absent.
     pub published: Option<u16>,
     /// Port in the tasks.
     pub target: u16,
     /// Transport.
     pub protocol: Protocol,
-    /// Who answers for it.
+    /// Which nodes answer on it.
     pub mode: PublishMode,
 }
 

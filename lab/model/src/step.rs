@@ -17,13 +17,13 @@ use crate::{
 /// One entry of `steps`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Step {
-    /// What the step is called in reports; the text of its actions where the topology gives no name.
+    /// Name of the step in reports; the text of its actions if the topology gives none.
     pub name: String,
     /// Done in order.
     pub actions: Vec<Action>,
-    /// A part of the message with which the last action must be refused, ASCII case ignored; absent: all must succeed.
+    /// Part of the error with which the last action must fail, ASCII case ignored; absent: all must succeed.
     pub fails: Option<String>,
-    /// How long the checks may take to hold; the default of each of them.
+    /// How long the checks may take to hold; each check may set its own.
     pub within: Duration,
     /// What must hold afterwards.
     pub expect: Vec<Check>,
@@ -31,7 +31,7 @@ pub struct Step {
     pub line: u32,
 }
 
-/// A change. The text form of each is given in quotes; names are checked when the topology is read.
+/// A change to the running lab. Each variant gives its text form in quotes. Names are checked when the topology is read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
@@ -61,9 +61,9 @@ pub enum Action {
         /// Key of the network.
         network: String,
     },
-    /// `create network NETWORK`, on the hosts that it has.
+    /// `create network NETWORK`, on its hosts.
     CreateNetwork(String),
-    /// `remove network NETWORK`, on the hosts that it has.
+    /// `remove network NETWORK`, on its hosts.
     RemoveNetwork(String),
     /// `prune networks HOST`
     PruneNetworks(String),
@@ -99,7 +99,7 @@ pub enum Action {
     CreateService {
         /// Service.
         service: String,
-        /// How long its tasks may take to run; the runtime's own patience where absent.
+        /// How long its tasks may take to run; the runtime's default if absent.
         within: Option<Duration>,
     },
     /// `remove service SERVICE`
@@ -110,16 +110,16 @@ pub enum Action {
         service: String,
         /// How many tasks.
         replicas: u32,
-        /// How long they may take to run; the runtime's own patience where absent.
+        /// How long they may take to run; the runtime's default if absent.
         within: Option<Duration>,
     },
     /// `update SERVICE {CHANGES} [within DURATION]`: as `docker service update`; done when Docker has replaced its tasks.
     Update {
         /// Service.
         service: String,
-        /// What becomes different.
+        /// What changes.
         change: Box<ServiceChange>,
-        /// How long that may take; the runtime's own patience where absent.
+        /// How long that may take; the runtime's default if absent.
         within: Option<Duration>,
     },
     /// `drain HOST`: its tasks go elsewhere.
@@ -130,27 +130,27 @@ pub enum Action {
     Promote(String),
     /// `demote HOST`: a manager becomes a worker.
     Demote(String),
-    /// `leave HOST`: out of the swarm, as a manager by force.
+    /// `leave HOST`: leaves the swarm; a manager does so by force.
     Leave(String),
     /// `join HOST as worker|manager [advertising SEGMENT|ADDRESS] [with a wrong token|with an old token]`
     Join {
         /// Host.
         host: String,
-        /// As what.
+        /// Role that it gets.
         role: Role,
-        /// By which token.
+        /// Token that it presents.
         token: Token,
-        /// What it tells the others to reach it by; what `swarm` says of it, or its first NIC, where absent.
+        /// Address that it advertises; if absent, the one from `swarm`, or that of its first NIC.
         advertise: Option<Ipv4Addr>,
     },
-    /// `remove node HOST [by force]`: as `docker node rm`; of several entries of a host, those that it is no longer.
+    /// `remove node HOST [by force]`: as `docker node rm`; if the host has several entries, only the stale ones.
     RemoveNode {
         /// Host.
         host: String,
-        /// Also one that is not down.
+        /// Whether to remove a node that is not down, too.
         force: bool,
     },
-    /// `force-new-cluster HOST`: a manager becomes the only one, as by `docker swarm init --force-new-cluster`.
+    /// `force-new-cluster HOST`: a manager becomes the only one, as with `docker swarm init --force-new-cluster`.
     ForceNewCluster(String),
     /// `exec HOST|CONTAINER [with host-tools] -- COMMAND`: must end with status 0.
     Exec(Command),
@@ -179,28 +179,28 @@ pub enum Action {
     Cut {
         /// Host.
         host: String,
-        /// The segment that it is cut from; all of its segments where absent.
+        /// The segment that it is cut from; all of its segments if absent.
         segment: Option<String>,
-        /// Which way frames go no more.
+        /// The direction in which frames are dropped.
         direction: Direction,
     },
     /// `heal HOST [on SEGMENT]`: both directions.
     Heal {
         /// Host.
         host: String,
-        /// The segment; all of its segments where absent.
+        /// The segment; all of its segments if absent.
         segment: Option<String>,
     },
     /// `block FILTER [on SEGMENT] [from HOST] [to HOST]`
     Block {
         /// What the wire drops.
         filter: Filter,
-        /// Where.
+        /// Where it drops them.
         place: Place,
     },
-    /// `unblock FILTER|all [on SEGMENT] [from HOST] [to HOST]`: takes away the blocks that these words cover.
+    /// `unblock FILTER|all [on SEGMENT] [from HOST] [to HOST]`: removes the blocks that these words cover.
     Unblock {
-        /// What they drop; anything where absent.
+        /// What they drop; anything if absent.
         filter: Option<Filter>,
         /// Where they are.
         place: Place,
@@ -211,57 +211,57 @@ pub enum Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Power {
-    /// The plug is pulled, or SIGKILL sent: nothing gets to say goodbye.
+    /// Pulls the plug of a host, or sends SIGKILL to dockerd: nothing shuts down cleanly.
     Kill,
-    /// Containers and dockerd are stopped, then the machine.
+    /// Stops containers and dockerd, then the machine.
     Stop,
-    /// A host that was killed or stopped is made again, with what the topology gives it. Its disk is new: what was
-    /// written in it is gone. A dockerd starts with the daemon.json that it had.
+    /// Makes a killed or stopped host again, as the topology describes it. Its disk is new: what was written is gone. A
+    /// dockerd starts with the daemon.json that it had.
     Start,
-    /// Stopped and started.
+    /// Stops and starts it.
     Restart,
 }
 
-/// A way across a port, as its host sees it.
+/// A direction across a port, as its host sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Direction {
-    /// What it sends and what it is sent.
+    /// What it sends and what it receives.
     Both,
-    /// What it is sent.
+    /// What it receives.
     Inbound,
     /// What it sends.
     Outbound,
 }
 
-/// Where on the wire: all of it, where nothing is given.
+/// Where on the wire; everywhere if nothing is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// On this segment.
     pub segment: Option<String>,
     /// What this host sends.
     pub from: Option<String>,
-    /// What this host is sent.
+    /// What this host receives.
     pub to: Option<String>,
 }
 
-/// The token by which a host joins.
+/// The token with which a host joins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Token {
     /// The right one.
     Right,
-    /// One of no swarm.
+    /// One that belongs to no swarm.
     Wrong,
-    /// The right one, rotated away just before.
+    /// The right one, which a rotation has just made invalid.
     Old,
 }
 
 impl Action {
-    /// Reads the text form of one action, its names checked against a lab.
+    /// Reads the text form of one action and checks its names against a lab.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// If the text is no action of this lab: everything that is wrong with it.
     pub fn parse(text: &str, lab: &Lab) -> Result<Self, Diagnostics> {
         validate::action(text, lab)
     }

@@ -11,28 +11,28 @@ use serde::{Deserialize, Serialize};
 pub struct Swarm {
     /// The nodes by host: managers first, of which the first initializes the swarm; then workers.
     pub nodes: IndexMap<String, Node>,
-    /// UDP port of VXLAN; 4789 where absent.
+    /// UDP port of VXLAN; 4789 if absent.
     pub data_path_port: Option<u16>,
-    /// Pools that overlay networks without a subnet are cut from; Docker's own (10.0.0.0/8) where empty.
+    /// Pools from which overlay networks without a subnet get one; empty: Docker's own (10.0.0.0/8).
     pub default_addr_pool: Vec<Ipv4Net>,
-    /// Prefix length of those networks; Docker's own (24) where absent.
+    /// Prefix length of those networks; Docker's own (24) if absent.
     pub subnet_size: Option<u8>,
 }
 
 /// A node of the swarm.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
-    /// What it is when the lab comes up.
+    /// Its role when the lab comes up.
     pub role: Role,
-    /// The address that it tells the others.
+    /// The address that it advertises to the other nodes.
     pub advertise: Ipv4Addr,
-    /// Where VXLAN leaves and arrives; the advertised one where absent.
+    /// Its address for VXLAN; the advertised one if absent.
     pub data_path: Option<Ipv4Addr>,
-    /// Where it listens for the others; all addresses where absent.
+    /// The address on which it listens for the other nodes; all if absent.
     pub listen: Option<Ipv4Addr>,
 }
 
-/// What a node is.
+/// Role of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {

@@ -1,14 +1,14 @@
-//! Texts with names in them that only the running lab can put values to: `vxlan(vni=${vni:front})`.
+//! Texts with names whose values only the running lab knows: `vxlan(vni=${vni:front})`.
 //!
-//! Which VNI a swarm gives a network, and which MAC a container, is known once they are there. What a name stands for
-//! is known before: so a text is checked whole when it is read, with values of the right kind in place of its names.
+//! The VNI of a network and the MAC of a container are known only once Docker has made them. The kind of each value is
+//! known before: so the whole text is checked when it is read, with sample values in place of its names.
 
 use std::{convert::Infallible, fmt, ops::Range};
 
 use serde::{Deserialize, Serialize};
 use vxlan::{Stack, filter::Filter};
 
-/// A text with names, `${KIND:NAME}` each, for the running lab to put values to. What is around them is checked.
+/// A checked text with names of the form `${KIND:NAME}`, which the running lab replaces by values.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Template(String);
@@ -22,37 +22,37 @@ pub enum Name {
     Mac {
         /// Host, container or peer.
         endpoint: String,
-        /// Docker network or segment; its first where absent.
+        /// Docker network or segment; its first if absent.
         at: Option<String>,
     },
     /// `${ip:ENDPOINT}`, `${ip:ENDPOINT@NETWORK}`: the IPv4 address of a host, container or peer.
     Ip {
         /// Host, container or peer.
         endpoint: String,
-        /// Docker network or segment; its first where absent.
+        /// Docker network or segment; its first if absent.
         at: Option<String>,
     },
-    /// `${vtep:HOST}`: the address that a node's VXLAN comes from and goes to.
+    /// `${vtep:HOST}`: the address of a node's VXLAN endpoint.
     Vtep(String),
 }
 
-/// What stands in a template's place while it is checked: the first VNI of a swarm, and addresses for documentation.
+/// Sample values for the check: the first VNI of a swarm, and addresses for documentation.
 const CHECK_VNI: &str = "4096";
 const CHECK_MAC: &str = "02:00:5e:00:53:01";
 const CHECK_IP: &str = "192.0.2.1";
 
-/// The forms of a name, as they are shown to those who mistype one.
+/// The forms of a name, for hints.
 const FORMS: &str = "`${vni:NETWORK}`, `${mac:ENDPOINT}`, `${ip:ENDPOINT}` (each of these with `@NETWORK`) or \
                      `${vtep:HOST}`";
 
 /// What is wrong with a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateError {
-    /// Where in the text, bytes.
+    /// Range in the text, in bytes.
     pub at: Range<usize>,
     /// What is wrong there.
     pub message: String,
-    /// The way out, where there is one.
+    /// How to fix it, if known.
     pub hint: Option<String>,
 }
 
@@ -66,10 +66,10 @@ impl fmt::Display for TemplateError {
 impl std::error::Error for TemplateError {}
 
 impl Template {
-    /// A frame in the text form of the `vxlan` crate.
+    /// Reads a frame in the text form of the `vxlan` crate.
     ///
     /// # Errors
-    /// A name of no form, or a frame that cannot be read or built, whatever the names stand for.
+    /// If a name has none of the forms, or the frame cannot be read or built with sample values.
     pub fn frame(text: &str) -> Result<Self, TemplateError> {
         let this = Self(text.to_owned());
         let (checked, places) = this.for_check()?;
@@ -90,10 +90,10 @@ impl Template {
         }
     }
 
-    /// A filter in the words of [`vxlan::filter`].
+    /// Reads a filter in the language of [`vxlan::filter`].
     ///
     /// # Errors
-    /// A name of no form, or what is no filter, whatever the names stand for.
+    /// If a name has none of the forms, or the text with sample values is no filter.
     pub fn filter(text: &str) -> Result<Self, TemplateError> {
         let this = Self(text.to_owned());
         let (checked, places) = this.for_check()?;
@@ -101,15 +101,15 @@ impl Template {
         Ok(this)
     }
 
-    /// As it was written.
+    /// The text as it was written.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The names with where each stands, in order.
+    /// The names in order, each with its range in the text.
     ///
     /// # Errors
-    /// A name of no form.
+    /// If a name has none of the forms.
     pub fn names(&self) -> Result<Vec<(Range<usize>, Name)>, TemplateError> {
         let mut names = Vec::new();
         let mut from = 0;
@@ -125,14 +125,14 @@ impl Template {
         Ok(names)
     }
 
-    /// The text with values in place of its names.
+    /// Replaces the names by values.
     ///
     /// # Errors
-    /// The first that `value` gives.
+    /// If `value` fails: its first error.
     pub fn fill<E>(&self, mut value: impl FnMut(&Name) -> Result<String, E>) -> Result<String, E> {
         let mut filled = String::new();
         let mut from = 0;
-        // They were found sound when the template was made.
+        // They were checked when the template was made.
         for (range, name) in self.names().unwrap_or_default() {
             filled.push_str(&self.0[from..range.start]);
             filled.push_str(&value(&name)?);
@@ -142,7 +142,7 @@ impl Template {
         Ok(filled)
     }
 
-    /// The text with values that are right for any lab, and for each name where it and its value stand.
+    /// Fills in the sample values; also returns the place of each name and its value.
     fn for_check(&self) -> Result<(String, Vec<Place>), TemplateError> {
         let mut places = Vec::new();
         let mut grown = 0;
@@ -163,7 +163,7 @@ impl fmt::Display for Template {
     }
 }
 
-/// Where a name is written, and where its value stands in the checked text.
+/// The range of a name in the written text, and that of its value in the checked text.
 struct Place {
     written: Range<usize>,
     value: Range<usize>,
@@ -177,7 +177,7 @@ fn check_value(name: &Name) -> &'static str {
     }
 }
 
-/// Reads `${KIND:NAME}`, which stands at `range`.
+/// Reads the `${KIND:NAME}` at `range`.
 fn name(text: &str, range: Range<usize>) -> Result<Name, TemplateError> {
     let inside = &text[range.start + 2..range.end - 1];
     let wrong = |message: String| TemplateError { at: range.clone(), message, hint: Some(FORMS.to_owned()) };
@@ -200,13 +200,13 @@ fn name(text: &str, range: Range<usize>) -> Result<Name, TemplateError> {
     }
 }
 
-/// An error of the checked text at a column, told of the text as it is written.
+/// Moves an error at a column of the checked text to its place in the written text.
 fn located(text: &str, checked: &str, places: &[Place], column: usize, problem: String) -> TemplateError {
     let at = checked.char_indices().nth(column - 1).map_or(checked.len(), |(at, _)| at);
     let mut shift = 0isize;
     for place in places {
         if place.value.contains(&at) {
-            // Nobody has written the value that stands there for the check.
+            // The author has not written the sample value: name what is written instead.
             let value = format!("{:?}", &checked[place.value.clone()]);
             let named = problem.replacen(&value, &format!("`{}`", &text[place.written.clone()]), 1);
             return split(place.written.clone(), named);
@@ -226,7 +226,7 @@ fn in_whole(text: &str, problem: String) -> TemplateError {
     split(0..text.len(), problem)
 }
 
-/// Errors of the packets have their hint behind them.
+/// Splits off the hint that an error of the `vxlan` crate ends with.
 fn split(at: Range<usize>, problem: String) -> TemplateError {
     match problem.split_once("; hint: ") {
         Some((message, hint)) => {

@@ -1,15 +1,15 @@
-//! What is given of a peer.
+//! The configuration of a peer.
 
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-/// Who a peer is.
+/// A peer's name, addresses and routes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Its name in the lab.
     pub name: String,
-    /// What its interface is called in reports: `eth0`.
+    /// Name of its interface in reports: `eth0`.
     pub interface: String,
     /// Its MAC address.
     pub mac: [u8; 6],
@@ -19,8 +19,8 @@ pub struct Config {
     pub subnet: Ipv4Net,
     /// Next hop of its default route.
     pub gateway: Option<Ipv4Addr>,
-    /// Further routes: prefix and next hop, or on the link.
+    /// Further routes: prefix and next hop; `None`: on the link.
     pub routes: Vec<(Ipv4Net, Option<Ipv4Addr>)>,
-    /// Bytes of an IP packet at most.
+    /// Most bytes of an IP packet.
     pub mtu: u16,
 }

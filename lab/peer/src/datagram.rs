@@ -1,4 +1,4 @@
-//! What a peer sends over UDP.
+//! The UDP datagrams that a peer sends.
 
 use std::net::Ipv4Addr;
 

@@ -1,9 +1,9 @@
 //! Endpoints that live on the wire.
 //!
-//! A [`Peer`] is a station of a segment without a host behind it: one task and a port of the wire. It answers ARP and
-//! pings, refuses what nobody listens for, and takes part in probe sessions as an endpoint on a host does: its shots come
-//! out as the agent's [`ShotResult`]s, what it sees as [`Sighting`]s. TCP, the answers to pings and the refusals are
-//! smoltcp's; ARP and routes are its own ([`link`]), since what a failed ARP looks like is a verdict here.
+//! A [`Peer`] is a station of a segment without a host: one task and one port of the wire. It answers ARP and pings, and
+//! refuses packets that nobody listens for. It takes part in probe sessions like an endpoint on a host: its shots give
+//! the agent's [`ShotResult`]s, and what it sees gives [`Sighting`]s. smoltcp does TCP, answers to pings and refusals.
+//! ARP and routes are our own ([`link`]), since a failed ARP is a verdict here.
 //!
 //! ```no_run
 //! # async fn example(wire: lab_wire::Wire) -> Result<(), Box<dyn std::error::Error>> {

@@ -1,6 +1,6 @@
 //! The link below the stack: Ethernet, ARP (RFC 826) and the routing table of one interface.
 //!
-//! As Linux does: a next hop is asked for three times, a second apart, while packets for it wait; then it has failed.
+//! Like Linux: it asks for a next hop three times, one second apart, while packets wait. Then the next hop has failed.
 
 use std::{collections::HashMap, net::Ipv4Addr, time::Duration};
 
@@ -10,12 +10,12 @@ use vxlan::{ArpView, EthernetFrame, MacAddr, proto::ethertype, reply};
 
 use crate::Config;
 
-/// Between two questions for one address, and how many are asked (Linux: retrans_time_ms, mcast_solicit).
+/// Time between two requests for one address, and how many we send (Linux: retrans_time_ms, mcast_solicit).
 const AGAIN: Duration = Duration::from_secs(1);
 const QUESTIONS: u32 = 3;
-/// Bytes that wait for one next hop (Linux: unres_qlen_bytes).
+/// Most bytes that wait for one next hop (Linux: unres_qlen_bytes).
 const WAITING: usize = 212_992;
-/// Next hops at most, which bounds what a broadcast storm of ARP can cost.
+/// Most next hops; limits the cost of an ARP broadcast storm.
 const NEIGHBOURS: usize = 65_536;
 
 #[derive(Debug)]
@@ -27,9 +27,9 @@ enum Neighbour {
 /// Where a packet goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hop {
-    /// It is for this very station.
+    /// To this station itself.
     Own,
-    /// By this neighbour.
+    /// To this neighbour.
     Neighbour(Ipv4Addr),
     /// Nowhere.
     NoRoute,
@@ -40,7 +40,7 @@ pub enum Hop {
 pub struct Link {
     mac: MacAddr,
     address: Ipv4Addr,
-    /// Longest prefixes first; without a next hop it is on the link.
+    /// Longest prefixes first. Without a next hop, the destination is on the link.
     routes: Vec<(Ipv4Net, Option<Ipv4Addr>)>,
     neighbours: HashMap<Ipv4Addr, Neighbour>,
 }
@@ -51,7 +51,7 @@ impl Link {
         let mut routes = vec![(config.subnet.trunc(), None)];
         routes.extend(config.routes.iter().copied());
         routes.extend(config.gateway.map(|gateway| (Ipv4Net::default(), Some(gateway))));
-        // Stable: of equal prefixes the connected one and then the topology's own come first.
+        // Stable sort: for equal prefixes, the connected one comes first, then the topology's own.
         routes.sort_by_key(|(to, _)| std::cmp::Reverse(to.prefix_len()));
         Self { mac: MacAddr(config.mac), address: config.address, routes, neighbours: HashMap::new() }
     }
@@ -67,17 +67,17 @@ impl Link {
         }
     }
 
-    /// Forgets who is where: what is asked for from now on is asked for on the wire.
+    /// Forgets the known neighbours: later packets ask on the wire again.
     pub fn forget(&mut self) {
         self.neighbours.retain(|_, n| matches!(n, Neighbour::Asked { .. }));
     }
 
-    /// Whether this neighbour was asked for and did not answer yet.
+    /// Whether we asked for this neighbour and it has not answered yet.
     pub fn is_unresolved(&self, hop: Ipv4Addr) -> bool {
         matches!(self.neighbours.get(&hop), Some(Neighbour::Asked { .. }))
     }
 
-    /// Sends a packet by a neighbour; frames that can leave now are put into `out`.
+    /// Sends a packet to a neighbour. Puts frames that can leave now into `out`.
     pub fn send(&mut self, hop: Ipv4Addr, packet: Vec<u8>, now: Instant, out: &mut Vec<Vec<u8>>) {
         let full = self.neighbours.len() >= NEIGHBOURS;
         match self.neighbours.get_mut(&hop) {
@@ -105,10 +105,10 @@ impl Link {
         reply::ethernet(to, self.mac, None, ethertype::IPV4, packet)
     }
 
-    /// Takes a frame; gives the IP packet in it if it is for this station. ARP is answered into `out`.
+    /// Takes a frame. Returns its IP packet, if the frame is for this station. Puts ARP answers into `out`.
     pub fn receive<'f>(&mut self, frame: &EthernetFrame<'f>, out: &mut Vec<Vec<u8>>) -> Option<&'f [u8]> {
         let for_us = frame.dst() == self.mac || frame.dst().is_broadcast();
-        // An interface without VLANs on it takes a mere priority tag and no other.
+        // An interface without VLANs accepts a priority tag and no other.
         if !for_us || frame.vlan().is_some_and(|tag| tag.vid != 0) {
             return None;
         }
@@ -125,7 +125,7 @@ impl Link {
     fn arp(&mut self, frame: &EthernetFrame<'_>, out: &mut Vec<Vec<u8>>) {
         let Ok(arp) = ArpView::new_checked(frame.payload()) else { return };
         let (ip, mac, to_us) = (arp.sender_ip(), arp.sender_mac(), arp.target_ip() == self.address);
-        // What is not for us only updates what is wanted anyway (RFC 826).
+        // What is not for us only updates known entries (RFC 826).
         let wanted = self.neighbours.contains_key(&ip) || to_us && self.neighbours.len() < NEIGHBOURS;
         if wanted && mac.is_unicast() && !ip.is_unspecified() && ip != self.address {
             let known = self.neighbours.insert(ip, Neighbour::Known(mac));
@@ -138,7 +138,7 @@ impl Link {
         }
     }
 
-    /// Asks again what was not answered; gives the neighbours that have been asked for in vain.
+    /// Repeats due ARP requests. Returns the neighbours that have failed.
     pub fn ask_again(&mut self, now: Instant, out: &mut Vec<Vec<u8>>) -> Vec<Ipv4Addr> {
         let mut failed = Vec::new();
         let (mac, address) = (self.mac, self.address);
@@ -158,7 +158,7 @@ impl Link {
         failed
     }
 
-    /// When [`Link::ask_again`] has something to do.
+    /// When [`Link::ask_again`] next has something to do.
     pub fn next_question(&self) -> Option<Instant> {
         let next = |n: &Neighbour| match n {
             Neighbour::Asked { next, .. } => Some(*next),

@@ -1,4 +1,4 @@
-//! A peer and its sessions, as the one who runs the lab holds them.
+//! The handles of a peer and of its sessions.
 
 use std::{io, os::unix::net::UnixStream, time::Duration};
 
@@ -32,11 +32,11 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Begins to live at the end of `stream`, which carries frames as the wire's connected ports do (a 32-bit
-    /// big-endian length, then the frame). To be called within a tokio runtime.
+    /// Starts a peer at the end of `stream`, which carries frames like the wire's connected ports (a 32-bit big-endian
+    /// length, then the frame). Call it within a tokio runtime.
     ///
     /// # Errors
-    /// The stream cannot be watched.
+    /// If the stream cannot be watched.
     pub fn start(config: Config, stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         let stream = tokio::net::UnixStream::from_std(stream)?;
@@ -46,30 +46,30 @@ impl Peer {
         Ok(Self { name, commands, task })
     }
 
-    /// Begins a probe session: listens on these ports, in the name of the peer, and watches for the run's packets. One
-    /// that was open before ends.
+    /// Begins a probe session: listens on these ports in the peer's name and watches for the run's packets. An earlier
+    /// session ends.
     ///
     /// # Errors
-    /// [`Gone`].
+    /// [`Gone`] if the peer has ended.
     pub fn open(&self, run: u64, listeners: Vec<(Protocol, u16)>) -> Result<Session, Gone> {
         let session = Session { name: self.name.clone(), run, commands: self.commands.clone() };
         session.send(Command::Open { run, listeners })?;
         Ok(session)
     }
 
-    /// Sends a frame as it is; returns when the wire has it.
+    /// Sends a frame as it is. Returns when the wire has it.
     ///
     /// # Errors
-    /// [`Gone`].
+    /// [`Gone`] if the peer has ended.
     pub async fn send(&self, frame: Vec<u8>) -> Result<(), Gone> {
         self.ask(|done| Command::Send { frame, done }).await
     }
 
-    /// Begins to watch for the frames of a run, with UDP to one of `vxlan_ports` read as VXLAN: when this returns, no such
+    /// Begins to watch for the frames of a run. UDP to one of `vxlan_ports` is read as VXLAN. After this returns, no such
     /// frame is missed.
     ///
     /// # Errors
-    /// [`Gone`].
+    /// [`Gone`] if the peer has ended.
     pub async fn watch(&self, run: u64, marks: Marks, vxlan_ports: Vec<u16>) -> Result<Watch, Gone> {
         let gathered = Gathered::new(marks, vxlan_ports);
         self.ask(|ready| Command::Watch { run, gathered, ready }).await?;
@@ -116,11 +116,11 @@ impl Session {
         self.commands.send(command).map_err(|_| self.gone())
     }
 
-    /// Fires all shots at once and waits for every result, in order of arrival. What stays silent is waited for
-    /// `deadline`. A peer has no resolver: shots at names come out as [`lab_agent::protocol::Outcome::Failed`].
+    /// Fires all shots at once and returns every result, in order of arrival. Waits `deadline` for silent ones. A peer has
+    /// no resolver: shots at names give [`lab_agent::protocol::Outcome::Failed`].
     ///
     /// # Errors
-    /// [`Gone`].
+    /// [`Gone`] if the peer has ended.
     pub async fn fire(&self, shots: Vec<Shot>, deadline: Duration) -> Result<Vec<ShotResult>, Gone> {
         let expected = shots.len();
         let (results, mut came) = mpsc::unbounded_channel();
@@ -132,10 +132,10 @@ impl Session {
         Ok(all)
     }
 
-    /// What was seen of the run so far, in order of time.
+    /// The packets of the run seen so far, in order of time.
     ///
     /// # Errors
-    /// [`Gone`].
+    /// [`Gone`] if the peer has ended.
     pub async fn sightings(&self) -> Result<Vec<Sighting>, Gone> {
         ask(&self.name, &self.commands, |reply| Command::Sightings { run: self.run, reply }).await
     }
@@ -157,10 +157,11 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// What passed the peer's interface so far, and how many frames of the run were of too many kinds to be counted.
+    /// The frames that passed the peer's interface so far, and how many more of the run were not recorded because there
+    /// were too many kinds.
     ///
     /// # Errors
-    /// [`Gone`].
+    /// [`Gone`] if the peer has ended.
     pub async fn seen(&self) -> Result<(Vec<SeenFrame>, u64), Gone> {
         ask(&self.name, &self.commands, |reply| Command::Seen { run: self.run, reply }).await
     }

@@ -1,4 +1,4 @@
-//! One probe session: its shots under way, what it listens for, what it saw.
+//! One probe session: its pending shots, its listeners, its sightings.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -32,7 +32,7 @@ use crate::{
 
 /// Source ports of shots (Linux: ip_local_port_range).
 const PORTS: std::ops::RangeInclusive<u16> = 32_768..=60_999;
-/// Bytes of an IP packet before what a ping or a datagram carries.
+/// Bytes of an IP packet before the payload of a ping or a datagram.
 const HEADERS: usize = 20 + 8;
 
 /// A shot that has no outcome yet.
@@ -47,7 +47,7 @@ struct Pending {
 
 struct Connection {
     handle: SocketHandle,
-    /// Once it stands.
+    /// Set once it is established.
     rtt: Option<Duration>,
     said: Vec<u8>,
 }
@@ -65,7 +65,7 @@ pub struct Run {
     seen: Vec<Sighting>,
     shots: HashMap<u32, Pending>,
     awaited: HashMap<Key, u32>,
-    /// When shots end by themselves; some may have ended earlier.
+    /// When shots time out; some may have ended earlier.
     deadlines: BTreeSet<(Instant, u32)>,
     echoes: u32,
     port: u16,
@@ -73,7 +73,7 @@ pub struct Run {
 
 impl Run {
     pub fn new(number: u64, config: &Config, listeners: Vec<(Protocol, u16)>) -> Self {
-        // Where ports and echoes begin, so that two sessions one after the other do not meet.
+        // Where ports and echoes begin; taken from `number`, so that consecutive sessions do not collide.
         let [high, low, ..] = number.to_be_bytes();
         Self {
             number,
@@ -93,7 +93,7 @@ impl Run {
         }
     }
 
-    /// Ports that are listened on.
+    /// The ports that it listens on.
     pub fn ports(&self, protocol: Protocol) -> impl Iterator<Item = u16> {
         self.listeners.iter().filter(move |(p, _)| *p == protocol).map(|(_, port)| *port)
     }
@@ -115,7 +115,7 @@ impl Run {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
-    /// A packet passes the interface.
+    /// Notes a packet that passes the interface.
     pub fn see(&mut self, packet: &[u8], inbound: bool, local: bool) {
         let Some(trace) = self.tracer.read(packet) else { return };
         let sighting = trace.seen_at(self.name.clone(), self.interface.clone(), inbound, local);
@@ -124,7 +124,7 @@ impl Run {
         }
     }
 
-    /// Fires a shot; the packet to send, if it is not the stack's.
+    /// Fires a shot. Returns the packet to send, unless the stack sends it.
     pub fn fire(
         &mut self,
         shot: Shot,
@@ -135,7 +135,7 @@ impl Run {
     ) -> Option<Vec<u8>> {
         let mut address = None;
         let ended = |address, outcome| {
-            // Nobody may be waiting any more.
+            // The receiver may be gone.
             let _ = results.send(result(shot.cell, address, None, outcome));
             None
         };
@@ -149,7 +149,7 @@ impl Run {
         }
         let one_packet = matches!(shot.kind, ShotKind::Icmp | ShotKind::Udp(_));
         if one_packet && shot.size > u32::from(self.mtu) {
-            // What a kernel says of it: it is never fragmented.
+            // As a kernel reports it; probes are never fragmented.
             let (icmp_type, icmp_code) = (icmp::UNREACHABLE, icmp::unreachable::FRAGMENTATION_NEEDED);
             return ended(address, Outcome::Unreachable { from: None, icmp_type, icmp_code });
         }
@@ -159,7 +159,7 @@ impl Run {
         let (key, packet, connection) = match shot.kind {
             ShotKind::Icmp => {
                 self.echoes = self.echoes.wrapping_add(1);
-                // High and low half.
+                // The high and the low half.
                 let (id, seq) = ((self.echoes >> 16) as u16, self.echoes as u16);
                 let message = icmp::echo_request(id, seq, &nonce);
                 let packet = reply::ipv4(self.address, to, ip_protocol::ICMP, 64, &message);
@@ -194,7 +194,7 @@ impl Run {
         packet
     }
 
-    /// The next source port that no other shot at the same place has.
+    /// The next source port that no other shot to the same destination has.
     fn free_port(&mut self, protocol: u8, to: SocketAddrV4) -> Option<u16> {
         for _ in PORTS {
             self.port = if self.port >= *PORTS.end() { *PORTS.start() } else { self.port + 1 };
@@ -205,12 +205,12 @@ impl Run {
         None
     }
 
-    /// Whether a shot waits for this.
+    /// Whether a shot waits for this key.
     pub fn awaits(&self, key: &Key) -> bool {
         self.awaited.contains_key(key)
     }
 
-    /// ICMP came for a shot.
+    /// Takes an ICMP message for a shot.
     pub fn hear(&mut self, key: Key, heard: Heard, stack: &mut Stack) {
         let Some(&cell) = self.awaited.get(&key) else { return };
         let Some(shot) = self.shots.get(&cell) else { return };
@@ -223,7 +223,7 @@ impl Run {
         self.settle(cell, outcome, stack);
     }
 
-    /// A datagram came for a shot. Anything but the listener's answer is a real service's idea of an answer to a nonce.
+    /// Takes a datagram for a shot. If it is not a listener's answer, a real service answered the nonce.
     pub fn answered(&mut self, key: Key, payload: &[u8], now: Instant) {
         let Some(&cell) = self.awaited.get(&key) else { return };
         let Some(shot) = self.shots.get(&cell) else { return };
@@ -233,7 +233,7 @@ impl Run {
         }
     }
 
-    /// A neighbour was asked for in vain.
+    /// Ends the shots that go by a neighbour that did not answer.
     pub fn no_neighbour(&mut self, hop: Ipv4Addr, link: &Link, stack: &mut Stack) {
         let by_it = |s: &Pending| link.hop(s.to) == Hop::Neighbour(hop);
         let cells: Vec<u32> = self.shots.iter().filter(|(_, s)| by_it(s)).map(|(c, _)| *c).collect();
@@ -242,7 +242,7 @@ impl Run {
         }
     }
 
-    /// Sees how connections are, and ends what has waited long enough.
+    /// Checks the connections, and ends the shots whose deadline has passed.
     pub fn turn(&mut self, now: Instant, link: &Link, stack: &mut Stack) {
         let mut ended = Vec::new();
         for (cell, shot) in &mut self.shots {
@@ -309,7 +309,7 @@ impl Run {
             Key::Echo(..) => None,
             Key::Port(_, own, _) => Some(own),
         };
-        // Nobody may be waiting any more.
+        // The receiver may be gone.
         let _ = shot.results.send(result(cell, Some(shot.to), port, outcome));
         shot.connection
     }

@@ -1,4 +1,4 @@
-//! smoltcp above the link: TCP, the answers to pings, and the refusals of what nobody listens for.
+//! smoltcp above the link: TCP, answers to pings, and refusals of packets that nobody listens for.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -18,9 +18,9 @@ use vxlan::{Ipv4View, TcpFlags, TcpView, proto::ip_protocol};
 
 use crate::Config;
 
-/// A greeting and its answer are all that a connection carries.
+/// Bytes of a buffer: a connection carries only a greeting and its answer.
 const BUFFER: usize = 1024;
-/// Connections to listeners that are open at once: all of a large matrix may come together.
+/// Most connections to listeners at once: those of a large matrix may all come together.
 const MOST_SERVED: usize = 4096;
 
 /// IP packets in and out.
@@ -68,14 +68,14 @@ impl Device for Queues {
     }
 }
 
-/// How far a connection is that this station began.
+/// State of a connection that this station began.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Progress {
     /// No answer yet.
     Waiting,
     /// Refused, or reset later.
     Reset,
-    /// It stands; this came by it, and whether more can come.
+    /// Established: the bytes that came, and whether more can come.
     Open(Vec<u8>, bool),
 }
 
@@ -87,12 +87,12 @@ pub struct Stack {
     began: Instant,
     name: String,
     address: Ipv4Addr,
-    /// Ports that are listened on, and the run that this is for.
+    /// Ports that we listen on, and the run that they are for.
     listens: HashSet<u16>,
     run: u64,
-    /// Accepted, and whether they were greeted.
+    /// Accepted connections, and whether each was greeted.
     served: Vec<(SocketHandle, bool)>,
-    /// Closed by us, until the other end agrees.
+    /// Connections closed by us, until the other end agrees.
     closing: Vec<SocketHandle>,
 }
 
@@ -104,7 +104,7 @@ impl Stack {
         let mut config = iface::Config::new(HardwareAddress::Ip);
         config.random_seed = rand::random();
         let mut interface = Interface::new(config, &mut queues, StackTime::ZERO);
-        // The link knows the routes: to the stack, everybody is near.
+        // The link knows the routes; to the stack, every address is on the link.
         interface.update_ip_addrs(|all| {
             // There is room for the first.
             let _ = all.push(IpCidr::new(IpAddress::Ipv4(address), 0));
@@ -128,8 +128,7 @@ impl Stack {
         StackTime::from_micros(i64::try_from(passed).unwrap_or(i64::MAX))
     }
 
-    /// From now on connections to these ports are taken, greeted and closed; those to others are refused. What was open
-    /// before is gone.
+    /// Accepts, greets and closes connections to these ports from now on; refuses others. Earlier connections are dropped.
     pub fn listen(&mut self, ports: impl IntoIterator<Item = u16>, run: u64) {
         for (handle, _) in self.served.drain(..) {
             self.sockets.remove(handle);
@@ -141,7 +140,7 @@ impl Stack {
         self.run = run;
     }
 
-    /// Takes a packet for this station; what it answers is to be had from [`Stack::turn`].
+    /// Takes a packet for this station. [`Stack::turn`] returns the answers.
     pub fn receive(&mut self, packet: Vec<u8>, now: Instant) {
         let spare = self.spare_listener(&packet);
         let time = self.time(now);
@@ -156,7 +155,7 @@ impl Stack {
         }
     }
 
-    /// A listening socket of smoltcp takes one connection; so one is made for each that begins.
+    /// Makes a listening socket for each new connection: one of smoltcp takes only one.
     fn spare_listener(&mut self, packet: &[u8]) -> Option<SocketHandle> {
         let ip = Ipv4View::new_checked(packet).ok().filter(|ip| ip.protocol() == ip_protocol::TCP)?;
         let segment = TcpView::new_checked(ip.payload()).ok()?;
@@ -179,7 +178,7 @@ impl Stack {
     /// Begins a connection from a port of this station.
     ///
     /// # Errors
-    /// An address or a port that nothing can be connected to.
+    /// If nothing can connect to this address or port.
     pub fn connect(&mut self, own: u16, to: SocketAddrV4) -> Result<SocketHandle, String> {
         let mut socket = socket();
         let local = IpEndpoint::new(IpAddress::Ipv4(self.address), own);
@@ -188,7 +187,7 @@ impl Stack {
         Ok(self.sockets.add(socket))
     }
 
-    /// How far a connection is, and what came by it since the last look.
+    /// State of a connection, and what came by it since the last call.
     pub fn progress(&mut self, handle: SocketHandle) -> Progress {
         let socket = self.sockets.get_mut::<tcp::Socket>(handle);
         match socket.state() {
@@ -202,18 +201,18 @@ impl Stack {
         Progress::Open(came, socket.may_recv())
     }
 
-    /// Ends a connection in order.
+    /// Closes a connection in order.
     pub fn close(&mut self, handle: SocketHandle) {
         self.sockets.get_mut::<tcp::Socket>(handle).close();
         self.closing.push(handle);
     }
 
-    /// Forgets a connection without a word.
+    /// Drops a connection; sends nothing.
     pub fn forget(&mut self, handle: SocketHandle) {
         self.sockets.remove(handle);
     }
 
-    /// Does what is due; gives the packets that are to be sent.
+    /// Does what is due; returns the packets to send.
     pub fn turn(&mut self, now: Instant) -> VecDeque<Vec<u8>> {
         let sockets = &mut self.sockets;
         for (handle, greeted) in self.served.iter_mut().filter(|(_, greeted)| !greeted) {
@@ -243,7 +242,7 @@ impl Stack {
         std::mem::take(&mut self.queues.outgoing)
     }
 
-    /// When [`Stack::turn`] has something to do by itself.
+    /// When [`Stack::turn`] next has something to do by itself.
     pub fn next_turn(&mut self, now: Instant) -> Option<Instant> {
         let time = self.time(now);
         let delay = self.interface.poll_delay(time, &self.sockets)?;
@@ -254,7 +253,7 @@ impl Stack {
 fn socket() -> tcp::Socket<'static> {
     let buffer = || tcp::SocketBuffer::new(vec![0; BUFFER]);
     let mut socket = tcp::Socket::new(buffer(), buffer());
-    // Nothing is waited for that an acknowledgement could ride on.
+    // We send no data that could carry a delayed acknowledgement.
     socket.set_ack_delay(None);
     socket.set_nagle_enabled(false);
     socket

@@ -1,4 +1,4 @@
-//! The peer's task: frames, orders and time in, frames and results out.
+//! The peer's task. It takes frames, commands and time; it gives frames and results.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -33,14 +33,14 @@ use crate::{
     stack::Stack,
 };
 
-/// Bytes of a frame at most: a jumbo payload with header and tag.
+/// Most bytes of a frame: a jumbo payload with header and tag.
 const MAX_FRAME_LEN: usize = 9216 + 18 + 4;
-/// Frames taken before what came of them is sent.
+/// Frames taken at once, before the answers are sent.
 const BATCH: usize = 256;
-/// With nothing to do, how long until the next look at the clock. Any event wakes the task earlier.
+/// How long the task sleeps with nothing to do. Any event wakes it earlier.
 const IDLE: Duration = Duration::from_secs(3600);
 
-/// What a session, a watch or a sender of frames asks for.
+/// A command from a session, a watch or a sender of frames.
 #[derive(Debug)]
 pub enum Command {
     Open { run: u64, listeners: Vec<(Protocol, u16)> },
@@ -53,17 +53,17 @@ pub enum Command {
     Unwatch { run: u64 },
 }
 
-/// Everything that a peer is.
+/// A peer's whole state.
 pub struct Station {
     config: Config,
     link: Link,
     stack: Stack,
     run: Option<Run>,
-    /// What is watched for, by run.
+    /// The watches, by run.
     watches: HashMap<u64, Gathered>,
-    /// Frames to be sent.
+    /// Frames to send.
     out: Vec<Vec<u8>>,
-    /// Who waits for these to be sent.
+    /// Callers that wait until these are sent.
     waiting: Vec<oneshot::Sender<()>>,
 }
 
@@ -80,7 +80,7 @@ impl Station {
         }
     }
 
-    /// Lives until the wire closes the stream or nobody can give orders any more.
+    /// Runs until the wire closes the stream or all senders of commands are gone.
     pub async fn live(mut self, stream: UnixStream, mut orders: mpsc::UnboundedReceiver<Command>) {
         let codec = LengthDelimitedCodec::builder().max_frame_length(MAX_FRAME_LEN).new_codec();
         let mut wire = Framed::new(stream, codec);
@@ -102,7 +102,7 @@ impl Station {
                 },
                 () = sleep_until(wake) => {}
             }
-            // What has come by now came in time, however late it is read.
+            // A frame that is here now came in time, however late we read it.
             for _ in 0..BATCH {
                 match wire.next().now_or_never() {
                     Some(Some(Ok(frame))) => self.frame(&frame, Instant::now()),
@@ -112,7 +112,7 @@ impl Station {
             self.turn(Instant::now());
             for frame in self.out.drain(..) {
                 self.watches.values_mut().for_each(|w| w.see(0, false, false, &frame));
-                // Not before: a packet that waits for ARP has not left.
+                // Not earlier: a packet that waits for ARP has not left.
                 if let (Some(run), Ok(frame)) = (&mut self.run, EthernetFrame::new_checked(&frame))
                     && frame.ethertype() == ethertype::IPV4
                 {
@@ -128,7 +128,7 @@ impl Station {
                 return;
             }
             for done in self.waiting.drain(..) {
-                // Whoever asked may be gone.
+                // The caller may be gone.
                 let _ = done.send(());
             }
         }
@@ -143,7 +143,7 @@ impl Station {
         match order {
             Command::Open { run, listeners } => {
                 self.close();
-                // Every run asks for its neighbours on the wire, so that one that is gone is noticed as such.
+                // Every run asks for its neighbours on the wire, so that it notices when one is gone.
                 self.link.forget();
                 let opened = Run::new(run, &self.config, listeners);
                 self.stack.listen(opened.ports(Protocol::Tcp), run);
@@ -226,14 +226,14 @@ impl Station {
         }
     }
 
-    /// Takes an IP packet off the wire, or off ourselves.
+    /// Takes an IP packet from the wire or from ourselves.
     fn packet(&mut self, bytes: &[u8], now: Instant) {
         let Ok(ip) = Ipv4View::new_checked(bytes) else { return };
         let local = ip.dst() == self.config.address;
         if let Some(run) = &mut self.run {
             run.see(ip.bytes(), true, local);
         }
-        // What a probe sends is never in fragments.
+        // Probes are never fragmented.
         if !local || !ip.checksum_ok() || ip.is_fragment() {
             return;
         }
@@ -247,7 +247,7 @@ impl Station {
         }
     }
 
-    /// Answers and errors are the run's; requests the stack's.
+    /// Gives answers and errors to the run; returns false for a request, which is the stack's.
     fn icmp(&mut self, ip: &Ipv4View<'_>) -> bool {
         let Ok(message) = IcmpView::new_checked(ip.payload()) else { return true };
         if message.icmp_type() == icmp::ECHO_REQUEST {
@@ -262,7 +262,7 @@ impl Station {
         true
     }
 
-    /// Answers to shots, and requests to ports that are listened on. The rest is refused by the stack.
+    /// Takes answers to shots and requests to ports that we listen on. The stack refuses the rest.
     fn udp(&mut self, ip: &Ipv4View<'_>, now: Instant) -> bool {
         let Some(run) = &mut self.run else { return false };
         let Ok(datagram) = UdpView::new_checked(ip.payload()) else { return true };
@@ -306,7 +306,7 @@ impl Station {
             }
             run.turn(now, &self.link, &mut self.stack);
         }
-        // Connections that the run has just closed say so.
+        // Send the closing packets of connections that the run has just closed.
         for packet in self.stack.turn(now) {
             self.send(packet, now);
         }

@@ -1,4 +1,4 @@
-//! What a step does to a running lab.
+//! Runs the actions of steps on a lab.
 
 use lab_model::{Action, Attach, Attachment, Driver, Lab, Power, Role, ServiceChange, Step};
 
@@ -12,17 +12,16 @@ use crate::{
     services, swarm, wire,
 };
 
-/// How a step's actions came out.
+/// The result of a step's actions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Done {
-    /// As the topology says: all done, or the last one refused with the words that it gives.
+    /// As the topology says: all done, or the last one refused with the given words.
     pub holds: bool,
-    /// Why not; or the words of the refusal that was to come.
+    /// What went wrong, or the text of the expected refusal.
     pub message: String,
 }
 
-/// Does the actions of a step in order, up to the first that fails. Why it does is how the step came out, whoever is to
-/// blame.
+/// Runs a step's actions in order, up to the first that fails. Any failure is a result of the step, whatever the cause.
 pub async fn run_all(lab: &RunningLab, step: &Step, events: &Events) -> Done {
     for (index, action) in step.actions.iter().enumerate() {
         let last = index + 1 == step.actions.len();
@@ -40,7 +39,7 @@ pub async fn run_all(lab: &RunningLab, step: &Step, events: &Events) -> Done {
 
 fn failed(step: &Step, last: bool, error: &Error) -> Done {
     let message = error.to_string();
-    // Only what somebody said no to can be what the topology foresees.
+    // Only a refusal can be the failure that the topology expects.
     let expected = step.fails.as_ref().is_some_and(|words| {
         let said = message.to_ascii_lowercase().contains(&words.to_ascii_lowercase());
         last && said && error.is_refusal()
@@ -48,13 +47,13 @@ fn failed(step: &Step, last: bool, error: &Error) -> Done {
     Done { holds: expected, message }
 }
 
-/// Does one action.
+/// Runs one action.
 ///
 /// # Errors
-/// Refusals too: see [`Error::is_refusal`].
+/// Also refusals: see [`Error::is_refusal`].
 pub async fn run(running: &RunningLab, action: &Action, events: &Events) -> Result<(), Error> {
     let lab = &running.plan().lab;
-    // Anew for each action: hosts come and go.
+    // Read for each action: hosts come and go.
     let hosts = &running.hosts();
     match action {
         Action::Create(c) => explained(lab, hosts, home(lab, hosts, c)?.docker.run(lab, c).await).await,
@@ -63,7 +62,7 @@ pub async fn run(running: &RunningLab, action: &Action, events: &Events) -> Resu
         Action::Restart(c) => explained(lab, hosts, home(lab, hosts, c)?.docker.restart(c).await).await,
         Action::Remove(c) => home(lab, hosts, c)?.docker.remove(c).await,
         Action::Connect { container, network, ipv4_address } => {
-            // What the topology says of this attachment, if it says anything; the step's own address wins.
+            // The topology's settings for this attachment, if any; the step's own address wins.
             let declared = match lab.containers.get(container).map(|c| &c.attach) {
                 Some(Attach::Networks(networks)) => networks.get(network).cloned().unwrap_or_default(),
                 _ => Attachment::default(),
@@ -154,7 +153,7 @@ pub async fn run(running: &RunningLab, action: &Action, events: &Events) -> Resu
     }
 }
 
-/// With what a manager has logged, where that is why it was refused.
+/// Adds to a refusal what a manager has logged, if that is the cause.
 async fn explained(lab: &Lab, hosts: &Hosts, done: Result<(), Error>) -> Result<(), Error> {
     match done {
         Ok(()) => Ok(()),
@@ -179,7 +178,7 @@ fn network_hosts<'a>(lab: &Lab, hosts: &'a Hosts, network: &str) -> Result<Vec<&
     if lab.networks.get(network).is_some_and(|n| n.driver == Driver::Overlay)
         && let Some(manager) = lab.swarm.as_ref().and_then(|s| s.managers().find(|m| hosts.contains_key(*m)))
     {
-        // It belongs to the swarm: once is enough.
+        // The network belongs to the swarm: once is enough.
         return Ok(vec![host(hosts, manager)?]);
     }
     names.iter().map(|n| host(hosts, n)).collect()

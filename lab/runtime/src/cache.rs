@@ -1,4 +1,4 @@
-//! What is made once and kept in the cache: one process makes it, the others wait, and a folder there is whole or absent.
+//! Things that are made once and cached: one process makes them, others wait, and a cached folder is complete or absent.
 
 use std::{
     fs::{self, File},
@@ -11,16 +11,16 @@ use tempfile::TempDir;
 
 use crate::durable;
 
-/// Folders that are being made begin with this. Each is locked for as long as somebody is at it.
+/// Name prefix of unfinished folders. Each is locked while somebody works on it.
 const PREFIX: &str = ".staging-";
 
-/// Between two looks at a lock. A thread that waits inside flock(2) could not be cancelled.
+/// Pause between two looks at a lock. A thread that waits in flock(2) could not be cancelled.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// How often a new folder may be swept away before it is locked.
 const ATTEMPTS: u32 = 10;
 
-/// Takes the lock of a file. Calls `waiting` if somebody else has it, and gives up after `within`: `false`.
+/// Locks a file. Calls `waiting` if somebody else has the lock; returns `false` if it is not free `within` that time.
 pub async fn lock(file: &File, within: Duration, waiting: impl FnOnce()) -> bool {
     if file.try_lock().is_ok() {
         return true;
@@ -36,7 +36,7 @@ pub async fn lock(file: &File, within: Duration, waiting: impl FnOnce()) -> bool
     true
 }
 
-/// A folder that is being made. It is removed when dropped, or by the next one if this process is killed.
+/// An unfinished folder. It is removed when dropped, or by the next one if this process is killed.
 #[derive(Debug)]
 pub struct Staging {
     dir: TempDir,
@@ -44,7 +44,7 @@ pub struct Staging {
 }
 
 impl Staging {
-    /// A new one beside the folders that are finished. Removes what killed processes have left there.
+    /// Makes one beside the finished folders. Removes what killed processes have left there.
     ///
     /// # Errors
     /// Those of the file system.
@@ -52,7 +52,7 @@ impl Staging {
         remove_leftovers(root);
         for _ in 0..ATTEMPTS {
             let dir = tempfile::Builder::new().prefix(PREFIX).tempdir_in(root)?;
-            // Somebody who sweeps may have come before us.
+            // Another process's cleanup may have come first.
             if let Ok(lock) = File::open(dir.path())
                 && lock.try_lock().is_ok()
                 && dir.path().exists()
@@ -63,12 +63,12 @@ impl Staging {
         Err(io::ErrorKind::ResourceBusy.into())
     }
 
-    /// Where it is made.
+    /// Its path.
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Gives the finished folder its name, in place of what has it. Returns once all of it is on disk.
+    /// Renames the finished folder, replacing an older one. Returns once all of it is on disk.
     ///
     /// # Errors
     /// Those of the file system.
@@ -88,7 +88,7 @@ fn remove_leftovers(root: &Path) {
     for entry in fs::read_dir(root).into_iter().flatten().flatten() {
         let is_staging = entry.file_name().to_string_lossy().starts_with(PREFIX);
         if is_staging && File::open(entry.path()).is_ok_and(|dir| dir.try_lock().is_ok()) {
-            // If it cannot be removed it costs room, nothing else.
+            // If it cannot be removed, it only takes space.
             let _ = fs::remove_dir_all(entry.path());
         }
     }

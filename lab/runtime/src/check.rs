@@ -1,4 +1,4 @@
-//! Runs what a topology expects: its checks, then its steps with theirs.
+//! Runs a topology's expectations: its checks, then its steps with theirs.
 
 use std::{
     path::PathBuf,
@@ -20,15 +20,15 @@ use crate::{
     wire,
 };
 
-/// Pause between two looks at something that has a while to settle.
+/// Pause between two looks at something that may still settle.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// How a lab's expectations are run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checking {
-    /// Also the steps, which change the lab.
+    /// Also run the steps, which change the lab.
     pub steps: bool,
-    /// How many more times each matrix is probed once it holds. It must hold each time.
+    /// How many more times to probe each matrix once it holds. It must hold each time.
     pub again: u32,
 }
 
@@ -36,7 +36,7 @@ impl RunningLab {
     /// Runs what the topology expects and, if asked, its steps.
     ///
     /// # Errors
-    /// The lab is being taken down. What does not hold, and who does not answer, is in the report.
+    /// The lab is being taken down. Failed checks and silent hosts are in the report, not errors.
     pub async fn check(&self, how: Checking, events: &Events) -> Result<Report, Error> {
         let _one_at_a_time = self.alone().await;
         let lab = &self.plan().lab;
@@ -56,12 +56,12 @@ impl RunningLab {
         Ok(report)
     }
 
-    /// Does one action of a step, outside of any.
+    /// Runs one action on its own, outside a step.
     ///
     /// # Errors
-    /// It is refused, or something is broken.
+    /// The action is refused, or something is broken.
     pub async fn act(&self, action: &Action, events: &Events) -> Result<(), Error> {
-        // A run would find a host gone that it has begun to probe. Whatever else changes, it sees as it is.
+        // A host must not vanish while a run probes it. A run copes with all other changes.
         let _no_run = match action {
             Action::Power { .. } => Some(self.alone().await),
             _ => None,
@@ -95,7 +95,7 @@ async fn run_step(
     Ok(())
 }
 
-/// Runs checks in order; whether all of them hold.
+/// Runs checks in order and returns whether all hold.
 async fn checks(
     running: &RunningLab,
     checks: &[Check],
@@ -109,7 +109,7 @@ async fn checks(
         let (within, line) = match check {
             Check::Matrix(m) => (m.within, m.line),
             Check::Fact(f) => (f.within, f.line),
-            // It waits for arrival itself: what is sent again is another frame.
+            // It waits for arrival itself: sending again would be another frame.
             Check::Inject(i) => (Duration::ZERO, i.line),
         };
         let watched = match check {
@@ -124,7 +124,7 @@ async fn checks(
         let mut again = if matches!(check, Check::Matrix(_)) { how.again } else { 0 };
         let holds = loop {
             looks += 1;
-            // A look that began in time may have hung on what was not yet so, and say nothing of how it is in the end.
+            // A look that began in time may have waited for something not yet ready, and so not show the final state.
             let last = Instant::now() >= deadline;
             let evidence = match check {
                 Check::Matrix(_) => Some(Evidence::begin(&running.plan().lab, &segments)?),
@@ -139,7 +139,7 @@ async fn checks(
                 again -= 1;
                 continue;
             }
-            // Once it has held it has no more time.
+            // Once it has held, it gets no more time.
             if holds || last || settled.is_some() {
                 if let Some(evidence) = evidence.filter(|_| !holds) {
                     captures = keep(running, evidence, step, index).await;
@@ -178,7 +178,7 @@ async fn checks(
     Ok(all)
 }
 
-/// Keeps what the segments carried. A check is none the less what it is where that cannot be.
+/// Keeps what the segments carried. If that fails, the check's result stays as it is.
 async fn keep(running: &RunningLab, evidence: Evidence, step: Option<usize>, check: usize) -> Vec<PathBuf> {
     let of_step = step.map(|s| format!("step{}-", s + 1)).unwrap_or_default();
     let stem = format!("{of_step}check{}", check + 1);
@@ -189,7 +189,7 @@ async fn keep(running: &RunningLab, evidence: Evidence, step: Option<usize>, che
     })
 }
 
-/// What one look at a check found.
+/// Result of one look at a check.
 enum Found {
     Cells(Vec<CellReport>),
     Fact(Box<FactReport>),
@@ -204,7 +204,7 @@ impl Found {
     }
 }
 
-/// Looks at a check once. Who does not answer is in what was found: the others' checks are as good as ever.
+/// Looks at a check once. A host that does not answer is noted in the result; other hosts' results stay valid.
 async fn look(running: &RunningLab, segments: &Wire, check: &Check) -> Found {
     let (lab, hosts) = (&running.plan().lab, &running.hosts());
     match check {

@@ -1,4 +1,4 @@
-//! What a host writes to its console: the last of it is kept, for a guest may write without end.
+//! A host's console log. Only its last part is kept, since a guest may write without end.
 
 use std::{
     fs::{self, File},
@@ -10,14 +10,14 @@ use std::{
 
 use tokio::{io::Interest, task::AbortHandle};
 
-/// How long a file becomes, in bytes, before it is put aside. There are two at most.
+/// Size in bytes at which a file is put aside. There are at most two.
 const FILE_MAX: u64 = 512 << 10;
 
-/// Read at once, in bytes, and how often for last words.
+/// Bytes read at once, and how many such reads catch up with a socket.
 const PIECE: usize = 16 << 10;
 const PIECES: usize = 64;
 
-/// A log that keeps its last part: when `console.log` is long enough it becomes `console.log.1`, and a new one is begun.
+/// A log that keeps its last part: when `console.log` is long enough it becomes `console.log.1`, and a new one begins.
 #[derive(Debug)]
 pub struct Ring {
     path: PathBuf,
@@ -25,13 +25,13 @@ pub struct Ring {
     length: u64,
 }
 
-/// Where the part before the one at `path` is, if there is one.
+/// Path of the part before the one at `path`, which may not exist.
 pub fn earlier(path: &Path) -> PathBuf {
     path.with_extension("log.1")
 }
 
 impl Ring {
-    /// An empty one, in place of what is there.
+    /// Begins an empty log and removes the old one.
     ///
     /// # Errors
     /// Those of the file system.
@@ -43,7 +43,7 @@ impl Ring {
         Ok(Self { path: path.to_owned(), file: File::create(path)?, length: 0 })
     }
 
-    /// Appends.
+    /// Appends bytes.
     ///
     /// # Errors
     /// Those of the file system.
@@ -59,7 +59,7 @@ impl Ring {
     }
 }
 
-/// The far end of a machine's serial port, written down for as long as there is one.
+/// Writes what a machine's serial port sends to a log, until the machine ends.
 #[derive(Debug)]
 pub struct Console {
     from: UnixStream,
@@ -68,10 +68,10 @@ pub struct Console {
 }
 
 impl Console {
-    /// Writes down what comes from `socket`.
+    /// Writes what comes from `socket` to a log.
     ///
     /// # Errors
-    /// The file cannot be made, or the socket not be watched.
+    /// The file cannot be made, or the socket cannot be watched.
     pub fn start(socket: UnixStream, path: &Path) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let from = socket.try_clone()?;
@@ -81,10 +81,10 @@ impl Console {
         Ok(Self { from, to, task })
     }
 
-    /// Writes down what has come already: a machine's last words are about to be read.
+    /// Writes what has come already: for a machine whose last output is about to be read.
     pub fn catch_up(&self) {
         let mut to = lock(&self.to);
-        // A socket holds no more than that; a guest that still runs may write on.
+        // A socket holds no more than that; a running guest may go on writing.
         for _ in 0..PIECES {
             match drain(&self.from, &mut to) {
                 Ok(1..) => {}
@@ -109,7 +109,7 @@ async fn follow(from: tokio::net::UnixStream, to: Arc<Mutex<Ring>>) {
     while from.readable().await.is_ok() {
         match from.try_io(Interest::READABLE, || drain(&from, &mut lock(&to))) {
             Ok(0) => return,
-            // A guest that writes without end leaves time for the others.
+            // Leaves time for others if a guest writes without end.
             Ok(_) => tokio::task::yield_now().await,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => return,
@@ -117,11 +117,11 @@ async fn follow(from: tokio::net::UnixStream, to: Arc<Mutex<Ring>>) {
     }
 }
 
-/// Writes down what has come, a piece of it. How much it was; nothing at the end.
+/// Writes one piece of what has come. Returns its length; 0 at the end.
 fn drain(from: &impl AsFd, to: &mut Ring) -> io::Result<usize> {
     let mut piece = [0; PIECE];
     let n = nix::unistd::read(from, &mut piece)?;
-    // On a full disk the console goes on unwritten: nothing but its reader misses it.
+    // On a full disk the console is lost, which only its reader notices.
     let _ = to.write(&piece[..n]);
     Ok(n)
 }

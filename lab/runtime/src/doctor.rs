@@ -1,4 +1,4 @@
-//! What this machine can do for labs. Looks, and changes nothing (a probe file in labctl's own folders aside).
+//! Checks what this machine can do for labs. Changes nothing (except for a probe file in labctl's own folders).
 
 use std::{
     collections::BTreeMap,
@@ -24,15 +24,15 @@ use crate::{
 const LEAST_MEMORY: u64 = 768;
 /// MiB of free memory below which labs of more than two hosts are a risk.
 const GOOD_MEMORY: u64 = 2560;
-/// MiB that a node image and its making need on disk.
+/// MiB of disk that making a node image needs.
 const GOOD_DISK: u64 = 3072;
-/// How long any one program or daemon that is asked may take.
+/// Limit for any program or daemon that is asked.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
-    /// As labs need it.
+    /// Good for labs.
     Ok,
     /// Labs run, but not all, or slowly.
     Limits,
@@ -42,7 +42,7 @@ pub enum Level {
     Fact,
 }
 
-/// One thing looked at.
+/// One finding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// What was looked at.
@@ -51,22 +51,22 @@ pub struct Finding {
     pub level: Level,
     /// What was found.
     pub found: String,
-    /// The way out, where there is one.
+    /// What to do about it, if anything.
     pub advice: Option<String>,
 }
 
-/// Everything looked at.
+/// All findings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnosis {
     /// Whether labs can run on the vm runtime.
     pub vm: bool,
-    /// Whether containers of this machine's Docker can be hosts, as far as `features` go.
+    /// Whether containers of this machine's Docker can be hosts, as far as `features` allow.
     pub dind: bool,
-    /// The runtime that `auto` takes here; `dind` for those labs alone that need no more than `features`.
+    /// The runtime that `auto` chooses here; `dind` only for labs that need no more than `features`.
     pub auto: &'static str,
-    /// What this machine's kernel has of what such hosts may need; empty where that could not be tried.
+    /// Kernel features that such hosts may need, and whether they are there; empty if they could not be tried.
     pub features: BTreeMap<String, bool>,
-    /// In the order in which it is best read.
+    /// In reading order.
     pub findings: Vec<Finding>,
 }
 
@@ -81,7 +81,7 @@ impl Finding {
     }
 }
 
-/// Looks at everything. `path` is the search path for programs, as in `PATH`; with the agent's binary KVM is tried by
+/// Checks everything. `path` is the search path for programs, as in `PATH`; with the agent's binary KVM is tried by
 /// booting a node image.
 pub async fn examine(dirs: &Dirs, path: &OsStr, agent: Option<&Path>) -> Diagnosis {
     let mut findings = vec![qemu(path).await];
@@ -115,7 +115,7 @@ pub async fn examine(dirs: &Dirs, path: &OsStr, agent: Option<&Path>) -> Diagnos
         None => BTreeMap::new(),
     };
     let vm = findings.iter().all(|f| f.level != Level::Missing);
-    // As `RuntimeChoice::resolve` has it, to which a kernel that cannot be looked at is none for dind.
+    // As in `RuntimeChoice::resolve`, which does not use dind if the kernel cannot be examined.
     let auto = if kvm || !dind || features.is_empty() { VmProvider::NAME } else { DindProvider::NAME };
     Diagnosis { vm, dind, auto, features, findings }
 }
@@ -145,7 +145,7 @@ fn qemu_version(line: &str) -> Option<(u64, u64)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// Where there is a node image, by booting it: a hypervisor's KVM may run a few instructions and no kernel.
+/// Boots the node image if there is one: under a hypervisor KVM may run a few instructions but no kernel.
 async fn accel(dirs: &Dirs, agent: Option<&Path>) -> Finding {
     let image = image::ls(&dirs.cache).unwrap_or_default().into_iter().find(|l| l.current);
     let (tried, done) = match (image, agent) {
@@ -178,7 +178,7 @@ fn images(dirs: &Dirs) -> Finding {
     }
 }
 
-/// What making a node image needs: a program, and root or a user namespace. Only missing where there is no image yet.
+/// Checks what making a node image needs: a program, and root or a user namespace. Required only if there is no image.
 async fn image_build(path: &OsStr, has_image: bool) -> [Finding; 2] {
     let lacking = if has_image { Level::Limits } else { Level::Missing };
     let builder = match find_program("mmdebstrap", path) {
@@ -237,7 +237,7 @@ fn folder(name: &str, path: &Path, option: &str) -> Finding {
     }
 }
 
-/// Whether a lab with names of a common length has room for its sockets; `up` says so where longer ones do not fit.
+/// Whether the socket paths of a lab with names of usual length fit; `up` reports longer ones that do not.
 fn socket_paths(dirs: &Dirs) -> Finding {
     let typical = LabDir::of(dirs, "ipvlan-2host").docker_socket("manager1");
     let length = typical.as_os_str().len();
@@ -303,7 +303,7 @@ fn docker_daemon(found: Option<Result<Daemon, String>>) -> Finding {
     }
 }
 
-/// What hosts in containers would find in this kernel.
+/// The kernel features that hosts in containers would find.
 fn kernel_features(tried: &Result<BTreeMap<String, bool>, String>) -> Finding {
     let found = match tried {
         Err(why) => format!("not known what it can do for `--runtime dind`: {why}"),
@@ -325,7 +325,7 @@ fn find_program(name: &str, path: &OsStr) -> Option<PathBuf> {
     env::split_paths(path).map(|dir| dir.join(name)).find(runs)
 }
 
-/// The first line that a program prints; why not, if it fails.
+/// The first line that a program prints, or why it failed.
 async fn first_line(program: &Path, args: &[&str]) -> Result<String, String> {
     let mut command = Command::new(program);
     command.args(args).stdin(std::process::Stdio::null()).kill_on_drop(true);

@@ -1,4 +1,4 @@
-//! Files that are on disk, and not only on their way there, before anybody relies on them.
+//! File operations that return only once the data is on disk.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-/// Writes a file with these permissions, all or nothing: under another name first, and synced, its folder too.
+/// Writes a file with these permissions atomically: under another name first, and syncs it and its folder.
 ///
 /// # Errors
 /// Those of the file system.
@@ -21,7 +21,7 @@ pub fn write(path: &Path, permissions: u32, bytes: &[u8]) -> io::Result<()> {
     sync_folder_of(path)
 }
 
-/// Appends to a file that is private to its user, and syncs it. A crash may leave it torn at its end.
+/// Appends to a file that only its user can read, and syncs it. A crash may tear its end.
 ///
 /// # Errors
 /// Those of the file system.

@@ -9,10 +9,10 @@ use lab_agent::client::ClientError;
 use lab_model::plain_lines;
 use serde::{Deserialize, Serialize};
 
-/// Why something failed, and whose fault it is: an error as it goes over the control socket.
+/// Why something failed and whose fault it is: the form in which an error crosses the control socket.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Failure {
-    /// In words, with a hint where there is a way out.
+    /// Text, with a hint where there is a way out.
     pub message: String,
     /// 2: the topology or the usage; 3: the environment.
     pub exit_code: u8,
@@ -23,7 +23,7 @@ pub struct Failure {
 pub struct Need {
     /// Bytes.
     pub bytes: u64,
-    /// What takes them: `a lab's logs`.
+    /// What takes them, for example `a lab's logs`.
     pub what: &'static str,
     /// How to use another disk.
     pub hint: &'static str,
@@ -42,7 +42,7 @@ pub enum Error {
     NoSuchLab {
         /// Name that was asked for.
         name: String,
-        /// The labs that there are.
+        /// The labs that exist.
         hint: String,
     },
     /// No such host, container or segment in the lab.
@@ -54,10 +54,10 @@ pub enum Error {
         kind: &'static str,
         /// Name that was asked for.
         name: String,
-        /// Names that there are.
+        /// Names that exist.
         known: String,
     },
-    /// What can be done to hosts and containers was asked of a peer.
+    /// A peer was asked for something that only hosts and containers can do.
     #[error(
         "`{peer}` is a peer, which lives on the wire: no command can run in it\n\
          hint: `expect` probes from it, and `labctl capture {lab} {segment}` shows what it sends"
@@ -83,7 +83,7 @@ pub enum Error {
         /// Its log.
         log: PathBuf,
     },
-    /// This process may not have as many files open as a lab takes.
+    /// The open-files limit of this process is too low for a lab.
     #[error(
         "lab `{lab}` takes up to {need} open files, and no more than {hard} are allowed here (`ulimit -Hn`)\n\
          hint: raise the limit: `ulimit -n {need}` as root, limits.conf(5), or LimitNOFILE= of a systemd unit"
@@ -91,9 +91,9 @@ pub enum Error {
     TooFewFiles {
         /// Lab.
         lab: String,
-        /// How many it takes.
+        /// How many files the lab opens.
         need: u64,
-        /// How many are allowed.
+        /// How many are allowed (hard limit).
         hard: u64,
     },
     /// A disk is full.
@@ -102,11 +102,11 @@ pub enum Error {
         path.display(), free >> 10, need.what, need.bytes >> 20, need.hint
     )]
     NoRoom {
-        /// Folder that there is.
+        /// An existing folder on that disk.
         path: PathBuf,
         /// Bytes that are free.
         free: u64,
-        /// What for.
+        /// What it is needed for.
         need: Need,
     },
     /// A host is in the wrong state for what was asked.
@@ -126,7 +126,7 @@ pub enum Error {
         lab: String,
         /// Host.
         host: String,
-        /// `: it was killed`; empty where nothing is known.
+        /// For example `: it was killed`; empty if unknown.
         why: String,
     },
     /// Nothing to unblock.
@@ -137,15 +137,15 @@ pub enum Error {
         /// What is blocked.
         known: Vec<String>,
     },
-    /// Nobody waits for the outcome any more.
+    /// Nobody waits for the result any more.
     #[error("cancelled")]
     Cancelled,
-    /// The lab was taken down while something was done to it.
+    /// The lab was taken down while a command worked on it.
     #[error("lab `{lab}` was taken down meanwhile, by {by}")]
     TakenDown {
         /// Lab.
         lab: String,
-        /// Who did it, as far as it is known.
+        /// Who did it, if known.
         by: String,
     },
     /// A socket path does not fit the kernel's limit.
@@ -164,19 +164,19 @@ pub enum Error {
     /// A file or folder could not be used.
     #[error("{what} {path}: {source}", path = path.display())]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         what: &'static str,
-        /// On what.
+        /// Its file or folder.
         path: PathBuf,
         /// Why not.
         source: io::Error,
     },
-    /// A file of the lab's state does not say what it should.
+    /// A file of the lab's state has unexpected content.
     #[error("{path} is damaged: {why}\nhint: `labctl down` clears the lab that it belongs to", path = path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// How.
+        /// What is wrong with it.
         why: String,
     },
     /// The agent of a host failed or is gone.
@@ -195,7 +195,7 @@ pub enum Error {
         /// Why.
         why: String,
     },
-    /// dockerd refused something; its own message.
+    /// dockerd refused a request.
     #[error("host `{host}`: {what}: Docker says: {}", plain_lines(message))]
     Docker {
         /// Host.
@@ -212,10 +212,10 @@ pub enum Error {
         host: String,
         /// What was asked, in words: `create network ipvlan_net`.
         what: String,
-        /// What became of the connection.
+        /// What happened to the connection.
         why: String,
     },
-    /// Something that the topology asks for, and where it does.
+    /// An error in what one line of the topology asks for.
     #[error("{}: {source}", place(file.as_deref(), *line))]
     At {
         /// The topology, once it is known.
@@ -234,7 +234,7 @@ pub enum Error {
     NoAgent {
         /// Where it should be.
         path: PathBuf,
-        /// Who says so.
+        /// What named this path.
         said: &'static str,
         /// Where it is looked for.
         beside: PathBuf,
@@ -244,10 +244,10 @@ pub enum Error {
     BadAgent {
         /// Where it is.
         path: PathBuf,
-        /// What came of trying it.
+        /// What happened when it was tried.
         why: String,
     },
-    /// Nobody has a container's image.
+    /// A container's image is not available.
     #[error(
         "container `{container}`: image `{image}` is not to be had: {why}\n\
          hint: add it with `labctl image add FILE`, where FILE is what `docker save` wrote; or leave `image:` out to \
@@ -266,21 +266,21 @@ pub enum Error {
     Refused {
         /// Host.
         host: String,
-        /// The agent's words.
+        /// The agent's message.
         message: String,
     },
-    /// A frame that cannot be written out for the lab as it is.
+    /// A frame cannot be built for the lab as it is.
     #[error("{0}")]
     Frame(String),
     /// The swarm did not become what the topology says.
     #[error("the swarm: {0}")]
     Swarm(String),
-    /// Tasks of services that do not run in time.
+    /// Tasks of services did not run in time.
     #[error("after {after_s} s {missing}")]
     Tasks {
         /// How long they were waited for, in seconds.
         after_s: u64,
-        /// Each service with what it lacks, and why.
+        /// Each service with what it lacks and why.
         missing: String,
     },
     /// The wire could not be made.
@@ -289,16 +289,16 @@ pub enum Error {
     /// A node image is missing or could not be made.
     #[error("{0}")]
     Image(String),
-    /// The topology needs what this runtime has not.
+    /// The topology needs something that this runtime does not have.
     #[error("{0}")]
     Unsupported(String),
-    /// This machine cannot run the lab on the runtime that was asked for: what is missing, and for what.
+    /// This machine cannot run the lab on the requested runtime: what is missing, and what needs it.
     #[error("{0}")]
     Unfit(String),
-    /// This machine's kernel lacks what the topology needs: each with its line.
+    /// This machine's kernel lacks features that the topology needs, each with its line.
     #[error("{0}")]
     Lacks(Box<lab_model::Diagnostics>),
-    /// The supervisor's own answer.
+    /// An error that the supervisor answered with.
     #[error("{}", .0.message)]
     Remote(Failure),
     /// The supervisor and the client do not understand each other.
@@ -306,7 +306,7 @@ pub enum Error {
     Control(String),
 }
 
-/// Exit status of what somebody ended, as shells report it (128 + SIGINT).
+/// Exit status of a command that somebody ended, as shells report it (128 + SIGINT).
 const INTERRUPTED: u8 = 130;
 
 /// `FILE:LINE`, as compilers write it.
@@ -318,7 +318,7 @@ fn place(file: Option<&Path>, line: u32) -> String {
 }
 
 impl Error {
-    /// 2 where the topology or the usage is at fault, 3 where the environment is, 130 where somebody ended it.
+    /// 2 if the topology or the usage is at fault, 3 if the environment is, 130 if somebody ended it.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::TakenDown { .. } => INTERRUPTED,
@@ -342,7 +342,7 @@ impl Error {
         }
     }
 
-    /// A lab that was taken down by somebody, or by nobody knows whom.
+    /// A lab that was taken down; `by` says by whom, if known.
     pub fn taken_down(lab: &str, by: Option<&str>) -> Self {
         Error::TakenDown { lab: lab.to_owned(), by: by.unwrap_or("another command").to_owned() }
     }
@@ -352,7 +352,7 @@ impl Error {
         self.exit_code() == INTERRUPTED
     }
 
-    /// For `map_err` on what is made for something that stands on this line of the topology.
+    /// Adds a line of the topology to an error; for `map_err`.
     pub fn at(line: Option<&u32>) -> impl FnOnce(Error) -> Self {
         let line = line.copied().filter(|l| *l > 0);
         move |e| match line {
@@ -361,7 +361,7 @@ impl Error {
         }
     }
 
-    /// The same, its line one of this file.
+    /// Adds the topology file to an error that has a line.
     pub fn in_file(self, topology: &Path) -> Self {
         match self {
             Error::At { line, source, .. } => Error::At { file: Some(topology.to_owned()), line, source },
@@ -369,7 +369,7 @@ impl Error {
         }
     }
 
-    /// The host that does not run, or whose dockerd gave this answer or none at all.
+    /// The host that the error is about, if it is down or its dockerd refused or did not answer.
     pub fn docker_host(&self) -> Option<&str> {
         match self {
             Error::Docker { host, .. } | Error::NoDocker { host, .. } | Error::Down { host, .. } => {
@@ -380,8 +380,8 @@ impl Error {
         }
     }
 
-    /// Whether somebody said no to an action of a step, rather than something being broken: Docker, a host's kernel, or
-    /// labctl itself where the lab is not in a state for it.
+    /// Whether an action of a step was refused rather than something being broken: by Docker, by a host's kernel, or by
+    /// labctl itself because of the lab's state.
     pub fn is_refusal(&self) -> bool {
         matches!(
             self,
@@ -396,12 +396,12 @@ impl Error {
         )
     }
 
-    /// For the control socket.
+    /// Converts the error for the control socket.
     pub fn to_failure(&self) -> Failure {
         Failure { message: self.to_string(), exit_code: self.exit_code() }
     }
 
-    /// For `map_err` on requests to a host's agent.
+    /// Converts an agent client's error; for `map_err`.
     pub fn agent(host: &str) -> impl Fn(ClientError) -> Self + '_ {
         move |e| match e {
             ClientError::Refused { .. } => Error::Refused { host: host.to_owned(), message: e.to_string() },
@@ -409,7 +409,7 @@ impl Error {
         }
     }
 
-    /// For `map_err` on file operations.
+    /// Adds operation and path to an I/O error; for `map_err`.
     pub fn io(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Error::Io { what, path, source }

@@ -1,4 +1,4 @@
-//! Progress of long work, as data: whoever shows it decides how.
+//! Progress of long work, as data: each receiver decides how to show it.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,27 +19,27 @@ pub enum Event {
     Step {
         /// Index from 0.
         step: usize,
-        /// How many there are.
+        /// How many steps there are.
         of: usize,
         /// Its name.
         name: String,
     },
-    /// Worth saying, but no failure.
+    /// A remark that is not a failure.
     Note(String),
 }
 
-/// Where events go. Cheap to clone; events sent after the receiver is gone are lost, which is fine.
+/// Sends events. Cheap to clone; events sent after the receiver is gone are lost, which is fine.
 #[derive(Clone, Debug)]
 pub struct Events(tokio::sync::mpsc::UnboundedSender<Event>);
 
 impl Events {
-    /// A sender and its receiver.
+    /// Returns a sender and its receiver.
     pub fn channel() -> (Self, tokio::sync::mpsc::UnboundedReceiver<Event>) {
         let (tx, rx) = tokio::sync::mpsc::unbounded_channel();
         (Self(tx), rx)
     }
 
-    /// Does something long; what it says is handed to `tell` as it happens, all of it before this returns.
+    /// Runs `work` and passes each event to `tell` as it happens; all are passed on before this returns.
     pub async fn told<T>(work: impl AsyncFnOnce(&Self) -> T, mut tell: impl FnMut(Event)) -> T {
         let (events, mut received) = Self::channel();
         let work = async {
@@ -55,22 +55,22 @@ impl Events {
         tokio::join!(work, listen).0
     }
 
-    /// Sends one.
+    /// Sends one event.
     pub fn send(&self, event: Event) {
         let _ = self.0.send(event);
     }
 
-    /// A phase began.
+    /// Sends [`Event::Phase`].
     pub fn phase(&self, text: impl Into<String>) {
         self.send(Event::Phase(text.into()));
     }
 
-    /// A host reached a stage.
+    /// Sends [`Event::Host`].
     pub fn host(&self, host: &str, stage: impl Into<String>) {
         self.send(Event::Host { host: host.to_owned(), stage: stage.into() });
     }
 
-    /// Worth saying.
+    /// Sends [`Event::Note`].
     pub fn note(&self, text: impl Into<String>) {
         self.send(Event::Note(text.into()));
     }

@@ -1,4 +1,4 @@
-//! What the wire carried while a matrix was probed, kept as pcapng where the matrix does not hold.
+//! Captures the wire while a matrix is probed; kept as pcapng if the matrix does not hold.
 
 use std::{
     collections::VecDeque,
@@ -20,10 +20,10 @@ use crate::{
     frames::{self, Tap},
 };
 
-/// Bytes of frames that are kept of a segment; of more, the last.
+/// Bytes of frames kept per segment: the last ones.
 const MOST: usize = 8 << 20;
 
-/// A look at every segment, while a matrix is probed. Dropped, nothing is kept.
+/// A capture of every segment while a matrix is probed. Dropping it keeps nothing.
 pub struct Evidence(Vec<(String, Tap<Ring>)>);
 
 /// The last frames of a segment.
@@ -55,7 +55,7 @@ impl Evidence {
         lab.segments.keys().map(tap).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Writes `STEM.SEGMENT.pcapng` for each segment that carried anything, and says where.
+    /// Writes `STEM.SEGMENT.pcapng` for each segment that carried anything; returns the paths.
     ///
     /// # Errors
     /// The wire has stopped; a file cannot be written.

@@ -11,13 +11,13 @@ use crate::{
     hosts::{Hosts, host},
 };
 
-/// How long a command may take: without KVM much takes long.
+/// Time limit for a command: without KVM much takes long.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// How much of what a command says goes into a report, in characters.
+/// How much of a command's output goes into a report, in characters.
 const SHOWN: usize = 2000;
 
-/// How a command ended.
+/// The result of a command that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
     host: String,
@@ -30,7 +30,7 @@ pub struct Ended {
 /// Runs a command in a host or container to its end.
 ///
 /// # Errors
-/// The place does not run, the program is not there, or it does not end in time.
+/// The place does not run, the program does not exist, or it does not end in time.
 pub async fn run(lab: &Lab, hosts: &Hosts, command: &Command) -> Result<Ended, Error> {
     let Command { place, tools, argv } = command;
     let (host, netns) = self::place(lab, hosts, place).await?;
@@ -51,7 +51,7 @@ pub async fn run(lab: &Lab, hosts: &Hosts, command: &Command) -> Result<Ended, E
     })
 }
 
-/// The host that an endpoint lives on, and its namespace there. Asks nobody but that host, and nobody for a host itself.
+/// The host of an endpoint, and its namespace there. Asks only that host, and nobody if the endpoint is a host.
 ///
 /// # Errors
 /// The endpoint does not run, or its dockerd does not answer.
@@ -74,10 +74,10 @@ pub async fn place<'a>(
 }
 
 impl Ended {
-    /// The lines that it printed, without blanks at either end and empty ones.
+    /// The lines of its output, trimmed, without empty ones.
     ///
     /// # Errors
-    /// It ended with another status than this; with what it said.
+    /// Its exit status is not `exits`; with its output.
     pub fn lines(&self, exits: u8) -> Result<Vec<String>, Error> {
         let lines = |text: &str| {
             text.lines().map(|l| l.trim().to_owned()).filter(|l| !l.is_empty()).collect::<Vec<_>>()
@@ -87,7 +87,7 @@ impl Ended {
         }
         let said = [lines(&self.stderr), lines(&self.stdout)].concat().join("\n");
         let all = said.chars().count();
-        // The end is where the reason stands.
+        // The reason is at the end.
         let shown: String = said.chars().skip(all.saturating_sub(SHOWN)).collect();
         let colon = if shown.is_empty() { "" } else { ": " };
         let message = format!("in {}: exit status {}{colon}{shown}", self.place, self.status);

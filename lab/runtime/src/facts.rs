@@ -14,7 +14,7 @@ use crate::{
     services, swarm,
 };
 
-/// Reads a fact and says whether it is as it must be.
+/// Reads a fact and reports whether it is as it must be.
 pub async fn check(lab: &Lab, hosts: &Hosts, fact: &Fact) -> FactReport {
     let read = read(lab, hosts, &fact.subject).await;
     let same = match &fact.must {
@@ -116,7 +116,7 @@ async fn subnets(lab: &Lab, hosts: &Hosts, key: &str) -> Result<Vec<String>, Err
             Err(error) => silent = Some(error),
         }
     }
-    // One that did not answer may be the one that has it.
+    // A host that did not answer may be the one that has it.
     silent.map_or(Ok(Vec::new()), Err)
 }
 

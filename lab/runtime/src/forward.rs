@@ -23,7 +23,7 @@ pub struct Forward {
 }
 
 impl Forward {
-    /// Listens on `path` and connects what comes to `remote` in the host.
+    /// Listens on `path` and connects each client to `remote` in the host.
     pub fn start(path: PathBuf, agent: AgentClient, remote: &'static str) -> Result<Self, Error> {
         let listener = listen_private(&path).map_err(Error::io("cannot listen on", &path))?;
         let task = tokio::spawn(serve(listener, agent, remote));
@@ -38,7 +38,7 @@ async fn serve(listener: UnixListener, agent: AgentClient, remote: &'static str)
                 tokio::spawn(connect(local, agent.clone(), remote));
             }
             Err(e) => {
-                // Out of file descriptors, most likely: let go of the processor for a moment.
+                // Most likely out of file descriptors: pause for a moment.
                 tracing::warn!("{remote}, offered here: {e}");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -63,8 +63,8 @@ impl Drop for Forward {
     }
 }
 
-/// A listening unix socket of mode 0600. The folder that it lies in is 0700, so there is no moment in which another
-/// user could connect.
+/// Opens a listening unix socket of mode 0600. Its folder is 0700, so there is no moment in which another user could
+/// connect.
 pub fn listen_private(path: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;

@@ -1,10 +1,10 @@
-//! Octets as text, and hashing of what is read.
+//! Bytes as text, and hashing of what is read.
 
 use std::io::{self, Read};
 
 use sha2::{Digest, Sha256};
 
-/// Lower-case hex digits, two for each octet.
+/// Lower-case hex digits, two for each byte.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

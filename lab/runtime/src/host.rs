@@ -1,4 +1,4 @@
-//! A host of a lab that runs: its agent, its dockerd, and the Docker socket that labctl offers for it.
+//! A running host of a lab: its agent, its dockerd, and the Docker socket that labctl offers for it.
 
 use std::{
     collections::BTreeMap,
@@ -24,16 +24,16 @@ use crate::{
     images,
 };
 
-/// The engine's own socket in a host.
+/// The Docker socket inside a host.
 pub(crate) const GUEST_DOCKER_SOCKET: &str = "/var/run/docker.sock";
 
-/// A clock that cannot be off by more is exact enough.
+/// A clock error below this is small enough.
 const CLOCK_ERROR: Duration = Duration::from_millis(15);
 
-/// How often a host's clock is set to be that exact; after that it is to be about as exact as it was at best.
+/// Attempts to get below that; after them, a round trip close to the best one so far is enough.
 const CLOCK_ATTEMPTS: u32 = 8;
 
-/// How long all that may take, and the pause in between: a burst of other work passes.
+/// Limit for all attempts, and the pause between two: a burst of other work passes.
 const CLOCK_LIMIT: Duration = Duration::from_secs(5);
 const CLOCK_PAUSE: Duration = Duration::from_millis(10);
 
@@ -45,13 +45,13 @@ pub struct RunningHost {
     pub agent: AgentClient,
     /// Its dockerd.
     pub docker: HostDocker,
-    /// Offers the dockerd's socket on this machine while the host runs.
+    /// Offers dockerd's socket on this machine while the host runs.
     _forward: Forward,
 }
 
 impl RunningHost {
-    /// Makes a machine whose agent answers the host that the topology describes, with a running dockerd and the
-    /// images that its containers need; `had` are those that its dockerd had from the beginning.
+    /// Configures a machine whose agent answers as the topology's host: starts dockerd and loads the images that its
+    /// containers need, except `had`, which its dockerd has already.
     pub async fn set_up(
         lab: &Lab,
         name: &str,
@@ -74,7 +74,7 @@ impl RunningHost {
 
     async fn provide_images(&self, lab: &Lab, images: &Images, had: &[&str]) -> Result<(), Error> {
         let wanted = lab.containers.values().filter(|c| c.host == self.name).map(|c| c.image.as_str());
-        // Any node may come to run a task.
+        // Any node may get a task.
         let joins = |a: &Action| matches!(a, Action::Join { host, .. } if *host == self.name);
         let node = lab.swarm.as_ref().is_some_and(|s| s.nodes.contains_key(&self.name))
             || lab.steps.iter().flat_map(|s| &s.actions).any(joins);
@@ -91,18 +91,17 @@ impl RunningHost {
         Ok(())
     }
 
-    /// Sets the host's clock as exactly as the way there allows: again, until a message took little time to get there
-    /// and back, which bounds how far the clock can be off.
+    /// Sets the host's clock. It repeats until a round trip was short, which bounds how far the clock can be off.
     pub async fn set_clock(&self) -> Result<(), Error> {
         let (mut best, end) = (Duration::MAX, Instant::now() + CLOCK_LIMIT);
         for attempt in 1.. {
             let sent = Instant::now();
-            // Half of what the best way there and back took is the likeliest age of the message on arrival.
+            // Half the best round trip is the likeliest age of the message on arrival.
             let age = if best == Duration::MAX { Duration::ZERO } else { best / 2 };
             self.agent.clock(now_ns().saturating_add(nanos(age))).await.map_err(self.failed())?;
             let took = sent.elapsed();
             best = best.min(took);
-            // The clock stays as the last message has set it: a slow one must not be the last.
+            // The last message sets the clock, so it must not be a slow one.
             let good = took < CLOCK_ERROR || attempt >= CLOCK_ATTEMPTS && took <= best + best / 4;
             if good || Instant::now() > end {
                 break;
@@ -112,7 +111,7 @@ impl RunningHost {
         Ok(())
     }
 
-    /// For `map_err` on the agent's calls.
+    /// Converts errors of the agent's calls; for `map_err`.
     pub fn failed(&self) -> impl Fn(ClientError) -> Error + '_ {
         Error::agent(&self.name)
     }
@@ -121,10 +120,10 @@ impl RunningHost {
 /// Tars of container images by name, read once for all hosts.
 pub type Images = BTreeMap<String, Bytes>;
 
-/// The images that a lab's containers need.
+/// Reads the images that a lab's containers need.
 ///
 /// # Errors
-/// One that nobody has.
+/// An image is not available.
 pub async fn images(plan: &Plan) -> Result<Images, Error> {
     let dirs = Dirs { cache: plan.cache.clone(), state: Default::default() };
     let mut images = Images::new();
@@ -139,7 +138,7 @@ pub async fn images(plan: &Plan) -> Result<Images, Error> {
         }
     }
     for image in plan.lab.images_of_updates() {
-        // Where nobody has it, Docker says so when the service is updated.
+        // If it is not available, Docker says so when the service is updated.
         if !images.contains_key(image)
             && let Ok(tar) = tar(plan, &dirs, image).await?
         {
@@ -149,7 +148,7 @@ pub async fn images(plan: &Plan) -> Result<Images, Error> {
     Ok(images)
 }
 
-/// The tar of an image; `Err` with the reason where nobody has it.
+/// The tar of an image; the inner `Err` says why it is not available.
 async fn tar(plan: &Plan, dirs: &Dirs, image: &str) -> Result<Result<Bytes, String>, Error> {
     if image == BUILTIN_IMAGE {
         return Ok(Ok(builtin::image(&plan.agent)?.into()));
@@ -160,7 +159,7 @@ async fn tar(plan: &Plan, dirs: &Dirs, image: &str) -> Result<Result<Bytes, Stri
     }
 }
 
-/// What the agent is told to make of its machine.
+/// The configuration that the agent applies to its machine.
 fn config(lab: &Lab, name: &str) -> HostConfig {
     let mut rng = rand::rng();
     let hosts = lab.hosts.iter().filter_map(|(n, h)| Some((n.clone(), h.nics.first()?.address))).collect();
@@ -197,8 +196,8 @@ fn nic(nic: &lab_model::Nic) -> Option<NicConfig> {
     })
 }
 
-/// Next hop of the default route: the gateway of the first NIC whose segment has one. A point-to-point NIC is none:
-/// a VPN says itself what lies behind it.
+/// Next hop of the default route: the gateway of the first NIC whose segment has one. Point-to-point NICs do not count:
+/// a VPN sets its own routes.
 fn gateway(lab: &Lab, host: &lab_model::Host) -> Option<Ipv4Addr> {
     host.nics.iter().filter(|n| n.peer.is_none()).find_map(|n| lab.segments.get(&n.segment)?.gateway)
 }

@@ -1,4 +1,4 @@
-//! The hosts of a lab at one moment: those that run, and what is known of the others.
+//! The hosts of a lab at one moment: those that run, and why others ended.
 
 use std::{
     collections::BTreeMap,
@@ -10,13 +10,13 @@ use indexmap::IndexMap;
 
 use crate::{Error, docker::seen::Seen, host::RunningHost};
 
-/// The hosts that run, by name. A clone stays as it is when hosts come and go; what was seen of the swarm is shared.
+/// The running hosts by name. Hosts that come and go do not change a clone; what was last seen of the swarm is shared.
 #[derive(Clone, Default)]
 pub struct Hosts {
     running: IndexMap<String, Arc<RunningHost>>,
-    /// Name of the lab, as the verbs know it.
+    /// The lab's name, as the user gives it to commands.
     lab: String,
-    /// Why those do not run that did.
+    /// Why hosts that ran before have ended.
     pub ended: BTreeMap<String, String>,
     seen: Arc<Mutex<Option<Seen>>>,
 }
@@ -36,33 +36,33 @@ impl DerefMut for Hosts {
 }
 
 impl Hosts {
-    /// None yet, of a lab that the verbs know by this name.
+    /// No hosts yet, for a lab of this name.
     pub fn of(lab: &str) -> Self {
         Self { lab: lab.to_owned(), ..Self::default() }
     }
 
-    /// All but one.
+    /// All hosts but one.
     pub fn without(&self, name: &str) -> Self {
         let mut others = self.clone();
         others.running.shift_remove(name);
         others
     }
 
-    /// Keeps what a manager of the swarm has just said.
+    /// Stores what a manager of the swarm has just reported.
     pub fn remember(&self, seen: &Seen) {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen.clone());
     }
 
-    /// What a manager of the swarm said last, if one ever did.
+    /// What a manager of the swarm reported last, if one ever did.
     pub fn last_seen(&self) -> Option<Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// The running host of this name.
+/// Returns the running host of this name.
 ///
 /// # Errors
-/// It does not run.
+/// The host does not run.
 pub fn host<'a>(hosts: &'a Hosts, name: &str) -> Result<&'a RunningHost, Error> {
     hosts.running.get(name).map(AsRef::as_ref).ok_or_else(|| Error::Down {
         lab: hosts.lab.clone(),

@@ -1,7 +1,7 @@
-//! Container images that topologies name: added by hand, or had from this machine's own Docker.
+//! Container images that topologies name: added by hand, or taken from this machine's Docker.
 //!
-//! A host of a lab reaches no registry, so an image is brought to it: from the cache, where `labctl image add` put
-//! it, or from the Docker daemon of this machine, which pulls it if it must. The daemon is optional.
+//! A host of a lab reaches no registry, so labctl brings the image: from the cache, if `labctl image add` put it there,
+//! or from this machine's Docker daemon, which pulls it if needed. The daemon is optional.
 
 use std::{
     fs::{self, File},
@@ -24,10 +24,10 @@ use crate::{
 /// This machine's own daemon.
 const LOCAL_DAEMON: &str = "/var/run/docker.sock";
 
-/// Time that one call of the local daemon may take, in seconds; a pull is many calls' worth.
+/// Limit for one call of the local daemon, in seconds: long enough for a pull.
 const TIMEOUT_S: u64 = 600;
 
-/// Largest manifest.json that is read, in bytes.
+/// Largest accepted manifest.json, in bytes.
 const MAX_MANIFEST: u64 = 1 << 20;
 
 /// An image in the cache.
@@ -35,7 +35,7 @@ const MAX_MANIFEST: u64 = 1 << 20;
 pub struct AddedImage {
     /// Its names, with tags.
     pub names: Vec<String>,
-    /// The tar, as `docker load` takes it.
+    /// The tar, for `docker load`.
     pub path: PathBuf,
     /// Its size in bytes.
     pub bytes: u64,
@@ -52,7 +52,7 @@ fn folder(cache: &Path) -> PathBuf {
     cache.join("containers")
 }
 
-/// Puts what `docker save` wrote into the cache.
+/// Adds a `docker save` tar to the cache.
 ///
 /// # Errors
 /// The file cannot be read, or holds no image with a name.
@@ -70,7 +70,7 @@ pub fn add(dirs: &Dirs, tar: &Path) -> Result<AddedImage, Error> {
         Ok(AddedImage { names: names.clone(), path, bytes })
     };
     let added = copy().map_err(Error::io("cannot add", tar))?;
-    // The newest tar of a name is the one that counts.
+    // Only the newest tar of a name counts.
     for other in list(dirs)? {
         if other.path != added.path && other.names.iter().all(|n| added.names.contains(n)) {
             fs::remove_file(&other.path).map_err(Error::io("cannot remove", &other.path))?;
@@ -96,7 +96,7 @@ pub fn list(dirs: &Dirs) -> Result<Vec<AddedImage>, Error> {
     Ok(images)
 }
 
-/// Removes an image from the cache; whether there was one of that name.
+/// Removes an image from the cache; returns whether it was there.
 pub fn remove(dirs: &Dirs, name: &str) -> Result<bool, Error> {
     let name = tagged(name);
     let mut found = false;
@@ -107,8 +107,8 @@ pub fn remove(dirs: &Dirs, name: &str) -> Result<bool, Error> {
     Ok(found)
 }
 
-/// The tar of an image, from the cache or else from this machine's Docker, which pulls it if it has not got it.
-/// `None`, with what was tried, where nobody has it.
+/// The tar of an image, from the cache or else from this machine's Docker, which pulls it if needed. The inner `Err`
+/// says what was tried.
 pub async fn provide(dirs: &Dirs, name: &str) -> Result<Result<Vec<u8>, String>, Error> {
     let tagged = tagged(name);
     if let Some(image) = list(dirs)?.into_iter().find(|i| i.names.contains(&tagged)) {
@@ -117,7 +117,7 @@ pub async fn provide(dirs: &Dirs, name: &str) -> Result<Result<Vec<u8>, String>,
     Ok(from_daemon(&tagged).await.map_err(|e| e.to_string()))
 }
 
-/// The tar of an image that the topology makes of Debian packages; [`container::build`] has put it into the cache.
+/// The tar of an image made of Debian packages, which [`container::build`] has put into the cache.
 pub fn of_packages(dirs: &Dirs, name: &str, image: &DebianImage) -> Result<Vec<u8>, Error> {
     let found = container::find(&dirs.cache, image).ok_or_else(|| {
         Error::Image(format!("image `{name}` is not made yet\nhint: `labctl up` makes it from its packages"))

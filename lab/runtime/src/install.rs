@@ -1,4 +1,4 @@
-//! Where things of labctl's are on this machine.
+//! Where labctl's files are on this machine.
 
 use std::{
     env,
@@ -18,10 +18,10 @@ pub const AGENT_VARIABLE: &str = "LABCTL_AGENT";
 /// File name of the agent's binary.
 const AGENT: &str = "labctl-agent";
 
-/// What the agent of this version says to `--version`.
+/// Output of this version's agent for `--version`.
 const VERSION: &str = concat!("labctl-agent ", env!("CARGO_PKG_VERSION"));
 
-/// How long it may take for that. Milliseconds, on a machine that is not busy.
+/// Time limit for that. It takes milliseconds on an idle machine.
 const TRIAL: Duration = Duration::from_secs(10);
 
 /// The user's cache folder for labctl: `labctl` in the XDG cache folder. `None` without a home folder.
@@ -34,7 +34,7 @@ pub fn default_state() -> Option<PathBuf> {
     etcetera::choose_base_strategy().ok()?.state_dir().map(|dir| dir.join("labctl"))
 }
 
-/// The agent's binary: the one that [`AGENT_VARIABLE`] names, else the first in these folders.
+/// Finds the agent's binary: the one that [`AGENT_VARIABLE`] names, else the first in these folders.
 ///
 /// # Errors
 /// [`Error::NoAgent`], which names the first of the folders.
@@ -52,7 +52,7 @@ pub fn find_agent(named: Option<PathBuf>, folders: &[PathBuf]) -> Result<PathBuf
 /// Runs the agent once, so that a broken one is found before a machine is started with it.
 ///
 /// # Errors
-/// [`Error::BadAgent`], also where it is another version's.
+/// [`Error::BadAgent`], also if it is another version's.
 pub async fn try_agent(path: &Path) -> Result<(), Error> {
     let mut command = Command::new(path);
     command.arg("--version").stdin(Stdio::null()).kill_on_drop(true);
@@ -71,11 +71,11 @@ pub async fn try_agent(path: &Path) -> Result<(), Error> {
     Err(Error::BadAgent { path: path.to_owned(), why })
 }
 
-/// The agent's binary for a program that is not labctl: as [`find_agent`] says, in the folder of this very program, in
-/// the one above (tests lie in `target/…/release/deps`), or in those of `PATH`, where `labctl` may be installed.
+/// Finds the agent's binary for a program other than labctl: like [`find_agent`], in this program's folder, in the one
+/// above (tests lie in `target/…/release/deps`), or in those of `PATH`, where `labctl` may be installed.
 ///
 /// # Errors
-/// As of [`find_agent`].
+/// Those of [`find_agent`].
 pub fn find_agent_of_this_program() -> Result<PathBuf, Error> {
     let exe = env::current_exe().map_err(Error::io("cannot find", "this program"))?;
     let mut folders: Vec<PathBuf> = exe.ancestors().skip(1).take(2).map(Path::to_owned).collect();

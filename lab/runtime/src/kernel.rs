@@ -1,18 +1,18 @@
-//! What this machine's kernel can do for hosts that share it: asked of the agent's binary, which tries it in a namespace
-//! of its own. For `labctl doctor` and for the `dind` runtime.
+//! What this machine's kernel can do for hosts that share it. The agent's binary tries it in its own namespace. For
+//! `labctl doctor` and for the `dind` runtime.
 
 use std::{path::Path, process::Stdio, time::Duration};
 
 pub use lab_agent::kernel::{Feature, Findings, is_own_sysctl};
 use tokio::process::Command;
 
-/// Trying it all takes some 50 ms, or what loading modules takes.
+/// Time limit for trying it all: some 50 ms, and the time to load modules.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// What the kernel has, and its answer for what it has not.
+/// Returns what the kernel has, and its answer for what it lacks.
 ///
 /// # Errors
-/// There is nowhere to try it, in words: neither root nor a user namespace.
+/// It cannot be tried, in words: neither root nor a user namespace.
 pub async fn examine(agent: &Path) -> Result<Findings, String> {
     let mut command = Command::new(agent);
     command.arg("kernel").stdin(Stdio::null()).kill_on_drop(true);

@@ -1,4 +1,4 @@
-//! A lab that runs: brought up, checked, taken down.
+//! A running lab: brought up, checked and taken down.
 
 mod parts;
 mod reach;
@@ -28,10 +28,10 @@ use crate::{
 use parts::{Parts, Shared};
 pub use reach::Frames;
 
-/// Hosts that start at the same time, for each processor: while one waits for its disk, another computes.
+/// How many hosts start at once per processor: while one waits for its disk, another computes.
 const AT_ONCE: usize = 2;
 
-/// A lab in this process. [`Self::down`] takes it away; dropping it ends its machines less gently.
+/// A lab in this process. [`Self::down`] takes it down; dropping it ends its machines less gently.
 pub struct RunningLab {
     plan: Plan,
     dir: LabDir,
@@ -42,13 +42,13 @@ pub struct RunningLab {
 }
 
 impl RunningLab {
-    /// A lab of which nothing is made yet.
+    /// A lab with nothing made yet.
     pub fn new(plan: Plan, dir: LabDir, provider: Box<dyn Provider>) -> Self {
         let parts = Shared::new(&plan.lab, dir.name());
         Self { plan, dir, provider, parts, checking: tokio::sync::Mutex::default() }
     }
 
-    /// What it was made from.
+    /// The plan it is made from.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
@@ -67,15 +67,15 @@ impl RunningLab {
         self.parts().wire.clone()
     }
 
-    /// The wire.
+    /// Returns the wire.
     ///
     /// # Errors
-    /// It does not run.
+    /// The wire does not run.
     pub(crate) fn running_wire(&self) -> Result<Arc<Wire>, Error> {
         self.wire().ok_or_else(|| Error::NotUp(self.plan.lab.name.clone()))
     }
 
-    /// The hosts that run, by name, in the topology's order. One whose machine has ended is none of them.
+    /// The running hosts by name, in the topology's order. A host whose machine has ended is not among them.
     pub fn hosts(&self) -> Hosts {
         let mut hosts = self.parts().hosts.clone();
         let rank = |name: &String| self.plan.lab.hosts.get_index_of(name);
@@ -88,8 +88,7 @@ impl RunningLab {
         self.parts().peers.clone()
     }
 
-    /// Makes everything that the plan says. Cut short (dropped) or failed, what was made remains until
-    /// [`Self::down`].
+    /// Makes everything in the plan. If this fails or is dropped, what was made remains until [`Self::down`].
     pub async fn bring_up(&self, events: &Events) -> Result<(), Error> {
         let error = match self.make(events).await {
             Ok(()) => return Ok(()),
@@ -102,13 +101,13 @@ impl RunningLab {
         })
     }
 
-    /// Why a host did not start: it may be its image.
+    /// Adds to the reason why a host did not start what is wrong with its image, if anything is.
     async fn with_damage(&self, why: String) -> String {
         let damage = image::find_damage(&self.plan.cache, &self.plan.lab).await;
         std::iter::once(why).chain(damage).collect::<Vec<_>>().join("\n")
     }
 
-    /// An error with what else is known: the file that its line is of, and whether the machine in question has died.
+    /// Adds what else is known to an error: the topology file, and whether the host's machine has died.
     fn explain(&self, error: Error) -> Error {
         let error = error.in_file(&self.plan.topology);
         let Some(host) = error.docker_host().map(str::to_owned) else { return error };
@@ -129,7 +128,7 @@ impl RunningLab {
         self.start_wire(&plans)?;
         events.phase(format!("starting {}", count(plans.len(), "host")));
         let began = Instant::now();
-        // More at once than there are processors only wait for each other, and the last one longer than it may.
+        // Starting more at once only makes them wait for each other; the last could miss its deadline.
         let turns = Semaphore::new(AT_ONCE * std::thread::available_parallelism().map_or(1, usize::from));
         try_join_all(plans.iter().map(async |plan| {
             // Never closed.
@@ -144,16 +143,16 @@ impl RunningLab {
             count(lab.containers.values().filter(|c| !c.deferred).count(), "container"),
         ));
         let hosts = self.hosts();
-        // A `docker_gwbridge` of the topology's own must be there before the swarm would make one.
-        // One after the other, now that no machine keeps the processor busy: certificates and logs go by these clocks.
+        // One by one, now that no machine keeps the processor busy: certificates and logs depend on these clocks.
         for host in hosts.values() {
             host.set_clock().await?;
         }
+        // The topology's own `docker_gwbridge` must be there before the swarm would make one.
         try_join_all(hosts.values().map(|h| create_networks(lab, h))).await?;
         swarm::form(lab, &hosts, events).await?;
         try_join_all(hosts.values().map(|h| create_containers(lab, &hosts, h, events))).await?;
         services::create(lab, &hosts, events).await?;
-        // One that ended meanwhile, and of which nothing was asked any more.
+        // A host may have ended meanwhile without any request noticing it.
         lab.hosts.keys().try_for_each(|name| hosts::host(&self.hosts(), name).map(drop))?;
         tracing::info!("lab up after {:.1} s", began.elapsed().as_secs_f64());
         Ok(())
@@ -220,7 +219,7 @@ impl RunningLab {
         }
     }
 
-    /// An agent that does not answer is most often a machine that died: say what is known of it.
+    /// Adds the machine's post-mortem: an agent that does not answer is most often a machine that died.
     fn with_post_mortem(&self, host: &str, why: String) -> String {
         match self.parts().machines.get_mut(host) {
             Some(machine) => format!("{why}\n{}", machine.post_mortem()),
@@ -228,7 +227,7 @@ impl RunningLab {
         }
     }
 
-    /// Waits for its turn among what must not happen at once: runs, and the end or start of a host.
+    /// Waits for its turn. Check runs and the end or start of a host must not overlap.
     pub(crate) async fn alone(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.checking.lock().await
     }
@@ -239,17 +238,17 @@ impl RunningLab {
         frames::send(&self.plan.lab, &hosts, &peers, &*self.running_wire()?, order).await
     }
 
-    /// Probes what becomes of VXLAN between hosts.
+    /// Sends VXLAN probes between hosts and reports what becomes of them.
     pub async fn vxlan(&self, which: &frames::vxlan::Which) -> Result<VxlanReport, Error> {
         // Two runs at once would take each other's VTEPs.
         let _one_at_a_time = self.checking.lock().await;
         frames::vxlan::run(&self.plan.lab, &self.hosts(), &*self.running_wire()?, which).await
     }
 
-    /// Ends or starts one host. The rest of the lab goes on. Whoever calls this must be [`Self::alone`].
+    /// Ends or starts one host; the rest of the lab goes on. The caller must hold [`Self::alone`].
     ///
     /// # Errors
-    /// There is no such host, it is in the wrong state, or cannot be made again.
+    /// There is no such host, it is in the wrong state, or it cannot be made again.
     pub(crate) async fn power(&self, host: &str, power: Power, events: &Events) -> Result<(), Error> {
         let lab = &self.plan.lab;
         if !lab.hosts.contains_key(host) {
@@ -281,7 +280,7 @@ impl RunningLab {
         }
     }
 
-    /// Its machine goes, and with it agent, dockerd and everything in them.
+    /// Ends a host's machine, and with it agent, dockerd and everything in them.
     async fn end_host(&self, host: &RunningHost, why: &str) -> Result<(), Error> {
         let is_node = swarm::is_node(host).await;
         self.parts().lose(&host.name, is_node, why.to_owned());
@@ -315,7 +314,7 @@ impl RunningLab {
         let Some(running) = hosts.get(host) else { return Ok(()) };
         running.set_clock().await?;
         create_networks(lab, running).await?;
-        // Its containers may be on overlays, which are there for nodes only.
+        // Its containers may be on overlay networks, which only nodes have.
         let was_node = self.parts().nodes_gone.remove(host);
         if was_node && swarm::is_node(running).await != Some(true) {
             swarm::join_again(lab, &hosts, host, events).await?;
@@ -323,15 +322,15 @@ impl RunningLab {
         create_containers(lab, &hosts, running, events).await
     }
 
-    /// Takes down what was made, all of it, whatever fails on the way; what did fail is returned. The lab's folder
-    /// stays: it is the caller's.
+    /// Takes down everything that was made, and goes on past failures, which it returns. The lab's folder stays: it
+    /// belongs to the caller.
     pub async fn down(&self) -> Vec<String> {
         let Parts { wire, machines, hosts, peers, .. } = self.parts.take();
         drop((hosts, peers));
         let kills = join_all(machines.into_iter().map(|(name, mut machine)| async move {
             machine.kill().await.err().map(|e| format!("host {name}: {e}"))
         }));
-        // A start that was cut short has left something that no machine stands for.
+        // A start that was cut short has left something that is in no `machines` entry.
         let (failed, ()) = tokio::join!(kills, runtimes::settled());
         let mut warnings: Vec<String> = failed.into_iter().flatten().collect();
         warnings.extend(runtimes::sweep(&self.dir).await);
@@ -346,7 +345,7 @@ impl RunningLab {
         warnings
     }
 
-    /// Host and process of every machine that runs and has one.
+    /// Host and pid of every machine that runs and has a process.
     pub fn processes(&self) -> Vec<(String, u32)> {
         let parts = self.parts();
         let running = |m: &dyn Machine| Some(m.process().filter(Process::is_alive)?.pid);
@@ -354,7 +353,7 @@ impl RunningLab {
     }
 }
 
-/// Stops the containers that run, all at once.
+/// Stops the running containers, all at once.
 async fn stop_containers(lab: &Lab, host: &RunningHost) -> Result<(), Error> {
     let stops = lab.containers_on(&host.name).map(|(name, _)| async move {
         match host.docker.state(name).await?.status.as_str() {
@@ -365,7 +364,7 @@ async fn stop_containers(lab: &Lab, host: &RunningHost) -> Result<(), Error> {
     try_join_all(stops).await.map(drop)
 }
 
-/// Creates the networks that are a host's own.
+/// Creates the host-local (not overlay) networks of a host.
 async fn create_networks(lab: &Lab, host: &RunningHost) -> Result<(), Error> {
     for (key, network) in &lab.networks {
         if !network.deferred && network.driver != Driver::Overlay && network.hosts.contains(&host.name) {

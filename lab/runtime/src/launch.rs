@@ -1,4 +1,4 @@
-//! Begins a lab: its folder, its plan, its supervisor.
+//! Begins a lab: makes its folder, writes its plan, starts its supervisor.
 
 use std::{
     fs::File,
@@ -15,11 +15,11 @@ use crate::{Dirs, Error, LabDir, Plan, limits, runtimes::RuntimeChoice, state::L
 /// How long a supervisor may take to answer.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
 
-/// How often it is asked. There is no event to wait for: the socket does not exist yet.
+/// Interval between attempts. There is no event to wait for: the socket does not exist yet.
 const ASK_EVERY: Duration = Duration::from_millis(10);
 
-/// How long a folder may be locked by somebody who does not answer for its lab: by a `labctl down` that clears it, or by
-/// a `labctl ps` for an instant.
+/// How long a folder may be locked without a lab that answers: by a `labctl down` that clears it, or briefly by a
+/// `labctl ps`.
 const UNLOCKED_WITHIN: Duration = Duration::from_secs(5);
 
 /// What to bring up, and how.
@@ -27,13 +27,13 @@ const UNLOCKED_WITHIN: Duration = Duration::from_secs(5);
 pub struct UpOptions {
     /// The lab.
     pub lab: Lab,
-    /// The file that it came from.
+    /// The topology file.
     pub topology: PathBuf,
     /// Runtime.
     pub runtime: RuntimeChoice,
     /// Boot instead of restoring a saved machine.
     pub cold: bool,
-    /// Keep what was made of a lab that does not come up, for a look.
+    /// Keep what was made if the lab does not come up, for inspection.
     pub keep: bool,
     /// The agent's binary.
     pub agent: PathBuf,
@@ -42,7 +42,7 @@ pub struct UpOptions {
 /// Writes the plan and starts `exe supervise DIR`, detached; returns once it answers.
 ///
 /// # Errors
-/// [`Error::AlreadyUp`], or a folder or a process that cannot be made.
+/// [`Error::AlreadyUp`], or a folder or process cannot be made.
 pub async fn begin(dirs: &Dirs, options: UpOptions, exe: &Path) -> Result<LabDir, Error> {
     let dir = LabDir::of(dirs, &options.lab.name);
     let (_, lock) = claim(&dir, dirs, &options).await?;
@@ -53,10 +53,10 @@ pub async fn begin(dirs: &Dirs, options: UpOptions, exe: &Path) -> Result<LabDir
     started.map(|()| dir)
 }
 
-/// Makes a lab's folder and writes its plan there. The folder is the caller's for as long as the lock is held.
+/// Makes a lab's folder and writes its plan there. The folder belongs to the caller while the lock is held.
 ///
 /// # Errors
-/// [`Error::AlreadyUp`], or a folder that cannot be made; then nothing is left of it.
+/// [`Error::AlreadyUp`], or the folder cannot be made; then nothing is left of it.
 pub async fn claim(dir: &LabDir, dirs: &Dirs, options: &UpOptions) -> Result<(Plan, Lock), Error> {
     dir.check_socket_paths(&options.lab)?;
     dir.check_room()?;
@@ -93,7 +93,7 @@ fn write_plan(dir: &LabDir, dirs: &Dirs, options: &UpOptions, runtime: &str) -> 
     Ok(plan)
 }
 
-/// The lock, or [`Error::AlreadyUp`]. One refusal proves nothing: a lab that is up answers.
+/// Takes the lock, or fails with [`Error::AlreadyUp`]. One refusal proves nothing: a lab that is up answers.
 async fn take_lock(dir: &LabDir) -> Result<Lock, Error> {
     let deadline = Instant::now() + UNLOCKED_WITHIN;
     loop {
@@ -112,7 +112,7 @@ async fn start(dir: &LabDir, exe: &Path, lock: &Lock) -> Result<(), Error> {
     let errors = log.try_clone().map_err(Error::io("cannot write", dir.log()))?;
     let mut command = Command::new(exe);
     command.arg("supervise").arg(dir.path());
-    // The lock goes along as stdin: the file description is shared, so it stays locked until the supervisor ends.
+    // Passes the lock as stdin: the file description is shared, so it stays locked until the supervisor ends.
     let stdin = lock.share().map_err(Error::io("cannot hand on the lock of", dir.path()))?;
     command.stdin(Stdio::from(stdin)).stdout(log).stderr(errors);
     crate::sys::detach(&mut command);
@@ -124,7 +124,7 @@ async fn start(dir: &LabDir, exe: &Path, lock: &Lock) -> Result<(), Error> {
         }
         if let Ok(Some(status)) = child.try_wait() {
             if status.success() {
-                // It did as it was told, before we came to ask.
+                // It was taken down before we asked.
                 return Err(Error::taken_down(dir.name(), None));
             }
             return Err(Error::Control(format!("the supervisor ended at once ({status}){}", log_tail(dir))));

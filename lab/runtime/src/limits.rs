@@ -1,11 +1,11 @@
-//! What the kernel lets a process have.
+//! Resource limits of this process.
 
 use lab_model::Lab;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::Error;
 
-/// Files that a supervisor has open however small its lab is, with room for requests of several clients.
+/// Files that a supervisor opens however small its lab is, with reserve for requests of several clients.
 const FILES: u64 = 128;
 
 /// Files for each host: its machine, its agent, its dockerd's socket and what is connected to them.
@@ -14,7 +14,7 @@ const FILES_OF_HOST: u64 = 32;
 /// Files for each NIC and each peer: its end of the wire, and taps while frames are watched.
 const FILES_OF_PORT: u64 = 4;
 
-/// Lets this process, and those that it starts, have as many files open as a lab takes.
+/// Lets this process and its children open as many files as a lab needs.
 ///
 /// # Errors
 /// [`Error::TooFewFiles`]: the hard limit is lower.
@@ -26,7 +26,7 @@ pub fn allow_files(lab: &Lab) -> Result<(), Error> {
         return Err(Error::TooFewFiles { lab: lab.name.clone(), need, hard });
     }
     if soft < need {
-        // No more than that: there are programs that close every number up to the limit before they begin.
+        // No more than that: some programs close every number up to the limit when they start.
         setrlimit(Resource::RLIMIT_NOFILE, need, hard)
             .map_err(|e| Error::io("cannot raise the limits of", "this process")(e.into()))?;
     }

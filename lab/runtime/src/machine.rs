@@ -1,5 +1,5 @@
-//! The seam between a lab and what its hosts are made of. A runtime is an implementation of [`Provider`] and no more:
-//! plan, wire, agent, Docker, probing and teardown are the same for all.
+//! The interface between a lab and what its hosts run on. A runtime only implements [`Provider`]: plan, wire, agent,
+//! Docker, probing and teardown are the same for all.
 
 use std::path::PathBuf;
 
@@ -12,18 +12,18 @@ use crate::{Error, Events, state::Process};
 
 /// Makes hosts.
 pub trait Provider: Send + Sync {
-    /// Name of the runtime, as in reports.
+    /// Name of the runtime, as shown in reports.
     fn name(&self) -> &'static str;
 
-    /// Fails, before anything is made, if this lab cannot run here, and says what is missing and for what.
+    /// Fails before anything is made if this lab cannot run here, and says what is missing and what needs it.
     fn preflight<'a>(&'a self, lab: &'a Lab, events: &'a Events) -> BoxFuture<'a, Result<(), Error>>;
 
-    /// How the frames of a NIC get to the wire, which listens at this path.
+    /// How a NIC's frames reach the wire, which listens at this path.
     fn transport(&self, listen: PathBuf) -> Transport {
         Transport::QemuStream { listen }
     }
 
-    /// How many of the turns that processors have the start of this host takes.
+    /// How many start slots the start of this host takes (slots are per processor).
     fn turns(&self, _host: &Host) -> u32 {
         1
     }
@@ -32,7 +32,7 @@ pub trait Provider: Send + Sync {
     fn start<'a>(&'a self, host: &'a HostPlan) -> BoxFuture<'a, Result<Started, Error>>;
 }
 
-/// What a provider is told of a host.
+/// What a provider gets to know about a host.
 #[derive(Clone, Debug)]
 pub struct HostPlan {
     /// Lab.
@@ -43,30 +43,30 @@ pub struct HostPlan {
     pub host: Host,
     /// Its folder on this machine; it exists.
     pub dir: PathBuf,
-    /// For each of its NICs, in order, where the wire listens.
+    /// The socket where the wire listens, for each NIC in order.
     pub nic_sockets: Vec<PathBuf>,
 }
 
 /// A host that was started.
 pub struct Started {
-    /// The way to its agent.
+    /// Connects to its agent.
     pub agent: Dial,
-    /// Resolves once it has ended, by itself or not, and says of what.
+    /// Resolves once the machine has ended, for whatever reason, and says why.
     pub ended: BoxFuture<'static, String>,
     /// The host itself.
     pub machine: Box<dyn Machine>,
-    /// Container images that its dockerd has already.
+    /// Images that its dockerd has from the start.
     pub images: &'static [&'static str],
 }
 
-/// A host that runs.
+/// A running host.
 pub trait Machine: Send {
-    /// The process that is noted on disk, so that `down` finds it after a crash.
+    /// Its process, which is noted on disk so that `down` finds it after a crash.
     fn process(&self) -> Option<Process>;
 
-    /// What can be said of a machine that no longer answers: its state, and the tail of its console.
+    /// Describes a machine that no longer answers: its state, and the tail of its console.
     fn post_mortem(&mut self) -> String;
 
-    /// Ends it and waits until it is gone. Ending one that is gone is no error.
+    /// Ends it and waits until it is gone. A machine that is already gone is no error.
     fn kill(&mut self) -> BoxFuture<'_, Result<(), Error>>;
 }

@@ -1,4 +1,4 @@
-//! The lab's peers: plugged into the wire, and asked when it is probed.
+//! The lab's peers: plugged into the wire, and probed from there.
 
 use std::{net::Ipv4Addr, os::unix::net::UnixStream, sync::Arc};
 
@@ -18,7 +18,7 @@ pub type Peers = IndexMap<String, Arc<Peer>>;
 /// Plugs every peer of a lab into its segment. Taking the wire away, or dropping them, ends them.
 ///
 /// # Errors
-/// A port that the wire refuses, or no descriptors.
+/// The wire refuses a port, or there are no file descriptors left.
 pub fn plug_in(lab: &Lab, wire: &Wire) -> Result<Peers, Error> {
     lab.peers.iter().map(|(name, peer)| Ok((name.clone(), Arc::new(plug(lab, name, peer, wire)?)))).collect()
 }
@@ -52,7 +52,7 @@ fn config(lab: &Lab, name: &str, peer: &lab_model::Peer) -> Option<Config> {
     })
 }
 
-/// The address on its segment to which a peer sends what is for `to`; `None` where it has no route.
+/// The address on its segment to which a peer sends packets for `to`; `None` if it has no route.
 pub fn next_hop(lab: &Lab, name: &str, to: Ipv4Addr) -> Option<Ipv4Addr> {
     match Link::new(&config(lab, name, lab.peers.get(name)?)?).hop(to) {
         Hop::Own => Some(to),
@@ -61,7 +61,7 @@ pub fn next_hop(lab: &Lab, name: &str, to: Ipv4Addr) -> Option<Ipv4Addr> {
     }
 }
 
-/// The name of a peer's port on the wire, as that of a host's NIC: `client/eth0`.
+/// The name of a peer's port on the wire, in the form of a host's NIC: `client/eth0`.
 pub fn port(name: &str, peer: &lab_model::Peer) -> String {
     format!("{name}/{}", peer.nic.name)
 }

@@ -1,4 +1,4 @@
-//! What a run found. Serialized as it is, this is the `--format json` of `up`, `check` and `test`.
+//! Results of a run. Serialized as it is, this is the `--format json` of `up`, `check` and `test`.
 
 pub mod cells;
 pub mod style;
@@ -10,7 +10,7 @@ use std::{path::PathBuf, time::Duration};
 use lab_model::{Expected, Observed, Probe};
 use serde::{Deserialize, Serialize};
 
-/// Everything that one run of a lab's expectations found.
+/// All results of one run of a lab's expectations.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Report {
     /// Lab.
@@ -23,7 +23,7 @@ pub struct Report {
     pub cells: Vec<CellReport>,
     /// Every fact, in the topology's order.
     pub facts: Vec<FactReport>,
-    /// Every step that was done.
+    /// Every step that was run.
     pub steps: Vec<StepReport>,
     /// Every check, with the time that it took to hold.
     #[serde(default)]
@@ -42,28 +42,28 @@ pub struct CellReport {
     /// Probe, in its text form.
     #[serde(with = "probe_text")]
     pub probe: Probe,
-    /// How large what was sent is, where the topology says (see [`lab_model::Matrix::size`]).
+    /// Size of what was sent, if the topology gives one (see [`lab_model::Matrix::size`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u32>,
     /// Whether the destination was looked up by name.
     pub by_name: bool,
-    /// What the topology says.
+    /// The verdict in the topology.
     #[serde(with = "words::expected")]
     pub expected: Expected,
-    /// What came out.
+    /// The verdict of the run.
     #[serde(with = "words::observed")]
     pub observed: Observed,
-    /// How a `no` came about, and where the packet was last seen; for a `yes` who answered. May be empty.
+    /// For a `no` its cause and where the packet was last seen; for a `yes` who answered. May be empty.
     pub detail: String,
-    /// Round trip in µs where it was answered.
+    /// Round trip in µs, if it was answered.
     pub rtt_us: Option<u64>,
-    /// Who answered, in order of the requests, each once; empty where that is not known.
+    /// Who answered, in order of the requests, each once; empty if unknown.
     #[serde(default)]
     pub answered_by: Vec<String>,
-    /// Addresses that these took for the source.
+    /// Source addresses that these saw.
     #[serde(default)]
     pub source: Vec<std::net::Ipv4Addr>,
-    /// Of a `yes`, what of its answer is not as `answered_by`, `source` and `requests` ask; absent where it is.
+    /// For a `yes`, how its answer differs from `answered_by`, `source` and `requests`; absent if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unmet: Option<String>,
     /// Index of the check within `expect` (of the step where `step` is given), from 0.
@@ -90,12 +90,12 @@ pub struct FactReport {
     pub expected: String,
     /// What was read.
     pub observed: Vec<String>,
-    /// Whether that is what a command printed, line by line.
+    /// Whether `observed` is what a command printed, line by line.
     #[serde(default)]
     pub printed: bool,
     /// Whether it holds.
     pub holds: bool,
-    /// Why nothing can be said of it, if so: `could not be read: …`, `the frame was not sent: …`.
+    /// Why there is no result, if so: `could not be read: …`, `the frame was not sent: …`.
     pub error: Option<String>,
     /// Index of the check, from 0.
     pub check: usize,
@@ -114,12 +114,12 @@ pub struct StepReport {
     pub name: String,
     /// Whether its actions came out as the topology says (its checks are in `cells` and `facts`).
     pub holds: bool,
-    /// What was wrong with the actions; Docker's own message where it is Docker's. Empty where `holds`, unless the
-    /// step was to be refused: then the message that it was refused with.
+    /// What was wrong with the actions; Docker's own message if Docker refused. Empty if `holds`, unless the step
+    /// expected a refusal: then the refusal's message.
     pub message: String,
     /// Time that the actions took, ms.
     pub took_ms: u64,
-    /// Time that the checks took to hold, ms; absent where they did not.
+    /// Time that the checks took to hold, ms; absent if they did not.
     pub settled_ms: Option<u64>,
     /// Line in the topology.
     pub line: u32,
@@ -134,11 +134,11 @@ pub struct CheckReport {
     pub step: Option<usize>,
     /// Time that it was given to hold, ms; 0: at the first look.
     pub within_ms: u64,
-    /// Time from the end of what was done before to the end of the look at which it held, ms; absent where it never did.
+    /// Time from the end of the previous work to the end of the look at which it held, ms; absent if it never held.
     pub settled_ms: Option<u64>,
     /// How often it was looked at.
     pub looks: u32,
-    /// Where a matrix did not hold: pcapng files of what the segments carried at the last look.
+    /// If a matrix did not hold: pcapng files of what the segments carried at the last look.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub captures: Vec<PathBuf>,
     /// Line in the topology.
@@ -146,12 +146,12 @@ pub struct CheckReport {
 }
 
 impl Report {
-    /// The time of a check, if it was one that ran.
+    /// The report of a check, if it ran.
     pub fn check(&self, step: Option<usize>, check: usize) -> Option<&CheckReport> {
         self.checks.iter().find(|c| (c.step, c.check) == (step, check))
     }
 
-    /// Sets `holds` from the parts.
+    /// Computes `holds` from the parts.
     pub fn conclude(&mut self) {
         self.holds = self.cells.iter().all(CellReport::holds)
             && self.facts.iter().all(|f| f.holds)
@@ -164,7 +164,7 @@ impl Report {
     }
 }
 
-/// A duration as people say it: `85 ms`, `1.2 s`, `2 min 05 s`.
+/// Formats a duration for people: `85 ms`, `1.2 s`, `2 min 05 s`.
 pub fn duration(d: Duration) -> String {
     let s = d.as_secs_f64();
     match s {
@@ -174,13 +174,13 @@ pub fn duration(d: Duration) -> String {
     }
 }
 
-/// `1 host`, `2 hosts`.
+/// Formats a count: `1 host`, `2 hosts`.
 pub fn count(n: impl TryInto<u64>, thing: &str) -> String {
     let n = n.try_into().unwrap_or(u64::MAX);
     format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
 }
 
-/// `probe` as its text form.
+/// Serializes `probe` in its text form.
 mod probe_text {
     use lab_model::Probe;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
@@ -202,7 +202,7 @@ mod probe_text {
     }
 }
 
-/// Verdicts as the words of the tables.
+/// Serializes verdicts as the words of the tables.
 mod words {
     use lab_model::{Expected, No, Observed};
 

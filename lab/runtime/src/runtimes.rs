@@ -1,4 +1,4 @@
-//! Which runtimes there are, and which one a lab gets.
+//! The runtimes, and which one a lab gets.
 
 use std::path::Path;
 
@@ -15,26 +15,26 @@ use crate::{
 /// What the user asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RuntimeChoice {
-    /// The best that can run the lab here.
+    /// The best one that can run the lab here.
     #[default]
     Auto,
-    /// A machine with a kernel of its own for each host.
+    /// Each host is a machine with its own kernel.
     Vm,
-    /// A container with a dockerd of its own for each host.
+    /// Each host is a container with its own dockerd.
     Dind,
 }
 
-/// What a lab gets.
+/// The runtime that a lab gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chosen {
     /// The runtime's name.
     pub runtime: &'static str,
-    /// Why, where labctl chose, in a line.
+    /// Why, in one line, if labctl chose.
     pub why: Option<String>,
 }
 
 impl Chosen {
-    /// As a choice that is no longer one.
+    /// As a choice that is already made.
     pub fn choice(&self) -> RuntimeChoice {
         match self.runtime {
             DindProvider::NAME => RuntimeChoice::Dind,
@@ -44,12 +44,12 @@ impl Chosen {
 }
 
 impl RuntimeChoice {
-    /// The runtime that a lab gets, before anything of it is made. `topology` is the file that it came from, for the
-    /// lines of what is refused; `cache` is the user's cache folder.
+    /// Chooses the runtime before anything is made. `topology` is the lab's file, named in refusals; `cache` is the
+    /// user's cache folder.
     ///
-    /// Left to labctl, that is `vm` where machines run on the processor (a kernel for each host, and no slower), or where
-    /// they are to be booted (`cold`); else `dind` where Docker and this kernel have all that the lab needs, since
-    /// emulated machines are several times slower; else `vm`, which runs everywhere.
+    /// With `auto` this is `vm` if KVM works (a kernel per host, and no slower) or if machines must boot (`cold`); else
+    /// `dind` if Docker and this kernel have all that the lab needs, since emulated machines are several times slower;
+    /// else `vm`, which runs everywhere.
     ///
     /// # Errors
     /// [`Error::Unfit`]: `dind` was asked for and cannot run this lab here.
@@ -84,8 +84,8 @@ impl RuntimeChoice {
     }
 }
 
-/// Whether machines run on the processor: by booting a node image, once, where there is one (see [`Accel::detect`]).
-/// Before there is, by a few instructions, which proves less.
+/// Whether KVM works: tested by booting a node image once if there is one (see [`Accel::detect`]), else by running a few
+/// instructions, which proves less.
 async fn has_kvm(cache: &Path, agent: &Path) -> bool {
     match image::ls(cache).unwrap_or_default().into_iter().find(|l| l.current) {
         Some(listed) => Accel::detect(cache, &listed.image, agent).await == Accel::Kvm,
@@ -93,7 +93,7 @@ async fn has_kvm(cache: &Path, agent: &Path) -> bool {
     }
 }
 
-/// The provider of a plan's runtime.
+/// Creates the provider of a plan's runtime.
 pub fn provider(plan: &Plan) -> Result<Box<dyn Provider>, Error> {
     match plan.runtime.as_str() {
         VmProvider::NAME => Ok(Box::new(VmProvider::new(plan))),
@@ -102,13 +102,13 @@ pub fn provider(plan: &Plan) -> Result<Box<dyn Provider>, Error> {
     }
 }
 
-/// Waits until nothing is left in this process of starts that were given up.
+/// Waits until this process has cleaned up all starts that were given up.
 pub async fn settled() {
     vm::settled().await;
 }
 
-/// Removes what is left of a lab beyond processes, from what its runtime noted in its folder. What could not be removed
-/// is returned.
+/// Removes what a lab left besides processes, as its runtime noted in the lab's folder. Returns what could not be
+/// removed.
 pub async fn sweep(dir: &LabDir) -> Vec<String> {
     dind::sweep(dir).await
 }

@@ -1,4 +1,4 @@
-//! What a supervisor answers to each request.
+//! A supervisor's answers to each request.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,7 +23,7 @@ use crate::{
     wire,
 };
 
-/// How far a lab has come, for whoever follows it.
+/// How far a lab has come, for its followers.
 #[derive(Debug)]
 pub(crate) struct Progress {
     /// Everything that happened during the bring-up.
@@ -34,11 +34,11 @@ pub(crate) struct Progress {
     pub followed: bool,
     /// Why the bring-up failed, if it did.
     pub failure: Option<Failure>,
-    /// Whether a client was told of it.
+    /// Whether a client was told of the failure.
     pub told: bool,
     /// Who asked for the lab's end.
     pub ended_by: Option<String>,
-    /// Whether nothing of the lab is left but this process, and with what warnings.
+    /// Set once only this process is left of the lab; holds the warnings.
     pub gone: Option<Vec<String>>,
 }
 
@@ -54,13 +54,13 @@ impl Progress {
         self.ended_by.get_or_insert_with(|| by.into());
     }
 
-    /// What users of the lab are told when it ends under their hands.
+    /// The error for users of a lab that ends while they use it.
     pub fn taken_down(&self, lab: &str) -> Error {
         Error::taken_down(lab, self.ended_by.as_deref())
     }
 }
 
-/// Answers for one lab.
+/// Answers requests for one lab.
 pub(crate) struct LabService {
     lab: Arc<RunningLab>,
     progress: watch::Sender<Progress>,
@@ -84,7 +84,7 @@ impl LabService {
         &self.lab.plan().lab.name
     }
 
-    /// Events up to the end of the bring-up. A client that owns the lab and goes away before takes it along.
+    /// Sends events up to the end of the bring-up. If a client that owns the lab goes away before that, the lab ends.
     async fn follow(
         &self,
         own: bool,
@@ -134,7 +134,7 @@ impl LabService {
         self.must_be_up()?;
         let report = tokio::select! {
             report = forwarding(answers, async |events| self.lab.check(how, events).await) => report?,
-            // Nobody waits for the outcome any more.
+            // Nobody waits for the result any more.
             _ = input.recv() => return Err(Error::Cancelled),
         };
         let _ = answers.send(Answer::Report(Box::new(report))).await;
@@ -191,9 +191,9 @@ impl LabService {
             None => None,
         };
         let decode = Decode { vxlan_ports: frames::vxlan_ports(lab), ..Decode::default() };
-        // Only those count that the filter means.
+        // Only frames that match the filter count.
         let mut left = if filter.is_some() { spec.count.take() } else { None };
-        // What is cut off cannot be looked at.
+        // The filter needs whole frames.
         let snaplen = spec.snaplen;
         if filter.is_some() {
             spec.snaplen = lab_wire::MAX_FRAME_LEN;
@@ -320,7 +320,7 @@ impl LabService {
         }
     }
 
-    /// Answers what needs the lab, for as long as there is one.
+    /// Answers requests that need the lab, for as long as it exists.
     async fn use_lab(
         &self,
         request: Request,
@@ -345,7 +345,7 @@ impl LabService {
                 };
                 self.capture(&segment, spec, filter, answers, input).await
             }
-            // Answered for any lab, also one that is on its way.
+            // Answered for any lab, also one that is not up yet.
             Request::Follow { .. } | Request::Status | Request::Down { .. } => Ok(()),
         }
     }
@@ -357,7 +357,7 @@ impl LabService {
         }
     }
 
-    /// Up, or as far up as it came.
+    /// Fails unless the lab is up, or as far up as it came.
     fn must_be_there(&self) -> Result<(), Error> {
         match self.stage() {
             Stage::Up | Stage::Partial => Ok(()),
@@ -392,7 +392,7 @@ impl Service for LabService {
     }
 }
 
-/// Does something long, its progress passed on as it happens.
+/// Does `work` and passes its progress on as it happens.
 async fn forwarding<T>(answers: &mpsc::Sender<Answer>, work: impl AsyncFnOnce(&Events) -> T) -> T {
     let (events, mut received) = Events::channel();
     let forward = async {

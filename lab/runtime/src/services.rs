@@ -1,4 +1,4 @@
-//! Services of a lab: created, waited for, and seen from a manager.
+//! Creates, changes and removes services of a lab, waits for them, and reads them from a manager.
 
 mod reasons;
 
@@ -24,7 +24,7 @@ use crate::{
 use reasons::Reasons;
 pub use reasons::explain;
 
-/// How long tasks may take to run: without KVM a container takes seconds, and a drained node's are made anew.
+/// How long tasks may take to run: without KVM a container takes seconds, and a drained node's tasks are made anew.
 const RUNNING: Duration = Duration::from_secs(180);
 
 /// Pause between two looks at the tasks.
@@ -33,7 +33,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// Creates the services of a lab and waits until their tasks run.
 ///
 /// # Errors
-/// Docker's refusals; tasks that do not run in time, each with how it stands.
+/// Docker's refusals; tasks that do not run in time, each with its state.
 pub async fn create(lab: &Lab, hosts: &Hosts, events: &Events) -> Result<(), Error> {
     let names: Vec<&str> =
         lab.services.iter().filter(|(_, s)| !s.deferred).map(|(n, _)| n.as_str()).collect();
@@ -53,17 +53,17 @@ pub async fn create(lab: &Lab, hosts: &Hosts, events: &Events) -> Result<(), Err
 /// Creates one service and waits until its tasks run.
 ///
 /// # Errors
-/// As of [`create`].
+/// Those of [`create`].
 pub async fn create_one(lab: &Lab, hosts: &Hosts, name: &str, within: Option<Duration>) -> Result<(), Error> {
     swarm::manager(lab, hosts).await?.0.docker.create_service(lab, name).await?;
     let whole = |name: &str, seen: &Seen| lacks(name, seen).is_none();
     wait(lab, hosts, &[name], within, None, whole).await
 }
 
-/// Changes a service, and waits until Docker has replaced the tasks that it must and all run.
+/// Changes a service, and waits until Docker has replaced the tasks it must and all run.
 ///
 /// # Errors
-/// Docker's refusal, also where it gives the update up half-way; tasks that do not run in time, each with how it stands.
+/// Docker's refusal, also if it gives the update up half-way; tasks that do not run in time, each with its state.
 pub async fn update(
     lab: &Lab,
     hosts: &Hosts,
@@ -80,7 +80,7 @@ pub async fn update(
         let through = match &service.update {
             Some(UpdateSeen::Completed) => true,
             Some(UpdateSeen::UnderWay | UpdateSeen::Stopped(_)) => false,
-            // Docker takes what it said of an earlier one back, and says nothing until it begins.
+            // Docker drops the status of an earlier update, and has none until this one begins.
             None => !replaces,
         };
         through && lacks(name, seen).is_none() && !misplaced(service, seen)
@@ -100,8 +100,8 @@ pub async fn remove(lab: &Lab, hosts: &Hosts, name: &str) -> Result<(), Error> {
     wait_ended(lab, hosts, name, &id, Instant::now(), RUNNING).await
 }
 
-/// Waits until the tasks of a service that are to end have ended: Docker counts them out at once, while their containers
-/// still answer. Those on nodes that are down are not waited for, since nobody ends them.
+/// Waits until the tasks of a service that must end have ended: Docker stops counting them at once, while their
+/// containers still answer. Tasks on nodes that are down are not waited for, since nobody ends them.
 async fn wait_ended(
     lab: &Lab,
     hosts: &Hosts,
@@ -124,7 +124,7 @@ async fn wait_ended(
     }
 }
 
-/// The tasks of a service that are to end and have not, as `web.2 on host1`, on nodes that are ready.
+/// Tasks of a service that must end but have not, on ready nodes, as `web.2 on host1`.
 async fn ending(lab: &Lab, hosts: &Hosts, name: &str, id: &str) -> Result<Vec<String>, Error> {
     let (manager, nodes) = swarm::manager(lab, hosts).await?;
     let tasks = manager.docker.ending_tasks(id).await?;
@@ -136,7 +136,7 @@ async fn ending(lab: &Lab, hosts: &Hosts, name: &str, id: &str) -> Result<Vec<St
     Ok(tasks.into_iter().filter_map(on).collect())
 }
 
-/// Waits until each of these services is as `whole` has it.
+/// Waits until `whole` holds for each of these services.
 async fn wait(
     lab: &Lab,
     hosts: &Hosts,
@@ -185,7 +185,7 @@ async fn wait(
     }
 }
 
-/// How many tasks of a service run, and how many are to, where these are more.
+/// If a service has too few running tasks: how many run, and how many should.
 fn lacks(name: &str, seen: &Seen) -> Option<(u64, u64)> {
     let running = seen.tasks_of(name).filter(|t| t.task.running).count() as u64;
     let wanted = match seen.service(name) {
@@ -194,14 +194,15 @@ fn lacks(name: &str, seen: &Seen) -> Option<(u64, u64)> {
         Some(service) => {
             let nodes = seen.nodes.iter().filter(|n| n.ready && n.active);
             let admitted: Option<Vec<bool>> = nodes.map(|n| admits(&service.constraints, &n.host)).collect();
-            // Docker counts what it has begun: before it has, the nodes tell, where they can.
+            // Docker counts only tasks it has begun with. Before that the nodes are counted, if the constraints allow
+            // it.
             admitted.map_or(service.desired.max(1), |all| all.into_iter().filter(|a| *a).count() as u64)
         }
     };
     (running < wanted).then_some((running, wanted))
 }
 
-/// Whether these constraints let tasks run on a host; `None` where they ask for more than its name.
+/// Whether these constraints allow tasks on a host; `None` if they test more than its name.
 fn admits(constraints: &[String], host: &str) -> Option<bool> {
     constraints.iter().try_fold(true, |all, constraint| {
         let (key, value, equal) = match (constraint.split_once("=="), constraint.split_once("!=")) {
@@ -213,7 +214,7 @@ fn admits(constraints: &[String], host: &str) -> Option<bool> {
     })
 }
 
-/// Whether a task runs where the service's constraints would not have it.
+/// Whether a task runs where the service's constraints forbid it.
 fn misplaced(service: &ServiceSeen, seen: &Seen) -> bool {
     let hosts = seen.tasks_of(&service.name).filter_map(|t| t.host.as_deref());
     hosts.into_iter().any(|host| admits(&service.constraints, host) == Some(false))
@@ -234,7 +235,7 @@ fn missing(name: &str, seen: &Seen, reasons: &Reasons) -> String {
     }
 }
 
-/// The services as a manager sees them now.
+/// Reads the services from a manager.
 pub async fn look(lab: &Lab, hosts: &Hosts) -> Result<Seen, Error> {
     let (manager, nodes) = swarm::manager(lab, hosts).await?;
     let services = manager.docker.services().await?;
@@ -244,7 +245,7 @@ pub async fn look(lab: &Lab, hosts: &Hosts) -> Result<Seen, Error> {
     Ok(seen)
 }
 
-/// The services as a manager sees them now or, where none answers soon, as one saw them last; and whether it is now.
+/// Reads the services from a manager or, if none answers soon, recalls what one said last. `true` if read now.
 pub async fn look_or_recall(lab: &Lab, hosts: &Hosts) -> (Seen, bool) {
     match swarm::soon(look(lab, hosts)).await {
         Ok(seen) => (seen, true),

@@ -4,7 +4,7 @@
 //! <state>/<lab>/lock             held (flock) by the supervisor for as long as it lives
 //!               plan.json        what will be made
 //!               processes.json   what was started, a line each, so that `down` works after a crash
-//!               control.sock     the verbs' way in
+//!               control.sock     takes commands
 //!               supervisor.log
 //!               hosts/<host>/    docker.sock, console.log, agent.sock, qmp.sock, eth0.sock, …
 //! ```
@@ -27,10 +27,10 @@ use crate::{
     error::{Error, Need},
 };
 
-/// Longest path of a unix socket, in bytes: `sun_path` less its NUL (unix(7)).
+/// Longest path of a unix socket, in bytes: `sun_path` without its NUL (unix(7)).
 pub const MAX_SOCKET_PATH: usize = 107;
 
-/// Where labctl keeps things; whoever calls the library decides.
+/// Where labctl keeps files; the library's caller decides.
 #[derive(Clone, Debug)]
 pub struct Dirs {
     /// Node images and templates; may be deleted at any time.
@@ -39,20 +39,20 @@ pub struct Dirs {
     pub state: PathBuf,
 }
 
-/// Everything that a supervisor needs to bring a lab up, and `down` to take it away.
+/// Everything that a supervisor needs to bring a lab up, and `down` to take it down.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
     /// The lab.
     pub lab: Lab,
-    /// The file that it came from.
+    /// The topology file.
     pub topology: PathBuf,
     /// Runtime (`vm`).
     pub runtime: String,
     /// Boot instead of restoring.
     pub cold: bool,
-    /// Keep what was made of a lab that does not come up.
+    /// Keep what was made if the lab does not come up.
     pub keep: bool,
-    /// Seconds since the epoch when it was begun.
+    /// When it began, in seconds since the epoch.
     pub since: u64,
     /// The agent's binary.
     pub agent: PathBuf,
@@ -60,7 +60,7 @@ pub struct Plan {
     pub cache: PathBuf,
 }
 
-/// A process that belongs to a lab. The start time tells it from a later one with the same number.
+/// A process of a lab. Its start time tells it from a later one with the same pid.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     /// Process id.
@@ -72,34 +72,34 @@ pub struct Process {
 }
 
 impl Process {
-    /// The process with this id, if it is there.
+    /// The process with this id, if it exists.
     pub fn observe(pid: u32, what: impl Into<String>) -> Option<Self> {
         let start_time = start_time(pid)?;
         Some(Self { pid, start_time, what: what.into() })
     }
 
-    /// Whether this very process still runs.
+    /// Whether this same process still runs.
     pub fn is_alive(&self) -> bool {
         start_time(self.pid) == Some(self.start_time)
     }
 
-    /// Whether it is stopped, by a signal or by a debugger, and so answers nobody.
+    /// Whether it is stopped by a signal or a debugger, and so does not answer.
     pub fn is_stopped(&self) -> bool {
         self.is_alive() && stat(self.pid).is_some_and(|stat| matches!(stat.chars().next(), Some('T' | 't')))
     }
 }
 
-/// Flag of a process that is on its way out: its sockets may be closed before it is a zombie (include/linux/sched.h).
+/// Flag of a process that is exiting: its sockets may be closed before it is a zombie (include/linux/sched.h).
 const PF_EXITING: u32 = 0x4;
 
-/// The fields of /proc/PID/stat (proc(5)) from the third on, which is the state.
+/// The fields of /proc/PID/stat (proc(5)) from the third on, the state.
 fn stat(pid: u32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the program's name in parentheses and may hold anything, so count from its end.
+    // The second field, the program's name in parentheses, may hold anything, so count from its end.
     Some(stat.rsplit_once(')')?.1.trim_start().to_owned())
 }
 
-/// Start time of a process; `None` where there is none, or only one that has ended.
+/// Start time of a process; `None` if there is none, or it has ended.
 fn start_time(pid: u32) -> Option<u64> {
     let stat = stat(pid)?;
     let mut fields = stat.split_ascii_whitespace();
@@ -114,14 +114,14 @@ fn start_time(pid: u32) -> Option<u64> {
     fields.nth(12)?.parse().ok()
 }
 
-/// What a lab's folder may come to hold, captures aside.
+/// Space that a lab's folder may need, without captures.
 const LOGS: Need = Need {
     bytes: 8 << 20,
     what: "a lab's logs take",
     hint: "or name another folder with --state-dir or LABCTL_STATE_DIR",
 };
 
-/// The lock of a lab's folder. A lab lives for as long as somebody holds it, and only its holder clears the folder.
+/// The lock of a lab's folder. A lab lives as long as somebody holds it, and only its holder clears the folder.
 #[derive(Debug)]
 pub struct Lock(File);
 
@@ -134,7 +134,7 @@ impl Lock {
         Ok(Self(io::stdin().as_fd().try_clone_to_owned()?.into()))
     }
 
-    /// A handle to hand on. The lab is locked until the last one is closed.
+    /// A handle to pass on. The lab is locked until the last one is closed.
     ///
     /// # Errors
     /// This process has too many files open.
@@ -143,7 +143,7 @@ impl Lock {
     }
 }
 
-/// What a supervisor is noted as.
+/// Name under which a supervisor is noted.
 const SUPERVISOR: &str = "supervisor";
 
 /// The folder of one lab.
@@ -158,21 +158,21 @@ const LOCK: &str = "lock";
 /// Name of the plan in a lab's folder.
 const PLAN: &str = "plan.json";
 
-/// How often the folder may vanish while it is being locked. Each time somebody else has cleared a whole lab.
+/// How often the folder may vanish during locking. Each time somebody else has cleared a whole lab.
 const LOCK_ATTEMPTS: u32 = 100;
 
 impl LabDir {
-    /// The folder at this path, which need not exist.
+    /// The folder at this path, which may not exist.
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
     }
 
-    /// Where the lab of this name is or would be.
+    /// The folder of the lab of this name, which may not exist.
     pub fn of(dirs: &Dirs, lab: &str) -> Self {
         Self::at(dirs.state.join(lab))
     }
 
-    /// The error of a lab whose supervisor is gone: one that ended in order leaves no folder.
+    /// The error for a lab whose supervisor is gone: one that ended normally leaves no folder.
     pub fn gone(&self) -> Error {
         match self.path.exists() {
             true => Error::Dead { name: self.name().to_owned(), log: self.log() },
@@ -190,12 +190,12 @@ impl LabDir {
         self.path.file_name().and_then(|n| n.to_str()).unwrap_or("?")
     }
 
-    /// The verbs' way in.
+    /// The socket on which the supervisor takes commands.
     pub fn control_socket(&self) -> PathBuf {
         self.path.join("control.sock")
     }
 
-    /// Folder of what the wire carried while matrices did not hold.
+    /// Folder for captures of the wire from failed matrices.
     pub fn captures(&self) -> PathBuf {
         self.path.join("captures")
     }
@@ -210,7 +210,7 @@ impl LabDir {
         self.path.join("hosts").join(host)
     }
 
-    /// Where the host's dockerd answers on this machine.
+    /// The socket on this machine for the host's dockerd.
     pub fn docker_socket(&self, host: &str) -> PathBuf {
         self.host(host).join("docker.sock")
     }
@@ -220,17 +220,17 @@ impl LabDir {
         self.host(host).join("console.log")
     }
 
-    /// Where the wire listens for a NIC.
+    /// The socket where the wire listens for a NIC.
     pub fn nic_socket(&self, host: &str, nic: &str) -> PathBuf {
         self.host(host).join(format!("{nic}.sock"))
     }
 
-    /// Makes the folder if need be and takes its lock. `None`: somebody holds it, most likely the lab's supervisor.
+    /// Makes the folder if needed and takes its lock. `None`: somebody holds it, most likely the lab's supervisor.
     pub fn lock(&self) -> Result<Option<Lock>, Error> {
         let path = self.path.join(LOCK);
         for _ in 0..LOCK_ATTEMPTS {
             match fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path) {
-                // It was there, and was cleared by its holder before its kind was looked at.
+                // It existed, and its holder cleared it before its type was checked.
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists && !self.path.is_file() => continue,
                 made => made.map_err(Error::io("cannot make the folder", &self.path))?,
             }
@@ -242,7 +242,7 @@ impl LabDir {
                 .mode(0o600)
                 .open(&path);
             let file = match file {
-                // Cleared by its holder since the line above.
+                // Its holder has cleared it since the line above.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                 opened => opened.map_err(Error::io("cannot open", &path))?,
             };
@@ -252,7 +252,7 @@ impl LabDir {
                 Err(TryLockError::Error(e)) => return Err(Error::io("cannot lock", path)(e)),
             }
             let lock = Lock(file);
-            // It may have been cleared between the opening and the locking: then this is the lock of nothing.
+            // It may have been cleared between opening and locking: then the lock is worthless.
             if self.is_locked_by(&lock) {
                 return Ok(Some(lock));
             }
@@ -260,17 +260,17 @@ impl LabDir {
         Err(Error::io("cannot lock", path)(io::ErrorKind::ResourceBusy.into()))
     }
 
-    /// Whether this is the lock of the folder as it is now, and not of one that was cleared since.
+    /// Whether this is the lock of the current folder, and not of one that was cleared since.
     pub fn is_locked_by(&self, lock: &Lock) -> bool {
         let id = |m: fs::Metadata| (m.dev(), m.ino());
         let (ours, there) = (lock.0.metadata().map(id), fs::metadata(self.path.join(LOCK)).map(id));
         matches!((ours, there), (Ok(ours), Ok(there)) if ours == there)
     }
 
-    /// Removes the folder. Does nothing if somebody else has cleared it and it is another lab's by now.
+    /// Removes the folder. Does nothing if somebody else has cleared it and another lab may have it now.
     ///
     /// # Errors
-    /// Something cannot be removed. The plan and the lock stay too then, so that `down` finds the rest.
+    /// Something cannot be removed. Then the plan and the lock stay too, so that `down` finds the rest.
     pub fn remove(&self, lock: &Lock) -> io::Result<()> {
         if !self.is_locked_by(lock) {
             return Ok(());
@@ -293,7 +293,7 @@ impl LabDir {
             }
         }
         match fs::remove_dir(&self.path) {
-            // As soon as the lock is gone, the next lab of this name may have begun in the same folder.
+            // Once the lock is gone, the next lab of this name may begin in the same folder.
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
                 Ok(())
             }
@@ -301,13 +301,13 @@ impl LabDir {
         }
     }
 
-    /// Whether its supervisor lives. Takes no lock that it does not give back at once.
+    /// Whether its supervisor lives. Gives back at once any lock that it takes.
     pub fn is_alive(&self) -> bool {
         let Ok(file) = File::open(self.path.join(LOCK)) else { return false };
         matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
     }
 
-    /// Writes the plan, all or nothing.
+    /// Writes the plan atomically.
     pub fn write_plan(&self, plan: &Plan) -> Result<(), Error> {
         let path = self.path.join(PLAN);
         let text = serde_json::to_vec(plan)
@@ -327,7 +327,7 @@ impl LabDir {
         serde_json::from_slice(&text).map_err(|e| Error::Damaged { path, why: e.to_string() })
     }
 
-    /// Notes a process, at once and for good.
+    /// Notes a process durably.
     pub fn record(&self, process: &Process) -> Result<(), Error> {
         let path = self.path.join("processes.json");
         let append = || -> io::Result<()> {
@@ -338,7 +338,7 @@ impl LabDir {
         append().map_err(Error::io("cannot write", &path))
     }
 
-    /// Notes that this process is the lab's supervisor, before any other process.
+    /// Notes this process as the lab's supervisor, before any other process.
     pub fn record_supervisor(&self) -> Result<(), Error> {
         match Process::observe(std::process::id(), SUPERVISOR) {
             Some(me) => self.record(&me),
@@ -351,19 +351,19 @@ impl LabDir {
         self.processes().into_iter().find(|p| p.what == SUPERVISOR)
     }
 
-    /// Processes noted. A torn last line is passed over: it was written as its process was being started, by a
+    /// The noted processes. A torn last line is skipped: it was written while its process was being started, by a
     /// supervisor whose machines die with it.
     pub fn processes(&self) -> Vec<Process> {
         let text = fs::read_to_string(self.path.join("processes.json")).unwrap_or_default();
         text.lines().filter_map(|l| serde_json::from_str(l).ok()).collect()
     }
 
-    /// Fails where there is no room for the logs and notes of a lab.
+    /// Fails if there is no room for a lab's logs and notes.
     pub fn check_room(&self) -> Result<(), Error> {
         LOGS.check(&self.path)
     }
 
-    /// Fails if a socket of this lab would have too long a path.
+    /// Fails if a socket path of this lab would be too long.
     pub fn check_socket_paths(&self, lab: &Lab) -> Result<(), Error> {
         let nics =
             lab.hosts.iter().flat_map(|(h, host)| host.nics.iter().map(|n| self.nic_socket(h, &n.name)));

@@ -1,6 +1,6 @@
-//! The body of `labctl supervise DIR`: one process per lab that owns its wire, its machines and its agents, and
-//! answers the verbs on the lab's control socket until the lab is taken down. A lab in the process of its user answers
-//! them too, by [`attend`].
+//! The body of `labctl supervise DIR`: one process per lab that owns its wire, its machines and its agents, and answers
+//! requests on the lab's control socket until the lab is taken down. A lab in its user's own process answers them
+//! through [`attend`].
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -20,24 +20,23 @@ use crate::{
     state::Lock,
 };
 
-/// How soon the client that began a lab follows it.
+/// How long the client that began a lab may take to follow it.
 const FOLLOWED_WITHIN: Duration = Duration::from_secs(5);
 
 /// The same for a lab that is being taken down, where somebody waits for the end.
 const TOLD_WITHIN: Duration = Duration::from_secs(1);
 
-/// How long a lab waits for the client that began it before it takes it for dead. Much longer than that takes on a busy
-/// machine.
+/// How long a lab waits for the client that began it before it counts as dead. Much longer than a busy machine needs.
 const FORSAKEN_AFTER: Duration = Duration::from_secs(30);
 
-/// How long the last answers may take to reach their clients once the lab is gone.
+/// How long the last answers may take to reach their clients after the lab is gone.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Brings the lab of this folder up and serves it until it is taken down, by request or by signal.
 ///
 /// # Errors
-/// Our stdin is not the folder's lock, the control socket cannot be made, or the plan cannot be read. A bring-up that
-/// fails is no error here: it is answered to whoever follows, and the lab is taken down, or kept where its plan says so.
+/// Our stdin is not the folder's lock, the control socket cannot be made, or the plan cannot be read. A failed bring-up
+/// is no error here: followers get it as an answer, and the lab is taken down, or kept if its plan says so.
 pub async fn run(dir: &Path) -> Result<(), Error> {
     let dir = LabDir::at(dir);
     let lock = Lock::inherited().map_err(Error::io("cannot use the lock of", dir.path()))?;
@@ -74,7 +73,7 @@ pub async fn run(dir: &Path) -> Result<(), Error> {
         }
         p.stage = Stage::Stopping;
     });
-    // Whoever is using the lab is told that it ends. Requests that come now are still answered: with its stage.
+    // Tells all users of the lab that it ends. New requests are still answered: with its stage.
     stop.cancel();
     let end = async {
         let warnings = lab.down().await;
@@ -95,7 +94,7 @@ pub async fn run(dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Answers the verbs for a lab that is up in this process, until one of them takes it down, its folder too.
+/// Answers requests for a lab that is up in this process until one of them takes it down, with its folder.
 ///
 /// # Errors
 /// The control socket cannot be made.
@@ -118,15 +117,15 @@ pub async fn attend(lab: Arc<RunningLab>, lock: &Lock) -> Result<(), Error> {
     Ok(())
 }
 
-/// A bring-up can fail before the client that asked for it has come back to follow it: waits until somebody was told.
+/// Waits until a client was told: a bring-up can fail before the client that began it follows it.
 async fn told_why(progress: &watch::Sender<Progress>, within: Duration) {
     let mut watch = progress.subscribe();
     let told = watch.wait_for(|p| p.failure.is_none() || p.told);
     let _ = tokio::time::timeout(within, told).await;
 }
 
-/// Returns when nobody has followed in time: a client that was killed as soon as it had begun a lab cannot take it
-/// along. Once followed, a lab lives on whoever goes, but for what [`LabService`] makes of its owner's end.
+/// Returns if nobody has followed in time: a client that was killed right after it began a lab cannot take it down. Once
+/// followed, the lab lives on, except for what [`LabService`] does when its owner ends.
 async fn forsaken(progress: &watch::Sender<Progress>, after: Duration) {
     let mut watch = progress.subscribe();
     let missed = tokio::time::timeout(after, watch.wait_for(|p| p.followed)).await.is_err();
@@ -135,7 +134,7 @@ async fn forsaken(progress: &watch::Sender<Progress>, after: Duration) {
     }
 }
 
-/// From nothing to up, and up until it is asked to stop; returns when the lab is to be taken down.
+/// Brings the lab up and keeps it up; returns when it is to be taken down.
 async fn live(lab: &RunningLab, progress: &watch::Sender<Progress>, stop: &CancellationToken) {
     let (events, mut received) = Events::channel();
     let collect = async {

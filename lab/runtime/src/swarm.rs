@@ -1,4 +1,4 @@
-//! The swarm of a lab: formed, and waited for.
+//! Forms the swarm of a lab, changes it, and waits for it.
 
 use std::{
     net::Ipv4Addr,
@@ -19,34 +19,33 @@ use crate::{
     report::count,
 };
 
-/// How long nodes may take to be ready: without KVM certificates and Raft take their time.
+/// How long nodes may take to be ready: certificates and Raft are slow without KVM.
 const READY: Duration = Duration::from_secs(180);
 
-/// How long the network that Docker makes for the routing mesh may take to give way to another.
+/// How long Docker's default network for the routing mesh may take to be replaced.
 const MESH: Duration = Duration::from_secs(30);
 
-/// What dockerd says where the mesh has a network (swarmkit manager/controlapi/network.go).
+/// What dockerd says if the mesh already has a network (swarmkit manager/controlapi/network.go).
 const MESH_EXISTS: &str = "is already present";
 
 /// Pause between two looks at the nodes.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
-/// How long a node has to get an address on a mesh of the topology's own before it is updated. Updated while the network
-/// is still being made, it never gets one.
+/// How long a node has to get an address on the topology's own mesh before it is updated. A node that is updated while
+/// the network is still being made never gets one.
 const TOUCH: Duration = Duration::from_secs(4);
 
 /// How long a host that is about to go may take to say whether it is a node.
 const ASKED: Duration = Duration::from_secs(2);
 
-/// How long a look may wait for what only a leader knows. Without one a manager takes 20 s to say so (moby
+/// How long a look may wait for what only a leader knows. Without a leader a manager takes 20 s to say so (moby
 /// daemon/cluster/cluster.go, `swarmRequestTimeout`).
 const LEADER: Duration = Duration::from_secs(5);
 
-/// Forms the swarm that the topology says, if it says one, waits until every node is ready, and creates the overlay
-/// networks.
+/// Forms the topology's swarm, if it has one, waits until every node is ready, and creates the overlay networks.
 ///
 /// # Errors
-/// Docker's refusals; nodes that are not ready in time, each with how it stands.
+/// Docker's refusals; nodes that are not ready in time, each with its state.
 pub async fn form(lab: &Lab, hosts: &Hosts, events: &Events) -> Result<(), Error> {
     let Some(swarm) = &lab.swarm else { return Ok(()) };
     let Some((first, node)) = swarm.nodes.first() else { return Ok(()) };
@@ -55,7 +54,7 @@ pub async fn form(lab: &Lab, hosts: &Hosts, events: &Events) -> Result<(), Error
     let line = Some(&lab.lines.swarm);
     manager.docker.init_swarm(swarm, node).await.map_err(Error::at(line))?;
     events.host(first, "swarm initialized");
-    // Before others join, so that no node ever has the other one.
+    // Before others join, so that no node ever has the default one.
     if let Some((key, _)) = lab.mesh() {
         replace_mesh(lab, key, &manager.docker).await.map_err(Error::at(lab.lines.networks.get(key)))?;
         events.host(first, format!("network {key} is the routing mesh's"));
@@ -68,7 +67,7 @@ pub async fn form(lab: &Lab, hosts: &Hosts, events: &Events) -> Result<(), Error
         events.host(host, format!("joined as {}", word(role)));
         Ok::<_, Error>(())
     };
-    // Managers one by one: while one joins, Raft has no quorum to spare for another.
+    // Managers one by one: while one joins, the Raft quorum cannot take another.
     for host in swarm.nodes.keys().skip(1) {
         join(Role::Manager, host).await?;
     }
@@ -86,14 +85,14 @@ pub async fn form(lab: &Lab, hosts: &Hosts, events: &Events) -> Result<(), Error
     Ok(())
 }
 
-/// Puts a network of the topology in the place of the one that Docker makes for the routing mesh.
+/// Replaces Docker's default network for the routing mesh with the topology's.
 async fn replace_mesh(lab: &Lab, key: &str, manager: &HostDocker) -> Result<(), Error> {
     let deadline = Instant::now() + MESH;
     loop {
-        // The manager that was made just now makes its own in its own time (swarmkit manager/manager.go, becomeLeader).
+        // The new manager creates the default network some time later (swarmkit manager/manager.go, becomeLeader).
         manager.remove_network_if_there(INGRESS).await?;
-        // The swarm has forgotten it before this node is off it, and a node still on it never gets on another: "failed to
-        // find a load balancer IP".
+        // The swarm forgets the network before this node has left it. A node still on it never gets on another: "failed
+        // to find a load balancer IP".
         if manager.network_names().await?.iter().any(|n| n == INGRESS) && Instant::now() < deadline {
             tokio::time::sleep(LOOK_AGAIN).await;
             continue;
@@ -109,10 +108,10 @@ async fn replace_mesh(lab: &Lab, key: &str, manager: &HostDocker) -> Result<(), 
     }
 }
 
-/// Waits until a node has an address on the network of the routing mesh.
+/// Waits until a node has an address on the routing mesh's network.
 ///
-/// A node is ready before that. It makes its networks one after the other, and gives a container 20 s to be attached to
-/// one (moby daemon/cluster/networks.go): without KVM that is too little for one that comes while the mesh is being made.
+/// A node is ready before that. It makes its networks one by one, and gives a container 20 s to be attached to one (moby
+/// daemon/cluster/networks.go). Without KVM that is too short for a container that comes while the mesh is being made.
 async fn wait_on_mesh(lab: &Lab, hosts: &Hosts, name: &str, manager: &HostDocker) -> Result<(), Error> {
     let (host, mesh) = (running(hosts, name)?, lab.mesh_name());
     let deadline = Instant::now() + READY;
@@ -160,7 +159,8 @@ async fn wait_ready(swarm: &Swarm, hosts: &Hosts, manager: &HostDocker) -> Resul
     }
 }
 
-/// The first manager that answers, and the nodes as it sees them. All are asked at once: one without a leader is slow.
+/// Returns the first manager that answers, and the nodes as it sees them. Asks all at once: one without a leader is
+/// slow.
 ///
 /// # Errors
 /// If none answers: the last one's error.
@@ -175,35 +175,35 @@ pub async fn manager<'a>(lab: &Lab, hosts: &'a Hosts) -> Result<(&'a RunningHost
     Ok(select_ok(asked).await?.0)
 }
 
-/// Asks for what only a leader knows, and does not wait long where there is none.
+/// Asks for what only a leader knows, with a short time limit.
 ///
 /// # Errors
-/// Those of what is asked; no answer in time.
+/// Those of `ask`; no answer in time.
 pub async fn soon<T>(ask: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let late = || Error::Swarm(format!("no answer within {} s: is there a leader?", LEADER.as_secs()));
     tokio::time::timeout(LEADER, ask).await.unwrap_or_else(|_| Err(late()))
 }
 
-/// The id that a host has as a node, by its own word; `None` where it is none or does not answer.
+/// The node id that a host reports for itself; `None` if it is no node or does not answer.
 ///
-/// A host that left and joined again is in the managers' list twice, and both entries are ready for a while.
+/// A host that left and joined again is listed twice by the managers, and both entries are ready for a while.
 async fn own_id(hosts: &Hosts, name: &str) -> Option<String> {
     let id = tokio::time::timeout(ASKED, hosts.get(name)?.docker.node_id()).await;
     id.ok()?.ok()?
 }
 
-/// Waits until a host is a node that is ready and has this role.
+/// Waits until a host is a ready node of this role.
 ///
 /// # Errors
-/// It does not become that in time.
+/// It is not so in time.
 async fn wait_node(lab: &Lab, hosts: &Hosts, name: &str, role: Role) -> Result<(), Error> {
     let deadline = Instant::now() + READY;
     loop {
-        // One that joins has an id only when it is through.
+        // A node that is joining has an id only once it has joined.
         let own = own_id(hosts, name).await;
         let is =
             |n: &NodeSeen| own.as_ref() == Some(&n.id) && n.ready && n.manager == (role == Role::Manager);
-        // While managers change the one that is asked may have no answer.
+        // While managers change, the one that is asked may have no answer.
         match manager(lab, hosts).await {
             Ok((_, seen)) if seen.iter().any(is) => return Ok(()),
             Err(error) if Instant::now() >= deadline => return Err(error),
@@ -216,7 +216,7 @@ async fn wait_node(lab: &Lab, hosts: &Hosts, name: &str, role: Role) -> Result<(
     }
 }
 
-/// Joins a host to the swarm that a manager which runs is of, and waits until it is ready.
+/// Joins a host to the swarm of a running manager, and waits until it is ready.
 ///
 /// # Errors
 /// Docker's refusals, a wrong token among them.
@@ -238,7 +238,7 @@ pub async fn join(
     wait_on_mesh(lab, hosts, name, &manager.docker).await
 }
 
-/// A host as a node: what `swarm` says of it, or else by its first NIC.
+/// A host as a node: as `swarm` declares it, or else by its first NIC.
 fn as_node(lab: &Lab, name: &str, role: Role, advertise: Option<Ipv4Addr>) -> Result<Node, Error> {
     let declared = lab.swarm.as_ref().and_then(|s| s.nodes.get(name));
     match (declared, lab.hosts.get(name).and_then(|h| h.nics.first())) {
@@ -250,10 +250,10 @@ fn as_node(lab: &Lab, name: &str, role: Role, advertise: Option<Ipv4Addr>) -> Re
     }
 }
 
-/// Changes a node's role, and waits until the managers see it so; one that is down changes when it is up again.
+/// Changes a node's role and waits until the managers see it. A node that is down changes when it is up again.
 ///
 /// # Errors
-/// Docker's refusals; a change that is not through in time.
+/// Docker's refusals; a change that is not done in time.
 pub async fn set_role(lab: &Lab, hosts: &Hosts, name: &str, role: Role) -> Result<(), Error> {
     let is_up = change_node(lab, hosts, name, NodeChange::Role(role)).await?;
     if is_up && own_id(hosts, name).await.is_some() {
@@ -262,7 +262,7 @@ pub async fn set_role(lab: &Lab, hosts: &Hosts, name: &str, role: Role) -> Resul
     Ok(())
 }
 
-/// Changes a node; whether it is up.
+/// Changes a node and returns whether it is up.
 ///
 /// # Errors
 /// Docker's refusals.
@@ -271,7 +271,7 @@ pub async fn change_node(lab: &Lab, hosts: &Hosts, name: &str, change: NodeChang
     manager(lab, hosts).await?.0.docker.update_node(name, own.as_deref(), change).await
 }
 
-/// Removes a node that has left or is down, as `docker node rm`; by force also one that is up.
+/// Removes a node that has left or is down, as `docker node rm`; with `force` also one that is up.
 ///
 /// # Errors
 /// Docker's refusals.
@@ -291,7 +291,7 @@ pub async fn force_new_cluster(lab: &Lab, hosts: &Hosts, name: &str) -> Result<(
     let deadline = Instant::now() + READY;
     loop {
         match host.docker.force_new_cluster(swarm, &node).await {
-            // Docker gives the manager that was 15 s to stop, and the new one 5 s to answer (moby daemon/cluster,
+            // Docker gives the old manager 15 s to stop, and the new one 5 s to answer (moby daemon/cluster,
             // `nodeRunner.Stop` and `initClusterSpec`). After that it must be asked again.
             Err(Error::Docker { message, .. })
                 if message.contains("context deadline exceeded") && Instant::now() < deadline =>
@@ -302,8 +302,8 @@ pub async fn force_new_cluster(lab: &Lab, hosts: &Hosts, name: &str) -> Result<(
         }
     }
     loop {
-        // Who else was a manager is still in the list, as one that is no member. Until the manager leads, Docker refuses
-        // in several ways: it has no leader, no control socket, no manager.
+        // Former managers are still listed, but not as members. Until the manager leads, Docker refuses in several ways:
+        // no leader, no control socket, no manager.
         match host.docker.nodes().await {
             Ok(seen) if seen.iter().any(|n| n.host == name && n.ready && n.manager) => return Ok(()),
             Err(error) if Instant::now() >= deadline => return Err(error),
@@ -315,17 +315,17 @@ pub async fn force_new_cluster(lab: &Lab, hosts: &Hosts, name: &str) -> Result<(
     }
 }
 
-/// Whether a host is a node of a swarm, by its own word; `None` where it does not answer.
+/// Whether a host says that it is a node of a swarm; `None` if it does not answer.
 pub async fn is_node(host: &RunningHost) -> Option<bool> {
     let state = tokio::time::timeout(ASKED, host.docker.swarm_state()).await.ok()?.ok()?;
     Some(!state.starts_with("inactive"))
 }
 
-/// Joins a host again whose machine is new, and which so has lost what it was to the swarm: its old entry is removed. One
-/// that has no entry any more, since somebody removed it, stays outside.
+/// Joins a host again after it got a new machine, which has lost its swarm state: its old entry is removed. A host
+/// whose entry somebody removed stays outside.
 ///
 /// # Errors
-/// No manager is left: then the swarm's state is gone too.
+/// No manager is left: then the swarm's state is lost too.
 pub async fn join_again(lab: &Lab, hosts: &Hosts, name: &str, events: &Events) -> Result<(), Error> {
     let others = hosts.without(name);
     let (manager, _) = manager(lab, &others).await.map_err(|why| {

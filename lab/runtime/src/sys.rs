@@ -20,17 +20,17 @@ pub fn detach(command: &mut Command) {
     }
 }
 
-/// Passing over the permissions of files (capabilities(7)).
+/// The capability to bypass the permissions of files (capabilities(7)).
 const CAP_DAC_OVERRIDE: u32 = 1;
 
-/// Lets the command's process die with this thread (PR_SET_PDEATHSIG is bound to the thread that forks, see prctl(2))
-/// and inherit `keep` under the same numbers. What it makes in the file system is private to its user. It has no
-/// capability and never gets one, but for passing over the permissions of files where it must (`any_file`).
+/// Makes the command's process die with this thread (PR_SET_PDEATHSIG is bound to the thread that forks, see prctl(2))
+/// and inherit `keep` under the same numbers. Files that it makes are private to its user. It has no capability and
+/// never gets one, except to bypass file permissions if it must (`any_file`).
 pub fn tie(command: &mut tokio::process::Command, keep: Vec<OwnedFd>, any_file: bool) {
     let parent = nix::unistd::getpid();
     let prepare = move || {
         nix::sys::prctl::set_no_new_privs()?;
-        // Where this process cannot hand it on, the command has to do without.
+        // If this process cannot pass it on, the command must do without.
         if !any_file || capset(1 << CAP_DAC_OVERRIDE).is_err() {
             capset(0)?;
         }
@@ -53,7 +53,7 @@ pub fn tie(command: &mut tokio::process::Command, keep: Vec<OwnedFd>, any_file: 
     }
 }
 
-/// Leaves this process these of its first 32 capabilities, and none of the others.
+/// Limits this process to these of its first 32 capabilities, and none of the others.
 fn capset(capabilities: u32) -> nix::Result<()> {
     /// `struct __user_cap_header_struct` (linux/capability.h).
     #[repr(C)]

@@ -7,8 +7,8 @@ use std::{
 
 use crate::console::earlier;
 
-/// The last lines of a log, for an error's text: at most 12, from its last 8 KiB, without what could steer a terminal. What
-/// comes before, in a log that was put aside, counts too.
+/// The last lines of a log, for an error's text: at most 12, from its last 8 KiB, without terminal control characters.
+/// The part of the log that was put aside counts too.
 pub fn tail(path: &Path) -> String {
     const OCTETS: u64 = 8192;
     const LINES: usize = 12;

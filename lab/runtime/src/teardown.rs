@@ -1,4 +1,4 @@
-//! Takes labs down, also those whose supervisor is gone.
+//! Takes labs down, even if their supervisor is gone.
 
 use std::time::{Duration, Instant};
 
@@ -20,24 +20,24 @@ use crate::{
 /// How long a process may take to die of SIGKILL.
 const DIES_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long a supervisor may take to take its lab down before it is ended itself.
+/// How long a supervisor may take to take its lab down before it is killed.
 const SUPERVISOR_WITHIN: Duration = Duration::from_secs(20);
 
 /// How long a lab that is just beginning may take to answer.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
-/// Between two looks at a process, a lock or a socket that is about to come or to go.
+/// Pause between two looks at a process, lock or socket that is about to appear or go.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// How often a supervisor that was asked is looked at: one that is stopped will not answer.
+/// Interval for checking a supervisor that was asked: a stopped one will not answer.
 const LOOK_WHILE_ASKED: Duration = Duration::from_millis(200);
 
-/// Takes a lab down: by its supervisor or, where that is gone or does not answer, from what is on disk. Returns what
-/// did not go as it should; the lab is gone all the same. The next lab of that name, which may begin as soon as this
-/// one is gone, is let be.
+/// Takes a lab down: by its supervisor or, if that is gone or does not answer, from what is on disk. Returns what went
+/// wrong; the lab is gone all the same. The next lab of that name, which may begin as soon as this one is gone, is left
+/// alone.
 ///
 /// # Errors
-/// There is no such lab, or somebody holds it who neither answers nor is noted.
+/// There is no such lab, or its holder neither answers nor is noted.
 pub async fn down(dirs: &Dirs, name: &str) -> Result<Vec<String>, Error> {
     let dir = state::find(dirs, name)?;
     let mut warnings = Vec::new();
@@ -49,7 +49,7 @@ pub async fn down(dirs: &Dirs, name: &str) -> Result<Vec<String>, Error> {
     };
     let supervisor = dir.supervisor();
     if let Err(e) = ask(&dir, client, supervisor.as_ref()).await
-        // Unless it was already going, and is gone.
+        // Unless it was already ending, and is gone.
         && dir.path().exists()
         && dir.supervisor() == supervisor
     {
@@ -83,14 +83,14 @@ pub async fn down(dirs: &Dirs, name: &str) -> Result<Vec<String>, Error> {
 /// Who holds a lab's folder.
 enum Holder {
     Nobody,
-    /// Nobody did, so we took it.
+    /// Nobody did, so we took the lock.
     Us(Lock),
     Supervisor(Box<Client>),
-    /// Somebody who does not listen.
+    /// A holder that does not listen.
     Silent,
 }
 
-/// Finds out who holds a lab's folder. A supervisor that is just starting does not listen yet: it is waited for.
+/// Finds out who holds a lab's folder. Waits for a supervisor that is just starting and does not listen yet.
 async fn find_holder(dir: &LabDir, within: Duration) -> Result<Holder, Error> {
     let deadline = Instant::now() + within;
     loop {
@@ -131,7 +131,7 @@ async fn ask(dir: &LabDir, client: Option<Client>, supervisor: Option<&Process>)
     }
 }
 
-/// This command, as others are told of it.
+/// This command's name, as shown to others.
 fn this_command() -> String {
     let mut words: Vec<String> =
         std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
@@ -153,15 +153,15 @@ async fn send_down(mut client: Client) -> Result<(), Error> {
     Ok(())
 }
 
-/// Ends every process that the lab noted and removes its folder, which nobody else may be using: we hold its lock.
-/// Collects what fails instead of stopping at it.
+/// Ends every process that the lab noted and removes its folder, which nobody else can be using: we hold its lock.
+/// Collects failures instead of stopping at them.
 pub async fn clear(dir: &LabDir, lock: &Lock) -> Vec<String> {
     let mut warnings = Vec::new();
     if !dir.is_locked_by(lock) {
-        // Somebody else has cleared it, and this is the next lab's.
+        // Somebody else has cleared it; this is the next lab's folder.
         return warnings;
     }
-    // The supervisor notes itself first, and is ended first: it would report its machines' end as a crash.
+    // The supervisor comes first in the notes, and must end first: it would report its machines' end as a crash.
     for process in dir.processes() {
         if let Err(e) = end(&process).await {
             warnings.push(format!("{} (process {}): {e}", process.what, process.pid));
@@ -174,7 +174,7 @@ pub async fn clear(dir: &LabDir, lock: &Lock) -> Vec<String> {
     warnings
 }
 
-/// Kills a process, unless its number belongs to another by now, and waits until it is gone.
+/// Kills a process, unless its pid belongs to another by now, and waits until it is gone.
 async fn end(process: &Process) -> Result<(), String> {
     if !process.is_alive() || process.pid == std::process::id() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! What actions do to the wire of a lab, and what has been done to it.
+//! Changes a lab's wire for actions, and reports what was changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ pub(crate) fn port_name(host: &str, nic: &str) -> String {
     format!("{host}/{nic}")
 }
 
-/// A host's ports with their segments; on one segment, where one is given.
+/// A host's ports with their segments; only those on segment `on`, if given.
 fn ports(lab: &Lab, host: &str, on: Option<&str>) -> Vec<(String, String)> {
     let nics = lab.hosts.get(host).map(|h| h.nics.as_slice()).unwrap_or_default();
     nics.iter()
@@ -21,7 +21,7 @@ fn ports(lab: &Lab, host: &str, on: Option<&str>) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Cuts a host off, beyond what is cut already.
+/// Cuts a host's links, in addition to earlier cuts.
 pub(crate) fn cut(
     lab: &Lab,
     wire: &Wire,
@@ -41,12 +41,12 @@ pub(crate) fn cut(
     Ok(())
 }
 
-/// Heals whatever is cut of a host.
+/// Heals a host's cut links.
 pub(crate) fn heal(lab: &Lab, wire: &Wire, host: &str, on: Option<&str>) -> Result<(), Error> {
     ports(lab, host, on).iter().try_for_each(|(_, port)| wire.set_link(port, LinkState::UP).map_err(failed))
 }
 
-/// Begins to drop something.
+/// Begins to drop frames that match.
 pub(crate) fn block(lab: &Lab, wire: &Wire, filter: Filter, place: &Place) -> Result<(), Error> {
     for (segment, from, to) in places(lab, place) {
         wire.block(&segment, Block { filter, from, to }).map_err(failed)?;
@@ -54,10 +54,10 @@ pub(crate) fn block(lab: &Lab, wire: &Wire, filter: Filter, place: &Place) -> Re
     Ok(())
 }
 
-/// Ends the blocks that the words cover.
+/// Ends the matching blocks.
 ///
 /// # Errors
-/// [`Error::NothingBlocked`] where there is none.
+/// [`Error::NothingBlocked`] if there is none.
 pub(crate) fn unblock(lab: &Lab, wire: &Wire, filter: Option<Filter>, place: &Place) -> Result<(), Error> {
     let mut ended = 0;
     for (segment, from, to) in places(lab, place) {
@@ -69,7 +69,7 @@ pub(crate) fn unblock(lab: &Lab, wire: &Wire, filter: Option<Filter>, place: &Pl
     }
 }
 
-/// The segments that a place is about, each with the ports that it names there.
+/// The segments of a place, each with the ports that it names there.
 fn places(lab: &Lab, place: &Place) -> Vec<(String, Option<String>, Option<String>)> {
     let port = |host: &Option<String>, segment: &str| match host {
         None => Some(None),
@@ -93,7 +93,7 @@ fn blocked(wire: &Wire) -> Result<Vec<String>, Error> {
     Ok(stats.segments.into_iter().flat_map(words).collect())
 }
 
-/// What is cut and what is blocked at this moment, in words.
+/// Current cuts and blocks, in words.
 pub(crate) fn impairments(wire: &Wire) -> Result<Vec<String>, Error> {
     let stats = wire.stats().map_err(failed)?;
     let cut = stats.ports.iter().filter_map(|(port, s)| {
@@ -108,9 +108,9 @@ pub(crate) fn impairments(wire: &Wire) -> Result<Vec<String>, Error> {
     Ok(cut.chain(blocked(wire)?.into_iter().map(|b| format!("blocked: {b}"))).collect())
 }
 
-/// What the wire refused to carry between two looks at its counters: why, by port.
+/// Why the wire dropped frames between two looks at its counters, by port.
 pub(crate) fn dropped(before: &Stats, after: &Stats) -> BTreeMap<String, Vec<DropReason>> {
-    // What else is dropped is what switches drop anyway.
+    // Switches drop frames for the other reasons anyway.
     let told = |reason: &DropReason| {
         matches!(
             reason,
@@ -131,7 +131,7 @@ pub(crate) fn dropped(before: &Stats, after: &Stats) -> BTreeMap<String, Vec<Dro
     ports.filter(|(_, reasons): &(_, Vec<_>)| !reasons.is_empty()).collect()
 }
 
-/// Says of cells that came to nothing what the wire dropped meanwhile at the hosts of both ends.
+/// Adds to failed cells what the wire dropped meanwhile at the hosts of both ends.
 pub(crate) fn explain(lab: &Lab, dropped: &BTreeMap<String, Vec<DropReason>>, cells: &mut [CellReport]) {
     let lost = |o: &Observed| {
         matches!(o, Observed::No(No::Silent | No::Arp | No::Asymmetric | No::Stalled | No::Misdelivered))

@@ -11,29 +11,29 @@ use vxlan::{
 
 use crate::{frame::Frame, port::PortId};
 
-/// Datagrams in pieces that a block remembers. More at once are none that a lab sends.
+/// Fragmented datagrams that a block remembers. A lab never sends more at once.
 const MOST_FRAGMENTED: usize = 256;
 
 /// Something that a segment drops.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Block {
-    /// What.
+    /// Which packets.
     pub filter: Filter,
-    /// Name of the port that it comes in by; any where absent.
+    /// Name of the port they come in by; absent: any.
     pub from: Option<String>,
-    /// Name of the port that it would leave by; any where absent. Then it is dropped as it comes in.
+    /// Name of the port they would leave by; absent: any, and they are dropped as they come in.
     pub to: Option<String>,
 }
 
-/// Identifies the pieces of a datagram (RFC 791 section 3.2).
+/// Identifies the fragments of a datagram (RFC 791 section 3.2).
 type Datagram = (Ipv4Addr, Ipv4Addr, u8, u16);
 
-/// A block as the switch knows it.
+/// A block with the switch's port numbers.
 pub(crate) struct Rule {
     pub(crate) filter: Filter,
     pub(crate) from: Option<PortId>,
     pub(crate) to: Option<PortId>,
-    /// Those whose first piece was dropped: the others have no ports to tell them by.
+    /// Datagrams whose first fragment was dropped; later fragments have no ports to match.
     begun: VecDeque<Datagram>,
 }
 
@@ -42,21 +42,21 @@ pub(crate) struct Rule {
 pub(crate) struct Blocks(Vec<Rule>);
 
 impl Blocks {
-    /// Blocked everywhere.
+    /// Blocks these filters at every port.
     pub(crate) fn everywhere(filters: &[Filter]) -> Self {
         let mut blocks = Self::default();
         filters.iter().for_each(|filter| blocks.add(*filter, None, None));
         blocks
     }
 
-    /// Adds a block that is not there yet.
+    /// Adds a block, unless it is there already.
     pub(crate) fn add(&mut self, filter: Filter, from: Option<PortId>, to: Option<PortId>) {
         if !self.0.iter().any(|r| (r.filter, r.from, r.to) == (filter, from, to)) {
             self.0.push(Rule { filter, from, to, begun: VecDeque::new() });
         }
     }
 
-    /// Takes away those of this filter, port and port, where given; how many there were.
+    /// Removes the blocks with the given filter and ports; `None` means any. Returns how many.
     pub(crate) fn remove(
         &mut self,
         filter: Option<Filter>,
@@ -73,7 +73,7 @@ impl Blocks {
         before - self.0.len()
     }
 
-    /// A port is gone, and what was about it.
+    /// Removes the blocks of a port that is gone.
     pub(crate) fn forget(&mut self, port: PortId) {
         self.0.retain(|r| r.from != Some(port) && r.to != Some(port));
     }
@@ -101,7 +101,7 @@ impl Blocks {
             return false;
         }
         let Some(packet) = ipv4(frame) else { return false };
-        // Each looks, so that each knows what was begun.
+        // Every rule looks, so that each remembers the datagrams that it began to drop.
         self.0.iter_mut().filter(|r| here(r)).fold(false, |stopped, r| r.stops(&packet) | stopped)
     }
 }
@@ -117,7 +117,7 @@ impl Rule {
         }
         let stopped = matches(self.filter, packet);
         if packet.more_fragments() {
-            // The identification is used again some time, maybe by one that may pass.
+            // The identification will be used again, maybe by a datagram that may pass.
             self.begun.retain(|d| *d != datagram);
             if stopped {
                 if self.begun.len() == MOST_FRAGMENTED {
@@ -130,7 +130,7 @@ impl Rule {
     }
 }
 
-/// Whether a whole packet, or the first piece of one, is what the filter says.
+/// Whether a whole packet, or the first fragment of one, matches the filter.
 fn matches(filter: Filter, packet: &Ipv4View<'_>) -> bool {
     let (protocol, port) = match filter {
         Filter::Ip(protocol) => return packet.protocol() == protocol,
@@ -145,7 +145,7 @@ fn matches(filter: Filter, packet: &Ipv4View<'_>) -> bool {
     !matches!(filter, Filter::Vxlan(_)) || is_vxlan(packet.payload())
 }
 
-/// Whether a UDP datagram carries a VXLAN header that Linux would take.
+/// Whether a UDP datagram carries a VXLAN header that Linux would accept.
 fn is_vxlan(datagram: &[u8]) -> bool {
     let header = UdpView::header_checked(datagram).ok().map(|udp| udp.payload());
     header
@@ -153,7 +153,7 @@ fn is_vxlan(datagram: &[u8]) -> bool {
         .is_some_and(|vxlan| vxlan.has_vni() && vxlan.reserved_is_zero())
 }
 
-/// The packet in a frame, behind one VLAN tag or two.
+/// The IPv4 packet in a frame, behind up to two VLAN tags.
 fn ipv4<'a>(frame: &Frame<'a>) -> Option<Ipv4View<'a>> {
     let payload = frame.eth.payload();
     let (kind, packet) = match frame.eth.ethertype() {

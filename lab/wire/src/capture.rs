@@ -1,4 +1,4 @@
-//! Frames recorded as they enter a segment, whatever becomes of them.
+//! Captures: frames recorded as they enter a segment, whatever becomes of them.
 
 use std::{
     fmt,
@@ -12,7 +12,7 @@ use std::{
 
 use crate::{WireError, frame::MAX_FRAME_LEN, policy::DropReason};
 
-/// Frames that wait for the reader at most.
+/// Most frames that may wait for the reader.
 const MAX_BUFFER: usize = 65_536;
 
 /// What to record.
@@ -20,16 +20,16 @@ const MAX_BUFFER: usize = 65_536;
 pub struct CaptureSpec {
     /// Bytes kept of each frame.
     pub snaplen: usize,
-    /// Ends after so many frames.
+    /// Ends after this many frames.
     pub count: Option<u64>,
-    /// Ends after so long.
+    /// Ends after this time.
     pub duration: Option<Duration>,
-    /// Frames that wait for the reader before further ones are lost (and counted): 1 to 65,536.
+    /// How many frames may wait for the reader, 1 to 65,536; further ones are lost and counted.
     pub buffer: usize,
 }
 
 impl Default for CaptureSpec {
-    /// Whole frames, without end, a buffer of 4,096 frames.
+    /// Whole frames, no limits, a buffer of 4,096 frames.
     fn default() -> Self {
         Self { snaplen: MAX_FRAME_LEN, count: None, duration: None, buffer: 4096 }
     }
@@ -38,19 +38,19 @@ impl Default for CaptureSpec {
 /// What became of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// Sent out by one port, or taken by the stand-in.
+    /// Sent out by one port, or received by the stand-in.
     Forwarded {
         /// Name of the port.
         to: Arc<str>,
     },
-    /// Sent out by all ports that may have it.
+    /// Sent out by all ports that may send it.
     Flooded {
-        /// How many these were.
+        /// How many ports.
         ports: usize,
     },
     /// Delivered to nobody.
     Dropped {
-        /// The port that dropped it: the one it came in by, or the one it should have left by.
+        /// The port that dropped it: where it came in, or where it should have left.
         at: Arc<str>,
         /// Why.
         reason: DropReason,
@@ -80,7 +80,7 @@ pub struct CapturedFrame {
     pub original_len: usize,
     /// Its first bytes, as many as the capture keeps.
     pub data: Vec<u8>,
-    /// Frames lost since the one before, for want of room in the buffer.
+    /// Frames lost since the one before, because the buffer was full.
     pub lost_before: u64,
 }
 
@@ -167,7 +167,7 @@ pub(crate) fn open(segment: &str, spec: &CaptureSpec, now: Instant) -> Result<(C
         lost_before: 0,
         snaplen: spec.snaplen,
         left: spec.count,
-        // A duration beyond what the clock can hold is none.
+        // A duration too long for the clock is no limit.
         until: spec.duration.and_then(|duration| now.checked_add(duration)),
     };
     let snaplen = spec.snaplen.min(MAX_FRAME_LEN);
@@ -175,7 +175,7 @@ pub(crate) fn open(segment: &str, spec: &CaptureSpec, now: Instant) -> Result<(C
 }
 
 impl Tap {
-    /// Records a frame; false once the capture has ended.
+    /// Records a frame. Returns false once the capture has ended.
     pub(crate) fn offer(
         &mut self,
         timestamp: SystemTime,

@@ -7,10 +7,10 @@ use vxlan::MacAddr;
 
 use crate::{Block, Capture, CaptureSpec, LinkState, Stats, WireError, port::Brings};
 
-/// Where an answer goes.
+/// The channel for an answer.
 pub(crate) type Reply<T> = SyncSender<Result<T, WireError>>;
 
-/// A port whose socket is open already: opening is the caller's, so that its errors are, too.
+/// A port whose socket is already open. The caller opens it, so that the caller gets the errors.
 pub(crate) struct NewPort {
     pub(crate) name: String,
     pub(crate) segment: String,
@@ -18,7 +18,7 @@ pub(crate) struct NewPort {
     pub(crate) socket: Socket,
 }
 
-/// What a port begins with.
+/// The socket that a port begins with.
 pub(crate) enum Socket {
     Listening(mio::net::UnixListener, Brings),
     Connected(mio::net::UnixStream),

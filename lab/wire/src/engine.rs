@@ -1,4 +1,4 @@
-//! The wire's thread: one loop over all sockets, which owns everything and takes no lock.
+//! The wire's thread: one loop over all sockets. It owns everything and takes no lock.
 
 use std::{
     io,
@@ -16,7 +16,7 @@ use crate::{
     switch::{Now, Switch},
 };
 
-/// The token of the waker; ports have two each, from 0 on: listener (with whoever brings a TAP) and connection.
+/// The waker's token. Each port has two, from 0 on: one for the listener and the bringer of a TAP, one for the connection.
 pub(crate) const WAKER: Token = Token(usize::MAX - 1);
 /// Events taken from the kernel at once.
 const EVENTS: usize = 256;
@@ -33,7 +33,7 @@ pub(crate) struct Engine {
     poll: Poll,
     commands: Receiver<Command>,
     switch: Switch,
-    /// By the same index as the switch's ports.
+    /// Indexed like the switch's ports.
     io: Vec<PortIo>,
     started: Instant,
 }
@@ -49,7 +49,7 @@ impl Engine {
         Now { instant, secs: u32::try_from(secs).unwrap_or(u32::MAX) }
     }
 
-    /// Runs until told to stop, or until nobody can tell any more.
+    /// Runs until told to stop, or until all senders of commands are gone.
     pub(crate) fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS);
         let mut now = self.now();
@@ -85,7 +85,7 @@ impl Engine {
         }
     }
 
-    /// How long nothing has to be done unless a socket says so.
+    /// How long the loop may sleep unless a socket wakes it.
     fn timeout(&self, now: Now) -> Option<Duration> {
         let mut wake = self.switch.next_end();
         for io in self.io.iter().filter(|io| io.has_work()) {
@@ -94,11 +94,11 @@ impl Engine {
                 Some(until) => wake = Some(wake.map_or(until, |wake| wake.min(until))),
             }
         }
-        // A millisecond more than asked for: the kernel rounds down, and waking early would only mean waking again.
+        // One millisecond more: the kernel rounds down, and if we wake early we only have to sleep again.
         wake.map(|wake| wake.saturating_duration_since(now.instant) + Duration::from_millis(1))
     }
 
-    /// One batch from every port that has something, then everything that came of it.
+    /// Takes one batch from every port that has one, then sends what came of it.
     fn round(&mut self, now: Now) {
         for port in 0..self.io.len() {
             let io = &mut self.io[port];
@@ -178,10 +178,10 @@ impl Engine {
         }
     }
 
-    /// Takes all commands that wait; false once the wire shall stop.
+    /// Carries out all waiting commands. Returns false once the wire should stop.
     fn obey(&mut self, now: Now) -> bool {
         loop {
-            // An answer that nobody waits for any more is nobody's loss.
+            // Nobody may be waiting for an answer any more; then it is dropped.
             match self.commands.try_recv() {
                 Ok(Command::AddPort { port, reply }) => drop(reply.try_send(self.add_port(port))),
                 Ok(Command::RemovePort { name, reply }) => drop(reply.try_send(self.remove_port(&name))),

@@ -4,10 +4,10 @@ use std::{io, path::PathBuf};
 
 use crate::frame::MAX_FRAME_LEN;
 
-/// Bytes of a unix socket's path at most: `sun_path` less its final zero (unix(7)).
+/// Most bytes of a unix socket's path: `sun_path` less its final zero (unix(7)).
 pub(crate) const MAX_PATH_LEN: usize = 107;
 
-/// An error of the wire; the text names the port, segment or path.
+/// An error of the wire. The text names the port, segment or path.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WireError {
@@ -17,10 +17,10 @@ pub enum WireError {
     /// No port has that name.
     #[error("there is no port {0:?} on this wire")]
     UnknownPort(String),
-    /// Two ports of one name.
+    /// Two ports have one name.
     #[error("the wire already has a port {0:?}")]
     DuplicatePort(String),
-    /// A unix socket's path has a limit set by the kernel (unix(7)).
+    /// The path is longer than the kernel allows for a unix socket (unix(7)).
     #[error(
         "the socket path {path:?} has {} bytes, a unix socket's at most {MAX_PATH_LEN}; \
          hint: choose a shorter state folder with LABCTL_STATE_DIR", path.as_os_str().len()
@@ -29,7 +29,7 @@ pub enum WireError {
         /// The path.
         path: PathBuf,
     },
-    /// Something is at the path already.
+    /// The path exists already.
     #[error("{path:?} exists already; hint: another lab may be using it, else remove the file and try again")]
     PathTaken {
         /// The path.
@@ -43,7 +43,7 @@ pub enum WireError {
         /// The kernel's answer.
         source: io::Error,
     },
-    /// The event loop or its thread could not be made, or a socket not be watched.
+    /// The event loop or its thread could not be made, or a socket could not be watched.
     #[error("cannot {what}: {source}")]
     System {
         /// What was tried.
@@ -51,10 +51,10 @@ pub enum WireError {
         /// The kernel's answer.
         source: io::Error,
     },
-    /// A capture's limits make no sense.
+    /// A capture's limit is out of range.
     #[error("a capture needs {0}")]
     CaptureSpec(&'static str),
-    /// A frame that no NIC could have sent.
+    /// A frame is longer than any that the wire carries.
     #[error("a frame of {0} bytes; the wire carries at most {MAX_FRAME_LEN}")]
     FrameTooLong(usize),
     /// The wire's thread has ended.

@@ -6,9 +6,9 @@ use vxlan::MacAddr;
 
 use crate::port::PortId;
 
-/// Seconds after which an unheard station is forgotten (IEEE 802.1Q, 8.8.3).
+/// Seconds after which a silent station is forgotten (IEEE 802.1Q, 8.8.3).
 const AGEING: u32 = 300;
-/// Stations per segment; further ones are not learned, and reached by flooding.
+/// Most stations per segment. Further ones are not learned but reached by flooding.
 const CAPACITY: usize = 8192;
 
 struct Station {
@@ -21,15 +21,15 @@ struct Station {
 pub(crate) struct Fdb {
     stations: HashMap<(u16, MacAddr), Station>,
     swept: u32,
-    /// Times that a station was not learned for lack of room.
+    /// How often a station was not learned for lack of room.
     pub(crate) full: u64,
 }
 
 impl Fdb {
-    /// `mac` was heard in `vid` on `port`.
+    /// Learns that `mac` was heard in `vid` on `port`.
     pub(crate) fn learn(&mut self, vid: u16, mac: MacAddr, port: PortId, now: u32) {
         if self.stations.len() >= CAPACITY && self.swept != now {
-            // Once a second at most: a flood of made-up addresses must not cost a sweep per frame.
+            // At most once a second: a flood of made-up addresses must not cost a sweep per frame.
             self.swept = now;
             self.stations.retain(|_, station| !station.aged(now));
         }
@@ -43,7 +43,7 @@ impl Fdb {
         }
     }
 
-    /// The port to reach `mac` in `vid` by.
+    /// The port that leads to `mac` in `vid`.
     pub(crate) fn port(&self, vid: u16, mac: MacAddr, now: u32) -> Option<PortId> {
         self.stations.get(&(vid, mac)).filter(|station| !station.aged(now)).map(|station| station.port)
     }
@@ -53,7 +53,7 @@ impl Fdb {
         self.stations.retain(|_, station| station.port != port);
     }
 
-    /// Stations heard lately.
+    /// How many stations are known and not aged.
     pub(crate) fn len(&self, now: u32) -> usize {
         self.stations.values().filter(|station| !station.aged(now)).count()
     }

@@ -4,7 +4,7 @@ use vxlan::{EthernetFrame, MacAddr, proto::dot1q, proto::ethertype};
 
 use crate::offload::Offload;
 
-/// Bytes of a frame at most: a jumbo payload, an Ethernet header with FCS, and a VLAN tag.
+/// Most bytes of a frame: a jumbo payload, an Ethernet header with FCS, and a VLAN tag.
 pub const MAX_FRAME_LEN: usize = 9216 + 18 + 4;
 
 /// A frame on its way through the switch.
@@ -12,16 +12,16 @@ pub(crate) struct Frame<'a> {
     pub(crate) eth: EthernetFrame<'a>,
     pub(crate) dst: MacAddr,
     pub(crate) src: MacAddr,
-    /// VLAN id; 0 without a tag, and with a mere priority tag.
+    /// VLAN id; 0 without a tag or with a priority tag.
     pub(crate) vid: u16,
-    /// Bytes after Ethernet header and VLAN tags; of the longest, where it is still to be cut.
+    /// Bytes after Ethernet header and VLAN tags; if uncut, those of its longest segment.
     pub(crate) l3_len: usize,
-    /// What is left to be done with it.
+    /// The work left for its receiver.
     pub(crate) offload: Offload,
 }
 
 impl<'a> Frame<'a> {
-    /// `None` for what no station can have sent: cut short, or from a group or zero address.
+    /// Reads a frame. `None` if no station can have sent it: truncated, or from a group or zero address.
     pub(crate) fn read(bytes: &'a [u8], offload: Offload) -> Option<Self> {
         let eth = EthernetFrame::new_checked(bytes).ok()?;
         let (dst, src) = (eth.dst(), eth.src());
@@ -35,7 +35,7 @@ impl<'a> Frame<'a> {
         Some(Self { eth, dst, src, vid, l3_len, offload })
     }
 
-    /// As it came.
+    /// The bytes as they came.
     pub(crate) fn bytes(&self) -> &'a [u8] {
         self.eth.bytes()
     }

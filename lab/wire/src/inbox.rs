@@ -1,4 +1,4 @@
-//! Bytes that came in at a port, as frames.
+//! Splits the bytes that came in at a port into frames.
 
 use std::io;
 
@@ -7,42 +7,42 @@ use crate::{
     offload::{self, MAX_UNCUT_LEN},
 };
 
-/// Bytes of a frame's length, big-endian, in front of it: QEMU's framing of `-netdev stream`.
+/// Bytes of the big-endian length before each frame: QEMU's framing of `-netdev stream`.
 pub(crate) const PREFIX_LEN: usize = 4;
-/// Bytes taken from a port at once: many frames per system call, and few enough that no port starves the others.
+/// Bytes taken from a port at once: many frames per system call, but no port starves the others.
 const CAPACITY: usize = 256 * 1024;
 
-/// A length that no frame has: the stream is not (or no longer) one of frames.
+/// A length that no frame has: the stream does not (or no longer) carry frames.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct BadLength(pub(crate) u32);
 
-/// Length-prefixed frames. A transport without a stream's framing puts the prefixes in itself.
+/// Length-prefixed frames. A transport without a stream's framing adds the prefixes itself.
 #[derive(Default)]
 pub(crate) struct Inbox {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
-    /// Behind each prefix and counted by it stands a header, as [`crate::offload`] has it; frames may be uncut.
+    /// An offload header ([`crate::offload`]) follows each prefix, which counts it; frames may be uncut.
     headers: bool,
 }
 
-/// A frame, and the header that stood before it.
+/// A frame, and the offload header before it.
 type Headed<'a> = (Option<&'a [u8; offload::HEADER_LEN]>, &'a [u8]);
 
 impl Inbox {
-    /// An empty one, of frames with a header each or without.
+    /// An empty inbox, for frames with or without offload headers.
     pub(crate) fn new(headers: bool) -> Self {
         Self { headers, ..Self::default() }
     }
 
-    /// Bytes behind a prefix at most.
+    /// Most bytes behind a prefix.
     fn longest(&self) -> usize {
         if self.headers { offload::HEADER_LEN + MAX_UNCUT_LEN } else { MAX_FRAME_LEN }
     }
 
-    /// Reads once; the number of bytes that came, and whether there may be more.
+    /// Reads once. Returns how many bytes came, and whether there may be more.
     ///
-    /// Only for an inbox whose frames have been taken: what remains is less than a frame.
+    /// Call it only when all whole frames have been taken.
     pub(crate) fn fill(
         &mut self,
         read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
@@ -60,7 +60,7 @@ impl Inbox {
         Ok((count, filled))
     }
 
-    /// Length of the next frame if it is there as a whole.
+    /// Length of the next frame, if all of it is there.
     fn peek(&self) -> Result<Option<usize>, BadLength> {
         let waiting = &self.buffer[self.start..self.end];
         let Some((prefix, rest)) = waiting.split_first_chunk::<PREFIX_LEN>() else { return Ok(None) };
@@ -71,7 +71,7 @@ impl Inbox {
         }
     }
 
-    /// Whether [`Inbox::next`] has something to say.
+    /// Whether [`Inbox::next`] would return a frame or an error.
     pub(crate) fn pending(&self) -> bool {
         !matches!(self.peek(), Ok(None))
     }

@@ -1,9 +1,9 @@
 //! The underlay: segments as learning switches in userspace.
 //!
-//! A [`Wire`] carries all segments of a lab in one thread. Every host NIC ends in a *port*; a port belongs to one
-//! segment and has a [`Transport`]. Frames enter at a port, pass its policies (cut, port security, MTU, blocks), are recorded
-//! for whoever captures the segment, and leave by the port that the destination was learned on, or by all others.
-//! Where a segment has a gateway, a stand-in answers for it and for the outside: nothing leaves the process.
+//! A [`Wire`] carries all segments of a lab in one thread. Every host NIC ends in a *port*. A port belongs to one
+//! segment and has a [`Transport`]. A frame enters at a port and passes its policies (cut, port security, MTU, blocks).
+//! Captures of the segment record it. It leaves by the port where its destination was learned, or by all others.
+//! If a segment has a gateway, a stand-in answers for it and for the outside: nothing leaves the process.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,4 +1,4 @@
-//! Listening unix sockets that only the owner can connect to and that go away with their owner.
+//! Listening unix sockets. Only their user can connect; the file is removed when its owner is dropped.
 
 use std::{
     io,
@@ -26,14 +26,14 @@ impl Drop for SocketFile {
     }
 }
 
-/// A stream socket of mode 0600 at `path`, where nothing may be yet; non-blocking.
+/// Listens on a non-blocking stream socket of mode 0600 at `path`, which must not exist yet.
 pub(crate) fn listen(path: &Path) -> Result<(mio::net::UnixListener, SocketFile), WireError> {
     if path.as_os_str().as_bytes().len() > MAX_PATH_LEN {
         return Err(WireError::PathTooLong { path: path.into() });
     }
     let failed = |source: io::Error| WireError::Listen { path: path.into(), source };
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed)?;
-    // The file inherits the socket's mode, so it is never open to others, not even between bind and chmod.
+    // The file inherits the socket's mode, so it is never open to others, not even for a moment after bind.
     fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR).map_err(|errno| failed(errno.into()))?;
     socket.bind(&SockAddr::unix(path).map_err(failed)?).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => WireError::PathTaken { path: path.into() },

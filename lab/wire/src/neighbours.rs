@@ -1,21 +1,21 @@
 //! The stand-in's ARP cache (RFC 826).
 //!
-//! A router does not answer to the MAC that a packet came from but asks who has the address. Doing likewise shows what
-//! reflecting would hide: an ipvlan l3 container in the segment's subnet, which answers no ARP, gets no answer.
+//! A router does not answer to the MAC that a packet came from; it asks who has the address. So does the stand-in. This
+//! shows that an ipvlan l3 container in the segment's subnet gets no answer, because it answers no ARP.
 
 use std::{collections::HashMap, net::Ipv4Addr};
 
 use vxlan::MacAddr;
 
-/// Seconds that an answer is good for (Linux: base_reachable_time).
+/// Seconds that an answer stays valid (Linux: base_reachable_time).
 const FRESH: u32 = 30;
-/// Seconds between two questions for one address.
+/// Seconds between two ARP requests for one address.
 const AGAIN: u32 = 1;
-/// Seconds that a packet waits for an answer at most.
+/// Most seconds that a packet waits for an answer.
 const WAIT: u32 = 3;
-/// Packets that wait for one neighbour.
+/// Most packets that wait for one neighbour.
 const WAITING: usize = 3;
-/// Neighbours at most.
+/// Most neighbours.
 const CAPACITY: usize = 4096;
 
 enum Neighbour {
@@ -23,7 +23,7 @@ enum Neighbour {
         mac: MacAddr,
         heard: u32,
     },
-    /// Frames with the time that each began to wait.
+    /// Frames, each with the time when it began to wait.
     Asked {
         at: u32,
         waiting: Vec<(u32, Vec<u8>)>,
@@ -42,7 +42,7 @@ impl Neighbour {
 /// What to do for a packet.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// Send it: the destination MAC is in.
+    /// Send it: the destination MAC is set.
     Send(Vec<u8>),
     /// It waits; ask who has the address.
     Ask,
@@ -55,8 +55,8 @@ pub(crate) enum Next {
 pub(crate) struct Neighbours(HashMap<Ipv4Addr, Neighbour>);
 
 impl Neighbours {
-    /// `mac` said that it has `ip`. Unless `to_us`, that only updates what is wanted anyway. Frames to send now are
-    /// put into `out`.
+    /// Notes that `mac` announced `ip`. Unless `to_us`, this only updates known entries. Puts frames to send now into
+    /// `out`.
     pub(crate) fn heard(
         &mut self,
         ip: Ipv4Addr,
@@ -76,7 +76,7 @@ impl Neighbours {
         }
     }
 
-    /// Finds out where `frame` goes, which is for `ip`.
+    /// Finds the MAC of `ip`, where `frame` goes.
     pub(crate) fn resolve(&mut self, ip: Ipv4Addr, frame: Vec<u8>, now: u32) -> Next {
         let room = self.room_for(ip, now);
         match self.0.get_mut(&ip) {

@@ -1,8 +1,8 @@
-//! What the sender of a frame left to be done by whoever takes it: a checksum to complete, a frame to cut.
+//! Offloads: work that a frame's sender leaves to its receiver, either a checksum to complete or a frame to cut.
 //!
-//! A TAP says so in a header before each frame (`struct virtio_net_hdr`; virtio 1.2, section 5.1.6). Another such TAP is
-//! handed the frame as it is. Everybody else (captures, streams, the stand-in, a policy that looks at single frames) gets
-//! what a cable would have carried: [`Offload::unfold`].
+//! A TAP announces it in a header before each frame (`struct virtio_net_hdr`; virtio 1.2, section 5.1.6). Another such
+//! TAP gets the frame as it is. All others (captures, streams, the stand-in, policies on single frames) get what a cable
+//! would have carried: [`Offload::unfold`].
 
 use vxlan::{
     checksum,
@@ -11,7 +11,7 @@ use vxlan::{
 
 /// Bytes of the header: without `num_buffers`, which belongs to merged receive buffers.
 pub(crate) const HEADER_LEN: usize = 10;
-/// Bytes of a frame that is still to be cut, at most: the largest IP packet behind an Ethernet header and two VLAN tags.
+/// Most bytes of an uncut frame: the largest IP packet behind an Ethernet header and two VLAN tags.
 pub(crate) const MAX_UNCUT_LEN: usize = 65_535 + 14 + 2 * 4;
 
 // Flags and types of linux/virtio_net.h.
@@ -19,10 +19,10 @@ const NEEDS_CSUM: u8 = 1;
 const GSO_NONE: u8 = 0;
 const GSO_TCPV4: u8 = 1;
 const GSO_TCPV6: u8 = 4;
-/// Beside the type: the first of the segments says that its window was reduced (RFC 3168), the others do not.
+/// A flag in the type: only the first segment has CWR set, "window reduced" (RFC 3168).
 const GSO_ECN: u8 = 0x80;
 
-/// Bytes of fixed headers, and where in them fields lie.
+/// Offsets of fields in their headers, in bytes.
 mod at {
     pub(super) const IPV4_LEN: usize = 2;
     pub(super) const IPV4_ID: usize = 4;
@@ -39,21 +39,21 @@ mod at {
 const FIN_PSH: u8 = 0x01 | 0x08;
 const CWR: u8 = 0x80;
 
-/// The sum that is missing.
+/// A checksum to complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Checksum {
-    /// Where what it covers begins, in bytes of the frame. It goes to the frame's end.
+    /// Offset in the frame of the first byte it covers. It covers all up to the frame's end.
     start: usize,
-    /// Where its field is from there. The field holds the sum over the pseudo-header.
+    /// Offset of its field from `start`. The field holds the sum over the pseudo-header.
     field: usize,
 }
 
-/// TCP that is still to be cut into segments.
+/// How to cut a TCP frame into segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Cut {
-    /// Bytes of payload of each frame but the last.
+    /// Payload bytes of each segment but the last.
     size: usize,
-    /// Bytes before the payload, which each frame begins with.
+    /// Bytes before the payload; each segment begins with a copy of them.
     headers: usize,
     /// Where IP begins.
     ip: usize,
@@ -61,7 +61,7 @@ struct Cut {
     ecn: bool,
 }
 
-/// What is left to be done with one frame; nothing by default.
+/// The work left for one frame; none by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Offload {
     checksum: Option<Checksum>,
@@ -69,11 +69,11 @@ pub(crate) struct Offload {
 }
 
 impl Offload {
-    /// From the header of a frame. `None` where it makes no sense for this frame.
+    /// Reads the header of a frame. `None` if the header does not fit the frame.
     pub(crate) fn read(header: &[u8; HEADER_LEN], frame: &[u8]) -> Option<Self> {
         let word = |at: usize| usize::from(u16::from_ne_bytes([header[at], header[at + 1]]));
         if header[0] & NEEDS_CSUM == 0 {
-            // What is to be cut has its checksum yet to come, always.
+            // A frame to cut always has a checksum to complete, too.
             return (header[1] == GSO_NONE).then(Self::default);
         }
         let sum = Checksum { start: word(6), field: word(8) };
@@ -99,10 +99,10 @@ impl Offload {
         sound.then_some(Self { checksum: Some(sum), cut: Some(cut) })
     }
 
-    /// As the header of a frame.
+    /// Writes the header of a frame.
     pub(crate) fn header(&self) -> [u8; HEADER_LEN] {
         let mut header = [0; HEADER_LEN];
-        // They came from 16 bits, but for the headers' length, which is a hint.
+        // All came from 16 bits, except the headers' length, which is only a hint.
         let mut put = |at: usize, n: usize| {
             header[at..at + 2].copy_from_slice(&u16::try_from(n).unwrap_or(u16::MAX).to_ne_bytes());
         };
@@ -128,22 +128,22 @@ impl Offload {
         self.cut.is_some()
     }
 
-    /// Frames on a cable, of a frame of `len` bytes.
+    /// How many frames a cable would carry for a frame of `len` bytes.
     pub(crate) fn count(&self, len: usize) -> usize {
         self.cut.map_or(1, |cut| (len - cut.headers).div_ceil(cut.size))
     }
 
-    /// Bytes on a cable.
+    /// Bytes of those frames together.
     pub(crate) fn total(&self, len: usize) -> usize {
         len + self.cut.map_or(0, |cut| (self.count(len) - 1) * cut.headers)
     }
 
-    /// Bytes of the longest of the frames.
+    /// Bytes of the longest of those frames.
     pub(crate) fn longest(&self, len: usize) -> usize {
         self.cut.map_or(len, |cut| len.min(cut.headers + cut.size))
     }
 
-    /// Does what is left to be done: calls `each` with the frames that a cable would carry, in order.
+    /// Does the work: calls `each` with the frames that a cable would carry, in order.
     pub(crate) fn unfold(&self, frame: &[u8], mut each: impl FnMut(&[u8])) {
         let Some(sum) = self.checksum else { return each(frame) };
         let Some(cut) = self.cut else {
@@ -164,8 +164,7 @@ impl Offload {
     }
 }
 
-/// Puts the checksum in that a field was prepared for. A zero is sent as ones, which is the same sum, and in UDP alone
-/// would mean that there is none.
+/// Completes a prepared checksum. Zero is sent as all ones, which is the same sum: in UDP, zero means "no checksum".
 fn complete(frame: &mut [u8], sum: Checksum) {
     let value = match checksum::of(&frame[sum.start..]) {
         0 => 0xffff,
@@ -174,10 +173,10 @@ fn complete(frame: &mut [u8], sum: Checksum) {
     put16(frame, sum.start + sum.field, value);
 }
 
-/// Makes copied headers those of the segment with number `n` of 0 to `last`. `tcp` is where TCP begins.
+/// Adjusts copied headers for segment `n` of 0 to `last`. `tcp` is the offset of TCP.
 fn head(frame: &mut [u8], tcp: usize, cut: Cut, n: usize, last: usize) {
     let (ip, len) = (cut.ip, frame.len());
-    // No length exceeds that of the frame that is cut, which was an IP packet's.
+    // No length exceeds that of the uncut frame, whose length was an IP packet's.
     let addresses = if cut.ipv6 {
         put16(frame, ip + at::IPV6_LEN, (len - ip - ipv6::HEADER_LEN) as u16);
         ip + at::IPV6_SRC..ip + ipv6::HEADER_LEN
@@ -207,7 +206,7 @@ fn head(frame: &mut [u8], tcp: usize, cut: Cut, n: usize, last: usize) {
     put16(frame, tcp + at::TCP_SUM, sum);
 }
 
-/// Where the network layer begins, behind one VLAN tag or two.
+/// Offset of the network layer, behind up to two VLAN tags.
 fn ip_begins(frame: &[u8]) -> Option<usize> {
     let mut begin = ethernet::HEADER_LEN;
     for _ in 0..2 {

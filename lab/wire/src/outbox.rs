@@ -1,4 +1,4 @@
-//! Frames that wait to leave by a port: bounded, and gone in few system calls.
+//! Frames that wait to leave by a port: a bounded queue, sent in few system calls.
 
 use std::{
     collections::VecDeque,
@@ -8,17 +8,17 @@ use std::{
 
 use crate::inbox::PREFIX_LEN;
 
-/// Bytes that wait at most; a frame that does not fit is dropped, as at the tail of a switch's queue.
+/// Most bytes that may wait. A frame that does not fit is dropped, as at the tail of a switch's queue.
 const LIMIT: usize = 2 * 1024 * 1024;
-/// From here on the senders of unicast to this port are asked to wait, for as long as [`PATIENCE`].
+/// Above this, senders of unicast to this port must wait, at most [`PATIENCE`].
 const HIGH: usize = LIMIT / 2;
-/// Down from here they may go on.
+/// At or below this they may go on.
 const LOW: usize = HIGH / 2;
-/// A port that has not got from [`HIGH`] to [`LOW`] in this time is slow or stuck: nobody waits for it any more. Long
-/// enough for a machine with more guests than cores, short enough that a stopped guest is hardly noticed by others.
+/// A port that does not get from [`HIGH`] to [`LOW`] in this time is slow or stuck: nobody waits for it any more. Long
+/// enough for a machine with more guests than cores; short enough that others hardly notice a stopped guest.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// Length-prefixed frames, in the form that [`crate::inbox::Inbox`] reads.
+/// Length-prefixed frames, as [`crate::inbox::Inbox`] reads them.
 #[derive(Default)]
 pub(crate) struct Outbox {
     bytes: VecDeque<u8>,
@@ -26,7 +26,7 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// Appends a frame, with a header of its own where the port has them; false if there is no room.
+    /// Appends a frame, with its offload header if the port has them. Returns false if there is no room.
     pub(crate) fn push(&mut self, header: &[u8], frame: &[u8], now: Instant) -> bool {
         let len = header.len() + frame.len();
         if self.bytes.len() + PREFIX_LEN + len > LIMIT {
@@ -41,7 +41,7 @@ impl Outbox {
         true
     }
 
-    /// Until when senders should wait for this port, if they should.
+    /// The time until which senders should wait for this port, if they should.
     pub(crate) fn congested_until(&self, now: Instant) -> Option<Instant> {
         self.high_since.map(|since| since + PATIENCE).filter(|until| *until > now)
     }
@@ -50,12 +50,12 @@ impl Outbox {
         self.bytes.is_empty()
     }
 
-    /// Drops all that waits: the rest of a frame makes no sense to another connection.
+    /// Drops all that waits: another connection cannot use the rest of a frame.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// Hands over as much as `send` takes; true once nothing waits.
+    /// Hands over as much as `send` takes. Returns true once nothing waits.
     pub(crate) fn drain(
         &mut self,
         mut send: impl FnMut(&[io::IoSlice<'_>]) -> io::Result<usize>,

@@ -1,4 +1,4 @@
-//! Captures as pcapng files: one interface per port, the direction, and what the wire did with a frame as a comment.
+//! Writes captures as pcapng files: one interface per port, the direction, and a comment on each dropped frame.
 //!
 //! Timestamps are in nanoseconds, and every interface says so (`if_tsresol`).
 
@@ -32,13 +32,13 @@ use crate::{Capture, CapturedFrame, Fate};
 
 /// `epb_flags`, bits 0 and 1: inbound, as seen from the port.
 const INBOUND: u32 = 1;
-/// How soon [`record`] notices that it shall stop.
+/// How soon [`record`] notices that it should stop.
 const STOP_CHECK: Duration = Duration::from_millis(50);
 
 /// A pcapng file could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum PcapngError {
-    /// What it is written to refused.
+    /// The underlying writer failed.
     #[error("cannot write the capture: {0}")]
     Io(#[from] io::Error),
     /// The block could not be written.
@@ -55,7 +55,7 @@ impl From<PcapNgWriteError> for PcapngError {
     }
 }
 
-/// What a file says of a frame; made from a [`CapturedFrame`], or by whoever has it from elsewhere.
+/// A frame as the file records it, made from a [`CapturedFrame`] or from another source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
     /// When it entered the switch.
@@ -68,7 +68,7 @@ pub struct Record<'a> {
     pub data: &'a [u8],
     /// Frames lost since the one before.
     pub lost_before: u64,
-    /// Words beside it: why it was dropped.
+    /// A comment: why it was dropped.
     pub comment: Option<Cow<'a, str>>,
 }
 
@@ -86,7 +86,7 @@ impl<'a> From<&'a CapturedFrame> for Record<'a> {
     }
 }
 
-/// Writes captured frames. Give it a buffered writer; it flushes only when told.
+/// Writes captured frames. Use a buffered writer; it flushes only when told.
 pub struct PcapngWriter<W: Write> {
     inner: PcapNgWriter<W>,
     interfaces: HashMap<Arc<str>, u32>,
@@ -95,10 +95,10 @@ pub struct PcapngWriter<W: Write> {
 }
 
 impl<W: Write> PcapngWriter<W> {
-    /// Writes the section header. `segment` describes the interfaces, `snaplen` is theirs in bytes.
+    /// Writes the section header. `segment` goes into the interfaces' description; `snaplen` is theirs, in bytes.
     ///
     /// # Errors
-    /// As the writer's.
+    /// Those of the writer.
     pub fn new(writer: W, segment: &str, snaplen: usize) -> Result<Self, PcapngError> {
         let section = SectionHeaderBlock {
             endianness: Endianness::native(),
@@ -115,10 +115,10 @@ impl<W: Write> PcapngWriter<W> {
         })
     }
 
-    /// Writes a frame, and before it the interface if it is the port's first.
+    /// Writes a frame. Before a port's first frame, writes its interface.
     ///
     /// # Errors
-    /// As the writer's.
+    /// Those of the writer.
     pub fn write<'a>(&mut self, frame: impl Into<Record<'a>>) -> Result<(), PcapngError> {
         let frame = frame.into();
         let interface_id = match self.interfaces.get(frame.port) {
@@ -134,7 +134,7 @@ impl<W: Write> PcapngWriter<W> {
         }
         let block = EnhancedPacketBlock {
             interface_id,
-            // A clock before 1970 is no reason to lose the frame.
+            // Keep the frame even if the clock is before 1970.
             timestamp: frame.timestamp.duration_since(UNIX_EPOCH).unwrap_or_default(),
             original_len: u32::try_from(frame.original_len).unwrap_or(u32::MAX),
             data: Cow::Borrowed(frame.data),
@@ -160,7 +160,7 @@ impl<W: Write> PcapngWriter<W> {
     /// Flushes the writer.
     ///
     /// # Errors
-    /// As the writer's.
+    /// Those of the writer.
     pub fn flush(&mut self) -> Result<(), PcapngError> {
         Ok(self.inner.get_mut().flush()?)
     }
@@ -168,18 +168,18 @@ impl<W: Write> PcapngWriter<W> {
     /// Flushes and hands back the writer.
     ///
     /// # Errors
-    /// As the writer's.
+    /// Those of the writer.
     pub fn finish(mut self) -> Result<W, PcapngError> {
         self.flush()?;
         Ok(self.inner.into_inner())
     }
 }
 
-/// Writes a capture until it ends or `stop` is set (noticed within 50 ms), and says how many frames were written.
-/// Whenever no frame waits, what was written is flushed: a reader at the other end of a pipe sees frames as they come.
+/// Writes a capture until it ends or `stop` is set (noticed within 50 ms). Returns how many frames it wrote.
+/// Flushes whenever no frame waits, so a reader at the other end of a pipe sees frames as they come.
 ///
 /// # Errors
-/// As the writer's; a reader that went away is one.
+/// Those of the writer, for example if the reader went away.
 pub fn record(capture: &Capture, writer: impl Write, stop: &AtomicBool) -> Result<u64, PcapngError> {
     let mut file = PcapngWriter::new(writer, capture.segment(), capture.snaplen())?;
     file.flush()?;

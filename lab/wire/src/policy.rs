@@ -1,8 +1,8 @@
-//! What may pass a port: an ordered pipeline of policies, the same for frames that come in and that go out.
+//! What may pass a port: an ordered pipeline of policies, the same for incoming and outgoing frames.
 //!
-//! Blocks are the segment's ([`crate::block`]), since both ends of a frame's way decide. A further policy (VLAN filter,
-//! loss) is a variant of [`Policy`] in its place in the order; one that delays
-//! or doubles is also a variant of [`Verdict`], which the switch carries out.
+//! Blocks belong to the segment ([`crate::block`]), since both ends of a frame's way decide. To add a policy (VLAN
+//! filter, loss), add a variant of [`Policy`] at its place in the order. A policy that delays or duplicates also needs a
+//! variant of [`Verdict`], which the switch carries out.
 
 use std::fmt;
 
@@ -16,17 +16,17 @@ use crate::frame::Frame;
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum DropReason {
-    /// Shorter than an Ethernet header, or from a group address.
+    /// Truncated, from a group or zero address, or with a malformed offload header.
     Malformed,
     /// The port is cut ([`crate::Wire::set_link`]).
     LinkDown,
-    /// Port security: it came from a MAC that is not the NIC's own.
+    /// Port security: its source MAC is not the NIC's own.
     ForeignSource,
-    /// Port security: it is for a MAC that is not the NIC's own, nor a group.
+    /// Port security: its destination MAC is neither the NIC's own nor a group.
     ForeignDestination,
     /// Larger than the segment's MTU.
     Mtu,
-    /// Its destination is behind the port that it came from.
+    /// Its destination is behind the port that it came in by.
     SamePort,
     /// Nothing is connected to the port.
     NotConnected,
@@ -104,10 +104,10 @@ pub(crate) enum Verdict {
 /// One member of a pipeline.
 enum Policy {
     Link(LinkState),
-    /// As a hypervisor's vSwitch that rejects forged transmits and promiscuous mode: only this MAC's frames in, and
-    /// out only what is for it or a group.
+    /// Like a hypervisor's vSwitch that rejects forged transmits and promiscuous mode: in only frames from this MAC, out
+    /// only frames to it or a group.
     PortSecurity(MacAddr),
-    /// Bytes after Ethernet header and tags at most. A switch drops in silence; it is no router.
+    /// Most bytes after Ethernet header and tags. The drop is silent: a switch is no router.
     Mtu(usize),
 }
 
@@ -132,7 +132,7 @@ impl Policy {
 pub(crate) struct Pipeline(Vec<Policy>);
 
 impl Pipeline {
-    /// The cut first, since a pulled cable comes before any switch; `port_security` is the NIC's MAC where it is on.
+    /// Makes the pipeline. The cut comes first, like a pulled cable. `port_security` is the NIC's MAC if it is on.
     pub(crate) fn new(port_security: Option<MacAddr>, mtu: u16) -> Self {
         let mut policies = vec![Policy::Link(LinkState::UP)];
         policies.extend(port_security.map(Policy::PortSecurity));
@@ -140,7 +140,7 @@ impl Pipeline {
         Self(policies)
     }
 
-    /// The first objection, if any.
+    /// Returns the first verdict that is not [`Verdict::Pass`], if any.
     pub(crate) fn judge(&self, stage: Stage, frame: &Frame<'_>) -> Verdict {
         for policy in &self.0 {
             let verdict = policy.judge(stage, frame);

@@ -1,7 +1,7 @@
-//! The outer half of a port: what frames come from and go to.
+//! The outer half of a port: the connection that frames come from and go to.
 //!
-//! [`PortIo::receive`] and [`PortIo::send`] are all that a transport is. One without a stream's framing (a TAP) fills
-//! the same inbox with prefixes of its own and empties the same outbox frame by frame.
+//! A transport consists of [`PortIo::receive`] and [`PortIo::send`]. A transport without a stream's framing (a TAP) puts
+//! the prefixes into the inbox itself, and empties the outbox frame by frame.
 
 use std::{
     io::{self, Read as _},
@@ -17,48 +17,49 @@ use socket2::SockRef;
 
 use crate::{inbox::Inbox, outbox::Outbox, sys, tap::Tap};
 
-/// Index of a port in the engine and in the switch alike.
+/// Index of a port, the same in the engine and in the switch.
 pub(crate) type PortId = usize;
 
 /// Connections taken from a listener at once; only the last one stays.
 const ACCEPTS: usize = 16;
 
-/// A port to be.
+/// Describes a port to add.
 #[derive(Debug)]
 pub struct PortSpec {
     /// Its name, `host1/eth0`: unique on the wire.
     pub name: String,
-    /// Name of the segment that it is a port of.
+    /// Name of its segment.
     pub segment: String,
-    /// MAC of the NIC at its other end: port security knows it by this.
+    /// MAC of the NIC at the other end, for port security.
     pub mac: [u8; 6],
-    /// How frames come and go.
+    /// How frames come in and go out.
     pub transport: Transport,
 }
 
-/// How frames get to a port and from it. Streams carry QEMU's framing: a 32-bit big-endian length, then that many
+/// How a port receives and sends frames. Streams use QEMU's framing: a 32-bit big-endian length, then that many
 /// bytes of Ethernet frame without FCS, up to [`crate::MAX_FRAME_LEN`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Transport {
-    /// The wire listens at this path, mode 0600, and QEMU's `-netdev stream` connects. A new connection takes the
-    /// place of the one before.
+    /// The wire listens at this path, mode 0600, and QEMU's `-netdev stream` connects. A new connection replaces the
+    /// one before.
     QemuStream {
-        /// Path of the unix socket, 107 bytes at most; nothing may be there.
+        /// Path of the unix socket, 107 bytes at most. It must not exist yet.
         listen: PathBuf,
     },
-    /// The wire listens at this path, mode 0600, and whoever made a TAP device connects and sends its descriptor
-    /// (SCM_RIGHTS, IFF_NO_PI, along with one byte). With IFF_VNET_HDR, checksums and the cutting of TCP are left out
-    /// between two such TAPs, as long as nobody looks at single frames. The NIC is gone when the connection ends; a new one takes its place.
+    /// The wire listens at this path, mode 0600. The maker of a TAP device connects and sends its descriptor
+    /// (SCM_RIGHTS, IFF_NO_PI, along with one byte). With IFF_VNET_HDR, two such TAPs leave out checksums and TCP
+    /// segmentation, as long as nobody looks at single frames. The NIC is gone when the connection ends; a new
+    /// connection replaces it.
     Tap {
-        /// Path of the unix socket, 107 bytes at most; nothing may be there.
+        /// Path of the unix socket, 107 bytes at most. It must not exist yet.
         listen: PathBuf,
     },
-    /// A stream that is connected already: one end of a pair whose other end a peer in this process holds.
+    /// A connected stream: one end of a pair; a peer in this process holds the other.
     Connected(StdUnixStream),
 }
 
-/// What watching a port found.
+/// Result of [`PortIo::receive`].
 pub(crate) enum Received {
     /// Frames may be in the inbox.
     Some,
@@ -68,7 +69,7 @@ pub(crate) enum Received {
     Closed,
 }
 
-/// What looking after a listener found.
+/// Result of [`PortIo::accept`].
 pub(crate) enum Arrival {
     /// Nothing new.
     None,
@@ -78,7 +79,7 @@ pub(crate) enum Arrival {
     Gone,
 }
 
-/// What connects a listener.
+/// What a connection to a listener carries.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Brings {
     /// A stream of frames.
@@ -94,12 +95,12 @@ enum Link {
     Tap(Tap),
 }
 
-/// Listener, connection and what has come by it.
+/// Listener, connection and the frames received by it.
 #[derive(Default)]
 pub(crate) struct PortIo {
     listener: Option<UnixListener>,
     brings: Brings,
-    /// Who brought the TAP, or is about to.
+    /// The connection that brought the TAP, or is about to.
     bringer: Option<UnixStream>,
     link: Option<Link>,
     pub(crate) inbox: Inbox,
@@ -107,7 +108,7 @@ pub(crate) struct PortIo {
     readable: bool,
     /// The kernel takes no more until it says so.
     blocked: bool,
-    /// The congested port that reading waits for.
+    /// Reading pauses until this congested port has room.
     pub(crate) waits_for: Option<PortId>,
 }
 
@@ -122,8 +123,8 @@ impl PortIo {
         Ok(Self { listener: Some(listener), brings, ..Self::default() })
     }
 
-    /// Takes the connections that wait, and the TAP that one brings. `own` is the listener's token, which whoever brings
-    /// a TAP is watched by too; `token` the connection's.
+    /// Accepts the waiting connections, and the TAP that one brings. `own` is the token of the listener and of a
+    /// connection that brings a TAP; `token` is that of the frames' connection.
     pub(crate) fn accept(&mut self, own: Token, token: Token, registry: &Registry) -> io::Result<Arrival> {
         let mut newest = None;
         for _ in 0..ACCEPTS {
@@ -149,7 +150,7 @@ impl PortIo {
         }
     }
 
-    /// Reads what the bringer has sent: a TAP, or its end.
+    /// Reads what the bringer has sent: a TAP's descriptor, or end of stream.
     fn take_tap(&mut self, token: Token, registry: &Registry) -> io::Result<Arrival> {
         let mut found = Arrival::None;
         while let Some(bringer) = &self.bringer {
@@ -170,7 +171,7 @@ impl PortIo {
         Ok(found)
     }
 
-    /// From now on frames come and go by `stream`.
+    /// Uses `stream` for frames from now on.
     pub(crate) fn connect(
         &mut self,
         mut stream: UnixStream,
@@ -179,12 +180,12 @@ impl PortIo {
     ) -> io::Result<()> {
         self.disconnect();
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        // What is readable already, the poll says, too.
+        // The poll also reports what is readable already.
         self.link = Some(Link::Stream(stream));
         Ok(())
     }
 
-    /// Closes the connection, which takes it out of the poll too, and forgets what came by it in part.
+    /// Closes the connection, which also removes it from the poll, and forgets partly received frames.
     pub(crate) fn disconnect(&mut self) {
         self.bringer = None;
         self.forget();
@@ -198,28 +199,28 @@ impl PortIo {
         self.waits_for = None;
     }
 
-    /// The poll found the connection readable or writable.
+    /// Notes that the poll found the connection readable or writable.
     pub(crate) fn ready(&mut self, readable: bool, writable: bool) {
         self.readable |= readable;
         self.blocked &= !writable;
     }
 
-    /// Whether there is something to do for [`PortIo::receive`] or the inbox, were nobody waited for.
+    /// Whether [`PortIo::receive`] or the inbox has something to do, apart from a congested port.
     pub(crate) fn has_work(&self) -> bool {
         self.link.is_some() && (self.readable || self.inbox.pending())
     }
 
-    /// Whether frames go out with what is left to be done with them.
+    /// Whether frames go out with their offload header.
     pub(crate) fn offloads(&self) -> bool {
         matches!(&self.link, Some(Link::Tap(tap)) if tap.offloads())
     }
 
-    /// Whether the kernel is known to take nothing.
+    /// Whether the kernel is known to take no more now.
     pub(crate) fn blocked(&self) -> bool {
         self.blocked
     }
 
-    /// Reads once into the inbox unless frames are in it already.
+    /// Reads once into the inbox, unless it has frames already.
     pub(crate) fn receive(&mut self) -> io::Result<Received> {
         if self.inbox.pending() {
             return Ok(Received::Some);
@@ -237,7 +238,7 @@ impl PortIo {
         match filled {
             Ok((0, _)) => Ok(Received::Closed),
             Ok((_, more)) => {
-                // A short read of a stream has emptied it, and the poll tells of what comes later (epoll(7)).
+                // A short read has emptied the stream; the poll reports what comes later (epoll(7)).
                 self.readable = tap_has_more.unwrap_or(more);
                 Ok(Received::Some)
             }
@@ -250,7 +251,7 @@ impl PortIo {
         }
     }
 
-    /// Sends what waits, as far as the kernel takes it.
+    /// Sends waiting frames until the kernel takes no more.
     pub(crate) fn send(&mut self, outbox: &mut Outbox) {
         let drained = match self.link.as_ref() {
             None => return outbox.clear(),
@@ -263,7 +264,7 @@ impl PortIo {
         };
         match drained {
             Ok(done) => self.blocked = !done,
-            // The other end is gone. What it sent before is still to be read; reading also finds the end.
+            // The other end is gone. We still read what it sent before; reading also finds the end.
             Err(_) => {
                 outbox.clear();
                 self.readable = true;

@@ -1,8 +1,8 @@
 //! The stand-in for a segment's gateway and for what lies behind it.
 //!
-//! It answers ARP for the gateway, pings of the gateway and of the outside, and refuses TCP and UDP there, so that a
-//! lab sees an internet which is there and closed. It routes nothing: addresses within the lab's segments are
-//! unreachable by it, and no packet leaves the process.
+//! It answers ARP for the gateway, and pings of the gateway and of the outside. It refuses TCP and UDP there: a lab sees
+//! an internet that answers but is closed. It routes nothing: addresses in the lab's segments are unreachable through
+//! it, and no packet leaves the process.
 
 use std::{net::Ipv4Addr, sync::Arc};
 
@@ -17,8 +17,8 @@ use crate::neighbours::{Neighbours, Next};
 
 /// Name of the stand-in's port in captures.
 pub const GATEWAY_PORT: &str = "gateway";
-/// ICMP errors a second. Linux sends 1,000 a second in all, and one a second to each peer; a matrix asks for all its
-/// cells at once, and which of them were refused must not depend on luck.
+/// Most ICMP errors per second. Linux sends 1,000 per second in all, and one per second to each peer. We have no limit
+/// per peer: a matrix probes all its cells at once, and chance must not decide which are refused.
 const ERRORS_PER_SECOND: u32 = 1000;
 
 /// One segment's gateway.
@@ -74,7 +74,7 @@ impl StandIn {
         }
     }
 
-    /// Takes a frame that is for the gateway's MAC or for all; frames to send are put into `out`.
+    /// Takes a frame to the gateway's MAC or to all. Puts frames to send into `out`.
     pub(crate) fn receive(&mut self, frame: &EthernetFrame<'_>, now: u32, out: &mut Vec<Vec<u8>>) {
         self.rx_frames += 1;
         match frame.ethertype() {
@@ -101,7 +101,7 @@ impl StandIn {
         }
     }
 
-    /// Whether the gateway reaches `ip` by this segment; what else is behind it knows no way to the lab.
+    /// Whether the gateway reaches `ip` by this segment. It has no other route to the lab.
     fn is_neighbour(&self, ip: Ipv4Addr) -> bool {
         self.subnet.contains(&ip) && ip != self.address
     }
@@ -118,7 +118,7 @@ impl StandIn {
         }
     }
 
-    /// The answer to a packet, its destination MAC still to be set.
+    /// The answer to a packet; the destination MAC is not set yet.
     fn answer(&mut self, frame: &EthernetFrame<'_>, packet: &Ipv4View<'_>, now: u32) -> Option<Vec<u8>> {
         let dst = packet.dst();
         if dst != self.address {
@@ -153,7 +153,7 @@ impl StandIn {
     }
 }
 
-/// The reset that a closed port answers a segment with (RFC 9293, 3.10.7.1).
+/// The reset with which a closed port answers a segment (RFC 9293, 3.10.7.1).
 fn reset(packet: &Ipv4View<'_>) -> Option<Vec<u8>> {
     if packet.is_fragment() || !packet.checksum_ok() {
         return None;
@@ -166,7 +166,7 @@ fn reset(packet: &Ipv4View<'_>) -> Option<Vec<u8>> {
     let (seq, ack, flags) = if flags.contains(TcpFlags::ACK) {
         (asked.ack(), 0, TcpFlags::RST)
     } else {
-        // SYN and FIN each take a place in the sequence (RFC 9293, 3.4).
+        // SYN and FIN each take a sequence number (RFC 9293, 3.4).
         let controls = u32::from(flags.contains(TcpFlags::SYN)) + u32::from(flags.contains(TcpFlags::FIN));
         let len = asked.payload().len() as u32 + controls;
         (0, asked.seq().wrapping_add(len), TcpFlags::RST | TcpFlags::ACK)
@@ -178,7 +178,7 @@ fn reset(packet: &Ipv4View<'_>) -> Option<Vec<u8>> {
     segment[8..12].copy_from_slice(&ack.to_be_bytes());
     segment[12] = ((tcp::HEADER_LEN / 4) as u8) << 4;
     segment[13] = flags.0;
-    // The pseudo-header's sum does not mind which of the two addresses comes first.
+    // The order of the two addresses does not change the pseudo-header's sum.
     let sum = packet.addresses().checksum(ip_protocol::TCP, &segment, 16);
     segment[16..18].copy_from_slice(&sum.to_be_bytes());
     Some(segment)

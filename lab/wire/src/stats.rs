@@ -24,11 +24,11 @@ pub struct Stats {
 pub struct PortStats {
     /// The port's segment.
     pub segment: String,
-    /// Whether the host's end is there.
+    /// Whether the host's end is connected.
     pub connected: bool,
-    /// Times that it came.
+    /// How often it connected.
     pub connections: u64,
-    /// Whether it is cut.
+    /// Which directions carry frames; see [`crate::Wire::set_link`].
     pub link: LinkState,
     /// Frames from the host, dropped ones included.
     pub rx_frames: u64,
@@ -38,7 +38,7 @@ pub struct PortStats {
     pub tx_frames: u64,
     /// Bytes of these.
     pub tx_bytes: u64,
-    /// Frames dropped at this port, either way; reasons that never occurred are left out.
+    /// Frames dropped at this port, in both directions. Reasons that never occurred are left out.
     pub drops: BTreeMap<DropReason, u64>,
 }
 
@@ -47,17 +47,17 @@ pub struct PortStats {
 pub struct SegmentStats {
     /// Stations in the forwarding database.
     pub stations: usize,
-    /// Times that a station was not learned because the database was full.
+    /// How often a station was not learned because the database was full.
     pub not_learned: u64,
     /// MAC of the gateway's stand-in.
     pub gateway_mac: Option<[u8; 6]>,
-    /// Frames that the gateway's stand-in got.
+    /// Frames that the gateway's stand-in received.
     pub gateway_rx_frames: u64,
     /// Frames that it sent.
     pub gateway_tx_frames: u64,
-    /// Packets that it did not answer because it has no route back to their source.
+    /// Answers that it did not send, because it has no route to the packet's source.
     pub gateway_no_route: u64,
-    /// What it drops.
+    /// The blocks in force.
     pub blocks: Vec<Block>,
 }
 

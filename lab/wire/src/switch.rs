@@ -1,4 +1,4 @@
-//! Segments as learning switches: what becomes of a frame. No I/O is done here.
+//! Segments as learning switches: decides what becomes of a frame. Does no I/O.
 
 use std::{
     net::Ipv4Addr,
@@ -24,7 +24,7 @@ use crate::{
     stats::{Counters, PortStats, SegmentStats, Stats},
 };
 
-/// One time for a whole round of the loop.
+/// The time of one round of the loop.
 #[derive(Clone, Copy)]
 pub(crate) struct Now {
     pub(crate) instant: Instant,
@@ -40,12 +40,12 @@ struct Port {
     outbox: Outbox,
     counters: Counters,
     connected: bool,
-    /// It takes frames with what is left to be done with them.
+    /// It takes frames with an offload header, uncut.
     offloads: bool,
     connections: u64,
-    /// Its place is free for another.
+    /// Its number is free for another port.
     removed: bool,
-    /// Not a NIC's: injected frames come in here, and it takes what is sent to their source.
+    /// Not a NIC's port: injected frames come in here, and it takes frames to their source.
     station: bool,
 }
 
@@ -60,7 +60,7 @@ struct Segment {
     taps: Vec<Tap>,
 }
 
-/// [`Fate`], before it has names.
+/// A [`Fate`] with port numbers instead of names.
 #[derive(Clone, Copy)]
 enum Outcome {
     To(PortId),
@@ -73,15 +73,15 @@ enum Outcome {
 pub(crate) struct Switch {
     segments: Vec<Segment>,
     ports: Vec<Port>,
-    /// Ports whose outbox was empty and is not any more.
+    /// Ports whose outbox was empty and now has frames.
     unsent: Vec<PortId>,
-    /// Frames that the stand-in is about to send; kept for its allocation.
+    /// Frames that the stand-in is about to send; kept to reuse the allocation.
     answers: Vec<Vec<u8>>,
     gateway: Arc<str>,
 }
 
 impl Switch {
-    /// Segments without ports. `taken` are MACs that a stand-in must not have.
+    /// Makes the segments, without ports. A stand-in must not have a MAC in `taken`.
     pub(crate) fn new(segments: &IndexMap<String, lab::Segment>, taken: &[MacAddr]) -> Self {
         let inside: Arc<[_]> = segments.values().map(|segment| segment.subnet.trunc()).collect();
         let mut free = (0..=u16::MAX).map(gateway_mac).filter(|mac| !taken.contains(mac));
@@ -117,7 +117,7 @@ impl Switch {
         found.ok_or_else(|| WireError::UnknownPort(name.into()))
     }
 
-    /// A port with nothing connected.
+    /// Adds a port with nothing connected.
     pub(crate) fn add_port(&mut self, name: &str, segment: &str, mac: MacAddr) -> Result<PortId, WireError> {
         let segment_id = self.segment_id(segment)?;
         if self.port_id(name).is_ok() || name == GATEWAY_PORT {
@@ -164,7 +164,7 @@ impl Switch {
         segment.blocks.forget(id);
     }
 
-    /// A connection came, in the place of one before. `offloads`: it takes frames as their senders left them.
+    /// Notes a new connection, which replaces the one before. `offloads`: it takes frames with an offload header.
     pub(crate) fn connected(&mut self, id: PortId, offloads: bool) {
         self.disconnected(id);
         let port = &mut self.ports[id];
@@ -172,7 +172,7 @@ impl Switch {
         port.connections += 1;
     }
 
-    /// The connection went; what waited for it is gone.
+    /// Notes that the connection ended, and drops the frames that waited for it.
     pub(crate) fn disconnected(&mut self, id: PortId) {
         let port = &mut self.ports[id];
         port.connected = false;
@@ -196,7 +196,7 @@ impl Switch {
         Ok(())
     }
 
-    /// Ends the blocks of a segment that have what is given; how many there were.
+    /// Ends the blocks of a segment that match what is given; returns how many ended.
     pub(crate) fn unblock(
         &mut self,
         segment: &str,
@@ -209,7 +209,7 @@ impl Switch {
         Ok(self.segments[id].blocks.remove(filter, from, to))
     }
 
-    /// A port of this segment, where one is named.
+    /// Finds a port of this segment, if one is named.
     fn port_on(&self, segment: usize, name: &Option<String>) -> Result<Option<PortId>, WireError> {
         let Some(name) = name else { return Ok(None) };
         let id = self.port_id(name)?;
@@ -217,17 +217,17 @@ impl Switch {
         here.then_some(Some(id)).ok_or_else(|| WireError::UnknownPort(name.clone()))
     }
 
-    /// Until when senders to this port should wait, if they should.
+    /// The time until which senders to this port should wait, if they should.
     pub(crate) fn congested_until(&self, id: PortId, now: Now) -> Option<Instant> {
         self.ports[id].outbox.congested_until(now.instant)
     }
 
-    /// The ports with frames that no one has begun to send.
+    /// Takes the list of ports with frames that we have not begun to send.
     pub(crate) fn take_unsent(&mut self) -> Vec<PortId> {
         std::mem::take(&mut self.unsent)
     }
 
-    /// Gives the list back, so that it is not allocated anew.
+    /// Gives the list back, to reuse its allocation.
     pub(crate) fn reuse_unsent(&mut self, mut list: Vec<PortId>) {
         if self.unsent.is_empty() {
             list.clear();
@@ -261,7 +261,7 @@ impl Switch {
         }
     }
 
-    /// A frame comes in from a station that is no host's.
+    /// Takes a frame from a station that is no host.
     pub(crate) fn inject(&mut self, segment: &str, bytes: &[u8], now: Now) -> Result<(), WireError> {
         let segment = self.segment_id(segment)?;
         let known = self.segments[segment].ports.iter().copied().find(|id| self.ports[*id].station);
@@ -270,7 +270,7 @@ impl Switch {
             let port = Port {
                 name: station_port(name).into(),
                 segment,
-                // Port security is of ports that a NIC is known on.
+                // Port security applies only to ports with a known NIC.
                 pipeline: Pipeline::new(None, *mtu),
                 outbox: Outbox::default(),
                 counters: Counters::default(),
@@ -286,8 +286,8 @@ impl Switch {
         Ok(())
     }
 
-    /// A frame came in at `from`, with a header of what is left to be done with it where the port has them. The port that
-    /// it went out by, if it was one.
+    /// Takes a frame that came in at `from`, with its offload header if the port has them. Returns the port it left by, if
+    /// it was one port.
     pub(crate) fn ingress(
         &mut self,
         from: PortId,
@@ -307,8 +307,8 @@ impl Switch {
         to
     }
 
-    /// Whether somebody looks at the single frames that a cable would carry: a capture, a block, or the MTU, which the
-    /// last of them may keep where the others do not.
+    /// Whether something must see the single frames that a cable would carry: a capture, a block, or the MTU, which only
+    /// the last of the frames may meet.
     fn looks(&self, segment: usize, bytes: &[u8], offload: Offload) -> bool {
         let Segment { taps, blocks, mtu, .. } = &self.segments[segment];
         !taps.is_empty()
@@ -317,7 +317,7 @@ impl Switch {
                 && Frame::read(bytes, offload).is_some_and(|frame| frame.l3_len > usize::from(*mtu))
     }
 
-    /// One frame comes in, maybe uncut; without `offload` it makes no sense.
+    /// Takes one frame, maybe uncut. `offload` is `None` if its header was malformed.
     fn one(&mut self, from: PortId, bytes: &[u8], offload: Option<Offload>, now: Now) -> Option<PortId> {
         let port = &mut self.ports[from];
         let segment = port.segment;
@@ -365,7 +365,7 @@ impl Switch {
         }
     }
 
-    /// Hands a frame to whom it is for; without `from` it is the stand-in's own.
+    /// Forwards a frame to its destination. Without `from`, the stand-in sent it.
     fn carry(&mut self, from: Option<PortId>, segment: usize, frame: &Frame<'_>, now: Now) -> Outcome {
         let Self { segments, ports, unsent, answers, .. } = self;
         let segment = &mut segments[segment];
@@ -402,7 +402,7 @@ impl Switch {
         }
         let mut refused = None;
         for to in segment.ports.iter().copied().filter(|to| Some(*to) != from) {
-            // It takes what is for its stations alone: nobody is there to look at the rest.
+            // It takes only frames to its stations; nobody would read flooded ones.
             if ports[to].station {
                 continue;
             }
@@ -461,7 +461,7 @@ impl Switch {
 }
 
 impl Port {
-    /// Queues a frame to the host, if policies, connection and queue let it.
+    /// Queues a frame to the host, if policies, connection and queue allow it.
     fn egress(
         &mut self,
         frame: &Frame<'_>,
@@ -471,7 +471,7 @@ impl Port {
         unsent: &mut Vec<PortId>,
     ) -> Result<(), DropReason> {
         if self.station {
-            // Nobody is there to be told: that it came is what the capture shows.
+            // Nobody reads it; the capture shows that it came.
             return Ok(());
         }
         let fresh = self.outbox.is_empty();
@@ -498,7 +498,7 @@ impl Port {
         queued.then_some(()).ok_or(DropReason::QueueFull)
     }
 
-    /// Queues a frame as it is; whether there was room.
+    /// Queues a frame as it is; returns whether there was room.
     fn queue(&mut self, header: &[u8], bytes: &[u8], offload: Offload, now: Now) -> bool {
         let (count, len) = (offload.count(bytes.len()), bytes.len());
         if !self.outbox.push(header, bytes, now.instant) {
@@ -525,13 +525,13 @@ impl Port {
     }
 }
 
-/// Name of the port in captures by which frames are injected into a segment.
+/// Name in captures of the port by which frames are injected into a segment.
 #[must_use]
 pub fn station_port(segment: &str) -> String {
     format!("{segment}/station")
 }
 
-/// Locally administered; a prefix that neither Docker (02:42) nor the model gives to anyone.
+/// The `n`-th MAC for a gateway: locally administered, with a prefix that neither Docker (02:42) nor the model uses.
 fn gateway_mac(n: u16) -> MacAddr {
     let [high, low] = n.to_be_bytes();
     MacAddr([0x06, 0x67, 0x77, 0x00, high, low])

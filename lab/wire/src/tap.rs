@@ -1,8 +1,8 @@
-//! A TAP device as what frames come from and go to.
+//! A TAP device as a port's transport.
 //!
-//! Whoever makes the device (in whatever network namespace) connects to the port's socket and sends its descriptor
-//! along with a byte. The connection stays: its end is the device's, since a descriptor alone would keep a namespace
-//! alive that everybody else has left.
+//! The maker of the device (in any netns) connects to the port's socket and sends the descriptor along with a byte. The
+//! connection stays open. When it ends, we close the device: the descriptor alone would keep alive a netns that everybody
+//! else has left.
 
 use std::{
     cell::Cell,
@@ -26,17 +26,17 @@ use crate::{
     train::Train,
 };
 
-/// Frames taken from a TAP at once: as many as a train has. Whoever they are for has its turn after so many, before its
-/// socket's queue is full (some 250 small datagrams, as Linux has it).
+/// Frames taken from a TAP at once, as many as a train has. Their receiver gets its turn after that many, before its
+/// socket's queue is full (some 250 small datagrams on Linux).
 const BATCH: usize = 64;
 
-/// An open TAP without packet information: one frame to each read and write. Watched until it is dropped.
+/// An open TAP without packet information: one frame per read and write. Watched by the poll until it is dropped.
 pub(crate) struct Tap {
     fd: OwnedFd,
     registry: Registry,
-    /// Each frame has a header, here and in inbox and outbox, and may be uncut ([`crate::offload`]).
+    /// Each frame has an offload header, here and in inbox and outbox, and may be uncut ([`crate::offload`]).
     offloads: bool,
-    /// Its kernel takes trains of datagrams ([`crate::train`]), as far as is known.
+    /// Its kernel takes trains of datagrams ([`crate::train`]), as far as we know.
     trains: Cell<bool>,
 }
 
@@ -50,12 +50,12 @@ impl Tap {
         Ok(Self { fd, registry, offloads, trains: Cell::new(offloads) })
     }
 
-    /// Whether frames have a header each.
+    /// Whether each frame has an offload header.
     pub(crate) fn offloads(&self) -> bool {
         self.offloads
     }
 
-    /// Fills `buffer` with frames, each behind its length as [`crate::inbox::Inbox`] has it; how many bytes, and whether
+    /// Fills `buffer` with frames, each behind its length as in [`crate::inbox::Inbox`]. Returns how many bytes, and whether
     /// there may be more.
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
         let longest = if self.offloads { offload::HEADER_LEN + MAX_UNCUT_LEN } else { MAX_FRAME_LEN };
@@ -67,24 +67,24 @@ impl Tap {
             match unistd::read(&self.fd, frame) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(len) if len <= longest => {
-                    // Less than 2^17, which fits.
+                    // Fits: less than 2^17.
                     prefix.copy_from_slice(&(len as u32).to_be_bytes());
                     filled += PREFIX_LEN + len;
                     count += 1;
                 }
-                // Longer than any frame of the wire (EFAULT for one that was cut): it is gone.
+                // Longer than any frame of the wire (EFAULT if it was truncated): it is lost.
                 Ok(_) | Err(Errno::EFAULT | Errno::EINTR) => {}
                 Err(Errno::EAGAIN) if filled > 0 => return Ok((filled, false)),
                 Err(errno) if filled == 0 => return Err(errno.into()),
-                // What came before it is good; the next read tells.
+                // The frames before are good; the next read reports the error.
                 Err(_) => return Ok((filled, true)),
             }
         }
         Ok((filled, true))
     }
 
-    /// Writes frames that stand, each behind its length, in `parts` one after the other; how many bytes of them are done
-    /// with, always whole frames.
+    /// Writes the frames in `parts`, each behind its length. Returns how many bytes of `parts` are done, always whole
+    /// frames.
     pub(crate) fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         let front = parts.first().map_or(&[][..], |p| p);
         let back = parts.get(1).map_or(&[][..], |p| p);
@@ -95,7 +95,7 @@ impl Tap {
                 && let Some(train) = Train::find(rest)
             {
                 match writev(&self.fd, train.parts(&train.head()).used()) {
-                    // Linux before 6.2 knows no such frames.
+                    // Linux before 6.2 does not support such frames.
                     Err(Errno::EINVAL) => self.trains.set(false),
                     Err(Errno::EINTR) => {}
                     Err(Errno::EAGAIN) if done > 0 => return Ok(done),
@@ -108,7 +108,7 @@ impl Tap {
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) if done > 0 => return Ok(done),
                 Err(errno @ (Errno::EAGAIN | Errno::EBADF | Errno::EBADFD)) => return Err(errno.into()),
-                // An interface that is down takes none (EIO), as a NIC without power: the frame is lost.
+                // An interface that is down takes none (EIO), like a NIC without power: the frame is lost.
                 Ok(_) | Err(_) => done = end,
             }
         }
@@ -123,7 +123,7 @@ impl Drop for Tap {
     }
 }
 
-/// The frame whose length stands at `at` in `front` and `back` put together, and where it ends.
+/// The frame whose length is at offset `at` of `front` and `back` joined, and where it ends.
 fn next_frame<'a>(front: &'a [u8], back: &'a [u8], at: usize) -> Option<([IoSlice<'a>; 2], usize)> {
     let octet = |i: usize| front.get(i).or_else(|| back.get(i.checked_sub(front.len())?)).copied();
     let mut prefix = [0; PREFIX_LEN];

@@ -1,10 +1,9 @@
-//! Datagrams of one flow, one behind the other, as one frame that the receiving kernel takes apart again.
+//! Trains: consecutive datagrams of one flow, written as one frame that the receiving kernel splits again.
 //!
-//! What a frame costs is mostly the receiving kernel's way from the device to the socket. A kernel that receives from a
-//! NIC makes trains of a flow's packets (GRO) for that reason, and so does this for a TAP that knows them (Linux 6.2,
-//! VIRTIO_NET_HDR_GSO_UDP_L4). Only what the sending kernel's own UDP made is coupled, in a flood, and only where taking
-//! the train apart gives the very same packets: all of one length, their identifications counting up, and their checksums
-//! left to the receiver.
+//! Most of a frame's cost is the receiving kernel's path from device to socket. A kernel that receives from a NIC
+//! therefore merges a flow's packets (GRO). This module does the same for a TAP that supports it (Linux 6.2,
+//! VIRTIO_NET_HDR_GSO_UDP_L4). It merges only packets of the sending kernel's own UDP, in a flood, and only if the split
+//! gives the very same packets: equal lengths, identifications that count up, checksums left to the receiver.
 
 use std::io::IoSlice;
 
@@ -14,17 +13,17 @@ use crate::{inbox::PREFIX_LEN, offload};
 
 /// Bytes of the headers: Ethernet without a tag, IPv4 without options, UDP.
 const HEADERS: usize = 14 + 20 + 8;
-/// Datagrams of a train: fewer are no flood, more are not taken by all kernels (UDP_MAX_SEGMENTS).
+/// Datagrams of a train. Fewer are no flood; not all kernels take more (UDP_MAX_SEGMENTS).
 const LEAST: usize = 4;
 const MOST: usize = 64;
-/// Bytes of an IP packet at most.
+/// Most bytes of an IP packet.
 const LONGEST: usize = 65_535;
 
 const IP: usize = 14;
 const UDP: usize = 34;
 const GSO_UDP_L4: u8 = 5;
 
-/// A train that stands at the front of an outbox.
+/// A train at the front of an outbox.
 #[derive(Debug)]
 pub(crate) struct Train<'a> {
     records: &'a [u8],
@@ -33,24 +32,24 @@ pub(crate) struct Train<'a> {
     count: usize,
 }
 
-/// What a train is written as: the headers, and each datagram's payload.
+/// The parts in which a train is written: the headers, then each datagram's payload.
 pub(crate) struct Parts<'a> {
     slices: [IoSlice<'a>; 1 + MOST],
     used: usize,
 }
 
 impl<'a> Parts<'a> {
-    /// Those that there are, in order.
+    /// The parts in use, in order.
     pub(crate) fn used(&self) -> &[IoSlice<'a>] {
         &self.slices[..self.used]
     }
 }
 
-/// The header of the offload, and those of the one large packet.
+/// The offload header, and the headers of the one large packet.
 pub(crate) type Head = [u8; offload::HEADER_LEN + HEADERS];
 
 impl<'a> Train<'a> {
-    /// The train at the front of `records`: frames as an outbox holds them, each behind its length and its header.
+    /// Finds the train at the front of `records`: frames as in an outbox, each behind its length and its header.
     pub(crate) fn find(records: &'a [u8]) -> Option<Self> {
         let (prefix, _) = records.split_first_chunk::<PREFIX_LEN>()?;
         let stride = PREFIX_LEN + usize::try_from(u32::from_be_bytes(*prefix)).ok()?;
@@ -69,18 +68,18 @@ impl<'a> Train<'a> {
         (count >= LEAST).then_some(Self { records, stride, count })
     }
 
-    /// Bytes of the outbox that it takes the place of.
+    /// Bytes of the outbox that it replaces.
     pub(crate) fn len(&self) -> usize {
         self.count * self.stride
     }
 
-    /// The headers that it begins with.
+    /// Builds the headers that it begins with.
     pub(crate) fn head(&self) -> Head {
         let mut head = [0; offload::HEADER_LEN + HEADERS];
         head.copy_from_slice(&self.records[PREFIX_LEN..][..offload::HEADER_LEN + HEADERS]);
         let (header, frame) = head.split_at_mut(offload::HEADER_LEN);
         let payload = self.stride - PREFIX_LEN - offload::HEADER_LEN - HEADERS;
-        // All fit 16 bits: the packet is LONGEST at most.
+        // All fit 16 bits: the packet has at most LONGEST bytes.
         let udp_len = (8 + self.count * payload) as u16;
         header[1] = GSO_UDP_L4;
         header[2..4].copy_from_slice(&(HEADERS as u16).to_ne_bytes());
@@ -94,7 +93,7 @@ impl<'a> Train<'a> {
         head
     }
 
-    /// The whole of it, without a copy.
+    /// The whole train, without a copy.
     pub(crate) fn parts<'b>(&'b self, head: &'b Head) -> Parts<'b> {
         let mut slices = [IoSlice::new(&[]); 1 + MOST];
         slices[0] = IoSlice::new(head);
@@ -105,7 +104,7 @@ impl<'a> Train<'a> {
     }
 }
 
-/// Whether a datagram can be the first of a train: IPv4 in no pieces, UDP whose checksum is left out, and nothing behind.
+/// Whether a datagram can begin a train: unfragmented IPv4, UDP with its checksum left out, no trailing bytes.
 fn can_lead(header: &[u8], frame: &[u8]) -> bool {
     let word = |at: usize| usize::from(u16::from_be_bytes([frame[at], frame[at + 1]]));
     let start_and_field = [(UDP as u16).to_ne_bytes(), 6u16.to_ne_bytes()].concat();
@@ -120,7 +119,7 @@ fn can_lead(header: &[u8], frame: &[u8]) -> bool {
         && checksum::of(&frame[IP..UDP]) == 0
 }
 
-/// Whether `record` is what the `n`-th datagram behind `first` looks like when a train is taken apart.
+/// Whether `record` equals the `n`-th datagram after `first` that splitting a train would give.
 fn follows(first: &[u8], record: &[u8], n: usize) -> bool {
     let frame = PREFIX_LEN + offload::HEADER_LEN;
     let same = |from: usize, to: usize| first[from..to] == record[from..to];

@@ -25,12 +25,12 @@ use crate::{
     switch::Switch,
 };
 
-/// How long the wire's thread may take to answer. It never blocks, so this is only for a machine at its limits.
+/// How long the wire's thread may take to answer. It never blocks, so only an overloaded machine needs this long.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// A running wire; all segments of one lab. Dropping it stops it.
+/// A running wire: all segments of one lab. Dropping it stops it.
 ///
-/// All calls wait for the wire's thread, which takes microseconds: they may be made from asynchronous code.
+/// All calls wait for the wire's thread, which takes microseconds, so async code may make them.
 #[derive(Debug)]
 pub struct Wire {
     commands: Sender<Command>,
@@ -44,7 +44,7 @@ impl Wire {
     /// Opens the ports' sockets and starts the thread; once this returns, QEMU can connect.
     ///
     /// # Errors
-    /// If a port's name is taken or its segment unknown, or a socket cannot be made; then none is left.
+    /// If a port's name is taken, its segment is unknown, or a socket cannot be made. Then no socket is left.
     pub fn start(segments: &IndexMap<String, Segment>, ports: Vec<PortSpec>) -> Result<Self, WireError> {
         let system = |what| move |source| WireError::System { what, source };
         let poll = Poll::new().map_err(system("make an event loop"))?;
@@ -69,7 +69,7 @@ impl Wire {
     /// Adds a port to the running wire.
     ///
     /// # Errors
-    /// As for [`Wire::start`].
+    /// Those of [`Wire::start`].
     pub fn add_port(&self, spec: PortSpec) -> Result<(), WireError> {
         let name = spec.name.clone();
         let (port, socket) = open(spec)?;
@@ -89,7 +89,7 @@ impl Wire {
         Ok(())
     }
 
-    /// Cuts a port, or one direction of it, or heals it. The host's NIC keeps its carrier, as behind a failed switch.
+    /// Cuts or heals a port or one of its directions. The host's NIC keeps its carrier, as behind a failed switch.
     ///
     /// # Errors
     /// If there is no such port.
@@ -97,7 +97,7 @@ impl Wire {
         self.ask(|reply| Command::SetLink { port: port.into(), state, reply })
     }
 
-    /// Begins to drop something on a segment, until [`Wire::unblock`]. One that is there already is no error.
+    /// Begins to drop something on a segment, until [`Wire::unblock`]. Adding the same block twice is no error.
     ///
     /// # Errors
     /// If there is no such segment, or no such port on it.
@@ -105,7 +105,7 @@ impl Wire {
         self.ask(|reply| Command::Block { segment: segment.into(), block, reply })
     }
 
-    /// Ends the blocks of a segment that have this filter and these ports, where given; how many there were.
+    /// Ends the blocks of a segment that have the given filter and ports; `None` means any. Returns how many ended.
     ///
     /// # Errors
     /// If there is no such segment, or no such port on it.
@@ -122,16 +122,16 @@ impl Wire {
     /// Begins to record a segment: every frame once, as it enters, dropped ones included.
     ///
     /// # Errors
-    /// If there is no such segment, or if the limits make no sense.
+    /// If there is no such segment, or a limit is out of range.
     pub fn capture(&self, segment: &str, spec: CaptureSpec) -> Result<Capture, WireError> {
         self.ask(|reply| Command::Capture { segment: segment.into(), spec, reply })
     }
 
     /// Sends a frame into a segment as a station there would: it is switched, learned, recorded and answered like any
-    /// other. It comes in by a port of its own ([`station_port`]), which takes whatever is sent to that station, so a
-    /// source that is somebody else's draws that one's frames away, as on any switch, until they are heard again.
+    /// other. It comes in by a port of its own ([`station_port`]), which also takes the frames to that source. If the source
+    /// MAC belongs to another station, its frames go to this port until it sends again, as on any switch.
     ///
-    /// Frames that wait for a host which takes them more slowly than they come are dropped, as the capture shows.
+    /// If a host takes frames more slowly than they come, further ones are dropped; a capture shows that.
     ///
     /// # Errors
     /// If there is no such segment, or the frame is longer than [`MAX_FRAME_LEN`](crate::MAX_FRAME_LEN).
@@ -142,7 +142,7 @@ impl Wire {
         self.ask(|reply| Command::Inject { segment: segment.into(), frame: frame.into(), reply })
     }
 
-    /// The counters.
+    /// Returns the counters.
     ///
     /// # Errors
     /// If the wire has stopped.
@@ -153,9 +153,9 @@ impl Wire {
     /// Ends the thread and removes the sockets; running captures end. Doing so twice is no error.
     ///
     /// # Errors
-    /// If the thread had ended by itself, which is a bug.
+    /// If the thread had panicked, which is a bug.
     pub fn stop(&self) -> Result<(), WireError> {
-        // If the thread is gone already, this cannot be told to it, and need not.
+        // Fails if the thread has ended already; then it need not be told.
         drop(self.commands.send(Command::Stop));
         drop(self.waker.wake());
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -183,7 +183,7 @@ impl Drop for Wire {
     }
 }
 
-/// Opens what the port listens on, if it does.
+/// Opens the socket that the port listens on, if it has one.
 fn open(spec: PortSpec) -> Result<(NewPort, Option<SocketFile>), WireError> {
     let (socket, file) = match spec.transport {
         Transport::QemuStream { listen } => {

@@ -1,4 +1,4 @@
-//! Sockets whose packets go to an address each: what [`IpPort`](super::IpPort) and [`Vtep`](super::Vtep) share.
+//! Sockets that send each packet to its own address: shared by [`IpPort`](super::IpPort) and [`Vtep`](super::Vtep).
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::{Batch, sys};
 
-/// A socket that does not block and says when each packet arrived.
+/// A non-blocking socket that records when each packet arrived.
 #[derive(Debug)]
 pub(super) struct Addressed(pub(super) Socket);
 
@@ -20,7 +20,7 @@ impl Addressed {
         Ok(Self(socket))
     }
 
-    /// Says how many went, from the first on; an error only if none did.
+    /// Returns how many were sent, from the first on; an error only if none was.
     pub(super) fn send<'a>(
         &self,
         packets: impl Iterator<Item = (SocketAddr, &'a [u8])>,
@@ -29,7 +29,7 @@ impl Addressed {
         sys::send(self.as_fd(), packets.iter().map(|(to, packet)| (*packet, Some(to))))
     }
 
-    /// Says how many there were; an error only if none.
+    /// Returns how many were received; an error only if none was.
     pub(super) fn receive(&self, batch: &mut Batch) -> io::Result<usize> {
         sys::receive(self.as_fd(), batch)
     }

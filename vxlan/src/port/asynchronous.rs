@@ -1,4 +1,4 @@
-//! Ports awaited.
+//! Ports for async code.
 
 use std::io;
 
@@ -26,18 +26,18 @@ use super::{Port, sys};
 pub struct AsyncPort<P: Port>(AsyncFd<P>);
 
 impl<P: Port> AsyncPort<P> {
-    /// Hands the port to the runtime that this is called in.
+    /// Registers the port with the current runtime.
     ///
     /// # Errors
     /// Those of epoll(7).
     ///
     /// # Panics
-    /// Outside of a tokio runtime with I/O.
+    /// If called outside a tokio runtime with I/O.
     pub fn new(port: P) -> io::Result<Self> {
         sys::watch(port).map(Self)
     }
 
-    /// Awaits something to receive, then does `what`, again if that would block after all.
+    /// Waits until there is something to receive, then does `what`; repeats if that would block.
     ///
     /// # Errors
     /// Those of `what`.
@@ -45,7 +45,7 @@ impl<P: Port> AsyncPort<P> {
         self.0.async_io(Interest::READABLE, what).await
     }
 
-    /// Awaits room to send, then does `what`, again if that would block after all.
+    /// Waits until there is room to send, then does `what`; repeats if that would block.
     ///
     /// # Errors
     /// Those of `what`.

@@ -1,4 +1,4 @@
-//! What arrived.
+//! Received frames and packets.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use crate::VlanTag;
 use crate::proto::ethernet;
 
-/// Which way a frame went, seen from the host (packet(7), `sll_pkttype`).
+/// Direction of a frame, seen from the host (packet(7), `sll_pkttype`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// To this interface's address.
@@ -16,13 +16,13 @@ pub enum Direction {
     Broadcast,
     /// Multicast.
     Multicast,
-    /// To somebody else: seen because the interface is promiscuous.
+    /// To another station: seen because the interface is promiscuous.
     ToOthers,
     /// Sent by this host.
     Outgoing,
 }
 
-/// What the kernel says of something that arrived.
+/// What the kernel reports about something that arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Meta {
     pub(super) original_len: usize,
@@ -46,7 +46,7 @@ impl Meta {
     };
 }
 
-/// Something that arrived: a frame, an IP packet or a datagram's payload, as the port has it.
+/// Something that arrived: a frame, an IP packet or a datagram's payload, depending on the port.
 #[derive(Debug, Clone, Copy)]
 pub struct Received<'a> {
     pub(super) bytes: &'a [u8],
@@ -54,7 +54,7 @@ pub struct Received<'a> {
 }
 
 impl<'a> Received<'a> {
-    /// The bytes, as many as were kept. Without the VLAN tag that the kernel took off: see [`tag`](Self::tag).
+    /// The bytes that were kept, without the VLAN tag that the kernel removed: see [`tag`](Self::tag).
     #[must_use]
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
@@ -72,13 +72,13 @@ impl<'a> Received<'a> {
         [ends, &tag.tpid.to_be_bytes(), &control.to_be_bytes(), rest].concat().into()
     }
 
-    /// The VLAN tag that the kernel took off.
+    /// The VLAN tag that the kernel removed.
     #[must_use]
     pub fn tag(&self) -> Option<VlanTag> {
         self.meta.tag
     }
 
-    /// Bytes there were before the port kept a part of them, a tag taken off not among them.
+    /// Length before it was cut to the snaplen, without a removed VLAN tag.
     #[must_use]
     pub fn original_len(&self) -> usize {
         self.meta.original_len
@@ -90,51 +90,51 @@ impl<'a> Received<'a> {
         self.meta.time
     }
 
-    /// Which way it went; `None` on ports that are no [`PacketPort`](super::PacketPort) or [`RxRing`](super::RxRing).
+    /// Its direction; only on a [`PacketPort`](super::PacketPort) or [`RxRing`](super::RxRing).
     #[must_use]
     pub fn direction(&self) -> Option<Direction> {
         self.meta.direction
     }
 
-    /// Index of the interface that it passed; on the same ports.
+    /// Index of the interface that it passed; only on the same ports.
     #[must_use]
     pub fn interface(&self) -> Option<u32> {
         self.meta.interface
     }
 
-    /// Whether the checksum of TCP or UDP is not there yet: the frame comes from this very machine, and was to be
-    /// summed by a NIC that it has not passed.
+    /// Whether the checksum of TCP or UDP is not computed yet: the frame comes from this machine and has not passed the
+    /// NIC that would compute it.
     #[must_use]
     pub fn checksum_pending(&self) -> bool {
         self.meta.checksum_pending
     }
 
-    /// Who sent it; of a [`Vtep`](super::Vtep) and an [`IpPort`](super::IpPort).
+    /// The sender's address; only on a [`Vtep`](super::Vtep) or [`IpPort`](super::IpPort).
     #[must_use]
     pub fn from(&self) -> Option<SocketAddr> {
         self.meta.from
     }
 }
 
-/// Room for what arrives at once.
+/// Room for what one call receives.
 #[derive(Debug)]
 pub struct Batch {
     pub(super) room: Vec<u8>,
     pub(super) snaplen: usize,
-    /// Length and what is known of each, for as many as fit.
+    /// Length and metadata of each, for as many as fit.
     pub(super) slots: Vec<(usize, Meta)>,
     pub(super) filled: usize,
 }
 
 impl Batch {
-    /// Room for `count` (1 to 1024) of at most `snaplen` bytes each (1 to 65,535); longer ones are cut.
+    /// Makes room for `count` (1 to 1024) of at most `snaplen` bytes each (1 to 65,535); longer ones are cut.
     #[must_use]
     pub fn new(count: usize, snaplen: usize) -> Self {
         let (count, snaplen) = (count.clamp(1, 1024), snaplen.clamp(1, 65_535));
         Self { room: vec![0; count * snaplen], snaplen, slots: vec![(0, Meta::NONE); count], filled: 0 }
     }
 
-    /// What arrived last.
+    /// What the last call received.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Received<'_>> {
         let rooms = self.room.chunks_exact(self.snaplen);
         self.slots[..self.filled]

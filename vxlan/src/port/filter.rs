@@ -1,4 +1,4 @@
-//! Filters that the kernel applies before anything is copied: classic BPF programs.
+//! Filters that the kernel applies before it copies a frame: classic BPF programs.
 
 use std::net::IpAddr;
 
@@ -6,10 +6,10 @@ use socket2::SockFilter;
 
 use crate::proto::{ethertype, ip_protocol};
 
-/// What of an interface's frames is received: those that meet every condition.
+/// Selects the frames to receive: those that meet every condition.
 ///
-/// The kernel takes the outermost VLAN tag off before it looks, so that conditions are about what is behind it; further
-/// tags, and IPv6 extension headers, hide what follows.
+/// The kernel removes the outermost VLAN tag before it filters, so conditions apply to what is behind it. Further tags
+/// and IPv6 extension headers hide what follows.
 ///
 /// ```
 /// use vxlan::port::Filter;
@@ -30,13 +30,13 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Takes everything.
+    /// A filter that takes everything.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes nothing: for a port that is opened before it is known what to take.
+    /// A filter that takes nothing, for a port that is opened before the real filter is known.
     #[must_use]
     pub fn nothing() -> Self {
         Self { keep: Some(0), ..Self::default() }
@@ -70,7 +70,7 @@ impl Filter {
         self
     }
 
-    /// UDP datagrams from this port: of fragments the first.
+    /// UDP datagrams from this port; of fragments only the first.
     #[must_use]
     pub fn udp_from(mut self, port: u16) -> Self {
         self.protocol = Some(ip_protocol::UDP);
@@ -78,7 +78,7 @@ impl Filter {
         self
     }
 
-    /// UDP datagrams to this port: of fragments the first.
+    /// UDP datagrams to this port; of fragments only the first.
     #[must_use]
     pub fn udp_to(mut self, port: u16) -> Self {
         self.protocol = Some(ip_protocol::UDP);
@@ -86,7 +86,7 @@ impl Filter {
         self
     }
 
-    /// UDP datagrams with this VNI (its low 24 bits) where VXLAN has it, flags and port not being looked at.
+    /// UDP datagrams with this VNI (its low 24 bits) at VXLAN's offset; flags and port are not checked.
     #[must_use]
     pub fn vni(mut self, vni: u32) -> Self {
         self.protocol = Some(ip_protocol::UDP);
@@ -94,14 +94,14 @@ impl Filter {
         self
     }
 
-    /// Keeps so many bytes of each frame; the kernel copies no more.
+    /// Keeps this many bytes of each frame; the kernel copies no more.
     #[must_use]
     pub fn keep(mut self, bytes: u32) -> Self {
         self.keep = Some(bytes);
         self
     }
 
-    /// The program: classic BPF over an Ethernet frame, as of bpf(4) and the kernel's networking/filter.
+    /// Compiles the program: classic BPF over an Ethernet frame (bpf(4) and the kernel's networking/filter).
     pub(super) fn compile(&self) -> Vec<SockFilter> {
         let mut program = Program::default();
         let keep = self.keep.unwrap_or(u32::MAX);
@@ -166,7 +166,7 @@ impl Filter {
         self.udp(program, Program::half, Program::word, 54);
     }
 
-    /// Conditions on a UDP header at `at`, by whichever loads reach it.
+    /// Adds the conditions on a UDP header at `at`, with the loads that reach it.
     fn udp(&self, program: &mut Program, half: Load, word: Load, at: u32) {
         if let Some(port) = self.src_port {
             half(program, at).is(port.into());
@@ -183,11 +183,11 @@ impl Filter {
 /// Loads something at an offset.
 type Load = fn(&mut Program, u32) -> &mut Program;
 
-/// A program in the making. Conditions that fail jump to the end of the branch they are in.
+/// A program under construction. A condition that fails jumps to the end of its branch.
 #[derive(Debug, Default)]
 struct Program {
     code: Vec<(u16, u8, u8, u32)>,
-    /// Where conditions of the branch are, and whether it is being met that fails.
+    /// Where the branch's conditions are, and for each whether it fails when met.
     open: Vec<(usize, bool)>,
 }
 
@@ -209,7 +209,7 @@ impl Program {
         self.push(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, at)
     }
 
-    /// At `at` behind what [`header_length`](Self::header_length) measured.
+    /// Loads at offset `at` after the header that [`header_length`](Self::header_length) measured.
     fn half_behind(&mut self, at: u32) -> &mut Self {
         self.push(libc::BPF_LD | libc::BPF_H | libc::BPF_IND, at)
     }
@@ -241,7 +241,7 @@ impl Program {
         self.push(libc::BPF_RET | libc::BPF_K, keep);
     }
 
-    /// A part whose conditions, failing, lead behind it.
+    /// Adds a branch: if one of its conditions fails, the program jumps behind it.
     fn branch(&mut self, part: impl FnOnce(&mut Self)) {
         let outer = std::mem::take(&mut self.open);
         part(self);

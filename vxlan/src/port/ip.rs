@@ -1,4 +1,4 @@
-//! IPv4 packets with their headers, by a raw socket.
+//! IPv4 packets with their headers, through a raw socket.
 
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
@@ -9,15 +9,15 @@ use super::Batch;
 use super::addressed::Addressed;
 use crate::{Ipv4View, ReadError};
 
-/// IPv4 packets, routed as the host routes its own; the source may be anyone's. The kernel fills in the header's
-/// checksum and total length, and an identification or source that is zero (raw(7)).
+/// Sends and receives IPv4 packets. The host routes them like its own; the source may be any address. The kernel fills
+/// in the header's checksum and total length, and an identification or source that is zero (raw(7)).
 #[derive(Debug)]
 pub struct IpPort {
     pub(super) socket: Addressed,
 }
 
 impl IpPort {
-    /// Sends any packet, receives those of `protocol` (255, IPPROTO_RAW: none).
+    /// Opens a port that sends any packet and receives those of `protocol` (255, IPPROTO_RAW: none).
     ///
     /// # Errors
     /// If CAP_NET_RAW is missing.
@@ -27,11 +27,11 @@ impl IpPort {
         Ok(Self { socket })
     }
 
-    /// Sends packets, header and all, each to its destination; says how many went, from the first on.
+    /// Sends packets with their headers, each to its destination. Returns how many were sent, from the first on.
     ///
     /// # Errors
-    /// If not one went, the first being no IPv4 packet included: see
-    /// [`PacketPort::send_batch`](super::PacketPort::send_batch); ENETUNREACH if there is no route.
+    /// If none was sent, also if the first is not an IPv4 packet: see
+    /// [`PacketPort::send_batch`](super::PacketPort::send_batch). ENETUNREACH if there is no route.
     pub fn send_batch<P: AsRef<[u8]>>(&self, packets: &[P]) -> io::Result<usize> {
         let to = |packet: &[u8]| -> Result<SocketAddr, ReadError> {
             Ok(SocketAddrV4::new(Ipv4View::header_checked(packet)?.dst(), 0).into())
@@ -43,10 +43,10 @@ impl IpPort {
         self.socket.send(packets.map_while(|packet| Some((to(packet).ok()?, packet))))
     }
 
-    /// Receives packets, header and all, as many as `batch` has room for; says how many.
+    /// Receives packets with their headers, as many as `batch` has room for. Returns how many.
     ///
     /// # Errors
-    /// If there is none: [`WouldBlock`](io::ErrorKind::WouldBlock).
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is none.
     pub fn recv_batch(&self, batch: &mut Batch) -> io::Result<usize> {
         self.socket.receive(batch)
     }

@@ -1,4 +1,4 @@
-//! Ports: where frames leave and arrive. Linux only, by feature `ports`; needs CAP_NET_RAW in the user namespace that
+//! Ports send and receive frames. Linux only, with feature `ports`. They need CAP_NET_RAW in the user namespace that
 //! owns the network namespace.
 //!
 //! | port | sends and receives | how |
@@ -9,9 +9,9 @@
 //! | [`IpPort`] | IPv4 packets, header included | raw socket |
 //! | [`Vtep`] | VXLAN packets without outer headers | UDP socket, port 4789 or another |
 //!
-//! All work in the network namespace of the thread that opens them, and stay there. None blocks: an operation that
-//! would is [`WouldBlock`](std::io::ErrorKind::WouldBlock), after which [`wait`] waits, or [`AsyncPort`] awaits (feature
-//! `tokio`). Frames a second are kept by a [`Pace`].
+//! A port stays in the network namespace of the thread that opens it. No operation blocks: one that would returns
+//! [`WouldBlock`](std::io::ErrorKind::WouldBlock). Then use [`wait`], or [`AsyncPort`] (feature `tokio`). A [`Pace`]
+//! keeps a rate of frames per second.
 
 mod addressed;
 #[cfg(feature = "tokio")]
@@ -41,11 +41,11 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
-/// The ports of this module: each owns a descriptor that stays open, and the same, as long as the port lives.
+/// A port of this module. It owns a descriptor that stays open and the same as long as the port lives.
 pub trait Port: AsFd + AsRawFd + sealed::Sealed {}
 
 mod sealed {
-    /// Implemented by the ports here alone.
+    /// Implemented only by the ports here.
     pub trait Sealed {}
 }
 
@@ -78,10 +78,10 @@ pub enum Ready {
     Send,
 }
 
-/// Waits until `port` is ready, at most so long; says if it is. Whole milliseconds, rounded up.
+/// Waits until `port` is ready, at most `timeout` (rounded up to milliseconds). Returns whether it is.
 ///
 /// # Errors
-/// Those of poll(2); being interrupted is none, and counts as not ready.
+/// Those of poll(2). An interruption is no error but counts as not ready.
 pub fn wait(port: &impl AsFd, ready: Ready, timeout: Duration) -> io::Result<bool> {
     sys::poll(port.as_fd(), ready, timeout)
 }
@@ -94,7 +94,7 @@ pub fn index_of(name: &str) -> io::Result<u32> {
     sys::index_of(name)
 }
 
-/// An interface: index 0 would be all of them.
+/// Checks that an index names one interface: 0 would mean all.
 fn one(ifindex: u32) -> io::Result<u32> {
     if ifindex == 0 { Err(io::ErrorKind::InvalidInput.into()) } else { Ok(ifindex) }
 }

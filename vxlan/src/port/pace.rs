@@ -1,8 +1,8 @@
-//! So many frames a second.
+//! Limits a rate of frames per second.
 
 use std::time::{Duration, Instant};
 
-/// Tokens for frames: as many a second as the rate says, a small burst of them at once.
+/// A token bucket for frames: a rate per second, with a small burst.
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -19,10 +19,10 @@ use std::time::{Duration, Instant};
 /// ```
 #[derive(Debug, Clone)]
 pub struct Pace {
-    /// `None`: flat out.
+    /// `None`: no limit.
     rate: Option<u64>,
     burst: u64,
-    /// Whole frames there may be, and the part of the next one in billionths.
+    /// Whole frames that may go now, and the earned part of the next one in billionths.
     tokens: u64,
     part: u64,
     last: Instant,
@@ -37,8 +37,8 @@ impl Pace {
         Self { rate: None, burst: 0, tokens: 0, part: 0, last: Instant::now() }
     }
 
-    /// So many frames a second from `now` on; 0 counts as 1. At most what two milliseconds bring, and at least one,
-    /// go at once.
+    /// Allows `rate` frames per second from `now` on; 0 counts as 1. The burst is what two milliseconds bring, at least
+    /// one frame.
     #[must_use]
     pub fn per_second(rate: u64, now: Instant) -> Self {
         let rate = rate.max(1);
@@ -46,15 +46,15 @@ impl Pace {
         Self { rate: Some(rate), burst, tokens: burst, part: 0, last: now }
     }
 
-    /// Lets up to so many frames go at once, at least one, where they are behind: for those who would rather keep the
-    /// count than an even pace, on machines whose sleeps are long.
+    /// Sets the burst, at least one frame. A large burst keeps the total count instead of an even pace, on machines whose
+    /// sleeps are long.
     #[must_use]
     pub fn catching_up(mut self, burst: u64) -> Self {
         self.burst = burst.max(1);
         self
     }
 
-    /// How many frames may go now, 1 to `most` (0 if `most` is); if none, how long to wait for the next.
+    /// Returns how many frames may go now, 1 to `most` (0 if `most` is 0); if none, how long to wait for the next.
     pub fn take(&mut self, most: usize, now: Instant) -> Result<usize, Duration> {
         let Some(rate) = self.rate else { return Ok(most) };
         let passed = now.saturating_duration_since(self.last).as_nanos();

@@ -1,4 +1,4 @@
-//! Frames on an interface, by AF_PACKET.
+//! Frames on an interface, through AF_PACKET.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -7,19 +7,19 @@ use socket2::{Domain, Socket, Type};
 
 use super::{Batch, Filter, sys};
 
-/// Room for what arrives between two looks.
+/// Bytes of room for frames that arrive between two calls.
 const RECEIVE_BUFFER: i32 = 16 << 20;
 
-/// What a port counted since it was opened.
+/// Counters of a port since it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stats {
-    /// Frames that passed the filter, those that were dropped included.
+    /// Frames that passed the filter, dropped ones included.
     pub received: u64,
-    /// Frames dropped because nobody took them soon enough.
+    /// Frames dropped because they were not read soon enough.
     pub dropped: u64,
 }
 
-/// An interface's frames, sent and received.
+/// Sends and receives frames on an interface.
 #[derive(Debug)]
 pub struct PacketPort {
     pub(super) socket: Socket,
@@ -27,8 +27,8 @@ pub struct PacketPort {
 }
 
 impl PacketPort {
-    /// Opens interface `ifindex` of the current network namespace, to send and to receive all that passes it and the
-    /// filter, own frames sent by others on this host included.
+    /// Opens interface `ifindex` of the current network namespace, to send, and to receive all that passes it and the
+    /// filter. This includes frames that others on this host send.
     ///
     /// # Errors
     /// If there is no such interface, or CAP_NET_RAW is missing.
@@ -36,8 +36,8 @@ impl PacketPort {
         Self::receiving(super::one(ifindex)?, filter)
     }
 
-    /// Receives what passes any interface of the current network namespace, those that it has yet to get included;
-    /// [`Received::interface`](super::Received::interface) says which. Nothing can be sent.
+    /// Receives what passes any interface of the current network namespace, including later ones.
+    /// [`Received::interface`](super::Received::interface) says which. Cannot send.
     ///
     /// # Errors
     /// If CAP_NET_RAW is missing.
@@ -53,29 +53,29 @@ impl PacketPort {
         if let Some(filter) = filter {
             this.socket.attach_filter(&filter.compile())?;
         }
-        // Only now do frames arrive: none that the filter has not seen.
+        // Frames arrive only from now on, so all have passed the filter.
         sys::bind_packet(this.socket.as_fd(), ifindex, true)?;
         Ok(this)
     }
 
-    /// The same for sending alone: nothing is received, which costs the kernel nothing.
+    /// Like [`open`](Self::open), but only for sending: receives nothing, so it costs the kernel nothing.
     ///
     /// # Errors
-    /// As of [`open`](Self::open).
+    /// Those of [`open`](Self::open).
     pub fn send_only(ifindex: u32) -> io::Result<Self> {
         let this = Self::silent()?;
         sys::bind_packet(this.socket.as_fd(), super::one(ifindex)?, false)?;
         Ok(this)
     }
 
-    /// Not bound to anything yet.
+    /// Makes a socket that is not bound yet.
     fn silent() -> io::Result<Self> {
         let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
         socket.set_nonblocking(true)?;
         Ok(Self { socket, stats: Default::default() })
     }
 
-    /// Makes the interface take frames to others as well, for as long as the port is open.
+    /// Makes the interface also receive frames to others, as long as the port is open.
     ///
     /// # Errors
     /// If the interface refuses.
@@ -83,30 +83,30 @@ impl PacketPort {
         sys::join_promiscuous(self.socket.as_fd(), ifindex)
     }
 
-    /// Sends frames as they are; says how many went, from the first on.
+    /// Sends frames as they are. Returns how many were sent, from the first on.
     ///
     /// # Errors
-    /// If not one went: [`WouldBlock`](io::ErrorKind::WouldBlock) if there is no room now, EMSGSIZE for a frame beyond
-    /// the MTU, ENETDOWN for an interface that is down, ENOBUFS if the queue is full. An error after some went comes
-    /// up with the next call.
+    /// If none was sent: [`WouldBlock`](io::ErrorKind::WouldBlock) if there is no room now, EMSGSIZE for a frame beyond
+    /// the MTU, ENETDOWN for an interface that is down, ENOBUFS if the queue is full. If some were sent, the next call
+    /// returns the error.
     pub fn send_batch<F: AsRef<[u8]>>(&self, frames: &[F]) -> io::Result<usize> {
         sys::send(self.socket.as_fd(), frames.iter().map(|frame| (frame.as_ref(), None)))
     }
 
-    /// Receives what is there, as many as `batch` has room for; says how many.
+    /// Receives waiting frames, as many as `batch` has room for. Returns how many.
     ///
     /// # Errors
-    /// If there is none: [`WouldBlock`](io::ErrorKind::WouldBlock), or ENETDOWN once after the interface went down.
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is none; ENETDOWN once after the interface went down.
     pub fn recv_batch(&self, batch: &mut Batch) -> io::Result<usize> {
         sys::receive(self.socket.as_fd(), batch)
     }
 
-    /// Counts since the port was opened.
+    /// Returns the counters since the port was opened.
     ///
     /// # Errors
     /// Those of getsockopt(2).
     pub fn stats(&self) -> io::Result<Stats> {
-        // The kernel's counts start anew with each look (packet(7), PACKET_STATISTICS).
+        // Reading resets the kernel's counts (packet(7), PACKET_STATISTICS).
         let mut stats = self.stats.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (received, dropped) = sys::statistics(self.socket.as_fd())?;
         stats.received += u64::from(received);

@@ -1,4 +1,4 @@
-//! Frames on an interface received by a ring.
+//! Receives frames on an interface through a ring.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -28,12 +28,12 @@ impl Default for RxRingSize {
     }
 }
 
-/// An interface's frames, received by the block without a copy or a system call for each.
+/// Receives an interface's frames in blocks, without a copy or system call for each.
 #[derive(Debug)]
 pub struct RxRing {
     pub(super) socket: Socket,
     raw: RawRx,
-    /// The block to look at next; wraps.
+    /// Number of the next block; wraps.
     next: u32,
     blocks: u32,
     stats: Stats,
@@ -43,7 +43,7 @@ impl RxRing {
     /// Opens interface `ifindex` of the current network namespace for all that passes it and the filter.
     ///
     /// # Errors
-    /// As of [`PacketPort::open`](super::PacketPort::open), and if there is not so much memory.
+    /// Those of [`PacketPort::open`](super::PacketPort::open), or if there is not enough memory.
     pub fn open(ifindex: u32, filter: Option<&Filter>, size: RxRingSize) -> io::Result<Self> {
         let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
         socket.set_nonblocking(true)?;
@@ -60,7 +60,7 @@ impl RxRing {
     /// The next block of frames, in the order they arrived; `None` if there is none yet.
     ///
     /// # Errors
-    /// None, unless the kernel's ring makes no sense.
+    /// Only if the kernel's ring is inconsistent.
     pub fn block(&mut self) -> io::Result<Option<Block<'_>>> {
         if !self.raw.is_ours(self.next)? {
             return Ok(None);
@@ -69,7 +69,7 @@ impl RxRing {
         Ok(Some(Block { ring: self, left, offset }))
     }
 
-    /// Counts since the ring was opened.
+    /// Returns the counters since the ring was opened.
     ///
     /// # Errors
     /// Those of getsockopt(2).
@@ -81,7 +81,7 @@ impl RxRing {
     }
 }
 
-/// Frames of an [`RxRing`]; dropped, their memory is the kernel's again.
+/// Frames of an [`RxRing`]. Dropping it gives their memory back to the kernel.
 #[derive(Debug)]
 pub struct Block<'a> {
     ring: &'a mut RxRing,
@@ -99,7 +99,7 @@ impl Block<'_> {
     /// The next frame.
     ///
     /// # Errors
-    /// None, unless the kernel's ring makes no sense.
+    /// Only if the kernel's ring is inconsistent.
     pub fn next_frame(&mut self) -> io::Result<Option<Received<'_>>> {
         if self.left == 0 {
             return Ok(None);
@@ -113,7 +113,7 @@ impl Block<'_> {
 
 impl Drop for Block<'_> {
     fn drop(&mut self) {
-        // An error is a ring that made no sense before, which was said then.
+        // Fails only if the ring is inconsistent, which was reported before.
         _ = self.ring.raw.give_back(self.ring.next);
         self.ring.next = (self.ring.next + 1) % self.ring.blocks;
     }

@@ -1,15 +1,15 @@
-//! Frames sent on an interface by a ring.
+//! Sends frames on an interface through a ring.
 
 use std::io;
 use std::time::{Duration, Instant};
 
 use super::sys::RawTx;
 
-/// Frames that the kernel sends in one go by default (TX_BATCH_SIZE of its net/xdp/xsk.c).
+/// Frames that the kernel sends at once by default (TX_BATCH_SIZE of its net/xdp/xsk.c).
 const BATCH: usize = 32;
 
-/// Sends frames on an interface, written straight into memory that the kernel reads: the fastest that there is for
-/// frames which all differ (docs/adr/0012).
+/// Sends frames on an interface. They are written directly into memory that the kernel reads: the fastest way for
+/// frames that all differ (docs/adr/0012).
 ///
 /// The frames pass no queueing discipline, and other packet sockets on this host do not see them leave.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub struct TxRing {
 }
 
 impl TxRing {
-    /// Bytes of a frame at most.
+    /// Most bytes of a frame.
     pub const MAX_FRAME: usize = super::sys::TX_SLOT;
 
     /// Opens transmit queue 0 of interface `ifindex` of the current network namespace.
@@ -30,12 +30,12 @@ impl TxRing {
         Ok(Self { raw: RawTx::new(ifindex, 0)? })
     }
 
-    /// Sends up to `count` frames: `fill` writes each into the room given and returns its length, 14 to
-    /// [`MAX_FRAME`](Self::MAX_FRAME). Says how many were handed over: 0 if there is no room now.
+    /// Sends up to `count` frames. `fill` writes each into the given room and returns its length, 14 to
+    /// [`MAX_FRAME`](Self::MAX_FRAME). Returns how many were handed over: 0 if there is no room now.
     ///
     /// # Errors
-    /// ENETDOWN for an interface that is down, EMSGSIZE for a frame beyond its MTU. What was handed over before stays
-    /// so.
+    /// ENETDOWN for an interface that is down, EMSGSIZE for a frame beyond its MTU. Frames handed over before stay handed
+    /// over.
     pub fn send_with(&mut self, count: usize, mut fill: impl FnMut(&mut [u8]) -> usize) -> io::Result<usize> {
         let mut sent = 0;
         self.raw.reclaim()?;
@@ -54,11 +54,11 @@ impl TxRing {
         Ok(sent)
     }
 
-    /// Sends frames as they are; says how many were handed over, from the first on.
+    /// Sends frames as they are. Returns how many were handed over, from the first on.
     ///
     /// # Errors
-    /// As of [`send_with`](Self::send_with); [`InvalidInput`](io::ErrorKind::InvalidInput) for a frame over
-    /// [`MAX_FRAME`](Self::MAX_FRAME), none having gone.
+    /// Those of [`send_with`](Self::send_with). [`InvalidInput`](io::ErrorKind::InvalidInput), and nothing sent, if a frame
+    /// is over [`MAX_FRAME`](Self::MAX_FRAME).
     pub fn send_batch<F: AsRef<[u8]>>(&mut self, frames: &[F]) -> io::Result<usize> {
         if frames.iter().any(|frame| frame.as_ref().len() > Self::MAX_FRAME) {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -71,10 +71,10 @@ impl TxRing {
         })
     }
 
-    /// Waits until everything that was handed over is sent; says if it is after at most so long.
+    /// Waits at most `timeout` until all frames handed over are sent. Returns whether they are.
     ///
     /// # Errors
-    /// As of [`send_with`](Self::send_with).
+    /// Those of [`send_with`](Self::send_with).
     pub fn flush(&mut self, timeout: Duration) -> io::Result<bool> {
         let deadline = Instant::now() + timeout;
         self.raw.reclaim()?;
@@ -90,7 +90,7 @@ impl TxRing {
 
     fn kick(&self) -> io::Result<()> {
         match self.raw.kick() {
-            // More than it sends at once is left (EAGAIN), or the driver is busy: both come right with the next call.
+            // More is left than it sends at once (EAGAIN), or the driver is busy: the next call solves both.
             Err(error)
                 if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS | libc::EBUSY)) =>
             {

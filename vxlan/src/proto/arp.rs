@@ -23,10 +23,10 @@ pub struct ArpView<'a> {
 }
 
 impl<'a> ArpView<'a> {
-    /// An ARP packet over `bytes`: at least 28; more (a short frame's padding) is left alone.
+    /// Reads an ARP packet over `bytes`, at least 28; further bytes (a short frame's padding) are ignored.
     ///
     /// # Errors
-    /// If there are fewer, or the addresses in it are not 6 and 4 bytes long.
+    /// If there are fewer bytes, or the addresses in it are not 6 and 4 bytes long.
     pub fn new_checked(bytes: &'a [u8]) -> Result<Self, ReadError> {
         let raw = ArpPacket::new(bytes).ok_or_else(|| ReadError::truncated("arp", bytes.len(), LEN))?;
         match (raw.get_hw_addr_len(), raw.get_proto_addr_len()) {

@@ -1,6 +1,6 @@
 //! The VLAN tag (IEEE 802.1Q).
 //!
-//! Read here as a layer of its own, as it is built; [`EthernetFrame`](crate::EthernetFrame) takes the outermost off.
+//! Here the tag is a layer of its own; [`EthernetFrame`](crate::EthernetFrame) splits the outermost off.
 
 use pnet_packet::ethernet::EtherType;
 use pnet_packet::vlan::{ClassOfService, MutableVlanPacket, VlanPacket};

@@ -1,9 +1,9 @@
-//! ESP (RFC 4303): the outer header, which is all that is in clear.
+//! ESP (RFC 4303): the outer header, the only part in clear.
 
 use crate::ReadError;
 use crate::stack::{Around, FieldError, Header, Read};
 
-/// Bytes of what is in clear.
+/// Bytes of the clear part.
 pub const HEADER_LEN: usize = 8;
 
 /// An ESP packet.
@@ -13,10 +13,10 @@ pub struct EspView<'a> {
 }
 
 impl<'a> EspView<'a> {
-    /// An ESP packet over `bytes`: at least 8.
+    /// Reads an ESP packet over `bytes`, at least 8.
     ///
     /// # Errors
-    /// If there are fewer.
+    /// If there are fewer bytes.
     pub fn new_checked(bytes: &'a [u8]) -> Result<Self, ReadError> {
         if bytes.len() < HEADER_LEN {
             return Err(ReadError::truncated("esp", bytes.len(), HEADER_LEN));
@@ -45,7 +45,7 @@ impl<'a> EspView<'a> {
     }
 }
 
-/// The part of ESP that is in clear; what follows is a payload of opaque bytes.
+/// The clear part of ESP; a payload of opaque bytes follows.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Esp {
     /// Security parameters index; 0 is never on a wire, 1 to 255 are reserved.

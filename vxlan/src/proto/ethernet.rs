@@ -13,7 +13,7 @@ use crate::{MacAddr, ReadError};
 /// Bytes of an Ethernet header.
 pub const HEADER_LEN: usize = 14;
 
-/// What an 802.1Q tag says.
+/// The fields of an 802.1Q tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VlanTag {
     /// Which kind of tag: 0x8100 (802.1Q) or 0x88a8 (802.1ad).
@@ -26,7 +26,7 @@ pub struct VlanTag {
     pub vid: u16,
 }
 
-/// A frame, with at most its outermost VLAN tag taken off.
+/// A frame; its outermost VLAN tag, if any, is split off.
 ///
 /// ```
 /// use vxlan::EthernetFrame;
@@ -46,7 +46,7 @@ pub struct EthernetFrame<'a> {
 }
 
 impl<'a> EthernetFrame<'a> {
-    /// A frame over `bytes`: at least 14, or 18 with a tag.
+    /// Reads a frame over `bytes`: at least 14, or 18 with a tag.
     ///
     /// # Errors
     /// If the bytes end within the header or the tag.
@@ -99,7 +99,7 @@ impl<'a> EthernetFrame<'a> {
         if self.tag.is_some() { HEADER_LEN + TAG_LEN } else { HEADER_LEN }
     }
 
-    /// What follows header and tag: padding of short frames included.
+    /// The bytes after header and tag, including padding of short frames.
     #[must_use]
     pub fn payload(&self) -> &'a [u8] {
         &self.bytes[self.header_len()..]
@@ -123,7 +123,7 @@ pub struct Ether {
     pub ethertype: Option<u16>,
 }
 
-/// Where a frame to `dst` goes if it is a group or broadcast; else zero.
+/// The Ethernet address for IPv4 `dst` if that is a group or broadcast; else zero.
 pub(crate) fn group_of_ipv4(dst: Ipv4Addr) -> MacAddr {
     if dst.is_broadcast() {
         MacAddr::BROADCAST
@@ -134,7 +134,7 @@ pub(crate) fn group_of_ipv4(dst: Ipv4Addr) -> MacAddr {
     }
 }
 
-/// Where a frame to `dst` goes if it is a group; else zero.
+/// The Ethernet address for IPv6 `dst` if that is a group; else zero.
 pub(crate) fn group_of_ipv6(dst: Ipv6Addr) -> MacAddr {
     if dst.is_multicast() { MacAddr::for_ipv6_multicast(dst) } else { MacAddr::ZERO }
 }

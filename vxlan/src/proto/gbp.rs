@@ -13,7 +13,7 @@ pub const POLICY_APPLIED: u8 = 0x08;
 pub struct Gbp {
     /// VXLAN network identifier, 24 bits.
     pub vni: u32,
-    /// Group policy: whom the sender belongs to.
+    /// Group policy: the group that the sender belongs to.
     pub policy: u16,
     /// The receiver must not learn the sender's address.
     pub dont_learn: bool,

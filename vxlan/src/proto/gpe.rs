@@ -6,7 +6,7 @@ use crate::stack::{Around, FieldError, Header, Kind, Read};
 
 /// The version bits of byte 0, which are zero.
 pub const VERSION_MASK: u8 = 0x30;
-/// The P flag of byte 0: byte 3 says what follows; without it, it is Ethernet.
+/// The P flag of byte 0: byte 3 says what follows. Without the flag, Ethernet follows.
 pub const FLAG_NEXT_PROTOCOL: u8 = 0x04;
 /// The O flag of byte 0: for operations, administration and maintenance.
 pub const FLAG_OAM: u8 = 0x01;
@@ -21,13 +21,12 @@ pub mod next {
     pub const ETHERNET: u8 = 3;
     /// Network service header.
     pub const NSH: u8 = 4;
-    /// For experiments: what a payload of no protocol gets.
+    /// For experiments: used for a payload without a protocol.
     pub const EXPERIMENTAL: u8 = 0x7e;
 
     use crate::Kind;
 
-    /// The layer that a header with these flags and this next protocol announces; `None` for one that is not read
-    /// further.
+    /// The layer that a header with these flags and this next protocol announces; `None` if we do not read it further.
     pub(in crate::proto) fn kind(flags: u8, next_protocol: u8) -> Option<Kind> {
         match next_protocol {
             _ if flags & super::FLAG_NEXT_PROTOCOL == 0 => Some(Kind::Ether),
@@ -44,7 +43,7 @@ pub mod next {
 pub struct Gpe {
     /// VXLAN network identifier, 24 bits.
     pub vni: u32,
-    /// What follows: see [`next`]; unset: what the layer above is.
+    /// What follows: see [`next`]; unset: the kind of the layer above.
     pub next_protocol: Option<u8>,
     /// Byte 0, version included: I and P by default.
     pub flags: u8,
@@ -74,7 +73,7 @@ impl Gpe {
         Ok(Read { layer: layer.into(), body: HEADER_LEN..bytes.len(), next: view.inner(Kind::Gpe) })
     }
 
-    /// What byte 3 is if nobody sets it.
+    /// The value of byte 3 if it is unset.
     fn next_for(&self, above: Option<Kind>) -> u8 {
         match above {
             _ if self.flags & FLAG_NEXT_PROTOCOL == 0 => 0,

@@ -45,10 +45,10 @@ pub struct IcmpView<'a> {
 }
 
 impl<'a> IcmpView<'a> {
-    /// A message over `bytes`: at least 8. The checksum is not looked at.
+    /// Reads a message over `bytes`, at least 8. Does not check the checksum.
     ///
     /// # Errors
-    /// If there are fewer.
+    /// If there are fewer bytes.
     pub fn new_checked(bytes: &'a [u8]) -> Result<Self, ReadError> {
         let short = || ReadError::truncated("icmp", bytes.len(), HEADER_LEN);
         if bytes.len() < HEADER_LEN {
@@ -101,20 +101,20 @@ impl<'a> IcmpView<'a> {
             .then(|| self.seq())
     }
 
-    /// Whether this tells of trouble with another packet, whose beginning is the payload.
+    /// Whether this reports an error about another packet; the payload is then that packet's beginning.
     #[must_use]
     pub fn is_error(&self) -> bool {
         is_error(self.icmp_type())
     }
 
-    /// What follows the 8 bytes: data of an echo, or the packet that an error is about.
+    /// The bytes after the first 8: data of an echo, or the packet that an error is about.
     #[must_use]
     pub fn payload(&self) -> &'a [u8] {
         &self.bytes[HEADER_LEN..]
     }
 }
 
-/// Whether messages of this type tell of trouble with another packet: source quench (4) is one of old.
+/// Whether messages of this type report an error about another packet; source quench (4), now obsolete, is one.
 #[must_use]
 pub fn is_error(icmp_type: u8) -> bool {
     matches!(icmp_type, UNREACHABLE | 4 | REDIRECT | TIME_EXCEEDED | PARAMETER_PROBLEM)

@@ -32,10 +32,10 @@ pub struct Icmpv6View<'a> {
 }
 
 impl<'a> Icmpv6View<'a> {
-    /// A message over `bytes`: at least 8. The checksum is not looked at.
+    /// Reads a message over `bytes`, at least 8. Does not check the checksum.
     ///
     /// # Errors
-    /// If there are fewer.
+    /// If there are fewer bytes.
     pub fn new_checked(bytes: &'a [u8]) -> Result<Self, ReadError> {
         let short = || ReadError::truncated("icmp6", bytes.len(), HEADER_LEN);
         if bytes.len() < HEADER_LEN {
@@ -81,7 +81,7 @@ impl<'a> Icmpv6View<'a> {
         u16::from_be_bytes([self.bytes[6], self.bytes[7]])
     }
 
-    /// What follows the 8 bytes.
+    /// The bytes after the first 8.
     #[must_use]
     pub fn payload(&self) -> &'a [u8] {
         &self.bytes[HEADER_LEN..]

@@ -21,12 +21,12 @@ pub struct Ipv4View<'a> {
 }
 
 impl<'a> Ipv4View<'a> {
-    /// A packet over `bytes`; what follows the total length (a short frame's padding) is left alone. The checksum is
-    /// not looked at: ask [`checksum_ok`](Self::checksum_ok).
+    /// Reads a packet over `bytes`; bytes after the total length (a short frame's padding) are ignored. Does not check
+    /// the checksum: see [`checksum_ok`](Self::checksum_ok).
     ///
     /// # Errors
-    /// If the bytes end within the header or before the total length, or if version, header length or total length
-    /// cannot be.
+    /// If the bytes end within the header or before the total length, or if version, header length or total length is
+    /// impossible.
     pub fn new_checked(bytes: &'a [u8]) -> Result<Self, ReadError> {
         let view = Self::header_checked(bytes)?;
         let total = usize::from(view.total_len());
@@ -39,11 +39,11 @@ impl<'a> Ipv4View<'a> {
         Ok(Self { bytes: &bytes[..total], raw: view.raw })
     }
 
-    /// A packet of which only the header is known to be whole: its total length may be anything, and so the payload
-    /// is what follows the header. For packets that were cut off, as in an ICMP error.
+    /// Reads a packet but checks only the header: the total length may be anything, and the payload is all that follows
+    /// the header. For truncated packets, as in an ICMP error.
     ///
     /// # Errors
-    /// If the bytes end within the header, or if version or header length cannot be.
+    /// If the bytes end within the header, or if version or header length is impossible.
     pub fn header_checked(bytes: &'a [u8]) -> Result<Self, ReadError> {
         let raw =
             Ipv4Packet::new(bytes).ok_or_else(|| ReadError::truncated("ip", bytes.len(), HEADER_LEN))?;
@@ -108,13 +108,13 @@ impl<'a> Ipv4View<'a> {
         self.flags() & Ipv4Flags::MoreFragments != 0
     }
 
-    /// Where the payload belongs in the whole packet's, in units of 8 bytes.
+    /// Offset of the payload in the whole packet's payload, in units of 8 bytes.
     #[must_use]
     pub fn fragment_offset(&self) -> u16 {
         self.raw.get_fragment_offset()
     }
 
-    /// Whether this is a part of a packet only.
+    /// Whether this is only a part of a packet.
     #[must_use]
     pub fn is_fragment(&self) -> bool {
         self.more_fragments() || self.fragment_offset() != 0
@@ -168,7 +168,7 @@ impl<'a> Ipv4View<'a> {
         &self.bytes[HEADER_LEN..self.header_len()]
     }
 
-    /// What follows the header, up to the total length.
+    /// The bytes after the header, up to the total length.
     #[must_use]
     pub fn payload(&self) -> &'a [u8] {
         &self.bytes[self.header_len()..]
@@ -181,18 +181,18 @@ impl<'a> Ipv4View<'a> {
     }
 }
 
-/// Takes one hop off `packet`'s time to live and mends the checksum incrementally, as a router does. Returns the hops
-/// left; `None`, and nothing changed, if there was no hop to take (RFC 1812, section 5.3.1: it must not be forwarded).
+/// Takes one hop off `packet`'s time to live and updates the checksum incrementally, like a router. Returns the hops
+/// left. If no hop would be left, returns `None` and changes nothing (RFC 1812, section 5.3.1: it must not be forwarded).
 ///
 /// # Errors
-/// If `packet` is no IPv4 packet.
+/// If `packet` is not an IPv4 packet.
 pub fn decrement_ttl(packet: &mut [u8]) -> Result<Option<u8>, ReadError> {
     let view = Ipv4View::header_checked(packet)?;
     let (ttl, sum) = (view.ttl(), view.checksum());
     if ttl <= 1 {
         return Ok(None);
     }
-    // The checksum works on words: time to live shares its word with the protocol.
+    // The checksum sums words; time to live shares its word with the protocol.
     let old = u16::from_be_bytes([packet[8], packet[9]]);
     packet[8] = ttl - 1;
     let new = u16::from_be_bytes([packet[8], packet[9]]);
@@ -219,7 +219,7 @@ pub struct Ipv4 {
     pub df: bool,
     /// More fragments.
     pub mf: bool,
-    /// Fragment offset, in units of 8 bytes, 13 bits. Other than 0, the payload is no protocol's beginning.
+    /// Fragment offset, in units of 8 bytes, 13 bits. If not 0, the payload does not begin with a protocol's header.
     pub fragment_offset: u16,
     /// Time to live, hops.
     pub ttl: u8,
@@ -227,7 +227,7 @@ pub struct Ipv4 {
     pub protocol: Option<u8>,
     /// Options: a multiple of 4 bytes, at most 40.
     pub options: Vec<u8>,
-    /// Header length in units of 4 bytes; unset: the right one. No reader takes a wrong one.
+    /// Header length in units of 4 bytes; unset: the right one. Readers never set it.
     pub ihl: Option<u8>,
     /// Bytes of header and payload; unset: the right number.
     pub total_len: Option<u16>,
@@ -271,7 +271,7 @@ impl Ipv4 {
         let view = Ipv4View::header_checked(bytes)?;
         let header = view.header_len();
         let total = usize::from(view.total_len());
-        // A total length that cannot be is kept as set; one that can divides payload from trailer.
+        // A possible total length separates payload and trailer; an impossible one is kept as set.
         let fits = (header..=bytes.len()).contains(&total);
         let end = if fits { total } else { bytes.len() };
         let right_sum = checksum::of_with_field_zero(&bytes[..header], 10);

@@ -21,7 +21,7 @@ pub struct Ipv6View<'a> {
 }
 
 impl<'a> Ipv6View<'a> {
-    /// A packet over `bytes`; what follows the payload length is left alone.
+    /// Reads a packet over `bytes`; bytes after the payload length are ignored.
     ///
     /// # Errors
     /// If the bytes end within the header or before the payload length, or if the version is not 6.
@@ -35,7 +35,7 @@ impl<'a> Ipv6View<'a> {
         Ok(Self { bytes: &bytes[..end], raw: view.raw })
     }
 
-    /// A packet of which only the header is known to be whole, and so the payload is what follows the header.
+    /// Reads a packet but checks only the header; the payload is all that follows the header.
     ///
     /// # Errors
     /// If the bytes end within the header, or if the version is not 6.
@@ -66,7 +66,7 @@ impl<'a> Ipv6View<'a> {
         self.raw.get_payload_length()
     }
 
-    /// What follows the header: see [`ip_protocol`].
+    /// Protocol of the payload: see [`ip_protocol`].
     #[must_use]
     pub fn next_header(&self) -> u8 {
         self.raw.get_next_header().0
@@ -96,7 +96,7 @@ impl<'a> Ipv6View<'a> {
         Addresses::V6 { src: self.src(), dst: self.dst() }
     }
 
-    /// What follows the header, up to the payload length.
+    /// The bytes after the header, up to the payload length.
     #[must_use]
     pub fn payload(&self) -> &'a [u8] {
         &self.bytes[HEADER_LEN..]

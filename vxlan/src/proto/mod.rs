@@ -1,4 +1,4 @@
-//! One file per protocol: its constants, its view (for reading alone) and its layer (for building and reading).
+//! One file per protocol: its constants, its view (only for reading) and its layer (for building and reading).
 
 pub mod arp;
 pub mod dot1q;
@@ -26,12 +26,12 @@ pub mod ethertype {
     pub const IPV6: u16 = 0x86dd;
     /// An 802.1ad service tag follows.
     pub const DOT1AD: u16 = 0x88a8;
-    /// For local experiments (IEEE 802, section 9.2.3): what a payload of no protocol gets.
+    /// For local experiments (IEEE 802, section 9.2.3): used for a payload without a protocol.
     pub const EXPERIMENTAL: u16 = 0x88b5;
 
     use crate::Kind;
 
-    /// The layer that `ethertype` announces; `None` for one that is not read further.
+    /// The layer that `ethertype` announces; `None` if we do not read it further.
     #[must_use]
     pub fn kind(ethertype: u16) -> Option<Kind> {
         match ethertype {
@@ -74,16 +74,16 @@ pub mod ip_protocol {
     pub const ICMPV6: u8 = 58;
     /// IPv6: nothing follows (RFC 8200, section 4.7).
     pub const NONE: u8 = 59;
-    /// For experiments (RFC 3692): what a payload of no protocol gets.
+    /// For experiments (RFC 3692): used for a payload without a protocol.
     pub const EXPERIMENTAL: u8 = 253;
 
     use crate::Kind;
 
-    /// The layer that `protocol` announces over `below`, IPv4 or IPv6; `None` for one that is not read further.
+    /// The layer that `protocol` announces over `below`, IPv4 or IPv6; `None` if we do not read it further.
     #[must_use]
     pub fn kind(protocol: u8, below: Kind) -> Option<Kind> {
         match (protocol, below) {
-            // Each is for its own version of IP.
+            // Each ICMP belongs to its own version of IP.
             (ICMP, Kind::Ipv4) => Some(Kind::Icmp),
             (ICMPV6, Kind::Ipv6) => Some(Kind::Icmpv6),
             (IPV4, _) => Some(Kind::Ipv4),

@@ -12,7 +12,7 @@ use crate::stack::{Around, Covered, FieldError, Header, ROOM, Read, Wrong, fits,
 /// Bytes of a header without options.
 pub const HEADER_LEN: usize = 20;
 
-/// The eight flag bits of a segment; prints and reads as letters, `SA` being SYN and ACK.
+/// The eight flag bits of a segment. Written and read as letters: `SA` is SYN and ACK.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub struct TcpFlags(pub u8);
 
@@ -25,9 +25,9 @@ impl TcpFlags {
     pub const RST: Self = Self(0x04);
     /// Hand the data on.
     pub const PSH: Self = Self(0x08);
-    /// The acknowledgement number counts.
+    /// The acknowledgement number is valid.
     pub const ACK: Self = Self(0x10);
-    /// The urgent pointer counts.
+    /// The urgent pointer is valid.
     pub const URG: Self = Self(0x20);
     /// Congestion was seen (RFC 3168).
     pub const ECE: Self = Self(0x40);
@@ -92,10 +92,10 @@ pub struct TcpView<'a> {
 }
 
 impl<'a> TcpView<'a> {
-    /// A segment over `bytes`. The checksum is not looked at.
+    /// Reads a segment over `bytes`. Does not check the checksum.
     ///
     /// # Errors
-    /// If the bytes end within the header, or if its length cannot be.
+    /// If the bytes end within the header, or if its length is impossible.
     pub fn new_checked(bytes: &'a [u8]) -> Result<Self, ReadError> {
         let raw =
             TcpPacket::new(bytes).ok_or_else(|| ReadError::truncated("tcp", bytes.len(), HEADER_LEN))?;
@@ -181,7 +181,7 @@ impl<'a> TcpView<'a> {
         &self.bytes[HEADER_LEN..self.header_len()]
     }
 
-    /// What follows the header.
+    /// The bytes after the header.
     #[must_use]
     pub fn payload(&self) -> &'a [u8] {
         &self.bytes[self.header_len()..]
@@ -209,7 +209,7 @@ pub struct Tcp {
     pub urgent: u16,
     /// Options: a multiple of 4 bytes, at most 40.
     pub options: Vec<u8>,
-    /// Header length in units of 4 bytes; unset: the right one. No reader takes a wrong one.
+    /// Header length in units of 4 bytes; unset: the right one. Readers never set it.
     pub data_offset: Option<u8>,
     /// Checksum; unset: the right one.
     pub checksum: Option<u16>,

@@ -11,9 +11,9 @@ use crate::stack::{
 
 /// Bytes of a header.
 pub const HEADER_LEN: usize = 8;
-/// Source port of a datagram that is given none: the first that is free for any use (RFC 6335, section 6).
+/// Default source port: the first that is free for any use (RFC 6335, section 6).
 pub const DEFAULT_SRC_PORT: u16 = 49152;
-/// Destination port of a datagram that is given none: discard (RFC 863).
+/// Default destination port: discard (RFC 863).
 pub const DEFAULT_DST_PORT: u16 = 9;
 
 /// A datagram whose length fits its bytes.
@@ -24,7 +24,7 @@ pub struct UdpView<'a> {
 }
 
 impl<'a> UdpView<'a> {
-    /// A datagram over `bytes`; what follows its length is left alone. The checksum is not looked at.
+    /// Reads a datagram over `bytes`; bytes after its length are ignored. Does not check the checksum.
     ///
     /// # Errors
     /// If the bytes end within the header or before the length, or if the length is under 8.
@@ -40,8 +40,8 @@ impl<'a> UdpView<'a> {
         Ok(Self { bytes: &bytes[..len], raw: view.raw })
     }
 
-    /// A datagram of which only the header is known to be whole, and so the payload is what follows the header. For
-    /// packets that were cut off, as in an ICMP error.
+    /// Reads a datagram but checks only the header; the payload is all that follows the header. For truncated packets,
+    /// as in an ICMP error.
     ///
     /// # Errors
     /// If the bytes end within the header.
@@ -75,13 +75,13 @@ impl<'a> UdpView<'a> {
         self.raw.get_checksum()
     }
 
-    /// Whether a receiver takes the checksum: it is right, or zero (over IPv6 zero is for tunnels only, RFC 6935).
+    /// Whether a receiver accepts the checksum: it is right, or zero (over IPv6, zero is only for tunnels, RFC 6935).
     #[must_use]
     pub fn checksum_ok(&self, addresses: Addresses) -> bool {
         self.checksum() == 0 || addresses.verifies(super::ip_protocol::UDP, self.bytes)
     }
 
-    /// What follows the header, up to the length.
+    /// The bytes after the header, up to the length.
     #[must_use]
     pub fn payload(&self) -> &'a [u8] {
         &self.bytes[HEADER_LEN..]
@@ -98,7 +98,7 @@ pub struct Udp {
     pub dst_port: Option<u16>,
     /// Bytes of header and payload; unset: the right number.
     pub len: Option<u16>,
-    /// Checksum; unset: the right one, and so never 0 (RFC 768). Set to 0: none.
+    /// Checksum; unset: the right one, which is never 0 (RFC 768). Set to 0: none.
     pub checksum: Option<u16>,
 }
 
@@ -122,7 +122,7 @@ impl Udp {
     }
 }
 
-/// Bytes that the checksum covers of `have`: as many as the length says, as far as there are that many.
+/// How many of `have` bytes the checksum covers: as many as the length says, if there are that many.
 fn covered(have: usize, len: Option<u16>) -> usize {
     len.map(usize::from).filter(|len| (HEADER_LEN..have).contains(len)).unwrap_or(have)
 }
@@ -160,7 +160,7 @@ impl Header for Udp {
     }
 
     fn wrong(&self) -> Vec<Wrong> {
-        // Zero is no wrong checksum: it is none.
+        // Zero is not a wrong checksum: it means "none".
         Wrong::list([("len", self.len), ("sum", self.checksum.filter(|sum| *sum != 0))])
     }
 }

@@ -11,7 +11,7 @@ pub const HEADER_LEN: usize = 8;
 pub const PORT: u16 = 4789;
 /// UDP port of VXLAN-GPE (IANA).
 pub const GPE_PORT: u16 = 4790;
-/// UDP port that Linux's module uses if given none; Docker gives one.
+/// Default UDP port of Linux's module; Docker sets another.
 pub const LINUX_PORT: u16 = 8472;
 /// The I flag: the VNI is valid. MUST be set (RFC 7348, section 5).
 pub const FLAG_VNI: u8 = 0x08;
@@ -22,18 +22,18 @@ pub const MAX_VNI: u32 = 0x00ff_ffff;
 
 /// A VXLAN header and the frame in it.
 ///
-/// Any 8 bytes are one: reserved bits are ignored on receipt, says the RFC. What a stricter receiver minds is for the
-/// caller to ask: [`has_vni`](Self::has_vni), [`reserved_is_zero`](Self::reserved_is_zero) (Linux minds both).
+/// Any 8 bytes are a valid header: by the RFC, reserved bits are ignored on receipt. For a stricter receiver, check
+/// [`has_vni`](Self::has_vni) and [`reserved_is_zero`](Self::reserved_is_zero) (Linux checks both).
 #[derive(Debug, Clone, Copy)]
 pub struct VxlanView<'a> {
     bytes: &'a [u8],
 }
 
 impl<'a> VxlanView<'a> {
-    /// A VXLAN packet over `bytes`, a UDP payload: at least 8.
+    /// Reads a VXLAN packet over `bytes`, a UDP payload of at least 8.
     ///
     /// # Errors
-    /// If there are fewer.
+    /// If there are fewer bytes.
     pub fn new_checked(bytes: &'a [u8]) -> Result<Self, ReadError> {
         if bytes.len() < HEADER_LEN {
             return Err(ReadError::truncated("vxlan", bytes.len(), HEADER_LEN));
@@ -83,11 +83,11 @@ impl<'a> VxlanView<'a> {
         &self.bytes[HEADER_LEN..]
     }
 
-    /// What the payload is, if this is the header of a `tunnel`; `None`: of no protocol known here. Reading, building
-    /// and templates all ask here.
+    /// The kind of the payload, if this is the header of a `tunnel`; `None`: no protocol known here. Reading, building and
+    /// templates all use this.
     ///
-    /// The kind of VXLAN decides, which the UDP port tells. The P flag is GPE's: in the others its bit is reserved, and
-    /// they carry frames. Without the I flag the VNI is not valid, but what follows is the same.
+    /// It depends on the kind of VXLAN, which the UDP port shows. The P flag exists only in GPE: in the others its bit is
+    /// reserved, and they carry frames. Without the I flag the VNI is not valid, but the payload is the same.
     pub(crate) fn inner(&self, tunnel: Kind) -> Option<Kind> {
         match tunnel {
             Kind::Gpe => gpe::next::kind(self.flags(), self.bytes[3]),
@@ -96,7 +96,7 @@ impl<'a> VxlanView<'a> {
     }
 }
 
-/// A VXLAN header, strict as RFC 7348 has it unless told otherwise.
+/// A VXLAN header; by default as RFC 7348 requires.
 ///
 /// Flags that contain [`FLAG_GROUP_POLICY`] read back as [`Gbp`](super::gbp::Gbp).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,8 +162,8 @@ pub(super) fn emit(
     Ok(())
 }
 
-/// The outer source port for a packet of `tunnel`, which is a kind of VXLAN: from a hash of the inner flow, so that a
-/// flow keeps its path and flows spread; 49152 to 65535 (RFC 7348, section 5).
+/// The outer source port for a packet of `tunnel`, a kind of VXLAN: 49152 to 65535, from a hash of the inner flow. So a
+/// flow keeps its path, and flows spread (RFC 7348, section 5).
 ///
 /// ```
 /// use vxlan::{Kind, proto::vxlan::source_port};

@@ -6,11 +6,11 @@ use super::{Kind, Layer, MAX_LAYERS, Stack, Wrong};
 use crate::MacAddr;
 use crate::checksum::Addresses;
 
-/// A stack that cannot be built.
+/// The error of a stack that cannot be built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("layer {number} ({layer}), {field}: {problem}")]
 pub struct BuildError {
-    /// Which layer, the outermost being 1.
+    /// Number of the layer; the outermost is 1.
     pub number: usize,
     /// Its name, as in the text form.
     pub layer: &'static str,
@@ -24,7 +24,7 @@ pub struct BuildError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildProblem {
-    /// More than the field's bits hold.
+    /// The value is more than the field's bits hold.
     #[error("{value} is more than {max}")]
     TooLarge {
         /// The value.
@@ -37,7 +37,7 @@ pub enum BuildProblem {
     Other(&'static str),
 }
 
-/// A [`BuildError`] without its layer, which the layer itself need not know.
+/// A [`BuildError`] without its layer, whose number the layer itself does not know.
 #[derive(Debug)]
 pub(crate) struct FieldError {
     field: &'static str,
@@ -58,12 +58,12 @@ impl FieldError {
 /// Why a layer's header always has room.
 pub(crate) const ROOM: &str = "a stack gives each layer room for at least its header";
 
-/// What a layer can say of itself so that stacks are built of it.
+/// What each layer implements so that stacks can be built from it.
 pub(crate) trait Header {
     /// Bytes before the layer above.
     fn header_len(&self) -> usize;
 
-    /// Writes the header at the start of `room`, which is header and all that is above, the latter already there.
+    /// Writes the header at the start of `room`. `room` is the header and all layers above, which are already written.
     fn emit(&self, room: &mut [u8], around: &Around<'_>) -> Result<(), FieldError>;
 
     /// Bytes after the layer above that lengths do not count.
@@ -71,10 +71,10 @@ pub(crate) trait Header {
         &[]
     }
 
-    /// After reading: unsets the number that announces the layer above if building would fill in the same.
+    /// After reading: unsets the number that announces the layer above, if building would fill in the same.
     fn settle(&mut self, _next: Option<Kind>) {}
 
-    /// The checksum that is filled in, if one is, in a layer of `len` bytes with all that is above.
+    /// The checksum that building fills in, if any. `len` is the bytes of the layer and all above.
     fn covered(&self, _len: usize) -> Option<Covered> {
         None
     }
@@ -95,7 +95,7 @@ pub(crate) struct Covered {
     pub(crate) addresses: bool,
 }
 
-/// What a layer must know of the others.
+/// What a layer must know about the others.
 pub(crate) struct Around<'a> {
     /// Addresses of the IP layer in the same frame.
     pub(crate) addresses: Option<Addresses>,
@@ -129,11 +129,11 @@ fn frame_src(below: &[Layer]) -> Option<MacAddr> {
 }
 
 impl Stack {
-    /// The bytes of the stack.
+    /// Builds the bytes of the stack.
     ///
     /// # Errors
-    /// If a field's value does not fit its bits, a length is not set and over 65,535, a checksum is not set and there
-    /// is no IP layer whose addresses it covers, or there are more than [`MAX_LAYERS`].
+    /// If a field's value does not fit its bits. If a length is not set and over 65,535. If a checksum is not set and
+    /// there is no IP layer whose addresses it covers. If there are more than [`MAX_LAYERS`].
     pub fn build(&self) -> Result<Vec<u8>, BuildError> {
         let layers = &self.layers;
         if let Some(layer) = layers.get(MAX_LAYERS) {
@@ -146,7 +146,7 @@ impl Stack {
         let rooms = self.rooms();
         let outermost = layers.first().map_or(0, |layer| layer.header().trailer().len());
         let mut bytes = vec![0; rooms.first().map_or(0, |room| room.end) + outermost];
-        // Innermost first: checksums cover what is above.
+        // Innermost first: checksums cover the layers above.
         for (index, (layer, room)) in layers.iter().zip(rooms).enumerate().rev() {
             let trailer = layer.header().trailer();
             bytes[room.end..room.end + trailer.len()].copy_from_slice(trailer);
@@ -160,7 +160,7 @@ impl Stack {
         Ok(bytes)
     }
 
-    /// Where each layer is in the bytes, all that is above included, its trailer not.
+    /// The range of each layer in the bytes, with all layers above but without its trailer.
     pub(crate) fn rooms(&self) -> Vec<Range<usize>> {
         let len = |layer: &Layer| layer.header().header_len() + layer.header().trailer().len();
         let mut room = 0..self.layers.iter().map(len).sum();
@@ -174,7 +174,7 @@ impl Stack {
     }
 }
 
-/// Whether `value` fits its bits.
+/// Checks that `value` fits its bits.
 pub(crate) fn fits(field: &'static str, value: impl Into<u32>, max: u32) -> Result<(), FieldError> {
     let value = value.into();
     if value <= max {
@@ -183,13 +183,13 @@ pub(crate) fn fits(field: &'static str, value: impl Into<u32>, max: u32) -> Resu
     Err(FieldError { field, problem: BuildProblem::TooLarge { value: value as usize, max: max as usize } })
 }
 
-/// A length: as set, or as it is.
+/// A length: the set one, or else the real one.
 pub(crate) fn length(field: &'static str, set: Option<u16>, real: usize) -> Result<u16, FieldError> {
     let too_large = |_| FieldError { field, problem: BuildProblem::TooLarge { value: real, max: 0xffff } };
     set.map_or_else(|| u16::try_from(real).map_err(too_large), Ok)
 }
 
-/// Whether these options can be in a header of IPv4 or TCP.
+/// Checks that these options fit a header of IPv4 or TCP.
 pub(crate) fn options_fit(options: &[u8]) -> Result<(), FieldError> {
     if !options.len().is_multiple_of(4) {
         return Err(FieldError::other("options", "must be a multiple of 4 bytes; hint: pad with 00"));
@@ -198,7 +198,7 @@ pub(crate) fn options_fit(options: &[u8]) -> Result<(), FieldError> {
     if options.len() > 40 { Err(FieldError { field: "options", problem }) } else { Ok(()) }
 }
 
-/// A checksum that cannot be computed.
+/// The error of a checksum that cannot be computed.
 pub(crate) fn no_addresses() -> FieldError {
     FieldError::other(
         "sum",

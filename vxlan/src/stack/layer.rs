@@ -3,7 +3,7 @@
 use super::{Around, FieldError, Header, Stack};
 use crate::proto::{arp, dot1q, esp, ethernet, gbp, gpe, icmp, icmpv6, ipv4, ipv6, tcp, udp, vxlan};
 
-/// Bytes of no protocol known here.
+/// Bytes of a protocol not known here.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Payload(pub Vec<u8>);
 
@@ -63,7 +63,7 @@ macro_rules! layers {
                 }
             }
 
-            /// A layer with everything as by default.
+            /// A layer with default values.
             #[must_use]
             pub fn of(kind: Kind) -> Self {
                 match kind {
@@ -133,7 +133,7 @@ layers! {
     Tcp(tcp::Tcp) = "tcp",
     /// UDP.
     Udp(udp::Udp) = "udp",
-    /// ESP, as far as in clear.
+    /// ESP, its clear part.
     Esp(esp::Esp) = "esp",
     /// VXLAN.
     Vxlan(vxlan::Vxlan) = "vxlan",
@@ -146,14 +146,14 @@ layers! {
 }
 
 impl Kind {
-    /// Whether what is above is a frame or packet of its own.
+    /// Whether the layer above begins a frame or packet of its own.
     #[must_use]
     pub const fn is_tunnel(self) -> bool {
         matches!(self, Self::Vxlan | Self::Gbp | Self::Gpe)
     }
 }
 
-/// A length or checksum that is set: in a stack that was read, one that is wrong.
+/// A length or checksum that is set. In a stack that was read, it is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wrong {
     /// Name of the field, as in the text form.
@@ -179,7 +179,7 @@ impl std::fmt::Display for Wrong {
 }
 
 impl Layer {
-    /// Lengths and checksums that are set; reading sets only those that are wrong. No checksum in UDP is not wrong.
+    /// Lengths and checksums that are set. Reading sets only wrong ones. UDP without a checksum is not wrong.
     #[must_use]
     pub fn wrong(&self) -> Vec<Wrong> {
         self.header().wrong()

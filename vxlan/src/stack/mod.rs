@@ -19,8 +19,8 @@ pub const MAX_LAYERS: usize = 32;
 
 /// Layers, outermost first.
 ///
-/// Fields that are `Option` and unset are filled in by [`build`](Self::build); set, they are built as they are, right
-/// or wrong. Layers and stacks are put together with `/`, as in the text form.
+/// [`build`](Self::build) fills in `Option` fields that are unset; it writes set ones as they are, right or wrong.
+/// Layers and stacks are joined with `/`, as in the text form.
 ///
 /// ```
 /// use vxlan::{Arp, Ether, Ipv4, MacAddr, Stack, Udp, Vxlan};
@@ -53,8 +53,8 @@ impl Stack {
         Self::default()
     }
 
-    /// Fills in who sends, where that is unset, from the outermost frame up to its ARP or IPv4 header: what a sender
-    /// on a NIC with these addresses means by leaving them out. What is in a tunnel is left alone.
+    /// Fills in unset source addresses, from the outermost frame up to its ARP or IPv4 header, as for a sender on a NIC
+    /// with these addresses. Layers in a tunnel stay as they are.
     pub fn fill_source(&mut self, mac: MacAddr, ip: Ipv4Addr) {
         for layer in &mut self.layers {
             match layer {

@@ -6,7 +6,7 @@ use super::{Kind, Layer, MAX_LAYERS, Payload, Stack, build};
 use crate::proto::{arp, dot1q, esp, ethernet, gpe, icmp, icmpv6, ipv4, ipv6, tcp, udp, vxlan};
 use crate::{Problem, ReadError};
 
-/// How to read: what the bytes begin with, and which UDP ports carry what.
+/// How to read bytes: their first layer, and which UDP ports carry VXLAN.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decode {
     /// The outermost layer; by default Ethernet.
@@ -24,7 +24,7 @@ impl Default for Decode {
 }
 
 impl Decode {
-    /// What a datagram to `port` carries.
+    /// The kind of layer that a datagram to `port` carries.
     pub(crate) fn over_udp(&self, port: u16) -> Option<Kind> {
         if self.vxlan_ports.contains(&port) {
             Some(Kind::Vxlan)
@@ -45,19 +45,19 @@ pub(crate) struct Read {
     pub(crate) next: Option<Kind>,
 }
 
-/// Bytes read as far as they can be.
+/// Bytes read as far as possible.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dissection {
     /// The layers that were read.
     pub stack: Stack,
-    /// Where each begins, bytes.
+    /// Where each layer begins, in bytes.
     pub offsets: Vec<usize>,
     /// Why the rest could not be read.
     pub error: Option<ReadError>,
 }
 
 impl Dissection {
-    /// Reads `bytes` as far as they can be, as `decode` says.
+    /// Reads `bytes` as far as possible, as `decode` says.
     #[must_use]
     pub fn of(bytes: &[u8], decode: &Decode) -> Self {
         let mut this = Self { stack: Stack::new(), offsets: Vec::new(), error: None };
@@ -118,20 +118,19 @@ fn read_one(kind: Kind, bytes: &[u8], below: &[Layer], decode: &Decode) -> Resul
 impl Stack {
     /// Reads an Ethernet frame.
     ///
-    /// What has a place in a layer is read whatever its value, and what building would fill in the same is left unset:
-    /// lengths, checksums and type numbers that are set after reading are wrong or unknown. Building the result gives
-    /// the same bytes again.
+    /// Fields are read whatever their value. A field is left unset if building would fill in the same value. So a length,
+    /// checksum or type number that is set after reading is wrong or unknown. Building the result gives the same bytes.
     ///
     /// # Errors
-    /// The first layer whose bytes have no place in it: too few, another version, a header length that cannot be.
+    /// If a layer cannot hold its bytes: too few, another version, an impossible header length. Names the first such layer.
     pub fn parse(bytes: &[u8]) -> Result<Self, ReadError> {
         Self::parse_as(bytes, &Decode::default())
     }
 
-    /// Reads bytes as `decode` says; like [`parse`](Self::parse) in all else.
+    /// Reads bytes as `decode` says; otherwise like [`parse`](Self::parse).
     ///
     /// # Errors
-    /// As of [`parse`](Self::parse).
+    /// Those of [`parse`](Self::parse).
     pub fn parse_as(bytes: &[u8], decode: &Decode) -> Result<Self, ReadError> {
         let Dissection { stack, error, .. } = Dissection::of(bytes, decode);
         error.map_or(Ok(stack), Err)

@@ -1,17 +1,17 @@
-//! What is wrong with a template or a field of it.
+//! Errors of templates and their fields.
 
 use std::ops::Range;
 
 use crate::stack::BuildError;
 
-/// A template that cannot be made, or a field that cannot be had or set.
+/// A template that cannot be made, or a field that does not exist or cannot be set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TemplateError {
     /// The stack cannot be built.
     #[error(transparent)]
     Build(#[from] BuildError),
-    /// No layer of that name.
+    /// There is no layer of that name.
     #[error("no layer {name:?} in this stack; hint: there are {}", .known.join(", "))]
     NoLayer {
         /// What was asked for.
@@ -19,7 +19,7 @@ pub enum TemplateError {
         /// The stack's layers, outermost first.
         known: Vec<&'static str>,
     },
-    /// No field of that name, or one that cannot vary.
+    /// There is no field of that name, or it cannot vary.
     #[error("{name}: no such field, or one that cannot vary; hint: there are {}", .known.join(", "))]
     NoField {
         /// What was asked for.
@@ -27,17 +27,17 @@ pub enum TemplateError {
         /// Keys of the layer that can vary.
         known: Vec<&'static str>,
     },
-    /// No such bytes in a payload.
+    /// The payload does not have these bytes.
     #[error("{name}: no bytes {bytes:?} in a payload of {have}")]
     NoBytes {
         /// What was asked for.
         name: String,
         /// The bytes asked for.
         bytes: Range<usize>,
-        /// How many there are.
+        /// Bytes of the payload.
         have: usize,
     },
-    /// More than the field's bits hold.
+    /// The value is more than the field's bits hold.
     #[error("{name}: {value} is more than {max}")]
     TooLarge {
         /// The field.
@@ -47,7 +47,7 @@ pub enum TemplateError {
         /// The most that fits.
         max: u128,
     },
-    /// Not as many bytes as the field has.
+    /// The field has another length, or is not whole bytes.
     #[error("{name}: {have} bytes for a field of {need}, or a field that is no whole bytes")]
     Length {
         /// The field.
@@ -57,7 +57,7 @@ pub enum TemplateError {
         /// Bytes of the field.
         need: usize,
     },
-    /// A field of another template.
+    /// The field belongs to another template.
     #[error("a field of another template")]
     NotMine,
 }

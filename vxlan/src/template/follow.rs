@@ -1,4 +1,4 @@
-//! Fields that the stack leaves to be filled in from other fields, and so change with them.
+//! Followers: fields that the stack leaves unset, so that they are computed from other fields and change with them.
 
 use std::ops::Range;
 
@@ -13,22 +13,22 @@ pub(super) struct Follow {
     how: How,
     /// Where the field is.
     at: usize,
-    /// What it looks at; empty once the field was asked for itself.
+    /// The bytes it depends on; empty once the field was asked for itself.
     looks_at: Range<usize>,
     pub(super) touched: Touched,
-    /// How many checksums are further in, which it may look at.
+    /// How many checksums are further in; it may depend on them.
     pub(super) sums_inside: usize,
-    /// Followers that look at this field, a bit for each.
+    /// Followers that depend on this field, one bit each.
     pub(super) reaches: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum How {
-    /// A source port under VXLAN of this kind: from a hash of the flow in the packet here, up to its layer's end.
+    /// A source port under VXLAN of this kind: a hash of the flow in the packet here, up to its layer's end.
     Port { tunnel: Kind, packet: usize, end: usize },
-    /// An Ethernet destination: the group's that the IPv4 destination here is.
+    /// An Ethernet destination: the group address of the IPv4 destination here.
     Group4(usize),
-    /// The same of IPv6.
+    /// The same for IPv6.
     Group6(usize),
     /// An ARP sender: a copy of the Ethernet source here.
     Sender(usize),
@@ -47,14 +47,14 @@ impl Follow {
         self.at..self.at + self.how.len()
     }
 
-    /// Nothing is followed any more if the field is `range`.
+    /// Stops following if the field is `range`.
     pub(super) fn stop_if(&mut self, range: &Range<usize>) {
         if self.target() == *range {
             self.looks_at = 0..0;
         }
     }
 
-    /// What it is now; `None` if it follows nothing any more.
+    /// Its value now; `None` if it no longer follows.
     pub(super) fn value(&self, frame: &[u8]) -> Option<u64> {
         if self.looks_at.is_empty() {
             return None;
@@ -75,14 +75,14 @@ fn octets<const N: usize>(frame: &[u8], at: usize) -> [u8; N] {
     std::array::from_fn(|i| frame[at + i])
 }
 
-/// Which of `follows` look at `range`, a bit for each.
+/// Which of `follows` depend on `range`, one bit each.
 pub(super) fn interested(follows: &[Follow], range: &Range<usize>) -> u32 {
     let looks = |follow: &Follow| follow.looks_at.start < range.end && range.start < follow.looks_at.end;
     follows.iter().enumerate().fold(0, |bits, (bit, follow)| bits | u32::from(looks(follow)) << bit)
 }
 
-/// All followers of a frame, innermost first: what one looks at is further in than itself, or an Ethernet source. At
-/// most one a layer, so that a bit for each fits 32.
+/// All followers of a frame, innermost first. Each depends on something further in, or on an Ethernet source. There is
+/// at most one per layer, so one bit each fits 32 bits.
 pub(super) fn all(layers: &[Layer], rooms: &[Range<usize>], frame: &[u8], sums: &Sums) -> Vec<Follow> {
     let found = layers.iter().enumerate().rev().filter_map(|(index, layer)| {
         let (room, above) = (&rooms[index], &layers[index + 1..]);
@@ -97,7 +97,7 @@ pub(super) fn all(layers: &[Layer], rooms: &[Range<usize>], frame: &[u8], sums: 
                 let reached = above.iter().position(|layer| layer.kind() != Kind::Dot1q)?;
                 let ip = rooms[index + 1 + reached].start;
                 match &above[reached] {
-                    // Zero, unset, is no group; set to one it is.
+                    // An unset destination is zero, which is no group; it can be set to one.
                     Layer::Ipv4(_) => (How::Group4(ip + 16), room.start, ip + 16..ip + 20),
                     Layer::Ipv6(_) => (How::Group6(ip + 24), room.start, ip + 24..ip + 40),
                     _ => return None,
@@ -116,8 +116,8 @@ pub(super) fn all(layers: &[Layer], rooms: &[Range<usize>], frame: &[u8], sums: 
     found.collect()
 }
 
-/// Where what the flow's hash is made of ends, in the usual frame: addresses and ports come first. `None` if this is
-/// an odd one, in which any byte may count.
+/// Where the input of the flow's hash ends in a usual frame: addresses and ports come first. `None` in an unusual frame,
+/// where any byte may count.
 fn flow_end(tunnel_and_above: &[Layer], rooms: &[Range<usize>], frame: &[u8]) -> Option<usize> {
     let view = VxlanView::new_checked(&frame[rooms.first()?.clone()]).ok()?;
     if view.inner(tunnel_and_above.first()?.kind()) != Some(Kind::Ether) {

@@ -1,4 +1,4 @@
-//! Frames built once and then varied in place, checksums following incrementally (RFC 1624).
+//! Frames built once and then varied in place; checksums are updated incrementally (RFC 1624).
 //!
 //! ```
 //! use vxlan::{Stack, Template};
@@ -34,11 +34,11 @@ use crate::stack::{Kind, Layer, Stack};
 use follow::Follow;
 use sums::{Sums, Touched};
 
-/// A field of a [`Template`], which knows it by [`Template::field`].
+/// A field of a [`Template`], from [`Template::field`] or [`Template::payload`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Field(usize);
 
-/// What a field is set to: a number or an address.
+/// A value for a field: a number or an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Value(u128);
 
@@ -66,23 +66,23 @@ impl From<MacAddr> for Value {
     }
 }
 
-/// A place in the frame that is written to, and what hangs on it.
+/// A place in the frame that can be set, and what depends on it.
 #[derive(Debug, Clone)]
 struct Slot {
     /// `layer.key`, for errors.
     name: String,
     range: Range<usize>,
-    /// Bits of a number; those above them in the same bytes are kept.
+    /// Bits of the field, the lowest of its bytes; the bits above are kept.
     bits: u32,
-    /// The largest number. A payload wider than any takes every number, as its last bytes.
+    /// The largest number. A payload of more than 128 bits takes every number, as its last bytes.
     most: u128,
     /// The last bytes first.
     pieces: Vec<Piece>,
-    /// Followers that look at it, a bit for each.
+    /// Followers that depend on it, one bit each.
     follows: u32,
 }
 
-/// Up to 8 bytes of the frame that are written at once.
+/// Up to 8 bytes of the frame, written at once.
 #[derive(Debug, Clone)]
 struct Piece {
     range: Range<usize>,
@@ -91,8 +91,8 @@ struct Piece {
 
 /// A built frame with fields that vary.
 ///
-/// What the stack leaves to be filled in from other fields goes on to follow them: checksums, the outer source port
-/// (from the inner flow), a group's Ethernet address, an ARP's sender; unless that field itself is asked for.
+/// Fields that the stack leaves unset continue to follow other fields: checksums, the outer source port (from the inner
+/// flow), a group's Ethernet address, an ARP's sender. A field that you ask for itself stops following.
 #[derive(Debug, Clone)]
 pub struct Template {
     bytes: Vec<u8>,
@@ -102,7 +102,7 @@ pub struct Template {
     sums: Sums,
     /// Innermost first.
     follows: Vec<Follow>,
-    /// Followers that are due, a bit for each.
+    /// Followers to recompute, one bit each.
     due: u32,
 }
 
@@ -123,13 +123,13 @@ impl Template {
         Ok(Self { bytes, layers, rooms, slots: Vec::new(), sums, follows, due: 0 })
     }
 
-    /// The field that `name` means: layer and key as in the text form (`vxlan.vni`, `udp.sport`), `ip#2.dst` being
-    /// that of the second IPv4 header from outside. `payload` alone is all bytes of a payload.
+    /// Returns the field called `name`: layer and key as in the text form (`vxlan.vni`, `udp.sport`). `ip#2.dst` is that
+    /// of the second IPv4 header from outside. `payload` alone is all bytes of a payload.
     ///
-    /// A field that followed others, such as the outer source port, no longer does from here on.
+    /// If the field followed others, such as the outer source port, it stops now.
     ///
     /// # Errors
-    /// If there is no such layer, or it has no such field that can vary: types, lengths, flags and checksums cannot.
+    /// If there is no such layer, or no such field in it that can vary. Types, lengths, flags and checksums cannot vary.
     pub fn field(&mut self, name: &str) -> Result<Field, TemplateError> {
         let (layer_name, key) = name.split_once('.').unwrap_or((name, ""));
         let index = self.layer(layer_name)?;
@@ -146,10 +146,10 @@ impl Template {
         Ok(self.slot(name, place.at..place.at + place.len, index, place.bits))
     }
 
-    /// So many bytes of the payload that `layer` names (`payload`, `payload#2`), counted from its start.
+    /// Returns these bytes of the payload that `layer` names (`payload`, `payload#2`), counted from its start.
     ///
     /// # Errors
-    /// If there is no such payload, or it has not so many bytes.
+    /// If there is no such payload, or it has fewer bytes.
     pub fn payload(&mut self, layer: &str, bytes: Range<usize>) -> Result<Field, TemplateError> {
         let index = self.layer(layer)?;
         let is_payload = self.layers[index].kind() == Kind::Payload;
@@ -189,7 +189,7 @@ impl Template {
     /// The largest number that `field` holds.
     ///
     /// # Errors
-    /// If the field is another template's.
+    /// If the field belongs to another template.
     pub fn most(&self, field: Field) -> Result<u128, TemplateError> {
         self.slots.get(field.0).map(|slot| slot.most).ok_or(TemplateError::NotMine)
     }
@@ -197,7 +197,7 @@ impl Template {
     /// Sets `field`.
     ///
     /// # Errors
-    /// If the value is more than the field holds, or the field is another template's.
+    /// If the value is larger than the field holds, or the field belongs to another template.
     pub fn set(&mut self, field: Field, value: impl Into<Value>) -> Result<(), TemplateError> {
         self.put(field, value.into())
     }
@@ -221,11 +221,11 @@ impl Template {
         Ok(())
     }
 
-    /// Sets `field` to bytes, as many as it has. A field that shares its bytes with others ([`set`](Self::set) keeps
-    /// those) is not for this.
+    /// Sets `field` to `bytes`.
     ///
     /// # Errors
-    /// If these are more or fewer bytes than the field has, or the field is another template's.
+    /// If the field has another length, shares its bytes with others (use [`set`](Self::set)), or belongs to another
+    /// template.
     pub fn set_bytes(&mut self, field: Field, bytes: &[u8]) -> Result<(), TemplateError> {
         let slot = self.slots.get(field.0).ok_or(TemplateError::NotMine)?;
         let need = slot.range.len();
@@ -240,9 +240,9 @@ impl Template {
         Ok(())
     }
 
-    /// The frame with everything that was set since, checksums mended.
+    /// Returns the frame with all values set so far and checksums updated.
     pub fn frame(&mut self) -> &[u8] {
-        // Innermost first. A follower may look at checksums further in, and itself changes those further out.
+        // Innermost first. A follower may depend on checksums further in, and changes those further out.
         loop {
             let next = self.follows.get(self.due.trailing_zeros() as usize);
             let more = self.sums.settle(&mut self.bytes, next.map(|follow| follow.sums_inside));
@@ -254,7 +254,7 @@ impl Template {
             self.due &= self.due - 1;
             if let Some(new) = follow.value(&self.bytes) {
                 write(&mut self.bytes, &mut self.sums, &follow.target(), &follow.touched, new);
-                // Those that look at it are further out, and so have higher bits.
+                // Followers that depend on it are further out, so their bits are higher.
                 self.due |= follow.reaches;
             }
         }
@@ -262,10 +262,10 @@ impl Template {
     }
 }
 
-/// Bytes that are written at once, at most: those of a number that fits a register.
+/// Most bytes written at once: those of a number that fits a register.
 const PIECE: usize = 8;
 
-/// Puts `new` at `range`, and notes the change for the checksums that cover it.
+/// Writes `new` at `range`, and notes the change for the checksums that cover it.
 #[inline]
 fn write(bytes: &mut [u8], sums: &mut Sums, range: &Range<usize>, touched: &Touched, new: u64) {
     let room = &mut bytes[range.clone()];
@@ -276,7 +276,7 @@ fn write(bytes: &mut [u8], sums: &mut Sums, range: &Range<usize>, touched: &Touc
     }
 }
 
-/// The number that up to 8 bytes are. Lengths that are known where they are used cost a load each.
+/// The number in up to 8 bytes. If the length is known at the call, it costs one load.
 #[inline]
 fn load(bytes: &[u8]) -> u64 {
     match *bytes {
@@ -290,7 +290,7 @@ fn load(bytes: &[u8]) -> u64 {
     }
 }
 
-/// Writes the last bytes of a number, as many as there is room for: up to 8.
+/// Writes the last bytes of a number, as many as `room` holds: up to 8.
 #[inline]
 fn store(room: &mut [u8], number: u64) {
     let bytes = number.to_be_bytes();

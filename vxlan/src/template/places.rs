@@ -7,16 +7,16 @@ use crate::stack::{Kind, Layer};
 pub(super) struct Place {
     /// Bytes from the layer's start.
     pub(super) at: usize,
-    /// Bytes of the field, those that it shares with others included: 1 to 16.
+    /// Bytes of the field, including those shared with others: 1 to 16.
     pub(super) len: usize,
-    /// Bits of the field, the last of its bytes.
+    /// Bits of the field: the last bits of its bytes.
     pub(super) bits: u32,
 }
 
 /// Names of a field, the key first, as in [`crate::text`]; bytes from the layer's start, bytes, bits.
 type Row = (&'static [&'static str], usize, usize, u32);
 
-/// Fields that change nothing of how the frame is read: no types, lengths, flags or checksums.
+/// Fields that do not change how the frame is read: no types, lengths, flags or checksums.
 #[rustfmt::skip]
 const fn rows(kind: Kind) -> &'static [Row] {
     match kind {
@@ -56,7 +56,7 @@ const fn rows(kind: Kind) -> &'static [Row] {
     }
 }
 
-/// Where the field is that `name` (a key of the text form or an alias) names; `None` if it cannot vary.
+/// The place of the field called `name` (a key of the text form or an alias); `None` if it cannot vary.
 pub(super) fn place(kind: Kind, name: &str) -> Option<Place> {
     let (_, at, len, bits) = *rows(kind).iter().find(|(names, ..)| names.contains(&name))?;
     Some(Place { at, len, bits })
@@ -67,7 +67,7 @@ pub(super) fn keys(kind: Kind) -> impl Iterator<Item = &'static str> {
     rows(kind).iter().map(|(names, ..)| names[0])
 }
 
-/// The layer that `name` means: a name of the text form, and `#2` for the second of that name, counted from outside.
+/// The layer called `name`: a name of the text form, with `#2` for the second of that name, counted from outside.
 pub(super) fn layer(layers: &[Layer], name: &str) -> Option<usize> {
     let (name, ordinal) = match name.split_once('#') {
         Some((name, ordinal)) => (name, ordinal.parse::<usize>().ok()?),

@@ -1,12 +1,12 @@
-//! The checksums of a frame, and how a change of bytes changes them.
+//! The checksums of a frame, and how changed bytes change them.
 
 use std::ops::Range;
 
 use crate::checksum;
 use crate::stack::{Kind, Layer};
 
-/// What some bytes' change adds to a checksum: a ones' complement sum of 64 bits, which is one of 16 that is not folded
-/// yet (RFC 1071, section 2 (C)). A sum is never 0: all ones are as good.
+/// What changed bytes add to a checksum: a ones' complement sum of 64 bits, not yet folded to 16 (RFC 1071, section
+/// 2 (C)). A sum is never 0: all ones means the same.
 type Change = u64;
 
 /// The sum of two, with the end-around carry.
@@ -15,7 +15,7 @@ fn add(one: Change, other: Change) -> Change {
     sum + u64::from(carry)
 }
 
-/// What changing a number to another adds, its last byte being the low half of a word.
+/// What changing `old` to `new` adds, if their last byte is the low half of a word.
 fn between(old: u64, new: u64) -> Change {
     match add(!old, new) {
         0 => u64::MAX,
@@ -23,17 +23,17 @@ fn between(old: u64, new: u64) -> Change {
     }
 }
 
-/// What a write to some bytes means for the checksums that cover them.
+/// How a write to some bytes changes the checksums that cover them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Touched(Vec<Effect>);
 
-/// Bytes that are written are a number. What a checksum covers of them are the bits of `mask` from `shift` on.
+/// The effect on one checksum. The written bytes are a number; the checksum covers the bits of `mask` from `shift` on.
 #[derive(Debug, Clone)]
 struct Effect {
     sum: usize,
     shift: u32,
     mask: u64,
-    /// 8 where the last byte is the high half of a word: words shifted by a byte sum up to the sum with its bytes
+    /// 8 if the last byte is the high half of a word: the sum of words shifted by one byte is the sum with its bytes
     /// swapped (RFC 1071, section 2 (B)).
     rotate: u32,
 }
@@ -43,13 +43,13 @@ struct Sum {
     kind: Kind,
     /// Where the checksum is.
     at: usize,
-    /// What it covers: itself and the rest of its message, and the addresses of a pseudo-header.
+    /// The bytes it covers: its message, itself included, and the addresses of a pseudo-header.
     covers: Vec<Range<usize>>,
-    /// What a change of the checksum itself means for those further out.
+    /// How a change of this checksum changes those further out.
     touched: Touched,
-    /// Followers that look at it, a bit for each.
+    /// Followers that depend on it, one bit each.
     reaches: u32,
-    /// Change that is not settled yet; 0 only if there is none.
+    /// The change not yet written; 0 only if there is none.
     change: Change,
 }
 
@@ -61,7 +61,7 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    /// Those of a stack that was built; a checksum that is set on purpose stays as it is.
+    /// The checksums of a built stack. A checksum that was set explicitly stays as it is.
     pub(super) fn of(layers: &[Layer], rooms: &[Range<usize>]) -> Self {
         let mut sums = Vec::new();
         for (index, (layer, room)) in layers.iter().zip(rooms).enumerate().rev() {
@@ -82,7 +82,7 @@ impl Sums {
         this
     }
 
-    /// What writing to `range`, 1 to 8 bytes, means.
+    /// The effects of writing to `range`, 1 to 8 bytes.
     pub(super) fn touched_by(&self, range: &Range<usize>) -> Touched {
         let mut effects = Vec::new();
         for (index, sum) in self.sums.iter().enumerate() {
@@ -107,19 +107,19 @@ impl Sums {
         note(&mut self.sums, 0, touched, old, new);
     }
 
-    /// Notes for each checksum which followers look at it.
+    /// Notes for each checksum which followers depend on it.
     pub(super) fn reach(&mut self, interested: impl Fn(&Range<usize>) -> u32) {
         for sum in &mut self.sums {
             sum.reaches = interested(&(sum.at..sum.at + 2));
         }
     }
 
-    /// How many are in layers that begin after `start`.
+    /// How many checksums are in layers that begin after `start`.
     pub(super) fn inside(&self, start: usize) -> usize {
         self.sums.iter().take_while(|sum| sum.covers[0].start > start).count()
     }
 
-    /// Mends the `first` checksums, innermost first, or all; returns followers that look at one that changed.
+    /// Updates the `first` checksums, innermost first, or all. Returns the followers that depend on a changed one.
     pub(super) fn settle(&mut self, bytes: &mut [u8], first: Option<usize>) -> u32 {
         if !self.any_change {
             return 0;
@@ -127,7 +127,7 @@ impl Sums {
         self.any_change = first.is_some();
         let mut due = 0;
         for index in 0..first.unwrap_or(self.sums.len()) {
-            // Innermost first: a checksum is itself covered by those further out.
+            // Innermost first: checksums further out cover those further in.
             let (inner, outer) = self.sums.split_at_mut(index + 1);
             let sum = &mut inner[index];
             let change = std::mem::take(&mut sum.change);
@@ -149,18 +149,18 @@ impl Sums {
 }
 
 impl Sum {
-    /// What is sent for a sum of zero, which is also what comes out of all zeros, where the sum is all ones.
+    /// What is sent for a checksum of zero. The result is also zero for bytes that are all zero, whose checksum is all ones.
     fn zero(&self, bytes: &[u8]) -> u16 {
         match self.kind {
             Kind::Udp => 0xffff,
-            // The only one that covers neither a version nor a pseudo-header, and so may cover nothing but zeros.
+            // The only one without a version or pseudo-header, so it may cover only zeros.
             Kind::Icmp => checksum::of_with_field_zero(&bytes[self.covers[0].clone()], 2),
             _ => 0,
         }
     }
 }
 
-/// Adds the change of some bytes to the checksums that cover them, `sums` being those from `base` on.
+/// Adds the change of some bytes to the checksums that cover them. `sums` are the checksums from `base` on.
 fn note(sums: &mut [Sum], base: usize, Touched(effects): &Touched, old: u64, new: u64) {
     for Effect { sum, shift, mask, rotate } in effects {
         let change = between(old >> shift & mask, new >> shift & mask);
@@ -169,7 +169,7 @@ fn note(sums: &mut [Sum], base: usize, Touched(effects): &Touched, old: u64, new
     }
 }
 
-/// Where the addresses are that a pseudo-header takes.
+/// The range of the addresses in a pseudo-header.
 fn addresses(below: &[Layer], rooms: &[Range<usize>]) -> Option<Range<usize>> {
     let in_frame = below.iter().zip(rooms).rev().take_while(|(layer, _)| layer.kind() != Kind::Ether);
     let mut ends = in_frame.filter_map(|(layer, room)| match layer.kind() {

@@ -1,4 +1,4 @@
-//! Fields that count: one frame after another, no two alike.
+//! Fields that count up from frame to frame.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -8,8 +8,8 @@ use super::{Field, Template, TemplateError, Value};
 use crate::MacAddr;
 use crate::stack::Stack;
 
-/// A field that takes one value after another, over and over: `udp.sport`, which takes all that it can have,
-/// `vxlan.vni=1..100`, `ip#2.dst=10.3.1.1..10.3.1.9`. The field is as in [`Template::field`].
+/// A field that takes one value after another, over and over: `udp.sport` (all its values), `vxlan.vni=1..100`,
+/// `ip#2.dst=10.3.1.1..10.3.1.9`. The field is named as in [`Template::field`].
 ///
 /// ```
 /// use vxlan::{Stack, Varied, Vary};
@@ -23,11 +23,11 @@ use crate::stack::Stack;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vary {
     field: String,
-    /// First and last, and how they were written.
+    /// First and last value, and their text.
     range: Option<(u128, u128, String)>,
 }
 
-/// Text that is no [`Vary`].
+/// Text that is not a [`Vary`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?}: {problem}; hint: LAYER.FIELD, or LAYER.FIELD=FIRST..LAST as in vxlan.vni=1..100")]
 pub struct ParseVaryError {
@@ -79,7 +79,7 @@ fn value(text: &str) -> Option<u128> {
     } else if let Ok(address) = text.parse::<Ipv6Addr>() {
         address.into()
     } else {
-        // Both take a sign, numbers here have none.
+        // Both accept a sign; numbers here have none.
         let digits = text.strip_prefix("0x");
         let number = digits.map_or_else(|| text.parse(), |digits| u128::from_str_radix(digits, 16));
         number.ok().filter(|_| !text.contains('+'))?.into()
@@ -87,7 +87,7 @@ fn value(text: &str) -> Option<u128> {
     Some(value)
 }
 
-/// A template whose fields count, each by itself.
+/// A template whose fields count up, each by itself.
 #[derive(Debug, Clone)]
 pub struct Varied {
     template: Template,
@@ -103,10 +103,10 @@ struct Counting {
 }
 
 impl Varied {
-    /// Frames of `stack` in which `fields` vary.
+    /// Makes frames of `stack` in which `fields` vary.
     ///
     /// # Errors
-    /// If the stack cannot be built, has no such field that can vary, or the field cannot have a value.
+    /// If the stack cannot be built, has no such field that can vary, or a value does not fit its field.
     pub fn new(stack: &Stack, fields: &[Vary]) -> Result<Self, TemplateError> {
         let mut template = Template::new(stack)?;
         let mut counting = Vec::new();
@@ -130,7 +130,7 @@ impl Varied {
     /// The next frame.
     pub fn next_frame(&mut self) -> &[u8] {
         for Counting { field, first, last, next } in &mut self.counting {
-            // The last of the values did fit.
+            // Always fits: `new` checked the last value.
             _ = self.template.set(*field, *next);
             *next = if *next == *last { *first } else { *next + 1 };
         }

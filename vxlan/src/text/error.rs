@@ -1,6 +1,6 @@
 //! What is wrong with a text, and where.
 
-/// Text that is no stack.
+/// Text that is not a stack.
 ///
 /// ```
 /// let error = "eth/ipx(dst=10.3.1.3)".parse::<vxlan::Stack>().unwrap_err();
@@ -10,7 +10,7 @@
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("column {column}: {problem}")]
 pub struct ParseStackError {
-    /// The character that is wrong, the first being 1.
+    /// Number of the wrong character, from 1.
     pub column: usize,
     /// What is wrong there.
     pub problem: TextProblem,
@@ -20,7 +20,7 @@ pub struct ParseStackError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TextProblem {
-    /// A word that names no layer.
+    /// The word names no layer.
     #[error("no layer {word:?}; hint: {}", hint(.nearest, .known))]
     NoSuchLayer {
         /// The word.
@@ -30,7 +30,7 @@ pub enum TextProblem {
         /// All names.
         known: Vec<&'static str>,
     },
-    /// A word that names no field of the layer.
+    /// The word names no field of the layer.
     #[error("{layer} has no field {word:?}; hint: {}", hint(.nearest, .known))]
     NoSuchField {
         /// The layer.
@@ -42,7 +42,7 @@ pub enum TextProblem {
         /// All keys of the layer.
         known: Vec<&'static str>,
     },
-    /// A field that was set before, perhaps by another of its names.
+    /// The field was set before, perhaps by another of its names.
     #[error("{layer}: {field} is set twice")]
     SetTwice {
         /// The layer.
@@ -50,14 +50,14 @@ pub enum TextProblem {
         /// The key.
         field: String,
     },
-    /// A value that the field cannot have.
+    /// The field cannot have this value.
     #[error("{layer}: {field}: {why}")]
     BadValue {
         /// The layer.
         layer: &'static str,
         /// The key.
         field: String,
-        /// What is wrong with the value, which is named.
+        /// What is wrong; contains the value.
         why: String,
     },
     /// Something else should be here.
@@ -68,10 +68,10 @@ pub enum TextProblem {
         /// What should be.
         wanted: &'static str,
     },
-    /// A quoted text that does not end.
+    /// A quoted text does not end.
     #[error("no closing quote")]
     OpenQuote,
-    /// More than [`MAX_LAYERS`](crate::MAX_LAYERS).
+    /// More layers than [`MAX_LAYERS`](crate::MAX_LAYERS).
     #[error("more than {0} layers")]
     TooManyLayers(usize),
 }
@@ -83,7 +83,7 @@ fn hint(nearest: &Option<&'static str>, known: &[&'static str]) -> String {
     }
 }
 
-/// The known word that `word` may have been meant to be.
+/// The known word that `word` may be a typing error for.
 pub(crate) fn nearest(word: &str, known: &[&'static str]) -> Option<&'static str> {
     let distance = |known: &str| strsim::osa_distance(word, known);
     let allowed = (word.chars().count() / 3).clamp(1, 3);

@@ -14,7 +14,7 @@ pub(crate) trait Fields {
     /// `None` if there is no such key.
     fn set(&mut self, key: &str, value: Option<&str>) -> Option<Result<&'static str, String>>;
 
-    /// Keys and values of the fields that are not as by default; flags have no value.
+    /// Keys and values of the fields that differ from the default; flags have no value.
     fn show(&self) -> Vec<(&'static str, Option<String>)>;
 }
 
@@ -171,7 +171,7 @@ fn is_text(byte: &u8) -> bool {
     matches!(byte, 0x20..=0x7e | b'\n' | b'\r' | b'\t')
 }
 
-/// A payload is written in whichever way shows it best: all its keys set the one thing it has.
+/// All keys of a payload set its bytes; it is written with the key that shows it best.
 impl Fields for Payload {
     fn keys(&self) -> &'static [&'static str] {
         &["hex", "text", "size"]

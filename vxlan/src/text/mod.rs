@@ -1,4 +1,4 @@
-//! The text form: what a person types and a capture prints.
+//! The text form of stacks, which people type and captures print.
 //!
 //! ```text
 //! stack = layer *( "/" layer )
@@ -7,8 +7,8 @@
 //! value = bare word | '"' text '"'   with \" \\ \n \r \t and \0
 //! ```
 //!
-//! Spaces between these are ignored. Numbers are decimal or hex (`0x1001`), bytes are hex digits, and what is left out
-//! is as in the layer's `Default`. Keys of a layer: [`keys`].
+//! Spaces between these are ignored. Numbers are decimal or hex (`0x1001`); bytes are hex digits. Omitted fields are as
+//! in the layer's `Default`. Keys of a layer: [`keys`].
 
 mod error;
 mod fields;
@@ -30,7 +30,7 @@ pub fn keys(layer: Kind) -> &'static [&'static str] {
     Layer::of(layer).fields().keys()
 }
 
-/// Names of layers besides those of [`Kind::name`].
+/// Further names of layers, besides [`Kind::name`].
 const ALIASES: &[(&str, Kind)] = &[
     ("ether", Kind::Ether),
     ("ethernet", Kind::Ether),
@@ -59,7 +59,7 @@ impl fmt::Display for Stack {
 }
 
 impl fmt::Display for Layer {
-    /// Name and the fields that are not as by default.
+    /// Writes the name and the fields that differ from the default.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind().name())?;
         let mut open = "(";

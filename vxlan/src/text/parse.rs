@@ -32,7 +32,7 @@ impl FromStr for Stack {
 
 struct Reader<'a> {
     text: &'a str,
-    /// Bytes that were read.
+    /// Bytes read so far.
     at: usize,
 }
 
@@ -45,7 +45,7 @@ impl<'a> Reader<'a> {
         self.rest().chars().next()
     }
 
-    /// Takes the longest beginning of which every character is `wanted`.
+    /// Takes the longest prefix whose characters are all `wanted`.
     fn take(&mut self, wanted: impl Fn(char) -> bool) -> &'a str {
         let rest = self.rest();
         let taken = &rest[..rest.find(|c| !wanted(c)).unwrap_or(rest.len())];
@@ -91,7 +91,7 @@ impl<'a> Reader<'a> {
         Ok(layer)
     }
 
-    /// The fields and the closing parenthesis.
+    /// Reads the fields and the closing parenthesis.
     fn fields(&mut self, layer: &mut Layer) -> Result<(), ParseStackError> {
         let mut seen = Vec::new();
         self.spaces();

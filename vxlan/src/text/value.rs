@@ -1,24 +1,24 @@
-//! How values are written: one style a kind of field.
+//! How values are written: one style per kind of field.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::proto::{arp, gpe, icmp, icmpv6};
 use crate::{MacAddr, TcpFlags};
 
-/// How a `T` is written. A bare key reads as an empty text would, so only flags take it.
+/// How a `T` is written. A bare key reads like an empty text, so only flags accept it.
 pub(super) trait Style<T> {
     fn read(text: &str) -> Result<T, String>;
     fn show(value: &T) -> String;
 }
 
-/// As the type writes itself; numbers in decimal.
+/// Written as the type writes itself; numbers in decimal.
 pub(super) struct Plain;
 /// Numbers in hex.
 pub(super) struct Hex;
-/// Numbers by name, where they have one.
+/// Numbers by name, if they have one.
 pub(super) struct Names<N>(std::marker::PhantomData<N>);
 
-/// Unset is left out, so only what is set is ever shown.
+/// Unset values are left out, so only set ones are shown.
 impl<T, S: Style<T>> Style<Option<T>> for S {
     fn read(text: &str) -> Result<Option<T>, String> {
         S::read(text).map(Some)
@@ -50,7 +50,7 @@ pub(super) trait Number: Copy + TryFrom<u64> + Into<u64> {
     const MAX: u64;
 
     fn parse(text: &str) -> Option<Self> {
-        // from_str_radix takes a sign, numbers here have none.
+        // from_str_radix accepts a sign; numbers here have none.
         let number = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
             _ if text.contains('+') => return None,
             Some(digits) => u64::from_str_radix(digits, 16),

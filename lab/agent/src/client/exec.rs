@@ -14,7 +14,7 @@ pub(super) const OP: &str = "exec";
 /// Largest piece of stdin in one line.
 const PIECE: usize = 32 << 10;
 
-/// What [`ExecSession::output`] keeps of each of stdout and stderr.
+/// Most bytes that [`ExecSession::output`] keeps of stdout, and of stderr.
 const MAX_OUTPUT: usize = 16 << 20;
 
 /// A running command. Dropping both halves kills it.
@@ -24,18 +24,18 @@ pub struct ExecSession {
     output: ExecOutput,
 }
 
-/// What goes into a running command.
+/// Input of a running command.
 #[derive(Debug)]
 pub struct ExecInput(WriteHalf<AgentStream>);
 
-/// What comes out of a running command.
+/// Output of a running command.
 #[derive(Debug)]
 pub struct ExecOutput(BufReader<ReadHalf<AgentStream>>);
 
 /// How a command ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
-    /// Exit status, 128 + signal where a signal ended it.
+    /// Exit status, or 128 + signal.
     pub status: i32,
     /// Its stdout, at most 16 MiB of it.
     pub stdout: Vec<u8>,
@@ -43,7 +43,7 @@ pub struct Output {
     pub stderr: Vec<u8>,
 }
 
-/// One thing that came out of a command, decoded.
+/// One event from a command, decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExecEvent {
     /// Bytes of stdout.
@@ -64,12 +64,12 @@ impl ExecSession {
         Self { input: ExecInput(write), output: ExecOutput(BufReader::new(read)) }
     }
 
-    /// Both directions, for use on two tasks.
+    /// Splits it into both directions, for use on two tasks.
     pub fn split(self) -> (ExecInput, ExecOutput) {
         (self.input, self.output)
     }
 
-    /// Closes stdin, waits for the end and collects what the command says.
+    /// Closes stdin, waits for the end and collects the output.
     pub async fn output(mut self) -> Result<Output, ClientError> {
         self.input.eof().await?;
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
@@ -104,14 +104,14 @@ impl ExecInput {
         self.send(&ExecIn::Eof).await
     }
 
-    /// Gives the terminal another size.
+    /// Resizes the terminal.
     pub async fn resize(&mut self, rows: u16, columns: u16) -> Result<(), ClientError> {
         self.send(&ExecIn::Resize(rows, columns)).await
     }
 }
 
 impl ExecOutput {
-    /// The next line as it is; an error when the stream ends before the command did.
+    /// The next line as it is; an error if the stream ends before the command does.
     pub async fn next_line(&mut self) -> Result<ExecOut, ClientError> {
         match lines::read(&mut self.0).await {
             Ok(Some(line)) => Ok(line),
@@ -127,7 +127,7 @@ impl ExecOutput {
         let decode = |text: String| STANDARD.decode(text).map_err(failed);
         loop {
             match self.next_line().await? {
-                // Says only that the command still runs.
+                // Only says that the command still runs.
                 ExecOut::Stdout(text) if text.is_empty() => {}
                 ExecOut::Stdout(text) => return Ok(ExecEvent::Stdout(decode(text)?)),
                 ExecOut::Stderr(text) => return Ok(ExecEvent::Stderr(decode(text)?)),

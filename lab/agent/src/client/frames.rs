@@ -1,4 +1,4 @@
-//! Frames sent, seen and let out of their tunnel, as labctl sees it.
+//! labctl's side of sending, watching and decapsulating frames.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -22,14 +22,14 @@ pub struct WatchClient {
     missed: BTreeMap<String, u64>,
 }
 
-/// A VTEP that is there until this is dropped.
+/// A VTEP that lives until this is dropped.
 #[derive(Debug)]
 pub struct VtepClient {
     _stream: AgentStream,
 }
 
 impl AgentClient {
-    /// Sends frames by an interface; returns when all of it is sent. Dropping the future ends it.
+    /// Sends frames through an interface; returns when all are sent. Dropping the future ends it.
     pub async fn send_frame(&self, frame: SendFrame) -> Result<(), ClientError> {
         let kinds = match &frame.frames {
             Outgoing::Built(frames) => u32::try_from(frames.len()).unwrap_or(u32::MAX),
@@ -41,7 +41,7 @@ impl AgentClient {
         self.request_within(&Request::Send(frame), ORDINARY + takes).await.map(drop)
     }
 
-    /// Begins to watch for frames: when this returns, no such frame is missed.
+    /// Begins to watch for frames; once this returns, the sockets are open.
     pub async fn watch_frames(&self, watch: FrameWatch) -> Result<WatchClient, ClientError> {
         let (absent, stream) = self.open(&Request::Watch(watch)).await?;
         let absent = serde_json::from_value(absent)
@@ -56,18 +56,18 @@ impl AgentClient {
 }
 
 impl WatchClient {
-    /// Endpoints that could not be entered, and why: nobody watches there.
+    /// Endpoints that we could not enter, and why: nobody watches there.
     pub fn absent(&self) -> &BTreeMap<String, String> {
         &self.absent
     }
 
-    /// Endpoints where frames came faster than they could be looked at, of this run or not, and how many: as of the
-    /// last [`seen`](Self::seen).
+    /// Frames, of this run or not, that came too fast to be looked at, by endpoint; as of the last
+    /// [`seen`](Self::seen).
     pub fn missed(&self) -> &BTreeMap<String, u64> {
         &self.missed
     }
 
-    /// What was seen so far.
+    /// Asks for the frames seen so far.
     pub async fn seen(&mut self) -> Result<Vec<SeenFrame>, ClientError> {
         let exchange = async {
             let mut all = Vec::new();

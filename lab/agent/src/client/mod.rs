@@ -29,26 +29,26 @@ use crate::{
     protocol::{Exec, Hello, HostConfig, Netns, NetnsFacts, ProbeSession, Reply, Request, VERSION},
 };
 
-/// How long [`AgentClient::connect`] waits for the agent. A machine that is still booting counts into it.
+/// How long [`AgentClient::connect`] waits for the agent, the boot of its machine included.
 pub const CONNECT: Duration = Duration::from_secs(60);
 
-/// How long an agent that has died may take to answer again. Its machine's init starts it after 20 ms, or after seconds
-/// where it has died several times.
+/// How long an agent that has died may take to answer again. Its machine's init restarts it after 20 ms, or after
+/// seconds if it has died several times.
 const CONNECT_AGAIN: Duration = Duration::from_secs(10);
 
 /// How long an ordinary request may take.
 const ORDINARY: Duration = Duration::from_secs(30);
 
-/// A dockerd may have to be stopped first, and starts slowly where the processor is emulated.
+/// How long dockerd may take: it may have to stop first, and starts slowly on an emulated processor.
 const DOCKER: Duration = Duration::from_secs(180);
 
-/// Why a request failed. The host's name is the caller's to add.
+/// Why a request failed. The caller adds the host's name.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// No session came about.
+    /// No session could be begun.
     #[error("cannot reach the agent: {0}")]
     Connect(#[from] PreambleError),
-    /// The agent is of another version.
+    /// The agent speaks another version of the protocol.
     #[error(
         "the agent speaks version {found} of the protocol, this labctl version {VERSION}\n\
          hint: build the node image again with this labctl"
@@ -57,7 +57,7 @@ pub enum ClientError {
         /// The agent's.
         found: u32,
     },
-    /// The agent refused, or could not.
+    /// The agent refused the request, or failed to carry it out.
     #[error("{op}: {why}")]
     Refused {
         /// The request.
@@ -70,7 +70,7 @@ pub enum ClientError {
     Timeout {
         /// The request.
         op: &'static str,
-        /// How long it was waited for.
+        /// How long we waited.
         limit: Duration,
     },
     /// The session ended before or during the request.
@@ -78,10 +78,10 @@ pub enum ClientError {
     Gone {
         /// The request.
         op: &'static str,
-        /// What is known of it.
+        /// What is known of the reason.
         why: Arc<str>,
     },
-    /// The agent answered something else than the protocol allows.
+    /// The agent's answer breaks the protocol.
     #[error("{op}: the agent's answer makes no sense: {why}")]
     Garbled {
         /// The request.
@@ -95,15 +95,15 @@ pub enum ClientError {
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// A stream that is being made.
+/// A stream that is being opened.
 type Dialing = BoxFuture<'static, io::Result<Box<dyn Stream>>>;
 
-/// Makes a stream to an agent, and another one when that has ended.
+/// Opens a stream to an agent, and another one when that has ended.
 #[derive(Clone)]
 pub struct Dial(Arc<dyn Fn() -> Dialing + Send + Sync>);
 
 impl Dial {
-    /// By this function.
+    /// Opens streams with this function.
     pub fn new<F>(dial: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = io::Result<Box<dyn Stream>>> + Send + 'static,
@@ -128,16 +128,16 @@ pub struct AgentClient {
 #[derive(Debug)]
 struct Session {
     opener: Mutex<Opener>,
-    /// How the next session is begun when this one ends, if one is.
+    /// Begins the next session when this one ends, if present.
     dial: Option<Dial>,
 }
 
 impl AgentClient {
-    /// Begins a session on a fresh stream to an agent; bytes of an earlier session on it do no harm. Must run on a
-    /// tokio runtime, which then drives the session.
+    /// Begins a session on a fresh stream to an agent; bytes of an earlier session on it are skipped. Must run on a tokio
+    /// runtime, which then drives the session.
     ///
     /// # Errors
-    /// No agent that answers within [`CONNECT`], or one of another version.
+    /// If no agent answers within [`CONNECT`], or it speaks another version.
     pub async fn connect(stream: impl AsyncRead + AsyncWrite + Send + 'static) -> Result<Self, ClientError> {
         Self::connect_within(stream, CONNECT).await
     }
@@ -150,11 +150,11 @@ impl AgentClient {
         Self::begin(stream, limit, None).await
     }
 
-    /// [`AgentClient::connect`] on the stream that `dial` makes. A request that finds the session ended begins another
-    /// one, so an agent that has died is used again as soon as there is one again.
+    /// [`AgentClient::connect`] on the stream that `dial` opens. A request that finds the session ended begins another
+    /// one: so an agent that has died can be used again once it is restarted.
     ///
     /// # Errors
-    /// As of [`AgentClient::connect`]; there is no stream.
+    /// As [`AgentClient::connect`], or if `dial` fails.
     pub async fn dial(dial: Dial) -> Result<Self, ClientError> {
         let stream = (dial.0)().await.map_err(PreambleError::Io)?;
         Self::begin(stream, CONNECT, Some(dial)).await
@@ -169,18 +169,18 @@ impl AgentClient {
         Ok(Self { session: Arc::new(Session { opener: Mutex::new(opener), dial }), hello: Arc::new(hello) })
     }
 
-    /// What the agent said of itself when the session began.
+    /// What the agent said about itself when the session began.
     pub fn hello(&self) -> &Hello {
         &self.hello
     }
 
-    /// Waits until the session ends, and says why. Ready at once if it has.
+    /// Waits until the session ends and returns the reason; returns at once if it has ended.
     pub async fn gone(&self) -> Arc<str> {
         let opener = self.session.opener.lock().await.clone();
         opener.ended().await
     }
 
-    /// Sends a request that is answered by a reply alone, within 30 s.
+    /// Sends a request whose only answer is a reply, within 30 s.
     pub async fn request(&self, request: &Request) -> Result<Value, ClientError> {
         self.request_within(request, ORDINARY).await
     }
@@ -190,7 +190,7 @@ impl AgentClient {
         Ok(self.open_within(request, limit).await?.0)
     }
 
-    /// Sends a request whose stream goes on after the reply, and gives that stream.
+    /// Sends a request whose stream goes on after the reply; returns the reply's value and that stream.
     pub async fn open(&self, request: &Request) -> Result<(Value, AgentStream), ClientError> {
         self.open_within(request, ORDINARY).await
     }
@@ -212,13 +212,13 @@ impl AgentClient {
         typed(request, self.request_within(request, limit).await?)
     }
 
-    /// Makes the machine the host that the lab calls it.
+    /// Makes the machine the configured host.
     pub async fn configure(&self, config: HostConfig) -> Result<(), ClientError> {
-        // It may end a dockerd.
+        // The agent may have to end a dockerd.
         self.request_within(&Request::Configure(Box::new(config)), DOCKER).await.map(drop)
     }
 
-    /// Sees to it that dockerd runs with this daemon.json and answers; the newest version of the API that it speaks.
+    /// Ensures that dockerd runs with this daemon.json and answers; returns its newest API version.
     pub async fn docker(&self, daemon_json: serde_json::Map<String, Value>) -> Result<String, ClientError> {
         self.typed(&Request::Docker { daemon_json }, DOCKER).await
     }
@@ -238,12 +238,12 @@ impl AgentClient {
         Ok(self.open(&Request::DialUnix { path: path.to_owned() }).await?.1)
     }
 
-    /// Starts a command of the host's own.
+    /// Starts a command in the host.
     pub async fn exec(&self, exec: Exec) -> Result<ExecSession, ClientError> {
         Ok(ExecSession::new(self.open(&Request::Exec(exec)).await?.1))
     }
 
-    /// Runs a command without terminal or input in the host's own namespace and collects what it says.
+    /// Runs a command without terminal or input in the host's own namespace and collects its output.
     pub async fn run(&self, argv: &[&str], limit: Duration) -> Result<Output, ClientError> {
         let argv = argv.iter().map(|&a| a.to_owned()).collect();
         let exec = Exec { argv, netns: Netns::Host, tools: Tools::Own, tty: None, env: Default::default() };
@@ -251,7 +251,7 @@ impl AgentClient {
         timeout(limit, ended).await.unwrap_or(Err(ClientError::Timeout { op: exec::OP, limit }))
     }
 
-    /// Begins a probe session: when this returns, its listeners listen and its watchers watch.
+    /// Begins a probe session; when this returns, its listeners listen and its watchers watch.
     pub async fn probe(&self, session: ProbeSession) -> Result<ProbeClient, ClientError> {
         let (absent, stream) = self.open(&Request::Probe(session)).await?;
         ProbeClient::new(absent, stream)
@@ -262,7 +262,7 @@ impl AgentClient {
         self.request(&Request::Clock { clock_ns }).await.map(drop)
     }
 
-    /// Gets the machine ready for being saved.
+    /// Prepares the machine for being saved.
     pub async fn settle(&self) -> Result<(), ClientError> {
         self.request_within(&Request::Settle, DOCKER).await.map(drop)
     }
@@ -294,7 +294,7 @@ impl AgentClient {
 }
 
 impl Session {
-    /// The session, or the next one where it has ended.
+    /// The current session, or a new one if it has ended.
     async fn opener(&self, op: &'static str) -> Result<Opener, ClientError> {
         let mut opener = self.opener.lock().await;
         if let (true, Some(dial)) = (opener.has_ended(), &self.dial) {
@@ -306,7 +306,7 @@ impl Session {
     }
 }
 
-/// Begins a session; with it, what the agent says of itself.
+/// Begins a session; also returns what the agent says about itself.
 async fn begin(
     stream: impl AsyncRead + AsyncWrite + Send + 'static,
     limit: Duration,
@@ -343,7 +343,7 @@ async fn exchange(opener: &Opener, request: &Request) -> Result<(Value, AgentStr
         Ok(None) => LineError::Torn,
         Err(error) => error,
     };
-    // A stream that fails is most often a session that ended: a moment later it is known to have.
+    // A stream usually fails because the session has ended, which we learn a moment later.
     match timeout(Duration::from_millis(100), opener.ended()).await {
         Ok(why) => Err(ClientError::Gone { op, why }),
         Err(_elapsed) => Err(ClientError::Garbled { op, why: broken.to_string() }),

@@ -1,4 +1,4 @@
-//! A probe session, as labctl sees it.
+//! labctl's side of a probe session.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -13,10 +13,10 @@ use crate::{
 
 const OP: &str = "probe";
 
-/// Shots in one line, well under the longest line.
+/// Most shots in one line, well under the longest line.
 const SHOTS: usize = 10_000;
 
-/// What an agent may take beyond the deadline to look up neighbours and to answer.
+/// How long an agent may take beyond the deadline to look up neighbours and to answer.
 const SLACK: Duration = Duration::from_secs(30);
 
 /// An open probe session. Dropping it closes its listeners and watchers.
@@ -33,13 +33,12 @@ impl ProbeClient {
         Ok(Self { stream, absent })
     }
 
-    /// Endpoints that could not be entered, and why: their shots come out as failed and nobody watches there.
+    /// Endpoints that we could not enter, and why: their shots fail and nobody watches there.
     pub fn absent(&self) -> &BTreeMap<String, String> {
         &self.absent
     }
 
-    /// Fires all shots at once and waits for every result, in order of arrival. What stays silent is waited for
-    /// `deadline_ms`.
+    /// Fires all shots at once and waits for every result, in order of arrival. Silent shots take `deadline_ms`.
     pub async fn fire(
         &mut self,
         mut shots: Vec<Shot>,
@@ -67,8 +66,8 @@ impl ProbeClient {
         Ok(results)
     }
 
-    /// What the watchers saw so far, in order of time within a namespace; between namespaces as far as the kernel had
-    /// begun to stamp packets when they came.
+    /// The sightings so far, in order of time within a namespace. Between namespaces the order is right only for packets
+    /// that came after the kernel had begun to stamp them.
     pub async fn sightings(&mut self) -> Result<Vec<Sighting>, ClientError> {
         let mut all = Vec::new();
         let exchange = async {

@@ -10,8 +10,8 @@ use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, BufReader, ReadBuf};
 
 use crate::mux;
 
-/// A two-way stream to the agent. Bytes that came along with the reply are the first to be read. Dropping it resets
-/// the stream, which ends at the agent whatever hangs on it.
+/// A two-way stream to the agent. Bytes that came with the reply are read first. Dropping it resets the stream, and
+/// the agent then ends what the stream serves.
 #[derive(Debug)]
 pub struct AgentStream(BufReader<mux::Stream>);
 

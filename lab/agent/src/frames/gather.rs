@@ -1,4 +1,4 @@
-//! What is seen of a run's frames at one place, counted by kind.
+//! Counts a run's frames at one place, by kind.
 
 use std::collections::HashMap;
 
@@ -8,10 +8,10 @@ use vxlan::Decode;
 use super::known::{Marks, Shape};
 use crate::protocol::SeenFrame;
 
-/// Kinds that are kept apart at most.
+/// Most kinds that are kept.
 const MOST: usize = 10_000;
 
-/// Frames that differ in this are kept apart: where, which way, which frame, and in what it was.
+/// What frames of one kind share: interface, direction, mark and layers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Kind {
     interface: u32,
@@ -26,19 +26,19 @@ struct Kind {
 pub struct Gathered {
     marks: Marks,
     decode: Decode,
-    /// How many, and the bytes of the first.
+    /// For each kind, the number of frames and the bytes of the first.
     kinds: HashMap<Kind, (u64, Vec<u8>)>,
     uncounted: u64,
 }
 
 impl Gathered {
-    /// Nothing yet. UDP to one of `vxlan_ports` is read as VXLAN.
+    /// Begins with no frames. UDP to one of `vxlan_ports` is read as VXLAN.
     pub fn new(marks: Marks, vxlan_ports: Vec<u16>) -> Self {
         let decode = Decode { vxlan_ports, ..Decode::default() };
         Self { marks, decode, kinds: HashMap::new(), uncounted: 0 }
     }
 
-    /// Takes a look at a frame that passes an interface; what is not of the run is ignored. `for_us` as in [`SeenFrame`].
+    /// Counts a frame that passes an interface; frames of other runs are ignored. `for_us` as in [`SeenFrame`].
     pub fn see(&mut self, interface: u32, inbound: bool, for_us: bool, frame: &[u8]) {
         let Some(mark) = self.marks.find(frame) else { return };
         let kind = Kind { interface, inbound, for_us, mark, shape: Shape::of(frame, &self.decode) };
@@ -49,17 +49,17 @@ impl Gathered {
         }
     }
 
-    /// Interfaces that something passed.
+    /// Interfaces that frames passed.
     pub fn interfaces(&self) -> impl Iterator<Item = u32> {
         self.kinds.keys().map(|kind| kind.interface)
     }
 
-    /// Frames of the run of which there were too many kinds.
+    /// Frames of the run that were not counted because there were too many kinds.
     pub fn uncounted(&self) -> u64 {
         self.uncounted
     }
 
-    /// What was seen so far, in the name of the endpoints that live there.
+    /// The frames seen so far, for the endpoints that live there.
     pub fn tell(&self, endpoints: &[String], interface: impl Fn(u32) -> String) -> Vec<SeenFrame> {
         let seen = self.kinds.iter().map(|(kind, (count, frame))| SeenFrame {
             endpoints: endpoints.to_vec(),

@@ -1,25 +1,25 @@
-//! By what a frame is known again, wherever it comes by.
+//! How we recognise a frame when we see it again.
 
 use vxlan::{Decode, Dissection, Kind, Layer};
 
 use crate::probe::nonce;
 
-/// The bytes by which a run's frames are known.
+/// The bytes by which we recognise a run's frames.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Marks {
-    /// What the mark of each begins with ([`nonce`], kind `Frame`); its number follows.
+    /// Beginning of every mark ([`nonce`], kind `Frame`); the frame's number follows.
     prefix: Vec<u8>,
-    /// Bytes of a frame that has no mark.
+    /// Bytes of the frame that has no mark.
     needle: Option<Vec<u8>>,
 }
 
 impl Marks {
-    /// The marks of a run; and a needle, for a frame without one.
+    /// The marks of a run, and a needle for a frame without a mark.
     pub fn new(run: u64, needle: Option<Vec<u8>>) -> Self {
         Self { prefix: nonce::frame_prefix(run).to_vec(), needle: needle.filter(|n| !n.is_empty()) }
     }
 
-    /// The number in a frame's mark, none where it is known by the needle; `None` for a frame that is none of the run.
+    /// The number in a frame's mark; `Some(None)` if only the needle matches, `None` if the frame is not of the run.
     pub fn find(&self, frame: &[u8]) -> Option<Option<u32>> {
         let marked = position(frame, &self.prefix).map(|at| &frame[at + self.prefix.len()..]);
         if let Some((mark, _)) = marked.and_then(|rest| rest.split_first_chunk()) {
@@ -33,19 +33,19 @@ fn position(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
 }
 
-/// What a frame is, as far as it stays the same on its way.
+/// The parts of a frame's structure that do not change on its way.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Shape {
-    /// Its layers. VLAN tags are left out: the kernel takes them off at one place and not at another.
+    /// Its layers, without VLAN tags: the kernel removes them in some places and not in others.
     pub kinds: Vec<Kind>,
-    /// What the innermost ICMP is: an echo comes back as another.
+    /// Type of the innermost ICMP message: an echo reply differs from its request.
     pub icmp_type: Option<u8>,
-    /// Tunnel headers: index among the layers, and VNI.
+    /// Tunnel headers: index of the layer, and VNI.
     pub tunnels: Vec<(usize, u32)>,
 }
 
 impl Shape {
-    /// Of a frame's bytes.
+    /// Reads the shape from a frame's bytes.
     pub fn of(frame: &[u8], decode: &Decode) -> Self {
         let layers = Dissection::of(frame, decode).stack.layers;
         let layers = || layers.iter().filter(|l| l.kind() != Kind::Dot1q);

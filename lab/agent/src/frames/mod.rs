@@ -1,4 +1,4 @@
-//! Frames as they are: sent from an interface, seen wherever they come by, and let out of their tunnel.
+//! Raw frames: sends them from an interface, watches for them, and decapsulates them.
 
 mod gather;
 mod known;
@@ -18,7 +18,7 @@ use tokio::io::AsyncReadExt;
 
 use crate::server::ServerStream;
 
-/// Waits until labctl has closed the stream; what it might still say is not listened to.
+/// Waits until labctl has closed the stream; ignores what it still sends.
 async fn closed(stream: &mut ServerStream) {
     let mut rest = [0; 256];
     while stream.read(&mut rest).await.is_ok_and(|n| n > 0) {}

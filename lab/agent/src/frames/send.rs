@@ -1,4 +1,4 @@
-//! Sends frames by an interface of a namespace, as they are.
+//! Sends raw frames through an interface of a namespace.
 
 use std::{
     io,
@@ -24,17 +24,17 @@ use crate::{
     server::{Server, ServerStream, refuse},
 };
 
-/// Longest sleep between two looks at whether anybody still waits.
+/// Longest sleep between two checks that somebody still waits.
 const NAP: Duration = Duration::from_millis(50);
-/// Frames between two such looks.
+/// Frames between two such checks.
 const AT_ONCE: usize = 64;
-/// How much longer than it should sending may take, where a queue stays full or a machine is too slow. Less than the
-/// client's patience: it is to hear of it.
+/// How late sending may end, if a queue stays full or a machine is too slow. Less than the client's limit, so that the
+/// client gets the error.
 const LATE: Duration = Duration::from_secs(20);
-/// Part of a second's frames that go at once where a sleep took too long.
+/// After too long a sleep, at most the rate divided by this goes at once.
 const CATCH_UP: u32 = 10;
 
-/// Ends sending when nobody waits for it any more.
+/// Stops sending when nobody waits for it any more.
 struct StopOnDrop(Arc<AtomicBool>);
 
 impl Drop for StopOnDrop {
@@ -43,7 +43,7 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// Sends until it is done, and answers then; or until the stream ends.
+/// Sends all frames and then answers; stops if the stream ends.
 pub async fn serve(server: &Server, spec: SendFrame, mut stream: ServerStream) -> Result<(), LineError> {
     let sent = tokio::select! {
         sent = send(server, spec) => sent,

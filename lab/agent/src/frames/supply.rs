@@ -1,15 +1,15 @@
-//! The frames of an order, one after another.
+//! Supplies the frames of an order one after another.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use vxlan::{Stack, Varied, Vary};
 
 use crate::protocol::Outgoing;
 
-/// Where the next frame comes from.
+/// Source of the next frame.
 pub enum Supply {
     /// Frames in turn.
     Built { frames: Vec<Vec<u8>>, next: usize },
-    /// One that varies.
+    /// One frame that varies.
     Varied(Box<Varied>),
 }
 
@@ -30,7 +30,7 @@ impl Supply {
         }
     }
 
-    /// Frames that the order's count is about.
+    /// Number of frames that the order's count multiplies.
     pub fn kinds(&self) -> u32 {
         match self {
             Self::Built { frames, .. } => u32::try_from(frames.len()).unwrap_or(u32::MAX),
@@ -38,7 +38,7 @@ impl Supply {
         }
     }
 
-    /// Bytes of the longest.
+    /// Length of the longest frame in bytes.
     pub fn longest(&self) -> usize {
         match self {
             Self::Built { frames, .. } => frames.iter().map(Vec::len).max().unwrap_or(0),

@@ -1,4 +1,4 @@
-//! A VTEP for as long as a stream is open: what the kernel lets out of a tunnel is seen on its interface.
+//! A VTEP that lives as long as a stream: what the kernel decapsulates is seen on its interface.
 
 use rtnetlink::LinkVxlan;
 use serde_json::Value;
@@ -12,7 +12,7 @@ use crate::{
     server::{Server, ServerStream, refuse},
 };
 
-/// Takes the interface away, also when the session is cut short.
+/// Removes the interface, even if the session is cut short.
 struct Made {
     netlink: Netlink,
     name: String,
@@ -29,7 +29,7 @@ impl Drop for Made {
     }
 }
 
-/// Makes the interface, answers, and takes it away when the stream ends.
+/// Makes the interface, answers, and removes it when the stream ends.
 pub async fn serve(server: &Server, spec: ScratchVtep, mut stream: ServerStream) -> Result<(), LineError> {
     let _made = match make(server, &spec).await {
         Ok(made) => made,
@@ -45,7 +45,7 @@ pub async fn serve(server: &Server, spec: ScratchVtep, mut stream: ServerStream)
 
 async fn make(server: &Server, spec: &ScratchVtep) -> Result<Made, NetlinkError> {
     let netlink = Netlink::open(&server.namespace).await?;
-    // One that an agent which was killed has left.
+    // A killed agent may have left one.
     network::remove_interface(&netlink, &spec.name).await?;
     let link =
         LinkVxlan::new(&spec.name, spec.vni).port(spec.port).learning(false).address(spec.mac.to_vec());

@@ -1,4 +1,4 @@
-//! Sees frames pass the interfaces of namespaces, known by what they carry.
+//! Watches the interfaces of namespaces for marked frames.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -18,15 +18,15 @@ use crate::{
     server::{Server, ServerStream, refuse},
 };
 
-/// Between two looks: long enough not to keep an emulated processor busy.
+/// Pause between two looks: long enough not to keep an emulated processor busy.
 const LOOK: Duration = Duration::from_millis(50);
-/// Longest frame that is looked at whole.
+/// Most bytes of a frame that are looked at.
 const LONGEST: usize = 9300;
-/// Frames that are taken from a socket at once.
+/// Frames in one batch from a socket.
 const AT_ONCE: usize = 64;
-/// Batches that are taken from a socket before others have their turn.
+/// Batches from one socket before the next one has its turn.
 const IN_ONE_LOOK: usize = 64;
-/// Frames in one line at most: with whole jumbo frames still far below the longest.
+/// Most frames in one line: even with jumbo frames far below the longest line.
 const IN_ONE_LINE: usize = 200;
 
 /// One namespace.
@@ -93,13 +93,13 @@ pub async fn serve(server: &Server, request: FrameWatch, mut stream: ServerStrea
             }
         }
     }
-    // Closing packet sockets waits for all processors: not on the runtime's thread.
+    // Closing packet sockets waits for all processors, so not on the runtime's thread.
     drop(tokio::task::spawn_blocking(move || drop(places)));
     write.shutdown().await?;
     Ok(())
 }
 
-/// Opens a socket in every namespace; those that cannot be entered are reported.
+/// Opens a socket in every namespace; namespaces that we cannot enter are reported.
 async fn open(
     server: &Server,
     endpoints: Vec<Endpoint>,
@@ -135,17 +135,17 @@ impl Place {
         Ok(place)
     }
 
-    /// Interfaces come and go; one that has gone keeps the name it had.
+    /// Updates the names of interfaces; one that is gone keeps its name.
     async fn learn_interfaces(&mut self) {
         if let Ok(links) = self.netlink.links().await {
             self.interfaces.extend(links.into_iter().map(|l| (l.index, l.name)));
         }
     }
 
-    /// Takes what the socket holds, or a good part of it; says if there may be more.
+    /// Reads frames from the socket; returns whether there may be more.
     fn drain(&mut self, batch: &mut Batch) -> bool {
         for _ in 0..IN_ONE_LOOK {
-            // Nothing there, or an interface that went down: told once.
+            // The socket is empty, or reports once that an interface went down.
             if self.port.recv_batch(batch).is_err() {
                 return false;
             }

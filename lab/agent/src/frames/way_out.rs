@@ -1,4 +1,4 @@
-//! How frames leave by an interface: the ports of the `vxlan` crate.
+//! Sends frames through an interface with the ports of the `vxlan` crate.
 
 use std::{io, time::Duration};
 
@@ -23,14 +23,14 @@ impl Interface {
     }
 }
 
-/// A port, and what goes by it.
+/// An interface, and the port that sends through it.
 pub struct WayOut {
     interface: Interface,
     port: Port,
 }
 
 enum Port {
-    /// Frames that were taken from the supply and wait for room, back to back, and where each ends.
+    /// Frames from the supply that wait for room, back to back, and where each ends.
     Packets {
         port: PacketPort,
         room: Vec<u8>,
@@ -41,13 +41,13 @@ enum Port {
 }
 
 impl WayOut {
-    /// By AF_PACKET: other sockets on the interface see what leaves.
+    /// Sends by AF_PACKET: other sockets on the interface see what leaves.
     pub fn usual(interface: Interface) -> io::Result<Self> {
         let port = PacketPort::send_only(interface.index)?;
         Ok(Self { interface, port: Port::Packets { port, room: Vec::new(), ends: Vec::new(), gone: 0 } })
     }
 
-    /// By AF_XDP where there is such a thing and frames fit, which is half as fast again.
+    /// Sends by AF_XDP if it is available and frames fit, which is half as fast again.
     pub fn fast(interface: Interface, longest: usize) -> io::Result<Self> {
         if longest <= TxRing::MAX_FRAME
             && let Ok(ring) = TxRing::open(interface.index)
@@ -57,7 +57,7 @@ impl WayOut {
         Self::usual(interface)
     }
 
-    /// Sends up to `count` frames and says how many went; none if there was no room for so long.
+    /// Sends up to `count` frames and returns how many left; 0 if there was no room within `patience`.
     pub fn send(&mut self, supply: &mut Supply, count: usize, patience: Duration) -> io::Result<usize> {
         let (sent, bytes) = match &mut self.port {
             Port::Ring(ring) => {
@@ -91,7 +91,7 @@ impl WayOut {
                         wait(port, Ready::Send, patience)?;
                         Ok(0)
                     }
-                    // The interface's queue is full, which cannot be waited for.
+                    // The interface's queue is full, and no event tells when it has room.
                     Err(e) if e.raw_os_error() == Some(nix::libc::ENOBUFS) => {
                         std::thread::sleep(Duration::from_millis(1));
                         Ok(0)

@@ -1,8 +1,8 @@
 //! PID 1 of a lab host that is a virtual machine.
 //!
-//! The kernel starts this binary as `/init` of the initial RAM disk. It loads the kernel modules that lie there, puts
-//! a writable layer in RAM over the read-only root image, makes that the root, starts `labctl-agent serve` as its
-//! child, and from then on only reaps what dies and watches over the agent.
+//! The kernel starts this binary as `/init` of the initial RAM disk. It loads the kernel modules from there, puts a
+//! writable layer in RAM over the read-only root image, makes that the root, and starts `labctl-agent serve` as its
+//! child. From then on it only reaps dead processes and restarts the agent.
 //!
 //! Contract with the node image: `/modules/` holds the modules and `/modules/order`, one file name per line, each
 //! after those it needs; the root image is the first virtio disk, ext4.
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::reboot::{RebootMode, reboot};
 use rtnetlink::LinkUnspec;
 
-/// Where the virtio-serial ports are found by name, as udev would have it.
+/// Folder with the virtio-serial ports by name, as udev makes it.
 pub const PORTS: &str = "/dev/virtio-ports";
 
 /// Why a guest did not come up. Printed on the console; the machine then powers off, so that labctl sees it end.
@@ -36,7 +36,7 @@ pub enum Error {
     /// A mount failed.
     #[error("cannot mount {}: {errno}", target.display())]
     Mount {
-        /// Where it was to be mounted.
+        /// Where it should be mounted.
         target: PathBuf,
         /// What the kernel said.
         errno: nix::errno::Errno,
@@ -47,7 +47,7 @@ pub enum Error {
     /// The loopback interface did not come up.
     #[error("cannot set lo up: {0}")]
     Loopback(#[source] rtnetlink::Error),
-    /// The agent's death came too often.
+    /// The agent died too often.
     #[error("the agent died {0} times in a row: giving up")]
     AgentDies(u32),
 }
@@ -86,14 +86,14 @@ fn start() -> Result<(), Error> {
     })
 }
 
-/// Once loaded, the tunnel modules put `tunl0`, `gre0` and the like into every new namespace; but a container in none
-/// mode is to have `lo` and nothing else (Linux, admin-guide/sysctl/net.rst).
+/// Stops loaded tunnel modules from adding `tunl0`, `gre0` and the like to every new namespace: a container in none mode
+/// must have only `lo` (Linux, admin-guide/sysctl/net.rst).
 fn no_fallback_tunnels() -> Result<(), Error> {
     let path = "/proc/sys/net/core/fb_tunnels_only_for_init_net";
     std::fs::write(path, "2").map_err(Error::file(path))
 }
 
-/// One line on the console, which labctl keeps in the lab's folder.
+/// Writes one line to the console, which labctl keeps in the lab's folder.
 fn say(line: Arguments<'_>) {
     // Without a console there is nobody to tell.
     let _ = writeln!(std::io::stderr(), "labctl-init: {line}");
@@ -104,7 +104,7 @@ fn uptime() -> String {
     text.split(' ').next().unwrap_or("?").to_owned()
 }
 
-/// Look-ups go to 127.0.0.1 and fail at once only if `lo` can refuse them, so it is up before anything else runs.
+/// Sets `lo` up before anything else runs: look-ups go to 127.0.0.1 and fail at once only if `lo` can refuse them.
 async fn loopback_up() -> Result<(), Error> {
     let (connection, handle, _) = rtnetlink::new_connection().map_err(Error::file("netlink"))?;
     let connection = tokio::spawn(connection);

@@ -11,9 +11,9 @@ use super::Error;
 
 const NO_PARAMETERS: &CStr = c"";
 
-/// Loads every module named in `dir/order`, in that order, and then frees the memory the files took. Answers with a
-/// line for each that did not load: what the root image needs is noticed when it is mounted, and the rest (a CPU
-/// without an instruction set, an algorithm built in) is no reason to stop.
+/// Loads every module named in `dir/order`, in that order, and frees the memory of the files. Returns a line for each
+/// that did not load: if the root image needs it, the mount fails later; other failures (a CPU without an instruction
+/// set, a built-in algorithm) are no reason to stop.
 pub fn load(dir: &Path) -> Result<Vec<String>, Error> {
     let order = dir.join("order");
     let names = fs::read_to_string(&order).map_err(Error::file(&order))?;
@@ -26,7 +26,7 @@ pub fn load(dir: &Path) -> Result<Vec<String>, Error> {
             Err(errno) => skipped.push(format!("{name}: {errno}")),
         }
         drop(file);
-        // The initial RAM disk is RAM; a failure to free it costs some and nothing else.
+        // The initial RAM disk is RAM; a failure to free it only costs some.
         let _ = fs::remove_file(&path);
     }
     Ok(skipped)

@@ -1,4 +1,4 @@
-//! The guest's file systems: the root and what every Linux system expects around it.
+//! Mounts the guest's file systems: the root and those that every Linux system expects.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -13,19 +13,19 @@ use crate::runc::AGENT;
 const DISK: &str = "/dev/vda";
 const DISK_WAIT: Duration = Duration::from_secs(10);
 
-/// Where the new root is put together before it becomes `/`.
+/// Folders in which the new root is built before it becomes `/`.
 const LOWER: &str = "/lower";
 const UPPER: &str = "/upper";
 const ROOT: &str = "/newroot";
 
 const NOSUID: MsFlags = MsFlags::MS_NOSUID;
 
-/// Devices, so that there are a console and disks.
+/// Mounts /dev, for a console and disks.
 pub fn early() -> Result<(), Error> {
     attach("devtmpfs", "/dev", NOSUID, "mode=755")
 }
 
-/// Mounts the root image read-only, a layer in RAM over it, and makes the two `/`.
+/// Mounts the root image read-only and a layer in RAM over it, and makes both together `/`.
 pub fn root() -> Result<(), Error> {
     wait_for_disk()?;
     make_dir(LOWER)?;
@@ -38,7 +38,7 @@ pub fn root() -> Result<(), Error> {
     let layers = format!("lowerdir={LOWER},upperdir={data},workdir={work}");
     attach("overlay", ROOT, MsFlags::MS_NOATIME, &layers)?;
 
-    // The agent is not copied: /run gets the very file the kernel unpacked as /init.
+    // The agent is not copied: /run gets the file itself that the kernel unpacked as /init.
     attach("tmpfs", &format!("{ROOT}/run"), NOSUID | MsFlags::MS_NODEV, "mode=755")?;
     let agent = format!("{ROOT}{AGENT}");
     let path = Path::new(&agent);
@@ -58,7 +58,7 @@ pub fn root() -> Result<(), Error> {
     std::env::set_current_dir("/").map_err(Error::file("/"))
 }
 
-/// The kernel's own file systems and those in RAM.
+/// Mounts the kernel's own file systems and those in RAM.
 pub fn system() -> Result<(), Error> {
     let kernel = NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     attach("proc", "/proc", kernel, "")?;
@@ -68,7 +68,7 @@ pub fn system() -> Result<(), Error> {
     attach("tmpfs", "/dev/shm", NOSUID | MsFlags::MS_NODEV, "mode=1777")?;
     attach("mqueue", "/dev/mqueue", kernel, "")?;
     attach("tmpfs", "/tmp", NOSUID | MsFlags::MS_NODEV, "mode=1777")?;
-    // overlay2 refuses an overlay as its upper layer; a tmpfs it takes.
+    // overlay2 refuses an overlay as its upper layer but accepts a tmpfs.
     attach("tmpfs", "/var/lib/docker", MsFlags::empty(), "mode=710,size=80%")?;
     attach("tmpfs", "/var/lib/containerd", MsFlags::empty(), "mode=711")?;
     // runc makes container mounts private by itself, but `docker run -v …:shared` needs a shared root, which is what
@@ -83,7 +83,7 @@ pub fn system() -> Result<(), Error> {
     Ok(())
 }
 
-/// Makes `/dev/virtio-ports/NAME` for every virtio-serial port, which elsewhere udev does.
+/// Makes `/dev/virtio-ports/NAME` for every virtio-serial port, as udev does elsewhere.
 pub fn name_ports() -> Result<(), Error> {
     let class = Path::new("/sys/class/virtio-ports");
     make_dir(PORTS)?;
@@ -100,7 +100,7 @@ pub fn name_ports() -> Result<(), Error> {
     Ok(())
 }
 
-/// The driver makes the disk while it loads, so the first look finds it unless the machine is very slow.
+/// Waits for the disk. Its driver makes it while loading, so the first look finds it unless the machine is very slow.
 fn wait_for_disk() -> Result<(), Error> {
     let deadline = Instant::now() + DISK_WAIT;
     while !Path::new(DISK).exists() {

@@ -1,5 +1,5 @@
-//! This program where Docker looks for its runtimes and for containerd's shim first (see [`crate::runc`] and
-//! [`crate::shim`]), and sealed copies of the real runtimes.
+//! Puts this program where Docker first looks for its runtimes and containerd's shim (see [`crate::runc`] and
+//! [`crate::shim`]), and makes sealed copies of the real runtimes.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -15,7 +15,7 @@ use super::Error;
 use crate::runc::{AGENT, DIR, NAMES, SEALED};
 use crate::shim;
 
-/// Puts them in place, for what the image has in `path`. The copies live as long as this process.
+/// Does so for the programs that the image has in `path`. The copies live as long as this process.
 pub fn prepare(path: &str) -> Result<(), Error> {
     let dirs = || std::env::split_paths(OsStr::new(path));
     let find = |name: &str| dirs().map(|dir| dir.join(name)).find(|p| p.is_file());
@@ -40,10 +40,10 @@ fn link(target: &str, name: &Path) -> Result<(), Error> {
     symlink(target, name).map_err(Error::file(name))
 }
 
-/// A copy in memory that nobody can write to any more, which is what runc wants to run from: it makes itself one where
-/// it does not find these very seals (runc, libcontainer/nsenter/cloned_binary.c, `RUNC_MEMFD_SEALS`; crun,
-/// src/libcrun/cloned_binary.c, `CRUN_MEMFD_SEALS`). One copy for all containers also keeps its translation, which
-/// without KVM is most of what a start costs.
+/// Makes a write-protected copy in memory. runc wants to run from one and copies itself if it does not find exactly these
+/// seals (runc, libcontainer/nsenter/cloned_binary.c, `RUNC_MEMFD_SEALS`; crun, src/libcrun/cloned_binary.c,
+/// `CRUN_MEMFD_SEALS`). One copy for all containers also keeps its translation, which without KVM is most of a start's
+/// cost.
 fn sealed(program: &Path) -> io::Result<OwnedFd> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let mut copy = File::from(memfd_create("runtime", flags)?);

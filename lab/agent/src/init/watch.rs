@@ -1,4 +1,4 @@
-//! What PID 1 does for the rest of its life: reaps, and keeps the agent running.
+//! PID 1's main loop: reaps processes and keeps the agent running.
 
 use std::path::Path;
 use std::process::Command;
@@ -13,9 +13,9 @@ use tokio::time::Instant;
 
 use super::{Error, say};
 
-/// An agent that lived this long was well: its death starts a new count.
+/// Lifetime after which an agent's death starts a new count.
 const WELL: Duration = Duration::from_secs(10);
-/// Deaths in a row after which the machine is given up, which labctl notices at once.
+/// Deaths in a row after which the machine gives up; labctl notices that at once.
 const MOST_DEATHS: u32 = 8;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 
@@ -63,7 +63,7 @@ fn serve(agent: &Path) -> Result<Pid, Error> {
     Ok(Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX)))
 }
 
-/// Reaps everything that has died, and says how `agent` ended if it was among them.
+/// Reaps all dead processes; returns how `agent` ended if it was among them.
 fn reap(agent: Pid) -> Option<WaitStatus> {
     let mut ended = None;
     loop {

@@ -1,4 +1,4 @@
-//! Questions to the kernel by netlink that no crate at hand knows how to ask: one message, one answer.
+//! Netlink questions that our crates cannot ask: one message, one answer.
 
 use std::{
     io::{self, Read as _},
@@ -8,10 +8,10 @@ use std::{
 use nix::libc;
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// The kernel answers at once, or after it has loaded a module.
+/// Limit for an answer: the kernel answers at once, or after it has loaded a module.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Of `struct nlmsghdr`, and of the answer `struct nlmsgerr` up to its number.
+/// Length of `struct nlmsghdr` in bytes; the answer's `struct nlmsgerr` begins with the error number after it.
 const HEADER_LEN: usize = 16;
 
 /// `NFNL_SUBSYS_NFT_COMPAT << 8 | NFNL_MSG_COMPAT_GET` (linux/netfilter/nfnetlink.h, nf_tables_compat.h).

@@ -1,7 +1,7 @@
 //! What the kernel of this machine can do for lab hosts that share it.
 //!
-//! Tried rather than looked up: each kind of interface is made, each extension asked for, in a network namespace that
-//! nobody else sees and that goes with this process. What the kernel would load on demand it loads here too.
+//! We try it rather than look it up: we make each kind of interface and ask for each extension, in a private network
+//! namespace that ends with this process. The kernel loads modules on demand here too.
 
 mod ask;
 
@@ -15,7 +15,7 @@ use nix::{
 use rtnetlink::{Handle, LinkBridge, LinkDummy, LinkIpVlan, LinkMacVlan, LinkVeth, LinkVlan, LinkVxlan};
 use serde::{Deserialize, Serialize};
 
-/// Something that a lab may need of a kernel.
+/// A kernel feature that a lab may need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Feature {
@@ -39,9 +39,9 @@ pub enum Feature {
     IpVs,
     /// IPsec ESP, with the cipher that encrypted overlays use.
     Esp,
-    /// The iptables match `bpf`, by which Docker from 23.0 finds the packets to encrypt.
+    /// The iptables match `bpf`, with which Docker from 23.0 finds the packets to encrypt.
     BpfMatch,
-    /// The iptables match `u32`, by which older versions do.
+    /// The iptables match `u32`, which older versions use for that.
     U32Match,
     /// iptables for frames that cross a bridge.
     BridgeNetfilter,
@@ -68,7 +68,7 @@ impl Feature {
         Feature::Overlayfs,
     ];
 
-    /// As Linux calls it, mostly by the name of the module.
+    /// Its name in Linux, mostly that of the module.
     pub fn name(self) -> &'static str {
         match self {
             Feature::Tun => "tun",
@@ -95,21 +95,21 @@ impl fmt::Display for Feature {
     }
 }
 
-/// Whether a kernel setting belongs to a network namespace: those of `net`, but for the neighbour tables' sizes, which
+/// Whether a kernel setting belongs to a network namespace: all of `net` but the sizes of the neighbour tables, which
 /// all namespaces share although each shows them.
 pub fn is_own_sysctl(key: &str) -> bool {
     let key = key.replace('/', ".");
     key.starts_with("net.") && !key.contains(".gc_thresh")
 }
 
-/// For each feature: `None` where the kernel has it, else its answer when it was tried.
+/// For each feature: `None` if the kernel has it, else the kernel's error.
 pub type Findings = BTreeMap<Feature, Option<String>>;
 
-/// Tries everything. Moves this process into namespaces of its own, so it must have but one thread, and nothing else to
-/// do afterwards.
+/// Tries every feature. Moves this process into its own namespaces, so it must have only one thread and do nothing else
+/// afterwards.
 ///
 /// # Errors
-/// Neither root nor allowed to have a user namespace: there is nowhere to try.
+/// If we are neither root nor allowed to have a user namespace.
 pub fn examine() -> io::Result<Findings> {
     let flags = match geteuid().is_root() {
         true => CloneFlags::CLONE_NEWNET,
@@ -131,13 +131,13 @@ pub fn examine() -> io::Result<Findings> {
     Ok(findings)
 }
 
-/// Makes an interface of each kind; all go with the namespace.
+/// Makes an interface of each kind; all end with the namespace.
 async fn links() -> io::Result<Findings> {
     let (connection, handle, _) = rtnetlink::new_connection()?;
     let connection = tokio::spawn(connection);
     let mut findings = Findings::new();
     findings.insert(Feature::Veth, add(&handle, LinkVeth::new("try0", "try1").build()).await);
-    // A parent for each, as macvlan and ipvlan do not share one. The third and fourth interface there is, after `lo`.
+    // macvlan and ipvlan cannot share a parent, so each has its own.
     let parents = (index("try0"), index("try1"));
     let (macvlan, ipvlan) = (
         LinkMacVlan::new("try2", parents.0, MacVlanMode::Bridge).build(),
@@ -174,7 +174,7 @@ fn exists(path: &str) -> io::Result<()> {
     if Path::new(path).exists() { Ok(()) } else { Err(io::Error::other(format!("there is no {path}"))) }
 }
 
-/// Listed once it is loaded; a module that is not is loaded by the first mount.
+/// overlayfs is listed once it is loaded; else the first mount loads it.
 fn overlayfs() -> io::Result<()> {
     let listed = fs::read_to_string("/proc/filesystems")?;
     if listed.lines().any(|line| line.trim_start_matches("nodev").trim() == "overlay") {

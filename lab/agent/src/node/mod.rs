@@ -1,9 +1,9 @@
 //! PID 1 of a lab host that is a container.
 //!
-//! Such a host has a kernel that others use too, so nothing outside of its own namespaces is touched. What is done: the
-//! mounts that a nested dockerd needs, settings of IPv4 as after boot, look-ups that fail at once, a TAP for each NIC,
-//! handed over to the wire. From then on it only reaps what dies, until it is told to end or the wire lets go of every
-//! NIC: labctl is gone then.
+//! Such a host shares its kernel, so we touch nothing outside of its own namespaces. We make the mounts that a nested
+//! dockerd needs, reset IPv4 settings to those after boot, let look-ups fail at once, and make a TAP for each NIC, which
+//! goes to the wire. From then on PID 1 only reaps children, until it is told to end or the wire lets go of every NIC:
+//! labctl is gone then.
 
 mod mounts;
 mod settings;
@@ -36,41 +36,41 @@ use crate::{
     ops::{docker::Engine, network},
 };
 
-/// Where the agent lies in a node.
+/// Path of the agent in a node.
 pub const AGENT: &str = "/usr/local/bin/labctl-agent";
 
-/// Where the host's folder of labctl's machine is found: in it, `NIC.sock` is where the wire listens for a NIC.
+/// Where the host's folder on labctl's machine is mounted; the wire listens on `NIC.sock` in it for each NIC.
 pub const FOLDER: &str = "/run/labctl";
 
-/// There once the node is ready to be used.
+/// File that exists once the node is ready to be used.
 const READY: &str = "/run/labctl-ready";
 
-/// A node is ready sooner, or never.
+/// How long a node may take to be ready.
 const READY_WITHIN: Duration = Duration::from_secs(20);
 
-/// What tells one running kernel from every other (random(4)).
+/// The kernel's boot id, unique to each boot (random(4)).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// Nothing listens there, so that a look-up is refused at once: dockerd would wait 25 s for a registry before it uses
-/// an image that it has.
+/// Contents of /etc/resolv.conf. Nothing listens there, so look-ups are refused at once: else dockerd would wait 25 s
+/// for a registry before it uses a local image.
 const RESOLV_CONF: &str = "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n";
 
-/// The line that says that a dockerd answers, where one was asked for.
+/// Log line of a node with [`Options::engine`] once its dockerd answers.
 pub const ENGINE_ANSWERS: &str = "labctl-node: dockerd answers";
 
-/// What a node is told on its command line.
+/// Command line of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// The boot id of labctl's machine. Another one here means that the container runs elsewhere, which is an error.
+    /// The boot id of labctl's machine. If it differs here, the container runs elsewhere, which is an error.
     pub boot_id: Option<String>,
     /// Name and MAC of each NIC.
     pub nics: Vec<(String, [u8; 6])>,
-    /// Start a dockerd as well, with its defaults.
+    /// Whether to start a dockerd with its defaults too.
     pub engine: bool,
 }
 
 impl Options {
-    /// From the words behind `node`; `None` where they make no sense.
+    /// Parses the arguments after `node`; `None` if they are invalid.
     pub fn parse(words: &[&str]) -> Option<Self> {
         let mut options = Self::default();
         let mut words = words.iter();
@@ -106,10 +106,10 @@ pub enum Error {
         /// What the kernel said.
         error: io::Error,
     },
-    /// Something of the network.
+    /// An error of rtnetlink.
     #[error(transparent)]
     Network(#[from] NetlinkError),
-    /// The daemon that started this container is another machine's.
+    /// The daemon that started this container runs on another machine.
     #[error("this container runs on another kernel than labctl (boot id {here}, there {there})")]
     Elsewhere {
         /// Here.
@@ -117,7 +117,7 @@ pub enum Error {
         /// Where labctl runs.
         there: String,
     },
-    /// The dockerd that was asked for does not answer; the reason was printed.
+    /// The requested dockerd does not answer; the reason was printed.
     #[error("dockerd did not start")]
     Engine,
 }
@@ -132,7 +132,7 @@ impl Error {
 /// Runs until it is told to end.
 ///
 /// # Errors
-/// The container cannot be made a node, or a dockerd was asked for and does not start.
+/// If the container cannot be made a node, or the requested dockerd does not start.
 pub fn run(options: &Options) -> Result<(), Error> {
     on_this_kernel(options)?;
     mounts::prepare()?;
@@ -168,7 +168,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
 /// Waits until PID 1 of this container has made it a node.
 ///
 /// # Errors
-/// It has not after 20 s.
+/// If it has not after 20 s.
 pub async fn ready() -> io::Result<()> {
     let deadline = Instant::now() + READY_WITHIN;
     while !Path::new(READY).exists() {
@@ -183,7 +183,7 @@ pub async fn ready() -> io::Result<()> {
 /// Starts a dockerd with its defaults and returns once it answers; it outlives this process.
 ///
 /// # Errors
-/// With the end of its log.
+/// If it does not start: the end of its log.
 pub async fn engine() -> anyhow::Result<()> {
     Ok(Engine::default().ensure(serde_json::Map::new()).await.map(drop)?)
 }
@@ -197,12 +197,12 @@ fn on_this_kernel(options: &Options) -> Result<(), Error> {
     Err(Error::Elsewhere { here: here.trim().to_owned(), there: there.clone() })
 }
 
-/// One line in the container's log.
+/// Writes one line to the container's log.
 fn say(text: &str) {
     let _ = writeln!(io::stderr(), "labctl-node: {text}");
 }
 
-/// Makes the NICs and hands each to the wire; the connections stand for as long as the wire has them.
+/// Makes the NICs and hands each to the wire; a connection stays open as long as the wire has its NIC.
 async fn plug_in(nics: &[(String, [u8; 6])]) -> Result<Vec<UnixStream>, Error> {
     let namespace = Namespace::own().map_err(Error::io("/proc/self/ns/net"))?;
     let netlink = Netlink::open(&namespace).await?;
@@ -221,25 +221,25 @@ async fn plug_in(nics: &[(String, [u8; 6])]) -> Result<Vec<UnixStream>, Error> {
     Ok(wire)
 }
 
-/// Waits until the wire has let go of every NIC; for ever where there are none.
+/// Waits until the wire has let go of every NIC; for ever if there are none.
 async fn unplugged(wire: Vec<UnixStream>) {
     if wire.is_empty() {
         std::future::pending::<()>().await;
     }
     for mut stream in wire {
-        // Nothing ever comes but the end.
+        // Nothing arrives but the end of the stream.
         while let Ok(1..) = stream.read(&mut [0; 16]).await {}
     }
 }
 
-/// In a process of its own, since PID 1 takes the end of every child for itself.
+/// Starts dockerd from another process, because PID 1 itself reaps every child.
 fn start_engine() -> Result<Pid, Error> {
     let child = Command::new(AGENT).arg("engine").spawn().map_err(Error::io(AGENT))?;
     // A process id always fits: Linux has at most 2^22.
     Ok(Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX)))
 }
 
-/// Reaps everything that has died. Whether `engine` did well, if it was among them.
+/// Reaps all dead children; returns whether `engine` succeeded if it was among them.
 fn reap(engine: Option<Pid>) -> Option<bool> {
     let mut ended = None;
     loop {

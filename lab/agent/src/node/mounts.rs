@@ -1,4 +1,4 @@
-//! The mounts that a dockerd inside a container needs, made of those that the engine outside gave it.
+//! Turns the mounts that the outer engine gave a container into those that a dockerd inside needs.
 
 use std::{
     fs,
@@ -12,17 +12,17 @@ use super::Error;
 const CGROUPS: &str = "/sys/fs/cgroup";
 const SETTINGS: &str = "/proc/sys";
 
-/// Sizes of the neighbour table of all namespaces together (Linux, net/core/neighbour.c).
+/// Sizes of the neighbour table, which all namespaces share (Linux, net/core/neighbour.c).
 const GC_THRESHOLDS: [&str; 3] = [
     "/proc/sys/net/ipv4/neigh/default/gc_thresh1",
     "/proc/sys/net/ipv4/neigh/default/gc_thresh2",
     "/proc/sys/net/ipv4/neigh/default/gc_thresh3",
 ];
 
-/// How the kernel's own file systems are mounted everywhere.
+/// Mount flags of the kernel's own file systems.
 const KERNELS: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
 
-/// How often what came into the root cgroup meanwhile is moved out of it.
+/// How often we move processes out of the root cgroup, since new ones may come meanwhile.
 const ATTEMPTS: usize = 10;
 
 /// Makes the kernel's own file systems writable, mounts propagate, and cgroups divisible.
@@ -30,19 +30,19 @@ pub fn prepare() -> Result<(), Error> {
     let mounts = fs::read_to_string("/proc/self/mounts").map_err(Error::io("/proc/self/mounts"))?;
     for target in read_only(&mounts) {
         let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
-        // The mount, not the file system, which the machine has mounted too.
+        // Only the mount, not the file system, which the machine uses too.
         mount(None::<&str>, target, None::<&str>, flags | KERNELS, None::<&str>)
             .map_err(|e| Error::io(format!("make {target} writable"))(e.into()))?;
     }
-    // What `docker run -v …:shared` needs, and what every distribution's init does.
+    // `docker run -v …:shared` needs it, and every distribution's init does it.
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>)
         .map_err(|e| Error::io("make mounts propagate")(e.into()))?;
     protect()?;
     divide_cgroups()
 }
 
-/// Makes the settings read-only that are the whole kernel's, so that nobody in here changes the machine by accident: dockerd
-/// raises the sizes of the neighbour tables for overlays. Those of `net` are this namespace's own. It keeps no attacker out:
+/// Makes the whole kernel's settings read-only, so that nobody in here changes the machine by accident: dockerd raises the
+/// sizes of the neighbour tables for overlays. Those of `net` are this namespace's own. This does not stop an attacker:
 /// root in here can mount a second proc.
 fn protect() -> Result<(), Error> {
     let mut shared: Vec<PathBuf> =
@@ -73,8 +73,8 @@ fn read_only(mounts: &str) -> Vec<&str> {
     mounts.lines().filter(wanted).filter_map(|line| line.split(' ').nth(1)).collect()
 }
 
-/// In cgroup v2 a group with processes cannot hand controllers on to groups below it (cgroup-v2, "No Internal Process
-/// Constraint"), so the container's own processes move into one of their own. As moby's hack/dind does.
+/// Moves the container's processes into their own cgroup, as moby's hack/dind does: in cgroup v2 a group with processes
+/// cannot pass controllers on to groups below it (cgroup-v2, "No Internal Process Constraint").
 fn divide_cgroups() -> Result<(), Error> {
     let root = Path::new(CGROUPS);
     let Ok(controllers) = fs::read_to_string(root.join("cgroup.controllers")) else { return Ok(()) };
@@ -85,7 +85,7 @@ fn divide_cgroups() -> Result<(), Error> {
     let mut outcome = Ok(());
     for _ in 0..ATTEMPTS {
         for pid in fs::read_to_string(root.join("cgroup.procs")).unwrap_or_default().lines() {
-            // One that has ended meanwhile has left by itself.
+            // A process that has ended meanwhile needs no move.
             let _ = fs::write(own.join("cgroup.procs"), pid);
         }
         outcome = fs::write(&control, enable.trim_end());

@@ -1,8 +1,8 @@
-//! Settings of IPv4 as a machine has them that was just booted.
+//! Resets IPv4 settings to those of a freshly booted machine.
 //!
-//! A new network namespace takes over those of the machine's first one (Linux, net/ipv4/devinet.c, `devinet_init_net`),
-//! `ip_forward` among them: set by the machine's own dockerd or its administrator, it would decide what a dockerd in here
-//! does. IPv6 begins afresh by itself, unless `net.core.devconf_inherit_init_net` says otherwise.
+//! A new network namespace inherits those of the machine's first one (Linux, net/ipv4/devinet.c, `devinet_init_net`),
+//! `ip_forward` among them: as the machine's own dockerd or administrator set it, it would change what a dockerd in here
+//! does. IPv6 starts from its defaults, unless `net.core.devconf_inherit_init_net` says otherwise.
 
 use std::{fs, path::Path};
 
@@ -11,7 +11,7 @@ use super::Error;
 const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 const INTERFACES: &str = "/proc/sys/net/ipv4/conf";
 
-/// What is not 0 on a kernel that was just booted (`ipv4_devconf`).
+/// Settings that are not 0 on a freshly booted kernel (`ipv4_devconf`).
 const BOOTED: [(&str, &str); 7] = [
     ("accept_redirects", "1"),
     ("arp_evict_nocarrier", "1"),
@@ -22,19 +22,19 @@ const BOOTED: [(&str, &str); 7] = [
     ("shared_media", "1"),
 ];
 
-/// Settings of `interface` with this name, as after boot.
+/// Value of a setting of `interface` after boot.
 fn booted(interface: &str, name: &str) -> &'static str {
     match (interface, name) {
         ("lo", "disable_policy" | "disable_xfrm") => "1",
-        // Of every interface, but not of all together (`ipv4_devconf_dflt`).
+        // For each interface, but not for `all` (`ipv4_devconf_dflt`).
         (_, "accept_source_route") if interface != "all" => "1",
         _ => BOOTED.iter().find(|(known, _)| *known == name).map_or("0", |(_, value)| value),
     }
 }
 
-/// Sets them in the namespace of this process, which must be its own.
+/// Resets the settings of this process's namespace, which nobody else may share.
 pub fn reset() -> Result<(), Error> {
-    // First, since it changes some of the others.
+    // First, because it changes some of the others.
     set(Path::new(FORWARD), "0")?;
     for interface in names(Path::new(INTERFACES))? {
         let dir = Path::new(INTERFACES).join(&interface);
@@ -54,7 +54,7 @@ fn names(dir: &Path) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
-/// Writes only what differs: some settings cannot be written.
+/// Writes a setting only if it differs: some settings cannot be written.
 fn set(path: &Path, value: &str) -> Result<(), Error> {
     let failed = || Error::io(path.display().to_string());
     match fs::read_to_string(path).map_err(failed())?.trim_end() == value {

@@ -19,11 +19,11 @@ use crate::sys;
 
 const TUN: &str = "/dev/net/tun";
 
-/// Makes a TAP of this name in this thread's network namespace, which lives as long as the descriptor: one frame to a
-/// read or write, behind a virtio-net header.
+/// Makes a TAP of this name in this thread's network namespace. It lives as long as the descriptor, which reads and writes
+/// one frame at a time, after a virtio-net header.
 ///
 /// # Errors
-/// What the kernel said: no such device, no right to it, or the name is taken.
+/// If the kernel refuses: no such device, no permission, or the name is taken.
 pub fn make(name: &str) -> io::Result<OwnedFd> {
     let file = OpenOptions::new()
         .read(true)
@@ -35,11 +35,11 @@ pub fn make(name: &str) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// Hands a TAP over to whoever listens on `socket` (unix(7), SCM_RIGHTS), and keeps nothing of it. The connection ends
-/// when the far end is done with it; it does not block.
+/// Hands a TAP over to the listener on `socket` (unix(7), SCM_RIGHTS) and closes our descriptor. Returns the
+/// non-blocking connection, which ends when the far end is done with the TAP.
 ///
 /// # Errors
-/// Nobody listens there, or the descriptor cannot be sent.
+/// If nobody listens there, or the descriptor cannot be sent.
 pub fn hand_over(tap: OwnedFd, socket: &Path) -> io::Result<UnixStream> {
     let stream = UnixStream::connect(socket)?;
     let fds = [tap.as_fd().as_raw_fd()];

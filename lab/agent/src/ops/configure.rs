@@ -1,4 +1,4 @@
-//! Making a machine the host that the lab calls it.
+//! Makes a machine the configured host.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -25,17 +25,17 @@ use crate::{
     sys,
 };
 
-/// A NIC that was just plugged in shows up within this time.
+/// How long a NIC that was just plugged in may take to show up.
 const NICS: Duration = Duration::from_secs(5);
 
-/// A clock that is off by less is left alone: the message itself takes that long.
+/// Smallest error of the clock that is corrected: the message itself takes that long.
 const CLOCK_SLACK: Duration = Duration::from_millis(50);
 
-/// Limits by which a kernel protects itself from strangers, and which would make the outcome of a cell depend on how
-/// many cells there are. The topology's own sysctls come later and win.
+/// Limits that protect a kernel from strangers. Here they would make the result of a cell depend on the number of
+/// cells. The topology's own sysctls come later and win.
 const LIMITS: [(&str, &str); 6] = [
-    // One kernel counts the neighbours of all its namespaces together; its defaults (128, 512, 1024) break a lab of
-    // 40 endpoints.
+    // A kernel counts the neighbours of all its namespaces together; the defaults (128, 512, 1024) break a lab of 40
+    // endpoints.
     ("neigh/default/gc_thresh1", "8192"),
     ("neigh/default/gc_thresh2", "32768"),
     ("neigh/default/gc_thresh3", "65536"),
@@ -45,7 +45,7 @@ const LIMITS: [(&str, &str); 6] = [
     ("route/error_cost", "0"),
 ];
 
-/// Those of them that each network namespace has for itself.
+/// Those limits that each network namespace has for itself.
 const OWN_LIMITS: [(&str, &str); 2] = [("icmp_ratelimit", "0"), ("icmp_msgs_per_sec", "1000000")];
 
 /// Why a host could not be configured.
@@ -59,7 +59,7 @@ pub enum ConfigureError {
         /// What the kernel said.
         error: io::Error,
     },
-    /// Something of the network.
+    /// An error of rtnetlink.
     #[error("{0}")]
     Network(#[from] NetlinkError),
     /// A NIC did not show up.
@@ -67,18 +67,18 @@ pub enum ConfigureError {
     NoNic {
         /// MAC address.
         mac: String,
-        /// Name that it was to get.
+        /// Name that it should get.
         name: String,
-        /// MAC addresses that there are.
+        /// MAC addresses of the NICs that exist.
         found: String,
     },
     /// dockerd could not be given its id.
     #[error(transparent)]
     Engine(DockerError),
-    /// A setting that is not this host's alone.
+    /// A setting that this host shares with others.
     #[error("{0} is a setting of the whole kernel, which this host shares with others")]
     Foreign(String),
-    /// The entropy is no hex.
+    /// The entropy is not valid hex.
     #[error("the entropy is not an even number of hex digits")]
     Entropy,
 }
@@ -88,7 +88,7 @@ fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> ConfigureError {
     move |error| ConfigureError::Io { what, error }
 }
 
-/// Applies a configuration. Applying it again changes nothing; what an earlier one made and this one lacks is removed.
+/// Applies a configuration. Applying it again changes nothing. What an earlier one made and this one lacks is removed.
 pub async fn apply(server: &Server, config: HostConfig) -> Result<(), ConfigureError> {
     let mut configured = server.configured.lock().await;
     if server.kernel == Kernel::Own {
@@ -155,7 +155,7 @@ async fn remove_stale(netlink: &Netlink, old: &HostConfig, new: &HostConfig) -> 
     Ok(())
 }
 
-/// Gives every NIC its name and returns their links in the same order.
+/// Renames every NIC and returns their links in the same order.
 async fn rename_nics(
     server: &Server,
     netlink: &Netlink,
@@ -176,7 +176,7 @@ async fn rename_nics(
     Ok(links)
 }
 
-/// The NICs' links, once all are there. A hot-plugged one takes a moment, and the kernel announces it.
+/// Waits until all NICs exist and returns their links. A hot-plugged one takes a moment; the kernel announces it.
 async fn plugged_in(
     server: &Server,
     netlink: &Netlink,
@@ -213,7 +213,7 @@ async fn plugged_in(
     outcome
 }
 
-/// Interfaces made on top of others often have the MAC of the one below.
+/// Whether a link is a NIC: interfaces on top of others often have the MAC of the one below.
 fn is_nic(link: &Link) -> bool {
     match link.kind {
         None | Some(InfoKind::Tun | InfoKind::Veth) => true,
@@ -243,7 +243,7 @@ fn hosts_text(hostname: &str, hosts: &BTreeMap<String, Ipv4Addr>) -> String {
     text
 }
 
-/// In place: some of these files are bind mounts in a container, which cannot be renamed over.
+/// Writes a file in place: in a container some of these files are bind mounts, which a rename cannot replace.
 fn write(path: &str, text: &str) -> Result<(), ConfigureError> {
     if fs::read_to_string(path).is_ok_and(|present| present == text) {
         return Ok(());
@@ -251,7 +251,7 @@ fn write(path: &str, text: &str) -> Result<(), ConfigureError> {
     fs::write(path, text).map_err(failed(path))
 }
 
-/// Sets the clock of a machine that has one of its own, to ns since the epoch.
+/// Sets the clock, in ns since the epoch, of a machine that has its own.
 pub fn clock(server: &Server, clock_ns: u64) -> Result<(), ConfigureError> {
     match server.kernel {
         Kernel::Own => set_clock(clock_ns, Duration::ZERO),

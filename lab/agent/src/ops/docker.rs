@@ -1,4 +1,4 @@
-//! dockerd: started, left alone or started again.
+//! Starts, restarts and ends dockerd.
 
 use std::{
     fs, io,
@@ -33,30 +33,30 @@ const CONFIG: &str = "/etc/docker/daemon.json";
 const PID_FILE: &str = "/var/run/docker.pid";
 const CONTAINERD_PID_FILE: &str = "/var/run/docker/containerd/containerd.pid";
 
-/// A dockerd that answers no sooner has failed. An emulated processor takes ten seconds and more.
+/// How long dockerd may take to answer. On an emulated processor it takes ten seconds and more.
 const START: Duration = Duration::from_secs(120);
 
-/// How often a dockerd is started whose containerd is late, and what it says then (moby, libcontainerd/supervisor).
+/// How often dockerd is started if its containerd is late, and what it logs then (moby, libcontainerd/supervisor).
 const STARTS: u32 = 3;
 const LATE: &str = "timeout waiting for containerd to start";
 
-/// A dockerd stops its containers first, for which it allows itself 15 s.
+/// How long dockerd may take to stop: it first stops its containers, for up to 15 s.
 const STOP: Duration = Duration::from_secs(20);
 
-/// Between two looks at a socket that is not there yet.
+/// Pause between two looks at a socket that is not there yet.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// One `_ping` takes no longer.
+/// Longest time for one `_ping`.
 const PING: Duration = Duration::from_secs(5);
 
 /// Longest answer to a `_ping`, in bytes.
 const ANSWER: u64 = 4 << 10;
 
-/// How much of the log goes into an error, in bytes and lines.
+/// Most bytes and lines of the log in an error.
 const TAIL_BYTES: u64 = 16 << 10;
 const TAIL_LINES: usize = 20;
 
-/// Why there is no dockerd as wanted.
+/// Why dockerd does not run as requested.
 #[derive(Debug, thiserror::Error)]
 pub enum DockerError {
     /// A file could not be read or written.
@@ -84,7 +84,7 @@ pub enum DockerError {
         /// The end of its log.
         log: String,
     },
-    /// containerd's shims could not be started ahead.
+    /// containerd's spare shims could not be started.
     #[error("cannot start shims ahead (the console has more): {0}")]
     Shims(String),
     /// The running one could not be stopped.
@@ -104,14 +104,15 @@ fn file(path: &'static str) -> impl FnOnce(io::Error) -> DockerError {
 /// The host's dockerd. It outlives the agent; a new agent finds it by its pid file.
 #[derive(Debug, Default)]
 pub struct Engine {
-    /// Where the running one keeps its id, if that was looked up.
+    /// Where the running one keeps its id, once looked up.
     identity: Option<Identity>,
-    /// What the running one answered before the machine was saved; a restored machine need not ask again.
+    /// API version of the running one, from before the machine was saved; a restored machine need not ask again.
     settled: Option<String>,
 }
 
 impl Engine {
-    /// Looks up what [`Self::identify`] will change in the dockerd that runs.
+    /// Prepares for being saved: makes spare shims and looks up where the running dockerd keeps its id, for
+    /// [`Self::identify`].
     pub async fn settle(&mut self) -> Result<(), DockerError> {
         let Some(process) = running() else { return Ok(()) };
         spare_shims().await?;
@@ -123,8 +124,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Gives dockerd its id: the one that starts later, or the one that was saved while it ran. One that was started
-    /// here has an id of its own.
+    /// Sets the engine id: of a dockerd that starts later, or of a restored one. A dockerd that was started here keeps its
+    /// own id.
     pub fn identify(&mut self, id: &str) -> Result<(), DockerError> {
         match (running(), &mut self.identity) {
             (None, _) => identity::set(id).map_err(file("engine-id")),
@@ -133,7 +134,7 @@ impl Engine {
         }
     }
 
-    /// Sees to it that a dockerd runs with this daemon.json and answers; the newest version of the API that it speaks.
+    /// Ensures that dockerd runs with this daemon.json and answers; returns its newest API version.
     pub async fn ensure(&mut self, daemon_json: Map<String, Value>) -> Result<String, DockerError> {
         let wanted = with_ours(daemon_json);
         if let Some(process) = running() {
@@ -153,7 +154,7 @@ impl Engine {
         start(&wanted).await
     }
 
-    /// Ends the dockerd that runs, by SIGKILL if asked: then what it has started lives on, as after a crash.
+    /// Ends the running dockerd. With SIGKILL, what it has started lives on, as after a crash.
     pub async fn end(&mut self, kill: bool) -> Result<(), DockerError> {
         let Some(process) = running() else { return Ok(()) };
         self.identity = None;
@@ -166,14 +167,14 @@ impl Engine {
         }
     }
 
-    /// Starts dockerd with the daemon.json that is there, unless it runs.
+    /// Starts dockerd with the present daemon.json, unless it runs.
     pub async fn start(&mut self) -> Result<(), DockerError> {
         self.ensure(configured()).await.map(drop)
     }
 }
 
-/// A daemon.json that names its sockets must name ours, which the agent dials, and one that names runtimes that of
-/// labctl's own image.
+/// Adds the socket that the agent dials to a daemon.json with `hosts`, and the runtime of labctl's own image to one
+/// with `runtimes`.
 fn with_ours(mut daemon_json: Map<String, Value>) -> Map<String, Value> {
     if let Some(Value::Array(hosts)) = daemon_json.get_mut("hosts")
         && !hosts.contains(&json!(SOCKET_URL))
@@ -186,7 +187,7 @@ fn with_ours(mut daemon_json: Map<String, Value>) -> Map<String, Value> {
     daemon_json
 }
 
-/// The daemon.json that is there; none means the defaults, as an empty one does.
+/// The present daemon.json; empty, which means the defaults, if there is none.
 fn configured() -> Map<String, Value> {
     let text = fs::read_to_string(CONFIG).unwrap_or_default();
     serde_json::from_str(&text).unwrap_or_default()
@@ -202,8 +203,8 @@ fn write_config(wanted: &Map<String, Value>) -> Result<(), DockerError> {
     fs::write(path, text).map_err(file(CONFIG))
 }
 
-/// Starts dockerd. On a busy machine its containerd can miss the 15 s that it is given; such a start has touched nothing of
-/// the network yet, and is made again as systemd would (docker.service: `Restart=always`, `StartLimitBurst=3`).
+/// Starts dockerd. On a busy machine its containerd can miss its limit of 15 s. Such a start has not touched the network
+/// yet, so we try again, as systemd would (docker.service: `Restart=always`, `StartLimitBurst=3`).
 async fn start(config: &Map<String, Value>) -> Result<String, DockerError> {
     for attempt in 1..STARTS {
         match start_once(config).await {
@@ -217,12 +218,12 @@ async fn start(config: &Map<String, Value>) -> Result<String, DockerError> {
 }
 
 async fn start_once(config: &Map<String, Value>) -> Result<String, DockerError> {
-    // What is left of one that was killed would answer nobody, and be waited for in vain.
+    // The socket of a killed dockerd would never answer.
     let _ = fs::remove_file(SOCKET);
     let mut log = fs::OpenOptions::new().create(true).append(true).open(LOG).map_err(file(LOG))?;
     let begin = log.seek(SeekFrom::End(0)).map_err(file(LOG))?;
     let mut command = Command::new("dockerd");
-    // An option that is also in daemon.json is an error to dockerd.
+    // dockerd rejects an option that is also in daemon.json.
     if !config.contains_key("hosts") {
         command.args(["--host", SOCKET_URL]);
     }
@@ -235,7 +236,7 @@ async fn start_once(config: &Map<String, Value>) -> Result<String, DockerError> 
         .process_group(0)
         .stdin(Stdio::null());
     command.stdout(log.try_clone().map_err(file(LOG))?).stderr(log);
-    // Only init makes the folder, where the machine is the agent's own.
+    // Only a vm's init makes this folder: there the whole machine is the agent's.
     if Path::new(runc::DIR).exists() {
         sys::coarse_timers(&mut command, runc::slack::DOCKER_NS);
     }
@@ -249,7 +250,7 @@ async fn start_once(config: &Map<String, Value>) -> Result<String, DockerError> 
     };
     let Ok(api) = answered else {
         let log = tail(begin);
-        // The error to tell is the silence.
+        // Report the silence, not an error of stopping.
         if let Some(process) = child.id().and_then(|pid| Process::open(pid.cast_signed())) {
             let _ = process.stop().await;
         }
@@ -260,7 +261,7 @@ async fn start_once(config: &Map<String, Value>) -> Result<String, DockerError> 
     Ok(api)
 }
 
-/// Has shims made ahead, if this machine has what stands before them.
+/// Makes spare shims, if our shim is installed on this machine.
 async fn spare_shims() -> Result<(), DockerError> {
     let program = Path::new(runc::DIR).join(shim::NAME);
     if !program.exists() {
@@ -294,7 +295,7 @@ async fn answers() -> String {
     }
 }
 
-/// The API's version if dockerd answers. `/version` would tell too, but runs runc and docker-init to say theirs.
+/// The API version if dockerd answers. `/version` has it too, but runs runc and docker-init for their versions.
 async fn ping() -> Option<String> {
     let exchange = async {
         let mut socket = UnixStream::connect(SOCKET).await?;
@@ -306,7 +307,7 @@ async fn ping() -> Option<String> {
     api_version(&timeout(PING, exchange).await.ok()?.ok()?)
 }
 
-/// The version in the headers of an answer that is well (docs.docker.com, Engine API, "Ping").
+/// The API version in the headers of a successful answer (docs.docker.com, Engine API, "Ping").
 fn api_version(answer: &str) -> Option<String> {
     let mut lines = answer.lines();
     lines.next()?.contains(" 200").then_some(())?;
@@ -340,7 +341,7 @@ struct Process {
     ended: AsyncFd<OwnedFd>,
 }
 
-/// The dockerd that runs, if any. Its pid file may be left over from one that does not.
+/// The running dockerd, if any. Its pid file can be a stale one.
 fn running() -> Option<Process> {
     let process = Process::open(pid_in(PID_FILE)?)?;
     (name(process.pid)? == "dockerd").then_some(process)
@@ -359,7 +360,7 @@ impl Process {
         Some(Self { pid, ended: sys::watch(sys::pidfd_open(pid).ok()?).ok()? })
     }
 
-    /// Asks it to end, and makes it where it does not; also the containerd that it started, which would outlive it.
+    /// Sends SIGTERM; if it does not end, kills it and the containerd that it started, which would outlive it.
     async fn stop(self) -> Result<(), DockerError> {
         if self.end(Signal::SIGTERM, STOP).await? {
             return Ok(());
@@ -381,7 +382,7 @@ impl Process {
         DockerError::Stop { pid: self.pid, error: io::Error::other("it survives SIGKILL") }
     }
 
-    /// Sends a signal and waits for the end; whether it came.
+    /// Sends a signal and waits for the end; returns whether it ended.
     async fn end(&self, signal: Signal, limit: Duration) -> Result<bool, DockerError> {
         match kill(Pid::from_raw(self.pid), signal) {
             Ok(()) => {}

@@ -1,4 +1,4 @@
-//! Commands of the host's own.
+//! Runs commands in the host.
 
 use std::{
     io,
@@ -33,21 +33,20 @@ use crate::{
 /// Where programs are looked up, unless the request says otherwise.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What to do where a container lacks a program.
+/// Hint for a program that the container lacks.
 const OTHER_TOOLS: &str = "\nhint: `with host-tools`, or `labctl exec --host-tools`, runs the host's program in the \
                            container's network namespace, among the host's files";
 
-/// Output in one line.
+/// Bytes of output in one line.
 const PIECE: usize = 32 << 10;
 
 /// Pieces of input or output that wait for their reader.
 const QUEUE: usize = 16;
 
-/// After the command's end its output goes on while it comes at least this often: what it left in the background may
-/// hold the pipe open for ever.
+/// Longest pause in the output after the command's end: what it left in the background may hold the pipe open for ever.
 const LINGER: Duration = Duration::from_millis(200);
 
-/// A command that does not take its input is checked on this often: whether there is anybody left to run it for.
+/// How often we check that labctl is still there while a command does not read its input.
 const CHECK: Duration = Duration::from_secs(1);
 
 /// Runs a command until it ends or the stream does.
@@ -117,7 +116,7 @@ fn start(server: &Server, exec: &Exec) -> Result<Running, String> {
     };
     sys::prepare_child(&mut command, namespace, own.map(|o| o.root.into()), terminal.is_some());
     let mut child = command.spawn().map_err(failed)?;
-    // The command holds the terminal's other end open, which must end with the child.
+    // The command holds the terminal's other end open, which must close with the child.
     drop(command);
     let group = Group(child.id().map(|pid| Pid::from_raw(pid.cast_signed())));
     let input = match terminal {
@@ -142,7 +141,7 @@ fn attach_terminal(command: &mut Command, rows: u16, columns: u16) -> io::Result
     FdStream::new(pair.master)
 }
 
-/// Reads output until its end, or until nobody wants it.
+/// Forwards output until its end, or until the receiver is gone.
 async fn forward(mut from: impl AsyncRead + Unpin, to: mpsc::Sender<ExecOut>, line: fn(String) -> ExecOut) {
     let mut piece = vec![0; PIECE];
     // A terminal whose last process is gone fails with EIO: that is its end.
@@ -168,7 +167,7 @@ impl Running {
                 ended = &mut reading => return ended,
                 () = &mut feeding, if !fed => fed = true,
                 Some(piece) = self.output.recv() => lines::write(&mut write, &piece).await?,
-                // A full queue of input hides the end of the stream from us, but a write does not get through.
+                // A full input queue hides the end of the stream from us, but a write then fails.
                 _ = check.tick(), if !fed => lines::write(&mut write, &ExecOut::Stdout(String::new())).await?,
             }
         };
@@ -186,7 +185,7 @@ fn exit_status(status: ExitStatus) -> i32 {
     status.code().or_else(|| status.signal().map(|s| 128 + s)).unwrap_or(-1)
 }
 
-/// Hands input to the command until its end.
+/// Passes input to the command until the input ends.
 async fn feed(mut input: Option<Input>, mut from: mpsc::Receiver<ExecIn>) {
     while let Some(line) = from.recv().await {
         // A command that closed its stdin, or bytes that are no base64, lose the input and nothing else.

@@ -1,4 +1,4 @@
-//! Things that are read, not probed.
+//! Facts that are read, not probed.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -18,7 +18,7 @@ use crate::{
     protocol::NetnsFacts,
 };
 
-/// More of a file of names is not read.
+/// Most bytes that are read of a file.
 const MAX_FILE: u64 = 1 << 20;
 
 /// Interfaces, sorted, and IPv4 addresses of a namespace.
@@ -38,10 +38,10 @@ pub async fn read(namespace: &Namespace) -> Result<NetnsFacts, NetlinkError> {
     Ok(facts)
 }
 
-/// Reads a file as a process sees it (its root, its mounts), at most 1 MiB. Links are followed within its root only.
+/// Reads at most 1 MiB of a file as a process sees it (its root, its mounts). Links are followed within its root only.
 ///
 /// # Errors
-/// The process or the file is not there, or it is no regular file.
+/// If the process or the file does not exist, or it is no regular file.
 pub fn file_of(pid: Option<u32>, path: &str) -> io::Result<String> {
     let root = match pid {
         Some(pid) => format!("/proc/{pid}/root"),

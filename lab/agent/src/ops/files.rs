@@ -10,17 +10,17 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
 use super::exec::PATH;
 
-/// Files in which a program was found.
+/// The files and environment of a process that has a program.
 #[derive(Debug)]
 pub struct OwnFiles {
     /// The root folder.
     pub root: File,
-    /// The environment of the process whose files they are.
+    /// The environment of the process.
     pub environment: BTreeMap<String, String>,
 }
 
 impl OwnFiles {
-    /// Those of a process, if they hold this program: as a path, or in the PATH of that process.
+    /// Those of a process, if it has this program: by path, or in its PATH.
     pub fn with(pid: u32, program: &str) -> io::Result<Option<Self>> {
         let environment = environment(&fs::read(format!("/proc/{pid}/environ"))?);
         let root = File::open(format!("/proc/{pid}/root"))?;
@@ -33,14 +33,14 @@ impl OwnFiles {
     }
 }
 
-/// Whether a path leads to a file, all of its links taken as they are meant within `root`.
+/// Whether a path leads to a file, with all links resolved within `root`.
 fn is_file(root: &File, path: &str) -> bool {
     let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT);
     let found = openat2(root, path, how).map(File::from);
     found.is_ok_and(|file| file.metadata().is_ok_and(|m| m.is_file()))
 }
 
-/// `KEY=VALUE`, each ended by a zero (proc(5)). What is no text is left out.
+/// Parses `KEY=VALUE` entries, each ended by a zero (proc(5)). What is not UTF-8 is left out.
 fn environment(octets: &[u8]) -> BTreeMap<String, String> {
     let pairs = octets.split(|o| *o == 0).filter_map(|pair| std::str::from_utf8(pair).ok()?.split_once('='));
     pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect()

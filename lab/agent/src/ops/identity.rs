@@ -1,9 +1,9 @@
 //! The engine id of a dockerd that was saved while it ran.
 //!
-//! dockerd reads its id once, from `engine-id` (moby, daemon/id.go), and keeps it as a string for good; restarting it
-//! takes seconds without KVM. So the places in its memory where the string lies are looked up before the machine is
-//! saved, and a restored machine writes its own id there and into the file. Go's collector does not move what it
-//! keeps; a place that no longer holds the old id is left alone.
+//! dockerd reads its id once, from `engine-id` (moby, daemon/id.go), and keeps it as a string; a restart takes seconds
+//! without KVM. So we look up the string's places in its memory before the machine is saved, and a restored machine
+//! writes its own id there and into the file. Go's collector does not move live strings; a place that no longer holds
+//! the old id is left alone.
 
 use std::{
     fs::{self, File},
@@ -11,16 +11,16 @@ use std::{
     os::unix::fs::FileExt as _,
 };
 
-/// Where dockerd keeps its id (since 23.0; before, it was the fingerprint of a key).
+/// File with dockerd's id (since 23.0; before, the id was the fingerprint of a key).
 const FILE: &str = "/var/lib/docker/engine-id";
 
 /// Length of an id: a UUID in text form.
 const LENGTH: usize = 36;
 
-/// Read at once while looking, in bytes.
+/// Bytes of memory that are searched at once.
 const CHUNK: usize = 1 << 20;
 
-/// A dockerd reserves much but uses far less than this of memory, in bytes.
+/// Most memory that is searched, in bytes: dockerd reserves more but uses far less.
 const MOST: u64 = 2 << 30;
 
 /// Where a running dockerd keeps its id.
@@ -32,10 +32,10 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Looks the id of this process up.
+    /// Looks up the id in this process's memory.
     ///
     /// # Errors
-    /// It has no id of this kind: its clones would all be one engine.
+    /// If it has no id of this kind: its clones would all be the same engine.
     pub fn find(pid: i32) -> io::Result<Self> {
         let unknown = || io::Error::other("this dockerd keeps no id that could be changed while it runs");
         let id = current().ok_or_else(unknown)?;
@@ -46,7 +46,7 @@ impl Identity {
         Ok(Self { pid, id, places })
     }
 
-    /// Gives the process another id of the same length.
+    /// Replaces the id in the process and in the file by another one of the same length.
     pub fn assume(&mut self, id: &str) -> io::Result<()> {
         if id.len() != LENGTH {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "an engine id is a UUID"));
@@ -79,7 +79,7 @@ pub fn set(id: &str) -> io::Result<()> {
     fs::write(FILE, id)
 }
 
-/// Every address in a process's writable anonymous memory at which these octets lie.
+/// Every address in a process's writable anonymous memory that holds these octets.
 fn find(pid: i32, octets: &[u8]) -> io::Result<Vec<u64>> {
     let memory = File::open(format!("/proc/{pid}/mem"))?;
     let mut places = Vec::new();
@@ -88,10 +88,10 @@ fn find(pid: i32, octets: &[u8]) -> io::Result<Vec<u64>> {
     for (from, to) in writable(&fs::read_to_string(format!("/proc/{pid}/maps"))?) {
         let mut at = from;
         while at < to && read < MOST {
-            // Chunks overlap by one octet less than is looked for, so that nothing is missed or found twice.
+            // Chunks overlap by one octet less than the string, so that nothing is missed or found twice.
             let want = (to - at).min((CHUNK + octets.len() - 1) as u64);
             let Ok(want) = usize::try_from(want) else { break };
-            // A mapping can go away while it is looked through.
+            // A mapping can go away during the search.
             let Ok(got) = memory.read_at(&mut buffer[..want], at) else { break };
             if got < octets.len() {
                 break;

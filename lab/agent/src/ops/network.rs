@@ -26,8 +26,7 @@ pub async fn route(namespace: &Namespace, add: bool, route: &Route) -> Result<()
     }
 }
 
-/// Makes or removes an interface of a namespace. One that is there already and alike stays; one that is already gone
-/// is no error.
+/// Makes or removes an interface of a namespace. An equal one that exists stays; one that is already gone is no error.
 pub async fn interface(namespace: &Namespace, add: bool, interface: &Interface) -> Result<(), NetlinkError> {
     let netlink = Netlink::open(namespace).await?;
     match add {
@@ -59,19 +58,19 @@ async fn message(netlink: &Netlink, route: &Route) -> Result<RouteMessage, Netli
     Ok(builder.build())
 }
 
-/// As `ip route replace`.
+/// Adds a route, as `ip route replace`.
 pub async fn add_route(netlink: &Netlink, route: &Route) -> Result<(), NetlinkError> {
     let request = netlink.0.route().add(message(netlink, route).await?).replace();
     request.execute().await.map_err(NetlinkError::of(format!("add the route {}", described(route))))
 }
 
-/// As `ip route del`, but content when the route or its interface is gone.
+/// Removes a route, as `ip route del`; a route or interface that is gone is no error.
 pub async fn remove_route(netlink: &Netlink, route: &Route) -> Result<(), NetlinkError> {
     let mut message = match message(netlink, route).await {
         Err(NetlinkError::NoInterface(_)) => return Ok(()),
         other => other?,
     };
-    // As ip(8) does: whatever scope it has, and whoever made it.
+    // As ip(8) does: matches any scope and any protocol.
     message.header.scope = RouteScope::NoWhere;
     message.header.protocol = RouteProtocol::Unspec;
     let removed = netlink.0.route().del(message).execute().await;
@@ -132,7 +131,7 @@ pub async fn set_up(netlink: &Netlink, link: &Link) -> Result<(), NetlinkError> 
     netlink.0.link().set(message).execute().await.map_err(NetlinkError::of(what))
 }
 
-/// Makes these the IPv4 addresses of an interface: an address with its prefix, and its peer on a point-to-point link.
+/// Makes these the only IPv4 addresses of an interface; each has a prefix and, on a point-to-point link, a peer.
 pub async fn set_addresses(
     netlink: &Netlink,
     link: &Link,
@@ -144,7 +143,7 @@ pub async fn set_addresses(
         let what = format!("remove {} from {}", old.address, link.name);
         let removed = netlink.0.address().del(old.message).execute().await.map_err(NetlinkError::of(what));
         match removed {
-            // The first of a subnet takes the others of it along.
+            // Removing the first address of a subnet removes its others too.
             Err(error) if error.errno() == Some(Errno::EADDRNOTAVAIL) => {}
             other => other?,
         }
@@ -166,7 +165,7 @@ pub async fn set_addresses(
     Ok(())
 }
 
-/// Renames an interface, which must be down for that, and sets its MTU.
+/// Renames an interface and leaves it down, as renaming requires.
 pub async fn rename(netlink: &Netlink, link: &Link, name: &str) -> Result<(), NetlinkError> {
     let what = format!("rename {} to {name}", link.name);
     let down = LinkUnspec::new_with_index(link.index).down().build();
@@ -192,8 +191,8 @@ pub async fn set_mtu(netlink: &Netlink, link: &Link, mtu: u16) -> Result<(), Net
     netlink.0.link().set(message).execute().await.map_err(NetlinkError::of(what))
 }
 
-/// Sets kernel parameters of a namespace, as sysctl(8) would: `net.ipv4.ip_forward`, or with slashes where a name has
-/// dots in it.
+/// Sets kernel parameters of a namespace, as sysctl(8) does: `net.ipv4.ip_forward`, or with slashes if a name contains
+/// dots.
 pub async fn set_sysctls(
     namespace: &Namespace,
     sysctls: impl IntoIterator<Item = (String, String)>,

@@ -1,21 +1,21 @@
-//! How the run's own listeners say who they are and whom they see: TCP in one line, right after a connection was accepted;
-//! UDP in its answer, behind the nonce.
+//! How the run's listeners name themselves and the source that they see: TCP in one line right after accepting a
+//! connection, UDP in its answer after the nonce.
 
 use std::{net::Ipv4Addr, time::Duration};
 
 use super::nonce::{Kind, Nonce};
 use crate::protocol::Taker;
 
-/// How long a connected TCP service may take to say that it is one of the run's listeners: so long, and as many round
-/// trips, which count where all processors are busy with a large matrix.
+/// How long a connected TCP service may take to greet as one of the run's listeners. [`GREETING_ROUND_TRIPS`] are added,
+/// which matter if a large matrix keeps all processors busy.
 pub const GREETING: Duration = Duration::from_millis(300);
-/// See [`GREETING`].
+/// Round trips that are added to [`GREETING`].
 pub const GREETING_ROUND_TRIPS: u32 = 5;
 
-/// Bytes of a greeting at most.
+/// Longest greeting in bytes.
 pub const GREETING_LENGTH: usize = 256;
 
-/// The line that a TCP listener of a run begins with.
+/// The first line that a TCP listener of a run sends.
 pub fn greeting(run: u64, taker: &Taker) -> String {
     format!("labctl {run:016x} {} {}\n", taker.source, taker.name)
 }
@@ -28,7 +28,7 @@ pub fn greeted(said: &[u8], run: u64) -> Option<Taker> {
     Some(Taker { name: name.to_owned(), source: source.parse().ok()? })
 }
 
-/// What a UDP listener answers to a request with this nonce: `length` bytes, where what it says fits.
+/// A UDP listener's answer to a request with this nonce: `length` bytes, or more if its content needs them.
 pub fn answer(request: Nonce, taker: &Taker, length: usize) -> Vec<u8> {
     let mut answer = Nonce { kind: Kind::Answer, ..request }.bytes().to_vec();
     answer.extend(taker.source.octets());

@@ -1,4 +1,4 @@
-//! What comes back of a shot by ICMP: the echo's answer, or an error that quotes a packet of ours.
+//! What ICMP brings back for a shot: an echo reply, or an error that quotes one of our packets.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -14,16 +14,16 @@ use vxlan::{
 use super::nonce::Nonce;
 use crate::protocol::Outcome;
 
-/// By what an answer, or the packet quoted in an ICMP error, is told to belong to a shot.
+/// Assigns an answer, or the packet quoted in an ICMP error, to its shot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Key {
     /// Identifier and sequence number of an echo.
     Echo(u16, u16),
-    /// Protocol, own port, and the far end.
+    /// Protocol, our port, and the far end.
     Port(u8, u16, SocketAddrV4),
 }
 
-/// What was heard of a shot.
+/// What ICMP told about a shot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {
     /// The echo came back, at this time.
@@ -39,7 +39,7 @@ pub enum Heard {
     },
 }
 
-/// What an ICMP error is to the one whose packet it quotes.
+/// The outcome of the shot that an ICMP error quotes.
 pub fn outcome(from: Ipv4Addr, icmp_type: u8, icmp_code: u8) -> Outcome {
     match (icmp_type, icmp_code) {
         (icmp::UNREACHABLE, unreachable::PORT) => Outcome::Refused { from: Some(from) },
@@ -47,7 +47,7 @@ pub fn outcome(from: Ipv4Addr, icmp_type: u8, icmp_code: u8) -> Outcome {
     }
 }
 
-/// Reads an ICMP message of this run as a raw socket gives it, with its IP header.
+/// Reads an ICMP message of this run from a raw socket, with its IP header.
 pub fn read(packet: &[u8], run: u64) -> Option<(Key, Heard)> {
     let ip = Ipv4View::header_checked(packet).ok()?;
     let message = IcmpView::new_checked(ip.payload()).ok()?;

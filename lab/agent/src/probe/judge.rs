@@ -1,4 +1,4 @@
-//! From what a socket or an ICMP error says to an outcome.
+//! Turns socket and ICMP errors into outcomes.
 
 use std::{io, net::Ipv4Addr};
 
@@ -16,9 +16,9 @@ fn prohibited(from: Option<Ipv4Addr>) -> Outcome {
     Outcome::Unreachable { from, icmp_type: icmp::UNREACHABLE, icmp_code: unreachable::ADMIN_PROHIBITED }
 }
 
-/// The outcome of a shot that an ICMP error came for.
+/// The outcome of a shot that got an ICMP error.
 pub async fn icmp(space: &Space, to: Ipv4Addr, from: Ipv4Addr, icmp_type: u8, icmp_code: u8) -> Outcome {
-    // What the own kernel says of itself when ARP fails.
+    // Our own kernel sends this to itself when ARP fails.
     if (icmp_type, icmp_code) == (icmp::UNREACHABLE, unreachable::HOST)
         && space.is_local(from)
         && let Some(hop) = space.unresolved(to, Instant::now()).await
@@ -40,7 +40,7 @@ pub async fn socket(
     }
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ECONNREFUSED | Errno::ECONNRESET) => Outcome::Refused { from: Some(to) },
-        // The last is how a blackhole route answers its own host.
+        // EINVAL is the answer of a blackhole route on this host.
         Some(Errno::ENETUNREACH | Errno::EINVAL) => Outcome::NoRoute,
         Some(Errno::EHOSTUNREACH) => match space.unresolved(to, Instant::now()).await {
             Some(hop) => Outcome::ArpFailed { next_hop: Some(hop) },
@@ -50,7 +50,7 @@ pub async fn socket(
                 icmp_code: unreachable::HOST,
             },
         },
-        // A prohibit route, or a rule of the own host's that drops what it sends.
+        // A prohibit route, or a rule of this host that drops what it sends.
         Some(Errno::EACCES | Errno::EPERM) => prohibited(None),
         Some(Errno::EMSGSIZE) => Outcome::Unreachable {
             from: None,
@@ -62,7 +62,7 @@ pub async fn socket(
     }
 }
 
-/// The outcome of a shot that nothing was heard of until its deadline.
+/// The outcome of a shot without any answer before its deadline.
 pub async fn silence(space: &Space, to: Ipv4Addr, deadline: Instant) -> Outcome {
     match space.unresolved(to, deadline).await {
         Some(hop) => Outcome::ArpFailed { next_hop: Some(hop) },

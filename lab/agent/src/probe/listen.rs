@@ -1,4 +1,4 @@
-//! The run's own listeners, which say who they are.
+//! The run's listeners, which say who they are.
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
@@ -28,13 +28,13 @@ use super::{
 };
 use crate::{protocol::Taker, sys};
 
-/// Connections that wait to be accepted: all of a large matrix may come at once.
+/// Most connections that wait to be accepted: those of a large matrix may all come at once.
 const BACKLOG: i32 = 4096;
 
-/// Between two attempts to accept when there are no descriptors.
+/// Pause between two attempts to accept when descriptors run out.
 const AGAIN: Duration = Duration::from_millis(10);
 
-/// Bytes of a datagram at most: more than any segment carries.
+/// Longest datagram in bytes: more than any segment carries.
 const LARGEST: usize = 9216;
 
 /// A bound socket that waits to be served.
@@ -46,7 +46,7 @@ pub enum Bound {
     Udp(OwnedFd),
 }
 
-/// Binds a port on all addresses; `None` where something else has it. Call it within the namespace.
+/// Binds a port on all addresses; `None` if something else has it. Call it within the namespace.
 pub fn bind(protocol: Protocol, port: u16) -> io::Result<Option<Bound>> {
     let attempt = || -> io::Result<Bound> {
         let kind = match protocol {
@@ -79,7 +79,7 @@ pub fn bind(protocol: Protocol, port: u16) -> io::Result<Option<Bound>> {
     }
 }
 
-/// Serves a bound socket in the name of an endpoint, on a task of the set. A TCP listener sends `size` bytes back.
+/// Serves a bound socket for an endpoint, on a task of the set. A TCP listener echoes `size` bytes.
 pub fn serve(bound: Bound, run: u64, name: String, size: u32, tasks: &mut JoinSet<()>) -> io::Result<()> {
     match bound {
         Bound::Tcp(listener) => {
@@ -116,10 +116,10 @@ async fn tcp(listener: TcpListener, run: u64, name: String, size: u32) {
     }
 }
 
-/// Sends so many bytes back, and then ends the connection; it ends with the session at the latest.
+/// Echoes `size` bytes and then closes the connection; ends with the session at the latest.
 async fn echo(mut stream: TcpStream, size: u32) {
     let (read, mut write) = stream.split();
-    // Whoever sent them notices what is missing.
+    // The sender notices what is missing.
     let _ = tokio::io::copy(&mut read.take(size.into()), &mut write).await;
     let _ = write.shutdown().await;
 }
@@ -136,8 +136,8 @@ async fn udp(socket: AsyncFd<OwnedFd>, run: u64, name: String) {
     }
 }
 
-/// Answers one datagram with as many bytes as it has (where the answer fits), from the address that it was sent to, which
-/// need not be the one that the route back prefers.
+/// Answers one datagram with as many bytes as it has (if the answer fits), from the address that it was sent to: the
+/// route back may prefer another one.
 fn answer(socket: &OwnedFd, run: u64, name: &str) -> io::Result<()> {
     let mut datagram = [0; LARGEST];
     let mut room = cmsg_space!(libc::in_pktinfo);

@@ -1,6 +1,6 @@
 //! Probe sessions: listeners and watchers in every endpoint, and shots that all share one deadline.
 //!
-//! What marks and tells a run's packets is public: whoever else probes (a peer on the wire) speaks the same.
+//! The marks of a run's packets are public, because peers on the wire use the same.
 
 pub mod greeting;
 pub mod heard;
@@ -34,7 +34,7 @@ use session::Session;
 /// Results that wait for labctl to read them.
 const QUEUE: usize = 1024;
 
-/// Sightings in one line, far below the longest.
+/// Most sightings in one line, far below the longest line.
 const SIGHTINGS: usize = 5_000;
 
 /// Serves a session until the stream ends.

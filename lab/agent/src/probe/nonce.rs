@@ -1,19 +1,19 @@
-//! What a run's packets carry, so that they are known wherever they turn up.
+//! The nonce in a run's packets, by which we recognise them everywhere.
 
 /// Length of a nonce in bytes.
 pub const LEN: usize = 20;
 
-/// How every nonce begins. The watchers' packet filter looks at the first four bytes.
+/// First bytes of every nonce. The watchers' packet filter checks the first four.
 pub const MAGIC: [u8; 7] = *b"labctl\0";
 
-/// Which packet of a shot it is. ICMP tells by its type, and its answer repeats the request.
+/// Kind of a packet. An ICMP answer repeats the request's nonce; there the ICMP type tells them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The shot itself.
     Request = 1,
-    /// The answer of one of the run's own listeners; its name follows.
+    /// The answer of one of the run's listeners; its name follows.
     Answer = 2,
-    /// A frame that somebody wrote; the cell is its number.
+    /// A frame from a topology or user; the cell is its number.
     Frame = 3,
 }
 
@@ -39,7 +39,7 @@ impl Nonce {
         bytes
     }
 
-    /// Reads the nonce that a payload begins with, if it does, and gives what follows.
+    /// Reads the nonce at the beginning of a payload; returns it with the rest.
     pub fn read(payload: &[u8]) -> Option<(Self, &[u8])> {
         let (kind, rest) = payload.strip_prefix(&MAGIC)?.split_first()?;
         let kind = match kind {
@@ -59,7 +59,7 @@ pub fn find(frame: &[u8]) -> Option<Nonce> {
     frame.windows(LEN).find_map(|window| Nonce::read(window)).map(|(nonce, _)| nonce)
 }
 
-/// What the mark of every [`Kind::Frame`] of a run begins with; its number follows, 4 bytes, big-endian.
+/// Beginning of the mark of every [`Kind::Frame`] of a run; its number follows, 4 bytes, big-endian.
 pub fn frame_prefix(run: u64) -> [u8; LEN - 4] {
     let bytes = Nonce { kind: Kind::Frame, run, cell: 0 }.bytes();
     let mut prefix = [0; LEN - 4];

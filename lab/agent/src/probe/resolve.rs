@@ -1,5 +1,5 @@
-//! Names, looked up as the endpoint's own resolver would: its /etc/hosts, then the name servers of its
-//! /etc/resolv.conf, asked from its own namespace (which is where Docker's 127.0.0.11 answers).
+//! Looks up names as the endpoint's own resolver does: in its /etc/hosts, then at the name servers of its
+//! /etc/resolv.conf, from its own namespace (where Docker's 127.0.0.11 answers).
 
 use std::{
     io,
@@ -22,7 +22,7 @@ use crate::{
 
 const PORT: u16 = 53;
 
-/// A name server that says nothing is asked again, or the next one is, this often.
+/// How long we wait for a name server before we ask the next one, or the same again.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// As in glibc (resolv.conf(5): MAXNS, MAXDNSRCH of old, and the largest ndots).
@@ -30,8 +30,8 @@ const MAX_SERVERS: usize = 3;
 const MAX_SEARCH: usize = 6;
 const MAX_NDOTS: usize = 15;
 
-/// Addresses of a name, or the outcome where there are none: `NoName` is what the files or the servers said, `Failed`
-/// that they could not be asked, which says nothing of the name.
+/// Addresses of a name, or the outcome if there are none: `NoName` is the answer of the files or servers; `Failed` means
+/// that we could not ask them, which says nothing about the name.
 pub async fn resolve(
     space: &Space,
     pid: Option<u32>,
@@ -61,7 +61,7 @@ pub async fn resolve(
     for candidate in config.candidates(name) {
         match ask(&socket, &config.servers, &candidate, deadline).await {
             Ok(addresses) => return Ok(addresses),
-            // What the first says is about the name as it was meant.
+            // Keep the error of the first candidate, the most likely name.
             Err(error) if why.is_empty() => why = error,
             Err(_) => {}
         }
@@ -69,7 +69,7 @@ pub async fn resolve(
     Err(Outcome::NoName { why })
 }
 
-/// A file as the process sees it; empty where there is none. Of a process that is gone nobody knows what its files said.
+/// A file as the process sees it; empty if there is none. If the process is gone, the file's contents are unknown.
 fn file(pid: Option<u32>, path: &str) -> Result<String, Outcome> {
     let has_root = || pid.is_none_or(|pid| Path::new(&format!("/proc/{pid}/root")).exists());
     match file_of(pid, path) {
@@ -86,7 +86,7 @@ fn in_hosts(text: &str, name: &str) -> Vec<Ipv4Addr> {
     lines.filter_map(|(address, _)| address.parse().ok()).collect()
 }
 
-/// What counts of a resolv.conf(5).
+/// The parts of a resolv.conf(5) that we use.
 #[derive(Debug, PartialEq, Eq)]
 struct Config {
     servers: Vec<Ipv4Addr>,
@@ -136,15 +136,15 @@ impl Config {
 /// What one name server said.
 enum Answer {
     Addresses(Vec<Ipv4Addr>),
-    /// That there is no such name, or none with an IPv4 address: no other server is asked.
+    /// There is no such name, or it has no IPv4 address: no other server is asked.
     None(String),
-    /// That it cannot tell; another may.
+    /// It cannot tell; another server may.
     Cannot(String),
-    /// Nothing.
+    /// It did not answer.
     Silence(String),
 }
 
-/// Asks the servers in turn, again and again, until one knows or the deadline comes.
+/// Asks the servers in turn, repeatedly, until one knows or the deadline comes.
 async fn ask(
     socket: &UdpSocket,
     servers: &[Ipv4Addr],
@@ -202,7 +202,7 @@ fn query(id: u16, name: &str) -> Result<Vec<u8>, simple_dns::SimpleDnsError> {
     packet.build_bytes_vec()
 }
 
-/// Reads a reply; `None` where it is none to this query.
+/// Reads a reply; `None` if it does not belong to this query.
 fn read(reply: &[u8], id: u16, name: &str, server: Ipv4Addr) -> Option<Answer> {
     let reply = Packet::parse(reply).ok()?;
     if reply.id() != id || !reply.has_flags(PacketFlag::RESPONSE) {

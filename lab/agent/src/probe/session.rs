@@ -1,4 +1,4 @@
-//! What a probe session holds open.
+//! The sockets and tasks of a probe session.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,7 +21,7 @@ use crate::{
     server::Server,
 };
 
-/// An endpoint that could be entered.
+/// An endpoint whose namespace we could enter.
 #[derive(Clone, Debug)]
 pub struct Source {
     /// Its namespace.
@@ -41,7 +41,7 @@ pub struct Session {
     _tasks: JoinSet<()>,
 }
 
-/// What is made within a namespace, by one thread that enters it once.
+/// The sockets of a namespace, made by one thread that enters it once.
 struct Opened {
     netlink: Netlink,
     raw: OwnedFd,
@@ -50,17 +50,17 @@ struct Opened {
 }
 
 impl Session {
-    /// Opens sockets in every namespace of the session. An endpoint that cannot be entered is left out.
+    /// Opens sockets in every namespace of the session. An endpoint that we cannot enter is left out.
     ///
     /// # Errors
-    /// A listener in an endpoint that is not one of the session.
+    /// If a listener is in an endpoint that is not part of the session.
     pub async fn open(server: &Server, request: ProbeSession) -> Result<Self, String> {
         let ProbeSession { run, endpoints, listeners } = request;
         if let Some(stray) = listeners.iter().find(|l| !endpoints.iter().any(|e| e.name == l.endpoint)) {
             return Err(format!("a listener in {}, which is no endpoint of the session", stray.endpoint));
         }
         let mut absent = BTreeMap::new();
-        // Endpoints that share a namespace share what is opened there.
+        // Endpoints that share a namespace share its sockets.
         let mut places: Vec<(Namespace, Vec<Endpoint>)> = Vec::new();
         for endpoint in endpoints {
             match server.enter(&endpoint.netns) {
@@ -113,7 +113,7 @@ impl Session {
         Ok(())
     }
 
-    /// Endpoints that could not be entered, and why.
+    /// Endpoints that we could not enter, and why.
     pub fn absent(&self) -> &BTreeMap<String, String> {
         &self.absent
     }
@@ -137,7 +137,7 @@ impl Session {
     }
 }
 
-/// Runs within the namespace.
+/// Opens a namespace's sockets; runs within the namespace.
 fn open(wanted: &[Listener]) -> io::Result<Opened> {
     let (connection, handle, _messages) = rtnetlink::new_connection()?;
     tokio::spawn(connection);

@@ -30,19 +30,19 @@ use crate::{
     sys,
 };
 
-/// A full neighbour table or queue keeps a packet from being sent at all: tried again this often.
+/// Pause before a packet is sent again that a full neighbour table or queue kept back.
 const AGAIN: Duration = Duration::from_millis(10);
 
 /// Bytes of an IPv4 header without options and of an ICMP or UDP header.
 const HEADERS: usize = 20 + 8;
 
-/// A transfer ends so long before the deadline, so that it is told from a connection that never was.
+/// A transfer ends this long before the deadline, so that we can tell it from a connection that was never made.
 const LAST_MOMENT: Duration = Duration::from_millis(20);
 
 /// Bytes that a transfer sends at once.
 const CHUNK: usize = 16 << 10;
 
-/// Who shoots at whom, and until when.
+/// Sender, destination and deadline of a shot.
 #[derive(Clone, Debug)]
 pub struct Aim {
     /// Namespace of the sender.
@@ -55,12 +55,12 @@ pub struct Aim {
     pub to: Ipv4Addr,
     /// See [`crate::protocol::Shot::size`].
     pub size: u32,
-    /// When silence is what came out.
+    /// When the shot counts as silent.
     pub deadline: Instant,
 }
 
 impl Aim {
-    /// The nonce, and as much behind it as makes the IP packet as large as it is to be.
+    /// The nonce, padded so that the IP packet has its size.
     fn payload(&self) -> Vec<u8> {
         let mut payload = Nonce { kind: Kind::Request, run: self.run, cell: self.cell }.bytes().to_vec();
         let wanted = usize::try_from(self.size).unwrap_or(0).saturating_sub(HEADERS);
@@ -76,13 +76,13 @@ impl Aim {
         judge::socket(&self.space, self.to, expected, error).await
     }
 
-    /// Waits for an outcome until the deadline, and then finds out about the silence.
+    /// Waits for an outcome until the deadline, then finds out the reason for the silence.
     async fn by_deadline(&self, outcome: impl Future<Output = Outcome>) -> Outcome {
         let mut outcome = pin!(outcome);
         if let Ok(outcome) = timeout_at(self.deadline, &mut outcome).await {
             return outcome;
         }
-        // On a busy processor an answer may have come in time and not have been read yet.
+        // On a busy processor an answer may have come in time but not have been read yet.
         let _ = self.space.drain();
         yield_now().await;
         if let Poll::Ready(outcome) = futures::poll!(&mut outcome) {
@@ -99,12 +99,12 @@ impl Aim {
     }
 }
 
-/// Microseconds; an hour is far beyond any deadline.
+/// Converts a duration to microseconds.
 pub fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// One echo request.
+/// Fires one echo request.
 pub async fn icmp(aim: Aim) -> Outcome {
     let (id, seq) = aim.space.echo();
     let mut expected = aim.space.expect(Key::Echo(id, seq));
@@ -124,7 +124,7 @@ pub async fn icmp(aim: Aim) -> Outcome {
     aim.by_deadline(exchange).await
 }
 
-/// One TCP connection from a socket that is bound to a port.
+/// Makes one TCP connection from a bound socket.
 pub async fn tcp(aim: Aim, socket: TcpSocket, own: u16, port: u16) -> Outcome {
     let to = SocketAddrV4::new(aim.to, port);
     let mut expected = aim.space.expect(Key::Port(IPPROTO_TCP as u8, own, to));
@@ -148,7 +148,7 @@ pub async fn tcp(aim: Aim, socket: TcpSocket, own: u16, port: u16) -> Outcome {
     aim.by_deadline(exchange).await
 }
 
-/// Sends bytes to the run's listener, which says who it is and sends them back.
+/// Sends bytes to the run's listener, which greets and echoes them.
 async fn transfer(aim: &Aim, mut stream: TcpStream, rtt_us: u64) -> Outcome {
     let of = aim.size;
     let size = usize::try_from(of).unwrap_or(usize::MAX);
@@ -162,7 +162,7 @@ async fn transfer(aim: &Aim, mut stream: TcpStream, rtt_us: u64) -> Outcome {
             left -= sent;
         }
     };
-    // Counts what comes behind the line with the name, without keeping it.
+    // Counts the bytes after the greeting, without keeping them.
     let mut back = 0;
     let receive = async {
         let mut line_ended = false;
@@ -188,7 +188,7 @@ async fn transfer(aim: &Aim, mut stream: TcpStream, rtt_us: u64) -> Outcome {
         }
     };
     let until = aim.deadline.checked_sub(LAST_MOMENT).unwrap_or(aim.deadline);
-    // Once all is back, or no more can come, nothing need be sent.
+    // Once all is back, or no more can come, sending can stop.
     let _ = timeout_at(until, async {
         tokio::select! {
             () = async { send.await; std::future::pending().await } => {}
@@ -205,7 +205,7 @@ async fn transfer(aim: &Aim, mut stream: TcpStream, rtt_us: u64) -> Outcome {
     }
 }
 
-/// Who says to have answered. A real service says nothing of the kind.
+/// Reads who answered, from the greeting. A real service sends none.
 async fn greeting(mut stream: TcpStream, run: u64, until: Instant) -> Option<Taker> {
     let mut said = Vec::with_capacity(GREETING_LENGTH);
     let line = async {
@@ -219,7 +219,7 @@ async fn greeting(mut stream: TcpStream, run: u64, until: Instant) -> Option<Tak
     greeted(&said, run)
 }
 
-/// One datagram from a socket that is bound to a port.
+/// Sends one datagram from a bound socket.
 pub async fn udp(aim: Aim, socket: std::net::UdpSocket, own: u16, port: u16) -> Outcome {
     let to = SocketAddrV4::new(aim.to, port);
     let mut expected = aim.space.expect(Key::Port(IPPROTO_UDP as u8, own, to));
@@ -245,7 +245,7 @@ pub async fn udp(aim: Aim, socket: std::net::UdpSocket, own: u16, port: u16) -> 
             };
             match received {
                 Ok(n) => {
-                    // Anything else is not meant for us, or a real service's idea of an answer to a nonce.
+                    // Anything else is not for us, or comes from a real service.
                     if let Some(taker) = answered(&datagram[..n], aim.run, aim.cell) {
                         return Outcome::Answered { rtt_us: micros(sent.elapsed()), by: Some(taker) };
                     }
@@ -257,7 +257,7 @@ pub async fn udp(aim: Aim, socket: std::net::UdpSocket, own: u16, port: u16) -> 
     aim.by_deadline(exchange).await
 }
 
-/// Connecting makes the kernel look up the route, and hand over only what comes from there.
+/// Connects the socket: the kernel looks up the route and then delivers only what comes from there.
 async fn connected(socket: std::net::UdpSocket, to: SocketAddrV4) -> io::Result<UdpSocket> {
     let socket = UdpSocket::from_std(socket)?;
     socket.connect(SocketAddr::V4(to)).await?;

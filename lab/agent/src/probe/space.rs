@@ -1,5 +1,5 @@
-//! One network namespace within a probe session: its kernel's tables, and one raw socket that hears every ICMP message,
-//! be it the answer to an echo or an error about any of the shots.
+//! One network namespace within a probe session: its kernel tables, and one raw socket that receives every ICMP message:
+//! echo replies and errors about shots.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -27,7 +27,7 @@ use crate::{
     sys,
 };
 
-/// Octets of an ICMP message that are looked at: nonces and quoted headers fit many times.
+/// Octets of an ICMP message that are read: nonces and quoted headers fit many times.
 const SNAP: usize = 1024;
 
 /// Room for the answers to all echoes of a large lab.
@@ -55,14 +55,14 @@ pub struct Space {
 pub fn raw_socket() -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let raw = socket(AddressFamily::Inet, SockType::Raw, flags, SockProtocol::Icmp)?;
-    // Beyond the system's limit where we may (CAP_NET_ADMIN); the limit will do where not.
+    // Exceeds the system's limit if we may (CAP_NET_ADMIN); else the limit will do.
     let _ = setsockopt(&raw, sockopt::RcvBufForce, &RECEIVE_BUFFER);
     sys::never_fragment(&raw)?;
     Ok(raw)
 }
 
 impl Space {
-    /// Puts together what was opened in the namespace.
+    /// Builds it from the sockets that were opened in the namespace.
     pub async fn new(
         namespace: Namespace,
         netlink: Netlink,
@@ -77,7 +77,7 @@ impl Space {
             raw: sys::watch(raw)?,
             awaited: Mutex::default(),
             run,
-            // The run's number, so that two sessions in one namespace do not meet.
+            // From the run's number, so that two sessions in one namespace do not collide.
             echoes: AtomicU32::new((run as u32) & 0xFFFF_0000),
             neighbours: tokio::sync::Mutex::default(),
         })
@@ -88,20 +88,20 @@ impl Space {
         address.is_loopback() || self.locals.contains(&address)
     }
 
-    /// Hears ICMP messages until dropped.
+    /// Receives ICMP messages until dropped.
     pub async fn listen(self: Arc<Self>) {
         while let Ok(mut ready) = self.raw.readable().await {
             if let Err(error) = self.drain() {
                 tracing::debug!("raw socket: {error}");
             }
             ready.clear_ready();
-            // Between the last look and the clearing something may have come.
+            // A message may have come between the last read and the clearing.
             let _ = self.drain();
         }
     }
 
-    /// Takes what the raw socket holds. Also called before a socket's error is judged: the kernel hands an ICMP error
-    /// to raw sockets first, so that what caused the error is found here.
+    /// Reads all messages from the raw socket. Also called before we judge a socket's error: the kernel delivers an ICMP
+    /// error to raw sockets first, so its cause is found here.
     pub fn drain(&self) -> io::Result<()> {
         let mut packet = [0; SNAP];
         loop {
@@ -112,7 +112,7 @@ impl Space {
                     }
                 }
                 Err(nix::errno::Errno::EAGAIN) => return Ok(()),
-                // An error of an earlier packet, told once.
+                // An error of an earlier packet, reported once.
                 Err(_) => {}
             }
         }
@@ -124,7 +124,7 @@ impl Space {
         waiting.map(|w| w.send(heard));
     }
 
-    /// Will hear of a packet that is about to be sent.
+    /// Registers a packet that is about to be sent, for its answer or error.
     pub fn expect(self: &Arc<Self>, key: Key) -> Expected {
         let (sender, receiver) = oneshot::channel();
         self.awaited.lock().unwrap_or_else(PoisonError::into_inner).insert(key, sender);
@@ -162,7 +162,7 @@ impl Space {
         }
     }
 
-    /// The neighbour table, read once for all shots that end together.
+    /// The neighbour table; shots that end together share one read.
     async fn neighbours(&self, since: Instant) -> Option<Neighbours> {
         let mut read = self.neighbours.lock().await;
         if let Some((_, table)) = read.as_ref().filter(|(at, _)| *at >= since) {
@@ -175,7 +175,7 @@ impl Space {
     }
 }
 
-/// A packet on whose answer or error somebody waits.
+/// A packet whose answer or error is awaited.
 #[derive(Debug)]
 pub struct Expected {
     space: Arc<Space>,
@@ -193,7 +193,7 @@ impl Expected {
         }
     }
 
-    /// What has been heard by now.
+    /// What has been heard so far.
     pub fn so_far(&mut self) -> Option<Heard> {
         let _ = self.space.drain();
         self.receiver.try_recv().ok()

@@ -1,4 +1,4 @@
-//! Which packets of a run pass by, and what they are.
+//! Recognises a run's packets.
 
 use std::{collections::HashSet, net::Ipv4Addr};
 
@@ -10,17 +10,17 @@ use vxlan::{
 use super::nonce::{Kind, Nonce};
 use crate::protocol::{Sighting, TcpTrace};
 
-/// Sightings that one watcher keeps at most; a large matrix makes a few ten thousand.
+/// Most sightings that one watcher keeps; a large matrix makes a few ten thousand.
 pub const MAX_SIGHTINGS: usize = 100_000;
 
 /// A packet of the run; the fields are those of [`Sighting`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Trace {
-    /// Whether it is the answer, or else the request.
+    /// Whether it is the answer or the request.
     pub answer: bool,
-    /// Which shot: the cell, for ICMP and UDP.
+    /// For ICMP and UDP: the shot's cell.
     pub cell: Option<u32>,
-    /// Which shot: the ports, for TCP.
+    /// For TCP: the attempt, by its ports.
     pub tcp: Option<TcpTrace>,
     /// Source address.
     pub source: Ipv4Addr,
@@ -29,28 +29,28 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// The same as seen at an interface of an endpoint.
+    /// Makes it a sighting at an interface of an endpoint.
     pub fn seen_at(self, endpoint: String, interface: String, inbound: bool, local: bool) -> Sighting {
         let Self { answer, cell, tcp, source, destination } = self;
         Sighting { endpoint, interface, inbound, local, answer, cell, tcp, source, destination }
     }
 }
 
-/// Tells the packets of one run as they pass one place.
+/// Recognises the packets of one run that pass one place.
 #[derive(Debug)]
 pub struct Tracer {
     run: u64,
-    /// TCP attempts seen to begin: only their resets are of interest.
+    /// TCP attempts that were seen to begin: only their resets count.
     attempts: HashSet<TcpTrace>,
 }
 
 impl Tracer {
-    /// For a run's packets.
+    /// A tracer for a run's packets.
     pub fn new(run: u64) -> Self {
         Self { run, attempts: HashSet::new() }
     }
 
-    /// Reads one packet, from its IP header on. `None` for what is not of the run.
+    /// Reads one packet, from its IP header on. `None` if it is not of the run.
     pub fn read(&mut self, packet: &[u8]) -> Option<Trace> {
         let ip = Ipv4View::header_checked(packet).ok()?;
         let (answer, cell, tcp) = match ip.protocol() {

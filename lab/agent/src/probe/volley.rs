@@ -17,7 +17,7 @@ use super::{
 };
 use crate::protocol::{Outcome, Shot, ShotKind, ShotResult, ShotTarget};
 
-/// Shots with a socket of their own that are under way together. More are fired in waves that share the deadline.
+/// Most shots with their own socket that are under way at once. More are fired in waves that share the deadline.
 const WAVE: usize = 4_000;
 
 /// A bound socket for one shot, and its port.
@@ -50,7 +50,7 @@ pub async fn fire(
     while tasks.join_next().await.is_some() {}
 }
 
-/// Echoes share the socket of their namespace.
+/// Whether a shot needs no socket of its own: echoes share that of their namespace.
 fn is_light(shot: &Shot) -> bool {
     matches!((&shot.kind, &shot.to), (ShotKind::Icmp, ShotTarget::Address(_)))
 }
@@ -98,7 +98,7 @@ async fn spawn(
 }
 
 /// Binds the sockets of all shots from one endpoint, on one thread in its namespace. Their ports are known before
-/// anything is sent, so that errors and sightings can be told to be theirs.
+/// anything is sent, so that we can assign errors and sightings to them.
 async fn bind(source: &Source, shots: &[Shot]) -> Result<Vec<Option<io::Result<Bound>>>, String> {
     if shots.iter().all(is_light) {
         return Ok(shots.iter().map(|_| None).collect());
@@ -128,7 +128,7 @@ fn unfired(cell: u32, outcome: Outcome) -> ShotResult {
     ShotResult { cell, address: None, resolved: Vec::new(), source_port: None, outcome }
 }
 
-/// Fires one shot, after the look-up of its name where it has one.
+/// Looks up the shot's name if it has one, then fires the shot.
 async fn one(
     source: Source,
     run: u64,

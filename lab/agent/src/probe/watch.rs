@@ -24,10 +24,10 @@ use super::{
 };
 use crate::{protocol::Sighting, sys};
 
-/// Octets of a packet that are looked at.
+/// Octets of a packet that are read.
 const SNAP: u32 = 256;
 
-/// What a sighting is before its interface's name is looked up.
+/// A sighting before the look-up of its interface's name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Seen {
     interface: u32,
@@ -36,7 +36,7 @@ struct Seen {
     trace: Trace,
 }
 
-/// When a packet was seen, by the kernel's clock: seconds and nanoseconds.
+/// Time of a sighting by the kernel's clock: seconds and nanoseconds.
 pub type Time = (i64, i64);
 
 #[derive(Debug)]
@@ -59,7 +59,7 @@ pub struct Watcher {
 
 /// Makes the packet socket; call it within the namespace.
 pub fn packet_socket() -> io::Result<OwnedFd> {
-    // All protocols, because the kernel shows outgoing packets to such sockets only.
+    // All protocols, because the kernel shows outgoing packets only to such sockets.
     let all = i32::from((libc::ETH_P_ALL as u16).to_be());
     let kind = Type::DGRAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::PACKET, kind, Some(Protocol::from(all)))?;
@@ -69,8 +69,8 @@ pub fn packet_socket() -> io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
-/// Lets through, from the network header on: ICMP echoes and UDP whose payload begins like a nonce, and TCP segments
-/// with SYN or RST. So nothing else wakes the agent.
+/// Packet filter, from the network header on. It passes ICMP echoes and UDP whose payload begins like a nonce, and TCP
+/// segments with SYN or RST, so that nothing else wakes the agent.
 fn filter() -> [SockFilter; 17] {
     use libc::{
         BPF_ABS, BPF_B, BPF_H, BPF_IND, BPF_JEQ, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_LDX, BPF_MSH, BPF_RET,
@@ -126,12 +126,12 @@ impl Watcher {
         while let Ok(mut ready) = socket.readable().await {
             self.drain();
             ready.clear_ready();
-            // Between the last look and the clearing something may have come.
+            // A packet may have come between the last read and the clearing.
             self.drain();
         }
     }
 
-    /// Takes what the socket holds.
+    /// Reads all packets from the socket.
     fn drain(&self) {
         let Some(socket) = &self.socket else { return };
         let mut packet = [0; SNAP as usize];
@@ -144,7 +144,7 @@ impl Watcher {
                 match recvmsg::<LinkAddr>(fd, &mut parts, Some(&mut room), MsgFlags::MSG_DONTWAIT) {
                     Ok(received) => (received.address, time(&received), received.bytes),
                     Err(nix::errno::Errno::EAGAIN) => return,
-                    // An interface went down: told once.
+                    // An interface went down; reported once.
                     Err(_) => continue,
                 };
             let Some(from) = from else { continue };
@@ -160,7 +160,7 @@ impl Watcher {
         }
     }
 
-    /// What was seen so far, with its time.
+    /// The sightings so far, with their times.
     pub async fn sightings(&self) -> Vec<(Time, Sighting)> {
         self.drain();
         let mut list = self.log.lock().unwrap_or_else(PoisonError::into_inner).list.clone();
@@ -168,7 +168,7 @@ impl Watcher {
         let known = |names: &HashMap<u32, String>| list.iter().all(|(_, s)| names.contains_key(&s.interface));
         let mut interfaces = self.interfaces.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if !known(&interfaces) {
-            // Interfaces come and go; one that has gone keeps the name it had.
+            // Interfaces come and go; one that is gone keeps its name.
             if let Ok(links) = self.space.netlink.links().await {
                 interfaces.extend(links.into_iter().map(|l| (l.index, l.name)));
             }
@@ -187,16 +187,16 @@ impl Watcher {
 }
 
 impl Drop for Watcher {
-    /// Closing a packet socket waits for all processors to have let go of it, some 10 ms: not on the runtime's thread.
+    /// Closes the packet socket on another thread: that waits some 10 ms for all processors.
     fn drop(&mut self) {
         let socket = self.socket.take().map(AsyncFd::into_inner);
-        // Where no thread can be had, the closure closes it here.
+        // If there can be no thread, dropping the closure closes it here.
         let _ = std::thread::Builder::new().name("close".into()).spawn(move || drop(socket));
     }
 }
 
-/// Until the kernel has begun to stamp packets (net_enable_timestamp is deferred), a packet has the time of its reading,
-/// which may be after the stamp of the next one. The order in which they were queued is right, and so are the stamps.
+/// Corrects times that break the order. Until the kernel stamps packets (net_enable_timestamp is deferred), a packet has
+/// the time of its reading, which may be after the next one's stamp. The queue's order and the stamps are right.
 fn in_order<T>(list: &mut [(Time, T)]) {
     let mut next = (i64::MAX, i64::MAX);
     for (time, _) in list.iter_mut().rev() {

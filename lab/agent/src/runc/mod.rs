@@ -1,14 +1,14 @@
-//! What stands before the OCI runtimes, runc and crun, in a machine, so that a container starts sooner.
+//! Stands before the OCI runtimes, runc and crun, in a machine, so that a container starts sooner.
 //!
-//! Docker starts them as it always does, and finds this program under their names, since its folder is the first of
-//! dockerd's PATH. It changes little and becomes the real one:
+//! Docker starts them as always and finds this program under their names, because its folder is the first in dockerd's
+//! PATH. It changes little and becomes the real one:
 //!
-//! - dockerd has runc call the whole of dockerd again, as `libnetwork-setkey`, to be told a container's network
-//!   namespace (moby, daemon/oci_linux.go). Without KVM that start is a third of a container's. [`setkey`] says the
-//!   same words to the same socket;
-//! - the real one is a sealed copy in memory (see `crate::init`), which need not copy itself first, as runc's own
-//!   tool `memfd-bind` has it: runc, contrib/cmd/memfd-bind. crun looks for the same seals (libcrun/cloned_binary.c);
-//! - the timers of everything that Docker is are coarse (see [`slack`]), and those of what runs in containers are not.
+//! - runc calls the whole of dockerd again, as `libnetwork-setkey`, to tell dockerd a container's network namespace
+//!   (moby, daemon/oci_linux.go). Without KVM that start is a third of a container's. [`setkey`] sends the same message
+//!   to the same socket;
+//! - the real one is a sealed copy in memory (see `crate::init`), which need not copy itself first, as with runc's own
+//!   tool `memfd-bind`: runc, contrib/cmd/memfd-bind. crun looks for the same seals (libcrun/cloned_binary.c);
+//! - the timers of all Docker processes are coarse (see [`slack`]); those of programs in containers are not.
 
 pub mod setkey;
 pub mod slack;
@@ -25,21 +25,21 @@ use serde_json::Value;
 
 use crate::protocol::BUILTIN_RUNTIME;
 
-/// Where the agent lies in the running guest: outside of the root overlay, so that no container or package hides it.
+/// Path of the agent in the running guest: outside of the root overlay, so that no container or package hides it.
 pub const AGENT: &str = "/run/labctl/agent";
 
-/// The folder in which this program has the names of others.
+/// The folder in which this program has the names of the programs it stands before.
 pub const DIR: &str = "/run/labctl/bin";
 
 /// The folder with the sealed copies of the runtimes, by name.
 pub const SEALED: &str = "/run/labctl/sealed";
 
-/// The runtimes that this stands before.
+/// The runtimes that this program stands before.
 pub const NAMES: [&str; 2] = ["runc", BUILTIN_RUNTIME];
 
-/// Becomes the runtime of this name with these arguments; returns only where that failed.
+/// Becomes the runtime of this name with these arguments; returns only if that fails.
 pub fn run(name: &str, arguments: Vec<OsString>) -> io::Error {
-    // The runtime itself says what is wrong with a bundle or a state that cannot be read or written.
+    // The runtime itself reports a bundle or state that cannot be read or written.
     if let Some(bundle) = created(&arguments) {
         let config = bundle.join("config.json");
         if let Ok(Some(text)) = fs::read(&config).map(|text| redirected(&text)) {
@@ -48,7 +48,7 @@ pub fn run(name: &str, arguments: Vec<OsString>) -> io::Error {
     } else if let Some(container) = started(&arguments) {
         slack::end_for_container(&container);
     } else {
-        // `exec`, whose process runs in a container.
+        // Such as `exec`, whose process runs in a container.
         slack::end_for_self();
     }
     let sealed = Path::new(SEALED).join(name);
@@ -58,12 +58,12 @@ pub fn run(name: &str, arguments: Vec<OsString>) -> io::Error {
     Command::new(program).arg0(name).args(arguments).exec()
 }
 
-/// The program of this name that PATH finds after this one.
+/// The program of this name that PATH finds outside of [`DIR`].
 pub fn real(name: &str) -> Option<PathBuf> {
     real_in(std::env::var_os("PATH").unwrap_or_default(), name)
 }
 
-/// The program of this name that such a PATH finds after this one.
+/// The program of this name that the given PATH finds outside of [`DIR`].
 pub fn real_in(path: impl AsRef<OsStr>, name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path)
         .filter(|dir| dir != Path::new(DIR))
@@ -79,7 +79,7 @@ fn created(arguments: &[OsString]) -> Option<PathBuf> {
     arguments.next().map(PathBuf::from)
 }
 
-/// The folder with the state of a container whose program is about to start, from the runtime's arguments.
+/// The state folder of a container that is about to start, from the runtime's arguments.
 fn started(arguments: &[OsString]) -> Option<PathBuf> {
     let (start, before) =
         arguments.split_last().and_then(|(id, rest)| Some((id, rest.strip_suffix(&["start".into()])?)))?;
@@ -87,8 +87,8 @@ fn started(arguments: &[OsString]) -> Option<PathBuf> {
     Some(Path::new(root).join(start))
 }
 
-/// The runtime's configuration with dockerd's hook led here; `None` where there is nothing to change, such as a hook
-/// that this does not know.
+/// The runtime's configuration with dockerd's hook redirected to this program; `None` if there is nothing to change,
+/// such as with an unknown hook.
 fn redirected(config: &[u8]) -> Option<Vec<u8>> {
     let mut config: Value = serde_json::from_slice(config).ok()?;
     let hooks = config.get_mut("hooks")?.as_object_mut()?;
@@ -100,7 +100,7 @@ fn redirected(config: &[u8]) -> Option<Vec<u8>> {
     any.then(|| serde_json::to_vec(&config).ok()).flatten()
 }
 
-/// Whether a hook is dockerd calling itself to tell itself a container's network namespace.
+/// Whether a hook calls dockerd to tell it a container's network namespace.
 fn is_setkey(hook: &Value) -> bool {
     let path = hook.get("path").and_then(Value::as_str).unwrap_or_default();
     let itself = path

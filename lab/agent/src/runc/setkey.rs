@@ -1,8 +1,8 @@
 //! `libnetwork-setkey`: the hook by which dockerd learns a container's network namespace.
 //!
-//! runc calls it when the namespace is there and the container's program does not run yet. It tells dockerd over a
-//! socket and waits, while dockerd puts the container's interfaces into the namespace, for its word that all is well
-//! (moby, libnetwork/sandbox_externalkey_unix.go).
+//! runc calls it when the namespace exists and the container's program does not run yet. It tells dockerd over a socket,
+//! and waits until dockerd has put the container's interfaces into the namespace and reports success (moby,
+//! libnetwork/sandbox_externalkey_unix.go).
 
 use std::{
     ffi::OsString,
@@ -19,16 +19,16 @@ pub const NAME: &str = "libnetwork-setkey";
 
 const EXEC_ROOT: &str = "/var/run/docker";
 
-/// dockerd's whole answer where all is well; anything else is an error's text.
+/// dockerd's whole answer on success; anything else is an error's text.
 const SUCCESS: &[u8] = b"success";
 
-/// Longest state that is read from stdin, and longest answer, in bytes.
+/// Longest state from stdin, and longest answer, in bytes.
 const MOST: u64 = 1 << 20;
 
-/// Longer than dockerd ever takes for the interfaces of one container.
+/// Limit for dockerd's answer: longer than it ever takes for the interfaces of one container.
 const WITHIN: Duration = Duration::from_secs(120);
 
-/// Of a container's state (OCI runtime-spec, "State"), what is needed here.
+/// The part of a container's state (OCI runtime-spec, "State") that we need.
 #[derive(Deserialize)]
 struct State {
     pid: u32,
@@ -43,10 +43,10 @@ struct Key<'a> {
     key: String,
 }
 
-/// Runs the hook: the container's state comes by stdin.
+/// Runs the hook; reads the container's state from stdin.
 ///
 /// # Errors
-/// dockerd cannot be asked, or what it answered.
+/// If dockerd cannot be asked, or answers with an error.
 pub fn run(arguments: &[OsString]) -> io::Result<()> {
     let (socket, container) =
         parse(arguments).ok_or_else(|| io::Error::other(format!("not understood: {arguments:?}")))?;

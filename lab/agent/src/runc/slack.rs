@@ -1,41 +1,41 @@
-//! How late a timer may be.
+//! Timer slack: how late a timer may be.
 //!
 //! The watchdog of Go's runtime sleeps for 20 us at a time while anything runs, in every one of the six Go processes
-//! that start a container. Without KVM each of these wake-ups costs more than it sleeps. A timer's slack (prctl(2),
-//! PR_SET_TIMERSLACK), which children inherit, lets the kernel put them together: dockerd gets some, and with it all
-//! that it starts up to the container's own program.
+//! that start a container. Without KVM each of these wake-ups costs more than it sleeps. Timer slack (prctl(2),
+//! PR_SET_TIMERSLACK), which children inherit, lets the kernel combine them: dockerd gets some, and so does all that it
+//! starts, up to the container's own program.
 
 use std::{fs, path::Path};
 
 use serde::Deserialize;
 
-/// Docker's, in ns. More saves little and leaves the processor idle, since Go also sleeps where it waits for itself.
+/// Slack of Docker's processes, in ns. More saves little and leaves the processor idle, because Go also sleeps while it
+/// waits for itself.
 pub const DOCKER_NS: u64 = 3_000_000;
 
-/// The kernel's own (init/init_task.c), in ns.
+/// The kernel's default slack (init/init_task.c), in ns.
 const DEFAULT_NS: u64 = 50_000;
 
 /// The files in which runc and crun keep a container's state.
 const STATES: [&str; 2] = ["state.json", "status"];
 
-/// Of such a file, what is needed here.
+/// The part of such a file that we need.
 #[derive(Deserialize)]
 struct State {
     #[serde(alias = "init_process_pid")]
     pid: u32,
 }
 
-/// This process, and what it becomes, has the default again.
+/// Resets this process, and what it becomes, to the default.
 pub fn end_for_self() {
-    // Without it timers are coarse, which is no reason not to run.
+    // If that fails, timers stay coarse, which is no reason not to run.
     let _ = nix::sys::prctl::set_timerslack(DEFAULT_NS);
 }
 
-/// The process that is to become a container's program has the default again; `container` is the folder with its
-/// state.
+/// Resets the process that will become a container's program to the default; `container` is its state folder.
 pub fn end_for_container(container: &Path) {
     let Some(pid) = STATES.iter().find_map(|name| pid(&fs::read(container.join(name)).ok()?)) else { return };
-    // The slack is each thread's own, and any of them may be the one that becomes the program.
+    // Each thread has its own slack, and any of them may become the program.
     for thread in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
         let thread = thread.file_name();
         let _ =

@@ -21,23 +21,23 @@ use crate::{
     protocol::HostConfig,
 };
 
-/// What a server may do beyond its own files and namespaces.
+/// Whether the host has the kernel for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kernel {
-    /// The kernel serves this host alone (a vm): clock, random generator and power are the agent's to set.
+    /// The kernel serves only this host (a vm): the agent controls clock, random generator and power.
     Own,
-    /// Others live on this kernel too (a container, a machine that existed before).
+    /// Others use this kernel too (a container, an existing machine).
     Shared,
 }
 
-/// An agent. Sessions follow one another; what was configured outlives them.
+/// An agent. Sessions follow one another; the configuration outlives them.
 #[derive(Debug)]
 pub struct Server {
     pub(crate) kernel: Kernel,
     /// The host's own network namespace.
     pub(crate) namespace: Namespace,
     pub(crate) engine: Mutex<Engine>,
-    /// What was last configured, to know what is no longer wanted.
+    /// The last configuration, to know what to remove.
     pub(crate) configured: Mutex<Option<HostConfig>>,
 }
 
@@ -47,8 +47,7 @@ impl Server {
         Self { kernel, namespace, engine: Mutex::new(Engine::default()), configured: Mutex::new(None) }
     }
 
-    /// Waits for a session to begin on the stream and serves it until it ends. Everything that hangs on the session
-    /// ends with it.
+    /// Waits for a session to begin on the stream and serves it until it ends. All requests of the session end with it.
     pub async fn session(
         self: &std::sync::Arc<Self>,
         stream: impl AsyncRead + AsyncWrite + Unpin,
@@ -57,7 +56,7 @@ impl Server {
         preamble::await_begin(&mut transport).await?;
         let mut handlers = JoinSet::new();
         let ended = mux::serve(transport, |stream| {
-            // Those that have finished are let go of, so that the set stays as small as what is open.
+            // Drop finished handlers, so that the set holds only open streams.
             while handlers.try_join_next().is_some() {}
             handlers.spawn(session::stream(self.clone(), stream));
         });
@@ -68,13 +67,13 @@ impl Server {
         Ok(())
     }
 
-    /// Serves one session after the other on a virtio-serial port, for ever.
+    /// Serves one session after another on a virtio-serial port, for ever.
     ///
     /// # Errors
-    /// Only a port that fails.
+    /// If the port fails.
     pub async fn port(self: std::sync::Arc<Self>, port: port::Port) -> io::Result<()> {
         port.connected().await?;
-        // Whoever is connected may go at any moment: then there is no session to be ended.
+        // If labctl disconnects now, there is no session to end.
         let _ = preamble::end_earlier(&mut port.stream()?).await;
         loop {
             port.connected().await?;

@@ -1,7 +1,7 @@
-//! The virtio-serial port as a stream.
+//! A virtio-serial port as a stream.
 //!
-//! What its driver does (drivers/char/virtio_console.c): while nobody is connected on the far end, poll(2) reports
-//! POLLHUP and a read without data returns 0; both stop when somebody connects, which wakes pollers.
+//! The driver (drivers/char/virtio_console.c): while nobody is connected at the far end, poll(2) reports POLLHUP and a
+//! read without data returns 0. Both stop when somebody connects, which wakes pollers.
 
 use std::{
     fs, io,
@@ -17,10 +17,10 @@ use nix::{
 
 use crate::{fd::FdStream, sys};
 
-/// Where udev, or the guest's init in its place, puts ports by their names.
+/// Folder in which udev, or the guest's init, puts ports by name.
 const BY_NAME: &str = "/dev/virtio-ports";
 
-/// Where the kernel tells their names.
+/// Folder in which the kernel shows the ports' names.
 const SYSFS: &str = "/sys/class/virtio-ports";
 
 /// Finds a port by its name.
@@ -35,19 +35,19 @@ pub fn find(name: &str) -> Option<PathBuf> {
     })
 }
 
-/// A port, open without blocking.
+/// An open, non-blocking port.
 #[derive(Debug)]
 pub struct Port(fs::File);
 
 impl Port {
-    /// Opens a port, which nobody else may have open.
+    /// Opens a port. Only one process can have it open.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = fs::OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path)?;
         Ok(Self(file))
     }
 
-    /// Waits until somebody is connected on the far end. The runtime's own notion of a hang-up never ends, so an
-    /// edge-triggered epoll of our own waits for the event, itself waited for by the runtime.
+    /// Waits until somebody is connected at the far end. For the runtime a hang-up never ends, so the runtime waits for an
+    /// edge-triggered epoll of our own, which waits for the port.
     pub async fn connected(&self) -> io::Result<()> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let any = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
@@ -55,7 +55,7 @@ impl Port {
         let edges = sys::watch(epoll.0.try_clone()?)?;
         loop {
             edges.readable().await?.clear_ready();
-            // Takes the edge, so that the epoll is readable again only after the next one.
+            // Consumes the edge, so that the epoll is readable again only after the next one.
             epoll.wait(&mut [EpollEvent::empty()], EpollTimeout::ZERO)?;
             if !hung_up(&self.0)? {
                 return Ok(());
@@ -63,7 +63,7 @@ impl Port {
         }
     }
 
-    /// The port as a stream until whoever is connected goes away.
+    /// The port as a stream until the far end disconnects.
     pub fn stream(&self) -> io::Result<FdStream> {
         FdStream::new(self.0.try_clone()?.into())
     }

@@ -17,10 +17,10 @@ use crate::{
     protocol::{Hello, Netns, Reply, Request, VERSION},
 };
 
-/// A stream of the agent's side, buffered so that no byte behind a line is lost.
+/// The agent's end of a stream, buffered so that no byte after a line is lost.
 pub type ServerStream = BufReader<Compat<yamux::Stream>>;
 
-/// A request must arrive this soon after its stream was opened.
+/// How long a request may take to arrive after its stream was opened.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Serves one stream.
@@ -66,7 +66,7 @@ async fn answer(
     Ok(())
 }
 
-/// Carries out a request that is answered by its reply alone.
+/// Carries out a request whose only answer is its reply.
 async fn perform(server: &Arc<Server>, request: Request) -> Result<Value, String> {
     match request {
         Request::Hello { version: _ } => value(&hello()?),
@@ -148,7 +148,7 @@ async fn dial(mut stream: ServerStream, path: &str) -> Result<(), lines::LineErr
 
 /// Answers with an error and closes the stream.
 pub(crate) async fn refuse(mut stream: ServerStream, why: String) {
-    // Nobody is left to tell when this fails too.
+    // If this fails too, nobody is left to tell.
     let _ = lines::write(&mut stream, &Reply::Err(why)).await;
     let _ = stream.shutdown().await;
 }

@@ -1,10 +1,9 @@
-//! What stands before containerd's shim in a machine, so that a container starts sooner.
+//! Stands before containerd's shim in a machine, so that a container starts sooner.
 //!
-//! containerd has a shim's `start` make a process that looks after one container, and answer with its address; a shim
-//! may as well answer with that of a process which it has already (containerd, docs/runtime-v2.md, "start"). Both are
-//! large programs, and their start without KVM a third of a container's. So a machine that is saved has some of these
-//! processes [in advance](spare), made by the real shim as containerd would have made them, and each is given to one
-//! container. Everything else, and every start that finds none, is the real shim's.
+//! containerd calls a shim's `start`, which makes a process for one container and answers with its address. A shim may
+//! also answer with that of an existing process (containerd, docs/runtime-v2.md, "start"). Both are large programs; their
+//! start without KVM is a third of a container's. So a saved machine has some processes [in advance](spare), made by the
+//! real shim, and each serves one container. The real shim does everything else, and every start that finds none.
 
 pub mod spare;
 
@@ -18,20 +17,20 @@ use std::{
 
 use crate::runc;
 
-/// The name by which containerd looks for the shim.
+/// The name under which containerd looks for the shim.
 pub const NAME: &str = "containerd-shim-runc-v2";
 
-/// Does what the real shim would with these arguments, or becomes it.
+/// Does what the real shim would do with these arguments, or becomes it.
 ///
 /// # Errors
-/// There is none, or this process's files cannot be written.
+/// If there is no real shim, or this process's files cannot be written.
 pub fn run(arguments: Vec<OsString>) -> io::Result<()> {
     if let [spare::MAKE] = words(&arguments)[..] {
         return spare::make();
     }
     if let Some(order) = spare::Order::of(&arguments) {
         if let Some(spare) = spare::take(&order) {
-            // containerd finds the shim by this file again when it was restarted itself.
+            // A restarted containerd finds the shim again by this file.
             fs::write("address", spare.address)?;
             return io::stdout().write_all(&spare.answer);
         }

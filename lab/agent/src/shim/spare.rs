@@ -1,9 +1,9 @@
-//! Shims that were started before there is a container for them.
+//! Spare shims, which are started before there is a container for them.
 //!
-//! They are made before a machine is saved, by the order that containerd gave last: the real shim's `start`, in a folder
-//! that looks like a container's bundle. What it answers is kept there, and given to whoever asks for a shim by the same
-//! order. A folder is moved when its shim is taken, so that no shim is given away twice. Until then its process is
-//! stopped: Go's runtime would collect garbage in each of them for as long as a lab lives.
+//! We make them before a machine is saved: the real shim's `start`, with the arguments that containerd used, in a folder
+//! that looks like a container's bundle. Its answer is kept there and given to the next equal order. Taking a shim moves
+//! its folder, so that no shim is given away twice. Until then its process is stopped: else Go's runtime would collect
+//! garbage in each of them for as long as a lab lives.
 
 use std::{
     collections::BTreeMap,
@@ -25,52 +25,52 @@ use serde::{Deserialize, Serialize};
 use super::NAME;
 use crate::runc;
 
-/// The argument with which this program, as the shim, makes spare ones.
+/// The argument with which this program, as the shim, makes spare shims.
 pub const MAKE: &str = "make-spares";
 
-/// How many there are: most hosts of a lab have no more containers, and each takes 5 MiB of the machine that is saved.
+/// How many to make: most hosts of a lab have no more containers, and each takes 5 MiB of the saved machine.
 const COUNT: usize = 4;
 
-/// How long a shim may take until it waits for containerd, and how often it is looked at.
+/// How long a shim may take until it waits for containerd, and the pause between two looks at it.
 const AT_REST: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(200);
 
 const FOLDER: &str = "/run/labctl/shims";
 
-/// What `start` was asked last, in [`FOLDER`] and beside each spare shim.
+/// File with the noted order, in [`FOLDER`] and beside each spare shim.
 const ORDER: &str = "order.json";
 
-/// Where the real shim notes its address, in its bundle (containerd, runtime/v2/shim/util.go).
+/// File in the bundle with the real shim's address (containerd, runtime/v2/shim/util.go).
 const ADDRESS: &str = "address";
 
-/// What the real `start` wrote to its stdout.
+/// File with the stdout of the real `start`.
 const ANSWER: &str = "answer";
 
-/// The number of the process.
+/// File with the process id.
 const PROCESS: &str = "process";
 
-/// The kernel's estimate of whom to end where memory is short (proc(5)), which a shim takes from its parent.
+/// The kernel's score for ending processes when memory is short (proc(5)); a shim takes it from its parent.
 const OOM_SCORE: &str = "/proc/self/oom_score_adj";
 
-/// What containerd wants of a shim, whichever container it is for.
+/// What containerd asks of a shim, without the container's id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
-    /// As they were given, but for the container's id, which is empty.
+    /// The arguments, with an empty container id.
     arguments: Vec<String>,
     environment: BTreeMap<String, String>,
     oom_score_adj: String,
 }
 
-/// A shim that serves, and no container's yet.
+/// A shim that serves but has no container yet.
 pub struct Spare {
-    /// Of its socket, as the file in the bundle has it.
+    /// Address of its socket, as in the bundle's file.
     pub address: String,
-    /// What its `start` answered.
+    /// The answer of its `start`.
     pub answer: Vec<u8>,
 }
 
 impl Order {
-    /// That of this process, if it is `start`.
+    /// This process's order, if it is `start`.
     pub fn of(arguments: &[OsString]) -> Option<Self> {
         let mut arguments =
             arguments.iter().map(|a| Some(a.to_str()?.to_owned())).collect::<Option<Vec<_>>>()?;
@@ -87,13 +87,13 @@ impl Order {
         })
     }
 
-    /// Keeps it for [`make`], unless there is one already.
+    /// Saves it for [`make`], unless there is one already.
     pub fn note(&self) {
         let path = Path::new(FOLDER).join(ORDER);
         if path.exists() {
             return;
         }
-        // Without it there will be no spare shims, and every container gets its own as ever.
+        // Without it there will be no spare shims, and every container gets its own as usual.
         let _ = fs::create_dir_all(FOLDER);
         let _ = serde_json::to_vec(self).map(|text| fs::write(path, text));
     }
@@ -105,14 +105,14 @@ fn id(arguments: &mut [String]) -> Option<&mut String> {
     arguments.get_mut(flag + 1)
 }
 
-/// Makes spare shims by the order that was noted; none where there is none.
+/// Makes spare shims by the noted order; does nothing if there is none.
 ///
 /// # Errors
-/// The real shim is not there, or refuses.
+/// If the real shim does not exist or fails.
 pub fn make() -> io::Result<()> {
     let Ok(text) = fs::read(Path::new(FOLDER).join(ORDER)) else { return Ok(()) };
     let order: Order = serde_json::from_slice(&text)?;
-    // The shim adjusts its own by that of its parent, which is containerd elsewhere.
+    // The shim derives its own from that of its parent, which normally is containerd.
     fs::write(OOM_SCORE, order.oom_score_adj.trim())?;
     fs::create_dir_all(free())?;
     let names: Vec<String> = (0..COUNT).map(|index| format!("labctl-spare-{index}")).collect();
@@ -121,14 +121,14 @@ pub fn make() -> io::Result<()> {
     pids.iter().try_for_each(|pid| Ok(kill(*pid, Signal::SIGSTOP)?))
 }
 
-/// The process that serves under this id, which is an argument of it.
+/// The process that has this id among its arguments.
 fn serving(name: &str) -> Option<Pid> {
     let pids = fs::read_dir("/proc").ok()?.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
     pids.map(Pid::from_raw).find(|pid| serves(*pid, name))
 }
 
-/// What becomes of something that takes a moment. A program that is being started, for one, has no arguments yet when its
-/// parent goes on (Linux, fs/exec.c: `begin_new_exec` lets it, before the loader sets `arg_start`).
+/// Looks repeatedly for something that takes a moment. A program that is being started, for one, has no arguments yet when
+/// its parent goes on (Linux, fs/exec.c: in `begin_new_exec`, before the loader sets `arg_start`).
 fn soon<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + AT_REST;
     loop {
@@ -145,8 +145,8 @@ fn serves(pid: Pid, name: &str) -> bool {
     arguments.split(|octet| *octet == 0).any(|argument| argument == name.as_bytes())
 }
 
-/// Waits until these processes have done nothing for a while: then they have begun to serve. One that is stopped sooner
-/// goes on from there when it is taken, so there is nothing to fail for.
+/// Waits until these processes have been idle for a while: then they serve. One that is stopped sooner continues when it
+/// is taken, so a timeout is no error.
 fn rest(pids: &[Pid]) {
     let deadline = Instant::now() + AT_REST;
     let spent =
@@ -166,7 +166,7 @@ fn stat(pid: Pid) -> String {
     format!("/proc/{pid}/stat")
 }
 
-/// A process's time on the processor in clock ticks, from /proc/PID/stat (proc(5), `utime` and `stime`).
+/// A process's processor time in clock ticks, from /proc/PID/stat (proc(5), `utime` and `stime`).
 fn ticks(stat: &str) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(')')?;
     fields.split_ascii_whitespace().skip(11).take(2).map(|t| t.parse::<u64>().ok()).sum()
@@ -176,7 +176,7 @@ fn make_one(order: &Order, name: &str) -> io::Result<Pid> {
     let bundle = Path::new(FOLDER).join(name);
     fs::create_dir(&bundle)?;
     fs::write(bundle.join("config.json"), "{}")?;
-    // For containers, containerd makes a pipe of this name, from which it copies into its own log.
+    // For containers, containerd makes a pipe of this name and copies from it to its own log.
     fs::write(bundle.join("log"), "")?;
     let mut arguments = order.arguments.clone();
     if let Some(id) = id(&mut arguments) {
@@ -206,7 +206,7 @@ fn free() -> PathBuf {
     Path::new(FOLDER).join("free")
 }
 
-/// A spare shim that was made by the same order and still serves.
+/// Takes a spare shim that was made by the same order and still serves.
 pub fn take(order: &Order) -> Option<Spare> {
     take_from(&free(), order)
 }
@@ -223,12 +223,12 @@ fn take_one(free: &Path, name: &OsStr, order: &Order) -> Option<Spare> {
     if made_by != *order {
         return None;
     }
-    // Of two that want it, one moves it. Its process has this folder as its own by whatever name.
+    // Of two that want it, only one can move it. It stays the working folder of its process.
     let taken = free.parent()?.join(name);
     fs::rename(found, &taken).ok()?;
     let address = fs::read_to_string(taken.join(ADDRESS)).ok()?;
     let pid = Pid::from_raw(fs::read_to_string(taken.join(PROCESS)).ok()?.parse().ok()?);
-    // Its number may have become somebody else's.
+    // The process id may have been reused.
     if !serves(pid, name.to_str()?) {
         return None;
     }

@@ -13,7 +13,7 @@ part! {
 }
 
 impl Expect {
-    /// A matrix, drawn as in a topology: a header of destinations, then a line for each source.
+    /// A matrix as a table, as in a topology: a header of destinations, then a line for each source.
     ///
     /// ```
     /// # use lab::{Probe, builder::Expect};
@@ -28,8 +28,8 @@ impl Expect {
         Self::default().set("probe", probe.to_string()).set("table", rows.join("\n") + "\n")
     }
 
-    /// The same verdict from all these sources to all these destinations. A word such as `all`, `hosts` or
-    /// `containers` stands for several.
+    /// Expects one verdict from all these sources to all these destinations. Words such as `all`, `hosts` or `containers`
+    /// stand for several.
     pub fn cells(
         probe: Probe,
         from: impl IntoIterator<Item = impl Into<Value>>,
@@ -44,7 +44,7 @@ impl Expect {
             .set("verdict", verdict.to_string())
     }
 
-    /// Everybody reaches everybody, by ping.
+    /// Every endpoint reaches every other, by ping.
     pub fn all_meet() -> Self {
         Self::cells(Probe::Icmp, ["all"], ["all"], Expected::Yes)
     }
@@ -54,7 +54,7 @@ impl Expect {
         self.set("by", "name")
     }
 
-    /// How long it may take to become true, as `10s`.
+    /// Sets how long it may take to become true, such as `10s`.
     pub fn within(self, duration: &str) -> Self {
         self.set("within", duration)
     }
@@ -66,24 +66,24 @@ part! {
 }
 
 impl Step {
-    /// An action in the words of the topology reference, as `stop c1` or `disconnect c1 net`.
+    /// A step with one action in the words of the topology reference, such as `stop c1` or `disconnect c1 net`.
     pub fn new(action: &str) -> Self {
         Self(Map::default()).then(action)
     }
 
-    /// A further action.
+    /// Adds a further action.
     pub fn then(mut self, action: &str) -> Self {
         self.0.push("do", action);
         self
     }
 
-    /// What must hold after it.
+    /// Adds what must hold after it.
     pub fn expect(mut self, expect: Expect) -> Self {
         self.0.push("expect", expect);
         self
     }
 
-    /// A part of the message with which the last action must be refused.
+    /// Expects that the last action is refused with a message that contains `words`.
     pub fn fails(self, words: &str) -> Self {
         self.set("fails", words)
     }

@@ -1,7 +1,7 @@
 //! A lab described in Rust.
 //!
-//! A builder writes a topology and has it read as a file would be: the same words, the same checks, the same messages.
-//! [`LabBuilder::yaml`] shows that topology, to be kept as a file or given to `labctl`.
+//! A builder writes a topology, which is then parsed like a file: the same words, checks and messages.
+//! [`LabBuilder::yaml`] returns that topology, to keep as a file or to give to `labctl`.
 
 mod expect;
 mod parts;
@@ -57,44 +57,44 @@ impl LabBuilder {
         self
     }
 
-    /// An L2 underlay network; a subnet alone will do.
+    /// Adds an L2 underlay network; a subnet alone is enough.
     pub fn segment(self, name: &str, segment: impl Into<Segment>) -> Self {
         self.part("segments", name, segment.into())
     }
 
-    /// A lab host.
+    /// Adds a lab host.
     pub fn host(self, name: &str, host: Host) -> Self {
         self.part("hosts", name, host)
     }
 
-    /// A swarm over the hosts.
+    /// Adds a swarm over the hosts.
     pub fn swarm(mut self, swarm: Swarm) -> Self {
         self.0.set("swarm", swarm);
         self
     }
 
-    /// A Docker network.
+    /// Adds a Docker network.
     pub fn network(self, name: &str, network: Network) -> Self {
         self.part("networks", name, network)
     }
 
-    /// A container.
+    /// Adds a container.
     pub fn container(self, name: &str, container: Container) -> Self {
         self.part("containers", name, container)
     }
 
-    /// A service of the swarm.
+    /// Adds a service of the swarm.
     pub fn service(self, name: &str, service: Service) -> Self {
         self.part("services", name, service)
     }
 
-    /// Something that must hold once the lab is up.
+    /// Adds something that must hold once the lab is up.
     pub fn expect(mut self, expect: Expect) -> Self {
         self.0.push("expect", expect);
         self
     }
 
-    /// A change to the running lab, done by [`RunningLab::check_with_steps`].
+    /// Adds a change to the running lab, done by [`RunningLab::check_with_steps`].
     pub fn step(mut self, step: Step) -> Self {
         self.0.push("steps", step);
         self
@@ -106,18 +106,18 @@ impl LabBuilder {
         self
     }
 
-    /// The topology that this is, as a file would have it.
+    /// Returns the topology as the text of a file.
     pub fn yaml(&self) -> String {
         let options = serde_yaml::ser_options! { min_fold_chars: usize::MAX };
         serde_yaml::to_string_with_options(&self.0, options)
-            // Values of these kinds cannot fail to be written; if they did, reading it would say so.
+            // Writing such values cannot fail; if it did, parsing the text would report it.
             .unwrap_or_else(|e| format!("# {e}\n"))
     }
 
     /// Checks the description.
     ///
     /// # Errors
-    /// [`Error::Topology`]: everything that is wrong with it, each with the line of [`LabBuilder::yaml`] that says it.
+    /// [`Error::Topology`]: all mistakes, each with its line of [`LabBuilder::yaml`].
     pub fn build(&self) -> Result<Lab, Error> {
         Lab::from_yaml(&self.yaml())
     }

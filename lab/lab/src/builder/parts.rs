@@ -1,5 +1,5 @@
-//! The parts of a lab. Each has methods for what labs mostly say, and `set` for every other key of the topology
-//! reference (`docs/topology.md`).
+//! The parts of a lab. Each has methods for the common keys, and `set` for every other key of the topology reference
+//! (`docs/topology.md`).
 
 use super::value::{Map, Value};
 
@@ -33,12 +33,12 @@ part! {
 }
 
 impl Segment {
-    /// With this subnet, as `192.168.56.0/24`.
+    /// A segment with this subnet, such as `192.168.56.0/24`.
     pub fn subnet(subnet: impl Into<Value>) -> Self {
         Self::default().set("subnet", subnet)
     }
 
-    /// With the lab's own stand-in router at this address.
+    /// Adds the lab's own stand-in router at this address.
     pub fn gateway(self, address: impl Into<Value>) -> Self {
         self.set("gateway", address)
     }
@@ -57,17 +57,17 @@ part! {
 }
 
 impl Host {
-    /// With a NIC on this segment; further ones by [`Host::nic`].
+    /// A host with a NIC on this segment; [`Host::nic`] adds further ones.
     pub fn on(segment: &str, address: impl Into<Value>) -> Self {
         Self::default().nic(segment, address)
     }
 
-    /// A NIC on this segment, with this address.
+    /// Adds a NIC on this segment, with this address.
     pub fn nic(self, segment: &str, address: impl Into<Value>) -> Self {
         self.set(segment, address)
     }
 
-    /// Whose dockerd runs: `trixie` (26.1, the default) or `bookworm` (20.10).
+    /// Chooses whose dockerd runs: `trixie` (26.1, the default) or `bookworm` (20.10).
     pub fn engine(self, suite: &str) -> Self {
         self.set("engine", suite)
     }
@@ -79,7 +79,7 @@ part! {
 }
 
 impl Network {
-    /// With this driver.
+    /// A network with this driver.
     pub fn driver(driver: &str) -> Self {
         Self::default().set("driver", driver)
     }
@@ -89,12 +89,12 @@ impl Network {
         Self::driver("bridge")
     }
 
-    /// An ipvlan on the hosts' NICs on this segment, in l2 mode unless an option says otherwise.
+    /// An ipvlan on the hosts' NICs of this segment, in l2 mode unless an option says otherwise.
     pub fn ipvlan(segment: &str) -> Self {
         Self::driver("ipvlan").option("parent", segment)
     }
 
-    /// A macvlan on the hosts' NICs on this segment.
+    /// A macvlan on the hosts' NICs of this segment.
     pub fn macvlan(segment: &str) -> Self {
         Self::driver("macvlan").option("parent", segment)
     }
@@ -104,13 +104,13 @@ impl Network {
         Self::driver("overlay").set("attachable", true)
     }
 
-    /// An option of the driver, as Docker takes it.
+    /// Sets an option of the driver, in Docker's words.
     pub fn option(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.0.below("driver_opts").set(key, value);
         self
     }
 
-    /// A subnet; Docker chooses where there is none.
+    /// Adds a subnet; without one, Docker chooses.
     pub fn subnet(mut self, subnet: impl Into<Value>) -> Self {
         self.0.below("ipam").push("config", Value::map([("subnet", subnet.into())]));
         self
@@ -118,22 +118,22 @@ impl Network {
 }
 
 part! {
-    /// A container. Without an image of its own it has a built-in one that only waits.
+    /// A container. If no image is set, it has a built-in one that only waits.
     Container
 }
 
 impl Container {
-    /// On this host.
+    /// A container on this host.
     pub fn on(host: &str) -> Self {
         Self::default().set("host", host)
     }
 
-    /// Its image.
+    /// Sets its image.
     pub fn image(self, image: &str) -> Self {
         self.set("image", image)
     }
 
-    /// Attaches it to a network, Docker choosing the address. The first network is the one that it is made on.
+    /// Attaches it to a network; Docker chooses the address. The container is made on its first network.
     pub fn network(mut self, network: &str) -> Self {
         self.0.below("networks").set(network, Map::default());
         self
@@ -145,7 +145,7 @@ impl Container {
         self
     }
 
-    /// Publishes a port, as `8080:80` or `5353:53/udp`.
+    /// Publishes a port, such as `8080:80` or `5353:53/udp`.
     pub fn publish(mut self, port: &str) -> Self {
         self.0.push("ports", port);
         self
@@ -158,21 +158,21 @@ part! {
 }
 
 impl Service {
-    /// With so many tasks.
+    /// A service with this many tasks.
     pub fn replicas(count: u32) -> Self {
         let mut service = Self::default();
         service.0.below("deploy").set("replicas", count);
         service
     }
 
-    /// With a task on every node.
+    /// A service with a task on every node.
     pub fn global() -> Self {
         let mut service = Self::default();
         service.0.below("deploy").set("mode", "global");
         service
     }
 
-    /// Its image.
+    /// Sets its image.
     pub fn image(self, image: &str) -> Self {
         self.set("image", image)
     }
@@ -183,7 +183,7 @@ impl Service {
         self
     }
 
-    /// Publishes a port on every node, as `8080:80`.
+    /// Publishes a port on every node, such as `8080:80`.
     pub fn publish(mut self, port: &str) -> Self {
         self.0.push("ports", port);
         self
@@ -191,12 +191,12 @@ impl Service {
 }
 
 part! {
-    /// A swarm over hosts of the lab. As it is by default, the first host is its manager and all others are workers.
+    /// A swarm over hosts of the lab. By default the first host is the manager and all others are workers.
     Swarm
 }
 
 impl Swarm {
-    /// With these managers, all other hosts being workers; the first initializes it.
+    /// A swarm with these managers; all other hosts are workers. The first manager initializes it.
     pub fn managers(hosts: impl IntoIterator<Item = impl Into<Value>>) -> Self {
         Self::default().set("managers", hosts.into_iter().map(Into::into).collect::<Vec<_>>())
     }

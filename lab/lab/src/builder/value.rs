@@ -1,9 +1,9 @@
-//! What a builder collects: YAML's own kinds of value, mappings in the order in which they were given.
+//! The values that a builder collects: those of YAML. Mappings keep the order in which they were given.
 
 use indexmap::IndexMap;
 use serde::Serialize;
 
-/// Any value of a topology, for the `set` of the builders.
+/// Any value of a topology, as an argument of the builders' `set`.
 ///
 /// ```
 /// use lab::builder::Value;
@@ -42,7 +42,7 @@ impl Map {
         self.0.insert(key.to_owned(), value.into());
     }
 
-    /// The mapping below a key, made if it is not there.
+    /// The mapping below a key; made if missing.
     pub(super) fn below(&mut self, key: &str) -> &mut Map {
         let value = self.0.entry(key.to_owned()).or_insert_with(|| Value::Map(Map::default()));
         if !matches!(value, Value::Map(_)) {
@@ -54,7 +54,7 @@ impl Map {
         }
     }
 
-    /// Adds to the list below a key, which is made if it is not there.
+    /// Adds to the list below a key; makes the list if it is missing.
     pub(super) fn push(&mut self, key: &str, item: impl Into<Value>) {
         let value = self.0.entry(key.to_owned()).or_insert_with(|| Value::List(Vec::new()));
         if !matches!(value, Value::List(_)) {

@@ -95,7 +95,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     };
     client.send(&request).await?;
     let mut ports: Vec<Arc<str>> = Vec::new();
-    // Opened only once the lab has agreed: a wrong name leaves no empty file.
+    // Opened only after the lab has accepted: a wrong name leaves no empty file.
     let mut sink = None;
     let (mut seen, mut lost) = (0_u64, 0_u64);
     while !context.printer.is_closed() {
@@ -173,7 +173,7 @@ fn record<'a>(frame: &Frame, port: &'a Arc<str>, data: &'a [u8], reading: &Decod
     }
 }
 
-/// The words of a filter as one, found to be a filter.
+/// Joins the words of a filter and checks that they are one.
 fn filter(words: &[String]) -> Result<Option<String>, Error> {
     if words.is_empty() {
         return Ok(None);
@@ -193,7 +193,7 @@ fn filter(words: &[String]) -> Result<Option<String>, Error> {
     }
 }
 
-/// A frame in words, and in the text form.
+/// A frame's summary, and its text form.
 struct Dissected {
     summary: String,
     typed: String,

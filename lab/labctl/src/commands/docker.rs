@@ -38,7 +38,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let (dir, plan) = context.lab(&args.lab)?;
     require_host(&plan, &args.host)?;
     let socket = format!("unix://{}", dir.docker_socket(&args.host).display());
-    // Becomes docker: its terminal, its signals, its exit status. Only returns where that failed.
+    // Becomes docker: its terminal, its signals, its exit status. Returns only if that failed.
     let error =
         Command::new("docker").env_remove("DOCKER_CONTEXT").arg("-H").arg(socket).args(&args.args).exec();
     if error.kind() != ErrorKind::NotFound {

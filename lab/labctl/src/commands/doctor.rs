@@ -67,7 +67,7 @@ fn text(diagnosis: &Diagnosis) -> String {
     format!("{out}\n{s}{verdict}{s:#}\n")
 }
 
-/// That labs can run, and on which runtime where nobody names one.
+/// Text that labs can run, and on which runtime by default.
 fn can_run(auto: &str) -> &'static str {
     match auto {
         "dind" => {

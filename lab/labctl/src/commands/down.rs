@@ -76,7 +76,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     Ok(worst)
 }
 
-/// The lab that is meant; `None` where a topology is named whose lab is not up.
+/// Finds the lab that `given` names; `None` if it is a topology whose lab is not up.
 fn resolve(context: &Context, given: &str) -> Result<Option<String>, Error> {
     let labs = state::list(&context.dirs)?;
     if labs.iter().any(|d| d.name() == given) {
@@ -87,7 +87,7 @@ fn resolve(context: &Context, given: &str) -> Result<Option<String>, Error> {
         state::find(&context.dirs, given)?;
         return Ok(Some(given.to_owned()));
     }
-    // By the path first: the file may have been edited or broken since.
+    // By path first: the file may have been edited or broken since.
     let absolute = std::path::absolute(path).map_err(Error::file("use", given))?;
     if let Some(dir) = labs.iter().find(|d| d.plan().is_ok_and(|p| p.topology == absolute)) {
         return Ok(Some(dir.name().to_owned()));

@@ -40,7 +40,7 @@ pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     Ok(Exit::OK)
 }
 
-/// For a POSIX shell.
+/// Quotes text for a POSIX shell.
 fn quoted(text: &str) -> String {
     let harmless = |c: char| c.is_ascii_alphanumeric() || "/:._-+@%".contains(c);
     if text.chars().all(harmless) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }

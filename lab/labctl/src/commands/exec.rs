@@ -63,7 +63,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     in_lab(context, &dir, Command { place, tools, argv: args.command }).await
 }
 
-/// The host or container that `HOST`, `CONTAINER` or `HOST/CONTAINER` names.
+/// Finds the host or container that `HOST`, `CONTAINER` or `HOST/CONTAINER` names.
 pub fn endpoint(plan: &Plan, place: &str) -> Result<String, Error> {
     let Some((host, container)) = place.split_once('/') else { return Ok(place.to_owned()) };
     require_host(plan, host)?;
@@ -78,7 +78,7 @@ pub fn endpoint(plan: &Plan, place: &str) -> Result<String, Error> {
     Err(lab_runtime::Error::NoSuchPart { lab, kind, name, known }.into())
 }
 
-/// Runs a command with this terminal, if it is one, and passes its status on.
+/// Runs a command, on this terminal if there is one, and returns its exit status.
 pub async fn in_lab(context: &Context, dir: &LabDir, command: Command) -> Result<Exit, Error> {
     let mut stop = Stop::new()?;
     let mut resized = signal(SignalKind::window_change())

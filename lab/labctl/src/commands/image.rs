@@ -114,8 +114,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     Ok(Exit::OK)
 }
 
-/// Makes the node images that a lab's hosts need, and the images that its containers are to have of Debian packages,
-/// where they are not there yet.
+/// Makes what is missing: the node images that a lab's hosts need, and the container images that the topology builds
+/// from Debian packages.
 pub async fn ensure(
     context: &Context,
     lab: &Lab,
@@ -178,7 +178,7 @@ fn ls(context: &Context) -> Result<(), Error> {
     context.printer.data(&table.render())
 }
 
-/// A node image by its name or suite, else a container image.
+/// Removes a node image by its name or suite, else a container image.
 fn rm(context: &Context, name: &str) -> Result<Vec<String>, Error> {
     match image::rm(&context.dirs.cache, name) {
         Err(image::Error::NotFound(_)) if container::rm(&context.dirs.cache, name)? => {

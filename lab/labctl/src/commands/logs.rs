@@ -23,7 +23,7 @@ Examples:
   labctl logs ipvlan-2host host1      what the host's kernel said
   labctl logs ipvlan-2host -f";
 
-/// How often a followed file is looked at. It has two writers elsewhere, and no event says so on every file system.
+/// How often a followed file is read. Two other processes write it, and not every file system reports that.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Show the log of a lab, or the console of a host
@@ -55,7 +55,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     };
     let open = || File::open(&path).map_err(Error::file("read", path.display()));
     let mut file = open()?;
-    // A console that has become long is cut in two.
+    // A long console log is split into two files.
     let mut next = match File::open(console::earlier(&path)) {
         Ok(earlier) => Some(std::mem::replace(&mut file, earlier)),
         Err(_) => None,
@@ -63,7 +63,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let mut terminal = io::stdout().is_terminal().then(Harmless::default);
     let mut chunk = vec![0; 64 << 10];
     loop {
-        // Asked before the reading, so that the last words are still read.
+        // Checked before reading, so that the last words are still read.
         let alive = args.follow && dir.is_alive();
         loop {
             let n = file.read(&mut chunk).map_err(Error::file("read", path.display()))?;
@@ -90,18 +90,18 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     }
 }
 
-/// Whether the log goes on in another file.
+/// Whether the log continues in another file.
 fn was_put_aside(file: &File, path: &Path) -> bool {
     let id = |m: io::Result<fs::Metadata>| m.map(|m| (m.dev(), m.ino())).ok();
     let there = id(fs::metadata(path));
     there.is_some() && there != id(file.metadata())
 }
 
-/// What a terminal may see of a log: its guest must not steer it.
+/// Makes a log safe for a terminal: a guest must not control it.
 #[derive(Default)]
 struct Harmless {
     strip: StripBytes,
-    /// The first bytes of a character whose others are still to come.
+    /// The first bytes of an incomplete character.
     cut: Vec<u8>,
 }
 

@@ -39,14 +39,14 @@ use crate::{
 pub fn main(cli: Cli) -> ExitCode {
     colour(cli.global.color);
     let printer = Printer::new(cli.global.format, cli.global.quiet, cli.global.verbose > 0);
-    // What these write to stdout is another program's.
+    // Their stdout belongs to another program.
     let json = cli.global.format == Format::Json && !matches!(cli.verb, Verb::Exec(_) | Verb::Docker(_));
     let exit = match Context::new(&cli.global, printer) {
         Ok(context) => run(cli, &context).unwrap_or_else(|e| {
             context.printer.error(&e);
             let exit = e.exit();
             if json {
-                // Where stdout is gone there is nobody to tell.
+                // If stdout is gone, nobody can be told.
                 let _ = context.printer.json(&json!({ "error": e.to_string(), "exit_code": exit.0 }));
             }
             exit
@@ -60,7 +60,7 @@ pub fn main(cli: Cli) -> ExitCode {
 }
 
 fn run(cli: Cli, context: &Context) -> Result<Exit, Error> {
-    // A supervisor's log is a file of its lab, opened there.
+    // A supervisor logs to its lab's file, and sets that up itself.
     if !matches!(cli.verb, Verb::Supervise(_)) {
         log_to_stderr(&cli.global);
     }
@@ -70,7 +70,7 @@ fn run(cli: Cli, context: &Context) -> Result<Exit, Error> {
         .build()
         .map_err(|e| Error::Environment(format!("cannot start threads: {e}")))?;
     let done = runtime.block_on(dispatch(cli.verb, context));
-    // A read of stdin may still be blocked in a thread of its own, and nobody waits for it.
+    // A read of stdin may still block in its own thread; nobody waits for it.
     runtime.shutdown_background();
     done
 }

@@ -29,10 +29,10 @@ Examples:
   labctl ps --hosts
   labctl ps --format json | jq -r '.[].lab'";
 
-/// A supervisor that says nothing for this long is taken for stuck.
+/// A supervisor that is silent for this long counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How often one that has no socket yet, or no more, is asked.
+/// How often to retry a supervisor that has no socket yet, or no longer.
 const ASK_EVERY: Duration = Duration::from_millis(10);
 
 /// List the labs that there are
@@ -73,10 +73,10 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     Ok(Exit::OK)
 }
 
-/// What the supervisor says; where it is gone, what the plan says.
+/// The status from the supervisor, or from the plan if the supervisor is gone.
 async fn status(dir: &LabDir) -> Result<Status, Error> {
     let ask = async {
-        // A supervisor that has just begun or was just killed has its lock and no ear.
+        // A supervisor that has just started or was just killed holds its lock but does not listen.
         let mut client = loop {
             match Client::connect(dir).await {
                 Ok(client) => break client,

@@ -81,7 +81,7 @@ pub struct Args {
     unmarked: bool,
 }
 
-/// Longest that sending may take, s: the agent's own limit.
+/// Longest time that sending may take, in seconds: the agent's own limit.
 const LONGEST: u32 = 60;
 
 /// Frames a second.
@@ -137,20 +137,20 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     Ok(Exit::holds(report.holds))
 }
 
-/// Fails with the place under the text where that is no frame.
+/// Checks that the text is a frame; else the error marks the place under the text.
 fn readable(frame: &str) -> Result<(), Error> {
     Template::frame(frame).map(drop).map_err(|e| {
         let before = frame[..e.at.start].chars().count();
         let under = frame[e.at.clone()].chars().count().max(1);
         let hint = e.hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
         let marks = format!("  {}{}", " ".repeat(before), "^".repeat(under));
-        // One of several lines has no place that a line of marks could show.
+        // With several lines, a line of marks could not show the place.
         let shown = if frame.contains('\n') { String::new() } else { format!("\n  {frame}\n{marks}") };
         Error::Usage(format!("{}{shown}{hint}", e.message))
     })
 }
 
-/// Where it is sent, with `HOST/CONTAINER` brought to the container's name.
+/// The source that `text` names; `HOST/CONTAINER` becomes the container's name.
 fn from(plan: &Plan, text: &str) -> Result<Source, Error> {
     match Source::parse(text) {
         Source::Endpoint { name, interface } => Ok(Source::Endpoint { name: place(plan, &name)?, interface }),

@@ -1,4 +1,4 @@
-//! `labctl supervise`: what `up` leaves running behind it. Hidden, for nobody calls it by hand.
+//! `labctl supervise`: the process that `up` leaves running. Hidden, since nobody calls it by hand.
 
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ pub struct Args {
 
 /// Runs the verb.
 pub async fn run(args: Args) -> Result<Exit, Error> {
-    // `up` made the lab's log our stderr, so that a panic lands there too.
+    // `up` made the lab's log our stderr, so panics go there too.
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -73,11 +73,11 @@ pub struct Args {
     junit: Option<PathBuf>,
 }
 
-/// What became of one topology.
+/// The result of one topology.
 struct Run {
     topology: Topology,
     found: Result<Report, Error>,
-    /// Of the last try.
+    /// Time of the last try.
     took: Duration,
     /// The last try's number, from 1.
     tries: usize,
@@ -96,7 +96,7 @@ struct RunJson<'a> {
     error: Option<String>,
 }
 
-/// All of them.
+/// All topologies in `--format json`.
 #[derive(Serialize)]
 struct Summary<'a> {
     holds: bool,
@@ -138,7 +138,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     });
     let mut finished = futures::stream::iter(jobs).buffer_unordered(args.jobs.get());
     let mut runs = Vec::new();
-    // Every running lab listens too; this one is for the moments between them.
+    // Every running lab listens too; this one is for the time between labs.
     let mut stop = Stop::new()?;
     loop {
         let (i, run) = tokio::select! {
@@ -151,7 +151,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
                 continue;
             }
         };
-        // Once interrupted, the rest was never begun and has nothing to tell.
+        // After an interruption the rest never began, so there is nothing to report.
         if interrupted.load(Ordering::Relaxed) && matches!(run.found, Err(Error::Interrupted)) {
             continue;
         }
@@ -170,7 +170,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     if interrupted.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(worst) }
 }
 
-/// Every topology, or every mistake in them.
+/// Reads every topology, or reports every mistake in them.
 fn read_all(paths: &[PathBuf], engines: &Engines, context: &Context) -> Result<Vec<Topology>, Error> {
     let mut topologies: Vec<Topology> = Vec::new();
     let mut broken = Vec::new();
@@ -227,7 +227,7 @@ async fn live_and_die(context: &Context, topology: &Topology, how: How<'_>) -> R
     });
     let mut found = match lived.await {
         Ok(Ok(found)) => found,
-        // What did not come up is down already.
+        // A lab that did not come up is down already.
         Ok(Err(error)) => return Err(error),
         Err(_) => Err(Error::Environment(format!("it is not through after {}", duration(limit)))),
     };
@@ -244,7 +244,7 @@ async fn live_and_die(context: &Context, topology: &Topology, how: How<'_>) -> R
     saved.and(found)
 }
 
-/// Copies the captures of a report to a folder that outlives the lab; without one they are not spoken of any more.
+/// Copies a report's captures to a folder that outlives the lab. Without a folder, removes them from the report.
 fn save(report: &mut Report, folder: Option<&Path>) -> Result<(), Error> {
     let lab = report.lab.clone();
     for check in &mut report.checks {
@@ -261,7 +261,7 @@ fn save(report: &mut Report, folder: Option<&Path>) -> Result<(), Error> {
     Ok(())
 }
 
-/// A line for a lab, and what is wrong with it.
+/// Prints a line for a lab, and what is wrong with it.
 fn tell(context: &Context, run: &Run, width: usize) -> Result<(), Error> {
     if context.printer.format == Format::Json {
         if let Err(e) = &run.found {

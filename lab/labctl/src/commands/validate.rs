@@ -54,7 +54,7 @@ pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     Ok(worst)
 }
 
-/// Each with its line and column where there is one.
+/// The mistakes as JSON, each with its line and column if known.
 fn mistakes(error: &Error) -> serde_json::Value {
     match error {
         Error::Topology(LoadError::Invalid(all)) => json!(all.reports()),
@@ -62,7 +62,7 @@ fn mistakes(error: &Error) -> serde_json::Value {
     }
 }
 
-/// `lab x: 2 hosts, 4 containers, 30 cells, 1 step`.
+/// A summary such as `lab x: 2 hosts, 4 containers, 30 cells, 1 step`.
 fn summary(lab: &Lab) -> String {
     let checks = lab.expect.iter().chain(lab.steps.iter().flat_map(|s| &s.expect));
     let (mut cells, mut facts, mut frames) = (0, 0, 0);

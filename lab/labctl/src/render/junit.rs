@@ -1,4 +1,4 @@
-//! Reports as JUnit XML: a suite a lab, a case for each cell, fact and step.
+//! Reports as JUnit XML: a suite per lab, a case per cell, fact and step.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 use super::{cells, report};
 use crate::{exit::Error, printer::plain};
 
-/// How one topology came out.
+/// The result of one topology.
 #[derive(Debug)]
 pub enum Outcome {
     /// Its lab was up and was checked.
@@ -32,7 +32,7 @@ pub enum Outcome {
     },
 }
 
-/// The XML, whole.
+/// The whole XML.
 pub fn xml(outcomes: &[Outcome]) -> Result<String, Error> {
     let mut all = quick_junit::Report::new("labctl");
     let mut total = Duration::ZERO;
@@ -99,7 +99,7 @@ fn step(s: &StepReport, of: usize, topology: &str) -> TestCase {
     case
 }
 
-/// A case with the time that its check took to hold.
+/// Adds to a case the time that its check took to hold.
 fn timed(mut case: TestCase, check: Option<&CheckReport>) -> TestCase {
     if let Some(ms) = check.and_then(|c| c.settled_ms) {
         case.add_property(("settled_ms", ms.to_string().as_str()));

@@ -1,4 +1,4 @@
-//! Reports as text for people, which is the runtime's own, and for CI servers.
+//! Reports for CI servers and of repeated runs. Text for people is the runtime's own.
 
 pub mod junit;
 pub mod repeat;

@@ -1,7 +1,7 @@
-//! Several runs of one lab: which cells and facts came out otherwise in one run than in another.
+//! Several runs of one lab: which cells and facts differ between runs.
 //!
-//! How a `no` came about may differ where the topology leaves it open: whether a packet died for want of an ARP answer
-//! or on its way depends on what the caches held. That is told, but is no flip.
+//! The reason of a `no` may differ if the topology leaves it open: whether a packet died for lack of an ARP answer or on
+//! its way depends on the caches. That is reported, but is no flip.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::printer::style;
 
-/// What several runs found together; `--format json` of `check --repeat`.
+/// The summary of several runs; `--format json` of `check --repeat`.
 #[derive(Debug, Serialize)]
 pub struct Repeated<'a> {
     /// Lab.
@@ -20,17 +20,17 @@ pub struct Repeated<'a> {
     pub runs: usize,
     /// How many of them held.
     pub held: usize,
-    /// Whether all held, and all alike.
+    /// Whether all held, with no flips.
     pub holds: bool,
-    /// What was not the same each time, in the topology's order.
+    /// Cells and facts that differed between runs, in the topology's order.
     pub flips: Vec<Flip>,
-    /// Each time a `no`, but not each time for the same reason.
+    /// Cells and facts with equal answers but different words: a `no` for different reasons.
     pub reasons: Vec<Flip>,
     /// The last run.
     pub report: &'a Report,
 }
 
-/// A cell or fact that came out in more than one way.
+/// A cell or fact with more than one outcome.
 #[derive(Debug, Serialize)]
 pub struct Flip {
     /// Which, in words: `c1-1 → c2-1 icmp`.
@@ -44,7 +44,7 @@ pub struct Flip {
 }
 
 impl<'a> Repeated<'a> {
-    /// Compares runs; `None` where there is none.
+    /// Compares runs; `None` if there is none.
     pub fn of(reports: &'a [Report]) -> Option<Self> {
         let report = reports.last()?;
         let mut outcomes: IndexMap<(String, usize, u32), Vec<Outcome>> = IndexMap::new();
@@ -73,7 +73,7 @@ impl<'a> Repeated<'a> {
         Some(Self { lab: &report.lab, runs: reports.len(), held, holds, flips, reasons, report })
     }
 
-    /// A line for each flip, and a closing one.
+    /// Renders a line for each flip, and a closing one.
     pub fn text(&self, topology: &str) -> String {
         let (bad, good, dim) = (style::BAD, style::GOOD, style::DIM);
         let mut out = String::new();
@@ -96,7 +96,7 @@ impl<'a> Repeated<'a> {
     }
 }
 
-/// How a cell or a fact came out once.
+/// One outcome of a cell or fact.
 #[derive(Clone, Debug, PartialEq)]
 struct Outcome {
     /// What was observed.
@@ -105,7 +105,7 @@ struct Outcome {
 }
 
 impl Outcome {
-    /// Alike as far as the topology asks.
+    /// Whether two outcomes are equal for the topology.
     fn same_answer(&self, other: &Self) -> bool {
         self.holds == other.holds && (self.word == "yes") == (other.word == "yes")
     }

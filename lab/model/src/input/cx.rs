@@ -36,20 +36,20 @@ impl Cx {
         self.source.line(at.start)
     }
 
-    /// Where the value of a one-line scalar begins in the text; `None` where quoting hides that.
+    /// Where the value of a one-line scalar begins in the text; `None` if quoting hides it.
     pub(crate) fn offset_of(&self, text: &At<String>) -> Option<usize> {
         let written = self.source.text.get(text.at.start..text.at.end)?;
-        // Only quotes may be around it: nothing long is searched for something short.
+        // Only a quote can come before it: no need to search the whole text.
         let offset = (0..=1).find(|o| written.get(*o..).is_some_and(|w| w.starts_with(&text.value)))?;
         (!text.value.is_empty()).then_some(text.at.start + offset)
     }
 
-    /// Where a part of a one-line scalar stands in the text; the whole scalar where quoting hides that.
+    /// Where a part of a one-line scalar stands in the text; the whole scalar if quoting hides it.
     pub(crate) fn part(&self, text: &At<String>, range: Range<usize>) -> Span {
         self.offset_of(text).map_or(text.at, |o| Span::new(o + range.start, o + range.end))
     }
 
-    /// The lines of a scalar, each with where it begins in the text where that is known (in a `|` block it is).
+    /// The lines of a scalar, each with its start in the text if known (in a `|` block it is).
     pub(crate) fn lines<'t>(&self, text: &'t At<String>) -> Vec<(&'t str, Option<usize>)> {
         let mut row = Some(self.source.line_at(text.at.start));
         let mut begun = false;
@@ -72,7 +72,7 @@ impl Cx {
     }
 }
 
-/// Words of a line, each with its range of bytes.
+/// The words of a line, each with its range of bytes.
 pub(crate) fn split_words(line: &str) -> impl Iterator<Item = (Range<usize>, &str)> {
     let base = line.as_ptr() as usize;
     line.split_whitespace().map(move |w| {

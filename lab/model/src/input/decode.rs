@@ -1,4 +1,4 @@
-//! From the YAML tree to structs, noting every mistake on the way instead of stopping at the first.
+//! Reads structs from the YAML tree and notes every mistake instead of stopping at the first.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::borrow::Cow;
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::diagnostic::{Diagnostic, Span};
 
-/// Something that can be read from a node. `None`: it could not, and the mistake is noted.
+/// A value that can be read from a node. `None`: it could not be read, and the mistake is noted.
 pub(crate) trait FromNode: Sized {
     fn from_node(node: &Node, cx: &mut Cx) -> Option<Self>;
 

@@ -8,7 +8,7 @@ use schemars::{Schema, json_schema};
 use super::words;
 use crate::filter::{Filter, NoFilter};
 
-/// Longest duration that a topology may ask for.
+/// Longest duration in a topology.
 const LONGEST: Duration = Duration::from_secs(600);
 
 /// A scalar that can be read from its text.
@@ -21,7 +21,7 @@ pub(crate) trait Scalar: Sized {
     fn schema() -> Schema;
 }
 
-/// Why a scalar could not be read; the message where "expected …" says too little.
+/// Why a scalar could not be read; has a message if "expected …" says too little.
 #[derive(Debug, Default)]
 pub(crate) struct Bad {
     pub(crate) message: Option<String>,
@@ -106,7 +106,7 @@ impl Scalar for Ipv4Net {
     const WHAT: &'static str = "an IPv4 address with its prefix length, as 192.168.56.0/24";
 
     fn read(text: &str) -> Result<Self, Bad> {
-        // Without the leading zeros that ipnet lets pass, and that others take for octal.
+        // Rejects leading zeros, which ipnet accepts and other programs read as octal.
         let parts = text.split_once('/').and_then(|(address, length)| {
             let plain = length.len() == 1 || !length.starts_with('0');
             let digits = length.bytes().all(|b| b.is_ascii_digit());

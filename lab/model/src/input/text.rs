@@ -1,4 +1,4 @@
-//! Text without control characters.
+//! Rejects control characters in text.
 
 use super::{
     cx::Cx,

@@ -2,10 +2,10 @@
 
 /// Most names that a hint lists.
 const MOST: usize = 12;
-/// Longer words are not compared: nobody mistypes them, and comparing costs their product.
+/// Longest word that is compared, in bytes: the cost is the product of both lengths.
 const LONGEST: usize = 128;
 
-/// The known word that was probably meant.
+/// The known word that was probably meant, if any.
 pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if word.len() > LONGEST {
         return None;

@@ -1,5 +1,5 @@
-//! YAML as a tree that knows where everything stands. A tree of our own rather than serde structs, because serde stops
-//! at the first mistake, and a topology's author wants to hear of all of them.
+//! YAML as a tree with the place of everything in the text. We use our own tree, not serde structs, because serde stops
+//! at the first mistake and an author wants to see all of them.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use serde_yaml::{Location, Spanned};
 use super::decode::At;
 use crate::diagnostic::{Diagnostic, Source, Span};
 
-/// Most events that aliases may be expanded to; nothing that a person writes comes near.
+/// Most events that aliases may expand to; far more than a person writes.
 const MOST_ALIASED: usize = 100_000;
 
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ impl Node {
         }
     }
 
-    /// Puts everything in it where it stands in another text.
+    /// Moves all spans to their places in another text.
     pub(crate) fn place(&mut self, to: &impl Fn(Span) -> Span) {
         self.at = to(self.at);
         match &mut self.value {
@@ -89,7 +89,7 @@ pub(crate) fn parse(source: &Source) -> Result<Node, Diagnostic> {
     Ok(node)
 }
 
-/// Numbers come through serde as values: puts back what was written (`1.10` is not `1.1`, nor `0x10` 16).
+/// Restores numbers as written, because serde turns them into values (`1.10` is not `1.1`, nor `0x10` 16).
 fn restore(node: &mut Node, text: &str) {
     match &mut node.value {
         Value::Plain(written, _) => {
@@ -105,7 +105,7 @@ fn restore(node: &mut Node, text: &str) {
     }
 }
 
-/// Where an error is: some have a line and a column only.
+/// The place of an error; some errors have only a line and a column.
 fn place(source: &Source, l: Location) -> Span {
     if l.span().byte_offset().is_some_and(|o| o > 0) {
         return span(l);
@@ -121,11 +121,11 @@ fn span(l: Location) -> Span {
     Span::new(start, start.saturating_add(at(l.span().byte_len())))
 }
 
-/// A parser's mistake in our own words where its are those of a library.
+/// A parser error as a diagnostic, in our words where the library's are too technical.
 fn diagnostic(source: &Source, e: &serde_yaml::Error) -> Diagnostic {
     use serde_yaml::Error as E;
     let mut e = e.without_snippet();
-    // Where an alias is used rather than what it stands for.
+    // The place where the alias is used, not where it is defined.
     let at = e.location().map(|l| place(source, l)).unwrap_or_default();
     while let E::AliasError { error, .. } = e {
         e = error;
@@ -173,7 +173,7 @@ fn diagnostic(source: &Source, e: &serde_yaml::Error) -> Diagnostic {
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let s = Spanned::<Value>::deserialize(d)?;
-        // Where an alias is used, what it stands for is underlined: the words are there.
+        // For an alias, the definition is underlined, because the words are there.
         let mut at = span(s.defined);
         if let (Value::Map(entries), true) = (&s.value, at.start == at.end)
             && let Some((key, _)) = entries.first()

@@ -17,7 +17,7 @@ use crate::{
     swarm::Role,
 };
 
-/// Every form, as it is shown to those who mistype one.
+/// Every form, for hints.
 pub(super) const FORMS: [&str; 37] = [
     "create CONTAINER",
     "start CONTAINER|HOST",
@@ -58,7 +58,7 @@ pub(super) const FORMS: [&str; 37] = [
     "unblock FILTER|all [on SEGMENT] [from HOST] [to HOST]",
 ];
 
-/// The words of an action, each with its place.
+/// The words of an action, each with its place in the text.
 pub(super) struct Words {
     all: Vec<At<String>>,
     next: usize,
@@ -73,7 +73,7 @@ impl Words {
         word
     }
 
-    /// The next word, which must be there.
+    /// The next word; notes a mistake if there is none.
     pub(super) fn need(&mut self, what: &str, cx: &mut Cx) -> Option<At<String>> {
         let word = self.next();
         if word.is_none() {
@@ -84,7 +84,7 @@ impl Words {
         word
     }
 
-    /// Where all of it stands.
+    /// Place of the whole action.
     pub(super) fn whole(&self) -> Span {
         self.whole
     }
@@ -94,12 +94,12 @@ impl Words {
         self.next
     }
 
-    /// Goes on with the word of this number.
+    /// Continues with the word of this number.
     pub(super) fn skip_to(&mut self, number: usize) {
         self.next = number;
     }
 
-    /// `within DURATION`, where there are such words. The outer `None`: a mistake was noted.
+    /// Reads `within DURATION` if it comes next. The outer `None`: a mistake was noted.
     #[allow(clippy::option_option)]
     pub(super) fn within(&mut self, cx: &mut Cx) -> Option<Option<Duration>> {
         if self.all.get(self.next).is_none_or(|w| w.value != "within") {
@@ -110,7 +110,7 @@ impl Words {
         scalar(&duration, cx).map(Some)
     }
 
-    /// `by force`, where there are such words. `None`: a mistake was noted.
+    /// Reads `by force` if it comes next. `None`: a mistake was noted.
     fn by_force(&mut self, cx: &mut Cx) -> Option<bool> {
         if self.all.get(self.next).is_none_or(|w| w.value != "by") {
             return Some(false);
@@ -148,7 +148,7 @@ impl Words {
         scene.names.service(&name, cx).then_some(name.value)
     }
 
-    /// A host of a lab with a swarm.
+    /// Reads a host; the lab must have a swarm.
     fn node(&mut self, scene: &Scene, cx: &mut Cx) -> Option<String> {
         if scene.lab.swarm.is_none() {
             let d = Diagnostic::new(self.whole, "this lab has no swarm");
@@ -158,7 +158,7 @@ impl Words {
         self.host(scene, cx)
     }
 
-    /// A container, or else a host: they share one set of names.
+    /// Reads a container or a host: they share one set of names.
     fn running(
         &mut self,
         scene: &Scene,
@@ -190,21 +190,21 @@ pub(super) fn read(text: &At<String>, scene: &Scene, cx: &mut Cx) -> Option<Acti
     let form = FORMS.iter().copied().find(|form| {
         let mut fixed =
             form.split(' ').take_while(|w| w.starts_with(|c: char| c.is_ascii_lowercase())).enumerate();
-        // `create` alone is a container's; its two-word forms are looked at first, below.
+        // `create` alone takes a container; its two-word forms come first, below.
         fixed.all(|(i, w)| word(i) == w)
     });
     let two = FORMS.iter().copied().find(|form| {
         let words: Vec<&str> = form.split(' ').collect();
         matches!(words.as_slice(), [a, b, ..] if b.starts_with(|c: char| c.is_ascii_lowercase())
             && *a == word(0) && *b == word(1)
-            // A container may be called `network` or `interface`: then there is nothing behind it.
+            // A container may be called `network` or `interface`: then no word follows.
             && all.len() > 2)
     });
     let Some(form) = two.or(form) else {
         unknown(text, &all, cx);
         return None;
     };
-    // `create netwrok net1`, `start dokcer host1`: no form has a name there and then more.
+    // `create netwrok net1`, `start dokcer host1`: no form has more words after a name there.
     let mistyped = match word(0) {
         "create" | "remove" => true,
         "start" | "stop" | "restart" | "kill" => !scene.names.is_endpoint(word(1)),
@@ -289,7 +289,7 @@ fn unknown(text: &At<String>, all: &[At<String>], cx: &mut Cx) {
         return;
     };
     let verbs = || FORMS.iter().map(|f| f.split(' ').next().unwrap_or_default());
-    // The verb is right where some form begins with it: then it is the second word that is wrong.
+    // If some form begins with this verb, the second word is the wrong one.
     if verbs().any(|v| v == first.value) {
         let forms = || FORMS.iter().filter(|f| f.split(' ').next() == Some(first.value.as_str())).copied();
         let second = |f: &'static str| f.split(' ').nth(1).unwrap_or_default();
@@ -360,7 +360,7 @@ fn route(words: &mut Words, add: bool, scene: &Scene, cx: &mut Cx) -> Option<(St
             }
         }
     }
-    // `None`: the host is not sound, which has been told.
+    // `None`: the host is not sound, which is noted already.
     let h = scene.lab.hosts.get(&host)?;
     if !add && via.is_none() && dev.is_none() {
         return Some((
@@ -390,7 +390,7 @@ fn interface(words: &mut Words, scene: &Scene, cx: &mut Cx) -> Option<(String, S
     Some((host, name.value))
 }
 
-/// `scale SERVICE REPLICAS [within DURATION]`, of a service that is replicated.
+/// `scale SERVICE REPLICAS [within DURATION]`, for a replicated service.
 fn scale(words: &mut Words, scene: &Scene, cx: &mut Cx) -> Option<Action> {
     let service = words.service(scene, cx)?;
     let count = words.need("a number of tasks", cx)?;

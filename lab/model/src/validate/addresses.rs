@@ -1,7 +1,7 @@
-//! No address twice on one link.
+//! Checks that no address is used twice on one link.
 //!
 //! A link is a segment with a VLAN (hosts' NICs, macvlan and l2 ipvlan containers), or a network on one host (bridges,
-//! l3 ipvlan), or an overlay. What only a step makes is left to Docker, which refuses it: a lab may want to show just that.
+//! l3 ipvlan), or an overlay. What only a step makes is not checked: a lab may want to show how Docker refuses it.
 
 use std::{collections::HashMap, net::Ipv4Addr};
 
@@ -32,7 +32,7 @@ struct Taken(HashMap<(Link, Ipv4Addr), Owner>);
 impl Taken {
     fn take(&mut self, link: &Link, address: Ipv4Addr, what: String, at: Span, cx: &mut Cx) {
         match self.0.get(&(link.clone(), address)) {
-            // A shim may have its own host's address, and a host may be taken note of twice.
+            // A shim may have its own host's address, and a host may be recorded twice.
             Some(first) if first.what == what => {}
             Some(first) => {
                 let place = match link {
@@ -135,11 +135,11 @@ fn link(name: &str, network: &Network, lab: &Lab, host: &str) -> Link {
     }
 }
 
-/// What Docker itself holds on a network: the gateway, and what it was told to leave alone.
+/// Notes an address that Docker itself holds on a network: the gateway, or an auxiliary address.
 fn reserved(name: &str, network: &Network, address: Ipv4Addr, at: Span, cx: &mut Cx) -> bool {
     for pool in network.ipam.iter().filter(|p| p.subnet.contains(&address)) {
         let gateway = pool.gateway.or_else(|| match network.driver {
-            // Without one in the topology Docker takes the first address.
+            // If the topology has none, Docker takes the first address.
             Driver::Bridge | Driver::Overlay if pool.ip_range.is_none() => pool.subnet.hosts().next(),
             _ => None,
         });
@@ -156,14 +156,14 @@ fn reserved(name: &str, network: &Network, address: Ipv4Addr, at: Span, cx: &mut
     false
 }
 
-/// A port of a host can be published once.
+/// Notes a port of a host that is published twice.
 fn ports(t: &raw::Topology, lab: &Lab, cx: &mut Cx) {
-    /// The address that it is bound to, where it says so, and by whom.
+    /// The address that it is bound to, if given, and by whom.
     type Bound<'a> = (Option<Ipv4Addr>, Span, &'a str);
     let mut taken: HashMap<(&str, u16, bool), Vec<Bound>> = HashMap::new();
     for (name, c) in entries(&t.containers) {
         let Some(container) = lab.containers.get(&name.value).filter(|c| !c.deferred) else { continue };
-        // Where one of them could not be read they do not match.
+        // If a port could not be read, the two lists do not match.
         if c.ports.as_ref().is_some_and(|p| p.len() != container.ports.len()) {
             continue;
         }

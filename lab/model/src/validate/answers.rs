@@ -1,4 +1,4 @@
-//! What is asked of answers: by whom, for whose request, out of how many.
+//! Conditions on answers: who answers, which source they see, how many requests.
 
 use std::net::Ipv4Addr;
 
@@ -18,7 +18,7 @@ use crate::{
 /// Most requests of one cell.
 const MOST_REQUESTS: u32 = 100;
 
-/// The three words as they are written.
+/// The three keys as they are written.
 #[derive(Clone, Copy)]
 pub(super) struct Asked<'r> {
     pub(super) by: Option<&'r OneOrMany<At<String>>>,
@@ -27,14 +27,14 @@ pub(super) struct Asked<'r> {
 }
 
 impl Asked<'_> {
-    /// Where the first of them is, if there is one.
+    /// Place of the first of them, if there is one.
     pub(super) fn at(&self) -> Option<Span> {
         let by = self.by.and_then(|l| l.0.first()).map(|n| n.at);
         by.or(self.source.map(|s| s.at)).or(self.requests.map(|r| r.at))
     }
 }
 
-/// Notes words that stand beside `rules` instead of in one.
+/// Notes keys beside `rules` that belong into a rule.
 pub(super) fn in_a_rule(asked: &Asked, cx: &mut Cx) {
     if let Some(at) = asked.at() {
         let d = Diagnostic::new(at, "this belongs into one of the `rules`");
@@ -44,7 +44,7 @@ pub(super) fn in_a_rule(asked: &Asked, cx: &mut Cx) {
     }
 }
 
-/// Reads the words of a rule with this verdict, or of a table, whose `yes` cells they are about.
+/// Reads the keys of a rule with this verdict, or of a table, where they apply to `yes` cells.
 pub(super) fn read(asked: &Asked, verdict: Option<Expected>, scene: &Scene, cx: &mut Cx) -> Option<Answers> {
     let at = asked.at()?;
     if verdict.is_some_and(|v| v != Expected::Yes) {
@@ -69,13 +69,13 @@ pub(super) fn read(asked: &Asked, verdict: Option<Expected>, scene: &Scene, cx: 
     Some(Answers { every: asked.requests.is_some(), by, source, requests })
 }
 
-/// Whether this can answer: an endpoint, a service, or a task of one.
+/// Whether this can answer: an endpoint, a service, or a task of a service.
 fn answers(name: &At<String>, scene: &Scene, cx: &mut Cx) -> bool {
     let names = scene.names;
     if names.is_endpoint(&name.value) || names.services.contains(name.value.as_str()) {
         return true;
     }
-    // `web.1`, and of a global service `web.HOST`.
+    // `web.1`; for a global service `web.HOST`.
     if let Some((service, slot)) = name.value.split_once('.')
         && names.services.contains(service)
     {

@@ -1,4 +1,4 @@
-//! Containers and what they are attached to: the right host, and nothing that is not made yet.
+//! Checks what containers attach to: it must be on the right host and exist already.
 
 use super::{entries, words};
 use crate::{
@@ -70,7 +70,7 @@ pub(super) fn check(t: &raw::Topology, lab: &Lab, cx: &mut Cx) {
     }
 }
 
-/// What Docker would refuse. A deferred container may show how it does.
+/// Notes what Docker would refuse. A deferred container may do it, to show the refusal.
 fn overlay(name: &At<String>, n: &Network, host: &str, deferred: bool, cx: &mut Cx) {
     if deferred {
         return;

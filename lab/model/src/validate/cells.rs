@@ -1,4 +1,4 @@
-//! What tables, rules and facts refer to: sources, targets, words, and how many cells there may be.
+//! Sources, targets and verdicts of tables, rules and facts, and the limit on cells.
 
 use std::{collections::HashSet, net::Ipv4Addr};
 
@@ -13,11 +13,11 @@ use crate::{
     raw,
 };
 
-/// What exists at some point of the lab's life, as far as the topology can tell.
+/// What exists at some point of the lab's life, as far as the topology tells.
 pub(super) struct Scene<'a> {
     pub(super) names: &'a Names<'a>,
     pub(super) lab: &'a Lab,
-    /// Containers that are there now: what `all` and `containers` stand for.
+    /// Containers that exist now: what `all` and `containers` stand for.
     pub(super) present: IndexSet<&'a str>,
     /// Containers that were made at some time.
     pub(super) made: HashSet<&'a str>,
@@ -36,7 +36,7 @@ impl<'a> Scene<'a> {
         Self { names, lab, present: there, made, connected, joined: HashSet::new() }
     }
 
-    /// Of a lab that is up, for what is asked of it there.
+    /// The scene of a running lab, where every container may exist.
     pub(super) fn of(names: &'a Names<'a>, lab: &'a Lab) -> Self {
         let all: IndexSet<&str> = names.containers.clone();
         Self {
@@ -63,7 +63,7 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// How many a word stands for.
+    /// How many endpoints a word stands for.
     pub(super) fn count(&self, word: &str) -> usize {
         match word {
             "all" => self.names.hosts.len() + self.present.len() + self.names.peers.len(),
@@ -74,12 +74,12 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// An endpoint that exists and is made.
+    /// Notes an endpoint that the lab does not have or no step has made yet.
     pub(super) fn endpoint(&self, name: &At<String>, cx: &mut Cx) -> bool {
         self.names.endpoint(name, cx) && self.is_made(name, cx)
     }
 
-    /// A source; one that looks names up must have a resolver.
+    /// Notes a name that is no source; a source of look-ups must have a resolver.
     pub(super) fn source(&self, name: &At<String>, looks_up: bool, cx: &mut Cx) -> bool {
         if looks_up && self.names.peers.contains(name.value.as_str()) {
             let d = Diagnostic::new(name.at, format!("peer `{}` has no resolver", name.value));
@@ -158,7 +158,7 @@ impl<'a> Scene<'a> {
         Some(Target::Endpoint { name: name.value.clone(), at: at.map(str::to_owned) })
     }
 
-    /// `NAME@HERE`: whether it has an address there.
+    /// Whether the endpoint in `NAME@HERE` has an address there; notes it if not.
     pub(super) fn has_address(&self, name: &str, at: &At<String>, cx: &mut Cx) -> bool {
         let here = at.value.as_str();
         if let Some(peer) = self.lab.peers.get(name) {
@@ -212,7 +212,7 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// How many cells are left.
+/// Counts the cells of the whole lab.
 #[derive(Default)]
 pub(super) struct Budget {
     spent: usize,
@@ -220,7 +220,7 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// Whether a matrix, or a rule of one, may have this many cells. Told of once.
+    /// Whether a matrix, or a rule of one, may have this many cells. Too many in the lab is noted once.
     pub(super) fn take(&mut self, cells: usize, at: Span, cx: &mut Cx) -> bool {
         if cells > MOST_CELLS {
             let d =
@@ -239,7 +239,7 @@ impl Budget {
     }
 }
 
-/// A word of the tables.
+/// Reads a verdict as tables write it.
 pub(super) fn verdict(word: &At<String>, cx: &mut Cx) -> Option<Expected> {
     let known = match word.value.as_str() {
         "yes" => Some(Expected::Yes),
@@ -259,7 +259,7 @@ pub(super) fn verdict(word: &At<String>, cx: &mut Cx) -> Option<Expected> {
     known
 }
 
-/// A port: 1 to 65535, digits alone.
+/// Reads a port: 1 to 65535, only digits.
 pub(super) fn port(text: &str) -> Option<u16> {
     text.parse().ok().filter(|p| *p > 0 && text.bytes().all(|b| b.is_ascii_digit()))
 }

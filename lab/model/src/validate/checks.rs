@@ -22,12 +22,12 @@ use crate::{
     raw,
 };
 
-/// Bytes of a probe that is one packet: headers and nonce at least, and no more than any segment carries.
+/// Size of a one-packet probe in bytes: at least headers and nonce, at most what a segment can carry.
 const PACKETS: std::ops::RangeInclusive<u32> = 48..=9000;
 /// Bytes that a TCP probe may send.
 const TRANSFERS: std::ops::RangeInclusive<u32> = 1..=16 << 20;
 
-/// Reads checks; `within` is what those get that do not say so themselves.
+/// Reads checks; `within` is the default of those without their own.
 pub(super) fn read(
     checks: &[raw::Check],
     scene: &Scene,
@@ -41,7 +41,7 @@ pub(super) fn read(
 fn check(c: &raw::Check, scene: &Scene, within: Duration, budget: &mut Budget, cx: &mut Cx) -> Option<Check> {
     let within = c.within.as_ref().map_or(within, |w| w.value);
     let fact = facts::subject(c);
-    // A frame has a `from` of its own.
+    // The `from` of an `inject` makes no rule.
     let rule = c.inject.is_none() && (c.from.is_some() || c.to.is_some() || c.verdict.is_some());
     let forms = [c.table.is_some(), rule, c.rules.is_some(), fact.is_some(), c.inject.is_some()];
     match forms.iter().filter(|f| **f).count() {
@@ -158,7 +158,7 @@ fn matrix(
     Some(Matrix { probe, size, by, timeout, within, cells, answers, wire, line: cx.line(c.at) })
 }
 
-/// Notes a timeout that leaves no time.
+/// Notes a timeout of zero.
 fn no_silence(c: &raw::Check, cx: &mut Cx) {
     if let Some(t) = c.timeout.as_ref().filter(|t| t.value.is_zero()) {
         cx.error(
@@ -167,7 +167,7 @@ fn no_silence(c: &raw::Check, cx: &mut Cx) {
     }
 }
 
-/// A peer's stack greets whom it is connected with, and carries nothing more.
+/// Notes peers in a sized TCP probe: a peer only sends its greeting and echoes nothing.
 fn no_peers(s: &At<u32>, cells: &[Cell], scene: &Scene, cx: &mut Cx) {
     let ends = cells.iter().flat_map(|c| {
         let to = if let Target::Endpoint { name, .. } = &c.to { Some(name) } else { None };
@@ -179,7 +179,7 @@ fn no_peers(s: &At<u32>, cells: &[Cell], scene: &Scene, cx: &mut Cx) {
     }
 }
 
-/// How large what is sent is.
+/// Reads the size of a probe.
 fn size(s: &At<u32>, probe: &Probe, cx: &mut Cx) -> Option<u32> {
     let (range, hint) = match probe {
         Probe::Icmp | Probe::Udp(_) => {
@@ -218,7 +218,7 @@ struct Rule<'r> {
     asked: Asked<'r>,
 }
 
-/// Rules to cells: for a cell that several name, the last counts. Cells from an endpoint to itself are left out.
+/// Expands rules to cells. The last rule that names a cell counts. Cells from an endpoint to itself are left out.
 fn expand<'r>(
     rules: impl Iterator<Item = Rule<'r>>,
     how: How,
@@ -230,7 +230,7 @@ fn expand<'r>(
     let mut cells: IndexMap<(String, Target), Cell> = IndexMap::new();
     for rule in rules {
         let Some(expected) = cells::verdict(rule.verdict, cx) else { continue };
-        // Counted before they are made: a few bytes of `all` can stand for more than there is memory.
+        // Counted before they are made: a few `all` can stand for more cells than fit in memory.
         let count = |names: &[At<String>]| {
             names.iter().fold(0usize, |n, name| n.saturating_add(scene.count(&name.value)))
         };
@@ -249,7 +249,7 @@ fn expand<'r>(
         let mut sound = true;
         for name in &rule.from.0 {
             match scene.group(&name.value) {
-                // Of a group, those that can.
+                // Of a group, only those with a resolver if one is needed.
                 Some(group) => {
                     from.extend(
                         group.into_iter().filter(|n| !how.looks_up || !scene.names.peers.contains(n)),
@@ -319,7 +319,7 @@ fn probe(p: &At<String>, cx: &mut Cx) -> Option<Probe> {
             return None;
         }
         ("dns", Some(name)) => {
-            // A dot at its end says that it is whole.
+            // A dot at the end marks an absolute name.
             if is_dns_name(name.strip_suffix('.').unwrap_or(name)) {
                 return Some(Probe::Dns(name.to_owned()));
             }

@@ -1,4 +1,4 @@
-//! Containers, one by one; what they have to do with each other is in `attach`, `order` and `addresses`.
+//! Containers, one by one; `attach`, `order` and `addresses` check them together.
 
 use std::net::Ipv4Addr;
 
@@ -143,7 +143,7 @@ fn attach(name: &At<String>, c: &raw::Container, names: &Names, cx: &mut Cx) -> 
     Some(attach)
 }
 
-/// `container:NAME`, or a mode that is none.
+/// Reads `container:NAME`; notes an unknown mode.
 fn shared(name: &At<String>, mode: &At<String>, text: &str, names: &Names, cx: &mut Cx) -> Option<Attach> {
     let Some(of) = text.strip_prefix("container:") else {
         let d = Diagnostic::new(mode.at, format!("there is no network mode `{text}`"));
@@ -196,13 +196,13 @@ fn attachment(a: &raw::Attachment, cx: &mut Cx) -> Attachment {
     }
 }
 
-/// Further names on a network.
+/// Reads the aliases on a network.
 pub(super) fn aliases(a: &raw::Attachment, cx: &mut Cx) -> Vec<String> {
     let all = a.aliases.iter().flatten();
     all.inspect(|name| names::dns_name("an alias", name, cx)).map(|name| name.value.clone()).collect()
 }
 
-/// A Linux capability, as far as its form goes: which there are is Docker's to say.
+/// Notes what cannot be a Linux capability by its form: Docker knows which ones exist.
 fn capability(name: &At<String>, cx: &mut Cx) {
     let text = &name.value;
     if text.is_empty() || !text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
@@ -233,7 +233,7 @@ fn link(l: &At<String>, names: &Names, cx: &mut Cx) -> Option<Link> {
     Some(Link { target: target.to_owned(), alias: alias.to_owned() })
 }
 
-/// `[[ADDRESS:]HOST_PORT:]PORT[/PROTOCOL]`, as compose takes it.
+/// Reads `[[ADDRESS:]HOST_PORT:]PORT[/PROTOCOL]`, as compose does.
 pub(super) fn port(p: &At<String>, cx: &mut Cx) -> Option<Publish> {
     let (rest, protocol) = match p.value.split_once('/') {
         None => (p.value.as_str(), Protocol::Tcp),
@@ -304,7 +304,7 @@ pub(super) fn command(c: &raw::Command, cx: &mut Cx) -> Vec<String> {
     }
 }
 
-/// Splits a command into words as a shell does: blanks, quotes, backslashes, and nothing else.
+/// Splits a command into words as a shell does, with blanks, quotes and backslashes only.
 pub(super) fn split(command: &At<String>, cx: &mut Cx) -> Vec<String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;

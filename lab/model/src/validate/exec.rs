@@ -10,10 +10,10 @@ use crate::{
     },
 };
 
-/// How it is written.
+/// The form, for hints.
 pub(super) const FORM: &str = "exec HOST|CONTAINER [with host-tools] -- COMMAND";
 
-/// Reads `PLACE [with host-tools] -- COMMAND`; `skip` words before the place are not looked at.
+/// Reads `PLACE [with host-tools] -- COMMAND` after `skip` words.
 pub(super) fn read(text: &At<String>, skip: usize, scene: &Scene, cx: &mut Cx) -> Option<Command> {
     let mut words = split_words(&text.value).skip(skip).peekable();
     let place = words.next();

@@ -1,4 +1,4 @@
-//! Facts: what is read rather than probed.
+//! Facts, which are read, not probed.
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
     raw,
 };
 
-/// States of a container, Docker's own words, and none.
+/// States of a container in Docker's words, and `absent`.
 const STATES: [&str; 8] =
     ["created", "running", "paused", "restarting", "removing", "exited", "dead", "absent"];
 
@@ -64,7 +64,7 @@ pub(super) fn no_predicate(c: &raw::Check, cx: &mut Cx) {
     }
 }
 
-/// Where something is said that only `exec` has.
+/// Place of a key that only `exec` has.
 fn of_exec(c: &raw::Check) -> Option<Span> {
     c.prints.as_ref().map(|p| p.at).or(c.exits.as_ref().map(|e| e.at))
 }
@@ -107,7 +107,7 @@ pub(super) fn read(c: &raw::Check, scene: &Scene, within: Duration, cx: &mut Cx)
     known.then(|| Fact { subject, must, within, line: cx.line(c.at) })
 }
 
-/// The status that a command must end with.
+/// The exit status that a command must have.
 fn status(c: &raw::Check, cx: &mut Cx) -> u8 {
     let Some(exits) = &c.exits else { return 0 };
     u8::try_from(exits.value).unwrap_or_else(|_| {
@@ -116,7 +116,7 @@ fn status(c: &raw::Check, cx: &mut Cx) -> u8 {
     })
 }
 
-/// Whether the name is one that such a fact can be about.
+/// Notes a name that a fact of this kind cannot be about.
 fn about(kind: Kind, name: &At<String>, scene: &Scene, cx: &mut Cx) -> bool {
     if scene.names.peers.contains(name.value.as_str()) && kind != Kind::Subnets {
         let d = Diagnostic::new(name.at, format!("`{}` is a peer, of which nothing is read", name.value));
@@ -135,7 +135,7 @@ fn about(kind: Kind, name: &At<String>, scene: &Scene, cx: &mut Cx) -> bool {
     }
 }
 
-/// `NETWORK@HOST`, of an overlay and a host.
+/// Reads `NETWORK@HOST`: an overlay and a host.
 fn overlay_at_host(name: &At<String>, scene: &Scene, cx: &mut Cx) -> bool {
     let Some((network, host)) = name.value.split_once('@') else {
         let d = Diagnostic::new(name.at, format!("`{}` does not say which host is asked", name.value));
@@ -163,7 +163,7 @@ fn must(c: &raw::Check, kind: Kind, name: &At<String>, scene: &Scene, cx: &mut C
         c.prints.is_some(),
     ];
     if kind == Kind::Exec && !given.contains(&true) {
-        // That it ends with its status is something to say.
+        // The exit status alone is a condition.
         return Some(Must::Print(String::new()));
     }
     if given.iter().filter(|g| **g).count() != 1 {
@@ -207,7 +207,7 @@ fn must(c: &raw::Check, kind: Kind, name: &At<String>, scene: &Scene, cx: &mut C
     })
 }
 
-/// Notes words that no such fact can have.
+/// Notes a word that a fact of this kind cannot have.
 fn item(kind: Kind, word: &At<String>, cx: &mut Cx) {
     let text = word.value.as_str();
     match kind {

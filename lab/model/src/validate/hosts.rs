@@ -15,7 +15,7 @@ use crate::{
 };
 
 const DEFAULT_MEMORY_MIB: u32 = 1024;
-/// PCI slots of a small machine are few.
+/// Most NICs of a host: a small machine has few PCI slots.
 const MOST_NICS: usize = 16;
 /// Most interfaces on top of NICs.
 const MOST_INTERFACES: usize = 64;
@@ -114,7 +114,7 @@ fn nics(
     }
     let mut nics: Vec<Nic> = Vec::new();
     for (i, (segment, nic)) in h.nics.iter().enumerate() {
-        // A segment that is not sound has been told of.
+        // A segment that is not sound is noted already.
         let Some(s) = lab.segments.get(&segment.value) else { continue };
         let written = entries(&t.segments).find(|(k, _)| k.value == segment.value).map(|(_, s)| &s.subnet);
         segments::inside(&nic.address, s.subnet, &format!("segment `{}`", segment.value), written, cx);
@@ -151,15 +151,15 @@ fn nics(
     nics
 }
 
-/// Unique in the lab and the same in every run. 02 is locally administered, "la" the lab's own; then the segment, then
-/// the host or peer.
+/// The MAC of a NIC, unique in the lab and the same in every run: 02 (locally administered), "la", then the segment,
+/// then the host or peer.
 pub(super) fn mac(segment: usize, host: usize) -> [u8; 6] {
     // Both counts are bounded by `names`.
     let [high, low] = u16::try_from(host).unwrap_or(u16::MAX).to_be_bytes();
     [0x02, 0x6c, 0x61, u8::try_from(segment).unwrap_or(u8::MAX), high, low]
 }
 
-/// Extra interfaces, each after the one that it sits on.
+/// Extra interfaces, each after its parent.
 fn interfaces(h: &raw::Host, nics: &[Nic], cx: &mut Cx) -> Vec<Interface> {
     let all: Vec<_> = entries(&h.keys.interfaces).collect();
     if let Some((name, _)) = all.get(MOST_INTERFACES) {
@@ -197,7 +197,7 @@ fn interfaces(h: &raw::Host, nics: &[Nic], cx: &mut Cx) -> Vec<Interface> {
         };
         read.push((name, i, interface));
     }
-    // Parents first. Each round takes what now has its parent; what is left has itself above it.
+    // Parents first. Each round takes those whose parent is placed; what is left forms a circle.
     let mut ordered: Vec<Interface> = Vec::new();
     while !read.is_empty() {
         let ready = |i: &Interface| {
@@ -258,7 +258,7 @@ pub(super) fn vlan(id: &At<u32>, cx: &mut Cx) -> Option<u16> {
     vlan
 }
 
-/// A route that is there from the start.
+/// Reads a route that exists from the start.
 pub(super) fn configured_route(
     r: &raw::Route,
     nics: &[Nic],
@@ -297,7 +297,7 @@ pub(super) fn configured_route(
     Some(route)
 }
 
-/// A route of this host, its device by name.
+/// Reads a route of this host, with its device by name.
 pub(super) fn route(r: &raw::Route, nics: &[Nic], interfaces: &[Interface], cx: &mut Cx) -> Option<Route> {
     let to = r.to.value.0;
     if to != to.trunc() {

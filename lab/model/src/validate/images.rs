@@ -56,8 +56,8 @@ fn suite(word: &At<String>, cx: &mut Cx) -> Engine {
     })
 }
 
-/// Notes a name that cannot be that of an image which labctl makes: no registry is asked for it, so it names none by a port,
-/// and nobody knows its digest.
+/// Notes a name that an image made by labctl cannot have: it comes from no registry, so it has no registry's port and no
+/// digest.
 fn own_name(name: &At<String>, cx: &mut Cx) {
     let (path, tag) = name.value.split_once(':').unwrap_or((&name.value, "latest"));
     if path.len() > 200 || tag.contains('/') || name.value.contains('@') || !is_reference(&name.value) {
@@ -66,7 +66,7 @@ fn own_name(name: &At<String>, cx: &mut Cx) {
     }
 }
 
-/// Notes what Docker does not take for an image.
+/// Notes what Docker does not accept as an image.
 pub(super) fn reference(image: &At<String>, cx: &mut Cx) {
     if !is_reference(&image.value) {
         let d = Diagnostic::new(image.at, format!("`{}` is no name of an image", image.value));
@@ -77,7 +77,7 @@ pub(super) fn reference(image: &At<String>, cx: &mut Cx) {
 /// `[DOMAIN[:PORT]/]PATH[:TAG][@DIGEST]`, as distribution/reference has it (regexp.go, normalize.go).
 fn is_reference(text: &str) -> bool {
     let (text, digest) = text.split_once('@').map_or((text, None), |(text, digest)| (text, Some(digest)));
-    // A colon before the last slash is that of a port.
+    // A colon before the last slash belongs to a port.
     let last = text.rfind('/').map_or(0, |slash| slash + 1);
     let (name, tag) = match text[last..].split_once(':') {
         Some((part, tag)) => (&text[..last + part.len()], Some(tag)),
@@ -135,7 +135,7 @@ fn debian_package(package: &At<String>, cx: &mut Cx) {
     }
 }
 
-/// Notes containers and services of an image that says nothing to run, and say nothing either.
+/// Notes containers and services without a command whose image has none either.
 pub(super) fn check(t: &raw::Topology, lab: &Lab, cx: &mut Cx) {
     let containers = entries(&t.containers).map(|(name, c)| (name, &c.image, c.command.is_some()));
     let services = entries(&t.services).map(|(name, s)| (name, &s.image, s.command.is_some()));

@@ -1,4 +1,4 @@
-//! `inject`, `on_wire`, `not_on_wire`: frames, and the names in them.
+//! `inject`, `on_wire` and `not_on_wire`: frames, and the names in them.
 
 use std::time::Duration;
 
@@ -20,9 +20,9 @@ use crate::{
 const MOST_FRAMES: u32 = 100_000;
 /// Most frames a second: more is for tools that measure.
 const HIGHEST_RATE: u32 = 10_000;
-/// What is sent a second where nothing is said.
+/// Frames per second, unless the topology says otherwise.
 const DEFAULT_RATE: u32 = 1_000;
-/// Longest that sending may take, s.
+/// Longest time that sending may take, in s.
 const LONGEST: u32 = 60;
 
 pub(super) fn read(
@@ -73,7 +73,7 @@ pub(super) fn read(
     })
 }
 
-/// Notes what belongs to frames in a check that sends none.
+/// Notes keys of frames in a check that sends none.
 pub(super) fn none(c: &raw::Check, cx: &mut Cx) {
     let lists = [&c.received_by, &c.not_received_by].into_iter().flatten();
     let first = lists.filter_map(|l| l.0.first()).map(|n| n.at).next();
@@ -84,7 +84,7 @@ pub(super) fn none(c: &raw::Check, cx: &mut Cx) {
     }
 }
 
-/// Notes expectations of the wire in a check that sends nothing.
+/// Notes expectations on the wire in a check that sends nothing.
 pub(super) fn no_wire(c: &raw::Check, cx: &mut Cx) {
     let first = [&c.on_wire, &c.not_on_wire].into_iter().flatten().filter_map(|m| m.0.first()).next();
     if let Some((segment, _)) = first {
@@ -93,7 +93,7 @@ pub(super) fn no_wire(c: &raw::Check, cx: &mut Cx) {
     }
 }
 
-/// The expectations of the wire beside a matrix.
+/// Adds a check's expectations on the wire to its matrix.
 pub(super) fn beside(matrix: Matrix, c: &raw::Check, scene: &Scene, cx: &mut Cx) -> Option<Matrix> {
     Some(Matrix { wire: on_wire(c, scene, cx)?, ..matrix })
 }
@@ -132,7 +132,7 @@ fn known_segment(at: &At<String>, segment: &str, scene: &Scene, cx: &mut Cx) -> 
     known
 }
 
-/// `from`: one place.
+/// Reads `from`, which must be one place.
 fn source(c: &raw::Check, scene: &Scene, cx: &mut Cx) -> Option<Source> {
     let [from] = c.from.as_ref().map(|f| f.0.as_slice()).unwrap_or_default() else {
         let d = Diagnostic::new(c.at, "a frame is sent from one place");
@@ -164,7 +164,7 @@ fn names(list: &Option<OneOrMany<At<String>>>, scene: &Scene, cx: &mut Cx) -> Op
     sound.then_some(all)
 }
 
-/// A number of frames; `None` where it makes no sense.
+/// Reads a number of frames. The outer `None`: a mistake was noted.
 fn count(number: &Option<At<u32>>, what: &str, most: u32, cx: &mut Cx) -> Option<Option<u32>> {
     match number {
         Some(n) if n.value == 0 || n.value > most => {
@@ -177,7 +177,7 @@ fn count(number: &Option<At<u32>>, what: &str, most: u32, cx: &mut Cx) -> Option
     }
 }
 
-/// Reads a text with names, each of which must be one of the lab's.
+/// Reads a template, whose names must be names of the lab.
 fn template(
     text: &At<String>,
     read: impl FnOnce(&str) -> Result<Template, TemplateError>,

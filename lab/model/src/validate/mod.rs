@@ -1,5 +1,5 @@
-//! From what is written to what it means. Every stage notes all its mistakes and goes on with what is sound, so that one
-//! run of `validate` tells everything.
+//! Turns the topology as written into a lab. Every stage notes all mistakes and goes on with what is sound, so that one
+//! run of `validate` reports everything.
 
 mod action;
 mod addresses;
@@ -45,10 +45,10 @@ pub(crate) const MOST_PEERS: usize = 1_024;
 pub(crate) const MOST_CONTAINERS: usize = 4_000;
 /// Most cells of one matrix.
 pub(crate) const MOST_CELLS: usize = 250_000;
-/// Most cells of all matrices together, those that several rules name counted each time.
+/// Most cells of all matrices together; a cell counts once for each rule that names it.
 pub(crate) const MOST_CELLS_IN_LAB: usize = 1_000_000;
 
-/// Every name that something may refer to, whether or not what it names is sound.
+/// Every name that something may refer to, even if the part that it names is not sound.
 pub(crate) struct Names<'a> {
     pub(crate) hosts: IndexSet<&'a str>,
     pub(crate) peers: IndexSet<&'a str>,
@@ -83,7 +83,7 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// Of a lab that is sound.
+    /// The names of a validated lab.
     fn of(lab: &'a Lab) -> Self {
         fn keys<T>(map: &IndexMap<String, T>) -> IndexSet<&str> {
             map.keys().map(String::as_str).collect()
@@ -100,7 +100,6 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// Hosts and containers.
     /// Hosts, containers and peers.
     pub(crate) fn endpoints(&self) -> impl Iterator<Item = &'a str> {
         self.hosts.iter().chain(&self.containers).chain(&self.peers).copied()
@@ -159,10 +158,10 @@ impl<'a> Names<'a> {
         cx: &mut Cx,
     ) -> bool {
         if !known && cx.found.is_full() {
-            // Looking for near names takes a while where there are thousands.
+            // Looking for near names is slow if there are thousands.
             cx.error(Diagnostic::new(name.at, ""));
         } else if !known {
-            // Somebody who names the wrong kind of thing is told so.
+            // The name may be that of another kind of thing.
             let other = [
                 ("host", &self.hosts),
                 ("container", &self.containers),
@@ -187,7 +186,7 @@ impl<'a> Names<'a> {
     }
 }
 
-/// Validates a topology. What comes back is whole only if nothing was noted.
+/// Validates a topology. The lab is complete only if no mistake was noted.
 pub(crate) fn validate(t: &raw::Topology, cx: &mut Cx) -> Lab {
     let names = Names::new(t);
     let mut lab = Lab {
@@ -228,7 +227,7 @@ pub(crate) fn validate(t: &raw::Topology, cx: &mut Cx) -> Lab {
     Lab { expect, steps, ..lab }
 }
 
-/// Reads one action that is in no topology.
+/// Reads one action that is not part of a topology.
 pub(crate) fn action(text: &str, lab: &Lab) -> Result<Action, Diagnostics> {
     let source = Source::new("action", text);
     let mut cx = Cx::new(source.clone());
@@ -236,7 +235,7 @@ pub(crate) fn action(text: &str, lab: &Lab) -> Result<Action, Diagnostics> {
     let names = Names::of(lab);
     let action = action::read(&text, &cells::Scene::of(&names, lab), &mut cx);
     cx.found.finish(source.clone())?;
-    // Without a mistake there is an action: whatever cannot be read is noted.
+    // There is an action if no mistake was noted: what cannot be read is a mistake.
     action.ok_or_else(|| Diagnostics::new(source, vec![Diagnostic::new(text.at, "this is no action")], 0))
 }
 

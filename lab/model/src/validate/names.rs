@@ -1,4 +1,4 @@
-//! How things may be called, and how many there may be.
+//! Which names are valid, and how many parts of each kind a lab may have.
 
 use std::collections::HashMap;
 
@@ -10,14 +10,14 @@ use crate::{
     raw,
 };
 
-/// Longest name of a container or network; host names stop at a DNS label's length as well.
+/// Longest name of a container or network, and of a host: the length of a DNS label.
 const LONGEST: usize = 63;
 /// Words that stand for many endpoints.
 pub(super) const GROUPS: [&str; 4] = ["all", "hosts", "containers", "peers"];
 /// Networks that every dockerd has.
 pub(super) const BUILT_IN_NETWORKS: [&str; 3] = ["bridge", "host", "none"];
 
-/// False where there are too many to go on with.
+/// Checks all names. False if there are too many to go on.
 pub(super) fn check(t: &raw::Topology, cx: &mut Cx) -> bool {
     lab_name(&t.name, cx);
     let segments: Vec<_> = t.segments.iter().flat_map(|m| &m.0).map(|(k, _)| k).collect();
@@ -154,7 +154,7 @@ fn dns_label(kind: &str, name: &At<String>, cx: &mut Cx) {
     }
 }
 
-/// What Docker takes, and nothing that a table could mistake for an address.
+/// Notes a name that Docker does not accept, or that a table could mistake for an address.
 pub(super) fn docker_name(kind: &str, name: &At<String>, cx: &mut Cx) {
     let n = &name.value;
     let ok = n.len() <= LONGEST
@@ -167,7 +167,7 @@ pub(super) fn docker_name(kind: &str, name: &At<String>, cx: &mut Cx) {
     }
 }
 
-/// Whether a resolver takes this for a name: labels of letters, digits, `-` and `_` (RFC 1123, and `_` as in compose).
+/// Whether a resolver accepts this name: labels of letters, digits, `-` and `_` (RFC 1123, and `_` as in compose).
 pub(super) fn is_dns_name(text: &str) -> bool {
     let label = |l: &str| {
         (1..=LONGEST).contains(&l.len())
@@ -178,7 +178,7 @@ pub(super) fn is_dns_name(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(label)
 }
 
-/// Notes what no resolver takes for a name.
+/// Notes a name that no resolver accepts.
 pub(super) fn dns_name(what: &str, name: &At<String>, cx: &mut Cx) {
     if !is_dns_name(&name.value) {
         let d = Diagnostic::new(name.at, format!("`{}` cannot be {what}", name.value));
@@ -188,7 +188,7 @@ pub(super) fn dns_name(what: &str, name: &At<String>, cx: &mut Cx) {
     }
 }
 
-/// Notes a value of several lines that becomes part of one.
+/// Notes line ends and tabs in a value that must fit in one line.
 pub(super) fn one_line(what: &str, text: &At<String>, cx: &mut Cx) {
     if text.value.contains(['\n', '\t']) {
         cx.error(Diagnostic::new(text.at, format!("{what} is one line")).hint("without line ends and tabs"));
@@ -202,7 +202,7 @@ fn no_group(kind: &str, name: &At<String>, cx: &mut Cx) {
     }
 }
 
-/// Whether the kernel takes this as the name of an interface (IFNAMSIZ, dev_valid_name).
+/// Whether the kernel accepts this name of an interface (IFNAMSIZ, dev_valid_name).
 pub(super) fn interface(name: &At<String>, cx: &mut Cx) -> bool {
     let n = &name.value;
     let why = if n.len() > 15 {
@@ -212,7 +212,7 @@ pub(super) fn interface(name: &At<String>, cx: &mut Cx) -> bool {
         || n == ".."
         || n.contains(|c: char| "/:%".contains(c) || c.is_whitespace() || is_hostile(c))
     {
-        // The kernel puts a number where `%d` is.
+        // The kernel replaces `%d` by a number.
         Some("no `/`, no `:`, no `%`, no blanks, nothing that cannot be seen".into())
     } else if n == "lo" || n == "docker0" {
         Some("every host has one already".into())

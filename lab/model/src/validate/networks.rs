@@ -14,7 +14,7 @@ use crate::{
 };
 
 const DRIVERS: [&str; 4] = ["bridge", "macvlan", "ipvlan", "overlay"];
-/// Options whose values are words, with those words.
+/// Options whose values are words, with their words.
 const MODES: [(&str, &[&str]); 3] = [
     ("ipvlan_mode", &["l2", "l3", "l3s"]),
     ("ipvlan_flag", &["bridge", "private", "vepa"]),
@@ -147,7 +147,7 @@ fn placed(
     if hosts.is_empty() && n.hosts.is_none() {
         match t.hosts.0.as_slice() {
             [(only, _)] => _ = hosts.insert(only.value.clone()),
-            // A container that is not sound may have been the one on it.
+            // A container that is not sound may be on it.
             _ if cx.found.is_empty() => {
                 let d = Diagnostic::new(name.at, format!("network `{}` is on no host", name.value));
                 cx.error(d.label("no container is on it").hint("name the hosts: `hosts: [host1]`"));
@@ -195,7 +195,7 @@ fn driver(n: &raw::Network, lab: &Lab, hosts: &[String], cx: &mut Cx) -> Option<
     Some(driver)
 }
 
-/// `lan`, `lan.10`, `eth0`, `eth0.10`. The outer `None`: a mistake was noted.
+/// Reads a parent: `lan`, `lan.10`, `eth0`, `eth0.10`. The outer `None`: a mistake was noted.
 #[allow(clippy::option_option)]
 fn parent(
     n: &raw::Network,
@@ -239,7 +239,7 @@ fn parent(
             .map(|n| n.name.as_str())
             .chain(h.interfaces.iter().map(|i| i.name.as_str()))
             .collect();
-        // Docker makes a VLAN sub-interface itself where the name says `X.ID`.
+        // For a name `X.ID`, Docker itself makes a VLAN sub-interface.
         let sub_interface = vlan.is_some() && known.contains(&base);
         if !known.contains(&text.value.as_str()) && !sub_interface {
             let all = lab.segments.keys().map(String::as_str).chain(known.iter().copied());
@@ -289,7 +289,7 @@ fn pool(p: &raw::Pool, cx: &mut Cx) -> Option<IpamPool> {
     Some(IpamPool { subnet, gateway, ip_range: p.ip_range.as_ref().map(|r| r.value), aux_addresses })
 }
 
-/// The routing mesh has one network, an overlay that nobody attaches to.
+/// Checks the routing mesh's network: at most one, an overlay to which nothing attaches.
 fn mesh(t: &raw::Topology, all: &IndexMap<String, Network>, cx: &mut Cx) {
     let mut first: Option<&At<bool>> = None;
     for (key, n) in entries(&t.networks) {
@@ -312,7 +312,7 @@ fn mesh(t: &raw::Topology, all: &IndexMap<String, Network>, cx: &mut Cx) {
     }
 }
 
-/// Two networks of one host cannot have one name.
+/// Notes two networks of one host with the same Docker name.
 fn docker_names(t: &raw::Topology, all: &IndexMap<String, Network>, cx: &mut Cx) {
     let mut taken: HashMap<(&str, &str), &At<String>> = HashMap::new();
     for (key, n) in entries(&t.networks) {

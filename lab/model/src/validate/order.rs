@@ -1,4 +1,4 @@
-//! Containers that need others to be there first must not go round in a circle.
+//! Checks that containers which need others first do not form a circle.
 
 use std::collections::HashMap;
 
@@ -46,7 +46,7 @@ pub(super) fn check(t: &raw::Topology, lab: &Lab, cx: &mut Cx) {
     }
 }
 
-/// The next container that the one on top of the path needs; takes those that need nothing more off it.
+/// The next container that the top of the path needs; removes those from the path that need nothing more.
 fn advance<'a>(
     path: &mut Vec<(&'a str, std::vec::IntoIter<&'a str>)>,
     done: &mut HashMap<&'a str, bool>,

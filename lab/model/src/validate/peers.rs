@@ -48,7 +48,7 @@ fn peer(
         let d = Diagnostic::new(other.at, "a peer is no end of a point-to-point link");
         cx.error(d.hint("only hosts' NICs can be"));
     }
-    // A segment that is not sound has been told of.
+    // A segment that is not sound is noted already.
     let s = lab.segments.get(&segment.value)?;
     let written = entries(&t.segments).find(|(k, _)| k.value == segment.value).map(|(_, s)| &s.subnet);
     segments::inside(&nic.address, s.subnet, &format!("segment `{}`", segment.value), written, cx);
@@ -78,7 +78,7 @@ fn peer(
     Some(Peer { gateway: gateway(p, s, &nic, cx), nic, routes })
 }
 
-/// Where the MACs of peers begin; those of hosts are below.
+/// First number for MACs of peers; hosts use lower ones.
 const FIRST_MAC: usize = 0x8000;
 
 fn gateway(p: &raw::Peer, segment: &Segment, nic: &Nic, cx: &mut Cx) -> Option<Ipv4Addr> {

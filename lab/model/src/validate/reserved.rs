@@ -1,4 +1,4 @@
-//! Addresses that are nobody's: none of them belongs to one interface (RFC 6890).
+//! Reserved addresses, which no interface can have (RFC 6890).
 
 use std::net::Ipv4Addr;
 
@@ -23,7 +23,7 @@ const LOOPBACK: Range = range(127, 8, "is every host's own loopback");
 const GROUPS: Range = range(224, 4, "is for groups (multicast)");
 const FUTURE: Range = range(240, 4, "is reserved, and its last address means everybody");
 
-/// Notes an address that no interface can have. `true`: it is fine.
+/// Notes an address that no interface can have. `true`: the address is fine.
 pub(super) fn interface(address: Ipv4Addr, at: &At<impl Sized>, cx: &mut Cx) -> bool {
     let found = [THIS, LOOPBACK, GROUPS, FUTURE].into_iter().find(|r| r.net.contains(&address));
     told(&address.to_string(), found, at, cx)
@@ -39,13 +39,13 @@ pub(super) fn listener(address: Ipv4Addr, at: &At<impl Sized>, cx: &mut Cx) -> b
     address.is_unspecified() || end(address, at, cx)
 }
 
-/// Notes a subnet from which no interface can take all of its addresses.
+/// Notes a subnet that overlaps reserved addresses.
 pub(super) fn subnet(net: &At<Ipv4Net>, cx: &mut Cx) -> bool {
     let overlap = |r: &Range| r.net.contains(&net.value) || net.value.contains(&r.net);
     told(&net.value.to_string(), [THIS, LOOPBACK, GROUPS, FUTURE].into_iter().find(overlap), net, cx)
 }
 
-/// Notes a destination that no route leads to. Groups have routes.
+/// Notes a destination that no route can have. Multicast groups can have routes.
 pub(super) fn destination(net: Ipv4Net, at: &At<impl Sized>, cx: &mut Cx) -> bool {
     told(&net.to_string(), [THIS, LOOPBACK, FUTURE].into_iter().find(|r| r.net.contains(&net)), at, cx)
 }

@@ -60,7 +60,7 @@ fn segment(s: &raw::Segment, cx: &mut Cx) -> Option<Segment> {
     })
 }
 
-/// The MTU of a segment or a NIC.
+/// Reads the MTU of a segment or a NIC.
 pub(super) fn mtu(m: &At<u32>, cx: &mut Cx) -> u16 {
     u16::try_from(m.value).ok().filter(|v| (576..=9000).contains(v)).unwrap_or_else(|| {
         let message = format!("an MTU of {} is out of range", m.value);
@@ -69,7 +69,7 @@ pub(super) fn mtu(m: &At<u32>, cx: &mut Cx) -> u16 {
     })
 }
 
-/// A prefix without bits beyond its length.
+/// Reads a prefix; notes bits beyond its length.
 pub(super) fn prefix(net: &At<Ipv4Net>, cx: &mut Cx) -> Option<Ipv4Net> {
     if net.value == net.value.trunc() {
         return Some(net.value);
@@ -105,7 +105,7 @@ pub(super) fn inside(
     false
 }
 
-/// "it must be 192.168.56.1 to 192.168.56.254".
+/// The usable addresses of a subnet in words: "it must be 192.168.56.1 to 192.168.56.254".
 pub(super) fn range(subnet: Ipv4Net) -> String {
     let (first, last) = if subnet.prefix_len() >= 31 {
         (subnet.network(), subnet.broadcast())

@@ -11,7 +11,7 @@ use crate::{
     service::{EndpointMode, Placement, PublishMode, Service, ServiceMode, ServicePort},
 };
 
-/// Most tasks of a service: each is a container.
+/// Most tasks of a service; each is a container.
 const MOST_REPLICAS: u32 = 1_000;
 
 pub(super) fn read(t: &raw::Topology, names: &Names, lab: &Lab, cx: &mut Cx) -> IndexMap<String, Service> {
@@ -112,7 +112,7 @@ fn mode(d: &raw::Deploy, cx: &mut Cx) -> ServiceMode {
     }
 }
 
-/// Notes a number of tasks for a service that has one on every node.
+/// Notes a number of tasks for a global service.
 pub(super) fn scalable(service: &str, at: Span, lab: &Lab, cx: &mut Cx) -> bool {
     let global = lab.services.get(service).is_some_and(|s| s.mode == ServiceMode::Global);
     if global {
@@ -122,7 +122,7 @@ pub(super) fn scalable(service: &str, at: Span, lab: &Lab, cx: &mut Cx) -> bool 
     !global
 }
 
-/// How many tasks, if that many there may be.
+/// Reads a number of tasks; notes too many.
 pub(super) fn replicas(r: &At<u32>, cx: &mut Cx) -> u32 {
     if r.value > MOST_REPLICAS {
         let d = Diagnostic::new(r.at, format!("{} tasks are more than a service can have", r.value));
@@ -200,7 +200,7 @@ fn number(port: &At<u32>, cx: &mut Cx) -> Option<u16> {
     number
 }
 
-/// One of two words, of which the first is the default.
+/// Reads one of two words; the first is the default.
 fn one_of(word: Option<&At<String>>, what: &str, known: [&'static str; 2], cx: &mut Cx) -> &'static str {
     let [default, other] = known;
     match word {
@@ -215,7 +215,7 @@ fn one_of(word: Option<&At<String>>, what: &str, known: [&'static str; 2], cx: &
     }
 }
 
-/// The routing mesh has each port once.
+/// Notes a port that the routing mesh publishes twice.
 fn published_once(t: &raw::Topology, all: &IndexMap<String, Service>, cx: &mut Cx) {
     let mut taken: IndexMap<(u16, bool), (&str, Span)> = IndexMap::new();
     for (name, s) in entries(&t.services) {

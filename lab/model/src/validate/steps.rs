@@ -21,7 +21,7 @@ pub(super) fn read<'a>(
     let mut steps = Vec::new();
     for s in t.steps.iter().flatten() {
         let does = s.r#do.as_ref().map_or(&[][..], |list| &list.0);
-        // A step may be there for its checks alone; then it needs a name to be called by.
+        // A step may only check; then it needs a name.
         let checks_only = s.r#do.is_none() && s.name.is_some() && s.expect.is_some() && s.fails.is_none();
         if does.is_empty() && !checks_only {
             let d = Diagnostic::new(s.at, "this step does nothing");
@@ -51,7 +51,7 @@ pub(super) fn read<'a>(
     steps
 }
 
-/// What an action does to what is there. A refused one may have left something behind, so it counts as well.
+/// Applies an action to the scene. A refused one may have left something behind, so it counts too.
 fn happen(action: &Action, scene: &mut Scene) {
     match action {
         Action::Create(name) => {

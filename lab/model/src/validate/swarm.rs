@@ -1,4 +1,4 @@
-//! `swarm`: which hosts are in it, and as what.
+//! `swarm`: which hosts are in it, and their roles.
 
 use std::net::Ipv4Addr;
 
@@ -13,9 +13,9 @@ use crate::{
     swarm::{Node, Role, Swarm},
 };
 
-/// What dockerd takes for VXLAN's port (docker swarm init --data-path-port).
+/// Ports that dockerd accepts for VXLAN (docker swarm init --data-path-port).
 const DATA_PATH_PORTS: std::ops::RangeInclusive<u32> = 1024..=49_151;
-/// The longest prefix of a network of the pools (swarmkit).
+/// Longest prefix of a network from the pools (swarmkit).
 const LONGEST_PREFIX: u32 = 29;
 
 pub(super) fn read(t: &raw::Topology, names: &Names, lab: &Lab, cx: &mut Cx) -> Option<Swarm> {
@@ -25,7 +25,7 @@ pub(super) fn read(t: &raw::Topology, names: &Names, lab: &Lab, cx: &mut Cx) -> 
     for (host, (role, at)) in roles {
         let Some(h) = lab.hosts.get(host) else { continue };
         let Some(first) = h.nics.first() else {
-            // A NIC that is not sound has been told of.
+            // A NIC that is not sound is noted already.
             if cx.found.is_empty() {
                 let d = Diagnostic::new(at, format!("host `{host}` cannot be in a swarm without a NIC"));
                 cx.error(d.hint("put it on a segment that the other nodes are on, or leave it out"));
@@ -63,7 +63,7 @@ pub(super) fn read(t: &raw::Topology, names: &Names, lab: &Lab, cx: &mut Cx) -> 
     })
 }
 
-/// Every node's role, managers first, and where the topology says so.
+/// The role of every node, managers first, and where it is written.
 fn roles<'a>(s: &'a raw::Swarm, names: &Names<'a>, cx: &mut Cx) -> IndexMap<&'a str, (Role, Span)> {
     let mut roles: IndexMap<&str, (Role, Span)> = IndexMap::new();
     let written = s.managers.iter().flat_map(|m| &m.0).map(|h| (h, Role::Manager));
@@ -102,7 +102,7 @@ fn roles<'a>(s: &'a raw::Swarm, names: &Names<'a>, cx: &mut Cx) -> IndexMap<&'a 
     roles
 }
 
-/// What a host's address is. `None` also for a mistake, which `sound` tells of.
+/// A host's address. `None` also for a mistake, which `sound` notes.
 fn address(a: &Addresses, host: &str, h: &Host, cx: &mut Cx) -> Option<Ipv4Addr> {
     let text = match a {
         Addresses::All(text) => text,
@@ -129,7 +129,7 @@ fn written(a: &Addresses) -> impl Iterator<Item = (Ipv4Addr, &At<String>)> {
     all.into_iter().filter_map(|text| Some((as_address(text)?, text)))
 }
 
-/// Notes addresses that are nobody's.
+/// Notes one address for several nodes, and addresses for hosts that are no nodes.
 fn sound(a: &Addresses, nodes: &IndexMap<String, Node>, names: &Names, lab: &Lab, cx: &mut Cx) {
     match a {
         Addresses::All(text) => {

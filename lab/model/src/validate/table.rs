@@ -74,7 +74,7 @@ pub(super) fn read(
     cells
 }
 
-/// The lines with words in them; `#` begins a comment.
+/// The lines with words; `#` begins a comment.
 fn lines<'t>(table: &'t At<String>, cx: &Cx) -> Vec<Vec<Word<'t>>> {
     let all = cx.lines(table).into_iter().map(|(line, start)| {
         let line = line.split('#').next().unwrap_or_default();
@@ -84,7 +84,7 @@ fn lines<'t>(table: &'t At<String>, cx: &Cx) -> Vec<Vec<Word<'t>>> {
     all.filter(|words| !words.is_empty()).collect()
 }
 
-/// A column: its word, where that stands, and what it means where it means anything.
+/// A column: the place of its word, the word, and its target if valid.
 type Column<'t> = (Span, &'t str, Option<Target>);
 
 fn columns<'t>(header: &[Word<'t>], by_name: bool, scene: &Scene, cx: &mut Cx) -> Vec<Column<'t>> {

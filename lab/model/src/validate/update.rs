@@ -18,10 +18,10 @@ use crate::{
     step::Action,
 };
 
-/// How it is written.
+/// The form, for hints.
 pub(super) const FORM: &str = "update SERVICE {CHANGES} [within DURATION]";
 
-/// What its changes look like.
+/// Hint on how to write changes.
 const AS: &str = "as under `services`, in braces: `'update web { ports: [\"8081:80\"] }'`, in single quotes for YAML's sake";
 
 pub(super) fn read(words: &mut Words, text: &At<String>, scene: &Scene, cx: &mut Cx) -> Option<Action> {
@@ -83,8 +83,7 @@ fn changes(
     }
     let (has_replicas, has_mode) = (replicas.is_some(), deploy.is_some_and(|d| d.endpoint_mode.is_some()));
     let placed = raw.hosts.is_some() || deploy.is_some_and(|d| d.placement.is_some());
-    // A step may have made the networks that are deferred; and what does not go together with what stays is Docker's
-    // to refuse.
+    // A step may have made the deferred networks; and what does not fit the rest of the service is left to Docker.
     raw.deferred = Some(At { value: true, at });
     let whole = self::service(&raw, scene.names, scene.lab, cx);
     let replicas = match whole.mode {

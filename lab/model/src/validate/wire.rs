@@ -105,7 +105,7 @@ fn known_segment(words: &mut Words, scene: &Scene, cx: &mut Cx) -> Option<At<Str
     Some(name)
 }
 
-/// A segment that this host is on.
+/// Reads a segment that this host is on.
 fn segment_of(host: &str, words: &mut Words, scene: &Scene, cx: &mut Cx) -> Option<String> {
     let name = known_segment(words, scene, cx)?;
     is_on(host, &name, scene, cx)?;

@@ -1,4 +1,4 @@
-//! The verbs' side.
+//! The client's side of the control socket.
 
 use std::io::{self, ErrorKind};
 
@@ -21,10 +21,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects.
+    /// Connects to a lab's supervisor.
     ///
     /// # Errors
-    /// [`Error::Dead`] or [`Error::TakenDown`] where nobody listens.
+    /// [`Error::Dead`] or [`Error::TakenDown`] if nobody listens.
     pub async fn connect(dir: &LabDir) -> Result<Self, Error> {
         match UnixStream::connect(dir.control_socket()).await {
             Ok(stream) => Ok(Self { lines: Framed::new(stream, LinesCodec::new_with_max_length(MAX_LINE)) }),
@@ -37,8 +37,8 @@ impl Client {
         self.send_line(request).await.map_err(broken)
     }
 
-    /// Sends input to a command that runs by [`Request::Exec`]. A supervisor that has hung up is no error here: a
-    /// refusal or the command's end came first, and [`Client::next`] still yields it.
+    /// Sends input to a command started by [`Request::Exec`]. A supervisor that has hung up is no error here: a refusal
+    /// or the command's end came first, and [`Client::next`] still yields it.
     pub async fn send_exec(&mut self, input: &ExecIn) -> Result<(), Error> {
         match self.send_line(input).await {
             Err(LinesCodecError::Io(e))

@@ -1,4 +1,4 @@
-//! The verbs' way to a lab's supervisor: lines of JSON over a unix socket.
+//! The control socket of a lab's supervisor: lines of JSON over a unix socket.
 
 mod client;
 pub mod protocol;

@@ -1,4 +1,4 @@
-//! What the verbs and a lab's supervisor say to each other over the lab's control socket (unix, mode 0600).
+//! The protocol between clients and a lab's supervisor on the lab's control socket (unix, mode 0600).
 //!
 //! One connection per request. The client sends one [`Request`] line of JSON; the supervisor answers with [`Answer`]
 //! lines, the last of which is [`Answer::Done`] or [`Answer::Error`]. For [`Request::Exec`] the client then also
@@ -18,17 +18,17 @@ use crate::{
     report::Report,
 };
 
-/// What a verb asks of a supervisor.
+/// A client's request to a supervisor.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Request {
-    /// Follows the bring-up: every event so far and to come, until it is done. `own`: a client that goes away before
-    /// that takes the lab down with it.
+    /// Follows the bring-up: every event so far and to come, until it is done. `own`: if the client goes away before
+    /// that, the lab is taken down.
     Follow {
-        /// Whether the lab goes with this client.
+        /// Whether the lab ends with this client.
         own: bool,
     },
-    /// How the lab is; answered by one [`Answer::Status`].
+    /// Asks for the lab's status; answered by one [`Answer::Status`].
     Status,
     /// Runs the lab's expectations, and its steps if asked; answered by [`Answer::Report`].
     Check(Checking),
@@ -39,7 +39,7 @@ pub enum Request {
         /// Rows and columns of the terminal, if there is one.
         tty: Option<(u16, u16)>,
     },
-    /// Frames of a segment, as [`Answer::Frame`], until the limits are reached or the client goes away.
+    /// Captures a segment, as [`Answer::Frame`], until the limits are reached or the client goes away.
     Capture {
         /// Segment.
         segment: String,
@@ -47,14 +47,14 @@ pub enum Request {
         count: Option<u64>,
         /// For at most this long, ms.
         duration_ms: Option<u64>,
-        /// Octets kept of each frame.
+        /// Bytes kept of each frame.
         snaplen: u32,
-        /// Only frames that this filter means, which may have names in it.
+        /// Only frames that match this filter, which may contain names.
         filter: Option<String>,
     },
-    /// Sends a frame and sees who gets it; answered by [`Answer::Sent`].
+    /// Sends a frame and reports who gets it; answered by [`Answer::Sent`].
     Send(Box<Send>),
-    /// Probes what becomes of VXLAN between hosts; answered by [`Answer::Vxlan`].
+    /// Sends VXLAN probes between hosts; answered by [`Answer::Vxlan`].
     Vxlan {
         /// Only from this host.
         from: Option<String>,
@@ -63,14 +63,14 @@ pub enum Request {
         /// The port besides VXLAN's own.
         port: Option<u16>,
     },
-    /// Does an action of a step.
+    /// Runs an action of a step.
     Do {
-        /// The action, its names those of the lab.
+        /// The action, with names of this lab.
         action: Action,
     },
     /// Takes the lab down and ends the supervisor.
     Down {
-        /// Who asks, for those who are using the lab: `` `labctl down x` (process 7)``.
+        /// Who asks, shown to those who use the lab: `` `labctl down x` (process 7)``.
         by: String,
     },
 }
@@ -78,27 +78,27 @@ pub enum Request {
 /// A frame to send.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Send {
-    /// Where: `host1`, `c1:eth1`, `wire:lan`.
+    /// Where it is sent: `host1`, `c1:eth1`, `wire:lan`.
     pub from: String,
-    /// The frame in the text form, with names in it.
+    /// The frame in the text form; may contain names.
     pub frame: String,
     /// How many times.
     pub count: u32,
-    /// How many of these a second; none: as fast as they go.
+    /// Frames a second; none: as fast as possible.
     pub rate: Option<u32>,
-    /// Fields that take another value in each, as [`vxlan::Vary`] is written.
+    /// Fields that change from one to the next, as [`vxlan::Vary`] is written.
     pub vary: Vec<String>,
-    /// Whether a mark may be put behind it.
+    /// Whether a mark may follow it.
     pub mark: bool,
     /// Hosts and containers that must receive it.
     pub received_by: Vec<String>,
     /// Hosts and containers that must not.
     pub not_received_by: Vec<String>,
-    /// How long arrival and silence are waited for, ms.
+    /// How long to wait for arrival and silence, ms.
     pub within_ms: u64,
 }
 
-/// What a supervisor answers.
+/// A supervisor's answer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
@@ -131,36 +131,36 @@ pub struct Frame {
     pub time_ns: u64,
     /// Index of the port that it came in by.
     pub port: usize,
-    /// Octets on the wire.
+    /// Bytes on the wire.
     pub length: u32,
-    /// The first `snaplen` octets, base64.
+    /// The first `snaplen` bytes, base64.
     pub data: String,
     /// What became of it, in words: `to host2/eth0`, `dropped at host1/eth0: port security`.
     pub fate: String,
     /// Whether the wire dropped it.
     pub dropped: bool,
-    /// Frames lost since the one before because they were not read fast enough.
+    /// Frames lost since the previous one because the reader was too slow.
     pub lost_before: u64,
 }
 
-/// How a lab is.
+/// Status of a lab.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {
-    /// The name by which verbs know it, that of its folder.
+    /// The name by which clients know it, that of its folder.
     pub lab: String,
     /// Runtime.
     pub runtime: String,
-    /// The file that it came from.
+    /// The topology file.
     pub topology: PathBuf,
     /// Stage.
     pub stage: Stage,
     /// Process id of the supervisor.
     pub supervisor: u32,
-    /// Seconds since the epoch when it was begun.
+    /// When it began, in seconds since the epoch.
     pub since: u64,
     /// Its hosts.
     pub hosts: BTreeMap<String, HostStatus>,
-    /// Its peers, each with its NIC in the words of a host's.
+    /// Its peers, each with its NIC in the form of a host's.
     #[serde(default)]
     pub peers: BTreeMap<String, String>,
     /// Its segments.
@@ -178,7 +178,7 @@ pub enum Stage {
     Starting,
     /// Up.
     Up,
-    /// It did not come up, and what was made was kept for a look.
+    /// It did not come up, and what was made was kept for inspection.
     Partial,
     /// Being taken down.
     Stopping,
@@ -186,20 +186,20 @@ pub enum Stage {
     Dead,
 }
 
-/// How a host is.
+/// Status of a host.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct HostStatus {
     /// `interface: address` of its NICs, as `eth0 192.168.56.3/24 on lan`.
     pub nics: Vec<String>,
-    /// Containers of the topology that are meant to run on it.
+    /// Containers of the topology that should run on it.
     pub containers: Vec<String>,
     /// Its Docker socket on this machine.
     pub docker_socket: PathBuf,
-    /// Its console log on this machine, where the runtime has one.
+    /// Its console log on this machine, if the runtime has one.
     pub console: Option<PathBuf>,
-    /// Process id of its machine, where it has one.
+    /// Process id of its machine, if it has one.
     pub pid: Option<u32>,
-    /// Why it does not run any more, where it does not.
+    /// Why it no longer runs, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub down: Option<String>,
 }

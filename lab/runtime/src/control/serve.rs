@@ -19,10 +19,10 @@ use crate::error::Failure;
 /// Answers that wait for a slow client; a supervisor waits rather than buffers more.
 const QUEUE: usize = 256;
 
-/// What answers requests.
+/// Answers requests.
 pub trait Service: Send + Sync + 'static {
-    /// Answers one request. `input` yields the client's further lines and ends when the client goes away. What is
-    /// returned ends the connection.
+    /// Answers one request. `input` yields the client's further lines and ends when the client goes away. The connection
+    /// ends with the returned result.
     fn answer(
         &self,
         request: Request,
@@ -31,7 +31,7 @@ pub trait Service: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<(), Failure>>;
 }
 
-/// Accepts for as long as it is polled. Connections run on by themselves; the tracker knows of them.
+/// Accepts connections while it is polled. Connections run in their own tasks, which the tracker knows.
 pub async fn serve(listener: &UnixListener, service: std::sync::Arc<impl Service>, tracker: &TaskTracker) {
     loop {
         match listener.accept().await {
@@ -40,7 +40,7 @@ pub async fn serve(listener: &UnixListener, service: std::sync::Arc<impl Service
                 tracker.spawn(async move { connection(stream, &*service).await });
             }
             Err(e) => {
-                // Out of file descriptors, most likely: let go of the processor for a moment.
+                // Most likely out of file descriptors: pause for a moment.
                 tracing::warn!("control socket: {e}");
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             }

@@ -1,7 +1,7 @@
-//! What a container needs to be a lab host: a dockerd of its own inside, which by itself changes nothing of the machine around
-//! it. That is no protection: root in a node is root of this machine (docs/runtimes/dind.md, "Trust").
+//! What a container needs to be a lab host: its own dockerd inside, which by itself changes nothing on the machine. That
+//! is no protection: root in a node is root of this machine (docs/runtimes/dind.md, "Trust").
 //!
-//! Plain data, so that whoever starts containers by another client than labctl's can use it too.
+//! Plain data, so that other clients than labctl's can start such containers too.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -19,7 +19,7 @@ use lab_agent::node::AGENT;
 const PID_FILE: &str = "/var/run/docker.pid";
 
 /// Capabilities by number, from `linux/capability.h`. The three newest (38 to 40: PERFMON, BPF, CHECKPOINT_RESTORE) are
-/// parts of SYS_ADMIN that older engines know no name for.
+/// parts of SYS_ADMIN whose names older engines do not know.
 const CAPABILITIES: [&str; 38] = [
     "CHOWN",
     "DAC_OVERRIDE",
@@ -61,20 +61,20 @@ const CAPABILITIES: [&str; 38] = [
     "AUDIT_READ",
 ];
 
-/// What a node is not given even where it could be had: the clock and the modules of the kernel are the machine's.
+/// Capabilities that a node never gets: the kernel's clock and modules belong to the machine.
 pub const WITHHELD: [&str; 3] = ["SYS_MODULE", "SYS_RAWIO", "SYS_TIME"];
 
-/// A container that is a node.
+/// A container that serves as a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeContainer {
     /// The node image, as Docker knows it (see [`crate::image::import()`]).
     pub image: String,
-    /// The agent as process 1, and its arguments ([`lab_agent::node::Options`]). It makes the container fit for a
-    /// dockerd, which `--engine` starts too; then the line [`lab_agent::node::ENGINE_ANSWERS`] comes on stderr.
+    /// The agent as process 1, and its arguments ([`lab_agent::node::Options`]). It prepares the container for a
+    /// dockerd, which `--engine` starts too; then it writes [`lab_agent::node::ENGINE_ANSWERS`] to stderr.
     pub command: Vec<String>,
-    /// Capabilities to add, without `CAP_`: those that this machine's dockerd has to give.
+    /// Capabilities to add, without `CAP_`: those that this machine's dockerd can give.
     pub cap_add: Vec<String>,
-    /// `--security-opt`. Beside these, no path of /proc and /sys may be masked or read-only: `systempaths=unconfined` of
+    /// `--security-opt`. Also, no path of /proc and /sys may be masked or read-only: `systempaths=unconfined` on
     /// Docker's command line, empty `MaskedPaths` and `ReadonlyPaths` in its API.
     pub security_opt: Vec<String>,
     /// `--device-cgroup-rule`.
@@ -83,7 +83,7 @@ pub struct NodeContainer {
     pub devices: Vec<String>,
     /// Read-only bind mounts: path on this machine, path inside.
     pub binds: Vec<(PathBuf, String)>,
-    /// Anonymous volumes, which go with the container where it is removed with `v=true`.
+    /// Anonymous volumes, which are removed with the container if it is removed with `v=true`.
     pub volumes: Vec<String>,
     /// `--tmpfs`: path and options.
     pub tmpfs: BTreeMap<String, String>,
@@ -92,8 +92,8 @@ pub struct NodeContainer {
 impl NodeContainer {
     /// A node of this image, with this agent (a static executable on this machine).
     ///
-    /// The container has no network but what its agent makes, a cgroup namespace of its own, so that what its dockerd
-    /// makes goes with it, and dockerd's files in a volume: overlay2 takes no overlay as its upper layer.
+    /// The container has no network but what its agent makes, its own cgroup namespace, so that what its dockerd makes
+    /// goes with it, and dockerd's files in a volume: overlay2 takes no overlay as its upper layer.
     pub fn new(image: impl Into<String>, agent: &Path) -> Self {
         Self {
             image: image.into(),
@@ -112,7 +112,7 @@ impl NodeContainer {
         }
     }
 
-    /// As the body of bollard's `create_container`.
+    /// Converts it to the body of bollard's `create_container`.
     pub fn create_body(&self, hostname: &str, labels: HashMap<String, String>) -> ContainerCreateBody {
         ContainerCreateBody {
             image: Some(self.image.clone()),
@@ -156,7 +156,7 @@ impl NodeContainer {
             tmpfs: Some(self.tmpfs.iter().map(|(k, v)| (k.clone(), v.clone())).collect()),
             cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
             network_mode: Some("none".into()),
-            // The machine's default may be one that cannot be read back.
+            // The machine's default log driver may be one that cannot be read back.
             log_config: Some(HostConfigLogConfig {
                 typ: Some("json-file".into()),
                 config: Some(HashMap::from([("max-size".into(), "1m".into())])),
@@ -169,8 +169,8 @@ impl NodeContainer {
 /// Where programs are looked up in a node.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The capabilities that this machine's dockerd can hand on: its own bounding set where its process can be looked at,
-/// else that of this process, which on an ordinary machine is the same.
+/// The capabilities that this machine's dockerd can pass on: its bounding set if its process can be looked at, else that
+/// of this process, which is usually the same.
 fn bounding_set() -> u64 {
     let pid = fs::read_to_string(PID_FILE).ok().map(|text| text.trim().to_owned());
     let dockerd = pid.filter(|pid| {
@@ -180,7 +180,7 @@ fn bounding_set() -> u64 {
     dockerd.and_then(|pid| of(&pid)).or_else(|| of("self")).unwrap_or(u64::MAX)
 }
 
-/// From /proc/PID/status (proc(5)).
+/// The bounding set in /proc/PID/status (proc(5)).
 fn bounding_set_in(status: &str) -> Option<u64> {
     let hex = status.lines().find_map(|line| line.strip_prefix("CapBnd:"))?;
     u64::from_str_radix(hex.trim(), 16).ok()

@@ -8,13 +8,13 @@ use std::{
 
 use bollard::{API_DEFAULT_VERSION, Docker, models::SystemInfo};
 
-/// Where a daemon listens unless DOCKER_HOST says otherwise.
+/// Where a daemon listens if DOCKER_HOST is not set.
 const SOCKET: &str = "/var/run/docker.sock";
 
-/// Time that one call may take, in seconds.
+/// Limit for one call, in seconds.
 const TIMEOUT_S: u64 = 120;
 
-/// The daemon.
+/// A connected daemon.
 #[derive(Clone, Debug)]
 pub struct Daemon {
     /// The connection.
@@ -26,10 +26,10 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// The daemon that DOCKER_HOST names, or else this machine's usual one.
+    /// Connects to the daemon that DOCKER_HOST names, else to this machine's usual one.
     ///
     /// # Errors
-    /// In words: none, one that does not let this user in, or one that is not of this machine.
+    /// In words: there is none, it does not let this user in, or it is not on this machine.
     pub async fn find() -> Result<Self, String> {
         let socket = socket(std::env::var("DOCKER_HOST").ok().as_deref())?;
         let daemon = Self::at(&socket).await?;
@@ -40,13 +40,13 @@ impl Daemon {
         Ok(Self { version: info.server_version.unwrap_or_default(), ..daemon })
     }
 
-    /// The daemon that listens on a socket.
+    /// Connects to the daemon at a socket.
     ///
     /// # Errors
     /// As for [`Self::find`].
     pub async fn at(socket: &Path) -> Result<Self, String> {
         let shown = socket.display();
-        // Docker's client would say less of why.
+        // Docker's client would give less detail.
         UnixStream::connect(socket).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => format!("there is no Docker daemon here: no socket {shown}"),
             io::ErrorKind::PermissionDenied => {
@@ -66,19 +66,19 @@ impl Daemon {
     }
 }
 
-/// Where the daemon of this machine listens, as far as it can be told.
+/// Where this machine's daemon most likely listens.
 pub fn usual_socket() -> PathBuf {
     socket(std::env::var("DOCKER_HOST").ok().as_deref()).unwrap_or_else(|_| SOCKET.into())
 }
 
-/// The unix socket that DOCKER_HOST stands for.
+/// The unix socket that DOCKER_HOST names.
 fn socket(docker_host: Option<&str>) -> Result<PathBuf, String> {
     match docker_host.filter(|host| !host.is_empty()) {
         None => Ok(SOCKET.into()),
         Some(host) => match host.strip_prefix("unix://") {
             Some(path) => Ok(path.into()),
             None => {
-                // A user's name or a password may stand before the host.
+                // A user's name or password may come before the host.
                 let place = host.split_once("://").map_or(host, |(_, rest)| rest);
                 let place = place.rsplit('@').next().unwrap_or(place);
                 Err(format!(
@@ -90,7 +90,7 @@ fn socket(docker_host: Option<&str>) -> Result<PathBuf, String> {
     }
 }
 
-/// Whether containers of this daemon run on this kernel, with its root's rights.
+/// Whether this daemon's containers run on this kernel, with its root's rights.
 fn judge(info: &SystemInfo, kernel: &str, hostname: &str) -> Result<(), String> {
     let known = |text: &Option<String>| text.clone().unwrap_or_default();
     let (their_kernel, name, system) =

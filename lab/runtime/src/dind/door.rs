@@ -1,4 +1,4 @@
-//! The way into a container that is a node: its agent, and its dockerd's socket offered on this machine.
+//! Access to a container that is a node: its agent, and its dockerd's socket offered on this machine.
 
 use std::{io, path::Path};
 
@@ -21,10 +21,10 @@ use crate::{
     machine::Stream,
 };
 
-/// What one piece of the agent's output may hold, in bytes: a yamux frame and more.
+/// Largest piece of the agent's output, in bytes: more than a yamux frame.
 const PIECE: usize = 64 << 10;
 
-/// An open way into a node. It closes when dropped.
+/// Open access to a node. Dropping it closes it.
 #[derive(Debug)]
 pub struct Door {
     /// The node's agent.
@@ -35,11 +35,11 @@ pub struct Door {
 }
 
 impl Door {
-    /// Opens a way into this container of `docker`, which was told to start an engine and has said that it answers. Its
-    /// socket is offered at `socket`, in a folder that is this user's alone.
+    /// Opens access to this container of `docker`, whose engine was started and has answered. Its socket is offered at
+    /// `socket`, in a folder that only this user can enter.
     ///
     /// # Errors
-    /// No agent or no dockerd answers, or the socket cannot be made.
+    /// The agent or dockerd does not answer, or the socket cannot be made.
     pub async fn open(docker: &Docker, container: &str, socket: &Path) -> Result<Self, Error> {
         let failed = |e| Error::Docker {
             host: container.to_owned(),
@@ -49,14 +49,14 @@ impl Door {
         let stream = agent_stream(docker, container).await.map_err(failed)?;
         let agent = AgentClient::connect(stream).await.map_err(Error::agent(container))?;
         let forward = Forward::start(socket.to_owned(), agent.clone(), GUEST_DOCKER_SOCKET)?;
-        // It runs with this configuration already; the answer is the version of its API.
+        // dockerd runs with this configuration already; the answer is its API version.
         let api = agent.docker(serde_json::Map::new()).await.map_err(Error::agent(container))?;
         let docker = HostDocker::connect(container, socket, &api)?;
         Ok(Self { agent, docker, _forward: forward })
     }
 }
 
-/// What the agent says to labctl; what it says to people goes to the log.
+/// The agent's output to labctl; its messages for people go to the log.
 fn stdout(container: &str, piece: Result<LogOutput, BollardError>) -> Option<io::Result<Bytes>> {
     match piece {
         Ok(LogOutput::StdErr { message }) => {
@@ -69,7 +69,7 @@ fn stdout(container: &str, piece: Result<LogOutput, BollardError>) -> Option<io:
     }
 }
 
-/// A stream to an agent that is started in the container for it, and ends with it.
+/// A stream to a new agent in the container, which ends with the stream.
 ///
 /// # Errors
 /// Docker refuses.

@@ -1,4 +1,4 @@
-//! Whether a lab can run in containers here, found out before anything is made.
+//! Finds out before anything is made whether a lab can run in containers here.
 
 use std::path::Path;
 
@@ -13,23 +13,23 @@ use crate::{
     kernel::{self, Findings},
 };
 
-/// Why it cannot.
+/// Why a lab cannot run in containers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unfit {
-    /// No daemon, or none that will do.
+    /// No usable daemon.
     Daemon(String),
-    /// The kernel could not be looked at.
+    /// The kernel could not be examined.
     Unknown(String),
-    /// What the topology needs and this kernel has not, each with the kernel's answer.
+    /// What the topology needs but this kernel lacks, each with the kernel's answer.
     Lacks(Vec<(Need, String)>),
 }
 
-/// Whether Docker and the kernel of this machine can run `lab`; the daemon's version if so.
+/// Checks that Docker and this machine's kernel can run `lab`; returns the daemon's version.
 ///
 /// # Errors
-/// What is in the way.
+/// What prevents it.
 pub async fn fit(lab: &Lab, agent: &Path) -> Result<String, Unfit> {
-    // What the kernel lacks does not change; so it is told even where Docker is not there either.
+    // Missing kernel features stay missing, so they are reported even if there is no Docker.
     let lacking = match kernel::examine(agent).await {
         Ok(findings) => lacking(needs::of(lab), &findings),
         Err(why) => return Err(Unfit::Unknown(why)),

@@ -1,4 +1,4 @@
-//! A node that runs.
+//! A running node.
 
 use std::{io, path::PathBuf, time::Duration};
 
@@ -19,13 +19,13 @@ use crate::{
     tail::tail,
 };
 
-/// How long a container that ends may take to have its last words written down.
+/// How long an ended container's last output may take to be written.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 
-/// Pause before a daemon that does not answer is asked again whether a container runs.
+/// Pause before asking a silent daemon again whether a container runs.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// A node. Dropping it leaves the container, which its note on disk tells of.
+/// A node. Dropping it leaves the container, which the note on disk names.
 pub(super) struct Node {
     host: String,
     api: Docker,
@@ -35,13 +35,13 @@ pub(super) struct Node {
 }
 
 impl Node {
-    /// For a container that was started: writes what it logs to `console` from now on.
+    /// Takes a started container; writes its log to `console` from now on.
     pub fn new(host: &str, api: Docker, container: String, console: PathBuf) -> Self {
         let log = tokio::spawn(follow(api.clone(), container.clone(), console.clone()));
         Self { host: host.to_owned(), api, container, console, log }
     }
 
-    /// The way to a new agent in the node.
+    /// Starts a new agent in the node for each connection.
     pub fn dial(&self) -> Dial {
         let (api, container) = (self.api.clone(), self.container.clone());
         Dial::new(move || {
@@ -55,7 +55,7 @@ impl Node {
         let (api, container) = (self.api.clone(), self.container.clone());
         Box::pin(async move {
             loop {
-                // What is answered counts for nothing: an error may be the daemon's own end.
+                // The answer does not count: an error may be the daemon's own end.
                 let _ = api.wait_container(&container, None::<WaitContainerOptions>).next().await;
                 match api.inspect_container(&container, None).await {
                     Ok(found) if found.state.as_ref().and_then(|s| s.running) != Some(true) => break,
@@ -84,7 +84,7 @@ async fn follow(api: Docker, container: String, console: PathBuf) {
 }
 
 impl Machine for Node {
-    /// None of labctl's own: the container is noted, and Docker knows its processes.
+    /// No process of labctl's own: the container is noted, and Docker knows its processes.
     fn process(&self) -> Option<Process> {
         None
     }

@@ -1,8 +1,8 @@
-//! The `dind` runtime: every host of a lab is a container with a dockerd of its own, on this machine's kernel.
+//! The `dind` runtime: every host of a lab is a container with its own dockerd, on this machine's kernel.
 //!
-//! The node image is the vm's root filesystem, imported into this machine's Docker. A node has no network but the TAPs
+//! The node image is the vm's root filesystem, imported into this machine's Docker. A node's only network is the TAPs
 //! that its agent makes in its namespace, whose other end is the wire: nothing passes the machine's bridges and their
-//! rules. What a lab needs of the kernel is compared with what the kernel has before anything is made.
+//! rules. What a lab needs of the kernel is checked before anything is made.
 
 pub mod container;
 mod daemon;

@@ -1,4 +1,4 @@
-//! What a lab needs of a kernel that it shares, and for which part of its topology.
+//! What a lab needs of a shared kernel, and which part of its topology needs it.
 
 use lab_model::{
     Action, Driver, EndpointMode, Engine, Host, Interface, InterfaceKind, Lab, Network, Parent, PublishMode,
@@ -11,9 +11,9 @@ use crate::kernel::{Feature, is_own_sysctl};
 /// What is needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
-    /// The kernel must have it.
+    /// A kernel feature.
     Feature(Feature),
-    /// A kernel of its own, since what it asks for concerns all of it.
+    /// A kernel of its own, since the need affects the whole kernel.
     OwnKernel(String),
 }
 
@@ -22,9 +22,9 @@ pub enum What {
 pub struct Need {
     /// What is needed.
     pub what: What,
-    /// What for, in words: `network blue`.
+    /// What needs it: `network blue`.
     pub by: String,
-    /// Keys of the topology that lead there.
+    /// Keys of the topology that lead to it.
     pub path: Vec<String>,
 }
 
@@ -43,7 +43,7 @@ pub fn of(lab: &Lab) -> Vec<Need> {
         needs.extend(of_host(name, host));
     }
     if lab.swarm.is_some() {
-        // Its ingress network is one.
+        // Its ingress network uses VXLAN.
         needs.push(feature(Feature::Vxlan, "the swarm", &["swarm"]));
     }
     for (key, network) in &lab.networks {
@@ -101,7 +101,7 @@ fn of_network(lab: &Lab, key: &str, network: &Network) -> Vec<Need> {
     let at = |last| ["networks", key, last];
     match &network.driver {
         Driver::Bridge => {
-            // Containers of one bridge are kept apart by iptables only if iptables sees what crosses it.
+            // iptables keeps containers of one bridge apart only if it sees what crosses the bridge.
             let apart =
                 network.options.get("com.docker.network.bridge.enable_icc").is_some_and(|v| v == "false");
             let filter = apart.then(|| feature(Feature::BridgeNetfilter, &by, &at("driver_opts")));
@@ -141,7 +141,7 @@ fn of_parent(parent: &Option<Parent>, key: &str) -> Option<Need> {
         // Docker makes a dummy for it.
         None => Some(feature(Feature::Dummy, by, &["networks", key, "driver"])),
         Some(Parent::Segment { vlan: Some(_), .. }) => Some(feature(Feature::Vlan, by, &path)),
-        // `eth0.10`, which Docker makes where it is not there.
+        // `eth0.10`, which Docker makes if it does not exist.
         Some(Parent::Interface(name)) if name.contains('.') => Some(feature(Feature::Vlan, by, &path)),
         Some(_) => None,
     }

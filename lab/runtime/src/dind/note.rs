@@ -1,4 +1,4 @@
-//! What is on disk of a node before it is made, so that it can be removed whatever becomes of its supervisor.
+//! The note on disk about a node before it is made, so that it can be removed whatever happens to its supervisor.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -22,13 +22,13 @@ use crate::{Error, LabDir, docker, durable, hash::hex, machine::HostPlan};
 /// Name of the file in the host's folder.
 const FILE: &str = "container.json";
 
-/// A container that was killed is gone sooner.
+/// Limit for a killed container to be gone.
 const GONE: Duration = Duration::from_secs(30);
 
 /// How long dockerd may go on making a container whose client has hung up.
 const MADE: Duration = Duration::from_secs(5);
 
-/// Between two looks at a container that somebody else is removing, or making.
+/// Pause between two looks at a container that is being removed or made.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Label of a node: its lab.
@@ -38,32 +38,32 @@ pub(super) const LABEL_HOST: &str = "labctl.host";
 /// Label of a node: the lab's folder.
 pub(super) const LABEL_DIR: &str = "labctl.dir";
 
-/// A node's container, and whose it is.
+/// A node's container and its daemon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Note {
     /// Name of the container.
     pub container: String,
     /// Socket of the daemon.
     pub daemon: PathBuf,
-    /// Whether dockerd was asked for it and has not answered yet: it may come still.
+    /// Whether dockerd was asked to make it and has not answered yet: it may still appear.
     #[serde(default)]
     pub making: bool,
 }
 
 impl Note {
-    /// The container of a host that is about to be made: the same name for the same folder, another for every other.
+    /// The note for a host's container before it is made: the same folder gets the same name, another folder another.
     pub fn of(plan: &HostPlan, daemon: &Daemon) -> Self {
         let digest = Sha256::digest(plan.dir.as_os_str().as_encoded_bytes());
         let container = format!("labctl-{}-{}-{}", plan.lab, plan.name, hex(&digest[..4]));
         Self { container, daemon: daemon.socket.clone(), making: true }
     }
 
-    /// That of the host whose folder this is.
+    /// Reads the note of the host with this folder.
     pub fn read(dir: &Path) -> Option<Self> {
         serde_json::from_slice(&fs::read(dir.join(FILE)).ok()?).ok()
     }
 
-    /// Writes it to the host's folder, all or nothing.
+    /// Writes it to the host's folder atomically.
     pub fn write(&self, plan: &HostPlan) -> Result<(), Error> {
         let path = plan.dir.join(FILE);
         let text = serde_json::to_vec(self)
@@ -72,8 +72,8 @@ impl Note {
     }
 }
 
-/// Removes the nodes of a lab that are still there: those that were noted in its folder, and those that say by their
-/// label that they are its, for a note may be damaged. What could not be removed is returned.
+/// Removes the remaining nodes of a lab: those noted in its folder, and those labelled as its own, since a note may be
+/// damaged. Returns what could not be removed.
 pub async fn sweep(dir: &LabDir) -> Vec<String> {
     let hosts = fs::read_dir(dir.path().join("hosts")).into_iter().flatten().filter_map(Result::ok);
     let mut notes: BTreeMap<PathBuf, Vec<Note>> = BTreeMap::new();
@@ -81,7 +81,7 @@ pub async fn sweep(dir: &LabDir) -> Vec<String> {
         if let Some(note) = Note::read(&host.path()) {
             notes.entry(note.daemon.clone()).or_default().push(note);
         } else if host.path().join(FILE).exists() {
-            // There was a node, and we no longer know whose: look where it would be made today.
+            // There was a node on an unknown daemon: look where it would be made today.
             notes.entry(usual_socket()).or_default();
         }
     }
@@ -117,7 +117,7 @@ async fn sweep_daemon(dir: &LabDir, socket: &Path, notes: &[Note]) -> Vec<String
     warnings
 }
 
-/// Containers that say that they are nodes of the lab with this folder.
+/// Containers labelled as nodes of the lab with this folder.
 async fn labelled(docker: &Docker, dir: &LabDir) -> Result<Vec<String>, String> {
     let filters = HashMap::from([("label", vec![LABEL_DIR])]);
     let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
@@ -129,8 +129,8 @@ async fn labelled(docker: &Docker, dir: &LabDir) -> Result<Vec<String>, String> 
     Ok(of_lab.filter_map(|container| container.id).collect())
 }
 
-/// Ends a container and removes it with its volumes. One that is gone is no error; one that is going is waited for, and
-/// so is one that dockerd may still be `making`: it goes on with what it was asked for when the client hangs up.
+/// Ends a container and removes it with its volumes. One that is gone is no error. Waits for one that is being removed,
+/// and for one that dockerd may still be `making`: it goes on when its client hangs up.
 pub(super) async fn remove(docker: &Docker, container: &str, making: bool) -> Result<(), String> {
     let began = Instant::now();
     loop {

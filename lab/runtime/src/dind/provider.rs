@@ -1,4 +1,4 @@
-//! Hosts of a lab as containers.
+//! Runs hosts of a lab as containers.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -29,7 +29,7 @@ use crate::{
     machine::{HostPlan, Provider, Started},
 };
 
-/// What tells this running kernel from every other (random(4)).
+/// Identifies this boot of the kernel (random(4)).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The `dind` runtime.
@@ -38,7 +38,7 @@ pub struct DindProvider {
     cache: PathBuf,
     agent: PathBuf,
     daemon: OnceCell<Daemon>,
-    /// What Docker calls the node image of each suite.
+    /// Docker's name for the node image of each suite.
     images: Mutex<BTreeMap<Suite, String>>,
 }
 
@@ -46,7 +46,7 @@ impl DindProvider {
     /// Name of the runtime.
     pub const NAME: &str = "dind";
 
-    /// For the hosts of one lab.
+    /// A provider for the hosts of one lab.
     pub fn new(plan: &Plan) -> Self {
         Self {
             cache: plan.cache.clone(),
@@ -87,7 +87,7 @@ impl DindProvider {
         self.images.lock().unwrap_or_else(PoisonError::into_inner).get(&suite).cloned()
     }
 
-    /// What the host's container is made of.
+    /// The container for a host.
     fn container(&self, plan: &HostPlan) -> Result<NodeContainer, Error> {
         let suite = Suite::from(plan.host.engine);
         let image =
@@ -108,7 +108,7 @@ impl DindProvider {
         let daemon = self.daemon().await?;
         let failed = |why: String| Error::Machine { host: plan.name.clone(), why };
         let container = self.container(plan)?;
-        // An earlier start may have been interrupted, and dockerd be at it still.
+        // An earlier start may have been interrupted, and dockerd may still be making its container.
         let earlier = Note::read(&plan.dir).is_some_and(|note| note.making);
         let mut note = Note::of(plan, daemon);
         note.write(plan)?;

@@ -1,12 +1,12 @@
-//! Images as `docker load` takes them (image-spec v1.2 of moby: manifest.json, config, layer).
+//! Images in the form that `docker load` takes (image-spec v1.2 of moby: manifest.json, config, layer).
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::hash::hex;
 
-/// An image of one layer. `config` is what its containers get (`Cmd`, `Env`, …), `layer` an uncompressed tar and
-/// `digest` that one's SHA-256, hexadecimal.
+/// Builds an image of one layer. `config` is for its containers (`Cmd`, `Env`, …), `layer` is an uncompressed tar and
+/// `digest` its SHA-256 in hex.
 pub fn image(name: &str, config: &Value, layer: &[u8], digest: &str) -> Vec<u8> {
     let config = json!({
         "architecture": "amd64",
@@ -26,7 +26,7 @@ pub fn image(name: &str, config: &Value, layer: &[u8], digest: &str) -> Vec<u8> 
     ])
 }
 
-/// A tar of regular files that depends on nothing but its arguments: no times, no owners.
+/// Builds a tar of regular files that depends only on its arguments: no times, no owners.
 pub fn files(files: &[(&str, u32, &[u8])]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (name, mode, data) in files {

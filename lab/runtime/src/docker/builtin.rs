@@ -1,5 +1,5 @@
-//! The container image that labctl puts together itself, so that no registry is needed: one layer with the static
-//! agent, which as `pause` waits to be stopped. No shell, no libc, no tools: what probes it brings its own.
+//! The container image that labctl builds itself, so that no registry is needed: one layer with the static agent, which
+//! as `pause` waits to be stopped. No shell, no libc, no tools: probers bring their own.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::archive;
 use crate::{error::Error, hash::hex};
 
-/// The image as a tar that `docker load` takes (image-spec v1.2 of moby: manifest.json, config, layer).
+/// Builds the image as a tar for `docker load` (image-spec v1.2 of moby: manifest.json, config, layer).
 ///
 /// # Errors
 /// The agent's binary cannot be read.

@@ -20,16 +20,16 @@ use lab_model::{Attach, BUILTIN_IMAGE, Container, INGRESS, Lab, Protocol, Publis
 use super::{Call, HostDocker, is_not_found, networks::endpoint, retry_transient};
 use crate::error::Error;
 
-/// Seconds that a container gets to stop by itself. The built-in image stops at once.
+/// Seconds that a container gets to stop. The built-in image stops at once.
 const STOP_TIMEOUT_S: i32 = 3;
 
-/// How long an image may take to be loaded.
+/// Time limit for loading an image.
 const LOADED: Duration = Duration::from_secs(300);
 
 /// What probing needs to know of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ContainerState {
-    /// `running`, `exited`, `created`, …; `absent` where there is none.
+    /// `running`, `exited`, `created`, …; `absent` if there is no such container.
     pub status: String,
     /// Process id in the host, while it runs.
     pub pid: Option<u32>,
@@ -66,8 +66,8 @@ impl HostDocker {
         }
     }
 
-    /// Creates a container, connects it to all of its networks, and starts it. One that was created but could not be
-    /// started is removed again, so that a refused start can be tried once more.
+    /// Creates a container, connects it to all its networks, and starts it. If it cannot be started it is removed again,
+    /// so that a refused start can be retried.
     pub async fn run(&self, lab: &Lab, name: &str) -> Result<(), Error> {
         let Some(container) = lab.containers.get(name) else { return Ok(()) };
         retry_transient(|| self.run_once(lab, name, container)).await
@@ -97,8 +97,8 @@ impl HostDocker {
         self.start_once(name).await
     }
 
-    /// Runs one container of this image on each kind of network and removes it: what that needs of disk and kernel is
-    /// in memory from then on.
+    /// Runs one container of this image on each kind of network and removes it: from then on memory holds what that
+    /// needs of disk and kernel.
     pub async fn rehearse(&self, image: &str) -> Result<(), Error> {
         const NAME: &str = "labctl-rehearsal";
         let what = || format!("run {NAME}");
@@ -175,7 +175,7 @@ impl HostDocker {
             .map_err(self.failed(format!("remove container {name}")))
     }
 
-    /// How a container is at this moment.
+    /// The current state of a container.
     pub async fn state(&self, name: &str) -> Result<ContainerState, Error> {
         match self.api.inspect_container(name, None).whole().await {
             Ok(inspected) => Ok(summary(inspected)),
@@ -200,7 +200,7 @@ fn summary(inspected: ContainerInspectResponse) -> ContainerState {
     }
 }
 
-/// The name that Docker knows a network of the topology by, or that of the routing mesh.
+/// Docker's name for a network of the topology, or for the routing mesh.
 pub(crate) fn docker_name<'a>(lab: &'a Lab, key: &'a str) -> &'a str {
     match lab.networks.get(key) {
         Some(network) => &network.docker_name,
@@ -233,7 +233,7 @@ fn create_body(lab: &Lab, container: &Container) -> ContainerCreateBody {
     }
 }
 
-/// `NetworkMode`, and the settings of the first endpoint: Docker takes only one at creation before API 1.44.
+/// `NetworkMode` and the settings of the first endpoint: before API 1.44 Docker takes only one at creation.
 fn attach(lab: &Lab, container: &Container) -> (String, Option<NetworkingConfig>) {
     let config = |name: &str, settings| {
         Some(NetworkingConfig { endpoints_config: Some(HashMap::from([(name.to_owned(), settings)])) })
@@ -258,13 +258,13 @@ fn attach(lab: &Lab, container: &Container) -> (String, Option<NetworkingConfig>
     }
 }
 
-/// Compiling Docker's seccomp filter takes a quarter of a second without KVM. The built-in image, which only waits, has
-/// nothing that it would keep from the machine's kernel; every other image gets Docker's own.
+/// Compiling Docker's seccomp filter takes a quarter of a second without KVM. The built-in image only waits, so the
+/// filter would guard nothing; every other image gets Docker's own.
 fn security(image: &str) -> Option<Vec<String>> {
     (image == BUILTIN_IMAGE).then(|| vec!["seccomp=unconfined".to_owned()])
 }
 
-/// labctl's own image only waits; every other image gets the runtime that its users have.
+/// The built-in image only waits; every other image gets the runtime that its users have.
 fn runtime(image: &str) -> Option<String> {
     (image == BUILTIN_IMAGE).then(|| BUILTIN_RUNTIME.to_owned())
 }

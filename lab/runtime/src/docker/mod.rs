@@ -18,14 +18,14 @@ use tokio::time::timeout;
 
 use crate::error::Error;
 
-/// Time that one call of the Docker API may take, in seconds: generous, since a machine without KVM may take
-/// seconds to start a container while its neighbours boot.
+/// Limit for one call of the Docker API, in seconds: generous, since without KVM starting a container may take seconds
+/// while other machines boot.
 const TIMEOUT_S: u64 = 120;
 
-/// Time that one call may take with the whole of its answer: the client's own limit ends with the answer's head.
+/// Limit for one call with its whole answer: the client's own limit ends with the answer's head.
 const WHOLE: Duration = Duration::from_secs(TIMEOUT_S + 30);
 
-/// Time that a dockerd may take to say that it is there. One that is busy with a thousand containers says it too.
+/// Limit for a ping. A dockerd that is busy with a thousand containers still answers in time.
 const PING: Duration = Duration::from_secs(10);
 
 /// The dockerd of one lab host.
@@ -38,9 +38,9 @@ pub struct HostDocker {
 }
 
 impl HostDocker {
-    /// For the socket that labctl offers for this host, whose dockerd speaks the API up to this version (`1.45`).
+    /// Connects to a host's socket on this machine; its dockerd speaks the API up to version `newest` (`1.45`).
     ///
-    /// bollard's own negotiation asks for everybody's version, for which dockerd starts runc and more.
+    /// bollard's own negotiation asks for all components' versions, for which dockerd starts runc and more.
     pub fn connect(host: &str, socket: &Path, newest: &str) -> Result<Self, Error> {
         let version = version(newest).filter(|v| v < API_DEFAULT_VERSION).unwrap_or(*API_DEFAULT_VERSION);
         let api = Docker::connect_with_unix(&socket.to_string_lossy(), TIMEOUT_S, &version)
@@ -53,55 +53,55 @@ impl HostDocker {
         self.api.ping().within(PING).await.map(drop).map_err(self.failed("ping"))
     }
 
-    /// Another client of the same dockerd, by its socket.
+    /// Another client of the same dockerd, on another socket.
     pub fn another(&self, socket: &Path) -> Result<Docker, Error> {
         Docker::connect_with_unix(&socket.to_string_lossy(), TIMEOUT_S, &self.api.client_version())
             .map_err(|e| docker_error(&self.host, "connect", e))
     }
 
-    /// For `map_err` on calls of this host's API.
+    /// Converts errors of this host's API; for `map_err`.
     pub fn failed(&self, what: impl Into<String>) -> impl FnOnce(BollardError) -> Error {
         let what = what.into();
         move |e| docker_error(&self.host, &what, e)
     }
 }
 
-/// Whether Docker refuses this only for now: its managers are busy, or change.
+/// Whether Docker refuses this only for now: its managers are busy or changing.
 pub(crate) fn is_transient(error: &Error) -> bool {
     let Error::Docker { message, .. } = error else { return false };
-    // The node has its place on an overlay, and has not heard of the network itself yet, which then goes by its id. A
-    // network that does not exist goes by its name.
+    // The node has its place on an overlay but has not heard of the network yet, and names it by its id. A network that
+    // does not exist is named by its name.
     let of_id = |text: &str| text.strip_prefix("network ")?.strip_suffix(" not found").map(str::len);
     let not_heard_of = of_id(message).is_some_and(|length| length == SWARM_ID);
     not_heard_of || message.contains(OVERTAKEN) || message.contains(LEADERLESS) || is_late_attachment(message)
 }
 
-/// Whether a node has waited in vain for its place on an overlay. It waits 20 s (moby daemon/cluster/networks.go), which
-/// a busy manager without KVM may not keep; or the manager has no place to give, and says so only in its log.
+/// Whether a node has waited in vain for its place on an overlay. It waits 20 s (moby daemon/cluster/networks.go). A
+/// busy manager without KVM may be slower; or it has no place to give, and says so only in its log.
 pub(crate) fn is_late_attachment(message: &str) -> bool {
     message.contains("attaching to network failed") && message.contains("context deadline exceeded")
 }
 
-/// Letters of an id of swarmkit's (identity/randomid.go).
+/// Length of a swarmkit id (identity/randomid.go).
 const SWARM_ID: usize = 25;
 
-/// What Docker says where something was changed between being read and being written: how an update stands, for one,
-/// which it notes itself.
+/// Docker's error if something changed between reading and writing it, for example an update's status, which Docker
+/// writes itself.
 const OVERTAKEN: &str = "update out of sequence";
 
-/// What it says while managers come and go.
+/// Docker's error while managers come and go.
 const LEADERLESS: &str = "does not have a leader";
 
-/// How often something is tried that [`is_transient`], the pause in between, and when no further try begins.
+/// Limits of [`retry_transient`]: number of tries, pause between two, and when no further try begins.
 const MOST_TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(200);
 const LAST_TRY: Duration = Duration::from_secs(30);
 
-/// Tries again what Docker refuses for now.
+/// Retries what Docker refuses only for now.
 ///
 /// # Errors
-/// The last refusal; but that an attachment was late, if one was: dockerd keeps what is left of it, and says of every
-/// later attempt for the same container that there is no such network.
+/// The last refusal, or the late attachment if there was one: dockerd keeps its remains, and answers every later attempt
+/// for that container with `no such network`.
 pub(crate) async fn retry_transient<T, F>(attempt: impl Fn() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Error>>,
@@ -133,10 +133,10 @@ fn version(text: &str) -> Option<ClientVersion> {
 
 /// A call of the API.
 pub(crate) trait Call<T> {
-    /// Waits for the whole answer, and no longer than this.
+    /// Waits for the whole answer, at most `limit`.
     fn within(self, limit: Duration) -> impl Future<Output = Result<T, BollardError>> + Send;
 
-    /// Waits for the whole answer, and no longer than that may take.
+    /// Waits for the whole answer, at most [`WHOLE`].
     fn whole(self) -> impl Future<Output = Result<T, BollardError>> + Send;
 }
 
@@ -158,7 +158,7 @@ fn docker_error(host: &str, what: &str, error: BollardError) -> Error {
     }
 }
 
-/// Docker's own words where it said some.
+/// Docker's own message, if there is one.
 pub(crate) fn message(error: BollardError) -> String {
     match (broken(&error), error) {
         (Some(why), _) => why,
@@ -167,7 +167,7 @@ pub(crate) fn message(error: BollardError) -> String {
     }
 }
 
-/// What became of the connection, where that is why there is no answer.
+/// What happened to the connection, if that is why there is no answer.
 fn broken(error: &BollardError) -> Option<String> {
     match error {
         BollardError::RequestTimeoutError => return Some("it takes too long".to_owned()),
@@ -176,7 +176,7 @@ fn broken(error: &BollardError) -> Option<String> {
         | BollardError::IOError { .. } => {}
         _ => return None,
     }
-    // The client wraps the kernel's words in several of its own.
+    // The client wraps the kernel's error in several of its own.
     let mut innermost: &dyn std::error::Error = error;
     while let Some(source) = innermost.source() {
         innermost = source;
@@ -189,7 +189,7 @@ pub(crate) fn is_not_found(error: &BollardError) -> bool {
     matches!(error, BollardError::DockerResponseServerError { status_code: 404, .. })
 }
 
-/// Whether Docker says that something else is under way with the thing.
+/// Whether Docker says that another operation on the thing is under way.
 pub(crate) fn is_conflict(error: &BollardError) -> bool {
     matches!(error, BollardError::DockerResponseServerError { status_code: 409, .. })
 }

@@ -15,7 +15,7 @@ use lab_model::{Attachment, Driver, Lab, Network};
 use super::{Call, HostDocker, is_not_found, retry_transient};
 use crate::error::Error;
 
-/// Networks that every dockerd has of itself.
+/// Networks that every dockerd has by default.
 const PREDEFINED: [&str; 3] = ["bridge", "host", "none"];
 
 /// Option of an overlay that holds its VNIs (libnetwork/drivers/overlay: `netlabel.OverlayVxlanIDList`).
@@ -47,7 +47,7 @@ impl HostDocker {
         }
     }
 
-    /// Removes every network that no container uses, as `docker network prune` does; the names of those removed.
+    /// Removes every network that no container uses, as `docker network prune` does. Returns their names.
     pub async fn prune_networks(&self) -> Result<Vec<String>, Error> {
         let pruned = self
             .api
@@ -93,7 +93,7 @@ impl HostDocker {
             .map_err(self.failed(format!("disconnect {container} from network {network}")))
     }
 
-    /// Names of the networks that dockerd does not have of itself, sorted.
+    /// Names of the networks that dockerd does not have by default, sorted.
     pub async fn network_names(&self) -> Result<Vec<String>, Error> {
         let networks = self
             .api
@@ -110,18 +110,18 @@ impl HostDocker {
         Ok(names)
     }
 
-    /// The VNI of an overlay; `None` where this host does not know it. A manager does as soon as it is made, a worker
-    /// only what is in use on it.
+    /// The VNI of an overlay; `None` if this host does not know it. A manager knows it once it is made, a worker only
+    /// while the network is in use there.
     pub async fn vni(&self, name: &str) -> Result<Option<u32>, Error> {
         match self.api.inspect_network(name, None).whole().await {
-            // One for each subnet, says libnetwork's overlay driver; IPv4 alone has one.
+            // libnetwork's overlay driver lists one per subnet; with IPv4 alone there is one.
             Ok(network) => Ok(network.options.and_then(|o| o.get(VNI_LIST)?.split(',').next()?.parse().ok())),
             Err(e) if is_not_found(&e) => Ok(None),
             Err(e) => Err(self.failed(format!("inspect network {name}"))(e)),
         }
     }
 
-    /// IPv4 subnets of a network; `None` where this host does not have it.
+    /// IPv4 subnets of a network; `None` if this host does not have it.
     pub async fn subnets(&self, name: &str) -> Result<Option<Vec<Ipv4Net>>, Error> {
         match self.api.inspect_network(name, None).whole().await {
             Ok(network) => {
@@ -133,17 +133,17 @@ impl HostDocker {
         }
     }
 
-    /// Whether this host has an address on the network of the routing mesh, which is of this name.
+    /// Whether this host has an address on the routing mesh's network, which has this name.
     pub async fn is_on_mesh(&self, name: &str) -> Result<bool, Error> {
         match self.api.inspect_network(name, None).whole().await {
-            // There the node itself stands among the containers (moby daemon/network.go, setupIngress).
+            // The node itself is listed among its containers (moby daemon/network.go, setupIngress).
             Ok(network) => Ok(network.containers.unwrap_or_default().contains_key(&format!("{name}-sbox"))),
             Err(e) if is_not_found(&e) => Ok(false),
             Err(e) => Err(self.failed(format!("inspect network {name}"))(e)),
         }
     }
 
-    /// Addresses of the nodes that this one knows to be on an overlay, itself among them; none where it has not got it.
+    /// Addresses of the nodes known to be on an overlay, this one included; none if it does not have the network.
     pub async fn network_peers(&self, name: &str) -> Result<Vec<String>, Error> {
         match self.api.inspect_network(name, None).whole().await {
             Ok(network) => Ok(network.peers.unwrap_or_default().into_iter().filter_map(|p| p.ip).collect()),
@@ -153,7 +153,7 @@ impl HostDocker {
     }
 }
 
-/// An attachment in Docker's words.
+/// Converts an attachment to Docker's form.
 pub(super) fn endpoint(to: &Attachment) -> EndpointSettings {
     EndpointSettings {
         ipam_config: to

@@ -8,9 +8,9 @@ use super::{
 /// The services as a manager sees them at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
-    /// Services of the topology that there are.
+    /// Services of the topology that exist.
     pub services: Vec<ServiceSeen>,
-    /// Their tasks that are to run.
+    /// Their tasks that should run.
     pub tasks: Vec<NamedTask>,
     /// The nodes.
     pub nodes: Vec<NodeSeen>,
@@ -19,11 +19,11 @@ pub struct Seen {
 /// A task with its name in the lab.
 #[derive(Clone, Debug)]
 pub struct NamedTask {
-    /// `web.1`; of a global service `web.HOST`.
+    /// `web.1`; for a global service `web.HOST`.
     pub name: String,
     /// Name of its service.
     pub service: String,
-    /// The host that it is on, once it is on one.
+    /// The host that it is on, once it has one.
     pub host: Option<String>,
     /// What the manager knows of it.
     pub task: TaskSeen,

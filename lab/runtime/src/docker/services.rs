@@ -1,4 +1,4 @@
-//! Services of the swarm, and the tasks that they have.
+//! Services of the swarm and their tasks.
 
 use std::{collections::HashMap, net::Ipv4Addr};
 
@@ -31,7 +31,7 @@ pub struct TaskSeen {
     pub service: String,
     /// Its number in a replicated service.
     pub slot: Option<i64>,
-    /// Id of the node that it is on, once it is on one.
+    /// Id of the node that it is on, once it has one.
     pub node: String,
     /// Its container, once it has one.
     pub container: Option<String>,
@@ -42,7 +42,7 @@ pub struct TaskSeen {
 }
 
 impl TaskSeen {
-    /// What it is a task for: its number, of a global service its node.
+    /// Its place: its number, or its node in a global service.
     pub fn place(&self) -> String {
         self.slot.map_or_else(|| self.node.clone(), |slot| slot.to_string())
     }
@@ -56,11 +56,11 @@ pub struct TaskHere {
     pub id: String,
     /// Name of its service.
     pub service: String,
-    /// What it is a task for: its number; `None` in a global service.
+    /// Its number; `None` in a global service.
     pub slot: Option<u64>,
     /// Id of its container.
     pub container: String,
-    /// When that was created, in seconds since the epoch.
+    /// When the container was created, in seconds since the epoch.
     pub created: i64,
 }
 
@@ -68,7 +68,7 @@ impl TaskHere {
     fn read(container: ContainerSummary) -> Option<Self> {
         let mut labels = container.labels?;
         let service = labels.remove("com.docker.swarm.service.name")?;
-        // `web.1.ID`, of a global service `web.NODE.ID`.
+        // `web.1.ID`, for a global service `web.NODE.ID`.
         let name = labels.remove("com.docker.swarm.task.name")?;
         let place = name.strip_prefix(&service)?.strip_prefix('.')?.split('.').next()?;
         Some(Self {
@@ -80,7 +80,7 @@ impl TaskHere {
         })
     }
 
-    /// Its name in the lab: `web.1`; of a global service `web.HOST`.
+    /// Its name in the lab: `web.1`; for a global service `web.HOST`.
     pub fn name(&self, host: &str) -> String {
         match self.slot {
             Some(slot) => format!("{}.{slot}", self.service),
@@ -98,28 +98,28 @@ pub struct ServiceSeen {
     pub name: String,
     /// Its virtual address by the Docker name of the network.
     pub addresses: Vec<(String, Ipv4Addr)>,
-    /// How many tasks it is to have.
+    /// How many tasks it should have.
     pub desired: u64,
     /// Whether it has a task on every node that it may run on.
     pub global: bool,
     /// Constraints on the nodes of its tasks.
     pub constraints: Vec<String>,
-    /// Its published ports, with those that Docker chose.
+    /// Its published ports, Docker-chosen ones included.
     pub ports: Vec<ServicePort>,
-    /// Whether its name resolves to the addresses of its tasks rather than to one of its own.
+    /// Whether its name resolves to its tasks' addresses rather than its own.
     pub dnsrr: bool,
-    /// How the last update of it stands, where Docker has begun with one.
+    /// Status of its last update, once Docker has begun one.
     pub update: Option<UpdateSeen>,
 }
 
-/// How an update stands.
+/// Status of an update.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UpdateSeen {
     /// Tasks are being replaced.
     UnderWay,
-    /// All are.
+    /// All are replaced.
     Completed,
-    /// Docker has stopped it, or gone back; its words.
+    /// Docker has stopped it or rolled it back, with this message.
     Stopped(String),
 }
 
@@ -153,7 +153,7 @@ impl HostDocker {
         let mut networks = HashMap::new();
         let on: Vec<&String> = change.networks.iter().flat_map(IndexMap::keys).collect();
         for key in on {
-            // By id, as Docker keeps it: so it is seen where nothing changes.
+            // By id, as Docker stores it: so Docker sees if nothing changes.
             let known = self.api.inspect_network(docker_name(lab, key), None).whole().await;
             let id = known.map_err(self.failed(what.as_str()))?.id.unwrap_or_default();
             networks.insert(key.as_str(), id);
@@ -173,7 +173,7 @@ impl HostDocker {
         .await
     }
 
-    /// The services that there are.
+    /// The services that exist.
     pub async fn services(&self) -> Result<Vec<ServiceSeen>, Error> {
         let networks = self
             .api
@@ -210,7 +210,7 @@ impl HostDocker {
         Ok(seen.collect())
     }
 
-    /// Tasks of a service, by its id, that are to end and have not: their containers may still run.
+    /// Tasks of a service, by its id, that must end but have not: their containers may still run.
     pub async fn ending_tasks(&self, service: &str) -> Result<Vec<TaskSeen>, Error> {
         let mut tasks = self.list_tasks().await?;
         tasks.retain(|t| t.service_id.as_deref() == Some(service) && is_ending(t));
@@ -221,7 +221,7 @@ impl HostDocker {
         self.api.list_tasks(None::<ListTasksOptions>).whole().await.map_err(self.failed("list tasks"))
     }
 
-    /// The tasks that are to run.
+    /// The tasks that should run.
     pub async fn tasks(&self) -> Result<Vec<TaskSeen>, Error> {
         let filters = HashMap::from([("desired-state", vec!["running"])]);
         let options = ListTasksOptionsBuilder::new().filters(&filters).build();
@@ -229,7 +229,7 @@ impl HostDocker {
         Ok(tasks.into_iter().map(seen).collect())
     }
 
-    /// The tasks that run on this host, whether there is a manager to ask or not.
+    /// The tasks that run on this host, whether a manager can be asked or not.
     pub async fn tasks_here(&self) -> Result<Vec<TaskHere>, Error> {
         let filters =
             HashMap::from([("label", vec!["com.docker.swarm.task.id"]), ("status", vec!["running"])]);
@@ -239,8 +239,8 @@ impl HostDocker {
         Ok(found.into_iter().filter_map(TaskHere::read).collect())
     }
 
-    /// What was wrong with tasks that are not to run any more, by service and slot or, of a global one, node: Docker
-    /// makes a new task for one that fails, and the new one knows nothing of it.
+    /// Errors of tasks that should no longer run, by service and slot or, if global, node. Docker makes a new task for
+    /// one that fails, and the new one does not have the error.
     pub async fn past_errors(&self) -> Result<HashMap<(String, String), String>, Error> {
         let mut past = self.list_tasks().await?;
         past.retain(|t| t.desired_state != Some(TaskState::RUNNING));
@@ -254,7 +254,7 @@ impl HostDocker {
     }
 }
 
-/// Whether a task is to end, and its node has begun with it and not ended it.
+/// Whether a task must end, and its node has begun with it but not ended it.
 fn is_ending(task: &Task) -> bool {
     use TaskState::{ACCEPTED, ASSIGNED, PREPARING, READY, REMOVE, RUNNING, SHUTDOWN, STARTING};
     let begun = [ASSIGNED, ACCEPTED, PREPARING, READY, STARTING, RUNNING];
@@ -309,7 +309,7 @@ fn spec(lab: &Lab, name: &str, service: &Service) -> ServiceSpec {
     }
 }
 
-/// The spec of a service with these changes made. `networks` are Docker's ids of those that it is to be on, by key.
+/// A service's spec with these changes made. `networks` are Docker's ids of its new networks, by key.
 fn changed(
     lab: &Lab,
     mut spec: ServiceSpec,
@@ -330,7 +330,7 @@ fn changed(
     if let Some(on) = &change.networks {
         let id = |key: &str| networks.get(key).cloned().unwrap_or_default();
         task.networks = some(on.iter().map(|(key, aliases)| attachment(id(key), aliases)).collect());
-        // Where they stood before there was a place for them in tasks; two lists are refused.
+        // The older place for networks; Docker refuses two lists.
         spec.networks = None;
     }
     if let Some(placement) = &change.placement {
@@ -349,8 +349,8 @@ fn changed(
     spec
 }
 
-/// Whether tasks of the one are no tasks of the other (swarmkit, `orchestrator.IsTaskDirty`). A node that suited them
-/// and still does is no reason.
+/// Whether the change replaces tasks (swarmkit, `orchestrator.IsTaskDirty`). New placement alone does not, if the node
+/// still fits.
 fn replaces(old: &ServiceSpec, new: &ServiceSpec) -> bool {
     let tasks = |s: &ServiceSpec| {
         let any = s.mode.as_ref().and_then(|m| m.replicated.as_ref()?.replicas) != Some(0);
@@ -362,7 +362,7 @@ fn replaces(old: &ServiceSpec, new: &ServiceSpec) -> bool {
     }
 }
 
-/// As Docker gives it back: a list of nothing is none.
+/// An empty list is `None`, as Docker returns it.
 fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
     (!list.is_empty()).then_some(list)
 }
@@ -432,7 +432,7 @@ fn published(port: &EndpointPortConfig) -> Option<ServicePort> {
     })
 }
 
-/// All constraints must hold at once, so several hosts are said by ruling out all others.
+/// All constraints must hold at once, so several hosts are given by excluding all others.
 fn constraints(lab: &Lab, placement: &Placement) -> Vec<String> {
     let mut all = placement.constraints.clone();
     match placement.hosts.as_slice() {

@@ -1,4 +1,4 @@
-//! What a host's dockerd has to do with the swarm.
+//! The swarm operations of a host's dockerd.
 
 use std::time::{Duration, Instant};
 
@@ -18,13 +18,13 @@ use crate::error::Error;
 /// TCP port on which managers are reached.
 pub const CONTROL_PORT: u16 = 2377;
 
-/// What dockerd says when joining takes longer than it waits, while it goes on trying.
+/// dockerd's error if joining takes longer than it waits; it goes on trying.
 const STILL_JOINING: &str = "Timeout was reached before node joined";
 
-/// What dockerd says of a node that is to be removed and has not stopped being a manager.
+/// dockerd's error if a node to be removed has not stopped being a manager.
 const STILL_MEMBER: &str = "member of the raft cluster";
 
-/// How long a manager may take to be no more, once it is demoted.
+/// How long a demoted manager may take to stop being one.
 const DEMOTED: Duration = Duration::from_secs(30);
 
 /// Pause between two attempts to remove it.
@@ -44,7 +44,7 @@ impl Tokens {
         }
     }
 
-    /// Tokens that no swarm has: well formed, so that it is the swarm that refuses them.
+    /// Tokens of no swarm: well formed, so that it is the swarm that refuses them.
     pub fn wrong() -> Self {
         let token = format!("SWMTKN-1-{}-{}", "0".repeat(50), "0".repeat(25));
         Self { worker: token.clone(), manager: token }
@@ -58,7 +58,7 @@ pub struct NodeSeen {
     pub id: String,
     /// Name of its host.
     pub host: String,
-    /// Whether it takes part.
+    /// Whether it is part of the swarm now.
     pub ready: bool,
     /// Whether it takes tasks.
     pub active: bool,
@@ -71,11 +71,11 @@ pub struct NodeSeen {
 /// A change of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeChange {
-    /// What it is.
+    /// Its role.
     Role(Role),
     /// Whether it takes tasks.
     Active(bool),
-    /// Nothing; but the managers look at it anew.
+    /// No change, but makes the managers look at it again.
     Touched,
 }
 
@@ -112,15 +112,14 @@ impl HostDocker {
         self.api.init_swarm(request).whole().await.map(drop).map_err(self.failed("init swarm"))
     }
 
-    /// The tokens by which hosts join the swarm that this host manages.
+    /// The join tokens of the swarm that this host manages.
     pub async fn join_tokens(&self) -> Result<Tokens, Error> {
         let swarm = self.api.inspect_swarm().whole().await.map_err(self.failed("inspect swarm"))?;
         let tokens = swarm.join_tokens.unwrap_or_default();
         Ok(Tokens { worker: tokens.worker.unwrap_or_default(), manager: tokens.manager.unwrap_or_default() })
     }
 
-    /// Joins this host to a swarm. Returns once it has joined or, where that takes longer than dockerd waits, while it
-    /// still tries.
+    /// Joins this host to a swarm. Returns once it has joined, or when dockerd stops waiting while it still tries.
     pub async fn join_swarm(&self, node: &Node, manager: &Node, tokens: &Tokens) -> Result<(), Error> {
         let token = tokens.of(node.role);
         let request = SwarmJoinRequest {
@@ -142,7 +141,7 @@ impl HostDocker {
         }
     }
 
-    /// The tokens by which a host is to join: the right ones, none of this swarm's, or ones rotated away just now.
+    /// The tokens for a join: the right ones, wrong ones, or ones that were just rotated away.
     pub async fn tokens(&self, which: Token) -> Result<Tokens, Error> {
         match which {
             Token::Right => self.join_tokens().await,
@@ -168,20 +167,20 @@ impl HostDocker {
         self.api.update_swarm(spec, options).whole().await.map_err(self.failed(what))
     }
 
-    /// Takes this host out of its swarm, by force: a manager does not go otherwise.
+    /// Takes this host out of its swarm, by force: without it a manager does not leave.
     pub async fn leave_swarm(&self) -> Result<(), Error> {
         let options = LeaveSwarmOptionsBuilder::new().force(true).build();
         self.api.leave_swarm(Some(options)).whole().await.map_err(self.failed("leave swarm"))
     }
 
-    /// Makes this manager the only one of its swarm, whatever became of the others.
+    /// Makes this manager the only one of its swarm, whatever happened to the others.
     pub async fn force_new_cluster(&self, swarm: &Swarm, node: &Node) -> Result<(), Error> {
         let request = SwarmInitRequest { force_new_cluster: Some(true), ..init_request(swarm, node) };
         self.api.init_swarm(request).whole().await.map(drop).map_err(self.failed("force new cluster"))
     }
 
-    /// Changes what a node is or does; this host must be a manager. `own` is the node's id by the host's own word, if it
-    /// gave it. Returns whether the node is up.
+    /// Changes a node; this host must be a manager. `own` is the node's id as reported by its host, if it was. Returns
+    /// whether the node is up.
     pub async fn update_node(
         &self,
         host: &str,
@@ -211,8 +210,8 @@ impl HostDocker {
         Ok(is_up(node))
     }
 
-    /// Removes the entries that a host no longer is, or its only one; this host must be a manager. Docker lets one that is
-    /// up go by `force` alone, and a manager not at all.
+    /// Removes a host's old node entries, or its only one; this host must be a manager. Docker removes a node that is up
+    /// only with `force`, and a manager never.
     pub async fn remove_node(&self, host: &str, own: Option<&str>, force: bool) -> Result<(), Error> {
         let what = format!("remove node {host}");
         let mut entries = self.entries(host, &what).await?;
@@ -228,8 +227,8 @@ impl HostDocker {
         Ok(())
     }
 
-    /// Removes every entry of a host that is no more, by force, and says what it was last; `None` where there is none.
-    /// This host must be a manager.
+    /// Removes every node entry of a host that is gone, by force, and returns its last role; `None` if it had none. This
+    /// host must be a manager.
     pub async fn forget_node(&self, host: &str) -> Result<Option<Role>, Error> {
         let what = format!("remove node {host}");
         let mut was = None;
@@ -241,8 +240,8 @@ impl HostDocker {
             let mut demoted = false;
             loop {
                 match self.delete_node(&id, true, &what).await {
-                    // Raft lets nobody go who has a vote, and takes a moment to let go one who is demoted. After a new
-                    // cluster was forced a manager may have none, and cannot be demoted.
+                    // Raft removes nobody who has a vote, and takes a moment after a demotion. After a new cluster was
+                    // forced a manager may have no vote, and cannot be demoted.
                     Err(Error::Docker { message, .. })
                         if message.contains(STILL_MEMBER) && Instant::now() < deadline =>
                     {
@@ -264,7 +263,7 @@ impl HostDocker {
         self.api.delete_node(id, Some(options)).whole().await.map_err(self.failed(what))
     }
 
-    /// The nodes that have a host's name, one for each time that it joined, the newest last.
+    /// The nodes with a host's name, one for each time that it joined, the newest last.
     async fn entries(&self, host: &str, what: &str) -> Result<Vec<Entry>, Error> {
         let nodes = self.api.list_nodes(None::<ListNodesOptions>).whole().await.map_err(self.failed(what))?;
         let named = |n: &Entry| n.description.as_ref().and_then(|d| d.hostname.as_deref()) == Some(host);
@@ -298,13 +297,13 @@ impl HostDocker {
         Ok(seen.collect())
     }
 
-    /// Its id in the swarm, by this host's own word; `None` where it is in none.
+    /// This host's id in the swarm, as it reports it; `None` if it is in none.
     pub async fn node_id(&self) -> Result<Option<String>, Error> {
         let info = self.api.info().whole().await.map_err(self.failed("info"))?;
         Ok(info.swarm.and_then(|s| s.node_id).filter(|id| !id.is_empty()))
     }
 
-    /// How this host stands to a swarm, in its own words: `active`, `pending`, `error: …`.
+    /// This host's swarm state as it reports it: `active`, `pending`, `error: …`.
     pub async fn swarm_state(&self) -> Result<String, Error> {
         let info = self.api.info().whole().await.map_err(self.failed("info"))?;
         let swarm = info.swarm.unwrap_or_default();
@@ -325,7 +324,7 @@ fn init_request(swarm: &Swarm, node: &Node) -> SwarmInitRequest {
         default_addr_pool: (!swarm.default_addr_pool.is_empty())
             .then(|| swarm.default_addr_pool.iter().map(ToString::to_string).collect()),
         subnet_size: swarm.subnet_size.map(u32::from),
-        // Without one, 20.10 answers with an error that says nothing.
+        // Without a spec, 20.10 answers with an error that says nothing.
         spec: Some(SwarmSpec::default()),
         ..Default::default()
     }

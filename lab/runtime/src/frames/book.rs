@@ -1,4 +1,4 @@
-//! What only the running lab knows: VNIs, MACs and addresses.
+//! Values that only the running lab knows: VNIs, MACs and addresses.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -30,7 +30,7 @@ pub struct Book<'a> {
     facts: HashMap<(String, Netns), NetnsFacts>,
 }
 
-/// An interface that something can be sent by.
+/// An interface that can send.
 pub struct Interface {
     pub name: String,
     pub mac: MacAddr,
@@ -43,7 +43,7 @@ impl<'a> Book<'a> {
         Self { lab, hosts, wire, snapshot, facts: HashMap::new() }
     }
 
-    /// A template with the values that its names have now.
+    /// Fills in a template's names with their current values.
     pub async fn fill(&mut self, template: &Template) -> Result<String, Error> {
         let mut values = HashMap::new();
         for (_, name) in template.names().map_err(|e| Error::Frame(e.to_string()))? {
@@ -72,7 +72,7 @@ impl<'a> Book<'a> {
         }
     }
 
-    /// A topology's names were checked when it was read; those of a command line are now.
+    /// Checks a name: a topology's names were checked when it was read, a command line's are checked now.
     fn known(&self, name: &Name) -> Result<(), Error> {
         fn list<'n>(names: impl Iterator<Item = &'n str>) -> String {
             names.collect::<Vec<_>>().join(", ")
@@ -100,11 +100,11 @@ impl<'a> Book<'a> {
         }
     }
 
-    /// An address of an endpoint: on a network or segment, or its first.
+    /// An address of an endpoint: on a network or segment, or its first one.
     pub fn address(&self, endpoint: &str, at: Option<&str>) -> Result<Ipv4Addr, Error> {
         let all = self.snapshot.addresses(self.lab, endpoint);
         let on = |place: &String| at.is_none_or(|at| place == at || place == docker_name(self.lab, at));
-        // Of several, the one on a network of the topology: docker_gwbridge is Docker's own.
+        // If there are several, prefer a network of the topology: docker_gwbridge is Docker's own.
         let known = |place: &String| {
             self.lab.segments.contains_key(place)
                 || self.lab.networks.values().any(|n| n.docker_name == *place)
@@ -140,7 +140,7 @@ impl<'a> Book<'a> {
             .ok_or_else(|| unknown(&format!("the interface of {endpoint} with {address}")))
     }
 
-    /// The host and namespace of an endpoint that runs.
+    /// The host and namespace of a running endpoint.
     pub fn place(&self, endpoint: &str) -> Result<(&'a RunningHost, Netns), Error> {
         let netns = self.snapshot.netns(self.lab, endpoint);
         let home = self.snapshot.home_of(self.lab, endpoint).unwrap_or(endpoint);
@@ -156,8 +156,8 @@ impl<'a> Book<'a> {
         Ok((host(self.hosts, home)?, netns))
     }
 
-    /// The interface of an endpoint that is asked for; else its first: a host's first NIC, and the one by which a
-    /// container is on its first network.
+    /// The requested interface of an endpoint, else its first: a host's first NIC, or a container's interface on its
+    /// first network.
     pub async fn interface(&mut self, endpoint: &str, wanted: Option<&str>) -> Result<Interface, Error> {
         let lab = self.lab;
         let no_such = |name: &str, known: String| Error::NoSuchPart {
@@ -191,7 +191,7 @@ impl<'a> Book<'a> {
         Ok(Interface { name, mac: MacAddr(*mac), address })
     }
 
-    /// The MAC to which a station on a segment sends what is for an address: its owner's, or else the gateway's.
+    /// The next-hop MAC for an address, for a station on a segment: its owner's, else the gateway's.
     pub async fn next_mac_on(&mut self, segment: &str, to: Ipv4Addr) -> Result<MacAddr, Error> {
         let lan = self.lab.segments.get(segment);
         if lan.is_some_and(|s| s.contains(to) && s.gateway != Some(to)) {
@@ -202,7 +202,7 @@ impl<'a> Book<'a> {
         gateway.map(MacAddr).ok_or_else(|| no_mac(to, &format!("segment {segment} has no gateway")))
     }
 
-    /// The MAC to which an endpoint sends what is for an address by one of its interfaces.
+    /// The next-hop MAC for an address, for an endpoint and one of its interfaces.
     pub async fn next_mac_from(
         &mut self,
         endpoint: &str,
@@ -223,7 +223,7 @@ impl<'a> Book<'a> {
         if net.contains(&to) {
             return self.owner_mac(to, Some(&host.name)).await;
         }
-        // Its router is the host itself, by the bridge that has an address in the same subnet.
+        // Its router is the host itself: the bridge with an address in the same subnet.
         let facts = self.facts(host, &Netns::Host).await?;
         let bridge = facts.addresses.iter().find(|(_, there)| there.trunc() == net.trunc());
         bridge.and_then(|(name, _)| facts.macs.get(name)).map(|mac| MacAddr(*mac)).ok_or_else(|| {
@@ -231,7 +231,7 @@ impl<'a> Book<'a> {
         })
     }
 
-    /// The MAC of whoever has an address. Of several, as of those on docker0, one on the host `near`.
+    /// The MAC of the owner of an address. If there are several, as for docker0, prefers one on the host `near`.
     pub async fn owner_mac(&mut self, address: Ipv4Addr, near: Option<&str>) -> Result<MacAddr, Error> {
         let (lab, snapshot) = (self.lab, self.snapshot);
         let nics = lab.hosts.values().flat_map(|h| &h.nics).chain(lab.peers.values().map(|p| &p.nic));
@@ -245,10 +245,10 @@ impl<'a> Book<'a> {
         endpoints.sort_by_key(|e| near.is_none() || snapshot.home_of(lab, e) != near);
         let has = |e: &&str| snapshot.addresses(lab, e).iter().any(|(_, a)| *a == address);
         let owner = endpoints.into_iter().find(has);
-        // docker0 and its like, and interfaces on top of others: before the containers, but for those near.
+        // Interfaces such as docker0 and stacked ones come before containers, except containers that are near.
         if !owner.is_some_and(|owner| near.is_some() && snapshot.home_of(lab, owner) == near) {
             for host in hosts {
-                // One that does not answer has no part in what the others have.
+                // A host that does not answer is skipped.
                 let Ok(facts) = self.facts(host, &Netns::Host).await else { continue };
                 if let Some(mac) = mac_with(&facts, address) {
                     return Ok(mac);
@@ -271,7 +271,7 @@ impl<'a> Book<'a> {
         Ok(facts)
     }
 
-    /// The last address of a segment that nobody has: that of a station which is no host's.
+    /// The last free address of a segment, for a station that is no host.
     pub fn free_address(&self, segment: &str) -> Option<Ipv4Addr> {
         let lan = self.lab.segments.get(segment)?;
         let (first, last) = (u32::from(lan.subnet.network()), u32::from(lan.subnet.broadcast()));

@@ -1,10 +1,10 @@
-//! What a file says beside a frame.
+//! The comment that a capture file holds beside a frame.
 
 use lab_agent::probe::nonce::{self, Kind, Nonce};
 use vxlan::{Decode, Dissection};
 
-/// What other readers of the file cannot know: the fate that a frame had, if it is worth a word; what is in a tunnel,
-/// whose port may be this lab's own; and what labctl sent it for.
+/// What other readers of the file cannot know: the frame's fate, if worth saying; what is in a tunnel, whose port may be
+/// this lab's own; and what labctl sent it for.
 pub fn comment(data: &[u8], fate: Option<String>, reading: &Decode) -> Option<String> {
     let tunnel = Dissection::of(data, reading).stack.layers.iter().any(|layer| layer.kind().is_tunnel());
     let inside = tunnel.then(|| vxlan::describe_as(data, reading));

@@ -1,4 +1,4 @@
-//! Frames that somebody wrote: sent into the lab, seen wherever they come by, and who got them.
+//! User-written frames: sent into the lab, and watched for wherever they pass.
 
 mod book;
 mod comment;
@@ -29,10 +29,10 @@ use order::{Known, Station, Written};
 use report::{Arrival, SendReport};
 use watch::Watch;
 
-/// Between two looks at who got it.
+/// Pause between two looks at who got it.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// What reports say of a frame that could not be sent.
+/// Text of reports for a frame that could not be sent.
 const NOT_SENT: &str = "the frame was not sent";
 
 /// A frame to send, and what is expected of it.
@@ -44,19 +44,19 @@ pub struct Order {
     pub frame: Template,
     /// How many times.
     pub count: u32,
-    /// How many of these a second; none: as fast as they go.
+    /// Frames a second; `None`: as fast as possible.
     pub rate: Option<u32>,
-    /// Fields that take another value in each.
+    /// Fields that change from one to the next.
     pub vary: Vec<Vary>,
-    /// Whether a mark may be put behind it, by which it is known.
+    /// Whether a mark may follow it, by which it is recognised.
     pub mark: bool,
-    /// Who must receive it, every time that it is sent.
+    /// Who must receive it, each time that it is sent.
     pub received_by: Vec<String>,
     /// Who must not.
     pub not_received_by: Vec<String>,
-    /// How long silence is waited for, from when it was sent.
+    /// How long to wait for silence after it was sent.
     pub timeout: Duration,
-    /// How long those that must receive it may take, where that is longer.
+    /// How long those that must receive it may take, if longer.
     pub within: Duration,
 }
 
@@ -77,11 +77,11 @@ impl From<&Inject> for Order {
     }
 }
 
-/// Sends a frame and sees who gets it.
+/// Sends a frame and reports who gets it.
 ///
 /// # Errors
-/// [`Error::Frame`] for one that cannot be written out for this lab as it is now; an agent or a dockerd that does not
-/// answer. What becomes of the frame is never an error.
+/// [`Error::Frame`] if it cannot be built for this lab as it is now; an agent or a dockerd that does not answer. What
+/// becomes of the frame is never an error.
 pub async fn send(
     lab: &Lab,
     hosts: &Hosts,
@@ -130,7 +130,7 @@ pub async fn send(
         let enough = expectations && all && (order.not_received_by.is_empty() || silence_is_over);
         if enough || (silence_is_over && sent.elapsed() >= order.within) || (!expectations && silence_is_over)
         {
-            // What was on its way past others while these were asked is told too.
+            // Frames that came while other hosts were asked count too.
             break watch.receipts(&known).await;
         }
         tokio::time::sleep(LOOK_AGAIN).await;
@@ -147,7 +147,7 @@ pub async fn send(
                 true => (received >= order.count.into(), received >= order.count.into()),
                 false => (received == 0, received > 0),
             };
-            // What was missed may have been just those which must be there, or must not.
+            // What was missed may be just the frames that must, or must not, be there.
             let seen = decided || !missed.contains_key(name);
             let watched = seen && !watch.absent.contains_key(name) && snapshot.runs(lab, name);
             Arrival { endpoint: name.clone(), must, received, holds: watched && enough, watched }
@@ -181,7 +181,7 @@ async fn inject(
                 let due = began + Duration::from_secs(1) * n / rate.max(1);
                 tokio::time::sleep_until(due.into()).await;
             }
-            // The wire takes one at a time; others of this process have their turn.
+            // The wire takes one at a time; give others in this process a turn.
             None => tokio::task::yield_now().await,
         }
         let frame = frames.next_frame();
@@ -195,17 +195,17 @@ async fn inject(
     Ok(())
 }
 
-/// A filter with the values that its names have now.
+/// Fills in the names of a filter with their current values.
 ///
 /// # Errors
-/// A name that has none.
+/// A name has no value.
 pub async fn filter(lab: &Lab, hosts: &Hosts, wire: &Wire, filter: &Template) -> Result<Filter, Error> {
     let snapshot = probe::snapshot(lab, hosts).await;
     let text = Book::new(lab, hosts, wire, &snapshot).fill(filter).await?;
     text.parse::<Filter>().map_err(|e| Error::Frame(format!("filter `{text}`: {e}")))
 }
 
-/// Does an `inject` of a topology. Where the frame could not be sent, the report says why.
+/// Runs an `inject` of a topology. If the frame could not be sent, the report says why.
 pub async fn check(lab: &Lab, hosts: &Hosts, peers: &Peers, wire: &Wire, inject: &Inject) -> FactReport {
     let list =
         |names: &[String], words: &str| (!names.is_empty()).then(|| format!("{words} {}", names.join(", ")));
@@ -221,13 +221,13 @@ pub async fn check(lab: &Lab, hosts: &Hosts, peers: &Peers, wire: &Wire, inject:
     FactReport { subject, expected, observed, printed, holds, error, check: 0, step: None, line }
 }
 
-/// A frame as base64, as the protocols carry it.
+/// Decodes a frame from base64, as the protocols carry it.
 fn decode(frame: &str) -> Vec<u8> {
-    // What the agent has encoded itself.
+    // The agent encoded it, so it is valid.
     BASE64_STANDARD.decode(frame).unwrap_or_default()
 }
 
-/// How a frame is known.
+/// The bytes to recognise a frame by, if it has no mark, in base64.
 fn needle(known: &Known) -> Option<String> {
     known.needle.as_ref().map(|bytes| BASE64_STANDARD.encode(bytes))
 }

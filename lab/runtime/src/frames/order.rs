@@ -1,4 +1,4 @@
-//! A frame written out for the lab as it is now: names filled in, what was left out filled in, marked, built.
+//! Builds a frame for the lab as it is now: fills in names and missing fields, and marks it.
 
 use std::net::Ipv4Addr;
 
@@ -16,9 +16,9 @@ use super::{
 };
 use crate::{Error, host::RunningHost, peers::Peers};
 
-/// MAC of a station on the wire that is no host's: locally administered, and given to nobody else.
+/// MAC of a station on the wire that is no host: locally administered, used by nobody else.
 pub const STATION_MAC: MacAddr = MacAddr([0x06, 0x67, 0x77, 0x01, 0x00, 0x01]);
-/// MAC of who sent what is in a tunnel, where nothing is said of it. The kernel takes none from nobody.
+/// Source MAC of a frame in a tunnel, if none is given. The kernel accepts no frame without one.
 pub const INNER_MAC: MacAddr = MacAddr([0x06, 0x67, 0x77, 0x01, 0x00, 0x02]);
 
 /// A frame ready to be sent.
@@ -29,17 +29,17 @@ pub struct Written<'a> {
     pub known: Known,
 }
 
-/// Who sends it.
+/// The sender of a frame.
 pub enum Sender<'a> {
     /// An interface of a host or container.
     Interface { host: &'a RunningHost, netns: Netns, interface: String },
-    /// Who has no host.
+    /// A sender without a host.
     Station(Station<'a>),
 }
 
-/// Who sends at a segment itself, without a host.
+/// A sender directly on a segment, without a host.
 pub enum Station<'a> {
-    /// A station on this segment that is nobody of the lab.
+    /// A station on this segment that is not part of the lab.
     Stranger(String),
     /// A peer.
     Peer(&'a lab_peer::Peer),
@@ -50,9 +50,9 @@ pub enum Station<'a> {
 pub struct Known {
     /// Its run.
     pub run: u64,
-    /// Its own bytes, where it has no mark.
+    /// Its own bytes, if it has no mark.
     pub needle: Option<Vec<u8>>,
-    /// What it is.
+    /// Its layers.
     pub shape: Shape,
     marks: Marks,
 }
@@ -67,13 +67,13 @@ impl Known {
         self.marks.clone()
     }
 
-    /// As [`Marks::find`].
+    /// See [`Marks::find`].
     pub fn find(&self, frame: &[u8]) -> Option<Option<u32>> {
         self.marks.find(frame)
     }
 }
 
-/// UDP ports whose datagrams are VXLAN in this lab.
+/// UDP ports that carry VXLAN in this lab.
 pub fn vxlan_ports(lab: &Lab) -> Vec<u16> {
     let own = lab.swarm.as_ref().and_then(|s| s.data_path_port);
     let mut ports = vec![proto::vxlan::PORT];
@@ -81,12 +81,12 @@ pub fn vxlan_ports(lab: &Lab) -> Vec<u16> {
     ports
 }
 
-/// What is behind a frame's own layers to know it by.
+/// The mark that follows a frame's own layers, to recognise it.
 pub fn mark(run: u64, number: u32) -> Payload {
     Payload(Nonce { kind: NonceKind::Frame, run, cell: number }.bytes().to_vec())
 }
 
-/// Writes a frame out.
+/// Builds a frame.
 pub async fn write<'a>(
     book: &mut Book<'a>,
     peers: &'a Peers,
@@ -144,7 +144,7 @@ pub async fn write<'a>(
     Ok(Written { stack, bytes, sender, known })
 }
 
-/// The address for which a frame's destination is still to be looked up.
+/// The IP destination, if the frame's destination MAC must still be looked up.
 fn wants_mac(stack: &Stack) -> Option<Ipv4Addr> {
     let mut layers = stack.layers.iter();
     let Some(Layer::Ether(Ether { dst: None, .. })) = layers.next() else { return None };
@@ -160,7 +160,7 @@ fn set_dst(stack: &mut Stack, mac: MacAddr) {
     }
 }
 
-/// Gives frames within tunnels the MACs that they lack: a destination where the lab knows who has the address, and some
+/// Fills in the missing MACs of frames in tunnels: the destination if the lab knows who has the address, and some
 /// source.
 async fn fill_inner(stack: &mut Stack, book: &mut Book<'_>) {
     for at in 1..stack.layers.len() {
@@ -171,14 +171,13 @@ async fn fill_inner(stack: &mut Stack, book: &mut Book<'_>) {
         let Layer::Ether(Ether { dst, src, .. }) = &mut stack.layers[at] else { continue };
         src.get_or_insert(INNER_MAC);
         if let (None, Some(to)) = (&dst, to) {
-            // A tester may well write to somebody who is not there.
+            // A tester may well address somebody who is not there.
             *dst = book.owner_mac(to, None).await.ok();
         }
     }
 }
 
-/// What stays the same of a frame without a mark: its innermost headers and payload from behind the last frame or IP
-/// header on.
+/// The constant bytes of a frame without a mark: everything behind the last Ethernet, VLAN or IP header.
 fn own_bytes(bytes: &[u8], decode: &Decode) -> Vec<u8> {
     let dissection = Dissection::of(bytes, decode);
     let layers = &dissection.stack.layers;

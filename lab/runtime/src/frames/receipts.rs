@@ -1,12 +1,11 @@
-//! Whether what was seen is the frame that was sent, and in what it was.
+//! Decides whether a frame that was seen is the one that was sent, and in which tunnel it was.
 
 use lab_agent::{frames::Shape, protocol::SeenFrame};
 use vxlan::{Decode, Dissection};
 
 use super::report::{How, Receipt};
 
-/// In what a frame that was sent like this was seen like `seen`; `None` where that is another frame, such as an ICMP
-/// error that quotes it.
+/// In which form a sent frame was seen; `None` if `seen` is another frame, such as an ICMP error that quotes it.
 pub fn seen_as(sent: &Shape, seen: &Shape) -> Option<How> {
     if sent.icmp_type != seen.icmp_type {
         return None;
@@ -14,7 +13,7 @@ pub fn seen_as(sent: &Shape, seen: &Shape) -> Option<How> {
     if sent.kinds == seen.kinds {
         return Some(How::AsSent);
     }
-    // Only behind a tunnel's header can one begin within the other.
+    // One can only begin inside the other behind a tunnel's header.
     let within = |outer: &Shape, inner: &Shape| {
         let around = outer.tunnels.iter().find(|(at, _)| outer.kinds[at + 1..] == inner.kinds[..]);
         around.map(|(_, vni)| *vni)
@@ -24,7 +23,7 @@ pub fn seen_as(sent: &Shape, seen: &Shape) -> Option<How> {
         .or_else(|| within(seen, sent).map(|vni| How::Encapsulated { vni }))
 }
 
-/// What the agents of one host saw of a frame.
+/// What one host's agent saw of a frame.
 pub fn of_host(host: &str, seen: &[SeenFrame], sent: &Shape, decode: &Decode) -> Vec<Receipt> {
     let mut receipts = Vec::new();
     for sighting in seen {
@@ -45,7 +44,7 @@ pub fn of_host(host: &str, seen: &[SeenFrame], sent: &Shape, decode: &Decode) ->
     receipts
 }
 
-/// How many of a frame an endpoint received. One that passes several of its interfaces is one.
+/// How often an endpoint received a frame. A frame that passes several of its interfaces counts once.
 pub fn received(receipts: &[Receipt], endpoint: &str) -> u64 {
     let counts = receipts.iter().filter(|r| r.received && r.endpoint == endpoint).map(|r| r.count);
     counts.max().unwrap_or(0)

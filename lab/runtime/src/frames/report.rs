@@ -15,13 +15,13 @@ pub struct SendReport {
     pub bytes: usize,
     /// How many times it was sent.
     pub count: u32,
-    /// Where frames, of this order or not, came faster than they could be looked at, or of more kinds than are kept apart,
-    /// and how many: counts there are too low. Endpoints, and `wire:SEGMENT`.
+    /// Where frames, of this order or not, came too fast or in too many kinds to be tracked, and how many: counts there
+    /// are too low. Endpoints, and `wire:SEGMENT`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub missed: BTreeMap<String, u64>,
-    /// Whether everybody got it who must, each time, and nobody who must not.
+    /// Whether all who must got it, each time, and none who must not.
     pub holds: bool,
-    /// Where it came by in hosts and containers, in their order.
+    /// Where it passed in hosts and containers, in their order.
     pub receipts: Vec<Receipt>,
     /// Where it entered the wire, and what became of it there.
     pub wire: Vec<Passage>,
@@ -32,38 +32,38 @@ pub struct SendReport {
 /// A frame that came by an interface of a host or container.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Receipt {
-    /// Host; of a peer its own name.
+    /// Host; for a peer its own name.
     pub host: String,
-    /// The host itself, or a container, in whose network namespace it was; or the peer.
+    /// The endpoint in whose network namespace it was: host, container or peer.
     pub endpoint: String,
     /// Interface.
     pub interface: String,
-    /// Whether the endpoint received it: it came in, for this interface or a group. Else it left, or came in for another.
+    /// Whether the endpoint received it: it came in for this interface or a group. Else it left, or came in for another.
     pub received: bool,
-    /// Whether it came in, or else left.
+    /// Whether it came in (else it left).
     pub inbound: bool,
-    /// In what it was.
+    /// The form it had.
     pub how: How,
-    /// How many of it.
+    /// How many times.
     pub count: u64,
     /// The first of them as it was there, in the text form.
     pub frame: String,
 }
 
-/// In what a frame was when it was seen.
+/// The form of a frame when it was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum How {
-    /// In the layers that it was sent in.
+    /// In the layers it was sent in.
     AsSent,
-    /// Let out of a tunnel.
+    /// Decapsulated from a tunnel.
     Decapsulated {
-        /// The VNI that it had come with.
+        /// The VNI it came with.
         vni: u32,
     },
     /// In a tunnel that it was not sent in.
     Encapsulated {
-        /// The VNI of it.
+        /// The VNI of that tunnel.
         vni: u32,
     },
 }
@@ -89,11 +89,11 @@ pub struct Passage {
     pub fate: String,
     /// Whether the wire dropped it.
     pub dropped: bool,
-    /// How many of it.
+    /// How many times.
     pub count: u64,
 }
 
-/// Who must or must not receive a frame.
+/// Whether an endpoint received a frame that it must, or must not, receive.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Arrival {
     /// Host, container or peer.
@@ -104,12 +104,12 @@ pub struct Arrival {
     pub received: u64,
     /// Whether that is as it must be.
     pub holds: bool,
-    /// Whether somebody watched there, and missed nothing; what does not run is no proof of anything.
+    /// Whether it was watched and missed nothing; an endpoint that does not run proves nothing.
     pub watched: bool,
 }
 
 impl SendReport {
-    /// Who received it, a few words each.
+    /// Who received it, in a few words each.
     pub fn observed(&self) -> Vec<String> {
         let mut all: Vec<String> = self
             .receipts

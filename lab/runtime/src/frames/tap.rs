@@ -1,4 +1,4 @@
-//! A segment looked at for a while: every frame that enters it.
+//! Watches a segment for a while: every frame that enters it.
 
 use std::{
     sync::{
@@ -13,27 +13,27 @@ use tokio::task::JoinHandle;
 
 use crate::Error;
 
-/// Frames that wait to be looked at.
+/// Most frames that wait to be looked at.
 const BUFFER: usize = 65_536;
-/// How soon the end is noticed.
+/// Longest time to notice the end.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// A look at a segment, and what is made of it.
+/// A watch on a segment, and what is made of its frames.
 pub struct Tap<T> {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Tapped<T>>,
 }
 
-/// What came of it.
+/// The result of a watch.
 pub struct Tapped<T> {
     /// What was made of the frames.
     pub found: T,
-    /// Frames that nobody could look at, for want of room.
+    /// Frames lost for want of buffer space.
     pub lost: u64,
 }
 
 impl<T: Send + 'static> Tap<T> {
-    /// Begins: when this returns, no frame is missed. `see` gets each with what was made of those before.
+    /// Begins: when this returns, no frame is missed. `see` gets each frame with the result so far.
     pub fn begin(
         wire: &Wire,
         segment: &str,
@@ -44,7 +44,7 @@ impl<T: Send + 'static> Tap<T> {
         let capture = wire.capture(segment, spec).map_err(|e| Error::Wire(e.to_string()))?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
-        // The wire hands frames over by a channel of std's, which only a thread can wait on.
+        // The wire delivers frames over a std channel, which only a thread can wait on.
         let thread = tokio::task::spawn_blocking(move || {
             loop {
                 let ending = stopped.load(Ordering::Relaxed);
@@ -60,7 +60,7 @@ impl<T: Send + 'static> Tap<T> {
         Ok(Self { stop, thread })
     }
 
-    /// Ends it, with all that had entered the segment before.
+    /// Ends it, after all frames that entered the segment before.
     pub async fn end(mut self) -> Result<Tapped<T>, Error> {
         self.stop.store(true, Ordering::Relaxed);
         (&mut self.thread).await.map_err(|e| Error::Wire(e.to_string()))

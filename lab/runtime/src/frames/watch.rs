@@ -1,4 +1,4 @@
-//! The agents of all hosts, the peers and the wire, looking out for one frame.
+//! Watches for frames in the agents of all hosts, the peers and the wire.
 
 use std::collections::BTreeMap;
 
@@ -20,17 +20,17 @@ use super::{
 };
 use crate::{Error, host::RunningHost, hosts::Hosts, peers::Peers, probe::Snapshot};
 
-/// An open watch in every host and peer.
+/// An open watch on every host and peer.
 pub struct Watch<'a> {
     clients: Vec<Watcher<'a>>,
-    /// With how many frames they missed, as of the last look.
+    /// With the number of frames missed, as of the last look.
     peers: Vec<(&'a str, lab_peer::Watch, u64)>,
     decode: Decode,
     /// Endpoints where nobody watches, and why.
     pub absent: BTreeMap<String, String>,
 }
 
-/// The agent of one host, and the endpoints that it watches.
+/// One host's agent, and the endpoints that it watches.
 struct Watcher<'a> {
     host: &'a RunningHost,
     names: Vec<String>,
@@ -38,8 +38,8 @@ struct Watcher<'a> {
 }
 
 impl<'a> Watch<'a> {
-    /// Opens it in everything that runs, and in these peers; when this returns, no frame is missed. On a host that does not
-    /// answer nobody watches.
+    /// Opens it in everything that runs, and in these peers; when this returns, no frame is missed. A host that does not
+    /// answer is not watched.
     pub async fn open(
         lab: &Lab,
         hosts: &'a Hosts,
@@ -83,19 +83,19 @@ impl<'a> Watch<'a> {
         Self { clients, peers: watching, decode: Decode { vxlan_ports, ..Decode::default() }, absent }
     }
 
-    /// Where the frame came by so far.
+    /// Where the frame has passed so far.
     pub async fn receipts(&mut self, known: &Known) -> Vec<Receipt> {
         self.receipts_by_mark(|_| Some(known)).await.into_iter().map(|(_, receipt)| receipt).collect()
     }
 
-    /// Endpoints where frames came faster than they could be looked at, and how many: as of the last look.
+    /// Endpoints where frames came too fast to be looked at, and how many, as of the last look.
     pub fn missed(&self) -> impl Iterator<Item = (String, u64)> {
         let peers = self.peers.iter().filter(|(_, _, missed)| *missed > 0);
         let peers = peers.map(|(name, _, missed)| ((*name).to_owned(), *missed));
         self.clients.iter().flat_map(|w| w.client.missed().clone()).chain(peers)
     }
 
-    /// Where frames came by so far, each with its mark; `known` says of a mark which frame has it.
+    /// Where frames have passed so far, each with its mark; `known` maps a mark to its frame.
     pub async fn receipts_by_mark<'k>(
         &mut self,
         known: impl Fn(Option<u32>) -> Option<&'k Known>,
@@ -137,10 +137,10 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// A frame that entered a segment: its mark, the port, what became of it, and whether it was dropped.
+/// Counts of frames that entered a segment, by mark, port, fate, and whether they were dropped.
 pub type Entered = BTreeMap<(Option<u32>, String, String, bool), u64>;
 
-/// Looks at every segment for frames of a run; each is known by the mark that is its index here, one without by the first.
+/// Watches every segment for frames of a run. A frame's mark is its index in `known`; without a mark it is the first.
 pub fn taps(
     lab: &Lab,
     wire: &Wire,
@@ -152,7 +152,7 @@ pub fn taps(
         let tap = Tap::begin(wire, segment, Entered::new(), move |entered, frame| {
             let Some(mark) = known.first().and_then(|first| first.find(&frame.data)) else { return };
             let index = usize::try_from(mark.unwrap_or(0)).unwrap_or(usize::MAX);
-            // An answer to it, or an error about it, is another frame.
+            // An answer or an error about it is another frame.
             let same =
                 |one: &Known| receipts::seen_as(&one.shape, &Shape::of(&frame.data, &decode)).is_some();
             if !known.get(index).is_some_and(same) {
@@ -166,7 +166,7 @@ pub fn taps(
     lab.segments.keys().map(tap).collect()
 }
 
-/// What the segments carried of it; and on which frames came faster than they could be looked at, and how many.
+/// What the segments carried of it, and where how many frames came too fast to be looked at.
 pub async fn passages(
     taps: Vec<(String, Tap<Entered>)>,
 ) -> Result<(Vec<Passage>, BTreeMap<String, u64>), Error> {

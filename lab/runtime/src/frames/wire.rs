@@ -1,4 +1,4 @@
-//! What a segment must and must not carry while a check runs.
+//! Checks what a segment must and must not carry while a check runs.
 
 use lab_model::{Lab, OnWire};
 use lab_wire::Wire;
@@ -12,18 +12,18 @@ use super::{
 };
 use crate::{Error, hosts::Hosts, probe, report::FactReport};
 
-/// A watch over the segments of some expectations. Each stands alone: one that could not begin says so in its report.
+/// Watches the segments of some expectations. Each is independent: if one cannot begin, its report says so.
 pub struct WireWatch {
     watched: Vec<(OnWire, Result<Watched, Error>)>,
 }
 
-/// A filter with the values of its names, and what it looks at.
+/// A filled-in filter and its tap.
 struct Watched {
     filter: String,
     tap: Tap<Passed>,
 }
 
-/// Frames that a filter let through: how many, and the first of them.
+/// Frames that matched a filter: how many, and the first.
 #[derive(Default)]
 struct Passed {
     count: u64,
@@ -31,7 +31,7 @@ struct Passed {
 }
 
 impl WireWatch {
-    /// Begins; when this returns, no frame is missed. Names in the filters have the values of this moment.
+    /// Begins; when this returns, no frame is missed. Names in the filters get their current values.
     pub async fn begin(lab: &Lab, hosts: &Hosts, wire: &Wire, expected: &[OnWire]) -> Self {
         let mut watched = Vec::new();
         if expected.is_empty() {
@@ -50,8 +50,7 @@ impl WireWatch {
         Self { watched }
     }
 
-    /// Ends it and says how the expectations came out. Without the frame that was to be `sent`, they were not put to the
-    /// test.
+    /// Ends it and reports on the expectations. If the frame was not `sent`, they were not tested.
     pub async fn end(self, sent: bool) -> Vec<FactReport> {
         let mut reports = Vec::new();
         for (expected, watched) in self.watched {
@@ -86,7 +85,7 @@ fn report(expected: &OnWire, filter: &str, tapped: Tapped<Passed>, sent: bool) -
     let Tapped { found: Passed { count, first }, lost } = tapped;
     let error = match (count, expected.must) {
         (0, _) if !sent => Some(NOT_SENT.to_owned()),
-        // What was lost may have been just that which must not be there.
+        // A lost frame may be just the one that must not be there.
         (0, false) if lost > 0 => Some(format!("{lost} frames passed faster than they could be looked at")),
         _ => None,
     };
@@ -107,7 +106,7 @@ fn report(expected: &OnWire, filter: &str, tapped: Tapped<Passed>, sent: bool) -
     }
 }
 
-/// The report in the place of an expectation that could not be watched for.
+/// The report for an expectation that could not be watched.
 fn unwatched(expected: &OnWire, error: &Error) -> FactReport {
     let nothing = Tapped { found: Passed::default(), lost: 0 };
     FactReport {

@@ -16,36 +16,36 @@ use tokio::process::{Child, Command};
 use super::build::Progress;
 use super::{Error, Suite, sources};
 
-/// How long a build may take: packages come over the network.
+/// Time limit for a build: packages come over the network.
 pub const LIMIT: Duration = Duration::from_secs(30 * 60);
 
-/// Steps of a build: what mmdebstrap or a hook say when one begins, and what it is called.
+/// Steps of a build: the text that mmdebstrap or a hook prints when one begins, and its name.
 pub type Marks = &'static [(&'static str, &'static str)];
 
-/// What mmdebstrap is to make.
+/// A job for mmdebstrap.
 #[derive(Debug)]
 pub struct Job<'a> {
     /// Debian release.
     pub suite: Suite,
-    /// How to be root.
+    /// How to become root.
     pub mode: Mode,
-    /// Which packages come along unasked (mmdebstrap, `--variant`).
+    /// Which packages are added by default (mmdebstrap, `--variant`).
     pub variant: &'static str,
     /// The packages, separated by commas.
     pub packages: &'a str,
     /// Further options: hooks, settings of dpkg.
     pub options: Vec<String>,
-    /// The archive that it writes.
+    /// The archive to write.
     pub to: PathBuf,
     /// Its steps.
     pub marks: Marks,
-    /// MiB that it takes meanwhile in a folder for temporary files.
+    /// MiB that it needs meanwhile in a folder for temporary files.
     pub scratch_mib: u64,
-    /// Where all it says is kept.
+    /// File for its whole output.
     pub log: &'a Path,
 }
 
-/// Documents, translations and the like, which nothing in a lab reads.
+/// Excludes documents, translations and the like, which nothing in a lab reads.
 fn without_documents() -> impl Iterator<Item = String> {
     ["doc", "man", "info", "locale", "lintian", "bug"]
         .into_iter()
@@ -61,17 +61,17 @@ const KILLED: Duration = Duration::from_secs(3);
 /// Lines of the log that an error shows.
 const TAIL: usize = 15;
 
-/// How to be root in the new filesystem.
+/// How to become root in the new filesystem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// By being it.
+    /// We are root.
     Root,
     /// In a user namespace.
     Unshare,
 }
 
 impl Mode {
-    /// What this user can do here.
+    /// Finds out what this user can do here.
     pub async fn detect() -> Result<Self, Error> {
         let uid = Uid::effective();
         if uid.is_root() {
@@ -87,7 +87,7 @@ impl Mode {
                 hint: "an administrator gives one with `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER`",
             });
         }
-        // Distributions forbid it in ways of their own (sysctls, AppArmor): trying is the only sure test.
+        // Distributions forbid it in different ways (sysctls, AppArmor): trying is the only sure test.
         let tried =
             Command::new("unshare").args(["--user", "--map-auto", "--map-root-user", "true"]).output().await;
         let output =
@@ -123,14 +123,14 @@ fn free_mib(dir: &Path) -> Result<u64, Error> {
     Ok(crate::room::free(dir).map_err(Error::io("examine", dir))? >> 20)
 }
 
-/// The folder that mmdebstrap works in, removed when dropped with whatever is in it.
+/// mmdebstrap's work folder, removed with its contents when dropped.
 struct Scratch {
     path: PathBuf,
     mode: Mode,
 }
 
 impl Scratch {
-    /// Root of a user namespace must be able to write there, and there must be room: /tmp is often in RAM and small.
+    /// Chooses a place that root of a user namespace can write to and that has room: /tmp is often in RAM and small.
     fn new(mode: Mode, need_mib: u64) -> Result<Self, Error> {
         let folders = ["/tmp", "/var/tmp"].map(Path::new);
         let roomy = folders.into_iter().find(|f| free_mib(f).is_ok_and(|mib| mib >= need_mib));
@@ -144,7 +144,7 @@ impl Scratch {
             .tempdir_in(parent)
             .map_err(Error::io("make a folder in", parent))?
             .keep();
-        // The umask may have taken some.
+        // The umask may have removed some bits.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o1777)).map_err(Error::io("change", &path))?;
         Ok(Self { path, mode })
     }
@@ -162,12 +162,12 @@ impl Drop for Scratch {
             }
         };
         command.args(["-rf", "--one-file-system"]).arg(&self.path).stdin(Stdio::null());
-        // What cannot be removed lies in a folder for temporary files.
+        // What cannot be removed stays in a folder for temporary files.
         let _ = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
     }
 }
 
-/// Writes the archive, and what hooks hand out. Answers with the version of the package docker.io, where a hook told it.
+/// Writes the archive and the hooks' output files. Returns the version of the package docker.io, if a hook reported it.
 pub async fn run(job: &Job<'_>, progress: &(dyn Fn(Progress<'_>) + Send + Sync)) -> Result<String, Error> {
     // Dropped after the processes that work in it.
     let scratch = Scratch::new(job.mode, job.scratch_mib)?;
@@ -218,7 +218,7 @@ pub async fn run(job: &Job<'_>, progress: &(dyn Fn(Progress<'_>) + Send + Sync))
     Ok(report.docker)
 }
 
-/// What apt says of a package that it has not got.
+/// apt's message about a package that it does not have.
 fn no_package(line: &str) -> Option<String> {
     let said = line.strip_prefix("E: ")?;
     let so = said.starts_with("Unable to locate package") || said.ends_with("has no installation candidate");
@@ -228,7 +228,7 @@ fn no_package(line: &str) -> Option<String> {
 async fn command(job: &Job<'_>, scratch: &Path) -> Result<Command, Error> {
     let mut command = Command::new("mmdebstrap");
     if job.mode == Mode::Root {
-        // What it mounts is then nobody else's, and gone when it is.
+        // Its mounts are then private, and end with it.
         command = Command::new("unshare");
         command.args(["--mount", "mmdebstrap"]);
     }
@@ -243,7 +243,7 @@ async fn command(job: &Job<'_>, scratch: &Path) -> Result<Command, Error> {
     command
         .current_dir("/")
         .env("TMPDIR", scratch)
-        // An ordinary user's has no /usr/sbin, where mke2fs is.
+        // An ordinary user's PATH has no /usr/sbin, where mke2fs is.
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         .env("LC_ALL", "C.UTF-8")
         .stdin(Stdio::null())
@@ -253,7 +253,7 @@ async fn command(job: &Job<'_>, scratch: &Path) -> Result<Command, Error> {
     Ok(command)
 }
 
-/// mmdebstrap and all it started: one process group. It takes a SIGTERM as a wish for later, so it is killed.
+/// mmdebstrap and all its processes: one group. It delays SIGTERM, so it is killed.
 struct Group(Option<Child>);
 
 impl Drop for Group {
@@ -261,7 +261,7 @@ impl Drop for Group {
         let Some(child) = &mut self.0 else { return };
         let Some(group) = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw) else { return };
         let deadline = Instant::now() + KILLED;
-        // Nobody may write any more when the folder is removed. A reaped leader leaves the others in the group.
+        // Nobody may still write when the folder is removed. A reaped leader leaves the others in the group.
         while killpg(group, Signal::SIGKILL).is_ok() && Instant::now() < deadline {
             let _ = child.try_wait();
             std::thread::sleep(Duration::from_millis(10));
@@ -291,7 +291,7 @@ impl Report {
             let (step, of) = (number(self.step), number(self.marks.len()));
             progress(Progress { step, of, what: self.marks[index].1, elapsed: self.start.elapsed() });
         }
-        // mmdebstrap's own progress would push out what went wrong.
+        // mmdebstrap's own progress would push the errors out.
         if line.starts_with("I: ") {
             return;
         }

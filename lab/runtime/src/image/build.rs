@@ -10,10 +10,10 @@ use super::store::{FILES, MODULES, Manifest, ROOT, TAR, VMLINUX, folder};
 use super::{Error, NodeImage, Suite, bootstrap, find, kernel, modules, recipe};
 use crate::cache::{self, Staging};
 
-/// MiB that an image takes while it is being made, in the cache.
+/// MiB that an image needs in the cache while it is being made.
 const NEED_MIB: u64 = 1000;
 
-/// MiB that the root filesystem and its image take while they are made.
+/// MiB that the root filesystem and its image need while they are made.
 const SCRATCH_MIB: u64 = 1300;
 
 /// Name of the kernel as the hook hands it out.
@@ -21,7 +21,7 @@ const VMLINUZ: &str = "vmlinuz";
 /// Name of the kernel's modules as the hook hands them out.
 const MODULES_TAR: &str = "modules.tar";
 
-/// Its steps.
+/// Steps of the build.
 const MARKS: bootstrap::Marks = &[
     ("I: running apt-get update", "reading package lists"),
     ("I: downloading packages", "downloading packages"),
@@ -41,16 +41,16 @@ pub struct BuildOptions {
     pub rebuild: bool,
 }
 
-/// How far a build is.
+/// Progress of a build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress<'a> {
     /// From 1.
     pub step: u32,
-    /// How many there are.
+    /// How many steps there are.
     pub of: u32,
     /// What is being done.
     pub what: &'a str,
-    /// Since the build began.
+    /// Time since the build began.
     pub elapsed: Duration,
 }
 
@@ -60,13 +60,13 @@ impl std::fmt::Display for Progress<'_> {
     }
 }
 
-/// The image of a suite: from the cache, or else made now, which takes half a minute and a Debian mirror.
+/// Returns the image of a suite from the cache, else makes it, which takes half a minute and a Debian mirror.
 ///
-/// Two builds at once do not collide: the second waits, and finds what the first has made. One that is dropped or
-/// fails leaves nothing behind but its log.
+/// Two builds at once do not collide: the second waits and uses what the first has made. A build that is dropped or
+/// fails leaves only its log.
 ///
 /// # Errors
-/// Nothing to make it with (privilege, programs, room), or a step that failed: see [`Error`].
+/// Privilege, programs or disk space are missing, or a step failed: see [`Error`].
 pub async fn build(
     options: &BuildOptions,
     progress: &(dyn Fn(Progress<'_>) + Send + Sync),
@@ -83,7 +83,7 @@ pub async fn build(
     fs::create_dir_all(&images).map_err(Error::io("make", &images))?;
     let asked = SystemTime::now();
     let _lock = lock(images.join(format!(".lock-{suite}")), MARKS.len(), progress).await?;
-    // Another build may have made it while this one waited; a rebuild is content with one made since it was asked for.
+    // Another build may have made it while this one waited; a rebuild accepts one made since it was asked for.
     let since = asked.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     if let Some(image) = find(cache, *suite).filter(|image| !rebuild || image.built() > since) {
         return Ok(image);
@@ -120,7 +120,7 @@ pub async fn build(
     find(cache, *suite).ok_or_else(|| Error::content(&images, "the image vanished while it was made"))
 }
 
-/// What mmdebstrap's hook handed out becomes what machines boot. Answers with the kernel's version.
+/// Turns the hook's output files into what machines boot. Returns the kernel's version.
 async fn assemble(dir: &Path) -> Result<String, Error> {
     let (packed, tar) = (dir.join(VMLINUZ), dir.join(MODULES_TAR));
     kernel::extract(&packed, &dir.join(VMLINUX)).await?;
@@ -131,7 +131,7 @@ async fn assemble(dir: &Path) -> Result<String, Error> {
     Ok(version)
 }
 
-/// Gives the finished folder its name, readable by all: an image holds no secrets, and root may make it for others.
+/// Renames the finished folder and makes it readable by all: an image holds no secrets, and root may make it for others.
 pub(super) fn publish(staging: Staging, files: &[&str], to: &Path) -> Result<(), Error> {
     let from = staging.path().to_owned();
     for name in files {
@@ -142,7 +142,7 @@ pub(super) fn publish(staging: Staging, files: &[&str], to: &Path) -> Result<(),
     staging.publish(to).map_err(Error::io("rename to", to))
 }
 
-/// Waits for its turn; the lock goes with the file.
+/// Waits for its turn; closing the file releases the lock.
 pub(super) async fn lock(
     path: PathBuf,
     steps: usize,

@@ -1,8 +1,8 @@
-//! Container images made of Debian packages, for topologies whose `images` say so.
+//! Container images made of Debian packages, for a topology's `images`.
 //!
-//! An image is a folder `CACHE/debian/debian-SUITE-HASH/`, the hash being that of everything that decides its contents:
-//! `layer.tar`, its one layer, and `image.json`. Name, entry point and command are the topology's and no part of it: two
-//! topologies that want the same packages share them. See docs/adr/0010 for why packages are unpacked, not installed.
+//! An image is a folder `CACHE/debian/debian-SUITE-HASH/`; the hash covers everything that decides its contents:
+//! `layer.tar`, its one layer, and `image.json`. Name, entry point and command belong to the topology: two topologies
+//! that want the same packages share them. See docs/adr/0010 for why packages are unpacked, not installed.
 
 use std::{
     fs,
@@ -23,26 +23,26 @@ use super::{
 };
 use crate::{cache::Staging, docker::archive, hash::hex};
 
-/// Raised when code that shapes the layer changes in a way that the inputs do not show.
+/// Raise this when code changes the layer in a way that the inputs do not show.
 const FORMAT: u32 = 1;
 
-/// The script that runs when all packages are unpacked.
+/// The script that runs after all packages are unpacked.
 const HOOK: &str = include_str!("layer.sh");
 
-/// Packages of Debian 12 and 13 alike count on /lib being /usr/lib, which a package sees to that is not among them.
+/// Packages of Debian 12 and 13 expect /lib to be /usr/lib, which is done by a package that is not among them.
 const MERGED_USR: &str =
     "for d in bin sbin lib lib64; do mkdir -p \"$1/usr/$d\"; ln -s \"usr/$d\" \"$1/$d\"; done";
 
-/// Gives an image Debian's users; it depends on nothing that most images do not hold anyhow.
+/// Gives an image Debian's users; its dependencies are in most images anyway.
 const USERS: &str = "base-passwd";
 
 /// MiB that an image may take while it is being made.
 const NEED_MIB: u64 = 500;
 
-/// What a command of the image finds without a path.
+/// PATH of the image's commands.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Its steps.
+/// Steps of the build.
 const MARKS: Marks = &[
     ("I: running apt-get update", "reading package lists"),
     ("I: downloading packages", "downloading packages"),
@@ -68,9 +68,9 @@ struct Manifest {
     packages: Vec<String>,
     /// Seconds since the epoch.
     built: u64,
-    /// Octets of the layer.
+    /// Bytes of the layer.
     bytes: u64,
-    /// SHA-256 of the layer, hexadecimal.
+    /// SHA-256 of the layer, hex.
     digest: String,
 }
 
@@ -85,12 +85,12 @@ impl ContainerImage {
         &self.manifest.suite
     }
 
-    /// The packages that were asked for.
+    /// The requested packages.
     pub fn packages(&self) -> &[String] {
         &self.manifest.packages
     }
 
-    /// Octets of its layer.
+    /// Bytes of its layer.
     pub fn bytes(&self) -> u64 {
         self.manifest.bytes
     }
@@ -100,7 +100,7 @@ impl ContainerImage {
         &self.dir
     }
 
-    /// The image under this name, as a tar that `docker load` takes.
+    /// Builds a tar of the image under this name for `docker load`.
     ///
     /// # Errors
     /// The layer cannot be read.
@@ -111,7 +111,7 @@ impl ContainerImage {
         Ok(archive::image(name, &config, &layer, &self.manifest.digest))
     }
 
-    /// Fails, in words, if its layer is no longer as it was made.
+    /// Fails, in words, if its layer has changed since it was made.
     ///
     /// # Errors
     /// What is wrong.
@@ -123,7 +123,7 @@ impl ContainerImage {
         }
     }
 
-    /// The image in this folder, if its layer has the right length.
+    /// Opens the image in this folder, if its layer has the right length.
     fn open(dir: PathBuf) -> Option<Self> {
         let manifest: Manifest = serde_json::from_slice(&fs::read(dir.join(MANIFEST)).ok()?).ok()?;
         let whole = fs::metadata(dir.join(LAYER)).is_ok_and(|m| m.len() == manifest.bytes);
@@ -146,7 +146,7 @@ fn id(image: &DebianImage) -> String {
     format!("debian-{suite}-{}", hex(&hash.finalize()[..6]))
 }
 
-/// The image of these packages, if the cache has it.
+/// The image of these packages, if it is in the cache.
 pub fn find(cache: &Path, image: &DebianImage) -> Option<ContainerImage> {
     ContainerImage::open(folder(cache).join(id(image)))
 }
@@ -159,7 +159,7 @@ pub fn ls(cache: &Path) -> Vec<ContainerImage> {
     images
 }
 
-/// Removes an image by its name; whether there was one.
+/// Removes an image by its name; returns whether it existed.
 ///
 /// # Errors
 /// Its folder cannot be removed.
@@ -170,13 +170,13 @@ pub fn rm(cache: &Path, name: &str) -> Result<bool, Error> {
     }
 }
 
-/// The image of these packages: from the cache, or else made now, which takes some ten seconds and a Debian mirror.
+/// Returns the image of these packages from the cache, else makes it, which takes some ten seconds and a Debian mirror.
 ///
-/// Two builds at once do not collide: the second waits, and finds what the first has made. One that is dropped or fails
-/// leaves nothing behind but its log.
+/// Two builds at once do not collide: the second waits and uses what the first has made. A build that is dropped or
+/// fails leaves only its log.
 ///
 /// # Errors
-/// [`Error::NoPackage`]; nothing to make it with (privilege, programs, room), or a step that failed.
+/// [`Error::NoPackage`]; privilege, programs or disk space are missing; or a step failed.
 pub async fn build(
     cache: &Path,
     image: &DebianImage,
@@ -201,11 +201,11 @@ pub async fn build(
     let job = bootstrap::Job {
         suite,
         mode,
-        // Nothing that is not asked for or depended on, and no script of a package is run.
+        // Only requested packages and their dependencies, and no package scripts are run.
         variant: "extract",
         packages: &packages.join(","),
         options: vec![
-            // Devices are Docker's business; and what would be cleaned up is removed by the hook, and more.
+            // Docker makes the devices; the hook removes more than the cleanup would.
             "--skip=output/dev,cleanup".to_owned(),
             format!("--setup-hook={MERGED_USR}"),
             format!("--extract-hook={HOOK}"),
@@ -218,7 +218,7 @@ pub async fn build(
     bootstrap::run(&job, progress).await?;
     describe(staging.path(), &id, suite, image)?;
     publish(staging, &[LAYER, MANIFEST], &images.join(&id))?;
-    // Only of a build that failed is it worth keeping.
+    // It is worth keeping only if the build failed.
     let _ = fs::remove_file(log);
     find(cache, image).ok_or_else(|| Error::content(&images, "the image vanished while it was made"))
 }

@@ -1,5 +1,5 @@
 //! Archives that the kernel unpacks as its initial RAM disk ("newc", kernel documentation: early-userspace
-//! buffer-format). Several of them, one after the other, are one RAM disk.
+//! buffer-format). Several in a row form one RAM disk.
 
 use std::io::{self, Write};
 
@@ -10,17 +10,17 @@ pub struct Archive<W> {
 }
 
 impl<W: Write> Archive<W> {
-    /// An empty archive.
+    /// Begins an empty archive.
     pub fn new(out: W) -> Self {
         Self { out, inode: 0 }
     }
 
-    /// A directory, which must come before what lies in it.
+    /// Adds a directory, which must come before its contents.
     pub fn directory(&mut self, name: &str) -> io::Result<()> {
         self.entry(name, 0o040_755, &[])
     }
 
-    /// A file with these permissions.
+    /// Adds a file with these permissions.
     pub fn file(&mut self, name: &str, permissions: u32, contents: &[u8]) -> io::Result<()> {
         self.entry(name, 0o100_000 | permissions, contents)
     }

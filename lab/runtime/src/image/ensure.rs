@@ -1,4 +1,4 @@
-//! The images of a lab, with progress as events.
+//! Makes the images of a lab, with progress as events.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,11 +11,11 @@ use lab_model::{DebianImage, Lab};
 use super::{BuildOptions, Error, NodeImage, Progress, Suite, build, container, find};
 use crate::Events;
 
-/// Makes the node images that a lab's hosts need, and the images that its containers are to have of Debian packages,
-/// where they are not there yet.
+/// Makes the node images that a lab's hosts need, and the Debian package images that its containers need, if they are
+/// not in the cache.
 ///
 /// # Errors
-/// As of [`build`]; [`Error::OfPackages`].
+/// Those of [`build`]; [`Error::OfPackages`].
 pub async fn ensure(cache: &Path, lab: &Lab, events: &Events) -> Result<(), Error> {
     let suites: BTreeSet<Suite> = lab.hosts.values().map(|h| h.engine.into()).collect();
     for suite in suites {
@@ -46,7 +46,7 @@ pub async fn ensure(cache: &Path, lab: &Lab, events: &Events) -> Result<(), Erro
     Ok(())
 }
 
-/// Whether something is damaged, which is told.
+/// Whether something is damaged; reports it as an event.
 async fn examine(
     check: impl FnOnce() -> Result<(), String> + Send + 'static,
     what: String,
@@ -62,7 +62,7 @@ async fn examine(
     }
 }
 
-/// What is found damaged of the node images of a lab whose hosts do not start. The next `labctl up` makes it anew.
+/// Damage found in the node images of a lab whose hosts do not start. The next `labctl up` makes these anew.
 pub async fn find_damage(cache: &Path, lab: &Lab) -> Vec<String> {
     let suites: BTreeSet<Suite> = lab.hosts.values().map(|h| h.engine.into()).collect();
     let images: Vec<NodeImage> = suites.into_iter().filter_map(|suite| find(cache, suite)).collect();
@@ -80,20 +80,20 @@ pub async fn find_damage(cache: &Path, lab: &Lab) -> Vec<String> {
     tokio::task::spawn_blocking(look).await.unwrap_or_default()
 }
 
-/// As [`build`], its steps told as phases.
+/// Like [`build`], with its steps reported as phases.
 ///
 /// # Errors
-/// As of [`build`].
+/// Those of [`build`].
 pub async fn build_telling(options: &BuildOptions, events: &Events) -> Result<NodeImage, Error> {
     build(options, &telling(events, format!("node image {}", options.suite))).await
 }
 
-/// Tells how far the making of an image is.
+/// Reports the progress of making an image.
 fn telling(events: &Events, making: String) -> impl Fn(Progress<'_>) + Send + Sync {
     let told = Mutex::new(String::new());
     move |p| {
         let Ok(mut told) = told.lock() else { return };
-        // It also tells of time passing, which matters to nobody who sees plain lines.
+        // It is also called as time passes, which plain lines need not show.
         if *told != p.what {
             p.what.clone_into(&mut told);
             events.phase(format!("making {making}, {}/{}: {}", p.step, p.of, p.what));

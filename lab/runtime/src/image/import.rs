@@ -1,4 +1,4 @@
-//! The node image as an image of this machine's Docker daemon.
+//! Imports the node image into this machine's Docker daemon.
 
 use std::fs::File;
 use std::process::Stdio;
@@ -20,25 +20,25 @@ use crate::cache;
 /// Repository of node images in a Docker daemon; the tag is the image's id.
 pub const REPOSITORY: &str = "labctl/node";
 
-/// An import takes seconds; one that takes longer than this will not end.
+/// An import takes seconds; one that takes longer than this is stuck.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// Read of the archive at once, in bytes.
+/// Bytes of the archive read at once.
 const PIECE: usize = 1 << 20;
 
-/// What Docker calls this image: `labctl/node:trixie-0123456789ab`.
+/// Docker's name for this image: `labctl/node:trixie-0123456789ab`.
 pub fn reference(image: &NodeImage) -> String {
     format!("{REPOSITORY}:{}", image.id())
 }
 
-/// Sees to it that `docker` has this image, and returns what it calls it. One that is there already costs one request.
-/// Images of the same suite that an earlier version of labctl imported are removed, unless a container uses them.
+/// Makes sure that `docker` has this image, and returns its name there. If it is there already, that costs one request.
+/// Images of the same suite from earlier versions of labctl are removed, unless a container uses them.
 ///
-/// `progress` is told how many of how many bytes of the archive were handed over, and not at all where nothing is to be
-/// done. Two imports at once do not collide: the second waits, and finds what the first has made.
+/// `progress` gets the bytes of the archive that were sent and their total; it is not called if nothing is to be done.
+/// Two imports at once do not collide: the second waits and uses what the first has made.
 ///
 /// # Errors
-/// The archive cannot be read, there is no program `zstd`, or Docker refuses.
+/// The archive cannot be read, `zstd` is not installed, or Docker refuses.
 pub async fn import(
     image: &NodeImage,
     docker: &Docker,
@@ -68,8 +68,8 @@ async fn is_there(docker: &Docker, name: &str) -> Result<bool, Error> {
     }
 }
 
-/// Waits for its turn; the lock goes with the file. The archive itself is locked, so that a cache which is another
-/// user's to write will do.
+/// Waits for its turn; closing the file releases the lock. The archive itself is locked, so that a cache which only
+/// another user can write to will do.
 async fn lock(image: &NodeImage) -> Result<File, Error> {
     let path = image.tar();
     let file = File::open(&path).map_err(Error::io("read", &path))?;
@@ -79,7 +79,7 @@ async fn lock(image: &NodeImage) -> Result<File, Error> {
     Err(Error::Import { name: reference(image), why: "another import of it still runs".to_owned() })
 }
 
-/// Docker before 23.0 knows no zstd, so it gets the bare tar.
+/// Sends the bare tar, since Docker before 23.0 does not know zstd.
 async fn feed(
     image: &NodeImage,
     docker: &Docker,
@@ -104,13 +104,13 @@ async fn feed(
         }
         Ok(())
     };
-    // A refusal is told by Docker; the feeding then ends because nobody reads any more.
+    // Docker reports a refusal; the feeding then ends because nobody reads any more.
     let (fed, imported) = tokio::join!(unpack(image, packed, progress), import);
     imported?;
     fed?;
     let status = child.wait().await.map_err(|e| failed(e.to_string()))?;
     if !status.success() {
-        // What Docker made of half an archive must not be taken for the image.
+        // Docker's image of half an archive must not be taken for the whole one.
         let options = RemoveImageOptionsBuilder::new().force(true).build();
         let _ = docker.remove_image(&reference(image), Some(options), None).await;
         return Err(Error::content(image.tar(), format!("zstd cannot unpack it ({status})")));
@@ -135,7 +135,7 @@ async fn unpack(
     loop {
         let n = file.read(&mut piece).await.map_err(Error::io("read", &path))?;
         if n == 0 || into.write_all(&piece[..n]).await.is_err() {
-            // A program that stops reading says why by its status.
+            // A program that stops reading reports the cause by its status.
             return Ok(());
         }
         done += n as u64;
@@ -143,7 +143,7 @@ async fn unpack(
     }
 }
 
-/// Removes what earlier versions imported of the same suite. One that is in use stays: Docker refuses to remove it.
+/// Removes earlier versions' imports of the same suite. One in use stays: Docker refuses to remove it.
 async fn remove_older(image: &NodeImage, docker: &Docker) {
     let of_suite = format!("{REPOSITORY}:{}-", image.suite());
     let current = reference(image);
@@ -155,10 +155,10 @@ async fn remove_older(image: &NodeImage, docker: &Docker) {
     }
 }
 
-/// The node images that `docker` has, by their names.
+/// The node images in `docker`, by name.
 ///
 /// # Errors
-/// Docker does not say.
+/// Docker's refusal.
 pub async fn imported(docker: &Docker) -> Result<Vec<String>, bollard::errors::Error> {
     let filters = std::collections::HashMap::from([("reference", vec![REPOSITORY])]);
     let options = ListImagesOptionsBuilder::new().filters(&filters).build();

@@ -1,4 +1,4 @@
-//! The initial RAM disk: an image's modules and the agent, which there is `/init`.
+//! The initial RAM disk: an image's modules, and the agent as `/init`.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -9,14 +9,14 @@ use sha2::{Digest, Sha256};
 
 use super::{Error, NodeImage, cpio::Archive};
 
-/// RAM disks of other agents are removed once they are this old: whoever was starting with one has it open by then.
+/// RAM disks of other agents are removed at this age: whoever was starting with one has it open by then.
 const KEPT: Duration = Duration::from_secs(24 * 3600);
 
 impl NodeImage {
-    /// The initial RAM disk with this agent (a static executable), made if it is not there yet, in the image's folder.
+    /// Returns the initial RAM disk with this agent (a static executable), in the image's folder. Makes it if needed.
     ///
     /// # Errors
-    /// The agent cannot be read, or the image's folder not be written to.
+    /// The agent cannot be read, or the image's folder cannot be written to.
     pub fn initrd(&self, agent: &Path) -> Result<PathBuf, Error> {
         let program = fs::read(agent).map_err(Error::io("read", agent))?;
         let digest = crate::hash::hex(&Sha256::digest(&program)[..8]);
@@ -29,10 +29,10 @@ impl NodeImage {
         Ok(path)
     }
 
-    /// Makes the initial RAM disk with this agent anew if it is not what it should be; whether it was not.
+    /// Makes the initial RAM disk with this agent anew if it is damaged; returns whether it was.
     ///
     /// # Errors
-    /// As of [`Self::initrd`].
+    /// Those of [`Self::initrd`].
     pub fn mend_initrd(&self, agent: &Path) -> Result<bool, Error> {
         let program = fs::read(agent).map_err(Error::io("read", agent))?;
         let path = self.initrd(agent)?;
@@ -50,7 +50,7 @@ impl NodeImage {
         archive.finish()
     }
 
-    /// Under another name first, so that nobody boots half of it.
+    /// Writes under another name first, so that nobody boots half of it.
     fn write_initrd(&self, agent: &[u8], path: &Path) -> io::Result<()> {
         let mut out = tempfile::Builder::new().prefix(".initrd-").tempfile_in(self.dir())?;
         out.write_all(&self.initrd_contents(agent)?)?;
@@ -65,7 +65,7 @@ impl NodeImage {
             let is_initrd = entry.file_name().to_string_lossy().starts_with("initrd-");
             let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
             if is_initrd && entry.path() != keep && age.is_some_and(|a| a > KEPT) {
-                // Room on the disk, nothing else, depends on it.
+                // Only disk space depends on it.
                 let _ = fs::remove_file(entry.path());
             }
         }

@@ -17,7 +17,7 @@ const MAGIC: usize = 0x202;
 const PAYLOAD_OFFSET: usize = 0x248;
 const PAYLOAD_LENGTH: usize = 0x24c;
 
-/// Magic octets of the payload, the program that decompresses it, and whether the build appended the size.
+/// Magic bytes of the payload, the program that decompresses it, and whether the build appended the size.
 const COMPRESSIONS: &[(&[u8], &str, bool)] =
     &[(b"\x28\xb5\x2f\xfd", "zstd", true), (b"\xfd7zXZ\0", "xz", true), (b"\x1f\x8b", "gzip", false)];
 
@@ -48,7 +48,7 @@ fn payload(image: &[u8]) -> Option<(&[u8], &'static str)> {
     Some((&payload[..end], program))
 }
 
-/// What `PROGRAM -dc` makes of `data`.
+/// Returns the output of `PROGRAM -dc` for `data`.
 pub async fn decompress(program: &'static str, data: &[u8]) -> Result<Vec<u8>, Error> {
     let package = if program == "xz" { "xz-utils" } else { program };
     let missing = |source| Error::Missing { program, package, source };
@@ -63,7 +63,7 @@ pub async fn decompress(program: &'static str, data: &[u8]) -> Result<Vec<u8>, E
     let mut input = child.stdin.take();
     let feed = async {
         if let Some(mut input) = input.take() {
-            // A program that stops reading says why by its status and output.
+            // A program that stops reading reports the cause by its status and output.
             let _ = input.write_all(data).await;
         }
     };

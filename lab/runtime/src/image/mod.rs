@@ -1,6 +1,6 @@
 //! Node images: what the hosts of a lab boot.
 //!
-//! An image is a folder `CACHE/images/SUITE-HASH/`, the hash being that of everything that decides its contents:
+//! An image is a folder `CACHE/images/SUITE-HASH/`; the hash covers everything that decides its contents:
 //!
 //! | file | what |
 //! |---|---|
@@ -9,9 +9,9 @@
 //! | `root.ext4` | the read-only root, with dockerd from Debian's packages |
 //! | `root.tar.zst` | the same root without kernel modules, for containers as hosts |
 //! | `image.json` | what the image is, sizes and contents of the files |
-//! | `seen.json` | which files were as they should be, and when they were changed last |
+//! | `seen.json` | which files were found intact, and when they last changed |
 //!
-//! The agent is no part of an image, so that a new agent needs no new image: [`NodeImage::initrd`] joins the two.
+//! The agent is not part of an image, so a new agent needs no new image: [`NodeImage::initrd`] joins the two.
 
 mod bootstrap;
 mod build;
@@ -35,10 +35,10 @@ pub use import::{import, imported, reference};
 pub use recipe::Suite;
 pub use store::{Listed, NodeImage, find, ls, rm};
 
-/// The image of a suite, which must be in the cache.
+/// Returns the image of a suite from the cache.
 ///
 /// # Errors
-/// It is not, and how it is made.
+/// It is not there; says how to make it.
 pub fn require(cache: &Path, suite: Suite) -> Result<NodeImage, crate::Error> {
     find(cache, suite).ok_or_else(|| {
         crate::Error::Image(format!(
@@ -50,7 +50,7 @@ pub fn require(cache: &Path, suite: Suite) -> Result<NodeImage, crate::Error> {
 /// What can go wrong with a node image.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Not a Debian release that labctl makes images of.
+    /// Not a Debian release that labctl can make images of.
     #[error("no node image of suite `{0}`\nhint: there are trixie and bookworm")]
     UnknownSuite(String),
     /// No such image in the cache.
@@ -68,7 +68,7 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
-    /// Neither root nor user namespaces.
+    /// Neither root nor user namespaces are available.
     #[error(
         "making a node image needs root or a user namespace, and here {why}\n\
          hint: {hint}; or make the image once as root and copy the cache folder"
@@ -79,7 +79,7 @@ pub enum Error {
         /// The way out.
         hint: &'static str,
     },
-    /// Not enough room.
+    /// Not enough disk space.
     #[error("making a node image needs {need_mib} MiB in {}, where {free_mib} MiB are free\nhint: {hint}", path.display())]
     NoSpace {
         /// The folder.
@@ -91,7 +91,7 @@ pub enum Error {
         /// The way out.
         hint: &'static str,
     },
-    /// This machine's processor is not one that images are made for.
+    /// Images are not made for this machine's processor.
     #[error("node images are made for x86_64, and this is {0}")]
     Architecture(&'static str),
     /// The build failed.
@@ -99,12 +99,12 @@ pub enum Error {
     Failed {
         /// Which part of the build.
         step: &'static str,
-        /// What it said, its last lines.
+        /// The last lines of its output.
         why: String,
-        /// Where all it said is kept.
+        /// File with the whole output.
         log: PathBuf,
     },
-    /// A package that there is not.
+    /// A package does not exist.
     #[error("{said}, in Debian {suite}\nhint: `apt-cache search WORD` finds packages")]
     NoPackage {
         /// Debian release.
@@ -112,7 +112,7 @@ pub enum Error {
         /// What apt says.
         said: String,
     },
-    /// An image that a topology makes of packages could not be made.
+    /// An image of packages, as a topology defines it, could not be made.
     #[error("line {line}: image `{name}`: {source}")]
     OfPackages {
         /// Image.
@@ -129,13 +129,13 @@ pub enum Error {
         step: String,
         /// How long it was given.
         minutes: u64,
-        /// Where all it said is kept.
+        /// File with the whole output.
         log: PathBuf,
     },
     /// Docker did not take the image.
     #[error("cannot import {name} into this machine's Docker: {why}")]
     Import {
-        /// What it was to be called.
+        /// The name it should have got.
         name: String,
         /// Docker's message.
         why: String,
@@ -153,9 +153,9 @@ pub enum Error {
     Io {
         /// `read`, `write`, ….
         what: &'static str,
-        /// On what.
+        /// The file or folder.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
 }

@@ -1,4 +1,4 @@
-//! Picks the modules that are loaded ahead out of a kernel's modules.
+//! Selects the modules to load ahead from a kernel's modules.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write};
@@ -7,11 +7,11 @@ use std::path::Path;
 use super::{Error, cpio::Archive, kernel};
 
 /// What the kernel's build appends to a signed module (kernel, include/linux/module_signature.h), after a structure of
-/// 12 octets whose last four are the length of the signature before it.
+/// 12 bytes whose last four are the length of the signature before it.
 const SIGNED: &[u8] = b"~Module signature appended~\n";
 
 /// Writes the modules in `wanted` (one name per line, `#` comments) and all they need to a cpio archive at `to`, with
-/// the order to load them in. `tar` holds one directory named like the kernel's version. Answers with that version.
+/// their load order. `tar` holds one directory named like the kernel's version. Returns that version.
 pub async fn pack(tar: &Path, wanted: &str, to: &Path) -> Result<String, Error> {
     let read = |path: &Path| std::fs::File::open(path).map_err(Error::io("read", path));
     let (version, listing) = dependencies(read(tar)?, tar)?;
@@ -54,7 +54,7 @@ fn write_archive<W: Write>(
     entries.iter().try_for_each(|(name, module)| archive.file(name, 0o644, module))
 }
 
-/// Without KVM, verifying a module's RSA signature takes 18 ms. The kernel loads one that has none just as well.
+/// Without KVM, verifying a module's RSA signature takes 18 ms. The kernel also loads modules without one.
 fn strip_signature(module: &mut Vec<u8>) {
     let Some(end) = module.len().checked_sub(SIGNED.len()) else { return };
     if &module[end..] != SIGNED {
@@ -107,8 +107,8 @@ fn order<'a>(dep: &'a str, wanted: &str) -> Vec<&'a str> {
     order
 }
 
-/// `modules.dep` lists all that a module needs, directly or not, nearest first; a visit of each settles the order.
-/// Every path is entered once, so the depth is bounded even where a file claims a cycle.
+/// `modules.dep` lists everything that a module needs, directly or not, nearest first; visiting each gives the order.
+/// Every path is entered once, so the depth is bounded even if a file claims a cycle.
 fn visit<'a>(
     path: &'a str,
     needs: &BTreeMap<&'a str, Vec<&'a str>>,

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::Error;
 
-/// Installed in every node image, with what they depend on and nothing that is merely recommended.
+/// Installed in every node image, with dependencies but without recommended packages.
 const PACKAGES: &[&str] = &[
     "ca-certificates",
     lab_agent::protocol::BUILTIN_RUNTIME,
@@ -21,13 +21,13 @@ const PACKAGES: &[&str] = &[
     "procps",
 ];
 
-/// The script that runs when all packages are there.
+/// The script that runs after all packages are installed.
 const HOOK: &str = include_str!("hook.sh");
 
 /// The modules that are loaded ahead.
 pub(super) const MODULES: &str = include_str!("modules.txt");
 
-/// Raised when code that shapes the image changes in a way that the inputs above do not show.
+/// Raise this when code changes the image in a way that the inputs above do not show.
 const FORMAT: u32 = 1;
 
 /// A Debian release, and with it a version of Docker.
@@ -52,7 +52,7 @@ impl Suite {
         }
     }
 
-    /// Where the kernel comes from: 6.12 in both, so that suites differ in Docker alone.
+    /// The release that the kernel comes from: 6.12 in both, so that suites differ in Docker alone.
     pub(super) fn kernel_suite(self) -> &'static str {
         match self {
             Suite::Trixie => "trixie",
@@ -64,7 +64,7 @@ impl Suite {
     pub(super) fn packages(self) -> String {
         let mut packages = PACKAGES.join(",");
         if self == Suite::Trixie {
-            // A package of its own since Debian 13.
+            // A separate package since Debian 13.
             packages.push_str(",docker-cli");
         }
         packages

@@ -4,7 +4,7 @@ use tokio::process::Command;
 
 use super::{Error, Suite};
 
-/// Releases of Debian proper, by which a source of the machine is known as a Debian mirror.
+/// Releases of Debian proper, by which the machine's Debian mirrors are recognised.
 const RELEASES: &[&str] = &[
     "bullseye",
     "bookworm",
@@ -23,8 +23,8 @@ const RELEASES: &[&str] = &[
 const SETTINGS: &[&str] =
     &["Acquire::http", "Acquire::https", "Acquire::Check-", "Acquire::Retries", "Acquire::ForceIPv"];
 
-/// One-line sources for `suite` from the mirrors of this machine. Empty where the machine has none for Debian, as on
-/// Ubuntu: mmdebstrap then uses Debian's own.
+/// One-line sources for `suite` from this machine's mirrors. Empty if it has none for Debian, as on Ubuntu: mmdebstrap
+/// then uses Debian's own.
 pub async fn lines(suite: Suite) -> Result<Vec<String>, Error> {
     let format = "$(REPO_URI) $(RELEASE) $(COMPONENT)";
     let targets =
@@ -33,7 +33,7 @@ pub async fn lines(suite: Suite) -> Result<Vec<String>, Error> {
     Ok(select(&targets, suite))
 }
 
-/// `--aptopt` values that carry the machine's own settings over.
+/// `--aptopt` values with the machine's own settings.
 pub async fn settings() -> Result<Vec<String>, Error> {
     let dump = run("apt-config", &["dump"]).await?;
     // Lines without a value only open a scope.

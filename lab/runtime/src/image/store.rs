@@ -21,7 +21,7 @@ pub(super) const ROOT: &str = "root.ext4";
 pub(super) const TAR: &str = "root.tar.zst";
 pub(super) const FILES: [&str; 4] = [VMLINUX, MODULES, ROOT, TAR];
 const MANIFEST: &str = "image.json";
-/// What was found as it should be, and when.
+/// Name of the file that says which files were found intact.
 const SEEN: &str = "seen.json";
 
 /// A node image in the cache.
@@ -40,9 +40,9 @@ pub(super) struct Manifest {
     pub docker: String,
     /// Seconds since the epoch.
     pub built: u64,
-    /// Octets of each file.
+    /// Bytes of each file.
     pub files: BTreeMap<String, u64>,
-    /// SHA-256 of each file, hexadecimal. Empty in an image of an earlier version, until it is used.
+    /// SHA-256 of each file, hex. Empty in an image of an earlier version, until it is used.
     #[serde(default)]
     pub sha256: BTreeMap<String, String>,
 }
@@ -93,13 +93,13 @@ impl NodeImage {
         self.dir.join(TAR)
     }
 
-    /// The modules that are loaded ahead, with their order.
+    /// The modules that are loaded ahead, in order.
     pub fn modules(&self) -> PathBuf {
         self.dir.join(MODULES)
     }
 
-    /// Fails, in words, if a file is no longer as it was made. A file that was not touched since it was read last is not
-    /// read again.
+    /// Fails, in words, if a file is no longer as it was made. A file unchanged since it was last read is not read
+    /// again.
     ///
     /// # Errors
     /// What is wrong.
@@ -113,14 +113,14 @@ impl NodeImage {
             let stamp = Stamp::of(&self.dir.join(name)).map_err(|e| format!("{name}: {e}"))?;
             if known.get(name) != Some(&stamp) {
                 let found = read(name)?;
-                // Of an earlier version's image nothing better is known.
+                // For an image of an earlier version nothing better is known.
                 if *manifest.sha256.entry(name.to_owned()).or_insert_with(|| found.clone()) != found {
                     return Err(format!("{name} is not as it was made"));
                 }
             }
             now.insert(name.to_owned(), stamp);
         }
-        // The folder may be another user's, who may not write there: then they are read every time.
+        // The folder may belong to another user and not be writable: then they are read every time.
         if manifest != self.manifest {
             let _ = manifest.save(&self.dir);
         }
@@ -130,12 +130,12 @@ impl NodeImage {
         Ok(())
     }
 
-    /// Lets the next [`Self::check`] read everything.
+    /// Makes the next [`Self::check`] read everything.
     pub fn distrust(&self) {
         let _ = fs::remove_file(self.dir.join(SEEN));
     }
 
-    /// The image in this folder, if its files have the right length.
+    /// Opens the image in this folder, if its files have the right length.
     fn open(dir: PathBuf) -> Option<Self> {
         let text = fs::read_to_string(dir.join(MANIFEST)).ok()?;
         let manifest: Manifest = serde_json::from_str(&text).ok()?;
@@ -148,7 +148,7 @@ impl NodeImage {
 }
 
 impl Manifest {
-    /// Notes sizes and contents of the files in `dir` and writes itself there.
+    /// Records size and hash of the files in `dir` and writes the manifest there.
     pub fn write(mut self, dir: &Path) -> Result<(), Error> {
         for name in FILES {
             let path = dir.join(name);
@@ -166,7 +166,7 @@ impl Manifest {
     }
 }
 
-/// By what a file is known that was not touched: length, times of change of contents and of the inode, in nanoseconds.
+/// Identifies an unchanged file: length, and times of change of contents and inode, in nanoseconds.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Stamp(u64, i64, i64);
 
@@ -178,45 +178,45 @@ impl Stamp {
     }
 }
 
-/// The files that were as they were made when they were read last.
+/// The files that were intact when last read.
 fn seen(dir: &Path) -> BTreeMap<String, Stamp> {
     fs::read(dir.join(SEEN)).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
 }
 
-/// SHA-256 of a file, hexadecimal.
+/// SHA-256 of a file, hex.
 pub(super) fn digest(path: &Path) -> io::Result<String> {
     let mut file = HashingReader { inner: fs::File::open(path)?, hash: Sha256::new() };
-    // In large pieces: hundreds of MiB take a noticeable time.
+    // Reads in large pieces: hundreds of MiB take noticeable time.
     let mut rest = io::BufReader::with_capacity(1 << 20, &mut file);
     io::copy(&mut rest, &mut io::sink())?;
     Ok(hex(&file.hash.finalize()))
 }
 
-/// An image as `ls` shows it.
+/// An image as `ls` lists it.
 #[derive(Clone, Debug)]
 pub struct Listed {
     /// The image.
     pub image: NodeImage,
-    /// Octets that it takes on disk, initial RAM disks included.
+    /// Bytes on disk, initial RAM disks included.
     pub size: u64,
     /// Whether this version of labctl uses it.
     pub current: bool,
 }
 
-/// Where images are.
+/// The folder of all images.
 pub(super) fn folder(cache: &Path) -> PathBuf {
     cache.join("images")
 }
 
-/// The image that this version of labctl uses for `suite`, if it is in the cache and whole.
+/// The image that this version of labctl uses for `suite`, if it is in the cache and complete.
 pub fn find(cache: &Path, suite: Suite) -> Option<NodeImage> {
     NodeImage::open(folder(cache).join(suite.image_id()))
 }
 
-/// All whole images, sorted by name.
+/// All complete images, sorted by name.
 ///
 /// # Errors
-/// The cache folder cannot be read; one that is not there is empty.
+/// The cache folder cannot be read; a missing folder counts as empty.
 pub fn ls(cache: &Path) -> Result<Vec<Listed>, Error> {
     let folder = folder(cache);
     let entries = match fs::read_dir(&folder) {
@@ -238,9 +238,9 @@ pub fn ls(cache: &Path) -> Result<Vec<Listed>, Error> {
     Ok(images)
 }
 
-/// Removes an image by its name, or all images of a suite. Answers with what was removed.
+/// Removes an image by its name, or all images of a suite. Returns what was removed.
 ///
-/// Machines that run keep what they have open.
+/// Running machines keep the files that they have open.
 ///
 /// # Errors
 /// [`Error::NotFound`], or a folder that cannot be removed.

@@ -1,4 +1,4 @@
-//! What a lab is made of so far, and the watch over its machines.
+//! The parts of a lab that are made so far, and the watch over its machines.
 
 use std::{
     collections::BTreeSet,
@@ -12,22 +12,22 @@ use lab_wire::Wire;
 
 use crate::{host::RunningHost, hosts::Hosts, machine::Machine, peers::Peers};
 
-/// What was made so far. Filled as it is made, so that a bring-up that is cut short leaves nothing unknown.
+/// What was made so far. Filled step by step, so that an interrupted bring-up leaves nothing unknown.
 #[derive(Default)]
 pub(super) struct Parts {
     pub wire: Option<Arc<Wire>>,
-    /// Also those that have ended, for what they tell after their death, until they are made again.
+    /// Includes ended machines, for their post-mortem, until they are made again.
     pub machines: IndexMap<String, Box<dyn Machine>>,
     pub hosts: Hosts,
     /// Hosts that were nodes of a swarm when they went.
     pub nodes_gone: BTreeSet<String>,
     pub peers: Peers,
-    /// Hosts that the topology makes nodes.
+    /// Hosts that are nodes in the topology.
     declared: BTreeSet<String>,
 }
 
 impl Parts {
-    /// A host does not run any more. `is_node`: whether it was a node of a swarm, where it could be asked.
+    /// Notes that a host no longer runs. `is_node`: whether it was a swarm node, if that is known.
     pub fn lose(&mut self, name: &str, is_node: Option<bool>, why: String) {
         let seen = || self.hosts.last_seen().map(|s| s.nodes.iter().any(|n| n.host == name));
         if is_node.or_else(seen).unwrap_or_else(|| self.declared.contains(name)) {
@@ -38,11 +38,11 @@ impl Parts {
     }
 }
 
-/// The parts of a lab, shared with who watches its machines.
+/// The parts of a lab, shared with the tasks that watch its machines.
 pub(super) struct Shared(Arc<Mutex<Parts>>);
 
 impl Shared {
-    /// Of a lab of which nothing is made yet, which the verbs know by this name.
+    /// For a lab with nothing made yet, which clients know by this name.
     pub fn new(lab: &Lab, name: &str) -> Self {
         let declared = lab.swarm.iter().flat_map(|s| s.nodes.keys().cloned()).collect();
         Self(Arc::new(Mutex::new(Parts { hosts: Hosts::of(name), declared, ..Parts::default() })))
@@ -52,12 +52,12 @@ impl Shared {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All of it, to be taken down.
+    /// Takes all parts, to take them down.
     pub fn take(&self) -> Parts {
         std::mem::take(&mut *self.lock())
     }
 
-    /// A host runs, until its machine ends: then it is noted as down at once.
+    /// Adds a running host. When its machine ends, it is noted as down at once.
     pub fn admit(&self, host: RunningHost, ended: BoxFuture<'static, String>) {
         let host = Arc::new(host);
         let (name, this) = (host.name.clone(), Arc::downgrade(&host));
@@ -71,7 +71,7 @@ impl Shared {
             let why = ended.await;
             let Some(parts) = parts.upgrade() else { return };
             let mut parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
-            // One that was ended on purpose is gone already, and another may be there by that name.
+            // A host that was ended on purpose is gone already, and a new one may have its name.
             if parts.hosts.get(&name).is_some_and(|h| std::ptr::eq(Arc::as_ptr(h), this.as_ptr())) {
                 tracing::warn!("host {name} is down: {why}");
                 parts.lose(&name, None, why);

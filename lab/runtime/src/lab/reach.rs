@@ -1,4 +1,4 @@
-//! Ways into a running lab: commands, captures, single probes.
+//! Access to a running lab: commands, captures, single probes.
 
 use std::{
     path::PathBuf,
@@ -18,16 +18,16 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::RunningLab;
 use crate::{Error, exec, hosts::host, peers, probe, report::CellReport, wire::port_name};
 
-/// Frames that wait for whoever reads a [`Frames`].
+/// Most frames that wait for the reader of a [`Frames`].
 const QUEUE: usize = 1024;
 
-/// How often a capture looks whether anybody still wants it.
+/// How often a capture checks whether somebody still wants it.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// The frames of a segment as they pass: a stream that ends with the capture. Dropping it ends the capture.
 #[derive(Debug)]
 pub struct Frames {
-    /// The ports of the segment: `host/nic`, then the gateway's, and the one that frames are sent from on the wire.
+    /// The ports of the segment: `host/nic`, then the gateway's, and the one for frames sent on the wire.
     pub ports: Vec<String>,
     frames: mpsc::Receiver<CapturedFrame>,
     _ends: DropGuard,
@@ -49,7 +49,7 @@ impl Stream for Frames {
 }
 
 impl RunningLab {
-    /// For names that the lab has not.
+    /// The error for names that the lab does not have.
     pub(crate) fn no_such<'a>(
         &self,
         kind: &'static str,
@@ -60,8 +60,8 @@ impl RunningLab {
         Error::NoSuchPart { lab: self.plan.lab.name.clone(), kind, name: name.to_owned(), known }
     }
 
-    /// Starts a command in a host or container; with it, the host's name. `tty`: rows and columns of the terminal that it
-    /// gets, if any.
+    /// Starts a command in a host or container, and returns it with the host's name. `tty`: rows and columns of its
+    /// terminal, if it gets one.
     ///
     /// # Errors
     /// No such endpoint, one that does not run, or no such program.
@@ -86,10 +86,10 @@ impl RunningLab {
         Ok((host.name.clone(), host.agent.exec(exec).await.map_err(host.failed())?))
     }
 
-    /// Begins to record a segment.
+    /// Begins to capture a segment.
     ///
     /// # Errors
-    /// No such segment, limits that make no sense, or a lab that is being taken down.
+    /// There is no such segment, the limits make no sense, or the lab is being taken down.
     pub fn capture(&self, segment: &str, spec: CaptureSpec) -> Result<Frames, Error> {
         let lab = &self.plan.lab;
         if !lab.segments.contains_key(segment) {
@@ -108,7 +108,7 @@ impl RunningLab {
         let (sender, frames) = mpsc::channel(QUEUE);
         let gone = CancellationToken::new();
         let ended = gone.clone();
-        // The wire hands frames over by a channel of std's, which only a thread can wait on.
+        // The wire delivers frames over a std channel, which only a thread can wait on.
         tokio::task::spawn_blocking(move || {
             while !ended.is_cancelled() {
                 match capture.recv(LOOK) {
@@ -125,11 +125,10 @@ impl RunningLab {
         Ok(Frames { ports, frames, _ends: gone.drop_guard() })
     }
 
-    /// Probes the cells of a matrix once. Their `expected` and lines are passed through.
+    /// Probes the cells of a matrix once. Keeps their `expected` and lines.
     ///
     /// # Errors
-    /// A cell that names what the lab has not. What becomes of a packet is never an error but a verdict, and so is
-    /// whoever does not answer.
+    /// A cell names something that the lab does not have. A lost packet or a silent host is a verdict, never an error.
     pub async fn probe(&self, matrix: &Matrix) -> Result<Vec<CellReport>, Error> {
         matrix.cells.iter().try_for_each(|cell| self.knows(cell))?;
         let _one_at_a_time = self.checking.lock().await;
@@ -157,7 +156,7 @@ impl RunningLab {
         }
     }
 
-    /// Where a host's dockerd answers on this machine while the host runs.
+    /// The socket on this machine where a host's dockerd answers while the host runs.
     ///
     /// # Errors
     /// There is no such host.
@@ -169,8 +168,8 @@ impl RunningLab {
         }
     }
 
-    /// A client of a host's dockerd. It shares no connection with the lab's own: those are served by the runtime that
-    /// they were made on.
+    /// A client of a host's dockerd. It shares no connection with the lab's own, which belong to the async runtime that
+    /// made them.
     ///
     /// # Errors
     /// There is no such host, or it does not run.

@@ -1,5 +1,4 @@
-//! Who answered, and whom they took for the source: summed up over the requests of a cell, and held against what the
-//! topology asks.
+//! Who answered, and which source they saw: summed up over the requests of a cell and compared with the topology.
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -10,10 +9,10 @@ use lab_model::{Answers, By, Cell, Lab, Matrix, Observed, SourceSeen};
 use super::{Snapshot, verdict::Verdict};
 use crate::{docker::containers::docker_name, hosts::Hosts, report::CellReport};
 
-/// Subnets of the networks that a matrix asks sources to be of, by the topology's name.
+/// Subnets of the networks that a matrix expects sources to be in, by the topology's name.
 pub type Subnets = BTreeMap<String, Vec<Ipv4Net>>;
 
-/// Reads the subnets that a matrix needs to know, of the dockerds that answer.
+/// Reads the subnets that a matrix needs from the dockerds that answer.
 pub async fn subnets(lab: &Lab, hosts: &Hosts, matrix: &Matrix) -> Subnets {
     let mut all = Subnets::new();
     for asked in &matrix.answers {
@@ -30,7 +29,7 @@ pub async fn subnets(lab: &Lab, hosts: &Hosts, matrix: &Matrix) -> Subnets {
     all
 }
 
-/// One report of all requests of a cell.
+/// Sums up all requests of a cell in one report.
 pub fn sum_up(matrix: &Matrix, cell: &Cell, verdicts: Vec<Verdict>) -> CellReport {
     let wrong = |v: &&Verdict| !v.observed.meets(cell.expected);
     let (requests, failed) = (verdicts.len(), verdicts.iter().filter(wrong).count());
@@ -78,7 +77,7 @@ pub fn sum_up(matrix: &Matrix, cell: &Cell, verdicts: Vec<Verdict>) -> CellRepor
     }
 }
 
-/// Notes in the reports of a matrix, which are in the order of its cells, what is not as the topology asks of answers.
+/// Notes in a matrix's reports, which are in the order of its cells, which answers are not as the topology asks.
 pub fn check(lab: &Lab, matrix: &Matrix, snapshot: &Snapshot, subnets: &Subnets, reports: &mut [CellReport]) {
     for (cell, report) in matrix.cells.iter().zip(reports.iter_mut()) {
         let asked = cell.answers.and_then(|index| matrix.answers.get(index));
@@ -109,7 +108,7 @@ pub fn check(lab: &Lab, matrix: &Matrix, snapshot: &Snapshot, subnets: &Subnets,
     }
 }
 
-/// What of one cell's answers is not as asked.
+/// Which part of a cell's answers is not as asked.
 fn unmet(
     lab: &Lab,
     snapshot: &Snapshot,
@@ -151,7 +150,7 @@ fn meaning(parts: impl Iterator<Item = String>) -> String {
     if parts.is_empty() { " (which has no address)".into() } else { format!(" ({})", parts.join(", ")) }
 }
 
-/// Whether the one who answered goes by this name: its own, or that of the service whose task it is.
+/// Whether this name is the one who answered, or the service whose task it is.
 fn is(snapshot: &Snapshot, taker: &str, name: &str) -> bool {
     taker == name || snapshot.tasks.get(taker).is_some_and(|t| t.service == name)
 }

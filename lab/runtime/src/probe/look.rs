@@ -1,4 +1,4 @@
-//! Reads where everything is: each host's containers of its own dockerd, and the services of a manager.
+//! Reads where everything is: each host's containers from its own dockerd, and the services from a manager.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ struct Here {
     tasks: Vec<(TaskHere, ContainerState)>,
 }
 
-/// Reads how every container is. A host whose dockerd does not answer is noted as such, and hides no other.
+/// Reads the state of every container. A host whose dockerd does not answer is noted as such; others are still read.
 pub async fn snapshot(lab: &Lab, hosts: &Hosts) -> Snapshot {
     let (swarm, is_current) = match lab.services.is_empty() {
         true => (Seen::default(), false),
@@ -45,8 +45,7 @@ pub async fn snapshot(lab: &Lab, hosts: &Hosts) -> Snapshot {
             }
         }
     }
-    // Where two run in one place, as while one takes over from the other, a manager tells which is meant; else it is the
-    // later one.
+    // If two run in one place, as while one replaces the other, a manager says which counts; else the later one does.
     if is_current {
         let wanted = |id: &str| swarm.tasks.iter().any(|t| t.task.running && t.task.id == id);
         tasks.retain(|(_, task, _)| wanted(&task.id));
@@ -57,7 +56,7 @@ pub async fn snapshot(lab: &Lab, hosts: &Hosts) -> Snapshot {
         all.containers.insert(name.clone(), state);
         all.tasks.insert(name, TaskAt { service: task.service, host: host.to_owned() });
     }
-    // Of those on a host that cannot be looked at there is only what the manager says.
+    // For a host that cannot be looked at, only the manager's word is known.
     for task in swarm.tasks.into_iter().filter(|t| t.task.running) {
         if let Some(host) = task.host.filter(|host| all.unseen.contains_key(host)) {
             all.tasks.entry(task.name).or_insert(TaskAt { service: task.service, host });

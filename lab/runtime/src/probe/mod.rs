@@ -1,4 +1,4 @@
-//! Runs a matrix: one session per host and peer, all cells at once, one deadline for what stays silent.
+//! Runs a matrix: one session per host and peer, all cells at once, one deadline for silence.
 
 mod answers;
 mod look;
@@ -22,7 +22,7 @@ use session::Probing;
 use shots::Aim;
 use verdict::Verdict;
 
-/// Probes every cell of a matrix once. Whoever does not answer is told in the cells that need it.
+/// Probes every cell of a matrix once. If somebody does not answer, the cells that need them say so.
 pub async fn matrix(lab: &Lab, hosts: &Hosts, peers: &Peers, matrix: &Matrix) -> Vec<CellReport> {
     let snapshot = snapshot(lab, hosts).await;
     let subnets = answers::subnets(lab, hosts, matrix).await;
@@ -41,12 +41,12 @@ pub async fn matrix(lab: &Lab, hosts: &Hosts, peers: &Peers, matrix: &Matrix) ->
     judge_all(lab, matrix, &snapshot, &subnets, &aims, Told { results, sightings, absent })
 }
 
-/// What all who probed told of a run.
+/// What all probers reported of a run.
 struct Told {
     results: Vec<ShotResult>,
     sightings: Vec<Sighting>,
-    /// Endpoints where nobody could listen or watch, and why: one that ended since the snapshot, one whose agent or
-    /// dockerd does not answer.
+    /// Endpoints where nobody could listen or watch, and why: they ended since the snapshot, or their agent or dockerd
+    /// does not answer.
     absent: BTreeMap<String, String>,
 }
 
@@ -96,9 +96,9 @@ fn judge_all(
     reports
 }
 
-/// Sightings sorted by the cell that they belong to. TCP carries no nonce in its SYN: there the source port, which
-/// survives masquerading unless it is taken, tells the cell. Between several of the same port their sender's address
-/// decides, unless it was masqueraded, and else the probed one, unless that was a published port's.
+/// Sorts sightings by their cell. A TCP SYN carries no nonce: there the source port tells the cell; it survives
+/// masquerading unless it is taken. If several shots share a port, the sender's address decides unless it was
+/// masqueraded, else the probed address unless it was that of a published port.
 fn by_cell<'a>(
     results: &[ShotResult],
     sightings: &'a [Sighting],

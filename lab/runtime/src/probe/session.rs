@@ -1,4 +1,4 @@
-//! One who probes: the agent of a host for all endpoints there, or a peer for itself.
+//! A prober: the agent of a host for all endpoints there, or a peer for itself.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,7 +10,7 @@ use lab_agent::{
 use super::shots::Orders;
 use crate::{Error, host::RunningHost, hosts::Hosts, peers::Peers};
 
-/// An open session. Where it fails, its cells and endpoints are told of why, and nobody else's.
+/// An open session. If it fails, only its own cells and endpoints say why.
 pub struct Probing<'h> {
     party: Party<'h>,
     endpoints: Vec<String>,
@@ -24,7 +24,7 @@ enum Party<'h> {
 }
 
 impl<'h> Probing<'h> {
-    /// Opens what a host or peer has to do; `None` where it does not run.
+    /// Opens the session of a host or peer; `None` if it does not run.
     pub async fn open(
         hosts: &'h Hosts,
         peers: &Peers,
@@ -48,7 +48,7 @@ impl<'h> Probing<'h> {
         Some(Self { party, endpoints: names, shots })
     }
 
-    /// Endpoints where it could neither listen nor watch, nor send, and why.
+    /// Endpoints where it could not listen, watch or send, and why.
     pub fn absent(&self) -> BTreeMap<String, String> {
         match &self.party {
             Party::Host(_, client) => client.absent().clone(),
@@ -57,7 +57,7 @@ impl<'h> Probing<'h> {
         }
     }
 
-    /// Fires its shots, all at once; what stays silent is waited for `timeout`.
+    /// Fires its shots, all at once, and waits `timeout` for those that stay silent.
     pub async fn fire(&mut self, timeout: Duration) -> Vec<ShotResult> {
         let shots = std::mem::take(&mut self.shots);
         if shots.is_empty() {
@@ -84,7 +84,7 @@ impl<'h> Probing<'h> {
         numbers.into_iter().map(failed).collect()
     }
 
-    /// What it saw of the run.
+    /// What it saw in the run.
     pub async fn sightings(&mut self) -> Vec<Sighting> {
         let seen = match &mut self.party {
             Party::Host(host, client) => client.sightings().await.map_err(host.failed()),
@@ -94,7 +94,7 @@ impl<'h> Probing<'h> {
         self.or_fail(seen)
     }
 
-    /// What it told, or nothing more from now on.
+    /// Unwraps the result; after an error the session counts as failed.
     fn or_fail<T>(&mut self, told: Result<Vec<T>, Error>) -> Vec<T> {
         told.unwrap_or_else(|error| {
             self.party = Party::Failed(error.to_string());

@@ -1,4 +1,4 @@
-//! From cells to what each agent has to do.
+//! Turns cells into orders for each agent.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,16 +24,16 @@ pub struct Orders {
 /// A cell, ready to be judged.
 #[derive(Clone, Debug, Default)]
 pub struct Aim {
-    /// The endpoints at one of which a request must arrive for a `yes`: one, or the tasks of a service. None for a bare
-    /// address that is nobody's.
+    /// Endpoints of which one must get the request for a `yes`: one, or the tasks of a service. Empty for a bare address
+    /// that nobody has.
     pub arrives_at: Vec<String>,
-    /// The host that owns the probed address where its port leads to those: it passes requests on, and is nobody else.
+    /// The host that owns the probed address, if its port leads to those: it only passes requests on.
     pub door: Option<String>,
-    /// Where the run listens for it.
+    /// Where the run listens for this cell.
     pub listeners: Vec<(String, u16)>,
-    /// The verdict, where it is known without sending anything.
+    /// The verdict, if it is known without sending anything.
     pub foregone: Option<(Observed, String)>,
-    /// Numbers of its shots; none where the verdict is known.
+    /// Numbers of its shots; empty if the verdict is known.
     pub shots: Vec<u32>,
 }
 
@@ -61,7 +61,7 @@ pub fn plan(lab: &Lab, matrix: &Matrix, snapshot: &Snapshot) -> (BTreeMap<String
     for cell in &matrix.cells {
         let (mut aim, to) = aim(lab, matrix, cell, snapshot);
         for (name, port) in &aim.listeners {
-            // Nobody can be told to listen where nothing is known to run.
+            // Nobody can be told to listen if nothing is known to run.
             let home = snapshot.home_of(lab, name).filter(|_| snapshot.runs(lab, name));
             if let Some(host) = home {
                 listeners.entry(host.to_owned()).or_default().insert((name.clone(), *port));
@@ -113,7 +113,7 @@ fn aim(lab: &Lab, matrix: &Matrix, cell: &Cell, snapshot: &Snapshot) -> (Aim, Op
         published(lab, snapshot, name, by, port)
     });
     let aim = match (behind, transport(&matrix.probe)) {
-        // Were the run to listen on the host itself, it would answer in the stead of who is to be behind that port.
+        // If the run listened on the host itself, it would answer instead of what is behind that port.
         (Some(behind), _) if behind.is_empty() => Aim { arrives_at: meant, ..Aim::default() },
         (Some(listeners), _) => {
             let arrives_at = listeners.iter().map(|(name, _)| name.clone()).collect();
@@ -131,7 +131,7 @@ fn aim(lab: &Lab, matrix: &Matrix, cell: &Cell, snapshot: &Snapshot) -> (Aim, Op
         _ => None,
     };
     match (name, address) {
-        // Only a look-up makes sense where the owner of the name is down.
+        // If the owner of the name is down, only a look-up makes sense.
         (_, Err(NoAddress::Down(why))) if !matches!(matrix.probe, Probe::Dns(_)) => down(why),
         (_, Err(NoAddress::Unseen(why))) if !matches!(matrix.probe, Probe::Dns(_)) => {
             foregone(Observed::Failed, why)
@@ -152,7 +152,7 @@ fn endpoint(lab: &Lab, cell: &Cell, snapshot: &Snapshot) -> Option<String> {
     }
 }
 
-/// Why it is not known who answers for a port of a host: it may be a container that cannot be looked at.
+/// Why it is unknown who answers at a host's port: it may be a container that cannot be looked at.
 fn hidden<'a>(lab: &Lab, matrix: &Matrix, cell: &Cell, snapshot: &'a Snapshot) -> Option<&'a str> {
     let (protocol, port) = transport(&matrix.probe)?;
     let host = endpoint(lab, cell, snapshot)?;
@@ -173,8 +173,8 @@ fn hidden<'a>(lab: &Lab, matrix: &Matrix, cell: &Cell, snapshot: &'a Snapshot) -
     })
 }
 
-/// Whom a port of a host leads to by one of its addresses: running containers and tasks, each with its own port. `None`
-/// where nobody publishes that port; empty where somebody does, but by another address, or with no task behind it.
+/// The running containers and tasks that a port of a host leads to by one of its addresses, each with its own port.
+/// `None` if nobody publishes that port; empty if it is published by another address, or with no task behind it.
 fn published(
     lab: &Lab,
     snapshot: &Snapshot,

@@ -13,17 +13,17 @@ use crate::docker::containers::{ContainerState, docker_name};
 /// Docker's name of the default bridge network.
 const DEFAULT_BRIDGE: &str = "bridge";
 
-/// In `name@lo`: 127.0.0.1, as the source sees it.
+/// The `lo` in `name@lo`: 127.0.0.1, as the source sees it.
 const LOOPBACK: &str = "lo";
 
 /// The containers of a lab as Docker has them at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// By name, tasks of services among them; a container that is not there is `absent`.
+    /// Containers by name, tasks of services included; a missing container is `absent`.
     pub containers: BTreeMap<String, ContainerState>,
     /// Which of these are tasks.
     pub tasks: BTreeMap<String, TaskAt>,
-    /// Services that there are.
+    /// Services that exist.
     pub services: BTreeMap<String, ServiceAt>,
     /// Hosts that are nodes of the swarm and ready.
     pub nodes: BTreeSet<String>,
@@ -33,7 +33,7 @@ pub struct Snapshot {
     pub unseen: BTreeMap<String, String>,
 }
 
-/// How a service is reached. Docker's word rather than the topology's: updates change it.
+/// How a service is reached, from Docker and not the topology: updates change it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceAt {
     /// Its virtual addresses, with Docker's name of the network.
@@ -44,7 +44,7 @@ pub struct ServiceAt {
     pub dnsrr: bool,
 }
 
-/// Whose a task is, and where.
+/// Which service a task is of, and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskAt {
     /// Its service.
@@ -60,7 +60,7 @@ pub enum NoAddress {
     Down(String),
     /// It cannot be looked at.
     Unseen(String),
-    /// It runs and has none, in words.
+    /// It runs but has none; says why.
     None(String),
 }
 
@@ -73,7 +73,7 @@ impl Snapshot {
         self.pid(name).map(Netns::Pid)
     }
 
-    /// How an endpoint is that does not run, in a word.
+    /// State of an endpoint that does not run, in a word.
     pub fn status(&self, lab: &Lab, name: &str) -> &str {
         match self.home_of(lab, name).is_some_and(|home| self.down.contains(home)) {
             true => "down",
@@ -81,18 +81,18 @@ impl Snapshot {
         }
     }
 
-    /// Why nobody knows how a container or task is, where that is so.
+    /// Why the state of a container or task is unknown, if it is.
     pub fn why_unseen(&self, lab: &Lab, name: &str) -> Option<&str> {
         let is_host = lab.hosts.contains_key(name);
         self.unseen.get(self.home_of(lab, name).filter(|_| !is_host)?).map(String::as_str)
     }
 
-    /// The tasks that run on hosts that cannot be looked at, and why.
+    /// The tasks on hosts that cannot be looked at, and why.
     pub fn unseen_tasks(&self) -> impl Iterator<Item = (String, String)> {
         self.tasks.iter().filter_map(|(name, t)| Some((name.clone(), self.unseen.get(&t.host)?.clone())))
     }
 
-    /// Who probes in the name of an endpoint or task: the host that it is on, or the peer itself.
+    /// The prober of an endpoint or task: its host, or the peer itself.
     pub fn home_of<'a>(&'a self, lab: &'a Lab, name: &'a str) -> Option<&'a str> {
         let task = self.tasks.get(name).map(|t| t.host.as_str());
         task.or_else(|| lab.host_of(name)).or_else(|| lab.peers.contains_key(name).then_some(name))
@@ -103,7 +103,7 @@ impl Snapshot {
         lab.endpoints().chain(self.tasks.keys().map(String::as_str))
     }
 
-    /// Whoever may answer in a name: the tasks of a service that run or may, else it alone.
+    /// Who may answer for a name: the tasks of a service that run or may run, else the endpoint itself.
     pub fn takers(&self, lab: &Lab, name: &str) -> Vec<String> {
         match lab.services.contains_key(name) {
             true => {
@@ -135,7 +135,7 @@ impl Snapshot {
         self.netns(lab, name).is_some() || lab.peers.contains_key(name)
     }
 
-    /// The address by which `from` is to reach `target`.
+    /// The address by which `from` should reach `target`.
     pub fn address(&self, lab: &Lab, from: &str, target: &Target) -> Result<Ipv4Addr, NoAddress> {
         match target {
             Target::Address(address) => Ok(*address),
@@ -181,7 +181,7 @@ impl Snapshot {
         if let Some(Peer { nic, .. }) = lab.peers.get(name) {
             return vec![(nic.segment.clone(), nic.address)];
         }
-        // Nobody is reached by an address on the routing mesh's own network.
+        // Nobody is reached by an address on the routing mesh's network.
         if let Some(task) = self.containers.get(name).filter(|_| self.tasks.contains_key(name)) {
             return task.addresses.iter().filter(|(place, _)| place != lab.mesh_name()).cloned().collect();
         }
@@ -212,8 +212,8 @@ impl Snapshot {
         }
     }
 
-    /// The first of these addresses that is on a segment or network that `from` is on too. Bridges of different
-    /// hosts share their name and nothing else, but then no address is better than another.
+    /// The first of these addresses that is on a segment or network of `from` too. Bridges of different hosts share only
+    /// their name, but then no address is better than another.
     fn shared<'a>(
         &self,
         lab: &Lab,

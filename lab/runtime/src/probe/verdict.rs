@@ -1,4 +1,4 @@
-//! From what the sender knows and what the watchers saw to a verdict, and how it came about. Pure: no I/O.
+//! Turns what the sender knows and the watchers saw into a verdict and its reason. Pure: no I/O.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,23 +15,23 @@ use crate::docker::containers::docker_name;
 const UNREACHABLE: u8 = 3;
 const PORT_UNREACHABLE: u8 = 3;
 
-/// What a cell came out as.
+/// The result of a cell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// The word.
     pub observed: Observed,
-    /// How it came about; may be empty.
+    /// The reason; may be empty.
     pub detail: String,
     /// Round trip in µs.
     pub rtt_us: Option<u64>,
-    /// Of a `yes`, who answered, where that is known.
+    /// Who answered a `yes`, if known.
     pub by: Option<String>,
-    /// Whom that one took for the source.
+    /// The source that the answerer saw.
     pub source: Option<Ipv4Addr>,
 }
 
 impl Verdict {
-    /// Nothing more than a word and how it came about.
+    /// Only a word and its reason.
     pub fn bare(observed: Observed, detail: impl Into<String>) -> Self {
         Self { observed, detail: detail.into(), rtt_us: None, by: None, source: None }
     }
@@ -40,8 +40,8 @@ impl Verdict {
         Self::bare(Observed::No(no), detail)
     }
 
-    /// The same, unless it is a `no` and one of those who should have got the request is absent: where nobody could
-    /// listen or watch, nothing was tested. A look-up needs nobody there.
+    /// Turns a `no` into `failed` if a receiver that we had to watch was absent: then nothing was tested. A look-up
+    /// needs no receiver.
     pub fn unless_absent(self, probe: &Probe, aim: &Aim, absent: &BTreeMap<String, String>) -> Self {
         if !matches!(self.observed, Observed::No(_)) || matches!(probe, Probe::Dns(_)) {
             return self;
@@ -120,13 +120,13 @@ fn answered(
         ..Verdict::bare(Observed::Yes, detail)
     };
     let says = by.map(|taker| taker.name.as_str());
-    // A proxy's connection to a backend is its own: only the backend knows whom it comes from.
+    // A proxy opens its own connection to a backend: only the backend knows its source.
     let source_for = |name: &str| match by {
         Some(taker) if taker.name == name => Some(taker.source),
         _ => source_seen(name, seen),
     };
     let Some(meant) = aim.arrives_at.first() else {
-        // An address that is nobody's in the lab: whoever answers is right, and worth naming.
+        // Nobody in the lab has this address: whoever answers is right, and worth naming.
         let by = says.or(got.first().copied());
         let detail = format!("answered by {}", by.unwrap_or("the stand-in"));
         return yes(by, by.and_then(source_for), detail);
@@ -167,7 +167,7 @@ fn answered(
     }
 }
 
-/// Whom the one that answered took for the source: the routing mesh hides who that was.
+/// The source that the answerer saw: the routing mesh hides the real one.
 fn source_seen(taker: &str, seen: &[&Sighting]) -> Option<Ipv4Addr> {
     seen.iter().find(|s| s.endpoint == taker && s.inbound && s.local && !s.answer).map(|s| s.source)
 }
@@ -184,7 +184,7 @@ fn resolved(
     let right = match &cell.to {
         Target::Address(a) => result.resolved.contains(a),
         Target::Endpoint { name, at } if asks_for_tasks(snapshot, probe, name) => {
-            // All of them and nobody else, on one network.
+            // All tasks and nothing else, on one network.
             let tasks = snapshot.task_addresses(lab, name);
             let place = at.as_deref().map(|at| docker_name(lab, at)).or_else(|| {
                 tasks.iter().find(|(_, a)| result.resolved.contains(a)).map(|(place, _)| place.as_str())
@@ -205,15 +205,15 @@ fn resolved(
     Verdict::no(No::Misdelivered, format!("{name} resolves to {list}, which is not {}", cell.to))
 }
 
-/// Whether a look-up is one of the tasks of a service rather than of its virtual address.
+/// Whether a look-up asks for a service's tasks rather than its virtual address.
 fn asks_for_tasks(snapshot: &Snapshot, probe: &Probe, service: &str) -> bool {
     let Some(s) = snapshot.services.get(service) else { return false };
     let Probe::Dns(name) = probe else { return false };
     s.dnsrr || name.strip_prefix("tasks.").is_some_and(|rest| rest == service)
 }
 
-/// Who got a request that was not for them. Not the host whose published port it was for, or who shares its namespace: they
-/// are on the way.
+/// Finds who wrongly got a request. The host whose published port was probed, and those that share its namespace, are on
+/// the way and do not count.
 fn somebody_else<'a>(lab: &Lab, aim: &Aim, got: &[&'a str]) -> Option<&'a str> {
     let passes_on = |name: &str| aim.door.is_some() && lab.namespace_of(name) == aim.door.as_deref();
     got.iter().copied().find(|name| !passes_on(name))
@@ -239,9 +239,9 @@ fn silent(lab: &Lab, aim: &Aim, cell: &Cell, got: &[&str], seen: &[&Sighting]) -
     }
 }
 
-/// Endpoints that got the request: where it came in for an address of theirs, or where the answer left from one. An
-/// ipvlan in l3s mode hands a packet over behind the point where a packet socket would see it come in, so there the
-/// answer is the only trace (Linux, drivers/net/ipvlan/ipvlan_l3s.c).
+/// Endpoints that got the request: it came in for an address of theirs, or its answer left from one. An ipvlan in l3s
+/// mode delivers a packet past the point where packet sockets see it, so there the answer is the only trace (Linux,
+/// drivers/net/ipvlan/ipvlan_l3s.c).
 fn receivers<'a>(lab: &Lab, snapshot: &Snapshot, seen: &[&'a Sighting]) -> Vec<&'a str> {
     let owns = |s: &Sighting| snapshot.addresses(lab, &s.endpoint).iter().any(|(_, a)| *a == s.source);
     let got = |s: &&&Sighting| if s.answer { !s.inbound && owns(s) } else { s.inbound && s.local };
@@ -250,7 +250,7 @@ fn receivers<'a>(lab: &Lab, snapshot: &Snapshot, seen: &[&'a Sighting]) -> Vec<&
     names
 }
 
-/// The sighting of the request farthest along its way: away from the source first, then within the source.
+/// The sighting of the request farthest on its way: one outside the source if any, else the last within it.
 fn farthest<'a>(cell: &Cell, seen: &[&'a Sighting]) -> Option<&'a Sighting> {
     let requests = || seen.iter().filter(|s| !s.answer);
     let left = |s: &&&Sighting| s.endpoint != cell.from;
@@ -275,7 +275,7 @@ fn refused(
     }
 }
 
-/// An address with its owner's name, where it has one.
+/// An address with its owner's name, if it has one.
 fn who(lab: &Lab, snapshot: &Snapshot, cell: &Cell, address: Ipv4Addr) -> String {
     if let Target::Endpoint { name, .. } = &cell.to
         && snapshot.addresses(lab, name).iter().any(|(_, a)| *a == address)

@@ -1,4 +1,4 @@
-//! The cells of one check as a table like the topology's own, with what was observed in them.
+//! The cells of one check as a table like the topology's, with the observed verdicts.
 
 use std::collections::HashSet;
 
@@ -8,8 +8,8 @@ use lab_model::plain;
 
 use super::{CellReport, style, table::Table};
 
-/// The table: sources down, destinations across, in the topology's order; `-` where nothing was probed, and
-/// `OBSERVED≠EXPECTED` where a cell is not as expected, `yes≠answer` where its answer is not.
+/// The table: sources down, destinations across, in the topology's order; `-` if nothing was probed, `OBSERVED≠EXPECTED`
+/// if a cell is not as expected, `yes≠answer` if its answer is not.
 pub fn table(cells: &[&CellReport]) -> String {
     let mut rows: IndexMap<&str, IndexMap<&str, &CellReport>> = IndexMap::new();
     for cell in cells {
@@ -27,8 +27,8 @@ pub fn table(cells: &[&CellReport]) -> String {
     table.render()
 }
 
-/// The order of the columns. Every row has them in order but lacks some, its own at least; so what a row adds belongs
-/// behind what it follows there.
+/// The order of the columns. Every row has them in order but lacks some, at least its own; so a column that a row adds
+/// goes behind the one that it follows there.
 fn merged<'a>(rows: impl Iterator<Item = impl Iterator<Item = &'a str>>) -> Vec<&'a str> {
     let (mut order, mut known): (Vec<&str>, HashSet<&str>) = Default::default();
     for row in rows {
@@ -60,7 +60,7 @@ pub fn caption(cell: &CellReport) -> String {
     format!("{}{size}{}", cell.probe, if cell.by_name { " by name" } else { "" })
 }
 
-/// A wrong cell in a line:
+/// Renders a wrong cell in a line:
 /// `c1 -> host1  icmp  expected no, observed yes: answered by c9  (topologies/x.yaml:23)`.
 pub fn wrong(cell: &CellReport, topology: &str) -> String {
     let (bad, dim, topology) = (style::BAD, style::DIM, plain(topology));

@@ -1,4 +1,4 @@
-//! Emphasis; whatever wears it also says it in words or signs.
+//! Emphasis; text that has it also carries the meaning in words or signs.
 
 use anstyle::{AnsiColor, Style};
 
@@ -12,5 +12,5 @@ pub const CAUTION: Style = AnsiColor::Yellow.on_default().bold();
 pub const HEAD: Style = Style::new().bold();
 /// Less important.
 pub const DIM: Style = Style::new().dimmed();
-/// The way out.
+/// What to do about it.
 pub const HINT: Style = AnsiColor::Cyan.on_default().bold();

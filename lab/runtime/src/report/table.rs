@@ -13,7 +13,7 @@ impl Table {
         Self(vec![headings.into_iter().map(|h| (h.into(), style)).collect()])
     }
 
-    /// Adds a row. Names in it may be anybody's: an interface is called what its guest likes.
+    /// Adds a row. Its names may be arbitrary: a guest can name an interface as it likes.
     pub fn row(&mut self, cells: impl IntoIterator<Item = (String, Style)>) {
         self.0.push(cells.into_iter().map(|(text, style)| (lab_model::plain(&text), style)).collect());
     }
@@ -23,7 +23,7 @@ impl Table {
         self.row(cells.into_iter().map(|c| (c.into(), Style::new())));
     }
 
-    /// The text, a line feed after each row.
+    /// Renders the text, with a line feed after each row.
     pub fn render(&self) -> String {
         let columns = self.0.iter().map(Vec::len).max().unwrap_or(0);
         let width = |c: usize| {

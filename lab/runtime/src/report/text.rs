@@ -6,7 +6,7 @@ use lab_model::{plain, plain_lines};
 
 use super::{CellReport, CheckReport, FactReport, Report, StepReport, cells, duration, style};
 
-/// The report as styled text. `topology` is the file that lines refer to.
+/// Renders the report as styled text. `topology` is the file that lines refer to.
 pub fn text(report: &Report, topology: &str) -> String {
     let mut out = checks(report, None, topology);
     for step in &report.steps {
@@ -31,7 +31,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// Only what is wrong, a line each.
+/// Renders only what is wrong, a line each.
 pub fn mistakes(report: &Report, topology: &str) -> String {
     let cells = report.cells.iter().filter(|c| !c.holds()).map(|c| cells::wrong(c, topology));
     let facts = report.facts.iter().filter(|f| !f.holds).map(|f| fact(f, topology));
@@ -97,7 +97,7 @@ fn checks(report: &Report, step: Option<usize>, topology: &str) -> String {
     out
 }
 
-/// How long a check took, where it was looked at more than once: `  (held after 3.2 s)`.
+/// How long a check took, if it was looked at more than once: `  (held after 3.2 s)`.
 fn settled(check: Option<&CheckReport>) -> String {
     let Some(check) = check.filter(|c| c.looks > 1) else { return String::new() };
     let dim = style::DIM;
@@ -108,7 +108,7 @@ fn settled(check: Option<&CheckReport>) -> String {
     }
 }
 
-/// Where what the wire carried meanwhile is kept, a line each.
+/// Paths of the captures of the wire, a line each.
 fn captures(check: &CheckReport) -> String {
     let dim = style::DIM;
     let one =
@@ -144,7 +144,7 @@ pub fn fact(f: &FactReport, topology: &str) -> String {
     )
 }
 
-/// The first line of a text from elsewhere, and the others as they go below it.
+/// Splits a text from elsewhere: its first line, and the others indented below it.
 fn apart(text: &str) -> (String, String) {
     let mut all = text.lines();
     (all.next().map(plain).unwrap_or_default(), lines(all))
@@ -155,7 +155,7 @@ fn lines<L: AsRef<str>>(all: impl IntoIterator<Item = L>) -> String {
     all.into_iter().map(|line| format!("         {}\n", plain(line.as_ref()))).collect()
 }
 
-/// A step: how its actions came out, further lines of a refusal below.
+/// A step: the result of its actions, with further lines of a refusal below.
 pub fn step(s: &StepReport, of: usize, topology: &str) -> String {
     let (head, dim) = (style::HEAD, style::DIM);
     let (message, below) = apart(&s.message);
@@ -173,7 +173,7 @@ pub fn step(s: &StepReport, of: usize, topology: &str) -> String {
     format!("{head}step {}/{of}  {}{head:#} … {end}\n{below}", s.step + 1, plain(&s.name))
 }
 
-/// An empty line between two parts.
+/// Adds an empty line between two parts.
 fn separate(out: &mut String) {
     if !out.is_empty() && !out.ends_with("\n\n") {
         out.push('\n');

@@ -1,5 +1,5 @@
-//! Why tasks do not run. Docker says it in three places: of the task itself, of the task that it stands in for, and, where
-//! addresses have run out, in a manager's log alone, while the task stays `new` for ever.
+//! Why tasks do not run. Docker says it in three places: in the task itself, in the task that it replaces, and, if
+//! addresses have run out, only in a manager's log, while the task stays `new` for ever.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -20,26 +20,26 @@ use crate::{
     swarm,
 };
 
-/// Most tasks that logs are searched for: the same is wrong with most of them.
+/// Most tasks that logs are searched for: most have the same problem.
 const SEARCHED: usize = 50;
 
-/// How long a log may take to be searched.
+/// Time limit for searching a log.
 const SEARCH: Duration = Duration::from_secs(20);
 
-/// Most different reasons that are told.
+/// Most different reasons that are shown.
 const TOLD: usize = 12;
 
-/// What is known of tasks that do not run. Best effort: whoever does not answer has nothing to say.
+/// What is known of tasks that do not run. Best effort: hosts that do not answer are skipped.
 #[derive(Clone, Debug, Default)]
 pub struct Reasons {
-    /// Of the tasks that these stand in for, by id of the service and place.
+    /// Errors of the tasks that these replace, by id of the service and place.
     past: HashMap<(String, String), String>,
-    /// Of managers' logs, by id of the task.
+    /// Errors in managers' logs, by id of the task.
     logged: HashMap<String, String>,
 }
 
 impl Reasons {
-    /// Asks for what keeps these services from running.
+    /// Finds out what keeps these services from running.
     pub async fn read(lab: &Lab, hosts: &Hosts, seen: &Seen, services: &[&str]) -> Self {
         let past = match swarm::manager(lab, hosts).await {
             Ok((manager, _)) => manager.docker.past_errors().await.unwrap_or_default(),
@@ -47,7 +47,7 @@ impl Reasons {
         };
         let waiting = seen.tasks.iter().filter(|t| services.contains(&t.service.as_str()) && !t.task.running);
         let ids: Vec<&str> = waiting.map(|t| t.task.id.as_str()).take(SEARCHED).collect();
-        // Only the leader has it, and who that is may have changed since.
+        // Only the leader has it, and the leader may have changed since.
         let managers = seen.nodes.iter().filter(|n| n.manager).filter_map(|n| hosts.get(&n.host));
         let managers: Vec<_> = managers.cloned().collect();
         let mut found = HashMap::new();
@@ -57,7 +57,7 @@ impl Reasons {
         Self { past, logged: found }
     }
 
-    /// The tasks of a service that do not run, each with its state and why; those of one reason together.
+    /// The tasks of a service that do not run, each with its state and why; those with the same reason together.
     pub fn of_service(&self, name: &str, seen: &Seen) -> String {
         let mut by_state: Vec<(String, Vec<String>)> = Vec::new();
         for task in seen.tasks_of(name).filter(|t| !t.task.running) {
@@ -71,7 +71,7 @@ impl Reasons {
                 None => by_state.push((state, vec![who])),
             }
         }
-        // One that fails again and again is between two tasks most of the time, and then there is none that is to run.
+        // A task that fails again and again is between two tasks most of the time, and then none is meant to run.
         let id = seen.services.iter().find(|s| s.name == name).map(|s| s.id.as_str()).unwrap_or_default();
         let mut gone: Vec<_> = self.past.iter().filter(|((service, _), _)| service == id).collect();
         gone.sort();
@@ -110,8 +110,8 @@ impl Reasons {
     }
 }
 
-/// Adds to an attachment that was late what a manager has logged meanwhile: that no address is left, for one, is said there
-/// alone. Other errors stay as they are.
+/// Adds to the error of a late attachment what a manager has logged meanwhile: that no address is left, for one, is only
+/// said there. Other errors stay as they are.
 pub async fn explain(lab: &Lab, hosts: &Hosts, error: Error) -> Error {
     match error {
         Error::Docker { host, what, message } if is_late_attachment(&message) => {
@@ -125,12 +125,12 @@ pub async fn explain(lab: &Lab, hosts: &Hosts, error: Error) -> Error {
     }
 }
 
-/// The last address that a manager could not give since a node began to wait for it, as it has logged it, and which
-/// manager. Docker has removed the task by then, so nothing tells whose it was.
+/// The last address that a manager failed to give since a node began to wait for it, as logged, and which manager.
+/// Docker has removed the task by then, so its owner is unknown.
 async fn why_late(lab: &Lab, hosts: &Hosts) -> Option<(String, String)> {
     let (_, nodes) = swarm::manager(lab, hosts).await.ok()?;
     for manager in nodes.iter().filter(|n| n.manager).filter_map(|n| hosts.get(&n.host)) {
-        // By the clock that the log goes by.
+        // By the clock that the log uses.
         let since = printed(manager, &["date", "--utc", "--date", WAITED, "+%Y-%m-%dT%H:%M:%S"]).await;
         let log = printed(manager, &["grep", "-hF", NO_ADDRESS, DOCKERD_LOG]).await;
         if let Some(words) = without_address(&log, &since) {
@@ -140,15 +140,15 @@ async fn why_late(lab: &Lab, hosts: &Hosts) -> Option<(String, String)> {
     None
 }
 
-/// When a node that has waited in vain began to, at the latest: it waits 20 s, and is tried a second time.
+/// When a node that waited in vain began at the latest: it waits 20 s, and is tried a second time.
 const WAITED: &str = "50 seconds ago";
 
-/// What swarmkit says where a network has no address for a task (manager/allocator/network.go).
+/// What swarmkit says if a network has no address for a task (manager/allocator/network.go).
 const NO_ADDRESS: &str = "failed to allocate network IP for task ";
 
-/// The last such error in a log since a time in its own form, without the name of the task.
+/// The last such error in a log since a time (in the log's format), without the task's name.
 fn without_address(log: &str, since: &str) -> Option<String> {
-    // A host that has no time to tell has told nothing.
+    // No time means that the host did not answer.
     let since = Some(since).filter(|s| !s.is_empty())?;
     let last = log.lines().rfind(|line| {
         let at = line.strip_prefix("time=\"").and_then(|rest| rest.get(..since.len()));
@@ -159,7 +159,7 @@ fn without_address(log: &str, since: &str) -> Option<String> {
     Some(format!("failed to allocate network IP {}", rest.split_once(' ')?.1))
 }
 
-/// What a manager's dockerd has logged of these tasks last, by their ids.
+/// The last error that a manager's dockerd logged for each of these tasks, by id.
 async fn logged(host: &RunningHost, ids: &[&str]) -> HashMap<String, String> {
     if ids.is_empty() {
         return HashMap::new();
@@ -170,7 +170,7 @@ async fn logged(host: &RunningHost, ids: &[&str]) -> HashMap<String, String> {
     errors(&printed(host, &argv).await, ids)
 }
 
-/// What a command prints on a host; nothing where it cannot be run.
+/// What a command prints on a host; empty if it cannot be run.
 async fn printed(host: &RunningHost, argv: &[&str]) -> String {
     let output = host.agent.run(argv, SEARCH).await;
     output.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! Whether machines run on the processor (KVM) or are emulated (TCG).
+//! Whether machines use the processor's virtualization (KVM) or are emulated (TCG).
 
 use std::fs;
 use std::path::Path;
@@ -12,23 +12,23 @@ use tokio::process::Command;
 use super::{Memory, QEMU, Vm, VmSpec};
 use crate::image::NodeImage;
 
-/// How a machine's processor is made.
+/// How a machine's processor is provided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Accel {
-    /// By the machine's own, through `/dev/kvm`.
+    /// By this machine's processor, through `/dev/kvm`.
     Kvm,
     /// By translation: several times slower, runs everywhere.
     Tcg,
 }
 
-/// A machine with KVM answers in a tenth of a second; a broken nested one may hang.
+/// With KVM a trial ends in a tenth of a second; broken nested KVM may hang.
 const TRIAL: Duration = Duration::from_secs(3);
 
-/// How long an image may take to boot with KVM. It takes half a second where that works, and three with TCG.
+/// How long an image may take to boot with KVM. It takes half a second if KVM works, and three with TCG.
 const BOOT: Duration = Duration::from_secs(5);
 
-/// What the trial's firmware writes to the port that ends QEMU, whose status is then `2 * ANSWER + 1`.
+/// What the trial's firmware writes to the port that ends QEMU, whose exit status is then `2 * ANSWER + 1`.
 const ANSWER: u8 = 42;
 
 /// A 64 KiB firmware whose reset vector, 16 octets below its end, says `mov $42, %al; out %al, $0xf4; hlt; jmp .`.
@@ -41,11 +41,10 @@ fn firmware() -> Vec<u8> {
 }
 
 impl Accel {
-    /// KVM if it boots `image` with this agent, else TCG. The answer is kept in `cache` until the next boot of this
-    /// machine.
+    /// KVM if it boots `image` with this agent, else TCG. The result is kept in `cache` until this machine reboots.
     ///
-    /// `/dev/kvm` alone proves nothing, nor do a few instructions: under some hypervisors a machine starts, and stops
-    /// in the middle of its kernel, or is slower than TCG.
+    /// `/dev/kvm` alone proves nothing, nor do a few instructions: under some hypervisors a machine starts and stops in
+    /// the middle of its kernel, or is slower than TCG.
     pub async fn detect(cache: &Path, image: &NodeImage, agent: &Path) -> Self {
         if open_kvm().is_err() {
             return Self::Tcg;
@@ -65,7 +64,7 @@ impl Accel {
                 Self::Tcg
             }
         };
-        // Without it the next start tries again, which is all there is to lose.
+        // If this fails, the next start only tries again.
         let _ = fs::create_dir_all(cache);
         let _ = serde_json::to_vec(&(boot, accel)).map(|text| fs::write(&kept, text));
         accel
@@ -89,10 +88,10 @@ fn open_kvm() -> Result<(), String> {
         .map_err(|e| format!("/dev/kvm: {e}"))
 }
 
-/// Boots this image with KVM up to its agent, and says in words why that failed.
+/// Boots this image with KVM up to its agent.
 ///
 /// # Errors
-/// The reason, for a person.
+/// Why that failed, in words.
 pub async fn kvm_boots(image: &NodeImage, agent: &Path) -> Result<(), String> {
     kvm_works().await?;
     let dir = tempfile::tempdir().map_err(|e| format!("no temporary folder: {e}"))?;
@@ -108,7 +107,7 @@ pub async fn kvm_boots(image: &NodeImage, agent: &Path) -> Result<(), String> {
         nics: Vec::new(),
         incoming: false,
     };
-    // Not waited for when it is dropped: a broken KVM may hold on to its process for minutes.
+    // Dropping it does not wait: a broken KVM may hold on to its process for minutes.
     let vm = Vm::start(spec).await.map_err(|e| e.to_string())?;
     let mut events = vm.qmp().events();
     let stream = vm.agent().await.map_err(|e| e.to_string())?;
@@ -117,16 +116,15 @@ pub async fn kvm_boots(image: &NodeImage, agent: &Path) -> Result<(), String> {
             Ok(_) => Ok(()),
             Err(e) => Err(format!("a machine with KVM did not boot: {e}")),
         },
-        // The processor met what this KVM cannot do.
+        // The processor met something that this KVM cannot do.
         event = events.recv() => Err(format!("a machine with KVM stopped while it booted ({})", event.map(|e| e.name).unwrap_or_default())),
     }
 }
 
-/// Runs a few instructions in a machine with KVM, and says in words why that failed: a quick look, [`kvm_boots`] is the
-/// proof.
+/// Runs a few instructions in a machine with KVM: a quick test, while [`kvm_boots`] is the proof.
 ///
 /// # Errors
-/// The reason, for a person.
+/// Why that failed, in words.
 pub async fn kvm_works() -> Result<(), String> {
     open_kvm()?;
     let rom = tempfile::NamedTempFile::new().map_err(|e| format!("no temporary file: {e}"))?;

@@ -1,22 +1,22 @@
-//! Whether a dockerd that was saved while it ran would have decided otherwise on a configured host.
+//! Decides whether a saved, running dockerd would have started differently on a configured host.
 //!
 //! dockerd decides things once, when it starts: the policy of FORWARD (by `ip_forward`), the subnet of docker0 (by the
-//! routes that there are), its rules (by daemon.json). A saved one has started on a host without any configuration. It
-//! stands for one that starts now only where nothing in the topology touches what it looked at.
+//! existing routes), its rules (by daemon.json). A saved dockerd started on a host without configuration. It can replace
+//! one that starts now only if the topology touches nothing that it looked at.
 
 use ipnet::Ipv4Net;
 use lab_model::{Engine, Host};
 
-/// What docker0 has on a host without routes: the first of Docker's address pools (moby, libnetwork/ipamutils).
+/// Subnet of docker0 on a host without routes: the first of Docker's address pools (moby, libnetwork/ipamutils).
 const DOCKER0: Ipv4Net = Ipv4Net::new_assert(std::net::Ipv4Addr::new(172, 17, 0, 0), 16);
 
-/// Why this host needs a dockerd that starts after it is configured; `None` if a saved one does.
+/// Why this host's dockerd must start after the host is configured; `None` if a saved one will do.
 pub fn reason(host: &Host) -> Option<String> {
-    // Such an engine derives its id from a key, and would have to start again to get another.
+    // This engine derives its id from a key, and would have to restart to get another.
     if host.engine == Engine::Bookworm {
         return Some("it has an engine id that cannot be changed while it runs".into());
     }
-    // Any of them: dockerd reads and sets many, and which ones changes with its version.
+    // Any sysctl counts: dockerd reads and sets many, which differ by version.
     if let Some(key) = host.sysctls.keys().next() {
         return Some(format!("the topology sets {key}"));
     }
@@ -27,7 +27,7 @@ pub fn reason(host: &Host) -> Option<String> {
     Some(format!("{clash} overlaps what docker0 takes otherwise, {DOCKER0}"))
 }
 
-/// Every route of the host but the default one, which dockerd does not mind (moby, libnetwork/netutils,
+/// Every route of the host except the default one, which dockerd ignores (moby, libnetwork/netutils,
 /// `CheckRouteOverlaps`).
 fn routes(host: &Host) -> impl Iterator<Item = Ipv4Net> {
     // The route of a point-to-point NIC leads to its peer.

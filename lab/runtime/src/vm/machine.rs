@@ -20,13 +20,13 @@ use super::{Error, OLDEST, QEMU, Qmp, tail};
 use crate::console::Console;
 use crate::state::{MAX_SOCKET_PATH, Process};
 
-/// How long QEMU may take to answer first: it maps memory and loads the kernel before.
+/// How long QEMU may take to answer first: before that it maps memory and loads the kernel.
 const GREETING: Duration = Duration::from_secs(20);
 
 /// How long QEMU may take to say its version.
 const VERSION: Duration = Duration::from_secs(20);
 
-/// A machine that was started. Dropping it kills it.
+/// A started machine. Dropping it kills it.
 #[derive(Debug)]
 pub struct Vm {
     spec: VmSpec,
@@ -41,8 +41,7 @@ impl Vm {
     /// Starts QEMU and returns once its monitor answers; the guest then boots, or waits for its state.
     ///
     /// # Errors
-    /// QEMU is missing, too old, or ended at once (see [`Error::Died`] for its words); a socket or a file cannot be
-    /// used.
+    /// QEMU is missing, too old, or ended at once (its output is in [`Error::Died`]); a socket or a file cannot be used.
     pub async fn start(spec: VmSpec) -> Result<Self, Error> {
         let (ours, theirs) = StdUnixStream::pair().map_err(Error::io("make", "a socket pair"))?;
         let qmp: OwnedFd = theirs.into();
@@ -76,7 +75,7 @@ impl Vm {
         }
     }
 
-    /// What it is made of.
+    /// The spec it was started from.
     pub fn spec(&self) -> &VmSpec {
         &self.spec
     }
@@ -86,12 +85,13 @@ impl Vm {
         &self.qmp
     }
 
-    /// The process, to be noted on disk. `None` if it ended before it could be looked at.
+    /// Its process, to be noted on disk. `None` if it ended before it could be looked at.
     pub fn process(&self) -> Option<&Process> {
         self.process.as_ref()
     }
 
-    /// A connection to the agent's port. QEMU serves one at a time; the next one gets through when the last has ended.
+    /// Connects to the agent's port. QEMU serves one connection at a time; the next gets through when the last has
+    /// ended.
     ///
     /// # Errors
     /// The machine has ended.
@@ -100,7 +100,7 @@ impl Vm {
         UnixStream::connect(&path).await.map_err(Error::io("connect to", path))
     }
 
-    /// The way to its agent, again and again.
+    /// Connects to its agent, as often as needed.
     pub fn dial(&self) -> Dial {
         let path = self.spec.agent_socket();
         Dial::new(move || {
@@ -109,12 +109,12 @@ impl Vm {
         })
     }
 
-    /// Waits until it ends, by itself or not, and says what is known of it.
+    /// Waits until it ends, for whatever reason, and says what is known of the cause.
     pub fn gone(&self) -> BoxFuture<'static, String> {
         let closed = self.qmp.closed();
         Box::pin(async move {
             match closed.await.as_deref() {
-                // The kernel reboots at once when it panics, and QEMU ends where others would begin anew.
+                // A panicking kernel reboots at once, and then QEMU ends instead of resetting the machine.
                 Some("guest-reset" | "guest-panic") => "its guest rebooted or panicked",
                 Some("guest-shutdown") => "its guest powered off",
                 _ => "its machine ended",
@@ -123,7 +123,7 @@ impl Vm {
         })
     }
 
-    /// Waits until it ends, by itself or by force. Cancel-safe.
+    /// Waits until it has ended. Cancel-safe.
     pub async fn wait(&mut self) -> ExitStatus {
         if let Some(status) = self.ended {
             return status;
@@ -133,13 +133,13 @@ impl Vm {
         status
     }
 
-    /// Kills it and waits until it is gone. A guest keeps nothing on this machine's disks, so there is nothing to be
-    /// written first. Killing one that has ended is no error.
+    /// Kills it and waits until it is gone. A guest keeps nothing on this machine's disks, so nothing must be written
+    /// first. A machine that has ended already is no error.
     ///
     /// # Errors
-    /// The process does not go away, being stuck in the kernel.
+    /// The process does not end: it is stuck in the kernel.
     pub async fn kill(&mut self) -> Result<(), Error> {
-        // Fails only if it is gone.
+        // Fails only if it has ended.
         let _ = self.child.start_kill();
         if tokio::time::timeout(GONE, self.wait()).await.is_err() {
             return Err(Error::Silent {
@@ -149,19 +149,19 @@ impl Vm {
                 tail: String::new(),
             });
         }
-        // The next start makes them anew; `down` removes the folder.
+        // The next start makes it anew; `down` removes the folder.
         let _ = fs::remove_file(self.spec.agent_socket());
         Ok(())
     }
 
-    /// For a machine that no longer answers: whether it runs, and the last lines of QEMU's log and of its console.
+    /// Describes a machine that no longer answers: whether it runs, and the last lines of QEMU's log and its console.
     pub fn post_mortem(&mut self) -> String {
         let ended = self.ended.or_else(|| self.child.try_wait().ok().flatten());
         self.ended = ended;
         let gone = self.process.as_ref().is_some_and(|p| !p.is_alive());
         let state = match ended {
             Some(status) => format!("the machine has ended ({status})"),
-            // On its way out, it has no status yet.
+            // A process that is exiting has no status yet.
             None if gone => "the machine has ended".to_owned(),
             None => "the machine still runs".to_owned(),
         };
@@ -190,8 +190,8 @@ fn listen(path: &Path) -> Result<UnixListener, Error> {
     Ok(listener)
 }
 
-/// Whether this user may read a file by its permissions, without being root: it is root's own or everybody's, and so are
-/// the folders above it. What an ordinary user can open is no question of capabilities.
+/// Whether this user may read a file by its permissions, without being root: the user or everybody can read it and enter
+/// the folders above it. Then no capability is needed to open it.
 fn is_open_to_owner(path: &Path) -> bool {
     let may = |path: &Path, others: u32| {
         fs::metadata(path).is_ok_and(|m| m.uid() == geteuid().as_raw() || m.mode() & others != 0)
@@ -203,10 +203,10 @@ fn connect(path: &Path) -> Result<OwnedFd, Error> {
     StdUnixStream::connect(path).map(Into::into).map_err(Error::io("connect to", path))
 }
 
-/// Why QEMU did not greet.
+/// Explains why QEMU did not greet.
 async fn explain(spec: &VmSpec, child: &mut Child, error: Error) -> Error {
     let said = tail(&spec.log());
-    // A hung-up monitor means that QEMU is ending; one that is merely silent is ended here.
+    // If the monitor hung up, QEMU is ending; if it is only silent, QEMU is killed here.
     let status = match tokio::time::timeout(Duration::from_secs(2), child.wait()).await {
         Ok(Ok(status)) => status.to_string(),
         _ => {
@@ -240,7 +240,7 @@ async fn too_old() -> Option<String> {
     }
 }
 
-/// Fails unless there is a QEMU that is new enough.
+/// Fails if QEMU is missing or too old.
 ///
 /// # Errors
 /// [`Error::NoQemu`], [`Error::TooOld`].
@@ -260,11 +260,11 @@ pub async fn require_qemu() -> Result<QemuVersion, Error> {
     Ok(QemuVersion { number: found, text: text.lines().next().unwrap_or_default().to_owned() })
 }
 
-/// Which QEMU there is.
+/// The QEMU that is installed.
 #[derive(Clone, Debug, Default)]
 pub struct QemuVersion {
     /// Major and minor.
     pub number: (u64, u64),
-    /// What it calls itself, packaging included.
+    /// Its own version line, packaging included.
     pub text: String,
 }

@@ -1,7 +1,7 @@
-//! The `vm` runtime: every host of a lab is a small QEMU machine with a kernel of its own.
+//! The `vm` runtime: every host of a lab is a small QEMU machine with its own kernel.
 //!
-//! A machine is a child of the supervisor, runs as the same user, and dies with it. labctl holds three kinds of
-//! sockets to it, all given to QEMU as open descriptors, so that nothing has to be polled for:
+//! A machine is a child of the supervisor, runs as the same user, and dies with it. labctl holds three kinds of sockets
+//! to it, all passed to QEMU as open descriptors, so that nothing is polled for:
 //!
 //! - the monitor (QMP): one end of a socket pair;
 //! - the agent's virtio-serial port: labctl binds `agent.sock` (0600) in the host's folder and QEMU inherits the
@@ -31,13 +31,13 @@ pub use template::Template;
 
 use crate::tail::tail;
 
-/// The program.
+/// Name of the program.
 const QEMU: &str = "qemu-system-x86_64";
 
 /// The first version of QEMU with `-netdev stream`.
 pub const OLDEST: (u64, u64) = (7, 2);
 
-/// The first version of QEMU that saves to a file by itself.
+/// The first version of QEMU that can save to a file itself.
 pub const OLDEST_TO_SAVE: (u64, u64) = (8, 2);
 
 /// What can go wrong with a machine.
@@ -59,7 +59,7 @@ pub enum Error {
         name: String,
         /// How QEMU ended.
         status: String,
-        /// Its last words.
+        /// Its last output.
         why: String,
         /// The way out.
         hint: &'static str,
@@ -73,7 +73,7 @@ pub enum Error {
         command: String,
         /// How long it had.
         within: Duration,
-        /// Its last words, if any.
+        /// Its last output, if any.
         tail: String,
     },
     /// QEMU refused a command.
@@ -100,9 +100,9 @@ pub enum Error {
     Io {
         /// `read`, `connect to`, ….
         what: &'static str,
-        /// On what.
+        /// The file or socket.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
 }

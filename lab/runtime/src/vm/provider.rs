@@ -1,4 +1,4 @@
-//! Hosts of a lab as machines.
+//! Runs hosts of a lab as machines.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,7 +18,7 @@ use crate::machine::{HostPlan, Machine, Provider, Started};
 use crate::state::Process;
 use crate::{Error, Events, Plan};
 
-/// What QEMU and a guest with a busy dockerd take of this machine's memory, in MiB, however much the guest may use.
+/// Memory that QEMU and a guest with a busy dockerd typically take, in MiB, however much the guest may use.
 const TYPICAL_MIB: u64 = 450;
 
 /// The `vm` runtime.
@@ -31,14 +31,14 @@ pub struct VmProvider {
     templates: Mutex<BTreeMap<Kind, Template>>,
 }
 
-/// What tells one template of a lab from another: node image, memory in MiB, NICs, and when it was saved.
+/// The key of a template in a lab: node image, memory in MiB, number of NICs, and stage at which it was saved.
 type Kind = (String, u32, usize, Stage);
 
 impl VmProvider {
     /// Name of the runtime.
     pub const NAME: &str = "vm";
 
-    /// For the hosts of one lab.
+    /// A provider for the hosts of one lab.
     pub fn new(plan: &Plan) -> Self {
         Self {
             cache: plan.cache.clone(),
@@ -96,7 +96,7 @@ impl VmProvider {
         if let Some(template) = &template {
             template.restore(&vm).await.map_err(|e| {
                 if matches!(e, super::Error::Refused { .. }) {
-                    // It was no good: the next one is.
+                    // The template is unusable: make a new one next time.
                     template.discard();
                 }
                 failed(e)
@@ -113,7 +113,7 @@ impl VmProvider {
         })
     }
 
-    /// Every template that the lab's hosts are restored from, made where the cache has none.
+    /// Provides every template that the lab's hosts are restored from; makes those that the cache lacks.
     async fn provide_templates(&self, lab: &Lab, qemu: &QemuVersion, events: &Events) -> Result<(), Error> {
         for host in lab.hosts.values() {
             let image = self.image(host)?;
@@ -140,7 +140,7 @@ impl VmProvider {
     async fn check(&self, lab: &Lab, events: &Events) -> Result<(), Error> {
         let first = lab.hosts.keys().next().cloned().unwrap_or_default();
         let qemu = require_qemu().await.map_err(|e| Error::Machine { host: first, why: e.to_string() })?;
-        // Each image once, so that starting hosts in parallel finds the initial RAM disk made.
+        // Each image once, so that parallel starts find the initial RAM disk made.
         let mut images = BTreeMap::new();
         for host in lab.hosts.values() {
             let image = self.image(host)?;
@@ -187,8 +187,8 @@ impl Provider for VmProvider {
         Box::pin(self.check(lab, events))
     }
 
-    /// A dockerd that starts gives its containerd 15 s of real time (moby, libcontainerd/supervisor): more of them at
-    /// once than there are processors would let it give up.
+    /// dockerd gives its containerd 15 s of real time to start (moby, libcontainerd/supervisor). If more start at once
+    /// than there are processors, it may give up.
     fn turns(&self, host: &Host) -> u32 {
         if self.cold || anew::reason(host).is_some() { 2 } else { 1 }
     }
@@ -219,7 +219,7 @@ impl Machine for VmMachine {
     }
 }
 
-/// Memory that can be had without swapping (proc(5), MemAvailable).
+/// Memory that is available without swapping (proc(5), MemAvailable).
 fn available_mib() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;

@@ -1,4 +1,4 @@
-//! QEMU's monitor: JSON objects, one per line (QEMU documentation: QMP protocol specification).
+//! A client of QEMU's monitor: JSON objects, one per line (QEMU documentation: QMP protocol specification).
 
 use std::collections::HashMap;
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -20,25 +20,25 @@ use tokio_util::{
 
 use super::Error;
 
-/// QEMU's longest answers, descriptions of all its devices, are a tenth of this.
+/// Ten times QEMU's longest answers, the descriptions of all its devices.
 const MAX_LINE: usize = 4 << 20;
 
-/// Events that a slow reader may lag behind.
+/// How many events a slow reader may lag behind.
 const EVENTS: usize = 64;
 
-/// Something that happened in QEMU.
+/// An event from QEMU.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
     /// `STOP`, `RESUME`, `SHUTDOWN`, `MIGRATION`, ….
     pub name: String,
-    /// What belongs to it.
+    /// Its data.
     pub data: Map<String, Value>,
 }
 
 type Answer = Result<Value, String>;
 type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Answer>>>>;
 
-/// A monitor's client. Commands may be given from several tasks at once.
+/// The monitor's client. Several tasks may run commands at once.
 #[derive(Debug)]
 pub struct Qmp {
     name: String,
@@ -58,7 +58,7 @@ impl Drop for Qmp {
 }
 
 impl Qmp {
-    /// Takes QEMU's greeting and leaves the negotiation mode.
+    /// Reads QEMU's greeting and leaves the negotiation mode.
     ///
     /// # Errors
     /// [`Error::Silent`] or [`Error::HungUp`], which most often means that QEMU has ended.
@@ -104,10 +104,10 @@ impl Qmp {
         self.version
     }
 
-    /// Runs a command and answers with what it returns.
+    /// Runs a command and returns its result.
     ///
     /// # Errors
-    /// [`Error::Refused`] with QEMU's own words, [`Error::Silent`] after `within`, [`Error::HungUp`].
+    /// [`Error::Refused`] with QEMU's message, [`Error::Silent`] after `within`, [`Error::HungUp`].
     pub async fn execute(&self, command: &str, arguments: Value, within: Duration) -> Result<Value, Error> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
@@ -127,8 +127,8 @@ impl Qmp {
         }
     }
 
-    /// Waits until the monitor is closed, as it is when QEMU ends, and says why the guest shut down, in QEMU's word
-    /// (`guest-reset`, …), where that was before.
+    /// Waits until the monitor is closed, which it is when QEMU ends. Returns QEMU's word for why the guest shut down
+    /// (`guest-reset`, …), if it did so before.
     pub fn closed(&self) -> impl Future<Output = Option<String>> + Send + use<> {
         let (mut events, hung_up) = (self.events(), self.hung_up.clone());
         async move {
@@ -149,7 +149,7 @@ impl Qmp {
         }
     }
 
-    /// Events from now on. Subscribe before the command whose event is awaited.
+    /// Events from now on. Subscribe before running the command whose event you await.
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
     }
@@ -163,7 +163,7 @@ fn lock(waiting: &Waiting) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Se
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A command that was given up leaves nothing to be answered.
+/// Forgets a command that was given up.
 struct Forget<'a>(&'a Waiting, u64);
 
 impl Drop for Forget<'_> {

@@ -1,8 +1,8 @@
 //! Starts children that die with this process.
 //!
-//! The signal that the kernel sends a child on its parent's death is bound to the *thread* that made it (prctl(2),
-//! PR_SET_PDEATHSIG), and threads of an async runtime come and go. So one thread, which lives as long as the process,
-//! makes them all.
+//! The signal that the kernel sends a child when its parent dies is bound to the *thread* that made it (prctl(2),
+//! PR_SET_PDEATHSIG), and an async runtime's threads come and go. So one thread that lives as long as the process makes
+//! them all.
 
 use std::io;
 use std::ops::{Deref, DerefMut};
@@ -20,18 +20,18 @@ use tokio::sync::oneshot;
 /// How long a killed process may take to be gone; the kernel frees its memory first.
 pub const GONE: Duration = Duration::from_secs(10);
 
-/// Between two looks at processes that are going.
+/// Pause between two looks at processes that are ending.
 const LOOK: Duration = Duration::from_millis(5);
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// The way to the thread; `None` where it could not be made.
+/// Sends work to the thread; `None` if it could not be made.
 static THREAD: OnceLock<Option<Sender<Work>>> = OnceLock::new();
 
-/// Children that were dropped before they were waited for, and since when.
+/// Children that were dropped without being waited for, and when.
 static LEFT: Mutex<Vec<(Pid, Instant)>> = Mutex::new(Vec::new());
 
-/// A child that dies with this process, or when it is dropped. [`settled`] waits for one that nobody has waited for.
+/// A child that dies with this process, or when dropped. [`settled`] waits for children that nobody waited for.
 #[derive(Debug)]
 pub struct Tied(Child);
 
@@ -51,15 +51,15 @@ impl DerefMut for Tied {
 
 impl Drop for Tied {
     fn drop(&mut self) {
-        // It has no number any more once it was waited for. What kills it is `kill_on_drop`, after this.
+        // It has no pid once it was waited for. `kill_on_drop` kills it after this.
         if let Some(pid) = self.0.id().and_then(|pid| i32::try_from(pid).ok()) {
             left().push((Pid::from_raw(pid), Instant::now()));
         }
     }
 }
 
-/// Starts `command`, killed when this process ends, which inherits `keep` under the same numbers and no capabilities, but
-/// for opening `any_file`.
+/// Starts `command`, killed when this process ends. It inherits `keep` under the same numbers, and no capabilities
+/// except, with `any_file`, the one to open any file.
 ///
 /// # Errors
 /// Those of fork and exec.
@@ -74,12 +74,12 @@ pub async fn spawn(mut command: Command, keep: Vec<OwnedFd>, any_file: bool) -> 
     started.await.map_err(|_| io::Error::other("the thread that starts machines has ended"))?
 }
 
-/// Waits until no start is under way that was asked for before, and until the children are gone that nobody waits for:
-/// whoever asked for a start and stopped waiting has left one. Gives up after some ten seconds.
+/// Waits until earlier starts are done, and until children that nobody waits for are gone: a start that was given up
+/// leaves one. Gives up after some ten seconds.
 pub async fn settled() {
     // No thread, no children.
     let Some(thread) = THREAD.get() else { return };
-    // It does one thing after the other. That it is gone is no error here.
+    // The thread does one thing at a time. If it is gone, that is no error here.
     let _ = tokio::time::timeout(GONE, on(thread, || ())).await;
     while any_left() {
         tokio::time::sleep(LOOK).await;
@@ -93,7 +93,7 @@ fn thread() -> io::Result<Sender<Work>> {
     Ok(sender)
 }
 
-/// Does something on the thread. What nobody waits for any more is done all the same; what came of it is dropped there.
+/// Runs `work` on the thread. It runs even if nobody waits any more; its result is then dropped there.
 fn on<T: Send + 'static>(
     thread: &Option<Sender<Work>>,
     work: impl FnOnce() -> T + Send + 'static,
@@ -101,7 +101,7 @@ fn on<T: Send + 'static>(
     let (done, result) = oneshot::channel();
     let work = Box::new(move || drop(done.send(work())));
     if let Some(thread) = thread {
-        // Where it cannot be sent, `done` goes with it, which the receiver tells.
+        // If it cannot be sent, `done` is dropped with it, which the receiver notices.
         let _ = thread.send(work);
     }
     result
@@ -112,7 +112,7 @@ fn left() -> MutexGuard<'static, Vec<(Pid, Instant)>> {
 }
 
 fn any_left() -> bool {
-    // Looks without reaping, which is tokio's. A process has ended only when the last of its threads has.
+    // Looks without reaping, which tokio does. A process has ended only when its last thread has.
     let how = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     let runs = |pid| matches!(waitid(Id::Pid(pid), how), Ok(WaitStatus::StillAlive));
     let mut left = left();

@@ -1,4 +1,4 @@
-//! What a machine is made of, and QEMU's arguments for it.
+//! The parts of a machine, and QEMU's arguments for it.
 
 use std::ffi::OsString;
 use std::os::fd::RawFd;
@@ -8,22 +8,22 @@ use super::Accel;
 
 /// The kernel's command line.
 ///
-/// Mitigations guard secrets of guests from each other's programs, which a lab has none of, and cost most without KVM.
-/// `jent_mod_init` and the self-tests of ciphers take a second there. `rcu_expedited` shortens the making and removing
-/// of namespaces. No security module but capabilities: nothing in the guest has a profile for another.
+/// Mitigations protect secrets from other programs in the guest, of which a lab has none, and cost most without KVM.
+/// There `jent_mod_init` and the self-tests of ciphers take a second. `rcu_expedited` speeds up making and removing
+/// namespaces. The only security module is capabilities: nothing in the guest has a profile for another.
 const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable no_timer_check random.trust_cpu=on \
     cryptomgr.notests initcall_blacklist=jent_mod_init audit=0 lsm=capability rcupdate.rcu_expedited=1 8250.nr_uarts=1";
 
-/// The level x86-64-v2, with the instructions for ciphers and random numbers. Without KVM wider vectors are slower than
-/// none, and Go's runtime uses what it finds.
+/// The level x86-64-v2 plus instructions for ciphers and random numbers. Without KVM wider vectors are slower than none,
+/// and Go's runtime uses whatever it finds.
 const TCG_CPU: &str =
     "qemu64,+cx16,+lahf_lm,+popcnt,+ssse3,+sse4.1,+sse4.2,+aes,+pclmulqdq,+rdrand,+rdseed,+x2apic,-svm";
 
-/// Translated code is kept in a buffer of this many MiB; dockerd, containerd and the kernel fill about 100, and with
-/// less they are translated over and over.
+/// Size of the buffer for translated code, in MiB. dockerd, containerd and the kernel fill about 100; with less they are
+/// translated over and over.
 const TCG_BUFFER_MIB: u32 = 256;
 
-/// System calls that QEMU does without (seccomp): no new programs, no other user, nothing outdated.
+/// System calls that QEMU must not use (seccomp): no new programs, no other user, nothing outdated.
 const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 
 /// A machine.
@@ -31,13 +31,13 @@ const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resour
 pub struct VmSpec {
     /// Name, for QEMU's own messages and the process list.
     pub name: String,
-    /// The machine's folder, which exists: console, log and the agent's socket lie there.
+    /// The machine's folder, which exists: holds console, log and the agent's socket.
     pub dir: PathBuf,
-    /// How its processor is made.
+    /// How its processor is provided.
     pub accel: Accel,
     /// Memory in MiB.
     pub memory_mib: u32,
-    /// Where the memory is.
+    /// Where the memory is kept.
     pub memory: Memory,
     /// ELF kernel with a PVH entry.
     pub kernel: PathBuf,
@@ -56,19 +56,19 @@ pub struct VmSpec {
 pub struct VmNic {
     /// MAC address.
     pub mac: [u8; 6],
-    /// Where the wire listens for it. A NIC without a wire has its cable unplugged.
+    /// The socket where the wire listens for it. A NIC without a wire has its cable unplugged.
     pub socket: Option<PathBuf>,
 }
 
-/// Where a machine's memory is.
+/// Where a machine's memory is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Memory {
     /// Anonymous.
     #[default]
     Anonymous,
-    /// In this file, which it changes: a template's.
+    /// In this file, which the machine changes: a template.
     Shared(PathBuf),
-    /// Read from this file, changes kept apart (copy on write): a clone's.
+    /// Read from this file, with changes kept apart (copy on write): a clone.
     Private(PathBuf),
 }
 
@@ -85,22 +85,22 @@ pub(super) struct Inherited {
 }
 
 impl VmSpec {
-    /// What the guest wrote to its console.
+    /// The file with the guest's console output.
     pub fn console(&self) -> PathBuf {
         self.dir.join("console.log")
     }
 
-    /// What QEMU itself said.
+    /// The file with QEMU's own output.
     pub fn log(&self) -> PathBuf {
         self.dir.join("qemu.log")
     }
 
-    /// Where the agent's port listens.
+    /// The socket where the agent's port listens.
     pub fn agent_socket(&self) -> PathBuf {
         self.dir.join("agent.sock")
     }
 
-    /// The files that QEMU opens by itself.
+    /// The files that QEMU opens itself.
     pub(super) fn files(&self) -> Vec<&Path> {
         let ram = match &self.memory {
             Memory::Anonymous => None,
@@ -109,13 +109,13 @@ impl VmSpec {
         [&self.kernel, &self.initrd, &self.root].into_iter().chain(ram).map(PathBuf::as_path).collect()
     }
 
-    /// What a restored machine must have the same: the arguments, whatever descriptors they name.
+    /// What must be equal in a restored machine: the arguments, without descriptor numbers.
     pub(super) fn fingerprint(&self) -> String {
         let fds = Inherited { qmp: 0, agent: 0, console: 0, nics: vec![Some(0); self.nics.len()] };
         self.arguments(&fds).join(&OsString::from(" ")).to_string_lossy().into_owned()
     }
 
-    /// QEMU's arguments. Devices are the same for a template and its clones, as a restore demands.
+    /// QEMU's arguments. A template and its clones have the same devices, as a restore requires.
     pub(super) fn arguments(&self, fds: &Inherited) -> Vec<OsString> {
         let mut args = Arguments::default();
         args.add("-name", format!("labctl-{}", escape(&self.name)));
@@ -183,7 +183,7 @@ impl VmNic {
     fn arguments(&self, index: usize, fd: Option<RawFd>, args: &mut Arguments) {
         let [a, b, c, d, e, f] = self.mac;
         let mac = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
-        // Without a ROM, which is for booting from the network. Rings deep enough for a burst of probes.
+        // No ROM, which is for network boot. Rings large enough for a burst of probes.
         let device = format!("virtio-net-pci,mac={mac},romfile=,rx_queue_size=1024,tx_queue_size=256");
         match fd {
             Some(fd) => {
@@ -208,7 +208,7 @@ impl Arguments {
     }
 }
 
-/// In QEMU's options a comma ends a value; a doubled one stands for itself.
+/// A comma ends a value in QEMU's options; a doubled one stands for itself.
 fn escape(text: &str) -> String {
     text.replace(',', ",,")
 }

@@ -1,8 +1,8 @@
-//! Templates: machines that were booted once and are restored from then on, most of them with a running dockerd.
+//! Templates: machines that are booted once and restored from then on, most of them with a running dockerd.
 //!
-//! A template is a folder `CACHE/templates/KEY/`, the key being the hash of everything that a restore depends on. Its
-//! `ram` is the machine's memory, mapped by every clone copy-on-write; `state` is everything else of the machine. See
-//! docs/adr/0005 for why these are two files.
+//! A template is a folder `CACHE/templates/KEY/`; the key is the hash of everything that a restore depends on. `ram` is
+//! the machine's memory, mapped copy-on-write by every clone; `state` is all its other state. See docs/adr/0005 for why
+//! these are two files.
 
 use std::{
     fs::{self, File},
@@ -31,10 +31,10 @@ use crate::{
     image::NodeImage,
 };
 
-/// Raised when what is done to a machine before it is saved changes.
+/// Raise this when the preparation of a machine before it is saved changes.
 const RECIPE: u32 = 5;
 
-/// How far a machine had come when it was saved.
+/// How far a machine was when it was saved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// Its agent answers; no dockerd has ever run on it.
@@ -44,7 +44,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// The container images that a machine has which was saved then.
+    /// The container images in a machine saved at this stage.
     pub fn images(self) -> &'static [&'static str] {
         match self {
             Self::Booted => &[],
@@ -53,7 +53,7 @@ impl Stage {
     }
 }
 
-/// What a machine is called in errors until it is saved.
+/// The machine's name in errors until it is saved.
 const HOST: &str = "template";
 
 /// How long saving or loading may take.
@@ -62,28 +62,28 @@ const MIGRATION: Duration = Duration::from_secs(60);
 /// How long a command of the monitor may take.
 const COMMAND: Duration = Duration::from_secs(10);
 
-/// How long the programs of Docker may take to be read from a disk.
+/// How long reading Docker's programs from disk may take.
 const READ: Duration = Duration::from_secs(60);
 
-/// How long everything has to come to rest before the machine is saved.
+/// How long everything gets to settle before the machine is saved.
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// How long the agent of a restored machine may take to answer; it takes a tenth of a second.
 const HEARD: Duration = Duration::from_secs(20);
 
-/// How often a template that cannot be restored is made again.
+/// How many attempts to make a template that can be restored.
 const ATTEMPTS: u32 = 3;
 
-/// How long another may take to make one.
+/// How long another process may take to make one.
 const OTHERS: Duration = Duration::from_secs(900);
 
-/// What a template takes beside the machine's memory, in bytes: the state of its devices.
+/// Disk space that a template takes besides the machine's memory, in bytes: its devices' state.
 const STATE_ROOM: u64 = 32 << 20;
 
-/// Templates that were not used for this long are removed when another is made.
+/// Templates unused for this long are removed when another is made.
 const KEPT: Duration = Duration::from_secs(14 * 24 * 3600);
 
-/// What decides whether a template fits.
+/// What a template depends on.
 #[derive(Clone, Debug)]
 pub struct Recipe {
     /// The node image.
@@ -92,7 +92,7 @@ pub struct Recipe {
     pub agent: PathBuf,
     /// The initial RAM disk.
     pub initrd: PathBuf,
-    /// QEMU, as it calls itself: its devices' state changes with its version.
+    /// QEMU's version line: its devices' state changes with its version.
     pub qemu: String,
     /// The accelerator.
     pub accel: Accel,
@@ -100,7 +100,7 @@ pub struct Recipe {
     pub memory_mib: u32,
     /// How many NICs.
     pub nics: usize,
-    /// When it is saved.
+    /// Stage at which it is saved.
     pub stage: Stage,
 }
 
@@ -110,10 +110,10 @@ pub struct Template {
     dir: PathBuf,
 }
 
-/// Name of what is written beside the two files, last, so that a folder without it is no template.
+/// Name of the manifest. It is written last, so that a folder without it is no template.
 const MANIFEST: &str = "template.json";
 
-/// What a template's files are like.
+/// Describes a template's files.
 #[derive(Serialize, Deserialize)]
 struct Manifest {
     ram_bytes: u64,
@@ -123,10 +123,10 @@ struct Manifest {
 }
 
 impl Template {
-    /// The template for this recipe: the cached one if it is whole, else a new one. Others that want the same wait.
+    /// Returns the template for this recipe: the cached one if it is intact, else a new one. Others that want it wait.
     ///
     /// # Errors
-    /// The machine cannot be booted or saved, or the cache not be written to.
+    /// The machine cannot be booted or saved, or the cache cannot be written to.
     pub async fn provide(cache: &Path, recipe: &Recipe, events: &Events) -> Result<Self, Error> {
         let root = cache.join("templates");
         fs::DirBuilder::new()
@@ -163,8 +163,8 @@ impl Template {
         Ok(template)
     }
 
-    /// Whether both files are as they were written. The memory is too large to be read at every start: length, blocks
-    /// on disk and time of change tell a torn or touched one.
+    /// Whether both files are as they were written. The memory is too large to read at every start: length, blocks on
+    /// disk and modification time reveal a torn or changed file.
     fn check(&self) -> Result<(), String> {
         let text = fs::read(self.dir.join(MANIFEST)).map_err(|_| "it was not finished".to_owned())?;
         let expected: Manifest = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
@@ -180,7 +180,7 @@ impl Template {
         Ok(())
     }
 
-    /// Lets the next [`Self::provide`] make it anew.
+    /// Makes the next [`Self::provide`] make it anew.
     pub fn discard(&self) {
         let _ = fs::remove_file(self.dir.join(MANIFEST));
     }
@@ -190,7 +190,7 @@ impl Template {
         self.dir.join("ram")
     }
 
-    /// Fills a machine that was started with [`VmSpec::incoming`] from the template and lets it run.
+    /// Restores the template into a machine that was started with [`VmSpec::incoming`], and lets it run.
     ///
     /// # Errors
     /// QEMU refuses the state.
@@ -232,7 +232,7 @@ impl Recipe {
         hex(&Sha256::digest(text))[..24].to_owned()
     }
 
-    /// The machine before it is saved. Its NICs lead to sockets in `dir` that nobody reads.
+    /// The machine before it is saved. Its NICs connect to sockets in `dir` that nobody reads.
     fn spec(&self, dir: &Path, memory: Memory) -> VmSpec {
         let nic = |i| VmNic { mac: template_mac(i), socket: Some(dir.join(format!("nic{i}.sock"))) };
         VmSpec {
@@ -250,8 +250,7 @@ impl Recipe {
     }
 }
 
-/// Makes a template that has been restored once with success: one that was saved at an unlucky moment would fail every
-/// host from then on.
+/// Makes a template and checks that it can be restored once: one saved at an unlucky moment would make every host fail.
 async fn make(recipe: &Recipe, root: &Path, to: &Path) -> Result<(), Error> {
     let mut attempt = 1;
     loop {
@@ -270,12 +269,12 @@ async fn make(recipe: &Recipe, root: &Path, to: &Path) -> Result<(), Error> {
     }
 }
 
-/// Boots a machine, gets everything ready that every host needs, saves it, and tries the outcome.
+/// Boots a machine, prepares what every host needs, saves it, and tries the result.
 async fn make_once(recipe: &Recipe, root: &Path, to: &Path) -> Result<(), Error> {
     let staging = Staging::new(root).map_err(Error::io("cannot make a folder in", root))?;
     let dir = staging.path();
     let spec = recipe.spec(dir, Memory::Shared(dir.join("ram")));
-    // Held open, so that the NICs have a far end for as long as the machine runs.
+    // Held open so that the NICs have a far end while the machine runs.
     let mut far_ends = Vec::new();
     for socket in spec.nics.iter().filter_map(|n| n.socket.as_ref()) {
         far_ends.push(listen_private(socket).map_err(Error::io("cannot listen on", socket))?);
@@ -291,7 +290,7 @@ async fn make_once(recipe: &Recipe, root: &Path, to: &Path) -> Result<(), Error>
         Error::Agent { host, why } => Error::Agent { host, why: format!("{why}\n{}", vm.post_mortem()) },
         other => other,
     });
-    // The file must not change any more once it is described.
+    // The file must not change once it is described.
     vm.kill().await.map_err(failed)?;
     saved?;
     try_out(recipe, dir).await?;
@@ -299,7 +298,7 @@ async fn make_once(recipe: &Recipe, root: &Path, to: &Path) -> Result<(), Error>
     publish(staging, to).map_err(Error::io("cannot write", to))
 }
 
-/// Brings a booted machine to the stage at which it is saved, with what a host needs next already in memory.
+/// Brings a booted machine to the stage at which it is saved, with what a host needs next in memory.
 async fn warm_up(vm: &Vm, recipe: &Recipe, dir: &Path) -> Result<(), Error> {
     let stream = vm.agent().await.map_err(|e| Error::Machine { host: HOST.into(), why: e.to_string() })?;
     let agent = AgentClient::connect(stream).await.map_err(Error::agent(HOST))?;
@@ -308,19 +307,20 @@ async fn warm_up(vm: &Vm, recipe: &Recipe, dir: &Path) -> Result<(), Error> {
         Stage::DockerRuns => rehearse(&agent, recipe, dir).await?,
     }
     drop(agent);
-    // The agent notices that its session has ended, and dockerd comes to rest. Whether this was enough is tried out.
+    // Gives the agent time to notice the end of its session, and dockerd time to settle. `try_out` checks if it was
+    // enough.
     tokio::time::sleep(SETTLE).await;
     Ok(())
 }
 
-/// Reads the programs that dockerd and a container's start run, so that a restored host finds them in its memory.
+/// Reads the programs that dockerd and a container start need, so that a restored host has them in memory.
 async fn read_programs(agent: &AgentClient) -> Result<(), Error> {
     let script =
         "cat $(command -v dockerd containerd containerd-shim-runc-v2 runc crun iptables ip) > /dev/null";
     agent.run(&["sh", "-c", script], READ).await.map(drop).map_err(Error::agent(HOST))
 }
 
-/// Starts dockerd, loads the built-in image, and starts a container of every kind once.
+/// Starts dockerd, loads the built-in image, and runs a container on every kind of network once.
 async fn rehearse(agent: &AgentClient, recipe: &Recipe, dir: &Path) -> Result<(), Error> {
     let failed = Error::agent(HOST);
     let api = agent.docker(serde_json::Map::new()).await.map_err(&failed)?;
@@ -329,13 +329,13 @@ async fn rehearse(agent: &AgentClient, recipe: &Recipe, dir: &Path) -> Result<()
     let docker = HostDocker::connect(HOST, &socket, &api)?;
     docker.load_image(builtin::image(&recipe.agent)?.into()).await?;
     docker.rehearse(BUILTIN_IMAGE).await?;
-    // The kernel gave docker0 a link-local address when the rehearsal's container was on it. A booted host has none yet.
+    // The kernel gave docker0 a link-local address when a container was on it. A booted host has none yet.
     let forget = "for off in 1 0; do echo $off > /proc/sys/net/ipv6/conf/docker0/disable_ipv6; done";
     agent.run(&["sh", "-c", forget], READ).await.map_err(&failed)?;
     agent.settle().await.map_err(&failed)
 }
 
-/// Restores a machine from what lies in `dir` and hears its agent and its dockerd.
+/// Restores a machine from `dir` and checks that its agent and its dockerd answer.
 async fn try_out(recipe: &Recipe, dir: &Path) -> Result<(), Error> {
     let failed = |e: VmError| Error::Machine { host: HOST.into(), why: e.to_string() };
     let memory = Memory::Private(dir.join("ram"));
@@ -345,7 +345,7 @@ async fn try_out(recipe: &Recipe, dir: &Path) -> Result<(), Error> {
         let stream = vm.agent().await.map_err(failed)?;
         let failed = Error::agent(HOST);
         let agent = AgentClient::connect_within(stream, HEARD).await.map_err(&failed)?;
-        // The first time it is what dockerd answered before, if it ran then; the second time it is asked.
+        // The first call may return dockerd's earlier answer, if it ran then; the second one asks it.
         for _ in 0..2 {
             agent.docker(serde_json::Map::new()).await.map_err(&failed)?;
         }
@@ -363,7 +363,7 @@ async fn save(vm: &Vm, dir: &Path) -> Result<(), VmError> {
     vm.qmp().execute("quit", json!({}), COMMAND).await.map(drop)
 }
 
-/// Memory that is mapped shared when saved is not written into the state; `events` tells when it is done.
+/// Keeps memory that is mapped shared out of the saved state; `events` reports when saving is done.
 async fn capabilities(vm: &Vm) -> Result<(), VmError> {
     let on = |name| json!({ "capability": name, "state": true });
     let capabilities = json!({ "capabilities": [on("x-ignore-shared"), on("events")] });
@@ -393,7 +393,7 @@ async fn migrate(vm: &Vm, command: &str, uri: &str) -> Result<(), VmError> {
         .unwrap_or_else(|_| Err(refused(format!("not done within {} s", MIGRATION.as_secs()))))
 }
 
-/// Describes the files, keeps nothing else, and gives the folder its name.
+/// Writes the manifest, removes other files, and renames the folder.
 fn publish(staging: Staging, to: &Path) -> io::Result<()> {
     let dir = staging.path();
     for entry in fs::read_dir(dir)? {
@@ -402,13 +402,13 @@ fn publish(staging: Staging, to: &Path) -> io::Result<()> {
             fs::remove_file(entry.path())?;
         }
     }
-    // Before they are described: how many blocks they take is known only then.
+    // Before the manifest: only then is the number of blocks known.
     durable::sync_files(dir)?;
     fs::write(dir.join(MANIFEST), serde_json::to_vec(&Manifest::of(dir)?)?)?;
     staging.publish(to)
 }
 
-/// Templates of older agents or images, and what is no template at all: each takes hundreds of MiB.
+/// Removes folders unused for [`KEPT`]: old or incomplete templates, each of hundreds of MiB.
 fn remove_old(root: &Path) {
     for entry in fs::read_dir(root).into_iter().flatten().flatten().filter(|e| e.path().is_dir()) {
         let described = fs::metadata(entry.path().join(MANIFEST));

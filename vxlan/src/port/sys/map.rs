@@ -12,16 +12,16 @@ pub(super) struct Map {
     len: usize,
 }
 
-// SAFETY: memory, which belongs to no thread; whoever reads and writes it sees to the order.
+// SAFETY: memory belongs to no thread; its readers and writers take care of the order.
 unsafe impl Send for Map {}
 
 impl Map {
-    /// `len` bytes of a socket's ring at `offset`, or without a socket fresh memory of our own.
+    /// Maps `len` bytes of a socket's ring at `offset`; without a socket, fresh memory of our own.
     pub(super) fn new(ring: Option<BorrowedFd<'_>>, len: usize, offset: i64) -> io::Result<Self> {
         let kind = if ring.is_some() { libc::MAP_SHARED } else { libc::MAP_PRIVATE | libc::MAP_ANONYMOUS };
         let fd = ring.map_or(-1, |fd| fd.as_raw_fd());
         let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, kind | libc::MAP_POPULATE);
-        // SAFETY: a new mapping where the kernel likes, over nothing that there is.
+        // SAFETY: a new mapping at an address of the kernel's choice, which replaces no other.
         let at = unsafe { libc::mmap(null_mut(), len, protection, flags, fd, offset) };
         if at == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
@@ -30,7 +30,7 @@ impl Map {
         Ok(Self { at, len })
     }
 
-    /// Where byte `offset` is, if `len` bytes from it on are in the mapping.
+    /// The address of byte `offset`, if `len` bytes from there are in the mapping.
     pub(super) fn at(&self, offset: usize, len: usize) -> io::Result<NonNull<u8>> {
         if offset.checked_add(len).is_none_or(|end| end > self.len) {
             return Err(io::Error::other("the kernel's ring points beyond its memory"));
@@ -45,14 +45,14 @@ impl Map {
         if !at.is_aligned() {
             return Err(io::Error::other("the kernel's ring has a number where none can be"));
         }
-        // SAFETY: in the mapping and aligned, and as long as `self` lives; whoever else accesses it does so atomically.
+        // SAFETY: in the mapping and aligned, as long as `self` lives; all others access it atomically.
         Ok(unsafe { AtomicU32::from_ptr(at.as_ptr()) })
     }
 }
 
 impl Drop for Map {
     fn drop(&mut self) {
-        // SAFETY: our own mapping, to which no reference outlives `self`.
+        // SAFETY: our own mapping; no reference to it outlives `self`.
         unsafe { libc::munmap(self.at.as_ptr().cast(), self.len) };
     }
 }

@@ -1,4 +1,4 @@
-//! Many messages a call: sendmmsg(2) and recvmmsg(2).
+//! Many messages per call: sendmmsg(2) and recvmmsg(2).
 
 use std::io;
 use std::mem::{MaybeUninit, size_of, zeroed};
@@ -12,17 +12,17 @@ use socket2::SockAddr;
 use super::{check, direction, tag};
 use crate::port::batch::{Batch, Meta};
 
-/// Messages a call: more gain nothing, and these live on the stack.
+/// Messages per call. More gain nothing, and they live on the stack.
 const CHUNK: usize = 64;
-/// Bytes for control messages: a time and the auxiliary data of a packet need 72.
+/// Bytes for control messages; a time and a packet's auxiliary data need 72.
 const CONTROL: usize = 128;
 
-/// Control messages begin at addresses that a cmsghdr can be at.
+/// A buffer for control messages, aligned as a cmsghdr must be.
 #[repr(align(8))]
 #[derive(Clone, Copy)]
 struct Control([u8; CONTROL]);
 
-/// Sends messages, each to its address if it has one. Says how many went; an error only if none did.
+/// Sends messages, each to its address if it has one. Returns how many were sent; an error only if none was.
 pub(in crate::port) fn send<'a>(
     fd: BorrowedFd<'_>,
     messages: impl Iterator<Item = (&'a [u8], Option<&'a SockAddr>)>,
@@ -36,7 +36,7 @@ pub(in crate::port) fn send<'a>(
         for ((part, header), (bytes, to)) in parts.iter_mut().zip(&mut headers).zip(messages.by_ref()) {
             let part =
                 part.write(libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() });
-            // SAFETY: numbers and pointers, for which all zeros is a value.
+            // SAFETY: numbers and pointers, for which all zeros is a valid value.
             let header = header.write(unsafe { zeroed() });
             header.msg_hdr.msg_iov = part;
             header.msg_hdr.msg_iovlen = 1;
@@ -49,8 +49,8 @@ pub(in crate::port) fn send<'a>(
                 break;
             }
         }
-        // SAFETY: the first `count` headers are written, and point to parts, bytes and addresses that live through
-        // the call, which reads them.
+        // SAFETY: the first `count` headers are written. They point to parts, bytes and addresses that outlive the
+        // call, which only reads them.
         let result =
             check(unsafe { libc::sendmmsg(fd.as_raw_fd(), headers.as_mut_ptr().cast(), count as u32, 0) });
         match result {
@@ -67,7 +67,7 @@ pub(in crate::port) fn send<'a>(
     Ok(sent)
 }
 
-/// Receives what is there into `batch`. Says how many; an error only if none.
+/// Receives waiting messages into `batch`. Returns how many; an error only if there is none.
 pub(in crate::port) fn receive(fd: BorrowedFd<'_>, batch: &mut Batch) -> io::Result<usize> {
     batch.filled = 0;
     let Batch { room, snaplen, slots, filled } = batch;
@@ -92,7 +92,7 @@ fn receive_chunk(
     snaplen: usize,
     slots: &mut [(usize, Meta)],
 ) -> io::Result<usize> {
-    // SAFETY: numbers and pointers, for which all zeros is a value.
+    // SAFETY: numbers and pointers, for which all zeros is a valid value.
     let (mut parts, mut headers, mut names): (
         [libc::iovec; CHUNK],
         [libc::mmsghdr; CHUNK],
@@ -112,13 +112,13 @@ fn receive_chunk(
         count += 1;
     }
     let flags = libc::MSG_TRUNC | libc::MSG_DONTWAIT;
-    // SAFETY: the first `count` headers point to bytes, names and control buffers of the lengths they say, each its
-    // own, all of which live through the call.
+    // SAFETY: the first `count` headers each point to bytes, a name and a control buffer of their own, of the given
+    // lengths. All outlive the call.
     let received = check(unsafe {
         libc::recvmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), count, flags as _, null_mut())
     })? as usize;
     for ((header, name), slot) in headers[..received].iter().zip(&names).zip(slots) {
-        // With MSG_TRUNC this is how long it was, not how much of it was kept.
+        // With MSG_TRUNC this is the full length, not the kept part.
         let original_len = header.msg_len as usize;
         let mut meta = Meta { original_len, ..Meta::NONE };
         read_name(name, &mut meta);
@@ -133,7 +133,7 @@ fn read_name(name: &libc::sockaddr_storage, meta: &mut Meta) {
     let at = std::ptr::from_ref(name);
     match i32::from(name.ss_family) {
         libc::AF_PACKET => {
-            // SAFETY: the family says which kind it is, and a storage has room for each.
+            // SAFETY: the family gives the type, and a storage has room for each.
             let name: libc::sockaddr_ll = unsafe { read_unaligned(at.cast()) };
             meta.direction = Some(direction(name.sll_pkttype));
             meta.interface = u32::try_from(name.sll_ifindex).ok();
@@ -158,14 +158,14 @@ fn read_name(name: &libc::sockaddr_storage, meta: &mut Meta) {
 /// Reads time and auxiliary data.
 ///
 /// # Safety
-/// The header's control buffer must be as the kernel left it.
+/// The kernel must have filled in the header's control buffer, unchanged since.
 unsafe fn read_control(header: &libc::msghdr, meta: &mut Meta) {
     // SAFETY: the caller's promise; the macros stay within the length that the kernel set.
     let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
     while !next.is_null() {
         // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR return whole headers or null.
         let control = unsafe { read_unaligned(next) };
-        // SAFETY: right behind the header; only read after the length was looked at.
+        // SAFETY: right behind the header; only read after a check of the length.
         let data = unsafe { libc::CMSG_DATA(next) };
         // SAFETY: arithmetic.
         let holds =
@@ -184,7 +184,7 @@ unsafe fn read_control(header: &libc::msghdr, meta: &mut Meta) {
             }
             _ => {}
         }
-        // SAFETY: as of the first.
+        // SAFETY: as for the first.
         next = unsafe { libc::CMSG_NXTHDR(header, next) };
     }
 }

@@ -1,4 +1,4 @@
-//! The system calls, and the memory shared with the kernel: all that is `unsafe` in this crate.
+//! System calls, and memory shared with the kernel: all `unsafe` code of this crate.
 #![allow(unsafe_code)]
 
 mod map;
@@ -19,12 +19,12 @@ use std::time::Duration;
 use super::{Direction, Ready};
 use crate::VlanTag;
 
-/// What a system call returned, as a result.
+/// Turns the return value of a system call into a result.
 fn check(returned: libc::c_int) -> io::Result<libc::c_int> {
     if returned < 0 { Err(io::Error::last_os_error()) } else { Ok(returned) }
 }
 
-/// Sets a socket option to `value`, which must be what the kernel takes for it: a struct of plain numbers.
+/// Sets a socket option to `value`, which must be of the kernel's type: a struct of plain numbers.
 fn set<T: Copy>(fd: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
     let len = size_of::<T>() as libc::socklen_t;
     // SAFETY: pointer and length are those of `value`, which the kernel only reads.
@@ -32,7 +32,7 @@ fn set<T: Copy>(fd: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int, value
     Ok(())
 }
 
-/// Binds to an interface, 0 being all of them: with `receive`, to all that passes it, or else for sending alone.
+/// Binds to an interface; 0 is all of them. With `receive`, to all that passes it, else only for sending.
 pub(super) fn bind_packet(fd: BorrowedFd<'_>, ifindex: u32, receive: bool) -> io::Result<()> {
     let protocol = if receive { libc::ETH_P_ALL as u16 } else { 0 };
     let address = libc::sockaddr_ll {
@@ -50,18 +50,18 @@ pub(super) fn bind_packet(fd: BorrowedFd<'_>, ifindex: u32, receive: bool) -> io
     Ok(())
 }
 
-/// Asks for a time with everything that is received.
+/// Asks for the time of everything received.
 pub(super) fn request_timestamps(fd: BorrowedFd<'_>) -> io::Result<()> {
     set(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, &1i32)
 }
 
-/// Asks for times, VLAN tags taken off, and whether checksums are there.
+/// Asks for times, removed VLAN tags, and whether checksums are computed.
 pub(super) fn request_metadata(fd: BorrowedFd<'_>) -> io::Result<()> {
     request_timestamps(fd)?;
     set(fd, libc::SOL_PACKET, libc::PACKET_AUXDATA, &1i32)
 }
 
-/// A receive buffer of so many bytes, whatever net.core.rmem_max says.
+/// Sets the receive buffer to this many bytes, whatever net.core.rmem_max says.
 pub(super) fn set_receive_buffer(fd: BorrowedFd<'_>, bytes: i32) -> io::Result<()> {
     set(fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &bytes)
 }
@@ -76,7 +76,7 @@ pub(super) fn join_promiscuous(fd: BorrowedFd<'_>, ifindex: u32) -> io::Result<(
     set(fd, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &request)
 }
 
-/// Frames received, and of them dropped, since the last time.
+/// Frames received, and how many of them dropped, since the last call.
 pub(super) fn statistics(fd: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
     let mut stats = libc::tpacket_stats_v3 { tp_packets: 0, tp_drops: 0, tp_freeze_q_cnt: 0 };
     let mut len = size_of_val(&stats) as libc::socklen_t;
@@ -95,7 +95,7 @@ pub(super) fn poll(fd: BorrowedFd<'_>, ready: Ready, timeout: Duration) -> io::R
     };
     let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
     let millis = i32::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
-    // SAFETY: one pollfd, which lives through the call.
+    // SAFETY: one pollfd, which outlives the call.
     match check(unsafe { libc::poll(&mut poll, 1, millis) }) {
         Ok(ready) => Ok(ready > 0),
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
@@ -105,7 +105,7 @@ pub(super) fn poll(fd: BorrowedFd<'_>, ready: Ready, timeout: Duration) -> io::R
 
 pub(super) fn index_of(name: &str) -> io::Result<u32> {
     let name = CString::new(name)?;
-    // SAFETY: a string that ends with a zero and lives through the call.
+    // SAFETY: a string that ends with a zero and outlives the call.
     match unsafe { libc::if_nametoindex(name.as_ptr()) } {
         0 => Err(io::Error::last_os_error()),
         index => Ok(index),
@@ -123,7 +123,7 @@ fn direction(pkttype: u8) -> Direction {
     }
 }
 
-/// The tag that the kernel took off, from the status bits and fields of TPACKET or of its auxiliary data.
+/// The tag that the kernel removed, from the status bits and fields of TPACKET or its auxiliary data.
 fn tag(status: u32, tci: u16, tpid: u16) -> Option<VlanTag> {
     if status & libc::TP_STATUS_VLAN_VALID == 0 {
         return None;
@@ -136,6 +136,6 @@ fn tag(status: u32, tci: u16, tpid: u16) -> Option<VlanTag> {
 /// Lets the runtime watch a port.
 #[cfg(feature = "tokio")]
 pub(super) fn watch<P: super::Port>(port: P) -> io::Result<tokio::io::unix::AsyncFd<P>> {
-    // SAFETY: a port owns its descriptor, which stays open and the same as long as the port lives.
+    // SAFETY: a port owns its descriptor, which stays open and the same while the port lives.
     Ok(unsafe { tokio::io::unix::AsyncFd::register(port)? })
 }

@@ -27,19 +27,19 @@ pub(in crate::port) struct RawRx {
     shape: RxShape,
 }
 
-/// The kernel's TPACKET_ALIGNMENT rounds the size of a header, 48, to itself: the address follows at once.
+/// Bytes of a header, 48: TPACKET_ALIGNMENT leaves it unchanged, so the address follows directly.
 const HEADER: usize = size_of::<libc::tpacket3_hdr>();
 const BLOCK_HEADER: usize = offset_of!(libc::tpacket_block_desc, hdr);
 
 impl RawRx {
-    /// Gives a packet socket that is not yet bound a ring.
+    /// Adds a ring to a packet socket that is not yet bound.
     pub(in crate::port) fn new(fd: BorrowedFd<'_>, shape: RxShape) -> io::Result<Self> {
         let version = libc::tpacket_versions::TPACKET_V3 as libc::c_int;
         set(fd, libc::SOL_PACKET, libc::PACKET_VERSION, &version)?;
         let request = libc::tpacket_req3 {
             tp_block_size: shape.block,
             tp_block_nr: shape.blocks,
-            // Frames are packed in a block; this only must divide it.
+            // The kernel packs frames in a block; this only has to divide the block.
             tp_frame_size: shape.block,
             tp_frame_nr: shape.blocks,
             tp_retire_blk_tov: shape.hold,
@@ -57,7 +57,7 @@ impl RawRx {
 
     fn block_header(&self, block: u32) -> io::Result<libc::tpacket_hdr_v1> {
         let at = self.map.at(self.start(block) + BLOCK_HEADER, size_of::<libc::tpacket_hdr_v1>())?;
-        // SAFETY: in the mapping; the block is ours, so that nobody writes to it.
+        // SAFETY: in the mapping; the block is ours, so nobody writes to it.
         Ok(unsafe { at.cast().read_unaligned() })
     }
 
@@ -67,30 +67,30 @@ impl RawRx {
         Ok(self.map.atomic(at)?.load(Ordering::Acquire) & libc::TP_STATUS_USER != 0)
     }
 
-    /// Gives `block`, which is ours, back to the kernel.
+    /// Gives `block`, which must be ours, back to the kernel.
     pub(in crate::port) fn give_back(&self, block: u32) -> io::Result<()> {
         let at = self.start(block) + BLOCK_HEADER + offset_of!(libc::tpacket_hdr_v1, block_status);
         self.map.atomic(at)?.store(libc::TP_STATUS_KERNEL, Ordering::Release);
         Ok(())
     }
 
-    /// How many frames are in `block`, which is ours, and where the first is.
+    /// How many frames are in `block`, which must be ours, and the first one's offset.
     pub(in crate::port) fn frames(&self, block: u32) -> io::Result<(u32, usize)> {
         let header = self.block_header(block)?;
         Ok((header.num_pkts, header.offset_to_first_pkt as usize))
     }
 
-    /// The frame at `offset` of `block`, which is ours and stays so while the frame is used, and the next one's offset.
+    /// The frame at `offset` of `block`, and the next one's offset. The block must be ours while the frame is used.
     pub(in crate::port) fn frame(&self, block: u32, offset: usize) -> io::Result<(Received<'_>, usize)> {
         let start = self.start(block) + offset;
         let at = self.map.at(start, HEADER + size_of::<libc::sockaddr_ll>())?;
-        // SAFETY: in the mapping; the block is ours, so that nobody writes to it.
+        // SAFETY: in the mapping; the block is ours, so nobody writes to it.
         let header: libc::tpacket3_hdr = unsafe { at.cast().read_unaligned() };
         // SAFETY: as above, right behind the header.
         let from: libc::sockaddr_ll = unsafe { at.add(HEADER).cast().read_unaligned() };
         let len = header.tp_snaplen as usize;
         let bytes = self.map.at(start + usize::from(header.tp_mac), len)?;
-        // SAFETY: in the mapping; the block is ours as long as the slice lives, so that nobody writes to it.
+        // SAFETY: in the mapping; the block is ours as long as the slice lives, so nobody writes to it.
         let bytes = unsafe { std::slice::from_raw_parts(bytes.as_ptr(), len) };
         let (tci, tpid) = (header.hv1.tp_vlan_tci as u16, header.hv1.tp_vlan_tpid);
         let meta = Meta {

@@ -1,5 +1,5 @@
-//! The transmit ring, AF_XDP in copy mode: the kernel copies each frame from shared memory into a packet of its own and
-//! hands that to the driver, past the queueing discipline (af_xdp of the kernel's documentation).
+//! The transmit ring, AF_XDP in copy mode. The kernel copies each frame from shared memory into its own packet, and hands
+//! that to the driver past the queueing discipline (af_xdp of the kernel's documentation).
 
 use std::io;
 use std::mem::{size_of, size_of_val, zeroed};
@@ -10,9 +10,9 @@ use std::sync::atomic::Ordering;
 use super::map::Map;
 use super::{check, set};
 
-/// Bytes of a slot: a frame of the usual MTU with room to spare. A page at most.
+/// Bytes of a slot: more than a frame of the usual MTU, at most a page.
 pub(in crate::port) const SLOT: usize = 2048;
-/// Slots, all of which fit each ring.
+/// Number of slots; each ring has room for all.
 const SLOTS: u32 = 2048;
 
 /// Rings and memory.
@@ -23,7 +23,7 @@ pub(in crate::port) struct RawTx {
     tx: Map,
     completion: Map,
     offsets: libc::xdp_mmap_offsets,
-    /// Frames handed over and taken back, ever; they wrap.
+    /// Frames handed over and taken back so far; both wrap.
     produced: u32,
     completed: u32,
     /// Slots that are ours.
@@ -35,7 +35,7 @@ impl RawTx {
     pub(in crate::port) fn new(ifindex: u32, queue: u32) -> io::Result<Self> {
         // SAFETY: no memory is involved.
         let fd = check(unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) })?;
-        // SAFETY: just opened, and nobody else's.
+        // SAFETY: just opened; nobody else has it.
         let socket = unsafe { OwnedFd::from_raw_fd(fd) };
         let fd = socket.as_fd();
         let frames = Map::new(None, SLOTS as usize * SLOT, 0)?;
@@ -48,7 +48,7 @@ impl RawTx {
             tx_metadata_len: 0,
         };
         set(fd, libc::SOL_XDP, libc::XDP_UMEM_REG, &region)?;
-        // The kernel wants a ring to receive into as well, which stays empty.
+        // The kernel also requires a ring to receive into; it stays empty.
         set(fd, libc::SOL_XDP, libc::XDP_UMEM_FILL_RING, &64u32)?;
         set(fd, libc::SOL_XDP, libc::XDP_UMEM_COMPLETION_RING, &SLOTS)?;
         set(fd, libc::SOL_XDP, libc::XDP_TX_RING, &SLOTS)?;
@@ -71,17 +71,17 @@ impl RawTx {
         Ok(Self { socket, frames, tx, completion, offsets, produced: 0, completed: 0, free })
     }
 
-    /// Frames that were handed over and are not known to be gone.
+    /// Frames handed over and not known to be sent.
     pub(in crate::port) fn pending(&self) -> u32 {
         self.produced.wrapping_sub(self.completed)
     }
 
-    /// Takes back the slots of frames that are gone.
+    /// Takes back the slots of sent frames.
     pub(in crate::port) fn reclaim(&mut self) -> io::Result<()> {
         let done = self.completion.atomic(self.offsets.cr.producer as usize)?.load(Ordering::Acquire);
         while self.completed != done {
             let at = self.offsets.cr.desc as usize + (self.completed % SLOTS) as usize * size_of::<u64>();
-            // SAFETY: in the mapping; an entry before the producer's is ours to read.
+            // SAFETY: in the mapping; entries before the producer's are ours to read.
             let address: u64 = unsafe { self.completion.at(at, size_of::<u64>())?.cast().read_unaligned() };
             self.free.push((address / SLOT as u64) as u32 % SLOTS);
             self.completed = self.completed.wrapping_add(1);
@@ -91,25 +91,25 @@ impl RawTx {
         Ok(())
     }
 
-    /// Hands over one frame that `fill` writes, and whose length it returns; `None` if there is no slot. Nothing is
-    /// sent before [`kick`](Self::kick).
+    /// Hands over one frame: `fill` writes it and returns its length. `None` if there is no slot. Nothing is sent before
+    /// [`kick`](Self::kick).
     pub(in crate::port) fn push(&mut self, fill: impl FnOnce(&mut [u8]) -> usize) -> io::Result<Option<()>> {
         let Some(slot) = self.free.pop() else { return Ok(None) };
         let offset = slot as usize * SLOT;
         let room = self.frames.at(offset, SLOT)?;
-        // SAFETY: in the mapping; a free slot is in no ring, so that nobody else accesses it.
+        // SAFETY: in the mapping; a free slot is in no ring, so nobody else accesses it.
         let room = unsafe { std::slice::from_raw_parts_mut(room.as_ptr(), SLOT) };
         let len = fill(room).min(SLOT) as u32;
         let descriptor = libc::xdp_desc { addr: offset as u64, len, options: 0 };
         let at =
             self.offsets.tx.desc as usize + (self.produced % SLOTS) as usize * size_of::<libc::xdp_desc>();
-        // SAFETY: in the mapping; there are as many entries as slots, so one of a free slot is not in use.
+        // SAFETY: in the mapping; there are as many entries as slots, so this entry is not in use.
         unsafe { self.tx.at(at, size_of::<libc::xdp_desc>())?.cast().write_unaligned(descriptor) };
         self.produced = self.produced.wrapping_add(1);
         Ok(Some(()))
     }
 
-    /// Has the kernel send what was handed over: as much as it does at once.
+    /// Makes the kernel send what was handed over, as much as it sends at once.
     pub(in crate::port) fn kick(&self) -> io::Result<()> {
         let producer = self.tx.atomic(self.offsets.tx.producer as usize)?;
         producer.store(self.produced, Ordering::Release);
@@ -127,7 +127,7 @@ impl AsFd for RawTx {
 }
 
 fn offsets(fd: BorrowedFd<'_>) -> io::Result<libc::xdp_mmap_offsets> {
-    // SAFETY: numbers, for which all zeros is a value.
+    // SAFETY: numbers, for which all zeros is a valid value.
     let mut offsets: libc::xdp_mmap_offsets = unsafe { zeroed() };
     let mut len = size_of_val(&offsets) as libc::socklen_t;
     let to = (&raw mut offsets).cast();

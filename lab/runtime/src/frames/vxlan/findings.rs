@@ -2,7 +2,7 @@
 
 use super::{Kind, ProbeReport};
 
-/// What is wrong between two hosts, and what to do about it.
+/// Explains what is wrong between two hosts, and what to do about it.
 pub fn of(from: &str, to: &str, probes: &[ProbeReport], refusals: &[String]) -> Vec<String> {
     let mut findings = refusals.to_vec();
     let mut ports: Vec<u16> = probes.iter().map(|p| p.port).collect();
@@ -33,7 +33,7 @@ pub fn of(from: &str, to: &str, probes: &[ProbeReport], refusals: &[String]) -> 
                 wire(valid)
             ));
         } else if let Some(valid) = valid.filter(|p| p.nic && p.vtep == Some(false)) {
-            // All the others that should be let out are not for the same reason.
+            // The others fail to be decapsulated for the same reason.
             findings.extend(one(valid, to));
         } else {
             findings.extend(probes.iter().filter(|p| p.port == port && !p.holds).filter_map(|p| one(p, to)));
@@ -42,17 +42,17 @@ pub fn of(from: &str, to: &str, probes: &[ProbeReport], refusals: &[String]) -> 
     findings
 }
 
-/// What became of a frame on the wire, where that is known.
+/// A frame's drop on the wire, if it was dropped there.
 fn wire(probe: Option<&ProbeReport>) -> String {
     let fate = probe.and_then(|p| p.wire.as_deref()).filter(|fate| fate.starts_with("dropped"));
     fate.map(|fate| format!(" (on the wire it is {fate})")).unwrap_or_default()
 }
 
-/// What one probe says that differs where the valid one does not.
+/// What it means that one probe fails although the valid one does not.
 fn one(probe: &ProbeReport, to: &str) -> Option<String> {
     let ProbeReport { probe: kind, port, .. } = probe;
     if !probe.nic {
-        // The size that does pass is looked for, and told by itself.
+        // The size that does pass is searched for and reported separately.
         return (*kind != Kind::Largest).then(|| {
             format!(
                 "at port {port} `{}` does not get to {to}'s NIC{}",
@@ -92,14 +92,14 @@ fn one(probe: &ProbeReport, to: &str) -> Option<String> {
     Some(format!("at port {port} `{}` {what}", kind.name()))
 }
 
-/// The port at which the largest packet is lost and the smaller valid one is not.
+/// The port at which the largest packet is lost but the smaller valid one is not.
 pub fn too_large_for(probes: &[ProbeReport]) -> Option<u16> {
     let lost = probes.iter().find(|p| p.probe == Kind::Largest && !p.nic)?;
     let small = |p: &&ProbeReport| p.probe == Kind::Valid && p.port == lost.port && p.nic;
     probes.iter().find(small).map(|p| p.port)
 }
 
-/// What a smaller MTU on the way than the sender's means.
+/// What it means that the way has a smaller MTU than the sender.
 pub fn mtu(port: u16, bytes: usize, sender: u16) -> String {
     format!(
         "at port {port} IP packets of more than {bytes} bytes are lost, while the sender's NIC lets {sender} go: the way has \

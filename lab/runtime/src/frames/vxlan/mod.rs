@@ -1,5 +1,5 @@
-//! What becomes of VXLAN between two hosts, by differences: frames that are alike but for one thing. What Linux and an
-//! honest underlay make of each is known; where one differs, the difference says why.
+//! Finds what becomes of VXLAN between two hosts by comparing frames that differ in one thing only. What Linux and a
+//! correct underlay do with each is known; a difference shows the cause.
 
 mod findings;
 mod probes;
@@ -42,14 +42,14 @@ use probes::{Path, VTEP_MAC, VTEP_VNI};
 pub const OTHER_PORT: u16 = 14_789;
 /// How long the last frame may take to arrive.
 const SILENCE: Duration = Duration::from_millis(1000);
-/// As much for the search of a size, which asks again and again.
+/// The same while searching for a size, which takes many rounds.
 const SHORT_SILENCE: Duration = Duration::from_millis(400);
 /// Sizes tried at once.
 const LADDER: usize = 16;
 /// Frames a second from a host.
 const RATE: u32 = 2_000;
 
-/// Which pairs of hosts, and by which port besides VXLAN's own.
+/// Which pairs of hosts to probe, and on which port besides VXLAN's own.
 #[derive(Clone, Debug, Default)]
 pub struct Which {
     /// Only from this host.
@@ -60,25 +60,25 @@ pub struct Which {
     pub port: Option<u16>,
 }
 
-/// What was found. Serialized as it is, this is the `--format json` of `vxlan`.
+/// The result. Serialized as it is, this is the `--format json` of `vxlan`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct VxlanReport {
     /// Lab.
     pub lab: String,
-    /// Whether every frame fared as it does where nothing is wrong.
+    /// Whether every frame fared as expected.
     pub holds: bool,
-    /// Each pair of hosts, both ways: on the segment of their overlays, else on each that both are on.
+    /// Each pair of hosts, both ways: on the segment of their overlays, else on each segment they share.
     pub pairs: Vec<PairReport>,
 }
 
-/// What was found from one host to another.
+/// The result from one host to another.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PairReport {
     /// Sender.
     pub from: String,
     /// Receiver.
     pub to: String,
-    /// Segment that both are on: where both are nodes of a swarm, that of their VXLAN.
+    /// Segment that they share: if both are swarm nodes, the one of their VXLAN.
     pub segment: String,
     /// Address of the sender there.
     pub source: Ipv4Addr,
@@ -95,21 +95,21 @@ pub struct PairReport {
 /// What became of one frame.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ProbeReport {
-    /// In what it differs from others.
+    /// What is special about it.
     pub probe: Kind,
     /// UDP port that it was sent to.
     pub port: u16,
     /// Bytes of its IP packet.
     pub bytes: usize,
-    /// What became of it on the wire, in words; absent where it never got there.
+    /// What became of it on the wire, in words; absent if it never got there.
     pub wire: Option<String>,
     /// Whether the receiver's NIC got it.
     pub nic: bool,
-    /// Whether the receiver's kernel let it out of its tunnel; absent where no VTEP could be made there.
+    /// Whether the receiver's kernel decapsulated it; absent if no VTEP could be made there.
     pub vtep: Option<bool>,
-    /// Whether it should.
+    /// Whether it should be decapsulated.
     pub vtep_expected: bool,
-    /// Whether all is as it should be: at the NIC every frame must arrive.
+    /// Whether all is as it should be: every frame must arrive at the NIC.
     pub holds: bool,
 }
 
@@ -121,10 +121,10 @@ struct Pair<'a> {
     nic: &'a Nic,
 }
 
-/// Probes.
+/// Probes the pairs of hosts.
 ///
 /// # Errors
-/// A host that there is not, or no pair of hosts. Who does not answer is in the report.
+/// A host does not exist, or there is no pair of hosts. A host that does not answer is in the report.
 pub async fn run(lab: &Lab, hosts: &Hosts, wire: &Wire, which: &Which) -> Result<VxlanReport, Error> {
     let pairs = pairs(lab, hosts, which)?;
     let ports = ports(lab, which);
@@ -159,7 +159,7 @@ pub async fn run(lab: &Lab, hosts: &Hosts, wire: &Wire, which: &Which) -> Result
         let probes: Vec<ProbeReport> = probes.collect();
         let (from, to) = (&pair.from.name, &pair.to.name);
         let findings = match seen.silent.get(from).or_else(|| seen.silent.get(to)) {
-            // What did not arrive then says nothing of what lies between.
+            // Then a frame that did not arrive says nothing about the way between.
             Some(why) => vec![why.clone()],
             None => {
                 let mut findings = findings::of(from, to, &probes, &vtep_refusals(pair, &ports, &vteps));
@@ -197,7 +197,7 @@ struct Frame<'a> {
 struct Seen {
     receipts: BTreeMap<u32, Vec<Receipt>>,
     wire: BTreeMap<u32, String>,
-    /// Hosts that could not send, or where nobody watched, and why.
+    /// Hosts that could not send or could not be watched, and why.
     silent: BTreeMap<String, String>,
 }
 
@@ -209,12 +209,12 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Sends frames all at once, each marked with its index, and looks where they come by.
+    /// Sends frames all at once, each marked with its index, and watches where they pass.
     async fn fire(&self, frames: &[Frame<'_>], run: u64, silence: Duration) -> Result<Seen, Error> {
         let shape = |frame: &Frame<'_>| Known::new(run, None, Shape::of(&frame.bytes, &self.decode));
         let known: Vec<Known> = frames.iter().map(shape).collect();
         let Some(any) = known.first() else { return Ok(Seen::default()) };
-        // Only the hosts themselves: no container or peer has a part in it.
+        // Only the hosts themselves: containers and peers have no part in it.
         let (nobody, no_peers) = (Snapshot::default(), Peers::new());
         let ports = self.decode.vxlan_ports.clone();
         let mut watch = Watch::open(self.lab, self.hosts, &no_peers, &nobody, any, ports).await;
@@ -253,10 +253,10 @@ impl Bench<'_> {
         Ok(seen)
     }
 
-    /// The largest IP packet with VXLAN that arrives at the receiver's NIC, known that `small` bytes do.
+    /// The largest IP packet with VXLAN that reaches the receiver's NIC, given that `small` bytes do.
     async fn largest(&self, pair: &Pair<'_>, port: u16, small: usize) -> Result<usize, Error> {
         let (mut good, mut bad) = (small, usize::from(pair.by.mtu));
-        // Each round leaves a seventeenth of what was open.
+        // Each round narrows the range to a seventeenth.
         while bad > good + 1 {
             let sizes = probes::ladder(good, bad, LADDER);
             let path = Path { by: pair.by, nic: pair.nic, stranger: pair.by.address };
@@ -347,7 +347,7 @@ fn pairs<'a>(lab: &'a Lab, hosts: &'a Hosts, which: &Which) -> Result<Vec<Pair<'
     Ok(pairs)
 }
 
-/// Where a node's VXLAN leaves and arrives.
+/// The address by which a node sends and receives VXLAN.
 fn data_path(lab: &Lab, host: &str) -> Option<Ipv4Addr> {
     let node = lab.swarm.as_ref()?.nodes.get(host)?;
     Some(node.data_path.unwrap_or(node.advertise))
@@ -371,7 +371,7 @@ fn vtep_name(port: u16) -> String {
     format!("labvtep{port}")
 }
 
-/// A VTEP in every receiver, at every port, for as long as they are held.
+/// Makes a VTEP at every receiver and port, held as long as the result.
 async fn vteps(pairs: &[Pair<'_>], ports: &[u16]) -> Vteps {
     let mut wanted: BTreeMap<(String, u16), &RunningHost> = BTreeMap::new();
     for pair in pairs {
@@ -384,7 +384,7 @@ async fn vteps(pairs: &[Pair<'_>], ports: &[u16]) -> Vteps {
     join_all(made).await.into_iter().collect()
 }
 
-/// Why there is no VTEP at the receiver.
+/// Why the receiver has no VTEP.
 fn vtep_refusals(pair: &Pair<'_>, ports: &[u16], vteps: &Vteps) -> Vec<String> {
     let refused = ports.iter().filter_map(|port| {
         let why = vteps.get(&(pair.to.name.clone(), *port))?.as_ref().err()?;

@@ -1,4 +1,4 @@
-//! The frames, alike but for one thing each.
+//! The frames, which differ in one thing each.
 
 use std::net::Ipv4Addr;
 
@@ -9,27 +9,27 @@ use vxlan::{Arp, Ether, Ipv4, MacAddr, Payload, Stack, Udp, Vxlan, proto};
 use super::super::order::INNER_MAC;
 use crate::Error;
 
-/// The VNI of the receivers' VTEPs, which no swarm gets to: they count up from 4096.
+/// The VNI of the receivers' VTEPs, which no swarm reaches: they count up from 4096.
 pub const VTEP_VNI: u32 = 0x6c_6162;
-/// A VNI that nobody has.
+/// A VNI that no VTEP has.
 const UNKNOWN_VNI: u32 = 0x6c_6163;
 /// The MAC of the receivers' VTEPs.
 pub const VTEP_MAC: MacAddr = MacAddr([0x06, 0x67, 0x77, 0x01, 0x00, 0x03]);
-/// Whom the inner frame asks for: addresses for documentation (RFC 5737), so that nobody answers.
+/// Addresses in the inner frame's question: for documentation (RFC 5737), so that nobody answers.
 const INNER_IPS: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
-/// In what a probe differs from a valid one.
+/// How a probe differs from a valid one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// In nothing.
+    /// Not at all.
     Valid,
     /// As many bytes, but random ones.
     Random,
     /// No I flag: the VNI does not count (RFC 7348, section 5).
     NoIFlag,
-    /// A reserved bit is set, which the RFC has a receiver ignore and Linux does not.
+    /// A reserved bit is set; the RFC has receivers ignore it, Linux does not.
     Reserved,
-    /// A VNI that the receiver has not.
+    /// A VNI that the receiver does not have.
     UnknownVni,
     /// The source is an address of the segment that nobody has.
     SpoofedVtep,
@@ -37,7 +37,7 @@ pub enum Kind {
     ZeroChecksum,
     /// A UDP checksum that is wrong.
     WrongChecksum,
-    /// The largest packet that the MTU of the sender's NIC allows, not to be fragmented.
+    /// The largest packet that the sender's MTU allows, with DF set.
     Largest,
 }
 
@@ -55,7 +55,7 @@ impl Kind {
         Self::Largest,
     ];
 
-    /// What it is called.
+    /// Its name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Valid => "valid header",
@@ -70,14 +70,14 @@ impl Kind {
         }
     }
 
-    /// Whether Linux lets it out of its tunnel (vxlan_rcv of drivers/net/vxlan; udp_queue_rcv_one_skb for the checksum).
-    /// A VTEP that learns, or that was told of its peers by FDB entries alone, takes every outer source.
+    /// Whether Linux decapsulates it (vxlan_rcv of drivers/net/vxlan; udp_queue_rcv_one_skb for the checksum). A VTEP
+    /// that learns, or whose peers are only in FDB entries, takes every outer source.
     pub fn is_let_out(self) -> bool {
         matches!(self, Self::Valid | Self::SpoofedVtep | Self::ZeroChecksum | Self::Largest)
     }
 }
 
-/// From where to where.
+/// Sender and receiver.
 pub struct Path<'a> {
     /// The sender's.
     pub by: &'a Nic,
@@ -104,7 +104,7 @@ fn stack(
     stack / mark
 }
 
-/// A header, and a frame in it that nobody answers.
+/// A VXLAN header with a frame in it that nobody answers.
 fn tunnel(header: Vxlan) -> Stack {
     let [who, tell] = INNER_IPS;
     header
@@ -112,7 +112,7 @@ fn tunnel(header: Vxlan) -> Stack {
         / Arp { target_ip: who, sender_ip: Some(tell), ..Arp::default() }
 }
 
-/// Writes a probe. `mark` is what it is known by.
+/// Builds a probe with `mark`, by which it is recognised.
 pub fn build(kind: Kind, path: &Path<'_>, port: u16, mark: Payload) -> Result<Vec<u8>, Error> {
     let own = path.by.address;
     let header = Vxlan { vni: VTEP_VNI, ..Vxlan::default() };
@@ -121,7 +121,7 @@ pub fn build(kind: Kind, path: &Path<'_>, port: u16, mark: Payload) -> Result<Ve
         Kind::Valid | Kind::WrongChecksum => with(header, mark),
         Kind::Random => {
             let mut random: Vec<u8> = (0..TUNNEL).map(|_| rand::random()).collect();
-            // None of the flags that would make it VXLAN after all.
+            // Clear the flags that would make it VXLAN after all.
             random[0] &= !(proto::vxlan::FLAG_VNI | proto::vxlan::FLAG_GROUP_POLICY);
             random.extend(mark.0);
             stack(path, port, own, None, Stack::new(), Payload(random))
@@ -136,7 +136,7 @@ pub fn build(kind: Kind, path: &Path<'_>, port: u16, mark: Payload) -> Result<Ve
     let mut bytes = stack.build().map_err(unbuilt)?;
     if kind == Kind::WrongChecksum {
         let right = u16::from_be_bytes([bytes[CHECKSUM], bytes[CHECKSUM + 1]]);
-        // Zero would be none.
+        // Zero would mean no checksum.
         let wrong = if right == 0x5555 { 0x5554 } else { right ^ 0x5555 };
         bytes[CHECKSUM..CHECKSUM + 2].copy_from_slice(&wrong.to_be_bytes());
     }
@@ -150,7 +150,7 @@ const CHECKSUM: usize = OVERHEAD - 2;
 /// VXLAN header and the frame in it.
 const TUNNEL: usize = proto::vxlan::HEADER_LEN + proto::ethernet::HEADER_LEN + proto::arp::LEN;
 
-/// A valid one whose IP packet has this many bytes, or more where these are too few.
+/// A valid probe whose IP packet has `size` bytes, or more if that is too few.
 pub fn of_size(path: &Path<'_>, port: u16, size: usize, mark: Payload) -> Result<Vec<u8>, Error> {
     let bare = OVERHEAD + TUNNEL + mark.0.len();
     let mut padded = mark.0;
@@ -160,7 +160,7 @@ pub fn of_size(path: &Path<'_>, port: u16, size: usize, mark: Payload) -> Result
     stack.build().map_err(unbuilt)
 }
 
-/// Sizes between two, evenly apart, neither of them among these.
+/// Evenly spaced sizes between two, without these two.
 pub fn ladder(good: usize, bad: usize, steps: usize) -> Vec<usize> {
     let open = bad - good - 1;
     let steps = steps.min(open);

@@ -8,6 +8,10 @@ use crate::Labctl;
 
 /// What is asked of a host. Each part begins with a line `== NAME`.
 const SCRIPT: &str = r#"
+# Two hosts that lack a program would be equal in what it tells.
+for program in nft iptables-nft-save iptables-legacy-save ip6tables-nft-save ip6tables-legacy-save ip sysctl ss docker; do
+  command -v $program > /dev/null || { echo "there is no $program" >&2; exit 9; }
+done
 # A link-local address has its routes once the kernel has made sure that nobody else has it.
 for i in $(seq 50); do [ -z "$(ip -6 -oneline address show tentative)" ] && break; sleep 0.2; done
 for table in iptables ip6tables; do for kind in nft legacy; do
@@ -83,7 +87,7 @@ fn read(text: &str) -> Host {
         let lines: Vec<String> = match name {
             "info" | "networks" => {
                 let mut lines = Vec::new();
-                flatten("", &serde_json::from_str(text).unwrap_or(Value::Null), &mut lines);
+                flatten("", &serde_json::from_str(text).expect("docker answers in JSON"), &mut lines);
                 lines
             }
             _ => text.lines().map(str::to_owned).collect(),

@@ -81,6 +81,6 @@ fn summary(lab: &Lab) -> String {
         (frames, "injected frame"),
         (lab.steps.len(), "step"),
     ];
-    let said: Vec<_> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| count(*n as u64, what)).collect();
+    let said: Vec<_> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| count(*n, what)).collect();
     format!("lab {}: {}", lab.name, said.join(", "))
 }

@@ -11,7 +11,7 @@ help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 # Enough for labctl. Benches build everything at once, so that nothing is built twice for another set of features.
-PACKAGES := --package labctl --package lab-agent --bins
+PACKAGES := --package labctl --package labctl-agent --bins
 bench: PACKAGES := --workspace --all-targets
 check test test-all: NEEDS := test
 bench: NEEDS := bench
@@ -30,7 +30,7 @@ test-all: setup ## the same with every engine and on every runtime, and make tru
 	@scripts/test all
 
 truth: image ## every topology and engine: is each host, restored or in a container, as it is when booted?
-	$(CARGO) test --release --locked -p lab-tests --test truth -- --ignored --nocapture
+	$(CARGO) test --release --locked -p labctl-tests --test truth -- --ignored --nocapture
 
 setup: ## install the system packages that are missing
 	@scripts/setup $(NEEDS)
@@ -42,7 +42,7 @@ image: build ## the node image, if it is not cached yet
 	$(LABCTL) image build
 
 bench: image ## figures, side by side (docs/performance.md)
-	$(CARGO) run --release --locked --quiet -p lab-benches
+	$(CARGO) run --release --locked --quiet -p labctl-benches
 
 FUZZ_CASES ?= 20000
 FUZZ_TIME ?= 600
@@ -50,7 +50,7 @@ fuzz: export PROPTEST_CASES := $(FUZZ_CASES)
 fuzz: export PROPTEST_RNG_SEED := $(or $(PROPTEST_RNG_SEED),$(strip $(shell od -An -N4 -tu4 /dev/urandom)))
 fuzz: ## random tests with a new seed and FUZZ_CASES cases, then each fuzz target for FUZZ_TIME seconds (needs cargo-fuzz)
 	@echo "PROPTEST_RNG_SEED=$$PROPTEST_RNG_SEED"
-	$(CARGO) nextest run --release --locked --profile fuzz --package vxlan --package lab-model --package lab-wire || { \
+	$(CARGO) nextest run --release --locked --profile fuzz --package labctl-vxlan --package labctl-model --package labctl-wire || { \
 	  echo "found with PROPTEST_RNG_SEED=$$PROPTEST_RNG_SEED; git status shows the kept case: commit it, and its input as a test"; \
 	  exit 1; }
 	cd vxlan && for target in stack views text template; do mkdir -p fuzz/corpus/$$target && \
@@ -58,7 +58,7 @@ fuzz: ## random tests with a new seed and FUZZ_CASES cases, then each fuzz targe
 	    -max_total_time=$(FUZZ_TIME) -max_len=512 -timeout=10 || exit; done
 
 miri: ## the vxlan crate's tests that need no socket, interpreted by miri (needs a nightly toolchain with miri)
-	PROPTEST_CASES=2 MIRIFLAGS=-Zmiri-disable-isolation $(CARGO) +nightly miri test -p vxlan --lib --test packets
+	PROPTEST_CASES=2 MIRIFLAGS=-Zmiri-disable-isolation $(CARGO) +nightly miri test -p labctl-vxlan --lib --test packets
 
 deny: ## licences, bans and sources of the dependencies (needs cargo-deny)
 	cargo deny check bans licenses sources

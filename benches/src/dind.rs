@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lab_tests::{Labctl, topology};
+use labctl_tests::{Labctl, topology};
 
 use crate::measure::{RUNS, seconds, versus};
 
@@ -27,7 +27,7 @@ pub fn dind() {
     side_by_side(&labctl, "up --no-check of macvlan-2host, dind / vm", &topology("macvlan-2host.yaml"));
     // The mesh needs ip_vs, which a machine's own kernel may lack.
     let mesh = has_ip_vs(&labctl);
-    let file = lab_tests::write(dir.path(), "swarm.yaml", &swarm(mesh));
+    let file = labctl_tests::write(dir.path(), "swarm.yaml", &swarm(mesh));
     let what = if mesh { "ingress" } else { "an overlay and dnsrr, no ip_vs here" };
     side_by_side(&labctl, &format!("3-node swarm with {what} ready, dind / vm"), &file);
 }

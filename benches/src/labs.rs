@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lab_tests::{Labctl, topology};
+use labctl_tests::{Labctl, topology};
 
 use crate::measure::{RUNS, against_aim, seconds, versus};
 

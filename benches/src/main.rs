@@ -1,7 +1,7 @@
 //! `make bench`: figures as `name: ours / other = ratio`, medians of several runs, both sides in one run and in turn,
 //! since machines are noisy and drift. `docs/performance.md` says what the figures mean and where the time goes.
 //!
-//! Usage: `lab-benches [GROUP…]`, the groups being those of [`GROUPS`]; all of them without one.
+//! Usage: `labctl-benches [GROUP…]`, the groups being those of [`GROUPS`]; all of them without one.
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::expect_used)]
 
 mod dind;

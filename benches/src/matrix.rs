@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use lab_tests::{Labctl, write};
+use labctl_tests::{Labctl, write};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 

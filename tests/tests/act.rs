@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use lab_tests::{Labctl, eventually, write};
+use labctl_tests::{Labctl, eventually, write};
 
 const LAB: &str = "name: act
 segments: { lan: { subnet: 192.168.56.0/24 } }

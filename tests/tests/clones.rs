@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use lab_tests::{Labctl, eventually, one_host, own_images, write};
+use labctl_tests::{Labctl, eventually, one_host, own_images, write};
 
 /// What tells one host from another, each a file or an answer of the host's own, a line each.
 const OWN: &str = "head -c 16 /dev/urandom | od -An -tx1; cat /etc/machine-id; hostname

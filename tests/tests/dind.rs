@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use lab_tests::{Labctl, eventually, machine, one_host, topology, write};
+use labctl_tests::{Labctl, eventually, machine, one_host, topology, write};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -162,7 +162,7 @@ fn a_daemon_elsewhere_or_none_is_refused_with_the_reason() {
     let refused = |host: &str, words: &str| {
         let mut command =
             labctl.command(["up".as_ref(), "--runtime".as_ref(), "dind".as_ref(), file.as_os_str()]);
-        let ran = lab_tests::Ran(command.env("DOCKER_HOST", host).output().unwrap()).exits(3);
+        let ran = labctl_tests::Ran(command.env("DOCKER_HOST", host).output().unwrap()).exits(3);
         for words in [words, "hint:"] {
             assert!(ran.stderr().contains(words), "stderr lacks {words:?}:\n{}", ran.stderr());
         }
@@ -182,7 +182,7 @@ fn auto_says_what_it_chose_and_why() {
     let labctl = Labctl::new();
     let mut command =
         labctl.command(["up".as_ref(), "--no-check".as_ref(), topology("ipvlan-2host.yaml").as_os_str()]);
-    let ran = lab_tests::Ran(command.env("LABCTL_RUNTIME", "auto").output().unwrap()).exits(0);
+    let ran = labctl_tests::Ran(command.env("LABCTL_RUNTIME", "auto").output().unwrap()).exits(0);
     assert!(ran.stderr().contains("runtime vm") || ran.stderr().contains("runtime dind"), "{}", ran.stderr());
     // It says the same of KVM when it chooses and when it starts.
     let (said, not) = ("there is KVM", "no KVM here: machines are emulated");

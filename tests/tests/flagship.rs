@@ -3,7 +3,7 @@
 
 use std::{os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
 
-use lab_tests::{Labctl, capture::echo_requests, eventually, machine, topology};
+use labctl_tests::{Labctl, capture::echo_requests, eventually, machine, topology};
 use serde_json::Value;
 
 /// The design's table: host to own containers and back no, every other pair yes.

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lab_tests::{Labctl, Ran, cache, eventually, machine, one_host, write};
+use labctl_tests::{Labctl, Ran, cache, eventually, machine, one_host, write};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -156,7 +156,7 @@ fn a_damaged_node_image_is_made_anew() {
     let dir = tempfile::tempdir().unwrap();
     let file = write(dir.path(), "damaged.yaml", &one_host("damaged"));
     labctl.cache = dir.path().join("cache");
-    let image = lab_tests::own_images(&labctl.cache);
+    let image = labctl_tests::own_images(&labctl.cache);
     let kernel = image.join("vmlinux");
     let length = fs::metadata(&kernel).unwrap().len();
     fs::remove_file(&kernel).unwrap();

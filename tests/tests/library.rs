@@ -13,7 +13,7 @@ use lab::{
     Lab, Probe, RuntimeChoice, Verdict,
     builder::{Container, Expect, Host, Network, Step},
 };
-use lab_tests::{Labctl, eventually, machine, topology};
+use labctl_tests::{Labctl, eventually, machine, topology};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,

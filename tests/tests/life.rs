@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use lab_tests::{Labctl, binaries, cache, eventually, machine, one_host, topology, write};
+use labctl_tests::{Labctl, binaries, cache, eventually, machine, one_host, topology, write};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use lab_tests::{Labctl, topology, write};
+use labctl_tests::{Labctl, topology, write};
 use serde_json::{Value, json};
 
 fn cell<'a>(report: &'a Value, probe: &str, from: &str, to: &str) -> &'a Value {

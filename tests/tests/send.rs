@@ -6,7 +6,7 @@ use std::{
     process::Stdio,
 };
 
-use lab_tests::{Labctl, Ran, write};
+use labctl_tests::{Labctl, Ran, write};
 use serde_json::Value;
 
 const LAB: &str = "

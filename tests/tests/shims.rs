@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use lab_tests::{Labctl, eventually, one_host, write};
+use labctl_tests::{Labctl, eventually, one_host, write};
 
 /// More than there are shims ready.
 const CONTAINERS: usize = 6;

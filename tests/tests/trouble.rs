@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lab_tests::{Labctl, Ran, capture::echo_requests, eventually, machine, one_host, write};
+use labctl_tests::{Labctl, Ran, capture::echo_requests, eventually, machine, one_host, write};
 
 /// `up` must refuse this file with this status and these words, quickly, and leave nothing.
 fn refused(labctl: &Labctl, file: &Path, status: i32, words: &[&str]) {
@@ -101,7 +101,7 @@ fn an_image_of_packages_that_there_are_not_is_shown_with_its_line() {
     let mut labctl = Labctl::new();
     labctl.cache = dir.path().join("cache");
     fs::create_dir_all(labctl.cache.join("images")).unwrap();
-    for entry in fs::read_dir(lab_tests::cache().join("images")).unwrap().flatten() {
+    for entry in fs::read_dir(labctl_tests::cache().join("images")).unwrap().flatten() {
         symlink(entry.path(), labctl.cache.join("images").join(entry.file_name())).unwrap();
     }
     let file = write(dir.path(), "packages.yaml", &image("[redis-tools]"));

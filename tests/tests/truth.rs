@@ -4,7 +4,7 @@
 
 use std::{ffi::OsStr, fs, path::Path};
 
-use lab_tests::{
+use labctl_tests::{
     Labctl, topology,
     truth::{self, Host},
 };

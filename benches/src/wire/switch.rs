@@ -8,9 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lab_agent::node::tap;
-use lab_model::lab::Segment;
-use lab_wire::{PortSpec, Transport, Wire};
+use labctl_agent::node::tap;
+use labctl_model::lab::Segment;
+use labctl_wire::{PortSpec, Transport, Wire};
 use tempfile::TempDir;
 
 use super::netns::{Namespace, ip};

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    lab_agent::cli::run()
+    labctl_agent::cli::run()
 }

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
-use lab_model::{Interface, Protocol, Route, Tools};
+use labctl_model::{Interface, Protocol, Route, Tools};
 use serde::{Deserialize, Serialize};
 
 /// Version of the protocol; both sides must have the same.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use common::net::{Net, pair};
-use lab_agent::{
+use labctl_agent::{
     client::{AgentClient, ClientError, WatchClient},
     probe::nonce::{Kind, Nonce},
     protocol::{FrameWatch, Netns, Outgoing, ScratchVtep, SeenFrame, SendFrame},

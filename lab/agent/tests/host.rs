@@ -12,11 +12,11 @@ use std::{
 
 use common::net::{Net, pair};
 use ipnet::Ipv4Net;
-use lab_agent::{
+use labctl_agent::{
     client::{AgentClient, ClientError},
     protocol::{Exec, HostConfig, Netns, NicConfig},
 };
-use lab_model::{Interface, InterfaceKind, Route, Tools};
+use labctl_model::{Interface, InterfaceKind, Route, Tools};
 use serde_json::{Map, json};
 use tokio::process::{Child, Command};
 

@@ -10,13 +10,13 @@ use std::{
 };
 
 use common::net::{A, B, Net, pair};
-use lab_agent::{
+use labctl_agent::{
     client::ProbeClient,
     protocol::{
         Endpoint, Listener, Netns, Outcome, ProbeSession, Shot, ShotKind, ShotResult, ShotTarget, Sighting,
     },
 };
-use lab_model::Protocol;
+use labctl_model::Protocol;
 
 const DEADLINE_MS: u32 = 1000;
 

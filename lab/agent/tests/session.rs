@@ -12,14 +12,14 @@ use std::{
     time::Duration,
 };
 
-use lab_agent::{
+use labctl_agent::{
     client::{AgentClient, ClientError, Dial, ExecEvent, Stream},
     netns::Namespace,
     preamble,
     protocol::{Exec, ExecIn, Netns, Request},
     server::{Kernel, Server},
 };
-use lab_model::Tools;
+use labctl_model::Tools;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, ReadBuf},
     process::Command,

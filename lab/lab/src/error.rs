@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use lab_model::{Diagnostics, LoadError};
-use lab_runtime::image;
+use labctl_model::{Diagnostics, LoadError};
+use labctl_runtime::image;
 
 /// What can go wrong. The text names the operand and, after `hint:`, the way out if there is one. `Debug` gives the same
 /// text, since a failed test prints that.
@@ -14,7 +14,7 @@ pub enum Error {
     Topology(#[from] LoadError),
     /// A lab could not be brought up, asked or taken down.
     #[error(transparent)]
-    Runtime(#[from] lab_runtime::Error),
+    Runtime(#[from] labctl_runtime::Error),
     /// A node image could not be made.
     #[error(transparent)]
     Image(#[from] image::Error),
@@ -53,6 +53,6 @@ impl From<Diagnostics> for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&lab_model::plain_lines(&self.to_string()))
+        f.write_str(&labctl_model::plain_lines(&self.to_string()))
     }
 }

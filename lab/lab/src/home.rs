@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use lab_runtime::{Event, Events, LabDir, state::Lock, supervisor};
+use labctl_runtime::{Event, Events, LabDir, state::Lock, supervisor};
 use tokio::{
     runtime::{Builder, Handle},
     sync::oneshot,
@@ -38,7 +38,7 @@ const THREADS_END: Duration = Duration::from_secs(1);
 
 /// What to take down at the end.
 pub(crate) struct Held {
-    pub(crate) lab: Arc<lab_runtime::RunningLab>,
+    pub(crate) lab: Arc<labctl_runtime::RunningLab>,
     pub(crate) dir: LabDir,
     /// Marks the lab as alive while it is open.
     pub(crate) lock: Arc<Lock>,
@@ -107,12 +107,12 @@ impl Home {
         match AbortOnDropHandle::new(self.calls.spawn_on(work, &self.handle)).await {
             Ok(done) => Ok(done?),
             Err(e) if e.is_panic() => resume_unwind(e.into_panic()),
-            Err(_) => Err(lab_runtime::Error::Cancelled.into()),
+            Err(_) => Err(labctl_runtime::Error::Cancelled.into()),
         }
     }
 
     /// Lets `labctl` look into a lab that is up.
-    pub(crate) fn attend(&self, lab: Arc<lab_runtime::RunningLab>, lock: Arc<Lock>) {
+    pub(crate) fn attend(&self, lab: Arc<labctl_runtime::RunningLab>, lock: Arc<Lock>) {
         self.handle.spawn(async move {
             if let Err(e) = supervisor::attend(lab, &lock).await {
                 tracing::warn!("{e}");
@@ -161,6 +161,6 @@ async fn take_down(held: Held) -> Vec<String> {
         Ok(warnings) => warnings,
         Err(_) => vec![format!("not down within {} s", DOWN.as_secs())],
     };
-    warnings.extend(lab_runtime::teardown::clear(&dir, &lock).await);
+    warnings.extend(labctl_runtime::teardown::clear(&dir, &lock).await);
     warnings
 }

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use lab_runtime::{
+use labctl_runtime::{
     Dirs, Event, LabDir, RuntimeChoice, UpOptions, image, install, launch, runtimes, state, teardown,
 };
 
@@ -20,7 +20,7 @@ use crate::{
 /// Made by [`Lab::from_file`], [`Lab::from_yaml`] or [`Lab::builder`].
 #[must_use = "nothing is made before `up`"]
 pub struct Lab {
-    model: lab_model::Lab,
+    model: labctl_model::Lab,
     topology: PathBuf,
     runtime: RuntimeChoice,
     cold: bool,
@@ -37,7 +37,7 @@ impl Lab {
     /// [`Error::Topology`] if the file cannot be read, or with all its mistakes.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
-        let model = lab_model::Lab::load(path)?;
+        let model = labctl_model::Lab::load(path)?;
         Ok(Self::new(model, std::path::absolute(path).unwrap_or_else(|_| path.to_owned())))
     }
 
@@ -56,10 +56,10 @@ impl Lab {
     /// [`Error::Topology`] with all its mistakes.
     pub fn from_yaml(text: &str) -> Result<Self, Error> {
         const NAME: &str = "topology";
-        Ok(Self::new(lab_model::Lab::parse(text, NAME)?, NAME.into()))
+        Ok(Self::new(labctl_model::Lab::parse(text, NAME)?, NAME.into()))
     }
 
-    fn new(model: lab_model::Lab, topology: PathBuf) -> Self {
+    fn new(model: labctl_model::Lab, topology: PathBuf) -> Self {
         Self {
             model,
             topology,
@@ -73,7 +73,7 @@ impl Lab {
     }
 
     /// The lab's model: hosts, networks, containers, what must hold.
-    pub fn model(&self) -> &lab_model::Lab {
+    pub fn model(&self) -> &labctl_model::Lab {
         &self.model
     }
 
@@ -158,7 +158,7 @@ impl Lab {
             let provider = runtimes::provider(&plan);
             let provider = provider.inspect_err(|_| drop(dir.remove(&lock)))?;
             let (lab, lock) =
-                (Arc::new(lab_runtime::RunningLab::new(plan, dir.clone(), provider)), Arc::new(lock));
+                (Arc::new(labctl_runtime::RunningLab::new(plan, dir.clone(), provider)), Arc::new(lock));
             // No await since the folder was made. From here on the thread takes down whatever exists.
             *held.lock().unwrap_or_else(PoisonError::into_inner) =
                 Some(Held { lab: lab.clone(), dir, lock: lock.clone() });

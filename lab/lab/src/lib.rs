@@ -67,14 +67,14 @@ pub use bollard;
 pub use builder::LabBuilder;
 pub use error::Error;
 pub use lab::Lab;
-pub use lab_agent::client::Output;
+pub use labctl_agent::client::Output;
 /// The model of a topology, parsed and checked.
-pub use lab_model as model;
-pub use lab_model::{Expected, No, Observed as Verdict, Probe};
-pub use lab_runtime::{
+pub use labctl_model as model;
+pub use labctl_model::{Expected, No, Observed as Verdict, Probe};
+pub use labctl_runtime::{
     Event, RuntimeChoice,
     lab::Frames,
     report::{CellReport, FactReport, Report, StepReport},
 };
-pub use lab_wire::{CapturedFrame, Fate};
+pub use labctl_wire::{CapturedFrame, Fate};
 pub use running::{Answer, RunningLab};

@@ -3,14 +3,14 @@
 use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use bollard::Docker;
-use lab_agent::client::Output;
-use lab_model::{Action, By, Cell, Command, Expected, Matrix, Observed, Power, Probe, Target, Tools};
-use lab_runtime::{
+use labctl_agent::client::Output;
+use labctl_model::{Action, By, Cell, Command, Expected, Matrix, Observed, Power, Probe, Target, Tools};
+use labctl_runtime::{
     Checking, Events,
     lab::Frames,
     report::{CellReport, Report},
 };
-use lab_wire::CaptureSpec;
+use labctl_wire::CaptureSpec;
 
 use crate::{Error, home::Home};
 
@@ -19,7 +19,7 @@ use crate::{Error, home::Home};
 /// If the program is killed, its machines end with it. Only a folder is left: the next lab of that name clears it, and
 /// so does `labctl down --all`.
 pub struct RunningLab {
-    lab: Arc<lab_runtime::RunningLab>,
+    lab: Arc<labctl_runtime::RunningLab>,
     events: Events,
     home: Home,
 }
@@ -67,12 +67,12 @@ impl fmt::Debug for RunningLab {
 }
 
 impl RunningLab {
-    pub(crate) fn new(home: Home, lab: Arc<lab_runtime::RunningLab>, events: Events) -> Self {
+    pub(crate) fn new(home: Home, lab: Arc<labctl_runtime::RunningLab>, events: Events) -> Self {
         Self { lab, events, home }
     }
 
     /// The lab's model: hosts, networks, containers, what must hold.
-    pub fn model(&self) -> &lab_model::Lab {
+    pub fn model(&self) -> &labctl_model::Lab {
         &self.lab.plan().lab
     }
 
@@ -131,7 +131,7 @@ impl RunningLab {
     /// If the lab has no such parts, or cannot be asked.
     pub async fn probe(&self, from: &str, to: &str, probe: Probe) -> Result<Answer, Error> {
         let mut answers = self.probe_all([(from, to)], probe).await?;
-        answers.pop().ok_or_else(|| lab_runtime::Error::Control("a probe without an answer".into()).into())
+        answers.pop().ok_or_else(|| labctl_runtime::Error::Control("a probe without an answer".into()).into())
     }
 
     /// Probes many pairs at once. All silent pairs share one deadline of two seconds.
@@ -167,7 +167,7 @@ impl RunningLab {
             probe,
             size: None,
             by: By::Address,
-            timeout: lab_model::check::DEFAULT_TIMEOUT,
+            timeout: labctl_model::check::DEFAULT_TIMEOUT,
             within: Duration::ZERO,
             cells,
             wire: Vec::new(),
@@ -230,7 +230,7 @@ impl RunningLab {
         let command = Command { place: endpoint.to_owned(), tools, argv };
         let work = async move {
             let (host, session) = lab.exec(command, None).await?;
-            session.output().await.map_err(lab_runtime::Error::agent(&host))
+            session.output().await.map_err(labctl_runtime::Error::agent(&host))
         };
         self.home.run(work).await
     }

@@ -73,9 +73,9 @@ use std::{
 };
 
 use bollard::{Docker, models::HostConfig};
-use lab_agent::node::ENGINE_ANSWERS;
-use lab_model::Engine;
-use lab_runtime::{
+use labctl_agent::node::ENGINE_ANSWERS;
+use labctl_model::Engine;
+use labctl_runtime::{
     dind::{Door, NodeContainer},
     image::{self, BuildOptions},
     install,
@@ -261,7 +261,7 @@ impl RunningNode {
         let folder = tempfile::Builder::new()
             .prefix("labctl-node-")
             .tempdir()
-            .map_err(lab_runtime::Error::io("cannot make a folder in", std::env::temp_dir()))?;
+            .map_err(labctl_runtime::Error::io("cannot make a folder in", std::env::temp_dir()))?;
         let home = Home::start("node")?;
         let daemon = docker().await?;
         let (id, socket) = (container.id().to_owned(), socket(&folder));

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lab_runtime::{Dirs, LabDir, Plan, install, state};
+use labctl_runtime::{Dirs, LabDir, Plan, install, state};
 
 use crate::{cli::Global, exit::Error, printer::Printer};
 
@@ -47,7 +47,7 @@ pub fn require_host(plan: &Plan, host: &str) -> Result<(), Error> {
         return Ok(());
     }
     let known: Vec<_> = plan.lab.hosts.keys().map(String::as_str).collect();
-    Err(lab_runtime::Error::NoSuchPart {
+    Err(labctl_runtime::Error::NoSuchPart {
         lab: plan.lab.name.clone(),
         kind: "host",
         name: host.to_owned(),

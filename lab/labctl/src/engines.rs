@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use lab_model::{Engine, Lab};
+use labctl_model::{Engine, Lab};
 
 use crate::exit::Error;
 

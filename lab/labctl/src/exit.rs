@@ -1,6 +1,6 @@
 //! Exit codes, and the errors that lead to them.
 
-use lab_runtime::image;
+use labctl_runtime::image;
 
 /// Exit status of labctl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,7 +29,7 @@ impl Exit {
 pub enum Error {
     /// The topology is wrong, or there is none to read.
     #[error(transparent)]
-    Topology(#[from] lab_model::LoadError),
+    Topology(#[from] labctl_model::LoadError),
     /// The command line is wrong.
     #[error("{0}")]
     Usage(String),
@@ -38,7 +38,7 @@ pub enum Error {
     Environment(String),
     /// The runtime failed.
     #[error(transparent)]
-    Runtime(#[from] lab_runtime::Error),
+    Runtime(#[from] labctl_runtime::Error),
     /// A node image could not be made or found.
     #[error(transparent)]
     Image(#[from] image::Error),

@@ -1,7 +1,7 @@
 //! What verbs do with a lab: bring it up, check it, take it down.
 
-use lab_model::Action;
-use lab_runtime::{
+use labctl_model::Action;
+use labctl_runtime::{
     Checking, Event, LabDir, RuntimeChoice, UpOptions,
     control::{
         Client,
@@ -136,8 +136,9 @@ pub async fn check(
                 _ => {}
             }
         }
-        report
-            .ok_or_else(|| lab_runtime::Error::Control("the check ended without a report".to_owned()).into())
+        report.ok_or_else(|| {
+            labctl_runtime::Error::Control("the check ended without a report".to_owned()).into()
+        })
     };
     tokio::select! {
         found = run => found,
@@ -183,7 +184,7 @@ pub async fn ask<T>(
                 other => report = take(other).or(report),
             }
         }
-        report.ok_or_else(|| lab_runtime::Error::Control("it ended without a report".to_owned()).into())
+        report.ok_or_else(|| labctl_runtime::Error::Control("it ended without a report".to_owned()).into())
     };
     tokio::select! {
         report = asked => report,
@@ -198,7 +199,7 @@ pub async fn clear(context: &Context, dir: &LabDir, progress: &mut Progress<'_>,
         done = teardown::down(&context.dirs, dir.name()) => match done {
             Ok(warnings) => warnings.iter().for_each(|w| context.printer.warn(w)),
             // The supervisor itself clears a lab that did not come up.
-            Err(lab_runtime::Error::NoSuchLab { .. }) => {}
+            Err(labctl_runtime::Error::NoSuchLab { .. }) => {}
             Err(e) => context.printer.warn(&e.to_string()),
         },
         () = stop.wait() => {
@@ -210,7 +211,7 @@ pub async fn clear(context: &Context, dir: &LabDir, progress: &mut Progress<'_>,
 /// Returns the next answer. A failure or a vanished supervisor is an error.
 pub async fn answer(dir: &LabDir, client: &mut Client) -> Result<Answer, Error> {
     match client.next().await? {
-        Some(Answer::Error(failure)) => Err(lab_runtime::Error::Remote(failure).into()),
+        Some(Answer::Error(failure)) => Err(labctl_runtime::Error::Remote(failure).into()),
         Some(answer) => Ok(answer),
         None => Err(dir.gone().into()),
     }

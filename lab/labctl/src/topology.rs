@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lab_model::Lab;
+use labctl_model::Lab;
 
 use crate::{engines::Engines, exit::Error};
 

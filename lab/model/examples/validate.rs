@@ -1,9 +1,9 @@
-//! Validates topologies: `cargo run --release -p lab-model --example validate -- FILE…`
+//! Validates topologies: `cargo run --release -p labctl-model --example validate -- FILE…`
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::{io::IsTerminal, process::ExitCode};
 
-use lab_model::{Check, Lab, LoadError};
+use labctl_model::{Check, Lab, LoadError};
 
 fn main() -> ExitCode {
     let mut code = ExitCode::SUCCESS;

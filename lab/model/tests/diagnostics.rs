@@ -1,10 +1,10 @@
 //! Every class of mistake, as its author sees it. `tests/bad` holds the topologies, `tests/snapshots` what is said of
-//! them; after a change of wording: `INSTA_UPDATE=always cargo test --release -p lab-model`, and read the difference.
+//! them; after a change of wording: `INSTA_UPDATE=always cargo test --release -p labctl-model`, and read the difference.
 #![allow(clippy::unwrap_used)]
 
 use std::{fs, path::Path};
 
-use lab_model::Lab;
+use labctl_model::Lab;
 
 fn bad() -> Vec<(String, String)> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bad");

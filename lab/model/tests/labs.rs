@@ -3,7 +3,7 @@
 
 use std::{fs, net::Ipv4Addr, path::Path, time::Duration};
 
-use lab_model::{
+use labctl_model::{
     Action, Attach, By, Cell, Check, Driver, Engine, Expected, InterfaceKind, Lab, Matrix, Must, No, Parent,
     Probe, Protocol, Route, Subject, Target,
 };
@@ -205,7 +205,7 @@ fn containers_get_what_was_asked() {
     let lab = lab(CONTAINERS);
     let c = |name: &str| &lab.containers[name];
     assert_eq!(c("plain").attach, Attach::DefaultBridge { ipv4_address: None });
-    assert_eq!(c("plain").image, lab_model::BUILTIN_IMAGE);
+    assert_eq!(c("plain").image, labctl_model::BUILTIN_IMAGE);
     assert_eq!(c("plain").host, "host1");
     // Docker refuses that, and that is what the lab shows.
     assert_eq!(c("asked").attach, Attach::DefaultBridge { ipv4_address: Some(ip("172.17.0.50")) });

@@ -3,7 +3,7 @@
 
 use std::{fmt::Write as _, fs, io::Write as _, time::Instant};
 
-use lab_model::{Lab, LoadError};
+use labctl_model::{Lab, LoadError};
 
 fn refused(text: &str) -> String {
     let begun = Instant::now();
@@ -80,7 +80,7 @@ fn large_texts_are_refused_unread() {
 
 #[test]
 fn only_regular_files_of_sensible_size_are_read() {
-    let dir = std::env::temp_dir().join(format!("lab-model-{}", std::process::id()));
+    let dir = std::env::temp_dir().join(format!("labctl-model-{}", std::process::id()));
     fs::create_dir_all(&dir).unwrap();
 
     assert!(matches!(Lab::load(&dir), Err(LoadError::NotAFile { .. })));

@@ -1,7 +1,7 @@
 //! What can mean nothing is refused where it stands, and not by whoever meets it first in a running lab.
 #![allow(clippy::unwrap_used)]
 
-use lab_model::{Lab, is_hostile};
+use labctl_model::{Lab, is_hostile};
 
 /// A lab with a segment, two hosts, a network and a container, and these lines in the places of its comments.
 fn topology(place: &str, text: &str) -> String {

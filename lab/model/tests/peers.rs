@@ -1,7 +1,7 @@
 //! Peers, and what is asked of answers.
 #![allow(clippy::unwrap_used)]
 
-use lab_model::{Answers, Check, Lab, Matrix, SourceSeen};
+use labctl_model::{Answers, Check, Lab, Matrix, SourceSeen};
 
 const LAB: &str = "
 name: lab

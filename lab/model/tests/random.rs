@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path, sync::LazyLock};
 
-use lab_model::Lab;
+use labctl_model::Lab;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 

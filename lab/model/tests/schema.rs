@@ -1,5 +1,5 @@
 //! The committed JSON Schema is what the code says. After a change of the topology's keys:
-//! `UPDATE_SCHEMA=1 cargo test --release -p lab-model --test schema`
+//! `UPDATE_SCHEMA=1 cargo test --release -p labctl-model --test schema`
 #![allow(clippy::unwrap_used)]
 
 use std::{fs, path::Path};
@@ -9,7 +9,7 @@ use serde_json::Value;
 #[test]
 fn the_committed_schema_is_the_codes() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/topology.schema.json");
-    let new = serde_json::to_string_pretty(&lab_model::schema()).unwrap() + "\n";
+    let new = serde_json::to_string_pretty(&labctl_model::schema()).unwrap() + "\n";
     if std::env::var_os("UPDATE_SCHEMA").is_some() {
         fs::write(&path, &new).unwrap();
     }
@@ -17,7 +17,7 @@ fn the_committed_schema_is_the_codes() {
     assert!(
         committed == new,
         "docs/topology.schema.json is not what the code says: \
-         UPDATE_SCHEMA=1 cargo test --release -p lab-model --test schema"
+         UPDATE_SCHEMA=1 cargo test --release -p labctl-model --test schema"
     );
 }
 
@@ -39,11 +39,12 @@ fn every_key_is_described() {
             _ => {}
         }
     }
-    let schema = lab_model::schema();
+    let schema = labctl_model::schema();
     walk("topology", &schema);
     assert_eq!(schema["required"], serde_json::json!(["name", "hosts"]));
     assert_eq!(schema["additionalProperties"], false);
-    let words: Vec<_> = ["yes", "no"].into_iter().chain(lab_model::No::ALL.iter().map(|(_, w)| *w)).collect();
+    let words: Vec<_> =
+        ["yes", "no"].into_iter().chain(labctl_model::No::ALL.iter().map(|(_, w)| *w)).collect();
     for of in ["Check", "Rule"] {
         assert_eq!(schema["$defs"][of]["properties"]["verdict"]["enum"], serde_json::json!(words), "{of}");
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use lab_model::{
+use labctl_model::{
     Action, Check, Driver, EndpointMode, Lab, Protocol, PublishMode, Role, ServiceMode, ServicePort, Target,
     Token,
 };

@@ -1,7 +1,7 @@
 //! What topologies and command lines say of the wire and of hosts' lives.
 #![allow(clippy::unwrap_used)]
 
-use lab_model::{Action, Check, Direction, Filter, Lab, Place, Power, Probe, Protocol, Token};
+use labctl_model::{Action, Check, Direction, Filter, Lab, Place, Power, Probe, Protocol, Token};
 
 const LAB: &str = r#"
 name: wire

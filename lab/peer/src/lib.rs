@@ -6,9 +6,9 @@
 //! ARP and routes are our own ([`link`]), since a failed ARP is a verdict here.
 //!
 //! ```no_run
-//! # async fn example(wire: lab_wire::Wire) -> Result<(), Box<dyn std::error::Error>> {
-//! use lab_peer::{Config, Peer};
-//! use lab_wire::{PortSpec, Transport};
+//! # async fn example(wire: labctl_wire::Wire) -> Result<(), Box<dyn std::error::Error>> {
+//! use labctl_peer::{Config, Peer};
+//! use labctl_wire::{PortSpec, Transport};
 //! let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
 //! let mac = [2, 0, 0, 0, 0, 1];
 //! let transport = Transport::Connected(theirs);
@@ -29,8 +29,8 @@
 //! # }
 //! ```
 //!
-//! [`ShotResult`]: lab_agent::protocol::ShotResult
-//! [`Sighting`]: lab_agent::protocol::Sighting
+//! [`ShotResult`]: labctl_agent::protocol::ShotResult
+//! [`Sighting`]: labctl_agent::protocol::Sighting
 
 mod config;
 mod datagram;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use lab_agent::{
+use labctl_agent::{
     probe::{
         greeting::{GREETING, GREETING_LENGTH, GREETING_ROUND_TRIPS, answered, greeted},
         heard::{self, Heard, Key},
@@ -15,7 +15,7 @@ use lab_agent::{
     },
     protocol::{Outcome, Shot, ShotKind, ShotResult, ShotTarget, Sighting},
 };
-use lab_model::Protocol;
+use labctl_model::Protocol;
 use smoltcp::iface::SocketHandle;
 use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 use vxlan::{

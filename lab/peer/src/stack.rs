@@ -5,7 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddrV4},
 };
 
-use lab_agent::{probe::greeting::greeting, protocol::Taker};
+use labctl_agent::{probe::greeting::greeting, protocol::Taker};
 use smoltcp::{
     iface::{self, Interface, SocketHandle, SocketSet},
     phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken},

@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, SinkExt, StreamExt as _};
-use lab_agent::{
+use labctl_agent::{
     frames::Gathered,
     probe::{
         greeting,
@@ -13,7 +13,7 @@ use lab_agent::{
     },
     protocol::{SeenFrame, Shot, ShotResult, Sighting, Taker},
 };
-use lab_model::Protocol;
+use labctl_model::Protocol;
 use tokio::{
     net::UnixStream,
     sync::{mpsc, oneshot},

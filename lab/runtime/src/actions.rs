@@ -1,6 +1,6 @@
 //! Runs the actions of steps on a lab.
 
-use lab_model::{Action, Attach, Attachment, Driver, Lab, Power, Role, ServiceChange, Step};
+use labctl_model::{Action, Attach, Attachment, Driver, Lab, Power, Role, ServiceChange, Step};
 
 use crate::{
     Error, Events,

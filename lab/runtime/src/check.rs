@@ -5,8 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lab_model::{Action, Check, Step};
-use lab_wire::Wire;
+use labctl_model::{Action, Check, Step};
+use labctl_wire::Wire;
 use serde::{Deserialize, Serialize};
 
 use crate::{

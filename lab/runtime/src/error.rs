@@ -5,8 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lab_agent::client::ClientError;
-use lab_model::plain_lines;
+use labctl_agent::client::ClientError;
+use labctl_model::plain_lines;
 use serde::{Deserialize, Serialize};
 
 /// Why something failed and whose fault it is: the form in which an error crosses the control socket.
@@ -297,7 +297,7 @@ pub enum Error {
     Unfit(String),
     /// This machine's kernel lacks features that the topology needs, each with its line.
     #[error("{0}")]
-    Lacks(Box<lab_model::Diagnostics>),
+    Lacks(Box<labctl_model::Diagnostics>),
     /// An error that the supervisor answered with.
     #[error("{}", .0.message)]
     Remote(Failure),

@@ -8,8 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lab_model::Lab;
-use lab_wire::{
+use labctl_model::Lab;
+use labctl_wire::{
     CapturedFrame, Fate, MAX_FRAME_LEN, Wire,
     pcapng::{PcapngError, PcapngWriter, Record},
 };

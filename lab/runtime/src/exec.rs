@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use lab_agent::protocol::{Exec, Netns};
-use lab_model::{Command, Lab};
+use labctl_agent::protocol::{Exec, Netns};
+use labctl_model::{Command, Lab};
 
 use crate::{
     Error,

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use lab_agent::client::AgentClient;
+use labctl_agent::client::AgentClient;
 use tokio::{
     net::{UnixListener, UnixStream},
     task::JoinHandle,

@@ -9,11 +9,11 @@ use std::{
 
 use bytes::Bytes;
 use ipnet::Ipv4Net;
-use lab_agent::{
+use labctl_agent::{
     client::{AgentClient, ClientError},
     protocol::{HostConfig, NicConfig},
 };
-use lab_model::{Action, BUILTIN_IMAGE, Lab};
+use labctl_model::{Action, BUILTIN_IMAGE, Lab};
 use rand::RngExt;
 
 use crate::{
@@ -186,7 +186,7 @@ fn config(lab: &Lab, name: &str) -> HostConfig {
     config
 }
 
-fn nic(nic: &lab_model::Nic) -> Option<NicConfig> {
+fn nic(nic: &labctl_model::Nic) -> Option<NicConfig> {
     Some(NicConfig {
         mac: nic.mac,
         name: nic.name.clone(),
@@ -198,7 +198,7 @@ fn nic(nic: &lab_model::Nic) -> Option<NicConfig> {
 
 /// Next hop of the default route: the gateway of the first NIC whose segment has one. Point-to-point NICs do not count:
 /// a VPN sets its own routes.
-fn gateway(lab: &Lab, host: &lab_model::Host) -> Option<Ipv4Addr> {
+fn gateway(lab: &Lab, host: &labctl_model::Host) -> Option<Ipv4Addr> {
     host.nics.iter().filter(|n| n.peer.is_none()).find_map(|n| lab.segments.get(&n.segment)?.gateway)
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use bollard::{API_DEFAULT_VERSION, Docker, query_parameters::CreateImageOptionsBuilder};
 use futures::StreamExt;
-use lab_model::DebianImage;
+use labctl_model::DebianImage;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -199,7 +199,7 @@ mod tests {
         }
         let images = list(&dirs).unwrap();
         assert_eq!(images.len(), 1, "the second replaces the first");
-        assert_eq!(images[0].names, [lab_model::BUILTIN_IMAGE]);
+        assert_eq!(images[0].names, [labctl_model::BUILTIN_IMAGE]);
         assert!(remove(&dirs, "labctl/pause").unwrap());
         assert!(!remove(&dirs, "labctl/pause").unwrap());
     }

@@ -6,9 +6,9 @@ mod reach;
 use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use futures::future::{join_all, try_join_all};
-use lab_agent::client::AgentClient;
-use lab_model::{Driver, Lab, Power};
-use lab_wire::{PortSpec, Wire};
+use labctl_agent::client::AgentClient;
+use labctl_model::{Driver, Lab, Power};
+use labctl_wire::{PortSpec, Wire};
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -175,7 +175,7 @@ impl RunningLab {
     }
 
     fn start_wire(&self, plans: &[HostPlan]) -> Result<(), Error> {
-        let port = |plan: &HostPlan, nic: &lab_model::Nic, listen: &PathBuf| PortSpec {
+        let port = |plan: &HostPlan, nic: &labctl_model::Nic, listen: &PathBuf| PortSpec {
             name: port_name(&plan.name, &nic.name),
             segment: nic.segment.clone(),
             mac: nic.mac,

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use lab_model::Lab;
+use labctl_model::Lab;
 use tokio::net::UnixStream;
 
 use crate::{Dirs, Error, LabDir, Plan, limits, runtimes::RuntimeChoice, state::Lock, teardown};

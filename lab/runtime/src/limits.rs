@@ -1,6 +1,6 @@
 //! Resource limits of this process.
 
-use lab_model::Lab;
+use labctl_model::Lab;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::Error;

@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 
 use futures::future::BoxFuture;
-pub use lab_agent::client::{Dial, Stream};
-use lab_model::{Host, Lab};
-use lab_wire::Transport;
+pub use labctl_agent::client::{Dial, Stream};
+use labctl_model::{Host, Lab};
+use labctl_wire::Transport;
 
 use crate::{Error, Events, state::Process};
 

@@ -3,12 +3,12 @@
 use std::{net::Ipv4Addr, os::unix::net::UnixStream, sync::Arc};
 
 use indexmap::IndexMap;
-use lab_model::Lab;
-use lab_peer::{
+use labctl_model::Lab;
+use labctl_peer::{
     Config, Gone, Peer,
     link::{Hop, Link},
 };
-use lab_wire::{PortSpec, Transport, Wire};
+use labctl_wire::{PortSpec, Transport, Wire};
 
 use crate::Error;
 
@@ -23,7 +23,7 @@ pub fn plug_in(lab: &Lab, wire: &Wire) -> Result<Peers, Error> {
     lab.peers.iter().map(|(name, peer)| Ok((name.clone(), Arc::new(plug(lab, name, peer, wire)?)))).collect()
 }
 
-fn plug(lab: &Lab, name: &str, peer: &lab_model::Peer, wire: &Wire) -> Result<Peer, Error> {
+fn plug(lab: &Lab, name: &str, peer: &labctl_model::Peer, wire: &Wire) -> Result<Peer, Error> {
     let failed = |why: &dyn std::fmt::Display| Error::Wire(format!("peer {name}: {why}"));
     let nic = &peer.nic;
     let config = config(lab, name, peer).ok_or_else(|| failed(&"its segment is not there"))?;
@@ -38,7 +38,7 @@ fn plug(lab: &Lab, name: &str, peer: &lab_model::Peer, wire: &Wire) -> Result<Pe
     Peer::start(config, ours).map_err(|e| failed(&e))
 }
 
-fn config(lab: &Lab, name: &str, peer: &lab_model::Peer) -> Option<Config> {
+fn config(lab: &Lab, name: &str, peer: &labctl_model::Peer) -> Option<Config> {
     let nic = &peer.nic;
     Some(Config {
         name: name.to_owned(),
@@ -62,7 +62,7 @@ pub fn next_hop(lab: &Lab, name: &str, to: Ipv4Addr) -> Option<Ipv4Addr> {
 }
 
 /// The name of a peer's port on the wire, in the form of a host's NIC: `client/eth0`.
-pub fn port(name: &str, peer: &lab_model::Peer) -> String {
+pub fn port(name: &str, peer: &labctl_model::Peer) -> String {
     format!("{name}/{}", peer.nic.name)
 }
 

@@ -7,7 +7,7 @@ pub mod text;
 
 use std::{path::PathBuf, time::Duration};
 
-use lab_model::{Expected, Observed, Probe};
+use labctl_model::{Expected, Observed, Probe};
 use serde::{Deserialize, Serialize};
 
 /// All results of one run of a lab's expectations.
@@ -42,7 +42,7 @@ pub struct CellReport {
     /// Probe, in its text form.
     #[serde(with = "probe_text")]
     pub probe: Probe,
-    /// Size of what was sent, if the topology gives one (see [`lab_model::Matrix::size`]).
+    /// Size of what was sent, if the topology gives one (see [`labctl_model::Matrix::size`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u32>,
     /// Whether the destination was looked up by name.
@@ -182,7 +182,7 @@ pub fn count(n: impl TryInto<u64>, thing: &str) -> String {
 
 /// Serializes `probe` in its text form.
 mod probe_text {
-    use lab_model::Probe;
+    use labctl_model::Probe;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
     pub fn serialize<S: Serializer>(probe: &Probe, s: S) -> Result<S::Ok, S::Error> {
@@ -204,7 +204,7 @@ mod probe_text {
 
 /// Serializes verdicts as the words of the tables.
 mod words {
-    use lab_model::{Expected, No, Observed};
+    use labctl_model::{Expected, No, Observed};
 
     fn because(word: &str) -> Option<No> {
         No::ALL.iter().find(|(_, w)| *w == word).map(|(n, _)| *n)

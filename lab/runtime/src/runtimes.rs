@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lab_model::Lab;
+use labctl_model::Lab;
 
 use crate::{
     Error, LabDir, Plan,

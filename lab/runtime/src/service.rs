@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures::future::BoxFuture;
-use lab_agent::protocol::{ExecIn, ExecOut};
-use lab_model::{Command, Source, Template};
-use lab_wire::{CaptureSpec, CapturedFrame, Fate};
+use labctl_agent::protocol::{ExecIn, ExecOut};
+use labctl_model::{Command, Source, Template};
+use labctl_wire::{CaptureSpec, CapturedFrame, Fate};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use vxlan::{Decode, Dissection, filter::Filter};
@@ -196,7 +196,7 @@ impl LabService {
         // The filter needs whole frames.
         let snaplen = spec.snaplen;
         if filter.is_some() {
-            spec.snaplen = lab_wire::MAX_FRAME_LEN;
+            spec.snaplen = labctl_wire::MAX_FRAME_LEN;
         }
         let mut frames = self.lab.capture(segment, spec)?;
         let _ = answers.send(Answer::Ports(frames.ports.clone())).await;
@@ -292,7 +292,7 @@ impl LabService {
         let plan = self.lab.plan();
         let pids: std::collections::BTreeMap<_, _> = self.lab.processes().into_iter().collect();
         let ended = self.lab.hosts().ended;
-        let host = |(name, host): (&String, &lab_model::Host)| {
+        let host = |(name, host): (&String, &labctl_model::Host)| {
             let nics = host.nics.iter().map(ToString::to_string);
             let containers = plan.lab.containers.iter().filter(|(_, c)| &c.host == name);
             let console = self.lab.dir().console(name);

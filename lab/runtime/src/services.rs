@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lab_model::{Lab, ServiceChange};
+use labctl_model::{Lab, ServiceChange};
 
 use crate::{
     Error, Events,

@@ -19,7 +19,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lab_model::Lab;
+use labctl_model::Lab;
 use serde::{Deserialize, Serialize};
 
 use crate::{

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures::future::{select_ok, try_join_all};
-use lab_model::{Driver, INGRESS, Lab, Node, Role, Swarm, Token};
+use labctl_model::{Driver, INGRESS, Lab, Node, Role, Swarm, Token};
 
 use crate::{
     Error, Events,

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lab_model::{Direction, Filter, Lab, No, Observed, Place};
-use lab_wire::{Block, DropReason, LinkState, Stats, Wire, WireError};
+use labctl_model::{Direction, Filter, Lab, No, Observed, Place};
+use labctl_wire::{Block, DropReason, LinkState, Stats, Wire, WireError};
 
 use crate::{Error, report::CellReport};
 
@@ -82,7 +82,7 @@ fn places(lab: &Lab, place: &Place) -> Vec<(String, Option<String>, Option<Strin
 
 fn blocked(wire: &Wire) -> Result<Vec<String>, Error> {
     let stats = wire.stats().map_err(failed)?;
-    let words = |(segment, s): (String, lab_wire::SegmentStats)| {
+    let words = |(segment, s): (String, labctl_wire::SegmentStats)| {
         let one = move |b: Block| {
             let end =
                 |word: &str, port: Option<String>| port.map(|p| format!(" {word} {p}")).unwrap_or_default();
@@ -161,8 +161,8 @@ fn failed(error: WireError) -> Error {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use lab_model::Action;
-    use lab_wire::{PortSpec, Transport};
+    use labctl_model::Action;
+    use labctl_wire::{PortSpec, Transport};
 
     use super::*;
 
@@ -176,7 +176,7 @@ hosts: { a: { lan: 10.0.0.1, wan: 10.1.0.1 }, b: { lan: 10.0.0.2 } }
     fn after(actions: &[&str]) -> Result<Vec<String>, Error> {
         let lab = Lab::parse(LAB, "t.yaml").unwrap();
         let ports = lab.hosts.iter().flat_map(|(host, h)| h.nics.iter().map(move |n| (host, n)));
-        let spec = |(host, n): (&String, &lab_model::Nic)| PortSpec {
+        let spec = |(host, n): (&String, &labctl_model::Nic)| PortSpec {
             name: port_name(host, &n.name),
             segment: n.segment.clone(),
             mac: n.mac,
@@ -202,7 +202,7 @@ hosts: { a: { lan: 10.0.0.1, wan: 10.1.0.1 }, b: { lan: 10.0.0.2 } }
         let stats = |drops: &[(&str, DropReason, u64)]| {
             let mut stats = Stats { ports: Default::default(), segments: Default::default() };
             for (port, reason, count) in drops {
-                let port = stats.ports.entry((*port).to_owned()).or_insert_with(|| lab_wire::PortStats {
+                let port = stats.ports.entry((*port).to_owned()).or_insert_with(|| labctl_wire::PortStats {
                     segment: "lan".into(),
                     connected: true,
                     connections: 1,
@@ -226,10 +226,10 @@ hosts: { a: { lan: 10.0.0.1, wan: 10.1.0.1 }, b: { lan: 10.0.0.2 } }
         let cell = |from: &str, to: &str, observed| CellReport {
             from: from.into(),
             to: to.into(),
-            probe: lab_model::Probe::Icmp,
+            probe: labctl_model::Probe::Icmp,
             size: None,
             by_name: false,
-            expected: lab_model::Expected::Yes,
+            expected: labctl_model::Expected::Yes,
             observed,
             detail: "last seen leaving a/eth0".into(),
             rtt_us: None,

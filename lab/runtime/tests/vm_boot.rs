@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use lab_agent::client::AgentClient;
-use lab_agent::protocol::{HostConfig, NicConfig};
-use lab_runtime::image::{self, BuildOptions, NodeImage, Suite};
-use lab_runtime::vm::{self, Accel, Memory, Vm, VmNic, VmSpec};
+use labctl_agent::client::AgentClient;
+use labctl_agent::protocol::{HostConfig, NicConfig};
+use labctl_runtime::image::{self, BuildOptions, NodeImage, Suite};
+use labctl_runtime::vm::{self, Accel, Memory, Vm, VmNic, VmSpec};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixListener;
 
@@ -28,7 +28,7 @@ fn cache() -> PathBuf {
 fn agent() -> PathBuf {
     let exe = std::env::current_exe().unwrap();
     let path = exe.parent().unwrap().parent().unwrap().join("labctl-agent");
-    assert!(path.exists(), "no {}: run `cargo build --release -p lab-agent` first", path.display());
+    assert!(path.exists(), "no {}: run `cargo build --release -p labctl-agent` first", path.display());
     path
 }
 
@@ -260,7 +260,7 @@ fn an_ordinary_user_boots_a_machine_that_dies_with_its_supervisor() {
     let found =
         lines.inspect(|l| println!("{l}")).find_map(|l| l.strip_prefix("machine ").map(str::to_owned));
     let Some(found) = found else { panic!("no machine: {}", supervisor.wait().unwrap()) };
-    let machine = lab_runtime::state::Process::observe(found.trim().parse().unwrap(), "machine").unwrap();
+    let machine = labctl_runtime::state::Process::observe(found.trim().parse().unwrap(), "machine").unwrap();
     let status = std::fs::read_to_string(format!("/proc/{}/status", machine.pid)).unwrap();
     let uid = status
         .lines()

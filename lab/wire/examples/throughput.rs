@@ -1,6 +1,6 @@
 //! Frames a second between two ports of a wire, over sockets as QEMU uses them.
 //!
-//! `cargo run --release -p lab-wire --example throughput [FRAME_BYTES] [SECONDS]`
+//! `cargo run --release -p labctl-wire --example throughput [FRAME_BYTES] [SECONDS]`
 #![allow(clippy::print_stdout, reason = "an example prints")]
 
 use std::{
@@ -11,8 +11,8 @@ use std::{
 };
 
 use indexmap::IndexMap;
-use lab_model::lab::Segment;
-use lab_wire::{DropReason, MAX_FRAME_LEN, PortSpec, Transport, Wire};
+use labctl_model::lab::Segment;
+use labctl_wire::{DropReason, MAX_FRAME_LEN, PortSpec, Transport, Wire};
 
 const A: [u8; 6] = [2, 0, 0, 0, 0, 0xa];
 const B: [u8; 6] = [2, 0, 0, 0, 0, 0xb];
@@ -58,7 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn full(stats: &lab_wire::Stats) -> u64 {
+fn full(stats: &labctl_wire::Stats) -> u64 {
     stats.ports.values().filter_map(|port| port.drops.get(&DropReason::QueueFull)).sum()
 }
 

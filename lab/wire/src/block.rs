@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, net::Ipv4Addr};
 
-use lab_model::{Filter, Protocol};
+use labctl_model::{Filter, Protocol};
 use serde::{Deserialize, Serialize};
 use vxlan::{
     Ipv4View, UdpView, VxlanView,

@@ -2,7 +2,7 @@
 
 use std::sync::mpsc::SyncSender;
 
-use lab_model::Filter;
+use labctl_model::Filter;
 use vxlan::MacAddr;
 
 use crate::{Block, Capture, CaptureSpec, LinkState, Stats, WireError, port::Brings};

@@ -7,8 +7,8 @@
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let segments: indexmap::IndexMap<String, lab_model::lab::Segment> = Default::default();
-//! use lab_wire::{CaptureSpec, PortSpec, Transport, Wire};
+//! # let segments: indexmap::IndexMap<String, labctl_model::lab::Segment> = Default::default();
+//! use labctl_wire::{CaptureSpec, PortSpec, Transport, Wire};
 //! let wire = Wire::start(
 //!     &segments,
 //!     vec![PortSpec {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use indexmap::IndexMap;
-use lab_model::{Filter, lab};
+use labctl_model::{Filter, lab};
 use vxlan::{EthernetFrame, MacAddr};
 
 use crate::{

@@ -11,7 +11,7 @@ use std::{
 };
 
 use indexmap::IndexMap;
-use lab_model::{Filter, lab::Segment};
+use labctl_model::{Filter, lab::Segment};
 use mio::{Poll, Waker};
 use vxlan::MacAddr;
 

@@ -4,8 +4,8 @@
 mod common;
 
 use common::*;
-use lab_model::Filter;
-use lab_wire::{Block, CaptureSpec, DropReason, Fate, LinkState};
+use labctl_model::Filter;
+use labctl_wire::{Block, CaptureSpec, DropReason, Fate, LinkState};
 use vxlan::{
     MacAddr, VlanTag,
     proto::{ethertype, ip_protocol},
@@ -53,7 +53,7 @@ fn block(filter: &str) -> Block {
 
 /// A wire with this blocked on its only segment.
 fn blocking(filter: &str) -> (Lab, Client, Client, Client) {
-    Lab::three(lab_model::lab::Segment { block: vec![filter.parse().unwrap()], ..segment("10.0.0.0/24") })
+    Lab::three(labctl_model::lab::Segment { block: vec![filter.parse().unwrap()], ..segment("10.0.0.0/24") })
 }
 
 #[track_caller]

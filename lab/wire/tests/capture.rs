@@ -9,8 +9,8 @@ use std::{
 };
 
 use common::*;
-use lab_model::lab::Segment;
-use lab_wire::{CaptureSpec, CapturedFrame, DropReason, Fate, Silence, pcapng};
+use labctl_model::lab::Segment;
+use labctl_wire::{CaptureSpec, CapturedFrame, DropReason, Fate, Silence, pcapng};
 use pcap_file::pcapng::{
     Block, PcapNgReader,
     blocks::{
@@ -20,7 +20,7 @@ use pcap_file::pcapng::{
 };
 use vxlan::reply;
 
-fn next(capture: &lab_wire::Capture) -> CapturedFrame {
+fn next(capture: &labctl_wire::Capture) -> CapturedFrame {
     capture.recv(SOON).unwrap().unwrap()
 }
 
@@ -52,7 +52,7 @@ fn every_frame_once_with_what_became_of_it() {
     a.send(&reply::arp_request(A, ip("10.0.0.5"), ip("10.0.0.1")));
     let (ask, answer) = (next(&capture), next(&capture));
     assert_eq!((&*ask.port, ask.fate), ("a", Fate::Flooded { ports: 2 }));
-    assert_eq!((&*answer.port, answer.fate), (lab_wire::GATEWAY_PORT, Fate::Forwarded { to: "a".into() }));
+    assert_eq!((&*answer.port, answer.fate), (labctl_wire::GATEWAY_PORT, Fate::Forwarded { to: "a".into() }));
     assert_eq!((answer.data, capture.lost()), (a.recv(), 0));
 }
 

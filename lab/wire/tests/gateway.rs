@@ -6,7 +6,7 @@ mod common;
 use std::net::Ipv4Addr;
 
 use common::*;
-use lab_model::lab::Segment;
+use labctl_model::lab::Segment;
 use vxlan::{
     ArpView, EthernetFrame, IcmpView, Ipv4View, MacAddr, TcpFlags, TcpView, checksum::Addresses,
     proto::ethertype, proto::ip_protocol, reply,

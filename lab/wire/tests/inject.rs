@@ -4,8 +4,8 @@
 mod common;
 
 use common::*;
-use lab_model::lab::Segment;
-use lab_wire::{CaptureSpec, Fate, MAX_FRAME_LEN, WireError, station_port};
+use labctl_model::lab::Segment;
+use labctl_wire::{CaptureSpec, Fate, MAX_FRAME_LEN, WireError, station_port};
 use vxlan::MacAddr;
 
 const STRANGER: MacAddr = MacAddr([2, 0, 0, 0, 0, 0x5e]);

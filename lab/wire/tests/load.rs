@@ -10,7 +10,7 @@ use std::{
 };
 
 use common::*;
-use lab_wire::{DropReason, Wire};
+use labctl_wire::{DropReason, Wire};
 use tempfile::TempDir;
 
 /// Frames of about 1,400 bytes with a number each.
@@ -120,7 +120,7 @@ fn a_start_that_fails_says_why_and_leaves_nothing() {
     };
     assert!(fails(spec(&folder, "b", "wan", B)).contains("no segment \"wan\""));
     let mut twice = spec(&folder, "a", "lan", B);
-    twice.transport = lab_wire::Transport::QemuStream { listen: path(&folder, "other") };
+    twice.transport = labctl_wire::Transport::QemuStream { listen: path(&folder, "other") };
     assert!(fails(twice).contains("already has a port \"a\""));
     let error = fails(spec(&folder, &"x".repeat(107), "lan", B));
     assert!(error.contains("at most 107") && error.contains("hint"), "{error}");

@@ -15,9 +15,9 @@ use std::{
 };
 
 use common::*;
-use lab_agent::node::tap;
-use lab_model::lab::Segment;
-use lab_wire::{CaptureSpec, DropReason, PortSpec, Transport};
+use labctl_agent::node::tap;
+use labctl_model::lab::Segment;
+use labctl_wire::{CaptureSpec, DropReason, PortSpec, Transport};
 use nix::sched::{CloneFlags, setns, unshare};
 use socket2::{Domain, Protocol, Socket, Type};
 use vxlan::{

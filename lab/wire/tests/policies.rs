@@ -4,8 +4,8 @@
 mod common;
 
 use common::*;
-use lab_model::lab::Segment;
-use lab_wire::DropReason;
+use labctl_model::lab::Segment;
+use labctl_wire::DropReason;
 use vxlan::{MacAddr, VlanTag, proto::ethertype, reply};
 
 #[test]

@@ -8,7 +8,7 @@ mod common;
 use std::{io::Write as _, os::unix::net::UnixStream};
 
 use common::*;
-use lab_wire::{DropReason, LinkState, PortSpec, Transport};
+use labctl_wire::{DropReason, LinkState, PortSpec, Transport};
 
 #[test]
 fn unknown_is_flooded_and_known_goes_to_one_port() {

@@ -14,7 +14,7 @@ use std::{
 };
 
 use common::*;
-use lab_wire::{PortSpec, Transport};
+use labctl_wire::{PortSpec, Transport};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 /// A wire with a stream port `a` and a TAP port `b`.

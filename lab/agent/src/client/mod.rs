@@ -8,7 +8,7 @@ mod stream;
 use std::{fmt, io, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
-use lab_model::{Interface, Route, Tools};
+use labctl_model::{Interface, Route, Tools};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::{

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use lab_model::Route;
+use labctl_model::Route;
 use netlink_packet_route::link::InfoKind;
 use nix::{
     sys::time::TimeSpec,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use lab_model::Tools;
+use labctl_model::Tools;
 use nix::{
     pty::openpty,
     sys::signal::{Signal, killpg},

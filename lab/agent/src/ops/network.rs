@@ -3,7 +3,7 @@
 use std::{io, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
-use lab_model::{Interface, InterfaceKind, Route};
+use labctl_model::{Interface, InterfaceKind, Route};
 use netlink_packet_route::{
     address::AddressAttribute,
     link::{InfoKind, IpVlanMode, MacVlanMode},

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use lab_model::Protocol;
+use labctl_model::Protocol;
 use nix::{
     cmsg_space, libc,
     sys::socket::{

@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, process::Stdio, sync::Arc};
 
-use lab_agent::{
+use labctl_agent::{
     client::AgentClient,
     netns::Namespace,
     server::{Kernel, Server},

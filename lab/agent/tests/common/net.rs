@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lab_agent::{
+use labctl_agent::{
     netns::Namespace,
     protocol::{Endpoint, Netns},
 };

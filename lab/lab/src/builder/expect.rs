@@ -1,6 +1,6 @@
 //! What must hold in a lab, and changes to it.
 
-use lab_model::{Expected, Probe};
+use labctl_model::{Expected, Probe};
 
 use super::{
     parts::part,

@@ -10,15 +10,15 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use lab_model::Template;
-use lab_runtime::{
+use labctl_model::Template;
+use labctl_runtime::{
     control::{
         Client,
         protocol::{Answer, Frame, Request},
     },
     frames::comment,
 };
-use lab_wire::pcapng::{PcapngError, PcapngWriter, Record};
+use labctl_wire::pcapng::{PcapngError, PcapngWriter, Record};
 use serde_json::json;
 use vxlan::{Decode, Dissection};
 
@@ -82,7 +82,7 @@ pub struct Args {
 /// Runs the verb.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let (dir, plan) = context.lab(&args.lab)?;
-    let reading = Decode { vxlan_ports: lab_runtime::frames::vxlan_ports(&plan.lab), ..Decode::default() };
+    let reading = Decode { vxlan_ports: labctl_runtime::frames::vxlan_ports(&plan.lab), ..Decode::default() };
     let filter = filter(&args.filter)?;
     let mut stop = Stop::new()?;
     let mut client = Client::connect(&dir).await?;
@@ -238,7 +238,7 @@ fn time(frame: &Frame) -> SystemTime {
 }
 
 fn decode(frame: &Frame) -> Result<Vec<u8>, Error> {
-    BASE64_STANDARD.decode(&frame.data).map_err(|e| lab_runtime::Error::Control(e.to_string()).into())
+    BASE64_STANDARD.decode(&frame.data).map_err(|e| labctl_runtime::Error::Control(e.to_string()).into())
 }
 
 #[cfg(test)]

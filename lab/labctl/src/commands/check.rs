@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroUsize, path::PathBuf};
 
-use lab_runtime::Checking;
+use labctl_runtime::Checking;
 
 use crate::{
     context::Context,

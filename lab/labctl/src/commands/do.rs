@@ -1,6 +1,6 @@
 //! `labctl do`
 
-use lab_model::{Action, LoadError};
+use labctl_model::{Action, LoadError};
 
 use crate::{
     context::Context,

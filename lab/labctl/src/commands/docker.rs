@@ -2,7 +2,7 @@
 
 use std::{io::ErrorKind, os::unix::process::CommandExt, process::Command};
 
-use lab_model::Tools;
+use labctl_model::Tools;
 
 use super::exec;
 use crate::{
@@ -45,6 +45,6 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         return Err(Error::Environment(format!("cannot run docker: {error}")));
     }
     let argv = std::iter::once("docker".to_owned()).chain(args.args).collect();
-    let command = lab_model::Command { place: args.host, tools: Tools::Own, argv };
+    let command = labctl_model::Command { place: args.host, tools: Tools::Own, argv };
     exec::in_lab(context, &dir, command).await
 }

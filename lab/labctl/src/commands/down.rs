@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lab_runtime::{state, teardown};
+use labctl_runtime::{state, teardown};
 use serde_json::json;
 
 use crate::{

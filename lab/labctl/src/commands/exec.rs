@@ -3,9 +3,9 @@
 use std::io::{self, IsTerminal};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use lab_agent::protocol::{ExecIn, ExecOut};
-use lab_model::{Command, Tools};
-use lab_runtime::{
+use labctl_agent::protocol::{ExecIn, ExecOut};
+use labctl_model::{Command, Tools};
+use labctl_runtime::{
     LabDir, Plan,
     control::{
         Client,
@@ -75,7 +75,7 @@ pub fn endpoint(plan: &Plan, place: &str) -> Result<String, Error> {
     let known =
         if there.is_empty() { format!("none on {host}") } else { format!("{} on {host}", there.join(", ")) };
     let (lab, kind, name) = (plan.lab.name.clone(), "container", place.to_owned());
-    Err(lab_runtime::Error::NoSuchPart { lab, kind, name, known }.into())
+    Err(labctl_runtime::Error::NoSuchPart { lab, kind, name, known }.into())
 }
 
 /// Runs a command, on this terminal if there is one, and returns its exit status.
@@ -117,10 +117,10 @@ pub async fn in_lab(context: &Context, dir: &LabDir, command: Command) -> Result
     match status {
         Some(code) => Ok(Exit(u8::try_from(code).unwrap_or(1))),
         None if context.printer.is_closed() => Ok(Exit::OK),
-        None => Err(lab_runtime::Error::Control("the command ended without a status".to_owned()).into()),
+        None => Err(labctl_runtime::Error::Control("the command ended without a status".to_owned()).into()),
     }
 }
 
 fn decode(data: &str) -> Result<Vec<u8>, Error> {
-    BASE64_STANDARD.decode(data).map_err(|e| lab_runtime::Error::Control(e.to_string()).into())
+    BASE64_STANDARD.decode(data).map_err(|e| labctl_runtime::Error::Control(e.to_string()).into())
 }

@@ -1,7 +1,7 @@
 //! `labctl host`
 
 use clap::Subcommand;
-use lab_model::{Action, Power};
+use labctl_model::{Action, Power};
 
 use crate::{
     context::{Context, require_host},

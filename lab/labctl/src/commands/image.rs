@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use lab_model::Lab;
-use lab_runtime::{
+use labctl_model::Lab;
+use labctl_runtime::{
     image::{self, BuildOptions, NodeImage, Suite, container},
     images,
 };

@@ -9,8 +9,8 @@ use std::{
 };
 
 use anstream::adapter::StripBytes;
-use lab_model::plain_lines;
-use lab_runtime::console;
+use labctl_model::plain_lines;
+use labctl_runtime::console;
 
 use crate::{
     context::{Context, require_host},
@@ -119,7 +119,7 @@ impl Harmless {
 
 #[cfg(test)]
 mod tests {
-    use lab_model::is_hostile;
+    use labctl_model::is_hostile;
 
     use super::*;
 

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use lab_runtime::{
+use labctl_runtime::{
     LabDir,
     control::{
         Client,

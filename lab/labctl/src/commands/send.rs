@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use lab_model::{Source, Template};
-use lab_runtime::{
+use labctl_model::{Source, Template};
+use labctl_runtime::{
     Plan,
     control::protocol::{Answer, Request, Send},
     frames::report::{Arrival, SendReport},
@@ -165,7 +165,7 @@ fn place(plan: &Plan, text: &str) -> Result<String, Error> {
     }
     let known = plan.lab.endpoints().collect::<Vec<_>>().join(", ");
     let (lab, kind) = (plan.lab.name.clone(), "host, container or peer");
-    Err(lab_runtime::Error::NoSuchPart { lab, kind, name, known }.into())
+    Err(labctl_runtime::Error::NoSuchPart { lab, kind, name, known }.into())
 }
 
 fn text(report: &SendReport) -> String {

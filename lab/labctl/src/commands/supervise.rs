@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use lab_runtime::supervisor;
+use labctl_runtime::supervisor;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use crate::{

@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures::StreamExt;
-use lab_runtime::{Checking, LabDir, report::Report};
+use labctl_runtime::{Checking, LabDir, report::Report};
 use serde::Serialize;
 
 use crate::{

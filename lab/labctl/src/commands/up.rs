@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use lab_runtime::Checking;
+use labctl_runtime::Checking;
 use serde_json::json;
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use lab_model::{Check, Lab, LoadError};
+use labctl_model::{Check, Lab, LoadError};
 use serde_json::json;
 
 use crate::{

@@ -1,7 +1,7 @@
 //! `labctl vxlan`
 
 use anstyle::Style;
-use lab_runtime::{
+use labctl_runtime::{
     control::protocol::{Answer, Request},
     frames::vxlan::{PairReport, ProbeReport, VxlanReport},
 };

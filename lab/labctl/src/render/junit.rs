@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use lab_model::plain_lines;
-use lab_runtime::report::{CellReport, CheckReport, FactReport, Report, StepReport};
+use labctl_model::plain_lines;
+use labctl_runtime::report::{CellReport, CheckReport, FactReport, Report, StepReport};
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 
 use super::{cells, report};

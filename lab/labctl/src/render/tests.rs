@@ -1,8 +1,8 @@
 #![allow(clippy::unwrap_used)]
 //! Reports as people and CI servers see them.
 
-use lab_model::{Expected, No, Observed, Probe};
-use lab_runtime::report::{CellReport, CheckReport, FactReport, Report, StepReport};
+use labctl_model::{Expected, No, Observed, Probe};
+use labctl_runtime::report::{CellReport, CheckReport, FactReport, Report, StepReport};
 
 use super::{
     junit,

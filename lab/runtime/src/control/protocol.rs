@@ -2,12 +2,12 @@
 //!
 //! One connection per request. The client sends one [`Request`] line of JSON; the supervisor answers with [`Answer`]
 //! lines, the last of which is [`Answer::Done`] or [`Answer::Error`]. For [`Request::Exec`] the client then also
-//! sends [`lab_agent::protocol::ExecIn`] lines.
+//! sends [`labctl_agent::protocol::ExecIn`] lines.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use lab_agent::protocol::ExecOut;
-use lab_model::{Action, Command};
+use labctl_agent::protocol::ExecOut;
+use labctl_model::{Action, Command};
 use serde::{Deserialize, Serialize};
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lab_model::{Lab, Remark, locate};
+use labctl_model::{Lab, Remark, locate};
 
 use super::{
     daemon::Daemon,

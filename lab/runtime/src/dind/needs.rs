@@ -1,6 +1,6 @@
 //! What a lab needs of a shared kernel, and which part of its topology needs it.
 
-use lab_model::{
+use labctl_model::{
     Action, Driver, EndpointMode, Engine, Host, Interface, InterfaceKind, Lab, Network, Parent, PublishMode,
     Service,
 };

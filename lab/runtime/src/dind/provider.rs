@@ -12,9 +12,9 @@ use std::{
 
 use bollard::query_parameters::{CreateContainerOptionsBuilder, StartContainerOptions};
 use futures::future::BoxFuture;
-use lab_agent::node::FOLDER;
-use lab_model::{Lab, Nic};
-use lab_wire::Transport;
+use labctl_agent::node::FOLDER;
+use labctl_model::{Lab, Nic};
+use labctl_wire::Transport;
 use tokio::sync::OnceCell;
 
 use super::{

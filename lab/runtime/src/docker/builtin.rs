@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use lab_model::BUILTIN_IMAGE;
+use labctl_model::BUILTIN_IMAGE;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 

@@ -10,7 +10,7 @@ use bollard::{
     query_parameters::{ListNetworksOptions, PruneNetworksOptions},
 };
 use ipnet::Ipv4Net;
-use lab_model::{Attachment, Driver, Lab, Network};
+use labctl_model::{Attachment, Driver, Lab, Network};
 
 use super::{Call, HostDocker, is_not_found, retry_transient};
 use crate::error::Error;

@@ -15,7 +15,7 @@ use bollard::{
     },
 };
 use indexmap::IndexMap;
-use lab_model::{
+use labctl_model::{
     EndpointMode, Lab, Placement, Protocol, PublishMode, Service, ServiceChange, ServiceMode, ServicePort,
 };
 
@@ -399,7 +399,7 @@ fn replicated(replicas: u32) -> ServiceSpecMode {
     ServiceSpecMode { replicated: Some(ServiceSpecModeReplicated { replicas }), ..Default::default() }
 }
 
-fn port(port: &lab_model::ServicePort) -> EndpointPortConfig {
+fn port(port: &labctl_model::ServicePort) -> EndpointPortConfig {
     EndpointPortConfig {
         protocol: Some(match port.protocol {
             Protocol::Tcp => EndpointPortConfigProtocolEnum::TCP,
@@ -502,8 +502,8 @@ services:
     fn an_update_changes_what_it_names_and_says_whether_tasks_are_replaced() {
         let lab = Lab::parse(LAB, "t.yaml").unwrap();
         let old = spec(&lab, "one", &lab.services["one"]);
-        let change = |text: &str| match lab_model::Action::parse(&format!("update one {text}"), &lab) {
-            Ok(lab_model::Action::Update { change, .. }) => *change,
+        let change = |text: &str| match labctl_model::Action::parse(&format!("update one {text}"), &lab) {
+            Ok(labctl_model::Action::Update { change, .. }) => *change,
             other => panic!("{other:?}"),
         };
         let ids = HashMap::from([("net", "id1".to_owned())]);

@@ -10,7 +10,7 @@ use bollard::query_parameters::{
     DeleteNodeOptionsBuilder, LeaveSwarmOptionsBuilder, ListNodesOptions, UpdateNodeOptionsBuilder,
     UpdateSwarmOptionsBuilder,
 };
-use lab_model::{Node, Role, Swarm, Token};
+use labctl_model::{Node, Role, Swarm, Token};
 
 use super::{Call, HostDocker, docker_error, retry_transient};
 use crate::error::Error;

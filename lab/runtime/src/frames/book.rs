@@ -6,9 +6,9 @@ use std::{
 };
 
 use ipnet::Ipv4Net;
-use lab_agent::protocol::{Netns, NetnsFacts};
-use lab_model::{Lab, Name, Template};
-use lab_wire::Wire;
+use labctl_agent::protocol::{Netns, NetnsFacts};
+use labctl_model::{Lab, Name, Template};
+use labctl_wire::Wire;
 use vxlan::MacAddr;
 
 use crate::{

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use ::vxlan::{Decode, Varied, Vary, filter::Filter};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use lab_agent::protocol::{Outgoing, SendFrame};
-use lab_model::{Inject, Lab, Source, Template};
-use lab_wire::Wire;
+use labctl_agent::protocol::{Outgoing, SendFrame};
+use labctl_model::{Inject, Lab, Source, Template};
+use labctl_wire::Wire;
 
 pub use comment::comment;
 pub use order::vxlan_ports;

@@ -2,12 +2,12 @@
 
 use std::net::Ipv4Addr;
 
-use lab_agent::{
+use labctl_agent::{
     frames::{Marks, Shape},
     probe::nonce::{Kind as NonceKind, Nonce},
     protocol::Netns,
 };
-use lab_model::{Lab, Source};
+use labctl_model::{Lab, Source};
 use vxlan::{Decode, Dissection, Ether, Kind, Layer, MacAddr, Payload, Stack, proto};
 
 use super::{
@@ -42,7 +42,7 @@ pub enum Station<'a> {
     /// A station on this segment that is not part of the lab.
     Stranger(String),
     /// A peer.
-    Peer(&'a lab_peer::Peer),
+    Peer(&'a labctl_peer::Peer),
 }
 
 /// How we recognise this frame when we see it again.

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use lab_wire::{CaptureSpec, CapturedFrame, Wire};
+use labctl_wire::{CaptureSpec, CapturedFrame, Wire};
 use tokio::task::JoinHandle;
 
 use crate::Error;
@@ -51,8 +51,8 @@ impl<T: Send + 'static> Tap<T> {
                 match capture.recv(if ending { Duration::ZERO } else { PATIENCE }) {
                     Ok(Some(frame)) => see(&mut found, &frame),
                     Ok(None) => break,
-                    Err(lab_wire::Silence) if ending => break,
-                    Err(lab_wire::Silence) => {}
+                    Err(labctl_wire::Silence) if ending => break,
+                    Err(labctl_wire::Silence) => {}
                 }
             }
             Tapped { found, lost: capture.lost() }

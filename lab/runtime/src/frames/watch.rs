@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use futures::future::join_all;
-use lab_agent::{
+use labctl_agent::{
     client::WatchClient,
     frames::Shape,
     protocol::{Endpoint, FrameWatch},
 };
-use lab_model::{Lab, inject::WIRE};
-use lab_wire::{Fate, Wire};
+use labctl_model::{Lab, inject::WIRE};
+use labctl_wire::{Fate, Wire};
 use vxlan::Decode;
 
 use super::{
@@ -24,7 +24,7 @@ use crate::{Error, host::RunningHost, hosts::Hosts, peers::Peers, probe::Snapsho
 pub struct Watch<'a> {
     clients: Vec<Watcher<'a>>,
     /// With the number of frames missed, as of the last look.
-    peers: Vec<(&'a str, lab_peer::Watch, u64)>,
+    peers: Vec<(&'a str, labctl_peer::Watch, u64)>,
     decode: Decode,
     /// Endpoints where nobody watches, and why.
     pub absent: BTreeMap<String, String>,

@@ -1,7 +1,7 @@
 //! Checks what a segment must and must not carry while a check runs.
 
-use lab_model::{Lab, OnWire};
-use lab_wire::Wire;
+use labctl_model::{Lab, OnWire};
+use labctl_wire::Wire;
 use vxlan::{Decode, Dissection, filter::Filter};
 
 use super::{
@@ -119,7 +119,7 @@ fn unwatched(expected: &OnWire, error: &Error) -> FactReport {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use lab_model::Template;
+    use labctl_model::Template;
 
     use super::*;
 

@@ -6,7 +6,7 @@ use std::{
     sync::Mutex,
 };
 
-use lab_model::{DebianImage, Lab};
+use labctl_model::{DebianImage, Lab};
 
 use super::{BuildOptions, Error, NodeImage, Progress, Suite, build, container, find};
 use crate::Events;

@@ -10,7 +10,7 @@ use super::Error;
 /// Installed in every node image, with dependencies but without recommended packages.
 const PACKAGES: &[&str] = &[
     "ca-certificates",
-    lab_agent::protocol::BUILTIN_RUNTIME,
+    labctl_agent::protocol::BUILTIN_RUNTIME,
     "docker.io",
     "iproute2",
     "iptables",
@@ -92,11 +92,11 @@ impl Suite {
     }
 }
 
-impl From<lab_model::Engine> for Suite {
-    fn from(engine: lab_model::Engine) -> Self {
+impl From<labctl_model::Engine> for Suite {
+    fn from(engine: labctl_model::Engine) -> Self {
         match engine {
-            lab_model::Engine::Trixie => Self::Trixie,
-            lab_model::Engine::Bookworm => Self::Bookworm,
+            labctl_model::Engine::Trixie => Self::Trixie,
+            labctl_model::Engine::Bookworm => Self::Bookworm,
         }
     }
 }

@@ -7,8 +7,8 @@ use std::{
 
 use futures::future::BoxFuture;
 use indexmap::IndexMap;
-use lab_model::Lab;
-use lab_wire::Wire;
+use labctl_model::Lab;
+use labctl_wire::Wire;
 
 use crate::{host::RunningHost, hosts::Hosts, machine::Machine, peers::Peers};
 

@@ -9,9 +9,9 @@ use std::{
 
 use bollard::Docker;
 use futures::Stream;
-use lab_agent::{client::ExecSession, protocol::Exec};
-use lab_model::{Cell, Command, Matrix, Target};
-use lab_wire::{CaptureSpec, CapturedFrame};
+use labctl_agent::{client::ExecSession, protocol::Exec};
+use labctl_model::{Cell, Command, Matrix, Target};
+use labctl_wire::{CaptureSpec, CapturedFrame};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -101,10 +101,10 @@ impl RunningLab {
         for (host, h) in &lab.hosts {
             ports.extend(h.nics.iter().filter(|n| n.segment == segment).map(|n| port_name(host, &n.name)));
         }
-        let on = |p: &&lab_model::Peer| p.nic.segment == segment;
+        let on = |p: &&labctl_model::Peer| p.nic.segment == segment;
         ports.extend(lab.peers.iter().filter(|(_, p)| on(p)).map(|(name, p)| peers::port(name, p)));
-        ports.push(lab_wire::GATEWAY_PORT.to_owned());
-        ports.push(lab_wire::station_port(segment));
+        ports.push(labctl_wire::GATEWAY_PORT.to_owned());
+        ports.push(labctl_wire::station_port(segment));
         let (sender, frames) = mpsc::channel(QUEUE);
         let gone = CancellationToken::new();
         let ended = gone.clone();
@@ -118,7 +118,7 @@ impl RunningLab {
                         }
                     }
                     Ok(None) => break,
-                    Err(lab_wire::Silence) => {}
+                    Err(labctl_wire::Silence) => {}
                 }
             }
         });

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use indexmap::{IndexMap, IndexSet};
 use ipnet::Ipv4Net;
-use lab_model::{Answers, By, Cell, Lab, Matrix, Observed, SourceSeen};
+use labctl_model::{Answers, By, Cell, Lab, Matrix, Observed, SourceSeen};
 
 use super::{Snapshot, verdict::Verdict};
 use crate::{docker::containers::docker_name, hosts::Hosts, report::CellReport};
@@ -178,7 +178,7 @@ fn listed(words: &[String], last: &str) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use lab_model::Check;
+    use labctl_model::Check;
 
     use super::*;
     use crate::probe::TaskAt;
@@ -255,9 +255,9 @@ expect:
     fn one_request_of_several_that_fails_is_what_came_out() {
         let lab = Lab::parse(&format!("{LAB} requests: 2 }}\n"), "t.yaml").unwrap();
         let Check::Matrix(matrix) = &lab.expect[0] else { panic!() };
-        let refused = Verdict::bare(Observed::No(lab_model::No::Refused), "refused by a");
+        let refused = Verdict::bare(Observed::No(labctl_model::No::Refused), "refused by a");
         let report = sum_up(matrix, &matrix.cells[0], vec![yes("web.1", "10.0.0.2"), refused]);
-        assert_eq!(report.observed, Observed::No(lab_model::No::Refused));
+        assert_eq!(report.observed, Observed::No(labctl_model::No::Refused));
         assert_eq!(report.detail, "1 of 2 requests: refused by a");
         assert!(!report.holds());
     }

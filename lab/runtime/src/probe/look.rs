@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures::future::{join_all, try_join_all};
-use lab_model::Lab;
+use labctl_model::Lab;
 
 use super::{ServiceAt, Snapshot, TaskAt};
 use crate::{

@@ -10,8 +10,8 @@ mod verdict;
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use futures::future::join_all;
-use lab_agent::protocol::{Outcome, ShotResult, Sighting};
-use lab_model::{Lab, Matrix};
+use labctl_agent::protocol::{Outcome, ShotResult, Sighting};
+use labctl_model::{Lab, Matrix};
 
 pub use look::snapshot;
 pub use snapshot::{ServiceAt, Snapshot, TaskAt};
@@ -134,7 +134,7 @@ fn by_cell<'a>(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use lab_model::{Check, No, Observed};
+    use labctl_model::{Check, No, Observed};
 
     use super::*;
 

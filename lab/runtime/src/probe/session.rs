@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use lab_agent::{
+use labctl_agent::{
     client::ProbeClient,
     protocol::{Outcome, ProbeSession, Shot, ShotResult, Sighting},
 };
@@ -19,7 +19,7 @@ pub struct Probing<'h> {
 
 enum Party<'h> {
     Host(&'h RunningHost, ProbeClient),
-    Peer(lab_peer::Session),
+    Peer(labctl_peer::Session),
     Failed(String),
 }
 

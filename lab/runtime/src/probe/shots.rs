@@ -5,8 +5,8 @@ use std::{
     net::Ipv4Addr,
 };
 
-use lab_agent::protocol::{Endpoint, Listener, Shot, ShotKind, ShotTarget};
-use lab_model::{By, Cell, Lab, Matrix, No, Observed, Probe, Protocol, PublishMode, Target};
+use labctl_agent::protocol::{Endpoint, Listener, Shot, ShotKind, ShotTarget};
+use labctl_model::{By, Cell, Lab, Matrix, No, Observed, Probe, Protocol, PublishMode, Target};
 
 use super::snapshot::{NoAddress, ServiceAt, Snapshot, TaskAt};
 
@@ -156,7 +156,7 @@ fn endpoint(lab: &Lab, cell: &Cell, snapshot: &Snapshot) -> Option<String> {
 fn hidden<'a>(lab: &Lab, matrix: &Matrix, cell: &Cell, snapshot: &'a Snapshot) -> Option<&'a str> {
     let (protocol, port) = transport(&matrix.probe)?;
     let host = endpoint(lab, cell, snapshot)?;
-    let publishes = |c: &lab_model::Container| {
+    let publishes = |c: &labctl_model::Container| {
         c.ports.iter().any(|p| p.published == Some(port) && p.protocol == protocol)
     };
     if lab.containers_on(&host).any(|(_, c)| publishes(c))
@@ -226,7 +226,7 @@ fn kind(probe: &Probe) -> ShotKind {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use lab_model::{Check, ServicePort};
+    use labctl_model::{Check, ServicePort};
 
     use super::*;
     use crate::docker::containers::ContainerState;

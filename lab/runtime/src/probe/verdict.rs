@@ -5,8 +5,8 @@ use std::{
     net::Ipv4Addr,
 };
 
-use lab_agent::protocol::{Outcome, ShotResult, Sighting, Taker};
-use lab_model::{Cell, Lab, No, Observed, Probe, Target};
+use labctl_agent::protocol::{Outcome, ShotResult, Sighting, Taker};
+use labctl_model::{Cell, Lab, No, Observed, Probe, Target};
 
 use super::{shots::Aim, snapshot::Snapshot};
 use crate::docker::containers::docker_name;
@@ -307,7 +307,7 @@ fn icmp_words(icmp_type: u8, code: u8) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use lab_model::Expected;
+    use labctl_model::Expected;
 
     use super::*;
 

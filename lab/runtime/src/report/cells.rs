@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use anstyle::Style;
 use indexmap::IndexMap;
-use lab_model::plain;
+use labctl_model::plain;
 
 use super::{CellReport, style, table::Table};
 

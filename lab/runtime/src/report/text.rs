@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
-use lab_model::{plain, plain_lines};
+use labctl_model::{plain, plain_lines};
 
 use super::{CellReport, CheckReport, FactReport, Report, StepReport, cells, duration, style};
 

@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use lab_agent::protocol::DOCKERD_LOG;
-use lab_model::Lab;
+use labctl_agent::protocol::DOCKERD_LOG;
+use labctl_model::Lab;
 
 use crate::{
     Error,

@@ -5,7 +5,7 @@
 //! one that starts now only if the topology touches nothing that it looked at.
 
 use ipnet::Ipv4Net;
-use lab_model::{Engine, Host};
+use labctl_model::{Engine, Host};
 
 /// Subnet of docker0 on a host without routes: the first of Docker's address pools (moby, libnetwork/ipamutils).
 const DOCKER0: Ipv4Net = Ipv4Net::new_assert(std::net::Ipv4Addr::new(172, 17, 0, 0), 16);
@@ -40,7 +40,7 @@ fn routes(host: &Host) -> impl Iterator<Item = Ipv4Net> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use lab_model::Lab;
+    use labctl_model::Lab;
 
     use super::*;
 

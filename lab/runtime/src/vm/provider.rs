@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use futures::future::BoxFuture;
-use lab_model::{Host, Lab};
+use labctl_model::{Host, Lab};
 use tokio::sync::OnceCell;
 
 use super::{
@@ -67,8 +67,10 @@ impl VmProvider {
         let image = self.image(&plan.host)?;
         let accel = self.accel(&image).await;
         let initrd = image.initrd(&self.agent).map_err(|e| Error::Image(e.to_string()))?;
-        let nic =
-            |(nic, socket): (&lab_model::Nic, &PathBuf)| VmNic { mac: nic.mac, socket: Some(socket.clone()) };
+        let nic = |(nic, socket): (&labctl_model::Nic, &PathBuf)| VmNic {
+            mac: nic.mac,
+            socket: Some(socket.clone()),
+        };
         Ok(VmSpec {
             name: format!("{}-{}", plan.lab, plan.name),
             dir: plan.dir.clone(),

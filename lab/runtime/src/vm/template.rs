@@ -12,8 +12,8 @@ use std::{
     time::Duration,
 };
 
-use lab_agent::{client::AgentClient, protocol::template_mac};
-use lab_model::BUILTIN_IMAGE;
+use labctl_agent::{client::AgentClient, protocol::template_mac};
+use labctl_model::BUILTIN_IMAGE;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};

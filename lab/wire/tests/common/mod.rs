@@ -10,8 +10,8 @@ use std::{
 };
 
 use indexmap::IndexMap;
-use lab_model::lab::Segment;
-use lab_wire::{PortSpec, Transport, Wire};
+use labctl_model::lab::Segment;
+use labctl_wire::{PortSpec, Transport, Wire};
 use tempfile::TempDir;
 use vxlan::{MacAddr, VlanTag, proto::ethertype, reply};
 
@@ -89,7 +89,7 @@ impl Lab {
         client
     }
 
-    pub fn drops(&self, port: &str, reason: lab_wire::DropReason) -> u64 {
+    pub fn drops(&self, port: &str, reason: labctl_wire::DropReason) -> u64 {
         self.wire.stats().unwrap().ports[port].drops.get(&reason).copied().unwrap_or(0)
     }
 }

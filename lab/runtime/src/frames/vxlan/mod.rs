@@ -12,13 +12,13 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use futures::future::join_all;
-use lab_agent::{
+use labctl_agent::{
     client::VtepClient,
     frames::Shape,
     protocol::{Netns, Outgoing, ScratchVtep, SendFrame},
 };
-use lab_model::{Lab, Nic};
-use lab_wire::Wire;
+use labctl_model::{Lab, Nic};
+use labctl_wire::Wire;
 use serde::{Deserialize, Serialize};
 use vxlan::{Decode, Payload, proto};
 

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use lab_model::Nic;
+use labctl_model::Nic;
 use serde::{Deserialize, Serialize};
 use vxlan::{Arp, Ether, Ipv4, MacAddr, Payload, Stack, Udp, Vxlan, proto};
 

@@ -3,7 +3,6 @@
 use std::fmt;
 
 use labctl_model::{Diagnostics, LoadError};
-use labctl_runtime::image;
 
 /// What can go wrong. The text names the operand and, after `hint:`, the way out if there is one. `Debug` gives the same
 /// text, since a failed test prints that.
@@ -15,9 +14,9 @@ pub enum Error {
     /// A lab could not be brought up, asked or taken down.
     #[error(transparent)]
     Runtime(#[from] labctl_runtime::Error),
-    /// A node image could not be made.
+    /// An image could not be made.
     #[error(transparent)]
-    Image(#[from] image::Error),
+    Image(#[from] labctl_images::Error),
     /// There is no folder to keep something in.
     #[error(
         "there is no home folder\nhint: say where {what} are kept with {variable}, or in Rust with `{method}`"
@@ -43,6 +42,12 @@ pub enum Error {
     /// A host's dockerd refused something, or the client could not be made.
     #[error("Docker: {0}")]
     Docker(#[from] bollard::errors::Error),
+}
+
+impl From<labctl_machines::Error> for Error {
+    fn from(error: labctl_machines::Error) -> Self {
+        Self::Runtime(error.into())
+    }
 }
 
 impl From<Diagnostics> for Error {

@@ -12,7 +12,8 @@ use std::{
     time::Duration,
 };
 
-use labctl_runtime::{Event, Events, LabDir, state::Lock, supervisor};
+use labctl_machines::{Event, Events, LabDir, state::Lock};
+use labctl_runtime::supervisor;
 use tokio::{
     runtime::{Builder, Handle},
     sync::oneshot,
@@ -161,6 +162,6 @@ async fn take_down(held: Held) -> Vec<String> {
         Ok(warnings) => warnings,
         Err(_) => vec![format!("not down within {} s", DOWN.as_secs())],
     };
-    warnings.extend(labctl_runtime::teardown::clear(&dir, &lock).await);
+    warnings.extend(labctl_machines::clear::clear(&dir, &lock).await);
     warnings
 }

@@ -6,9 +6,8 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use labctl_runtime::{
-    Dirs, Event, LabDir, RuntimeChoice, UpOptions, image, install, launch, runtimes, state, teardown,
-};
+use labctl_machines::{Dirs, Event, LabDir, RuntimeChoice, clear::clear, images, install, runtimes, state};
+use labctl_runtime::{UpOptions, launch};
 
 use crate::{
     Error, RunningLab,
@@ -151,7 +150,7 @@ impl Lab {
             if let Some(why) = chosen.why {
                 told.note(why);
             }
-            image::ensure(&dirs.cache, &options.lab, &told).await?;
+            images::ensure(&dirs.cache, &options.lab, &told).await?;
             clear_dead(&dirs, &name).await;
             let dir = LabDir::of(&dirs, &format!("{name}.{:06x}", rand::random::<u32>() >> 8));
             let (plan, lock) = launch::claim(&dir, &dirs, &options).await?;
@@ -208,7 +207,7 @@ async fn clear_dead(dirs: &Dirs, name: &str) {
             && dir.has_plan()
             && let Ok(Some(lock)) = dir.lock()
         {
-            teardown::clear(&dir, &lock).await;
+            clear(&dir, &lock).await;
         }
     }
 }

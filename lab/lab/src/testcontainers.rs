@@ -74,12 +74,12 @@ use std::{
 
 use bollard::{Docker, models::HostConfig};
 use labctl_agent::node::ENGINE_ANSWERS;
-use labctl_model::Engine;
-use labctl_runtime::{
-    dind::{Door, NodeContainer},
-    image::{self, BuildOptions},
-    install,
+use labctl_images::BuildOptions;
+use labctl_machines::{
+    dind::{self, Door, NodeContainer},
+    images, install,
 };
+use labctl_model::Engine;
 use testcontainers::{
     ContainerAsync, ContainerRequest, Image, ImageExt,
     core::{WaitFor, client::docker_client_instance},
@@ -132,10 +132,10 @@ impl Node {
         let engine = self.engine;
         let making = async move {
             let options = BuildOptions { cache, suite: engine.into(), rebuild: false };
-            let image = image::build_telling(&options, &events).await?;
+            let image = images::build_telling(&options, &events).await?;
             let docker = docker().await?;
-            image::import(&image, &docker, &|_, _| {}).await?;
-            Ok::<_, Error>(image::reference(&image))
+            dind::import(&image, &docker, &|_, _| {}).await?;
+            Ok::<_, Error>(dind::reference(&image))
         };
         let reference = home.run(making).await?;
         drop(home.end().await);
@@ -261,7 +261,7 @@ impl RunningNode {
         let folder = tempfile::Builder::new()
             .prefix("labctl-node-")
             .tempdir()
-            .map_err(labctl_runtime::Error::io("cannot make a folder in", std::env::temp_dir()))?;
+            .map_err(labctl_machines::Error::io("cannot make a folder in", std::env::temp_dir()))?;
         let home = Home::start("node")?;
         let daemon = docker().await?;
         let (id, socket) = (container.id().to_owned(), socket(&folder));
@@ -274,7 +274,8 @@ impl RunningNode {
     /// # Errors
     /// If the client cannot be made.
     pub fn docker(&self) -> Result<Docker, Error> {
-        Ok(self.door.docker.another(&socket(&self.folder))?)
+        let client = self.door.docker.another(&socket(&self.folder));
+        Ok(client.map_err(labctl_machines::Error::from)?)
     }
 
     /// The `DOCKER_HOST` of the dockerd in it: `unix://` and a socket that only this user may use.

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use labctl_runtime::{Dirs, LabDir, Plan, install, state};
+use labctl_machines::{Dirs, LabDir, Plan, install, state};
 
 use crate::{cli::Global, exit::Error, printer::Printer};
 

@@ -1,6 +1,6 @@
 //! Exit codes, and the errors that lead to them.
 
-use labctl_runtime::image;
+use labctl_images::Error as ImageError;
 
 /// Exit status of labctl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,9 +39,9 @@ pub enum Error {
     /// The runtime failed.
     #[error(transparent)]
     Runtime(#[from] labctl_runtime::Error),
-    /// A node image could not be made or found.
+    /// An image could not be made or found.
     #[error(transparent)]
-    Image(#[from] image::Error),
+    Image(#[from] ImageError),
     /// An image that the topology builds from Debian packages could not be made.
     #[error("{place}: image `{name}`: {source}")]
     Packages {
@@ -50,7 +50,7 @@ pub enum Error {
         /// File and line.
         place: String,
         /// Why not.
-        source: image::Error,
+        source: ImageError,
     },
     /// A file could not be used.
     #[error("cannot {what} {path}: {source}")]
@@ -67,6 +67,12 @@ pub enum Error {
     Interrupted,
 }
 
+impl From<labctl_machines::Error> for Error {
+    fn from(error: labctl_machines::Error) -> Self {
+        Error::Runtime(error.into())
+    }
+}
+
 impl Error {
     /// The exit status that this error ends labctl with.
     pub fn exit(&self) -> Exit {
@@ -75,8 +81,8 @@ impl Error {
             // A file that does not exist is the command line's mistake; one that cannot be used is the machine's.
             Error::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Exit::USAGE,
             Error::Environment(_) | Error::File { .. } => Exit::ENVIRONMENT,
-            Error::Image(image::Error::NotFound(_) | image::Error::UnknownSuite(_)) => Exit::USAGE,
-            Error::Packages { source: image::Error::NoPackage { .. }, .. } => Exit::USAGE,
+            Error::Image(ImageError::NotFound(_) | ImageError::UnknownSuite(_)) => Exit::USAGE,
+            Error::Packages { source: ImageError::NoPackage { .. }, .. } => Exit::USAGE,
             Error::Image(_) | Error::Packages { .. } => Exit::ENVIRONMENT,
             Error::Runtime(e) => Exit(e.exit_code()),
             Error::Interrupted => Exit::INTERRUPTED,

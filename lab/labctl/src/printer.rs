@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use indicatif::{MultiProgress, ProgressDrawTarget};
 pub use labctl_model::plain;
 use labctl_model::{LoadError, is_hostile, plain_lines, styled_lines};
-pub use labctl_runtime::report::style;
+pub use labctl_report::style;
 use serde::Serialize;
 
 use crate::exit::Error;
@@ -131,7 +131,9 @@ impl Printer {
         match error {
             // Already a whole diagnostic, with the line and its marks.
             Error::Topology(LoadError::Invalid(mistakes)) => self.stderr(&mistakes.render(true)),
-            Error::Runtime(labctl_runtime::Error::Lacks(needs)) => self.stderr(&needs.render(true)),
+            Error::Runtime(labctl_runtime::Error::Machines(labctl_machines::Error::Lacks(needs))) => {
+                self.stderr(&needs.render(true))
+            }
             e => self.stderr(&format!("{s}error:{s:#} {}", hints(&plain_lines(&e.to_string())))),
         }
     }

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use labctl_runtime::{Events, event::Event};
+use labctl_machines::{Event, Events};
 
 use crate::printer::{Printer, plain};
 

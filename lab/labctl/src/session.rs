@@ -1,15 +1,15 @@
 //! What verbs do with a lab: bring it up, check it, take it down.
 
+use labctl_machines::{Event, LabDir, RuntimeChoice, install, limits};
 use labctl_model::Action;
+use labctl_report::Report;
 use labctl_runtime::{
-    Checking, Event, LabDir, RuntimeChoice, UpOptions,
+    Checking, UpOptions,
     control::{
         Client,
         protocol::{Answer, Request},
     },
-    install, launch, limits,
-    report::Report,
-    teardown,
+    launch, teardown,
 };
 
 use crate::{
@@ -199,7 +199,7 @@ pub async fn clear(context: &Context, dir: &LabDir, progress: &mut Progress<'_>,
         done = teardown::down(&context.dirs, dir.name()) => match done {
             Ok(warnings) => warnings.iter().for_each(|w| context.printer.warn(w)),
             // The supervisor itself clears a lab that did not come up.
-            Err(labctl_runtime::Error::NoSuchLab { .. }) => {}
+            Err(labctl_runtime::Error::Machines(labctl_machines::Error::NoSuchLab { .. })) => {}
             Err(e) => context.printer.warn(&e.to_string()),
         },
         () = stop.wait() => {

@@ -1,11 +1,12 @@
 //! Runs the actions of steps on a lab.
 
+use labctl_docker::swarm::NodeChange;
+use labctl_machines::Events;
 use labctl_model::{Action, Attach, Attachment, Driver, Lab, Power, Role, ServiceChange, Step};
+use labctl_report::seen::docker_name;
 
 use crate::{
-    Error, Events,
-    docker::{containers::docker_name, swarm::NodeChange},
-    exec,
+    Error, exec,
     host::RunningHost,
     hosts::{Hosts, host},
     lab::RunningLab,
@@ -58,9 +59,9 @@ pub async fn run(running: &RunningLab, action: &Action, events: &Events) -> Resu
     match action {
         Action::Create(c) => explained(lab, hosts, home(lab, hosts, c)?.docker.run(lab, c).await).await,
         Action::Start(c) => explained(lab, hosts, home(lab, hosts, c)?.docker.start(c).await).await,
-        Action::Stop(c) => home(lab, hosts, c)?.docker.stop(c).await,
+        Action::Stop(c) => Ok(home(lab, hosts, c)?.docker.stop(c).await?),
         Action::Restart(c) => explained(lab, hosts, home(lab, hosts, c)?.docker.restart(c).await).await,
-        Action::Remove(c) => home(lab, hosts, c)?.docker.remove(c).await,
+        Action::Remove(c) => Ok(home(lab, hosts, c)?.docker.remove(c).await?),
         Action::Connect { container, network, ipv4_address } => {
             // The topology's settings for this attachment, if any; the step's own address wins.
             let declared = match lab.containers.get(container).map(|c| &c.attach) {
@@ -74,7 +75,7 @@ pub async fn run(running: &RunningLab, action: &Action, events: &Events) -> Resu
         }
         Action::Disconnect { container, network } => {
             let name = docker_name(lab, network);
-            home(lab, hosts, container)?.docker.disconnect_network(name, container).await
+            Ok(home(lab, hosts, container)?.docker.disconnect_network(name, container).await?)
         }
         Action::CreateNetwork(network) => {
             for host in network_hosts(lab, hosts, network)? {
@@ -107,11 +108,11 @@ pub async fn run(running: &RunningLab, action: &Action, events: &Events) -> Resu
         Action::Demote(name) => swarm::set_role(lab, hosts, name, Role::Worker).await,
         Action::RemoveNode { host: name, force } => swarm::remove_node(lab, hosts, name, *force).await,
         Action::ForceNewCluster(name) => swarm::force_new_cluster(lab, hosts, name).await,
-        Action::Leave(name) => host(hosts, name)?.docker.leave_swarm().await,
+        Action::Leave(name) => Ok(host(hosts, name)?.docker.leave_swarm().await?),
         Action::Join { host: name, role, token, advertise } => {
             swarm::join(lab, hosts, name, *role, *token, *advertise).await
         }
-        Action::PruneNetworks(name) => host(hosts, name)?.docker.prune_networks().await.map(drop),
+        Action::PruneNetworks(name) => Ok(host(hosts, name)?.docker.prune_networks().await.map(drop)?),
         Action::RouteAdd { host: name, route } => {
             let host = host(hosts, name)?;
             host.agent.route(true, route.clone()).await.map_err(host.failed())
@@ -154,7 +155,7 @@ pub async fn run(running: &RunningLab, action: &Action, events: &Events) -> Resu
 }
 
 /// Adds to a refusal what a manager has logged, if that is the cause.
-async fn explained(lab: &Lab, hosts: &Hosts, done: Result<(), Error>) -> Result<(), Error> {
+async fn explained(lab: &Lab, hosts: &Hosts, done: Result<(), impl Into<Error>>) -> Result<(), Error> {
     match done {
         Ok(()) => Ok(()),
         Err(error) => Err(services::explain(lab, hosts, error).await),

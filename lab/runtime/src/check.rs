@@ -5,19 +5,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use labctl_machines::{Event, Events};
 use labctl_model::{Action, Check, Step};
+use labctl_report::{CellReport, CheckReport, FactReport, Report, StepReport};
 use labctl_wire::Wire;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Error, Event, Events, actions,
+    Error, actions,
     evidence::Evidence,
     facts,
     frames::{self, WireWatch},
     lab::RunningLab,
-    probe,
-    report::{CellReport, CheckReport, FactReport, Report, StepReport},
-    wire,
+    probe, wire,
 };
 
 /// Pause between two looks at something that may still settle.

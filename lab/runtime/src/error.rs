@@ -6,7 +6,7 @@ use std::{
 };
 
 use labctl_agent::client::ClientError;
-use labctl_model::plain_lines;
+use labctl_machines::{Error as MachineError, INTERRUPTED};
 use serde::{Deserialize, Serialize};
 
 /// Why something failed and whose fault it is: the form in which an error crosses the control socket.
@@ -18,17 +18,6 @@ pub struct Failure {
     pub exit_code: u8,
 }
 
-/// What room on a disk is needed for.
-#[derive(Clone, Copy, Debug)]
-pub struct Need {
-    /// Bytes.
-    pub bytes: u64,
-    /// What takes them, for example `a lab's logs`.
-    pub what: &'static str,
-    /// How to use another disk.
-    pub hint: &'static str,
-}
-
 /// An error of the runtime. Its text names the operand and, after `hint:`, the way out where there is one.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -37,14 +26,6 @@ pub enum Error {
         "lab `{0}` is already up\nhint: look at it with `labctl check {0}`, or take it down with `labctl down {0}`"
     )]
     AlreadyUp(String),
-    /// No such lab.
-    #[error("there is no lab `{name}`\nhint: {hint}")]
-    NoSuchLab {
-        /// Name that was asked for.
-        name: String,
-        /// The labs that exist.
-        hint: String,
-    },
     /// No such host, container or segment in the lab.
     #[error("lab `{lab}` has no {kind} `{name}`\nhint: it has {known}")]
     NoSuchPart {
@@ -73,42 +54,6 @@ pub enum Error {
     /// The lab is not up yet, or being taken down.
     #[error("lab `{0}` is not up yet\nhint: `labctl ps` shows its stage")]
     NotUp(String),
-    /// The lab's supervisor has died.
-    #[error(
-        "the supervisor of lab `{name}` is gone\nhint: its log is {log}; `labctl down {name}` clears what is left"
-    )]
-    Dead {
-        /// Lab.
-        name: String,
-        /// Its log.
-        log: PathBuf,
-    },
-    /// The open-files limit of this process is too low for a lab.
-    #[error(
-        "lab `{lab}` takes up to {need} open files, and no more than {hard} are allowed here (`ulimit -Hn`)\n\
-         hint: raise the limit: `ulimit -n {need}` as root, limits.conf(5), or LimitNOFILE= of a systemd unit"
-    )]
-    TooFewFiles {
-        /// Lab.
-        lab: String,
-        /// How many files the lab opens.
-        need: u64,
-        /// How many are allowed (hard limit).
-        hard: u64,
-    },
-    /// A disk is full.
-    #[error(
-        "no space left in {}: {} KiB are free, and {} up to {} MiB\nhint: make room, {}",
-        path.display(), free >> 10, need.what, need.bytes >> 20, need.hint
-    )]
-    NoRoom {
-        /// An existing folder on that disk.
-        path: PathBuf,
-        /// Bytes that are free.
-        free: u64,
-        /// What it is needed for.
-        need: Need,
-    },
     /// A host is in the wrong state for what was asked.
     #[error("host `{host}` {state}\nhint: {hint}")]
     WrongState {
@@ -140,81 +85,6 @@ pub enum Error {
     /// Nobody waits for the result any more.
     #[error("cancelled")]
     Cancelled,
-    /// The lab was taken down while a command worked on it.
-    #[error("lab `{lab}` was taken down meanwhile, by {by}")]
-    TakenDown {
-        /// Lab.
-        lab: String,
-        /// Who did it, if known.
-        by: String,
-    },
-    /// A socket path does not fit the kernel's limit.
-    #[error(
-        "the path of a socket would be {length} bytes long, the kernel takes at most {max}: {path}\n\
-         hint: give a shorter state folder with --state-dir or LABCTL_STATE_DIR"
-    )]
-    PathTooLong {
-        /// The path.
-        path: PathBuf,
-        /// Its length in bytes.
-        length: usize,
-        /// The limit in bytes.
-        max: usize,
-    },
-    /// A file or folder could not be used.
-    #[error("{what} {path}: {source}", path = path.display())]
-    Io {
-        /// The operation that failed.
-        what: &'static str,
-        /// Its file or folder.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// A file of the lab's state has unexpected content.
-    #[error("{path} is damaged: {why}\nhint: `labctl down` clears the lab that it belongs to", path = path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// The agent of a host failed or is gone.
-    #[error("host `{host}`: {why}")]
-    Agent {
-        /// Host.
-        host: String,
-        /// Why.
-        why: String,
-    },
-    /// A host's machine could not be started or died.
-    #[error("host `{host}`: {why}")]
-    Machine {
-        /// Host.
-        host: String,
-        /// Why.
-        why: String,
-    },
-    /// dockerd refused a request.
-    #[error("host `{host}`: {what}: Docker says: {}", plain_lines(message))]
-    Docker {
-        /// Host.
-        host: String,
-        /// What was asked, in words: `create network ipvlan_net`.
-        what: String,
-        /// Docker's message.
-        message: String,
-    },
-    /// dockerd gave no answer at all.
-    #[error("{what}: dockerd of {host} does not answer: {why}")]
-    NoDocker {
-        /// Host.
-        host: String,
-        /// What was asked, in words: `create network ipvlan_net`.
-        what: String,
-        /// What happened to the connection.
-        why: String,
-    },
     /// An error in what one line of the topology asks for.
     #[error("{}: {source}", place(file.as_deref(), *line))]
     At {
@@ -224,50 +94,6 @@ pub enum Error {
         line: u32,
         /// What went wrong.
         source: Box<Error>,
-    },
-    /// The agent's binary is not there.
-    #[error(
-        "there is no agent at {path}: {said}\n\
-         hint: build it with `make build`, and put it at {beside} or let LABCTL_AGENT name it",
-        path = path.display(), beside = beside.display()
-    )]
-    NoAgent {
-        /// Where it should be.
-        path: PathBuf,
-        /// What named this path.
-        said: &'static str,
-        /// Where it is looked for.
-        beside: PathBuf,
-    },
-    /// The agent's binary cannot be run, or is not one.
-    #[error("the agent at {path} does not work: {why}\nhint: build it anew with `make build`", path = path.display())]
-    BadAgent {
-        /// Where it is.
-        path: PathBuf,
-        /// What happened when it was tried.
-        why: String,
-    },
-    /// A container's image is not available.
-    #[error(
-        "container `{container}`: image `{image}` is not to be had: {why}\n\
-         hint: add it with `labctl image add FILE`, where FILE is what `docker save` wrote; or leave `image:` out to \
-         use the built-in one"
-    )]
-    NoImage {
-        /// Image.
-        image: String,
-        /// A container that wants it.
-        container: String,
-        /// What this machine's Docker says.
-        why: String,
-    },
-    /// The host itself refused something: its kernel, or the agent on its behalf.
-    #[error("host `{host}`: {}", plain_lines(message))]
-    Refused {
-        /// Host.
-        host: String,
-        /// The agent's message.
-        message: String,
     },
     /// A frame cannot be built for the lab as it is.
     #[error("{0}")]
@@ -286,28 +112,16 @@ pub enum Error {
     /// The wire could not be made.
     #[error("the wire: {0}")]
     Wire(String),
-    /// A node image is missing or could not be made.
-    #[error("{0}")]
-    Image(String),
-    /// The topology needs something that this runtime does not have.
-    #[error("{0}")]
-    Unsupported(String),
-    /// This machine cannot run the lab on the requested runtime: what is missing, and what needs it.
-    #[error("{0}")]
-    Unfit(String),
-    /// This machine's kernel lacks features that the topology needs, each with its line.
-    #[error("{0}")]
-    Lacks(Box<labctl_model::Diagnostics>),
     /// An error that the supervisor answered with.
     #[error("{}", .0.message)]
     Remote(Failure),
     /// The supervisor and the client do not understand each other.
     #[error("control socket: {0}")]
     Control(String),
+    /// A machine, an image or a host's dockerd.
+    #[error(transparent)]
+    Machines(#[from] MachineError),
 }
-
-/// Exit status of a command that somebody ended, as shells report it (128 + SIGINT).
-const INTERRUPTED: u8 = 130;
 
 /// `FILE:LINE`, as compilers write it.
 fn place(file: Option<&Path>, line: u32) -> String {
@@ -321,30 +135,19 @@ impl Error {
     /// 2 if the topology or the usage is at fault, 3 if the environment is, 130 if somebody ended it.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::TakenDown { .. } => INTERRUPTED,
+            Error::Machines(e) => e.exit_code(),
             Error::AlreadyUp(_)
-            | Error::NoSuchLab { .. }
             | Error::NoSuchPart { .. }
             | Error::APeer { .. }
             | Error::NotUp(_)
             | Error::WrongState { .. }
             | Error::Down { .. }
             | Error::NothingBlocked { .. }
-            | Error::Unsupported(_)
-            | Error::Docker { .. }
-            | Error::NoDocker { .. }
-            | Error::NoImage { .. }
-            | Error::Frame(_)
-            | Error::Refused { .. } => 2,
+            | Error::Frame(_) => 2,
             Error::At { source, .. } => source.exit_code(),
             Error::Remote(f) => f.exit_code,
             _ => 3,
         }
-    }
-
-    /// A lab that was taken down; `by` says by whom, if known.
-    pub fn taken_down(lab: &str, by: Option<&str>) -> Self {
-        Error::TakenDown { lab: lab.to_owned(), by: by.unwrap_or("another command").to_owned() }
     }
 
     /// Whether somebody else took the lab down, so that there is nothing left to clear.
@@ -353,11 +156,11 @@ impl Error {
     }
 
     /// Adds a line of the topology to an error; for `map_err`.
-    pub fn at(line: Option<&u32>) -> impl FnOnce(Error) -> Self {
+    pub fn at<E: Into<Error>>(line: Option<&u32>) -> impl FnOnce(E) -> Self {
         let line = line.copied().filter(|l| *l > 0);
         move |e| match line {
-            Some(line) => Error::At { file: None, line, source: Box::new(e) },
-            None => e,
+            Some(line) => Error::At { file: None, line, source: Box::new(e.into()) },
+            None => e.into(),
         }
     }
 
@@ -372,9 +175,8 @@ impl Error {
     /// The host that the error is about, if it is down or its dockerd refused or did not answer.
     pub fn docker_host(&self) -> Option<&str> {
         match self {
-            Error::Docker { host, .. } | Error::NoDocker { host, .. } | Error::Down { host, .. } => {
-                Some(host)
-            }
+            Error::Down { host, .. } => Some(host),
+            Error::Machines(MachineError::Docker(e)) => Some(e.host()),
             Error::At { source, .. } => source.docker_host(),
             _ => None,
         }
@@ -385,15 +187,18 @@ impl Error {
     pub fn is_refusal(&self) -> bool {
         matches!(
             self,
-            Error::Docker { .. }
-                | Error::NoDocker { .. }
-                | Error::Refused { .. }
+            Error::Machines(MachineError::Docker(_) | MachineError::Refused { .. })
                 | Error::WrongState { .. }
                 | Error::Down { .. }
                 | Error::NothingBlocked { .. }
                 | Error::Tasks { .. }
                 | Error::Swarm(_)
         )
+    }
+
+    /// Whether Docker refused it only for now.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Error::Machines(MachineError::Docker(e)) if labctl_docker::is_transient(e))
     }
 
     /// Converts the error for the control socket.
@@ -403,15 +208,24 @@ impl Error {
 
     /// Converts an agent client's error; for `map_err`.
     pub fn agent(host: &str) -> impl Fn(ClientError) -> Self + '_ {
-        move |e| match e {
-            ClientError::Refused { .. } => Error::Refused { host: host.to_owned(), message: e.to_string() },
-            _ => Error::Agent { host: host.to_owned(), why: e.to_string() },
-        }
+        move |e| MachineError::agent(host)(e).into()
     }
 
     /// Adds operation and path to an I/O error; for `map_err`.
     pub fn io(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
-        let path = path.into();
-        move |source| Error::Io { what, path, source }
+        let with_path = MachineError::io(what, path);
+        move |source| with_path(source).into()
+    }
+}
+
+impl From<labctl_images::Error> for Error {
+    fn from(error: labctl_images::Error) -> Self {
+        Error::Machines(error.into())
+    }
+}
+
+impl From<labctl_docker::Error> for Error {
+    fn from(error: labctl_docker::Error) -> Self {
+        Error::Machines(error.into())
     }
 }

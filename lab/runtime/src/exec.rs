@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use labctl_agent::protocol::{Exec, Netns};
+use labctl_machines::Error as MachineError;
 use labctl_model::{Command, Lab};
 
 use crate::{
@@ -38,7 +39,7 @@ pub async fn run(lab: &Lab, hosts: &Hosts, command: &Command) -> Result<Ended, E
     let ended = async { host.agent.exec(exec).await?.output().await };
     let Ok(output) = tokio::time::timeout(LIMIT, ended).await else {
         let message = format!("in {place}: `{}` did not end within {} s", argv.join(" "), LIMIT.as_secs());
-        return Err(Error::Refused { host: host.name.clone(), message });
+        return Err(refused(&host.name, message));
     };
     let output = output.map_err(host.failed())?;
     let text = |octets: Vec<u8>| String::from_utf8_lossy(&octets).into_owned();
@@ -68,9 +69,14 @@ pub async fn place<'a>(
     match host.docker.state(endpoint).await?.pid {
         Some(pid) => Ok((host, Netns::Pid(pid))),
         None => {
-            Err(Error::Agent { host: home.to_owned(), why: format!("container {endpoint} does not run") })
+            let why = format!("container {endpoint} does not run");
+            Err(MachineError::Agent { host: home.to_owned(), why }.into())
         }
     }
+}
+
+fn refused(host: &str, message: String) -> Error {
+    MachineError::Refused { host: host.to_owned(), message }.into()
 }
 
 impl Ended {
@@ -91,7 +97,7 @@ impl Ended {
         let shown: String = said.chars().skip(all.saturating_sub(SHOWN)).collect();
         let colon = if shown.is_empty() { "" } else { ": " };
         let message = format!("in {}: exit status {}{colon}{shown}", self.place, self.status);
-        Err(Error::Refused { host: self.host.clone(), message })
+        Err(refused(&self.host, message))
     }
 }
 

@@ -1,31 +1,26 @@
 //! A running host of a lab: its agent, its dockerd, and the Docker socket that labctl offers for it.
 
 use std::{
-    collections::BTreeMap,
     net::Ipv4Addr,
     path::PathBuf,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use bytes::Bytes;
 use ipnet::Ipv4Net;
 use labctl_agent::{
     client::{AgentClient, ClientError},
     protocol::{HostConfig, NicConfig},
 };
-use labctl_model::{Action, BUILTIN_IMAGE, Lab};
+use labctl_docker::HostDocker;
+use labctl_images::{hash::hex, load::Images};
+use labctl_machines::{
+    Events,
+    forward::{Forward, GUEST_DOCKER_SOCKET},
+};
+use labctl_model::{Action, Lab};
 use rand::RngExt;
 
-use crate::{
-    Dirs, Error, Events, Plan,
-    docker::{HostDocker, builtin},
-    forward::Forward,
-    hash::hex,
-    images,
-};
-
-/// The Docker socket inside a host.
-pub(crate) const GUEST_DOCKER_SOCKET: &str = "/var/run/docker.sock";
+use crate::Error;
 
 /// A clock error below this is small enough.
 const CLOCK_ERROR: Duration = Duration::from_millis(15);
@@ -114,48 +109,6 @@ impl RunningHost {
     /// Converts errors of the agent's calls; for `map_err`.
     pub fn failed(&self) -> impl Fn(ClientError) -> Error + '_ {
         Error::agent(&self.name)
-    }
-}
-
-/// Tars of container images by name, read once for all hosts.
-pub type Images = BTreeMap<String, Bytes>;
-
-/// Reads the images that a lab's containers need.
-///
-/// # Errors
-/// An image is not available.
-pub async fn images(plan: &Plan) -> Result<Images, Error> {
-    let dirs = Dirs { cache: plan.cache.clone(), state: Default::default() };
-    let mut images = Images::new();
-    for (container, image) in plan.lab.images_of_all() {
-        if !images.contains_key(image) {
-            let tar = tar(plan, &dirs, image).await?.map_err(|why| Error::NoImage {
-                image: image.to_owned(),
-                container: container.to_owned(),
-                why,
-            })?;
-            images.insert(image.to_owned(), tar);
-        }
-    }
-    for image in plan.lab.images_of_updates() {
-        // If it is not available, Docker says so when the service is updated.
-        if !images.contains_key(image)
-            && let Ok(tar) = tar(plan, &dirs, image).await?
-        {
-            images.insert(image.to_owned(), tar);
-        }
-    }
-    Ok(images)
-}
-
-/// The tar of an image; the inner `Err` says why it is not available.
-async fn tar(plan: &Plan, dirs: &Dirs, image: &str) -> Result<Result<Bytes, String>, Error> {
-    if image == BUILTIN_IMAGE {
-        return Ok(Ok(builtin::image(&plan.agent)?.into()));
-    }
-    match plan.lab.image(image) {
-        Some(debian) => Ok(Ok(images::of_packages(dirs, image, debian)?.into())),
-        None => Ok(images::provide(dirs, image).await?.map(Bytes::from)),
     }
 }
 

@@ -7,8 +7,9 @@ use std::{
 };
 
 use indexmap::IndexMap;
+use labctl_report::seen::Seen;
 
-use crate::{Error, docker::seen::Seen, host::RunningHost};
+use crate::{Error, host::RunningHost};
 
 /// The running hosts by name. Hosts that come and go do not change a clone; what was last seen of the swarm is shared.
 #[derive(Clone, Default)]

@@ -7,22 +7,24 @@ use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use futures::future::{join_all, try_join_all};
 use labctl_agent::client::AgentClient;
+use labctl_images::load::{self, Images};
+use labctl_machines::{
+    Error as MachineError, Events, LabDir, Plan, images,
+    machine::{HostPlan, Machine, Provider, Started},
+    runtimes,
+    state::Process,
+};
 use labctl_model::{Driver, Lab, Power};
+use labctl_report::{count, sent::SendReport, tunnels::VxlanReport};
 use labctl_wire::{PortSpec, Wire};
 use tokio::sync::Semaphore;
 
 use crate::{
-    Error, Events, LabDir, Plan,
-    frames::{self, report::SendReport, vxlan::VxlanReport},
-    host::{self, Images, RunningHost},
+    Error, frames,
+    host::RunningHost,
     hosts::{self, Hosts},
-    image,
-    machine::{HostPlan, Machine, Provider, Started},
     peers::{self, Peers},
-    report::count,
-    runtimes, services,
-    state::Process,
-    swarm,
+    services, swarm,
     wire::port_name,
 };
 use parts::{Parts, Shared};
@@ -95,15 +97,19 @@ impl RunningLab {
             Err(e) => self.explain(e),
         };
         Err(match error {
-            Error::Agent { host, why } => Error::Agent { host, why: self.with_damage(why).await },
-            Error::Machine { host, why } => Error::Machine { host, why: self.with_damage(why).await },
+            Error::Machines(MachineError::Agent { host, why }) => {
+                MachineError::Agent { host, why: self.with_damage(why).await }.into()
+            }
+            Error::Machines(MachineError::Machine { host, why }) => {
+                MachineError::Machine { host, why: self.with_damage(why).await }.into()
+            }
             other => other,
         })
     }
 
     /// Adds to the reason why a host did not start what is wrong with its image, if anything is.
     async fn with_damage(&self, why: String) -> String {
-        let damage = image::find_damage(&self.plan.cache, &self.plan.lab).await;
+        let damage = images::find_damage(&self.plan.cache, &self.plan.lab).await;
         std::iter::once(why).chain(damage).collect::<Vec<_>>().join("\n")
     }
 
@@ -115,7 +121,9 @@ impl RunningLab {
         let mut parts = self.parts();
         let known = parts.hosts.ended.contains_key(&host);
         match parts.machines.get_mut(&host).filter(|m| known || dead(m.as_ref())) {
-            Some(machine) => Error::Machine { why: format!("{}\n{error}", machine.post_mortem()), host },
+            Some(machine) => {
+                MachineError::Machine { why: format!("{}\n{error}", machine.post_mortem()), host }.into()
+            }
             None => error,
         }
     }
@@ -123,7 +131,7 @@ impl RunningLab {
     async fn make(&self, events: &Events) -> Result<(), Error> {
         let lab = &self.plan.lab;
         self.provider.preflight(lab, events).await?;
-        let images = host::images(&self.plan).await?;
+        let images = self.images().await?;
         let plans = self.host_plans()?;
         self.start_wire(&plans)?;
         events.phase(format!("starting {}", count(plans.len(), "host")));
@@ -156,6 +164,11 @@ impl RunningLab {
         lab.hosts.keys().try_for_each(|name| hosts::host(&self.hosts(), name).map(drop))?;
         tracing::info!("lab up after {:.1} s", began.elapsed().as_secs_f64());
         Ok(())
+    }
+
+    /// The images that its containers need.
+    async fn images(&self) -> Result<Images, Error> {
+        Ok(load::images(&self.plan.lab, &self.plan.cache, &self.plan.agent).await?)
     }
 
     fn host_plans(&self) -> Result<Vec<HostPlan>, Error> {
@@ -212,8 +225,8 @@ impl RunningLab {
                 self.parts.admit(host, ended);
                 Ok(())
             }
-            Err(Error::Agent { host, why }) => {
-                Err(Error::Agent { host, why: self.with_post_mortem(name, why) })
+            Err(Error::Machines(MachineError::Agent { host, why })) => {
+                Err(MachineError::Agent { host, why: self.with_post_mortem(name, why) }.into())
             }
             Err(other) => Err(other),
         }
@@ -294,14 +307,14 @@ impl RunningLab {
             parts.machines.shift_remove(host)
         };
         match machine {
-            Some(mut machine) => machine.kill().await,
+            Some(mut machine) => Ok(machine.kill().await?),
             None => Ok(()),
         }
     }
 
     async fn start_again(&self, host: &str, events: &Events) -> Result<(), Error> {
         let lab = &self.plan.lab;
-        let images = host::images(&self.plan).await?;
+        let images = self.images().await?;
         let plans = self.host_plans()?;
         for plan in plans.iter().filter(|p| p.name == host) {
             let started = self.start_host(plan, &images, events).await;
@@ -357,7 +370,7 @@ impl RunningLab {
 async fn stop_containers(lab: &Lab, host: &RunningHost) -> Result<(), Error> {
     let stops = lab.containers_on(&host.name).map(|(name, _)| async move {
         match host.docker.state(name).await?.status.as_str() {
-            "running" => host.docker.stop(name).await,
+            "running" => Ok(host.docker.stop(name).await?),
             _ => Ok(()),
         }
     });

@@ -7,10 +7,13 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use labctl_machines::{
+    Dirs, Error as MachineError, LabDir, Plan, RuntimeChoice, clear::clear, limits, state::Lock, sys::detach,
+};
 use labctl_model::Lab;
 use tokio::net::UnixStream;
 
-use crate::{Dirs, Error, LabDir, Plan, limits, runtimes::RuntimeChoice, state::Lock, teardown};
+use crate::Error;
 
 /// How long a supervisor may take to answer.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
@@ -66,7 +69,7 @@ pub async fn claim(dir: &LabDir, dirs: &Dirs, options: &UpOptions) -> Result<(Pl
     let mut lock = take_lock(dir).await?;
     if dir.has_plan() {
         // A lab whose supervisor died without taking it down. Nobody can be using it: we hold its lock.
-        teardown::clear(dir, &lock).await;
+        clear(dir, &lock).await;
         drop(lock);
         lock = take_lock(dir).await?;
     }
@@ -115,7 +118,7 @@ async fn start(dir: &LabDir, exe: &Path, lock: &Lock) -> Result<(), Error> {
     // Passes the lock as stdin: the file description is shared, so it stays locked until the supervisor ends.
     let stdin = lock.share().map_err(Error::io("cannot hand on the lock of", dir.path()))?;
     command.stdin(Stdio::from(stdin)).stdout(log).stderr(errors);
-    crate::sys::detach(&mut command);
+    detach(&mut command);
     let mut child = command.spawn().map_err(Error::io("cannot start", exe))?;
     let deadline = Instant::now() + ANSWERS_WITHIN;
     loop {
@@ -125,7 +128,7 @@ async fn start(dir: &LabDir, exe: &Path, lock: &Lock) -> Result<(), Error> {
         if let Ok(Some(status)) = child.try_wait() {
             if status.success() {
                 // It was taken down before we asked.
-                return Err(Error::taken_down(dir.name(), None));
+                return Err(MachineError::taken_down(dir.name(), None).into());
             }
             return Err(Error::Control(format!("the supervisor ended at once ({status}){}", log_tail(dir))));
         }

@@ -1,52 +1,27 @@
-//! From a lab to running hosts: the vm runtime, Docker, probing, state, teardown.
+//! What is done with the running hosts of a lab: Docker, swarm, probing, frames, steps, and the supervisor that does it.
 
 mod actions;
-mod cache;
 mod check;
-pub mod console;
 pub mod control;
-pub mod dind;
-pub mod docker;
-pub mod doctor;
-mod durable;
 pub mod error;
-pub mod event;
 mod evidence;
 mod exec;
 mod facts;
-mod forward;
 pub mod frames;
-mod hash;
 mod host;
 mod hosts;
-pub mod image;
-pub mod images;
-pub mod install;
-pub mod kernel;
 pub mod lab;
 pub mod launch;
-pub mod limits;
-pub mod machine;
 mod peers;
 pub mod probe;
-pub mod report;
-mod room;
-pub mod runtimes;
 mod service;
 mod services;
-pub mod state;
 pub mod supervisor;
 mod swarm;
-mod sys;
-mod tail;
 pub mod teardown;
-pub mod vm;
 mod wire;
 
 pub use check::Checking;
 pub use error::Error;
-pub use event::{Event, Events};
 pub use lab::RunningLab;
 pub use launch::UpOptions;
-pub use runtimes::RuntimeChoice;
-pub use state::{Dirs, LabDir, Plan};

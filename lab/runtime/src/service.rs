@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures::future::BoxFuture;
 use labctl_agent::protocol::{ExecIn, ExecOut};
+use labctl_machines::{Error as MachineError, Event, Events};
 use labctl_model::{Command, Source, Template};
 use labctl_wire::{CaptureSpec, CapturedFrame, Fate};
 use tokio::sync::{mpsc, watch};
@@ -12,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use vxlan::{Decode, Dissection, filter::Filter};
 
 use crate::{
-    Checking, Error, Event, Events,
+    Checking, Error,
     control::{
         Service,
         protocol::{self, Answer, Frame, HostStatus, Request, Stage, Status},
@@ -56,7 +57,7 @@ impl Progress {
 
     /// The error for users of a lab that ends while they use it.
     pub fn taken_down(&self, lab: &str) -> Error {
-        Error::taken_down(lab, self.ended_by.as_deref())
+        MachineError::taken_down(lab, self.ended_by.as_deref()).into()
     }
 }
 

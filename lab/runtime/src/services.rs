@@ -7,21 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use labctl_docker::Error as DockerError;
+use labctl_machines::Events;
 use labctl_model::{Lab, ServiceChange};
-
-use crate::{
-    Error, Events,
-    docker::{
-        is_transient,
-        seen::{NamedTask, Seen},
-        services::{ServiceSeen, TaskSeen, UpdateSeen},
-        swarm::NodeSeen,
-    },
-    hosts::Hosts,
-    report::count,
-    swarm,
+use labctl_report::{
+    count,
+    seen::{Seen, TaskSeen, UpdateSeen},
+    services::{lacks, misplaced, missing, named},
 };
-use reasons::Reasons;
+
+use crate::{Error, hosts::Hosts, swarm};
 pub use reasons::explain;
 
 /// How long tasks may take to run: without KVM a container takes seconds, and a drained node's tasks are made anew.
@@ -118,7 +113,7 @@ async fn wait_ended(
                 let missing = format!("service {name} has tasks that do not end: {}", left.join(", "));
                 return Err(Error::Tasks { after_s: within.as_secs(), missing });
             }
-            Err(error) if !is_transient(&error) || Instant::now() >= deadline => return Err(error),
+            Err(error) if !error.is_transient() || Instant::now() >= deadline => return Err(error),
             _ => tokio::time::sleep(LOOK_AGAIN).await,
         }
     }
@@ -150,7 +145,7 @@ async fn wait(
     let mut told = BTreeSet::new();
     loop {
         let seen = match look(lab, hosts).await {
-            Err(error) if is_transient(&error) && Instant::now() < deadline => {
+            Err(error) if error.is_transient() && Instant::now() < deadline => {
                 tokio::time::sleep(LOOK_AGAIN).await;
                 continue;
             }
@@ -168,70 +163,20 @@ async fn wait(
             _ => None,
         });
         if let Some((name, why)) = stopped {
-            let reasons = Reasons::read(lab, hosts, &seen, &[name]).await;
+            let reasons = reasons::read(lab, hosts, &seen, &[name]).await;
             let said = reasons.of_service(name, &seen);
             let message = if said.is_empty() { why } else { format!("{why} ({said})") };
             let (manager, _) = swarm::manager(lab, hosts).await?;
             let what = format!("update service {name}");
-            return Err(Error::Docker { host: manager.name.clone(), what, message });
+            return Err(DockerError::Refused { host: manager.name.clone(), what, message }.into());
         }
         if Instant::now() >= deadline {
-            let reasons = Reasons::read(lab, hosts, &seen, &waiting).await;
+            let reasons = reasons::read(lab, hosts, &seen, &waiting).await;
             let missing = waiting.iter().map(|n| missing(n, &seen, &reasons)).collect::<Vec<_>>().join("; ");
             let late = Error::Tasks { after_s: within.as_secs(), missing };
             return Err(Error::at(events.and(lab.lines.services.get(*first)))(late));
         }
         tokio::time::sleep(LOOK_AGAIN).await;
-    }
-}
-
-/// If a service has too few running tasks: how many run, and how many should.
-fn lacks(name: &str, seen: &Seen) -> Option<(u64, u64)> {
-    let running = seen.tasks_of(name).filter(|t| t.task.running).count() as u64;
-    let wanted = match seen.service(name) {
-        None => 1,
-        Some(service) if !service.global => service.desired,
-        Some(service) => {
-            let nodes = seen.nodes.iter().filter(|n| n.ready && n.active);
-            let admitted: Option<Vec<bool>> = nodes.map(|n| admits(&service.constraints, &n.host)).collect();
-            // Docker counts only tasks it has begun with. Before that the nodes are counted, if the constraints allow
-            // it.
-            admitted.map_or(service.desired.max(1), |all| all.into_iter().filter(|a| *a).count() as u64)
-        }
-    };
-    (running < wanted).then_some((running, wanted))
-}
-
-/// Whether these constraints allow tasks on a host; `None` if they test more than its name.
-fn admits(constraints: &[String], host: &str) -> Option<bool> {
-    constraints.iter().try_fold(true, |all, constraint| {
-        let (key, value, equal) = match (constraint.split_once("=="), constraint.split_once("!=")) {
-            (Some((key, value)), _) => (key, value, true),
-            (None, Some((key, value))) => (key, value, false),
-            (None, None) => return None,
-        };
-        (key.trim() == "node.hostname").then(|| all && (value.trim() == host) == equal)
-    })
-}
-
-/// Whether a task runs where the service's constraints forbid it.
-fn misplaced(service: &ServiceSeen, seen: &Seen) -> bool {
-    let hosts = seen.tasks_of(&service.name).filter_map(|t| t.host.as_deref());
-    hosts.into_iter().any(|host| admits(&service.constraints, host) == Some(false))
-}
-
-/// What a service lacks, in words.
-fn missing(name: &str, seen: &Seen, reasons: &Reasons) -> String {
-    let said = reasons.of_service(name, seen);
-    let why = if said.is_empty() { String::new() } else { format!(" ({said})") };
-    match (lacks(name, seen), seen.service(name).map(|s| &s.update)) {
-        (Some((running, wanted)), _) => {
-            format!("service {name} has {running} of {wanted} tasks running{why}")
-        }
-        (None, Some(Some(UpdateSeen::UnderWay))) => {
-            format!("Docker is not through with updating {name}{why}")
-        }
-        (None, _) => format!("Docker has not begun to update {name}{why}"),
     }
 }
 
@@ -253,101 +198,5 @@ pub async fn look_or_recall(lab: &Lab, hosts: &Hosts) -> (Seen, bool) {
             tracing::warn!("services and nodes are taken to be as they were: {error}");
             (hosts.last_seen().unwrap_or_default(), false)
         }
-    }
-}
-
-fn named(lab: &Lab, services: Vec<ServiceSeen>, tasks: Vec<TaskSeen>, nodes: Vec<NodeSeen>) -> Seen {
-    let services: Vec<ServiceSeen> =
-        services.into_iter().filter(|s| lab.services.contains_key(&s.name)).collect();
-    let tasks = tasks.into_iter().filter_map(|task| {
-        let service = services.iter().find(|s| s.id == task.service)?.name.clone();
-        let host = nodes.iter().find(|n| n.id == task.node).map(|n| n.host.clone());
-        let part = match (task.slot, &host) {
-            (Some(slot), _) => slot.to_string(),
-            (None, Some(host)) => host.clone(),
-            (None, None) => "?".to_owned(),
-        };
-        Some(NamedTask { name: format!("{service}.{part}"), service, host, task })
-    });
-    let tasks = tasks.collect();
-    Seen { services, tasks, nodes }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    const LAB: &str = "
-name: t
-segments: { lan: { subnet: 10.0.0.0/24 } }
-hosts: { a: { lan: 10.0.0.1 }, b: { lan: 10.0.0.2 } }
-swarm: {}
-services: { web: { deploy: { replicas: 2 } }, each: { deploy: { mode: global } } }
-";
-
-    fn seen() -> (Lab, Seen) {
-        let lab = Lab::parse(LAB, "t.yaml").unwrap();
-        let node = |id: &str, host: &str| NodeSeen {
-            id: id.into(),
-            host: host.into(),
-            ready: true,
-            active: true,
-            manager: false,
-            state: "ready".into(),
-        };
-        let service = |id: &str, name: &str, desired| ServiceSeen {
-            id: id.into(),
-            name: name.into(),
-            desired,
-            global: name == "each",
-            ..ServiceSeen::default()
-        };
-        let task = |service: &str, slot: Option<i64>, node: &str, running, state: &str| TaskSeen {
-            id: format!("{service}-{slot:?}"),
-            service: service.into(),
-            slot,
-            node: node.into(),
-            container: None,
-            running,
-            state: state.into(),
-        };
-        let tasks = vec![
-            task("s1", Some(1), "n1", true, "running"),
-            task("s1", Some(2), "n2", false, "rejected: No such image"),
-            task("s2", None, "n2", true, "running"),
-            task("other", Some(1), "n1", true, "running"),
-        ];
-        let services =
-            vec![service("s1", "web", 2), service("s2", "each", 1), service("other", "somebody's", 1)];
-        let seen = named(&lab, services, tasks, vec![node("n1", "a"), node("n2", "b")]);
-        (lab, seen)
-    }
-
-    #[test]
-    fn tasks_are_named_by_slot_or_host_and_strangers_left_out() {
-        let (_, seen) = seen();
-        let names: Vec<&str> = seen.tasks.iter().map(|t| t.name.as_str()).collect();
-        assert_eq!(names, ["web.1", "web.2", "each.b"]);
-        assert_eq!(seen.tasks[1].host.as_deref(), Some("b"));
-    }
-
-    #[test]
-    fn what_is_missing_is_said_with_its_reason() {
-        let (_, mut seen) = seen();
-        let reasons = Reasons::default();
-        assert_eq!(
-            missing("web", &seen, &reasons),
-            "service web has 1 of 2 tasks running (web.2 on b is rejected: No such image)"
-        );
-        // A global service wants every node, also before Docker has begun with them.
-        assert_eq!(missing("each", &seen, &reasons), "service each has 1 of 2 tasks running");
-        // But those only that it may run on.
-        seen.services[1].constraints = vec!["node.hostname!=a".into()];
-        assert_eq!(lacks("each", &seen), None);
-        assert!(!misplaced(&seen.services[1], &seen));
-        seen.services[1].constraints = vec!["node.hostname==a".into()];
-        assert!(misplaced(&seen.services[1], &seen));
-        assert_eq!(admits(&["node.role==worker".into()], "a"), None);
     }
 }

@@ -4,6 +4,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use labctl_machines::{Events, LabDir, forward::listen_private, runtimes, state::Lock};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -11,13 +12,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Error, Events, LabDir,
+    Error,
     control::{self, protocol::Stage},
-    forward::listen_private,
     lab::RunningLab,
-    runtimes,
     service::{LabService, Progress},
-    state::Lock,
 };
 
 /// How long the client that began a lab may take to follow it.

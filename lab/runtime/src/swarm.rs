@@ -6,17 +6,15 @@ use std::{
 };
 
 use futures::future::{select_ok, try_join_all};
+use labctl_docker::{Error as DockerError, HostDocker, is_transient, swarm::NodeChange};
+use labctl_machines::Events;
 use labctl_model::{Driver, INGRESS, Lab, Node, Role, Swarm, Token};
+use labctl_report::{count, seen::NodeSeen};
 
 use crate::{
-    Error, Events,
-    docker::{
-        HostDocker, is_transient,
-        swarm::{NodeChange, NodeSeen},
-    },
+    Error,
     host::RunningHost,
     hosts::{Hosts, host as running},
-    report::count,
 };
 
 /// How long nodes may take to be ready: certificates and Raft are slow without KVM.
@@ -98,12 +96,12 @@ async fn replace_mesh(lab: &Lab, key: &str, manager: &HostDocker) -> Result<(), 
             continue;
         }
         match manager.create_network(lab, key).await {
-            Err(Error::Docker { message, .. })
+            Err(DockerError::Refused { message, .. })
                 if message.contains(MESH_EXISTS) && Instant::now() < deadline =>
             {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
-            done => return done.map(drop),
+            done => return Ok(done.map(drop)?),
         }
     }
 }
@@ -179,9 +177,9 @@ pub async fn manager<'a>(lab: &Lab, hosts: &'a Hosts) -> Result<(&'a RunningHost
 ///
 /// # Errors
 /// Those of `ask`; no answer in time.
-pub async fn soon<T>(ask: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+pub async fn soon<T, E: Into<Error>>(ask: impl Future<Output = Result<T, E>>) -> Result<T, Error> {
     let late = || Error::Swarm(format!("no answer within {} s: is there a leader?", LEADER.as_secs()));
-    tokio::time::timeout(LEADER, ask).await.unwrap_or_else(|_| Err(late()))
+    tokio::time::timeout(LEADER, ask).await.map_err(|_| late())?.map_err(Into::into)
 }
 
 /// The node id that a host reports for itself; `None` if it is no node or does not answer.
@@ -206,7 +204,7 @@ async fn wait_node(lab: &Lab, hosts: &Hosts, name: &str, role: Role) -> Result<(
         // While managers change, the one that is asked may have no answer.
         match manager(lab, hosts).await {
             Ok((_, seen)) if seen.iter().any(is) => return Ok(()),
-            Err(error) if Instant::now() >= deadline => return Err(error),
+            Err(error) if Instant::now() >= deadline => return Err(error.into()),
             _ if Instant::now() >= deadline => {
                 let words = format!("after {} s {name} is no {} that is ready", READY.as_secs(), word(role));
                 return Err(Error::Swarm(words));
@@ -268,7 +266,7 @@ pub async fn set_role(lab: &Lab, hosts: &Hosts, name: &str, role: Role) -> Resul
 /// Docker's refusals.
 pub async fn change_node(lab: &Lab, hosts: &Hosts, name: &str, change: NodeChange) -> Result<bool, Error> {
     let own = own_id(hosts, name).await;
-    manager(lab, hosts).await?.0.docker.update_node(name, own.as_deref(), change).await
+    Ok(manager(lab, hosts).await?.0.docker.update_node(name, own.as_deref(), change).await?)
 }
 
 /// Removes a node that has left or is down, as `docker node rm`; with `force` also one that is up.
@@ -277,7 +275,7 @@ pub async fn change_node(lab: &Lab, hosts: &Hosts, name: &str, change: NodeChang
 /// Docker's refusals.
 pub async fn remove_node(lab: &Lab, hosts: &Hosts, name: &str, force: bool) -> Result<(), Error> {
     let own = own_id(hosts, name).await;
-    manager(lab, hosts).await?.0.docker.remove_node(name, own.as_deref(), force).await
+    Ok(manager(lab, hosts).await?.0.docker.remove_node(name, own.as_deref(), force).await?)
 }
 
 /// Makes a manager the only one of its swarm, and waits until it leads.
@@ -293,7 +291,7 @@ pub async fn force_new_cluster(lab: &Lab, hosts: &Hosts, name: &str) -> Result<(
         match host.docker.force_new_cluster(swarm, &node).await {
             // Docker gives the old manager 15 s to stop, and the new one 5 s to answer (moby daemon/cluster,
             // `nodeRunner.Stop` and `initClusterSpec`). After that it must be asked again.
-            Err(Error::Docker { message, .. })
+            Err(DockerError::Refused { message, .. })
                 if message.contains("context deadline exceeded") && Instant::now() < deadline =>
             {
                 tokio::time::sleep(LOOK_AGAIN).await;
@@ -306,7 +304,7 @@ pub async fn force_new_cluster(lab: &Lab, hosts: &Hosts, name: &str) -> Result<(
         // no leader, no control socket, no manager.
         match host.docker.nodes().await {
             Ok(seen) if seen.iter().any(|n| n.host == name && n.ready && n.manager) => return Ok(()),
-            Err(error) if Instant::now() >= deadline => return Err(error),
+            Err(error) if Instant::now() >= deadline => return Err(error.into()),
             _ if Instant::now() >= deadline => {
                 return Err(Error::Swarm(format!("after {} s {name} does not lead", READY.as_secs())));
             }

@@ -2,23 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
+use labctl_machines::{
+    Dirs, Error as MachineError, LabDir,
+    clear::{DIES_WITHIN, clear, end},
+    state::{self, Lock, Process},
 };
 
 use crate::{
-    Dirs, Error, LabDir,
+    Error,
     control::{
         Client,
         protocol::{Answer, Request},
     },
-    runtimes,
-    state::{self, Lock, Process},
 };
-
-/// How long a process may take to die of SIGKILL.
-const DIES_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long a supervisor may take to take its lab down before it is killed.
 const SUPERVISOR_WITHIN: Duration = Duration::from_secs(20);
@@ -113,7 +109,7 @@ async fn find_holder(dir: &LabDir, within: Duration) -> Result<Holder, Error> {
 /// Asks the supervisor to take its lab down.
 async fn ask(dir: &LabDir, client: Option<Client>, supervisor: Option<&Process>) -> Result<(), Error> {
     let Some(client) = client else {
-        return Err(Error::Dead { name: dir.name().to_owned(), log: dir.log() });
+        return Err(MachineError::Dead { name: dir.name().to_owned(), log: dir.log() }.into());
     };
     let stopped = async {
         while !supervisor.is_some_and(Process::is_stopped) {
@@ -149,47 +145,6 @@ async fn send_down(mut client: Client) -> Result<(), Error> {
             Answer::Error(failure) => return Err(Error::Remote(failure)),
             _ => {}
         }
-    }
-    Ok(())
-}
-
-/// Ends every process that the lab noted and removes its folder, which nobody else can be using: we hold its lock.
-/// Collects failures instead of stopping at them.
-pub async fn clear(dir: &LabDir, lock: &Lock) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if !dir.is_locked_by(lock) {
-        // Somebody else has cleared it; this is the next lab's folder.
-        return warnings;
-    }
-    // The supervisor comes first in the notes, and must end first: it would report its machines' end as a crash.
-    for process in dir.processes() {
-        if let Err(e) = end(&process).await {
-            warnings.push(format!("{} (process {}): {e}", process.what, process.pid));
-        }
-    }
-    warnings.extend(runtimes::sweep(dir).await);
-    if let Err(e) = dir.remove(lock) {
-        warnings.push(format!("{}: {e}", dir.path().display()));
-    }
-    warnings
-}
-
-/// Kills a process, unless its pid belongs to another by now, and waits until it is gone.
-async fn end(process: &Process) -> Result<(), String> {
-    if !process.is_alive() || process.pid == std::process::id() {
-        return Ok(());
-    }
-    let pid = Pid::from_raw(i32::try_from(process.pid).map_err(|e| e.to_string())?);
-    match kill(pid, Signal::SIGKILL) {
-        Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
-        Err(e) => return Err(e.to_string()),
-    }
-    let deadline = Instant::now() + DIES_WITHIN;
-    while process.is_alive() {
-        if Instant::now() > deadline {
-            return Err("does not die".into());
-        }
-        tokio::time::sleep(LOOK).await;
     }
     Ok(())
 }

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use labctl_model::{Direction, Filter, Lab, No, Observed, Place};
+use labctl_report::CellReport;
 use labctl_wire::{Block, DropReason, LinkState, Stats, Wire, WireError};
 
-use crate::{Error, report::CellReport};
+use crate::Error;
 
 /// The wire's name of the port that a NIC is plugged into.
 pub(crate) fn port_name(host: &str, nic: &str) -> String {

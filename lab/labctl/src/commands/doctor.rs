@@ -1,6 +1,6 @@
 //! `labctl doctor`
 
-use labctl_runtime::doctor::{self, Diagnosis, Finding, Level};
+use labctl_machines::doctor::{self, Diagnosis, Finding, Level};
 
 use crate::{
     context::{Context, agent},

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use labctl_runtime::{state, teardown};
+use labctl_machines::state;
+use labctl_runtime::teardown;
 use serde_json::json;
 
 use crate::{

@@ -4,13 +4,11 @@ use std::io::{self, IsTerminal};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use labctl_agent::protocol::{ExecIn, ExecOut};
+use labctl_machines::{LabDir, Plan};
 use labctl_model::{Command, Tools};
-use labctl_runtime::{
-    LabDir, Plan,
-    control::{
-        Client,
-        protocol::{Answer, Request},
-    },
+use labctl_runtime::control::{
+    Client,
+    protocol::{Answer, Request},
 };
 use tokio::{
     io::AsyncReadExt,

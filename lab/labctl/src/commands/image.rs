@@ -2,11 +2,9 @@
 
 use std::path::PathBuf;
 
+use labctl_images::{BuildOptions, Error as ImageError, NodeImage, Suite, added, container};
+use labctl_machines::{Error as MachineError, images};
 use labctl_model::Lab;
-use labctl_runtime::{
-    image::{self, BuildOptions, NodeImage, Suite, container},
-    images,
-};
 use serde_json::json;
 
 use crate::{
@@ -104,7 +102,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
             }
         }
         What::Add { tar } => {
-            let added = images::add(&context.dirs, &tar)?;
+            let added = added::add(&context.dirs.cache, &tar)?;
             match context.printer.format {
                 Format::Json => context.printer.json(&added)?,
                 Format::Text => context.printer.data(&added.names.join("\n"))?,
@@ -123,9 +121,9 @@ pub async fn ensure(
     progress: &mut Progress<'_>,
 ) -> Result<(), Error> {
     let cache = &context.dirs.cache;
-    match progress.showing(async |events| image::ensure(cache, lab, events).await).await {
-        Err(image::Error::OfPackages { name, line, source }) => {
-            Err(Error::Packages { name, place: format!("{topology}:{line}"), source: *source })
+    match progress.showing(async |events| images::ensure(cache, lab, events).await).await {
+        Err(MachineError::OfPackages { name, line, source }) => {
+            Err(Error::Packages { name, place: format!("{topology}:{line}"), source })
         }
         done => Ok(done?),
     }
@@ -138,12 +136,12 @@ async fn build(
     progress: &mut Progress<'_>,
 ) -> Result<NodeImage, Error> {
     let options = BuildOptions { cache: context.dirs.cache.clone(), suite, rebuild };
-    Ok(progress.showing(async |events| image::build_telling(&options, events).await).await?)
+    Ok(progress.showing(async |events| images::build_telling(&options, events).await).await?)
 }
 
 fn ls(context: &Context) -> Result<(), Error> {
-    let nodes = image::ls(&context.dirs.cache)?;
-    let containers = images::list(&context.dirs)?;
+    let nodes = labctl_images::ls(&context.dirs.cache)?;
+    let containers = added::list(&context.dirs.cache)?;
     let debian = container::ls(&context.dirs.cache);
     if context.printer.format == Format::Json {
         let nodes: Vec<_> = nodes
@@ -180,11 +178,13 @@ fn ls(context: &Context) -> Result<(), Error> {
 
 /// Removes a node image by its name or suite, else a container image.
 fn rm(context: &Context, name: &str) -> Result<Vec<String>, Error> {
-    match image::rm(&context.dirs.cache, name) {
-        Err(image::Error::NotFound(_)) if container::rm(&context.dirs.cache, name)? => {
+    match labctl_images::rm(&context.dirs.cache, name) {
+        Err(ImageError::NotFound(_)) if container::rm(&context.dirs.cache, name)? => {
             Ok(vec![name.to_owned()])
         }
-        Err(image::Error::NotFound(_)) if images::remove(&context.dirs, name)? => Ok(vec![name.to_owned()]),
+        Err(ImageError::NotFound(_)) if added::remove(&context.dirs.cache, name)? => {
+            Ok(vec![name.to_owned()])
+        }
         done => Ok(done?),
     }
 }

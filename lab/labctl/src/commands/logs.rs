@@ -9,8 +9,8 @@ use std::{
 };
 
 use anstream::adapter::StripBytes;
+use labctl_machines::console;
 use labctl_model::plain_lines;
-use labctl_runtime::console;
 
 use crate::{
     context::{Context, require_host},

@@ -5,13 +5,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use labctl_runtime::{
-    LabDir,
-    control::{
-        Client,
-        protocol::{Answer, HostStatus, Request, Stage, Status},
-    },
-    state,
+use labctl_machines::{LabDir, state};
+use labctl_runtime::control::{
+    Client,
+    protocol::{Answer, HostStatus, Request, Stage, Status},
 };
 
 use crate::{

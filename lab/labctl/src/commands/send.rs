@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
+use labctl_machines::Plan;
 use labctl_model::{Source, Template};
-use labctl_runtime::{
-    Plan,
-    control::protocol::{Answer, Request, Send},
-    frames::report::{Arrival, SendReport},
-};
+use labctl_report::sent::{Arrival, SendReport};
+use labctl_runtime::control::protocol::{Answer, Request, Send};
 use vxlan::Vary;
 
 use super::exec;

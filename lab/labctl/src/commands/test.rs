@@ -9,7 +9,9 @@ use std::{
 };
 
 use futures::StreamExt;
-use labctl_runtime::{Checking, LabDir, report::Report};
+use labctl_machines::LabDir;
+use labctl_report::Report;
+use labctl_runtime::Checking;
 use serde::Serialize;
 
 use crate::{

@@ -1,10 +1,8 @@
 //! `labctl vxlan`
 
 use anstyle::Style;
-use labctl_runtime::{
-    control::protocol::{Answer, Request},
-    frames::vxlan::{PairReport, ProbeReport, VxlanReport},
-};
+use labctl_report::tunnels::{PairReport, ProbeReport, VxlanReport};
+use labctl_runtime::control::protocol::{Answer, Request};
 
 use crate::{
     context::Context,

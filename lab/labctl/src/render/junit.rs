@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use labctl_model::plain_lines;
-use labctl_runtime::report::{CellReport, CheckReport, FactReport, Report, StepReport};
+use labctl_report::{CellReport, CheckReport, FactReport, Report, StepReport};
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 
 use super::{cells, report};

@@ -3,7 +3,7 @@
 pub mod junit;
 pub mod repeat;
 
-pub use labctl_runtime::report::{cells, count, duration, table, text as report};
+pub use labctl_report::{cells, count, duration, table, text as report};
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
-use labctl_runtime::report::Report;
+use labctl_report::Report;
 use serde::Serialize;
 
 use crate::printer::style;

@@ -2,7 +2,7 @@
 //! Reports as people and CI servers see them.
 
 use labctl_model::{Expected, No, Observed, Probe};
-use labctl_runtime::report::{CellReport, CheckReport, FactReport, Report, StepReport};
+use labctl_report::{CellReport, CheckReport, FactReport, Report, StepReport};
 
 use super::{
     junit,

@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind};
 
 use futures::{SinkExt, StreamExt};
 use labctl_agent::protocol::ExecIn;
+use labctl_machines::LabDir;
 use serde::Serialize;
 use tokio::net::UnixStream;
 use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
@@ -12,7 +13,7 @@ use super::{
     MAX_LINE,
     protocol::{Answer, Request},
 };
-use crate::{Error, LabDir};
+use crate::Error;
 
 /// One request to a supervisor.
 #[derive(Debug)]
@@ -24,11 +25,11 @@ impl Client {
     /// Connects to a lab's supervisor.
     ///
     /// # Errors
-    /// [`Error::Dead`] or [`Error::TakenDown`] if nobody listens.
+    /// If nobody listens, [`Dead`](labctl_machines::Error::Dead) or [`TakenDown`](labctl_machines::Error::TakenDown).
     pub async fn connect(dir: &LabDir) -> Result<Self, Error> {
         match UnixStream::connect(dir.control_socket()).await {
             Ok(stream) => Ok(Self { lines: Framed::new(stream, LinesCodec::new_with_max_length(MAX_LINE)) }),
-            Err(_) => Err(dir.gone()),
+            Err(_) => Err(dir.gone().into()),
         }
     }
 

@@ -7,16 +7,12 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use labctl_agent::protocol::ExecOut;
+use labctl_machines::Event;
 use labctl_model::{Action, Command};
+use labctl_report::{Report, sent::SendReport, tunnels::VxlanReport};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Checking,
-    error::Failure,
-    event::Event,
-    frames::{report::SendReport, vxlan::VxlanReport},
-    report::Report,
-};
+use crate::{Checking, error::Failure};
 
 /// A client's request to a supervisor.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -8,17 +8,15 @@ use std::{
 use ipnet::Ipv4Net;
 use labctl_agent::protocol::{Netns, NetnsFacts};
 use labctl_model::{Lab, Name, Template};
+use labctl_report::{seen::docker_name, snapshot::Snapshot};
 use labctl_wire::Wire;
 use vxlan::MacAddr;
 
 use crate::{
     Error,
-    docker::containers::docker_name,
     host::RunningHost,
     hosts::{Hosts, host},
-    peers,
-    probe::Snapshot,
-    swarm,
+    peers, swarm,
 };
 
 /// Looks things up in one lab at one moment.

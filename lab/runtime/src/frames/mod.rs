@@ -3,8 +3,6 @@
 mod book;
 mod comment;
 mod order;
-mod receipts;
-pub mod report;
 mod tap;
 pub mod vxlan;
 mod watch;
@@ -19,14 +17,17 @@ use labctl_model::{Inject, Lab, Source, Template};
 use labctl_wire::Wire;
 
 pub use comment::comment;
+use labctl_report::{
+    FactReport, receipts,
+    sent::{Arrival, SendReport},
+};
 pub use order::vxlan_ports;
 pub(crate) use tap::Tap;
 pub use wire::WireWatch;
 
-use crate::{Error, hosts::Hosts, peers::Peers, probe, report::FactReport};
+use crate::{Error, hosts::Hosts, peers::Peers, probe};
 use book::Book;
 use order::{Known, Station, Written};
-use report::{Arrival, SendReport};
 use watch::Watch;
 
 /// Pause between two looks at who got it.
@@ -219,12 +220,6 @@ pub async fn check(lab: &Lab, hosts: &Hosts, peers: &Peers, wire: &Wire, inject:
     };
     let (printed, line) = (false, inject.line);
     FactReport { subject, expected, observed, printed, holds, error, check: 0, step: None, line }
-}
-
-/// Decodes a frame from base64, as the protocols carry it.
-fn decode(frame: &str) -> Vec<u8> {
-    // The agent encoded it, so it is valid.
-    BASE64_STANDARD.decode(frame).unwrap_or_default()
 }
 
 /// The bytes to recognise a frame by, if it has no mark, in base64.

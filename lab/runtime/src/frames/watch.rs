@@ -9,16 +9,19 @@ use labctl_agent::{
     protocol::{Endpoint, FrameWatch},
 };
 use labctl_model::{Lab, inject::WIRE};
+use labctl_report::{
+    receipts,
+    sent::{Passage, Receipt},
+    snapshot::Snapshot,
+};
 use labctl_wire::{Fate, Wire};
 use vxlan::Decode;
 
 use super::{
     order::Known,
-    receipts,
-    report::{Passage, Receipt},
     tap::{Tap, Tapped},
 };
-use crate::{Error, host::RunningHost, hosts::Hosts, peers::Peers, probe::Snapshot};
+use crate::{Error, host::RunningHost, hosts::Hosts, peers::Peers};
 
 /// An open watch on every host and peer.
 pub struct Watch<'a> {

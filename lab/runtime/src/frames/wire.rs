@@ -1,6 +1,7 @@
 //! Checks what a segment must and must not carry while a check runs.
 
 use labctl_model::{Lab, OnWire};
+use labctl_report::FactReport;
 use labctl_wire::Wire;
 use vxlan::{Decode, Dissection, filter::Filter};
 
@@ -10,7 +11,7 @@ use super::{
     order,
     tap::{Tap, Tapped},
 };
-use crate::{Error, hosts::Hosts, probe, report::FactReport};
+use crate::{Error, hosts::Hosts, probe};
 
 /// Watches the segments of some expectations. Each is independent: if one cannot begin, its report says so.
 pub struct WireWatch {

@@ -7,10 +7,11 @@ use std::{
 
 use futures::future::BoxFuture;
 use indexmap::IndexMap;
+use labctl_machines::machine::Machine;
 use labctl_model::Lab;
 use labctl_wire::Wire;
 
-use crate::{host::RunningHost, hosts::Hosts, machine::Machine, peers::Peers};
+use crate::{host::RunningHost, hosts::Hosts, peers::Peers};
 
 /// What was made so far. Filled step by step, so that an interrupted bring-up leaves nothing unknown.
 #[derive(Default)]

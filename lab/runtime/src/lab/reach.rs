@@ -11,12 +11,13 @@ use bollard::Docker;
 use futures::Stream;
 use labctl_agent::{client::ExecSession, protocol::Exec};
 use labctl_model::{Cell, Command, Matrix, Target};
+use labctl_report::CellReport;
 use labctl_wire::{CaptureSpec, CapturedFrame};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::RunningLab;
-use crate::{Error, exec, hosts::host, peers, probe, report::CellReport, wire::port_name};
+use crate::{Error, exec, hosts::host, peers, probe, wire::port_name};
 
 /// Most frames that wait for the reader of a [`Frames`].
 const QUEUE: usize = 1024;
@@ -175,6 +176,6 @@ impl RunningLab {
     /// There is no such host, or it does not run.
     pub fn docker(&self, name: &str) -> Result<Docker, Error> {
         let socket = self.docker_socket(name)?;
-        host(&self.hosts(), name)?.docker.another(&socket)
+        Ok(host(&self.hosts(), name)?.docker.another(&socket)?)
     }
 }

@@ -3,16 +3,14 @@
 use std::collections::BTreeMap;
 
 use futures::future::{join_all, try_join_all};
+use labctl_docker::services::TaskHere;
 use labctl_model::Lab;
-
-use super::{ServiceAt, Snapshot, TaskAt};
-use crate::{
-    Error,
-    docker::{containers::ContainerState, seen::Seen, services::TaskHere},
-    host::RunningHost,
-    hosts::Hosts,
-    services,
+use labctl_report::{
+    seen::{ContainerState, Seen},
+    snapshot::{ServiceAt, Snapshot, TaskAt},
 };
+
+use crate::{Error, host::RunningHost, hosts::Hosts, services};
 
 /// What one host has.
 #[derive(Default)]

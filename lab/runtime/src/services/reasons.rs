@@ -7,18 +7,12 @@ use std::{
 };
 
 use labctl_agent::protocol::DOCKERD_LOG;
+use labctl_docker::{Error as DockerError, is_late_attachment};
+use labctl_machines::Error as MachineError;
 use labctl_model::Lab;
+use labctl_report::{seen::Seen, services::Reasons};
 
-use crate::{
-    Error,
-    docker::{
-        is_late_attachment,
-        seen::{NamedTask, Seen},
-    },
-    host::RunningHost,
-    hosts::Hosts,
-    swarm,
-};
+use crate::{Error, host::RunningHost, hosts::Hosts, swarm};
 
 /// Most tasks that logs are searched for: most have the same problem.
 const SEARCHED: usize = 50;
@@ -26,100 +20,36 @@ const SEARCHED: usize = 50;
 /// Time limit for searching a log.
 const SEARCH: Duration = Duration::from_secs(20);
 
-/// Most different reasons that are shown.
-const TOLD: usize = 12;
-
-/// What is known of tasks that do not run. Best effort: hosts that do not answer are skipped.
-#[derive(Clone, Debug, Default)]
-pub struct Reasons {
-    /// Errors of the tasks that these replace, by id of the service and place.
-    past: HashMap<(String, String), String>,
-    /// Errors in managers' logs, by id of the task.
-    logged: HashMap<String, String>,
-}
-
-impl Reasons {
-    /// Finds out what keeps these services from running.
-    pub async fn read(lab: &Lab, hosts: &Hosts, seen: &Seen, services: &[&str]) -> Self {
-        let past = match swarm::manager(lab, hosts).await {
-            Ok((manager, _)) => manager.docker.past_errors().await.unwrap_or_default(),
-            Err(_) => HashMap::new(),
-        };
-        let waiting = seen.tasks.iter().filter(|t| services.contains(&t.service.as_str()) && !t.task.running);
-        let ids: Vec<&str> = waiting.map(|t| t.task.id.as_str()).take(SEARCHED).collect();
-        // Only the leader has it, and the leader may have changed since.
-        let managers = seen.nodes.iter().filter(|n| n.manager).filter_map(|n| hosts.get(&n.host));
-        let managers: Vec<_> = managers.cloned().collect();
-        let mut found = HashMap::new();
-        for host in managers {
-            found.extend(logged(&host, &ids).await);
-        }
-        Self { past, logged: found }
+/// Finds out what keeps these services from running.
+pub async fn read(lab: &Lab, hosts: &Hosts, seen: &Seen, services: &[&str]) -> Reasons {
+    let past = match swarm::manager(lab, hosts).await {
+        Ok((manager, _)) => manager.docker.past_errors().await.unwrap_or_default(),
+        Err(_) => HashMap::new(),
+    };
+    let waiting = seen.tasks.iter().filter(|t| services.contains(&t.service.as_str()) && !t.task.running);
+    let ids: Vec<&str> = waiting.map(|t| t.task.id.as_str()).take(SEARCHED).collect();
+    // Only the leader has it, and the leader may have changed since.
+    let managers = seen.nodes.iter().filter(|n| n.manager).filter_map(|n| hosts.get(&n.host));
+    let managers: Vec<_> = managers.cloned().collect();
+    let mut found = HashMap::new();
+    for host in managers {
+        found.extend(logged(&host, &ids).await);
     }
-
-    /// The tasks of a service that do not run, each with its state and why; those with the same reason together.
-    pub fn of_service(&self, name: &str, seen: &Seen) -> String {
-        let mut by_state: Vec<(String, Vec<String>)> = Vec::new();
-        for task in seen.tasks_of(name).filter(|t| !t.task.running) {
-            let who = match &task.host {
-                Some(host) => format!("{} on {host}", task.name),
-                None => task.name.clone(),
-            };
-            let state = self.of(task);
-            match by_state.iter_mut().find(|(s, _)| *s == state) {
-                Some((_, tasks)) => tasks.push(who),
-                None => by_state.push((state, vec![who])),
-            }
-        }
-        // A task that fails again and again is between two tasks most of the time, and then none is meant to run.
-        let id = seen.services.iter().find(|s| s.name == name).map(|s| s.id.as_str()).unwrap_or_default();
-        let mut gone: Vec<_> = self.past.iter().filter(|((service, _), _)| service == id).collect();
-        gone.sort();
-        for ((_, place), state) in gone {
-            if seen.tasks_of(name).any(|t| t.task.place() == *place) {
-                continue;
-            }
-            let node = seen.nodes.iter().find(|n| n.id == *place);
-            let part = node.map_or(place.as_str(), |n| n.host.as_str());
-            by_state.push((state.clone(), vec![format!("{name}.{part}")]));
-        }
-        let more = by_state.len().saturating_sub(TOLD);
-        let words = by_state.into_iter().take(TOLD).map(|(state, tasks)| {
-            let are = if tasks.len() == 1 { "is" } else { "are" };
-            format!("{} {are} {state}", tasks.join(", "))
-        });
-        let mut words: Vec<String> = words.collect();
-        if more > 0 {
-            words.push(format!("and {more} more"));
-        }
-        words.join("; ")
-    }
-
-    fn of(&self, task: &NamedTask) -> String {
-        let seen = &task.task;
-        if seen.state.contains(": ") {
-            return seen.state.clone();
-        }
-        if let Some(words) = self.logged.get(&seen.id) {
-            return format!("{}: {words}", seen.state);
-        }
-        match self.past.get(&(seen.service.clone(), seen.place())) {
-            Some(before) => format!("{}, after it was {before}", seen.state),
-            None => seen.state.clone(),
-        }
-    }
+    Reasons { past, logged: found }
 }
 
 /// Adds to the error of a late attachment what a manager has logged meanwhile: that no address is left, for one, is only
 /// said there. Other errors stay as they are.
-pub async fn explain(lab: &Lab, hosts: &Hosts, error: Error) -> Error {
-    match error {
-        Error::Docker { host, what, message } if is_late_attachment(&message) => {
+pub async fn explain(lab: &Lab, hosts: &Hosts, error: impl Into<Error>) -> Error {
+    match error.into() {
+        Error::Machines(MachineError::Docker(DockerError::Refused { host, what, message }))
+            if is_late_attachment(&message) =>
+        {
             let message = match why_late(lab, hosts).await {
                 Some((manager, words)) => format!("{message} ({manager} has logged: {words})"),
                 None => message,
             };
-            Error::Docker { host, what, message }
+            DockerError::Refused { host, what, message }.into()
         }
         other => other,
     }
@@ -207,57 +137,12 @@ fn error(line: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::docker::services::{ServiceSeen, TaskSeen};
 
     const LOG: &str = r#"
 time="2026-11-21T06:29:51Z" level=error msg="task allocation failure" error="failed to allocate network IP for task t1 network n1: could not find an available IP" module=node node.id=x
 time="2026-11-21T06:29:51Z" level=info msg="task t2 is \"fine\""
 time="2026-11-21T06:30:21Z" level=error msg="fatal task error" error="node says \"no\" to t2" module=node/agent task.id=t2
 "#;
-
-    fn seen() -> Seen {
-        let task = |slot, id: &str, running, state: &str| NamedTask {
-            name: format!("web.{slot}"),
-            service: "web".into(),
-            host: None,
-            task: TaskSeen {
-                id: id.into(),
-                service: "s1".into(),
-                slot: Some(slot),
-                running,
-                state: state.into(),
-                ..TaskSeen::default()
-            },
-        };
-        let service =
-            ServiceSeen { id: "s1".into(), name: "web".into(), desired: 5, ..ServiceSeen::default() };
-        let tasks = vec![
-            task(1, "t1", true, "running"),
-            task(2, "t2", false, "new"),
-            task(3, "t3", false, "new"),
-            task(4, "t4", false, "preparing"),
-        ];
-        Seen { services: vec![service], tasks, nodes: Vec::new() }
-    }
-
-    #[test]
-    fn a_reason_is_told_once_with_all_that_it_keeps_back() {
-        let past = |place: &str, words: &str| (("s1".to_owned(), place.to_owned()), words.to_owned());
-        let reasons = Reasons {
-            past: HashMap::from([
-                past("1", "failed: long ago"),
-                past("4", "rejected: No such image"),
-                past("5", "rejected: No such image"),
-            ]),
-            logged: HashMap::from(["t2", "t3"].map(|id| (id.to_owned(), "no address".to_owned()))),
-        };
-        assert_eq!(
-            reasons.of_service("web", &seen()),
-            "web.2, web.3 are new: no address; web.4 is preparing, after it was rejected: No such image; \
-             web.5 is rejected: No such image"
-        );
-        assert_eq!(reasons.of_service("other", &seen()), "");
-    }
 
     #[test]
     fn a_managers_log_says_what_docker_does_not() {

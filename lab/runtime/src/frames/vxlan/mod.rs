@@ -1,7 +1,6 @@
 //! Finds what becomes of VXLAN between two hosts by comparing frames that differ in one thing only. What Linux and a
 //! correct underlay do with each is known; a difference shows the cause.
 
-mod findings;
 mod probes;
 
 use std::{
@@ -18,14 +17,17 @@ use labctl_agent::{
     protocol::{Netns, Outgoing, ScratchVtep, SendFrame},
 };
 use labctl_model::{Lab, Nic};
+use labctl_report::{
+    sent::{How, Receipt},
+    snapshot::Snapshot,
+    tunnels::{self, Kind, PairReport, ProbeReport, VxlanReport},
+};
 use labctl_wire::Wire;
-use serde::{Deserialize, Serialize};
 use vxlan::{Decode, Payload, proto};
 
 use super::{
     book::Book,
     order::{self, Known},
-    report::{How, Receipt},
     watch::{self, Entered, Watch},
 };
 use crate::{
@@ -33,9 +35,7 @@ use crate::{
     host::RunningHost,
     hosts::{Hosts, host},
     peers::Peers,
-    probe::Snapshot,
 };
-pub use probes::Kind;
 use probes::{Path, VTEP_MAC, VTEP_VNI};
 
 /// A port that no SDN takes for its own.
@@ -58,59 +58,6 @@ pub struct Which {
     pub to: Option<String>,
     /// The other port; [`OTHER_PORT`] where absent.
     pub port: Option<u16>,
-}
-
-/// The result. Serialized as it is, this is the `--format json` of `vxlan`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct VxlanReport {
-    /// Lab.
-    pub lab: String,
-    /// Whether every frame fared as expected.
-    pub holds: bool,
-    /// Each pair of hosts, both ways: on the segment of their overlays, else on each segment they share.
-    pub pairs: Vec<PairReport>,
-}
-
-/// The result from one host to another.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct PairReport {
-    /// Sender.
-    pub from: String,
-    /// Receiver.
-    pub to: String,
-    /// Segment that they share: if both are swarm nodes, the one of their VXLAN.
-    pub segment: String,
-    /// Address of the sender there.
-    pub source: Ipv4Addr,
-    /// Address of the receiver there.
-    pub destination: Ipv4Addr,
-    /// Whether all is as it should be.
-    pub holds: bool,
-    /// Each probe, at each port.
-    pub probes: Vec<ProbeReport>,
-    /// What the differences mean, and what to do; empty where there are none.
-    pub findings: Vec<String>,
-}
-
-/// What became of one frame.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ProbeReport {
-    /// What is special about it.
-    pub probe: Kind,
-    /// UDP port that it was sent to.
-    pub port: u16,
-    /// Bytes of its IP packet.
-    pub bytes: usize,
-    /// What became of it on the wire, in words; absent if it never got there.
-    pub wire: Option<String>,
-    /// Whether the receiver's NIC got it.
-    pub nic: bool,
-    /// Whether the receiver's kernel decapsulated it; absent if no VTEP could be made there.
-    pub vtep: Option<bool>,
-    /// Whether it should be decapsulated.
-    pub vtep_expected: bool,
-    /// Whether all is as it should be: every frame must arrive at the NIC.
-    pub holds: bool,
 }
 
 /// A pair of hosts on a segment.
@@ -162,10 +109,10 @@ pub async fn run(lab: &Lab, hosts: &Hosts, wire: &Wire, which: &Which) -> Result
             // Then a frame that did not arrive says nothing about the way between.
             Some(why) => vec![why.clone()],
             None => {
-                let mut findings = findings::of(from, to, &probes, &vtep_refusals(pair, &ports, &vteps));
-                if let Some(port) = findings::too_large_for(&probes) {
+                let mut findings = tunnels::findings(from, to, &probes, &vtep_refusals(pair, &ports, &vteps));
+                if let Some(port) = tunnels::too_large_for(&probes) {
                     let bytes = bench.largest(pair, port, probes[0].bytes).await?;
-                    findings.push(findings::mtu(port, bytes, pair.by.mtu));
+                    findings.push(tunnels::mtu(port, bytes, pair.by.mtu));
                 }
                 findings
             }

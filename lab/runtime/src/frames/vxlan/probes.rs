@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use labctl_model::Nic;
-use serde::{Deserialize, Serialize};
+use labctl_report::tunnels::Kind;
 use vxlan::{Arp, Ether, Ipv4, MacAddr, Payload, Stack, Udp, Vxlan, proto};
 
 use super::super::order::INNER_MAC;
@@ -17,66 +17,6 @@ const UNKNOWN_VNI: u32 = 0x6c_6163;
 pub const VTEP_MAC: MacAddr = MacAddr([0x06, 0x67, 0x77, 0x01, 0x00, 0x03]);
 /// Addresses in the inner frame's question: for documentation (RFC 5737), so that nobody answers.
 const INNER_IPS: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
-/// How a probe differs from a valid one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// Not at all.
-    Valid,
-    /// As many bytes, but random ones.
-    Random,
-    /// No I flag: the VNI does not count (RFC 7348, section 5).
-    NoIFlag,
-    /// A reserved bit is set; the RFC has receivers ignore it, Linux does not.
-    Reserved,
-    /// A VNI that the receiver does not have.
-    UnknownVni,
-    /// The source is an address of the segment that nobody has.
-    SpoofedVtep,
-    /// No UDP checksum, as the RFC prefers it.
-    ZeroChecksum,
-    /// A UDP checksum that is wrong.
-    WrongChecksum,
-    /// The largest packet that the sender's MTU allows, with DF set.
-    Largest,
-}
-
-impl Kind {
-    /// All of them.
-    pub const ALL: [Self; 9] = [
-        Self::Valid,
-        Self::Random,
-        Self::NoIFlag,
-        Self::Reserved,
-        Self::UnknownVni,
-        Self::SpoofedVtep,
-        Self::ZeroChecksum,
-        Self::WrongChecksum,
-        Self::Largest,
-    ];
-
-    /// Its name in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Valid => "valid header",
-            Self::Random => "random bytes",
-            Self::NoIFlag => "no I flag",
-            Self::Reserved => "reserved bit set",
-            Self::UnknownVni => "unknown VNI",
-            Self::SpoofedVtep => "spoofed VTEP",
-            Self::ZeroChecksum => "no UDP checksum",
-            Self::WrongChecksum => "wrong checksum",
-            Self::Largest => "largest packet",
-        }
-    }
-
-    /// Whether Linux decapsulates it (vxlan_rcv of drivers/net/vxlan; udp_queue_rcv_one_skb for the checksum). A VTEP
-    /// that learns, or whose peers are only in FDB entries, takes every outer source.
-    pub fn is_let_out(self) -> bool {
-        matches!(self, Self::Valid | Self::SpoofedVtep | Self::ZeroChecksum | Self::Largest)
-    }
-}
-
 /// Sender and receiver.
 pub struct Path<'a> {
     /// The sender's.

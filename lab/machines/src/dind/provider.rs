@@ -1,0 +1,153 @@
+//! Runs hosts of a lab as containers.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    path::PathBuf,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bollard::query_parameters::{CreateContainerOptionsBuilder, StartContainerOptions};
+use futures::future::BoxFuture;
+use labctl_agent::node::FOLDER;
+use labctl_images::{Suite, require};
+use labctl_model::{Lab, Nic};
+use labctl_wire::Transport;
+use tokio::sync::OnceCell;
+
+use super::{
+    NodeContainer,
+    daemon::Daemon,
+    import::import,
+    machine::Node,
+    note::{LABEL_DIR, LABEL_HOST, LABEL_LAB, Note, remove},
+};
+use crate::{
+    Error, Events, Plan,
+    machine::{HostPlan, Provider, Started},
+};
+
+/// Identifies this boot of the kernel (random(4)).
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// The `dind` runtime.
+#[derive(Debug)]
+pub struct DindProvider {
+    cache: PathBuf,
+    agent: PathBuf,
+    daemon: OnceCell<Daemon>,
+    /// Docker's name for the node image of each suite.
+    images: Mutex<BTreeMap<Suite, String>>,
+}
+
+impl DindProvider {
+    /// Name of the runtime.
+    pub const NAME: &str = "dind";
+
+    /// A provider for the hosts of one lab.
+    pub fn new(plan: &Plan) -> Self {
+        Self {
+            cache: plan.cache.clone(),
+            agent: plan.agent.clone(),
+            daemon: OnceCell::new(),
+            images: Mutex::default(),
+        }
+    }
+
+    async fn daemon(&self) -> Result<&Daemon, Error> {
+        let find =
+            || async { Daemon::find().await.map_err(|why| super::Unfit::Daemon(why).error("".as_ref())) };
+        self.daemon.get_or_try_init(find).await
+    }
+
+    async fn provide_images(&self, lab: &Lab, events: &Events) -> Result<(), Error> {
+        let daemon = self.daemon().await?;
+        for suite in lab.hosts.values().map(|h| Suite::from(h.engine)) {
+            if self.image(suite).is_some() {
+                continue;
+            }
+            let image = require(&self.cache, suite)?;
+            let told = AtomicU64::new(0);
+            let tell = |done: u64, of: u64| {
+                let quarter = done * 4 / of.max(1);
+                if done == 0 || told.swap(quarter + 1, Ordering::Relaxed) <= quarter {
+                    events.phase(format!("importing node image {suite} into Docker, {} %", quarter * 25));
+                }
+            };
+            let name = import(&image, &daemon.api, &tell).await?;
+            self.images.lock().unwrap_or_else(PoisonError::into_inner).insert(suite, name);
+        }
+        Ok(())
+    }
+
+    fn image(&self, suite: Suite) -> Option<String> {
+        self.images.lock().unwrap_or_else(PoisonError::into_inner).get(&suite).cloned()
+    }
+
+    /// The container for a host.
+    fn container(&self, plan: &HostPlan) -> Result<NodeContainer, Error> {
+        let suite = Suite::from(plan.host.engine);
+        let image = self.image(suite).ok_or(Error::NotImported(suite))?;
+        let mut node = NodeContainer::new(image, &self.agent);
+        let boot_id = fs::read_to_string(BOOT_ID).map_err(Error::io("cannot read", BOOT_ID))?;
+        node.command.extend(["--boot-id".into(), boot_id.trim().to_owned()]);
+        let nic = |nic: &Nic| {
+            let mac = nic.mac.map(|octet| format!("{octet:02x}")).join(":");
+            ["--nic".to_owned(), format!("{}={mac}", nic.name)]
+        };
+        node.command.extend(plan.host.nics.iter().flat_map(nic));
+        node.binds.push((plan.dir.clone(), FOLDER.into()));
+        Ok(node)
+    }
+
+    async fn start_host(&self, plan: &HostPlan) -> Result<Started, Error> {
+        let daemon = self.daemon().await?;
+        let failed = |why: String| Error::Machine { host: plan.name.clone(), why };
+        let container = self.container(plan)?;
+        // An earlier start may have been interrupted, and dockerd may still be making its container.
+        let earlier = Note::read(&plan.dir).is_some_and(|note| note.making);
+        let mut note = Note::of(plan, daemon);
+        note.write(plan)?;
+        let name = note.container.clone();
+        remove(&daemon.api, &name, earlier).await.map_err(failed)?;
+        let labels = HashMap::from([
+            (LABEL_LAB.to_owned(), plan.lab.clone()),
+            (LABEL_HOST.to_owned(), plan.name.clone()),
+            (LABEL_DIR.to_owned(), plan.dir.to_string_lossy().into_owned()),
+        ]);
+        let options = CreateContainerOptionsBuilder::new().name(&name).build();
+        let body = container.create_body(&plan.name, labels);
+        daemon
+            .api
+            .create_container(Some(options), body)
+            .await
+            .map_err(|e| failed(labctl_docker::message(e)))?;
+        note.making = false;
+        note.write(plan)?;
+        let started = daemon.api.start_container(&name, None::<StartContainerOptions>).await;
+        started.map_err(|e| failed(labctl_docker::message(e)))?;
+        let node = Node::new(&plan.name, daemon.api.clone(), name, plan.dir.join("console.log"));
+        Ok(Started { agent: node.dial(), ended: node.gone(), machine: Box::new(node), images: &[] })
+    }
+}
+
+impl Provider for DindProvider {
+    fn name(&self) -> &'static str {
+        Self::NAME
+    }
+
+    fn preflight<'a>(&'a self, lab: &'a Lab, events: &'a Events) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(self.provide_images(lab, events))
+    }
+
+    fn transport(&self, listen: PathBuf) -> Transport {
+        Transport::Tap { listen }
+    }
+
+    fn start<'a>(&'a self, host: &'a HostPlan) -> BoxFuture<'a, Result<Started, Error>> {
+        Box::pin(self.start_host(host))
+    }
+}

@@ -1,0 +1,102 @@
+//! Makes the images of a lab, with progress as events.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Mutex,
+};
+
+use labctl_images::{BuildOptions, NodeImage, Progress, Suite, build, container, find};
+use labctl_model::{DebianImage, Lab};
+
+use crate::{Error, Events};
+
+/// Makes the node images that a lab's hosts need, and the Debian package images that its containers need, if they are
+/// not in the cache.
+///
+/// # Errors
+/// Those of [`labctl_images::build`]; [`Error::OfPackages`].
+pub async fn ensure(cache: &Path, lab: &Lab, events: &Events) -> Result<(), Error> {
+    let suites: BTreeSet<Suite> = lab.hosts.values().map(|h| h.engine.into()).collect();
+    for suite in suites {
+        let damaged = match find(cache, suite) {
+            Some(image) => examine(move || image.check(), format!("node image {suite}"), events).await,
+            None => false,
+        };
+        let options = BuildOptions { cache: cache.to_owned(), suite, rebuild: damaged };
+        build_telling(&options, events).await?;
+    }
+    let used = lab.images_of_all().map(|(_, image)| image).chain(lab.images_of_updates());
+    let debian: BTreeMap<&str, &DebianImage> =
+        used.filter_map(|name| Some((name, lab.image(name)?))).collect();
+    for (name, image) in debian {
+        if let Some(found) = container::find(cache, image) {
+            let id = found.id().to_owned();
+            if examine(move || found.check(), format!("image {name}"), events).await {
+                container::rm(cache, &id)?;
+            }
+        }
+        let what = format!("image {name} of {} for the first time", image.packages.join(", "));
+        container::build(cache, image, &telling(events, what)).await.map_err(|source| Error::OfPackages {
+            name: name.to_owned(),
+            line: image.line,
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+/// Whether something is damaged; reports it as an event.
+async fn examine(
+    check: impl FnOnce() -> Result<(), String> + Send + 'static,
+    what: String,
+    events: &Events,
+) -> bool {
+    // Hundreds of MiB may have to be read.
+    match tokio::task::spawn_blocking(check).await {
+        Ok(Err(why)) => {
+            events.note(format!("{what} is damaged ({why}) and is made anew"));
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Damage found in the node images of a lab whose hosts do not start. The next `labctl up` makes these anew.
+pub async fn find_damage(cache: &Path, lab: &Lab) -> Vec<String> {
+    let suites: BTreeSet<Suite> = lab.hosts.values().map(|h| h.engine.into()).collect();
+    let images: Vec<NodeImage> = suites.into_iter().filter_map(|suite| find(cache, suite)).collect();
+    let look = move || {
+        let damage = images.iter().filter_map(|image| {
+            image.distrust();
+            let why = image.check().err()?;
+            Some(format!(
+                "node image {} is damaged ({why}): the next `labctl up` makes it anew",
+                image.suite()
+            ))
+        });
+        damage.collect()
+    };
+    tokio::task::spawn_blocking(look).await.unwrap_or_default()
+}
+
+/// Like [`labctl_images::build`], with its steps reported as phases.
+///
+/// # Errors
+/// Those of [`labctl_images::build`].
+pub async fn build_telling(options: &BuildOptions, events: &Events) -> Result<NodeImage, Error> {
+    Ok(build(options, &telling(events, format!("node image {}", options.suite))).await?)
+}
+
+/// Reports the progress of making an image.
+fn telling(events: &Events, making: String) -> impl Fn(Progress<'_>) + Send + Sync {
+    let told = Mutex::new(String::new());
+    move |p| {
+        let Ok(mut told) = told.lock() else { return };
+        // It is also called as time passes, which plain lines need not show.
+        if *told != p.what {
+            p.what.clone_into(&mut told);
+            events.phase(format!("making {making}, {}/{}: {}", p.step, p.of, p.what));
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! From a lab's host to a running machine with an agent: the runtimes, what is on disk of a lab, and clearing it.
+
+pub mod clear;
+pub mod console;
+pub mod dind;
+pub mod doctor;
+mod error;
+mod event;
+pub mod forward;
+pub mod images;
+pub mod install;
+pub mod kernel;
+pub mod limits;
+pub mod machine;
+mod room;
+pub mod runtimes;
+pub mod state;
+pub mod sys;
+mod tail;
+pub mod vm;
+
+pub use error::{Error, INTERRUPTED};
+pub use event::{Event, Events};
+pub use runtimes::RuntimeChoice;
+pub use state::{Dirs, LabDir, Plan};

@@ -1,0 +1,229 @@
+//! Runs hosts of a lab as machines.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use futures::future::BoxFuture;
+use labctl_images::{NodeImage, Suite};
+use labctl_model::{Host, Lab};
+use tokio::sync::OnceCell;
+
+use super::{
+    Accel, Memory, OLDEST_TO_SAVE, QemuVersion, Template, Vm, VmNic, VmSpec, anew, require_qemu,
+    template::{Recipe, Stage},
+};
+use crate::machine::{HostPlan, Machine, Provider, Started};
+use crate::state::Process;
+use crate::{Error, Events, Plan};
+
+/// Memory that QEMU and a guest with a busy dockerd typically take, in MiB, however much the guest may use.
+const TYPICAL_MIB: u64 = 450;
+
+/// The `vm` runtime.
+#[derive(Debug)]
+pub struct VmProvider {
+    cache: PathBuf,
+    agent: PathBuf,
+    cold: bool,
+    accel: OnceCell<Accel>,
+    templates: Mutex<BTreeMap<Kind, Template>>,
+}
+
+/// The key of a template in a lab: node image, memory in MiB, number of NICs, and stage at which it was saved.
+type Kind = (String, u32, usize, Stage);
+
+impl VmProvider {
+    /// Name of the runtime.
+    pub const NAME: &str = "vm";
+
+    /// A provider for the hosts of one lab.
+    pub fn new(plan: &Plan) -> Self {
+        Self {
+            cache: plan.cache.clone(),
+            agent: plan.agent.clone(),
+            cold: plan.cold,
+            accel: OnceCell::new(),
+            templates: Mutex::default(),
+        }
+    }
+
+    async fn accel(&self, image: &NodeImage) -> Accel {
+        *self.accel.get_or_init(|| Accel::detect(&self.cache, image, &self.agent)).await
+    }
+
+    fn image(&self, host: &Host) -> Result<NodeImage, Error> {
+        Ok(labctl_images::require(&self.cache, Suite::from(host.engine))?)
+    }
+
+    /// The kind of template that a host is restored from.
+    fn kind(&self, host: &Host) -> Result<Kind, Error> {
+        let stage = anew::reason(host).map_or(Stage::DockerRuns, |_| Stage::Booted);
+        Ok((self.image(host)?.id().to_owned(), host.memory_mib, host.nics.len(), stage))
+    }
+
+    async fn spec(&self, plan: &HostPlan) -> Result<VmSpec, Error> {
+        let image = self.image(&plan.host)?;
+        let accel = self.accel(&image).await;
+        let initrd = image.initrd(&self.agent)?;
+        let nic = |(nic, socket): (&labctl_model::Nic, &PathBuf)| VmNic {
+            mac: nic.mac,
+            socket: Some(socket.clone()),
+        };
+        Ok(VmSpec {
+            name: format!("{}-{}", plan.lab, plan.name),
+            dir: plan.dir.clone(),
+            accel,
+            memory_mib: plan.host.memory_mib,
+            memory: Memory::Anonymous,
+            kernel: image.kernel(),
+            initrd,
+            root: image.root(),
+            nics: plan.host.nics.iter().zip(&plan.nic_sockets).map(nic).collect(),
+            incoming: false,
+        })
+    }
+
+    async fn start_host(&self, plan: &HostPlan) -> Result<Started, Error> {
+        let mut spec = self.spec(plan).await?;
+        let failed = |e: super::Error| Error::Machine { host: plan.name.clone(), why: e.to_string() };
+        let kind = self.kind(&plan.host)?;
+        let template = self.templates.lock().unwrap_or_else(PoisonError::into_inner).get(&kind).cloned();
+        if let Some(template) = &template {
+            spec.memory = Memory::Private(template.ram());
+            spec.incoming = true;
+        }
+        let vm = Vm::start(spec).await.map_err(failed)?;
+        if let Some(template) = &template {
+            template.restore(&vm).await.map_err(|e| {
+                if matches!(e, super::Error::Refused { .. }) {
+                    // The template is unusable: make a new one next time.
+                    template.discard();
+                }
+                failed(e)
+            })?;
+            if let Some(reason) = anew::reason(&plan.host) {
+                tracing::info!("{}: its dockerd starts after it is configured: {reason}", plan.name);
+            }
+        }
+        Ok(Started {
+            agent: vm.dial(),
+            ended: vm.gone(),
+            machine: Box::new(VmMachine { host: plan.name.clone(), vm }),
+            images: template.map_or(&[], |_| kind.3.images()),
+        })
+    }
+
+    /// Provides every template that the lab's hosts are restored from; makes those that the cache lacks.
+    async fn provide_templates(&self, lab: &Lab, qemu: &QemuVersion, events: &Events) -> Result<(), Error> {
+        for host in lab.hosts.values() {
+            let image = self.image(host)?;
+            let kind = self.kind(host)?;
+            if self.templates.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&kind) {
+                continue;
+            }
+            let recipe = Recipe {
+                accel: self.accel(&image).await,
+                agent: self.agent.clone(),
+                initrd: image.initrd(&self.agent)?,
+                memory_mib: host.memory_mib,
+                nics: host.nics.len(),
+                qemu: qemu.text.clone(),
+                stage: kind.3,
+                image,
+            };
+            let template = Template::provide(&self.cache, &recipe, events).await?;
+            self.templates.lock().unwrap_or_else(PoisonError::into_inner).insert(kind, template);
+        }
+        Ok(())
+    }
+
+    async fn check(&self, lab: &Lab, events: &Events) -> Result<(), Error> {
+        let first = lab.hosts.keys().next().cloned().unwrap_or_default();
+        let qemu = require_qemu().await.map_err(|e| Error::Machine { host: first, why: e.to_string() })?;
+        // Each image once, so that parallel starts find the initial RAM disk made.
+        let mut images = BTreeMap::new();
+        for host in lab.hosts.values() {
+            let image = self.image(host)?;
+            images.insert(image.id().to_owned(), image);
+        }
+        for image in images.values() {
+            if image.mend_initrd(&self.agent)? {
+                events.note(format!(
+                    "the initial RAM disk of node image {} was damaged and is made anew",
+                    image.suite()
+                ));
+            }
+        }
+        if let Some(image) = images.values().next()
+            && self.accel(image).await == Accel::Tcg
+        {
+            events
+                .note("no KVM here: machines are emulated, several times slower (`labctl doctor` says why)");
+        }
+        if self.cold || qemu.number < OLDEST_TO_SAVE {
+            if !self.cold {
+                events.note(format!("{} cannot save machines to files: hosts are booted", qemu.text));
+            }
+        } else {
+            self.provide_templates(lab, &qemu, events).await?;
+        }
+        let wanted: u64 = lab.hosts.values().map(|h| TYPICAL_MIB.min(u64::from(h.memory_mib))).sum();
+        if let Some(free) = available_mib().filter(|free| *free < wanted) {
+            events.note(format!(
+                "{} hosts may take {wanted} MiB of memory, where {free} are free",
+                lab.hosts.len()
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Provider for VmProvider {
+    fn name(&self) -> &'static str {
+        Self::NAME
+    }
+
+    fn preflight<'a>(&'a self, lab: &'a Lab, events: &'a Events) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(self.check(lab, events))
+    }
+
+    /// dockerd gives its containerd 15 s of real time to start (moby, libcontainerd/supervisor). If more start at once
+    /// than there are processors, it may give up.
+    fn turns(&self, host: &Host) -> u32 {
+        if self.cold || anew::reason(host).is_some() { 2 } else { 1 }
+    }
+
+    fn start<'a>(&'a self, host: &'a HostPlan) -> BoxFuture<'a, Result<Started, Error>> {
+        Box::pin(self.start_host(host))
+    }
+}
+
+struct VmMachine {
+    host: String,
+    vm: Vm,
+}
+
+impl Machine for VmMachine {
+    fn process(&self) -> Option<Process> {
+        self.vm.process().cloned()
+    }
+
+    fn post_mortem(&mut self) -> String {
+        self.vm.post_mortem()
+    }
+
+    fn kill(&mut self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async {
+            self.vm.kill().await.map_err(|e| Error::Machine { host: self.host.clone(), why: e.to_string() })
+        })
+    }
+}
+
+/// Memory that is available without swapping (proc(5), MemAvailable).
+fn available_mib() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
+    line.split_ascii_whitespace().next()?.parse::<u64>().ok().map(|kib| kib >> 10)
+}

@@ -1,0 +1,149 @@
+//! Judges a matrix: sorts what all probers report by its cells, and sums up each.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use labctl_agent::protocol::{Outcome, ShotResult, Sighting};
+use labctl_model::{Lab, Matrix};
+
+use crate::{
+    CellReport,
+    answers::{self, Subnets},
+    shots::Aim,
+    snapshot::Snapshot,
+    verdict::{self, Verdict},
+};
+
+/// What all probers reported of a run.
+pub struct Told {
+    /// Of the shots.
+    pub results: Vec<ShotResult>,
+    /// Of their packets.
+    pub sightings: Vec<Sighting>,
+    /// Endpoints where nobody could listen or watch, and why: they ended since the snapshot, or their agent or dockerd
+    /// does not answer.
+    pub absent: BTreeMap<String, String>,
+}
+
+/// Judges every cell of a matrix.
+pub fn judge(
+    lab: &Lab,
+    matrix: &Matrix,
+    snapshot: &Snapshot,
+    subnets: &Subnets,
+    aims: &[Aim],
+    told: Told,
+) -> Vec<CellReport> {
+    let Told { results, sightings, absent } = told;
+    let mut senders: BTreeMap<u32, Vec<Ipv4Addr>> = BTreeMap::new();
+    for (cell, aim) in matrix.cells.iter().zip(aims) {
+        for shot in &aim.shots {
+            let own = snapshot.addresses(lab, &cell.from).iter().map(|(_, a)| *a).collect();
+            senders.insert(*shot, own);
+        }
+    }
+    let seen = by_cell(&results, &sightings, &senders);
+    let results: BTreeMap<u32, ShotResult> = results.into_iter().map(|r| (r.cell, r)).collect();
+    let none = Vec::new();
+    let unanswered = ShotResult {
+        cell: 0,
+        address: None,
+        resolved: Vec::new(),
+        source_port: None,
+        outcome: Outcome::Failed { why: "the agent gave no result for this cell".into() },
+    };
+    let judged = matrix.cells.iter().zip(aims).map(|(cell, aim)| {
+        let verdicts: Vec<Verdict> = match &aim.foregone {
+            Some((observed, detail)) => vec![Verdict::bare(*observed, detail)],
+            None => {
+                let one = |number: &u32| {
+                    let result = results.get(number).unwrap_or(&unanswered);
+                    let seen = seen.get(number).unwrap_or(&none);
+                    let verdict = verdict::judge(lab, &matrix.probe, cell, aim, snapshot, result, seen);
+                    verdict.unless_absent(&matrix.probe, aim, &absent)
+                };
+                aim.shots.iter().map(one).collect()
+            }
+        };
+        answers::sum_up(matrix, cell, verdicts)
+    });
+    let mut reports: Vec<CellReport> = judged.collect();
+    answers::check(lab, matrix, snapshot, subnets, &mut reports);
+    reports
+}
+
+/// Sorts sightings by their cell. A TCP SYN carries no nonce: there the source port tells the cell; it survives
+/// masquerading unless it is taken. If several shots share a port, the sender's address decides unless it was
+/// masqueraded, else the probed address unless it was that of a published port.
+fn by_cell<'a>(
+    results: &[ShotResult],
+    sightings: &'a [Sighting],
+    senders: &BTreeMap<u32, Vec<Ipv4Addr>>,
+) -> BTreeMap<u32, Vec<&'a Sighting>> {
+    let mut map: BTreeMap<u32, Vec<&Sighting>> = BTreeMap::new();
+    let mut by_port: BTreeMap<u16, Vec<&ShotResult>> = BTreeMap::new();
+    for result in results {
+        if let Some(port) = result.source_port {
+            by_port.entry(port).or_default().push(result);
+        }
+    }
+    for sighting in sightings {
+        if let Some(cell) = sighting.cell {
+            map.entry(cell).or_default().push(sighting);
+        } else if let Some(trace) = &sighting.tcp {
+            let shots = by_port.get(&trace.client).map(Vec::as_slice).unwrap_or_default();
+            let (own, peer) = match sighting.answer {
+                true => (sighting.destination, sighting.source),
+                false => (sighting.source, sighting.destination),
+            };
+            let sent = |s: &&ShotResult| senders.get(&s.cell).is_some_and(|a| a.contains(&own));
+            let senders: Vec<&ShotResult> = shots.iter().copied().filter(sent).collect();
+            let likely = if senders.is_empty() { shots } else { &senders };
+            for shot in likely.iter().filter(|s| likely.len() == 1 || s.address == Some(peer)) {
+                map.entry(shot.cell).or_default().push(sighting);
+            }
+        }
+    }
+    map
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use labctl_model::{Check, No, Observed};
+
+    use super::*;
+
+    const LAB: &str = "
+name: t
+segments: { lan: { subnet: 10.0.0.0/24 } }
+hosts: { a: { lan: 10.0.0.1 }, b: { lan: 10.0.0.2 }, c: { lan: 10.0.0.3 } }
+expect:
+  - { probe: icmp, from: a, to: [b, c], verdict: no }
+";
+
+    #[test]
+    fn a_no_holds_only_where_somebody_could_watch() {
+        let lab = Lab::parse(LAB, "t.yaml").unwrap();
+        let Check::Matrix(matrix) = &lab.expect[0] else { panic!() };
+        let snapshot = Snapshot::default();
+        let (_, aims) = crate::shots::plan(&lab, matrix, &snapshot);
+        let silent = |cell| ShotResult {
+            cell,
+            address: None,
+            resolved: Vec::new(),
+            source_port: None,
+            outcome: Outcome::Silent,
+        };
+        let told = Told {
+            results: vec![silent(0), silent(1)],
+            sightings: Vec::new(),
+            absent: BTreeMap::from([("b".to_owned(), "it ended".to_owned())]),
+        };
+        let reports = judge(&lab, matrix, &snapshot, &Subnets::new(), &aims, told);
+        assert_eq!(reports[0].observed, Observed::Failed);
+        assert_eq!(reports[0].detail, "nobody could listen or watch in b: it ended");
+        assert!(!reports[0].holds());
+        assert_eq!(reports[1].observed, Observed::No(No::Silent));
+        assert!(reports[1].holds());
+    }
+}

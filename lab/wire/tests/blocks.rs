@@ -168,8 +168,9 @@ fn a_block_may_be_of_one_way_or_one_pair() {
     passes(&mut b, &mut c, &to(C, B));
     // What is not said covers all; what is said must be so.
     let udp7946: Filter = "udp/7946".parse().unwrap();
-    let gone =
-        |filter, from: Option<&str>| wait(lab.wire.unblock("lan", filter, from.map(str::to_owned), None)).unwrap();
+    let gone = |filter, from: Option<&str>| {
+        wait(lab.wire.unblock("lan", filter, from.map(str::to_owned), None)).unwrap()
+    };
     assert_eq!((gone(Some("udp/1".parse().unwrap()), None), gone(Some(udp7946), Some("b"))), (0, 0));
     assert_eq!(wait(lab.wire.stats()).unwrap().segments["lan"].blocks.len(), 2);
     assert_eq!((gone(Some(udp7946), None), gone(None, None)), (2, 0));
@@ -179,14 +180,15 @@ fn a_block_may_be_of_one_way_or_one_pair() {
 #[test]
 fn blocks_come_and_go_and_are_told_of() {
     let (lab, mut a, mut b, _c) = Lab::three(segment("10.0.0.0/24"));
-    let capture = wait(lab.wire.capture("lan", CaptureSpec { count: Some(2), ..CaptureSpec::default() })).unwrap();
+    let mut capture =
+        wait(lab.wire.capture("lan", CaptureSpec { count: Some(2), ..CaptureSpec::default() })).unwrap();
     let swarm = framed(&tcp(40_000, 2377));
     passes(&mut a, &mut b, &swarm);
     wait(lab.wire.block("lan", block("tcp/2377"))).unwrap();
     wait(lab.wire.block("lan", block("tcp/2377"))).unwrap();
     assert_eq!(wait(lab.wire.stats()).unwrap().segments["lan"].blocks, [block("tcp/2377")]);
     stops(&mut a, &mut b, &swarm);
-    let fates: Vec<Fate> = capture.map(|f| f.fate).collect();
+    let fates: Vec<Fate> = all(&mut capture).map(|f| f.fate).collect();
     let blocked = Fate::Dropped { at: "a".into(), reason: DropReason::Blocked };
     assert_eq!(fates[1], blocked);
     assert!(blocked.to_string().contains("blocked on the wire"), "{blocked}");

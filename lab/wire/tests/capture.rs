@@ -3,10 +3,7 @@
 
 mod common;
 
-use std::{
-    iter,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use common::*;
 use labctl_model::lab::Segment;
@@ -68,11 +65,11 @@ fn captures_end_by_count_by_time_with_the_wire_and_when_dropped() {
         a.send(&broadcast(A, mark));
         assert_eq!(b.recv(), broadcast(A, mark));
     }
-    let counted: Vec<_> = iter::from_fn(|| captured(&mut counted)).collect();
+    let counted: Vec<_> = all(&mut counted).collect();
     assert_eq!(counted.len(), 2);
     assert!(counted.iter().all(|frame| frame.data.len() == 20 && frame.original_len == 60));
     let began = Instant::now();
-    assert_eq!(iter::from_fn(|| captured(&mut timed)).count(), 3, "ends although nothing comes any more");
+    assert_eq!(all(&mut timed).count(), 3, "ends although nothing comes any more");
     assert!(began.elapsed() < SOON);
     assert_eq!((next(&mut endless).data, next(&mut endless).data), (broadcast(A, 0), broadcast(A, 1)));
     next(&mut endless);
@@ -84,7 +81,8 @@ fn captures_end_by_count_by_time_with_the_wire_and_when_dropped() {
 #[test]
 fn a_capture_that_is_not_read_loses_frames_and_says_how_many() {
     let (lab, mut a, mut b, _c) = Lab::three(segment("10.0.0.0/24"));
-    let mut capture = wait(lab.wire.capture("lan", CaptureSpec { buffer: 4, ..CaptureSpec::default() })).unwrap();
+    let mut capture =
+        wait(lab.wire.capture("lan", CaptureSpec { buffer: 4, ..CaptureSpec::default() })).unwrap();
     for mark in 0..10 {
         a.send(&broadcast(A, mark));
     }
@@ -139,7 +137,7 @@ fn a_file_says_port_direction_time_and_fate() {
     b.send(&broadcast(FOREIGN, 2));
     b.send(&broadcast(B, 3));
     let mut file = PcapngWriter::new(Vec::new(), capture.segment(), capture.snaplen()).unwrap();
-    for frame in iter::from_fn(|| captured(&mut capture)) {
+    for frame in all(&mut capture) {
         file.write(&frame).unwrap();
     }
     let file = file.finish().unwrap();

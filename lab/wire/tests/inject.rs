@@ -13,7 +13,8 @@ const STRANGER: MacAddr = MacAddr([2, 0, 0, 0, 0, 0x5e]);
 #[test]
 fn an_injected_frame_is_switched_and_recorded_like_any_other() {
     let (lab, mut a, mut b, mut c) = Lab::three(segment("10.0.0.0/24"));
-    let capture = wait(lab.wire.capture("lan", CaptureSpec { count: Some(3), ..CaptureSpec::default() })).unwrap();
+    let mut capture =
+        wait(lab.wire.capture("lan", CaptureSpec { count: Some(3), ..CaptureSpec::default() })).unwrap();
     wait(lab.wire.inject("lan", &broadcast(STRANGER, 1))).unwrap();
     for client in [&mut a, &mut b, &mut c] {
         assert_eq!(client.recv(), broadcast(STRANGER, 1));
@@ -22,7 +23,7 @@ fn an_injected_frame_is_switched_and_recorded_like_any_other() {
     a.send(&frame(A, STRANGER, 2));
     a.send(&frame(A, B, 3));
     assert_eq!((b.recv(), c.recv()), (frame(A, B, 3), frame(A, B, 3)), "B was not heard yet");
-    let fates: Vec<_> = capture.map(|frame| (frame.port.to_string(), frame.fate)).collect();
+    let fates: Vec<_> = all(&mut capture).map(|frame| (frame.port.to_string(), frame.fate)).collect();
     let station = station_port("lan");
     assert_eq!(fates[0], (station.clone(), Fate::Flooded { ports: 3 }));
     assert_eq!(fates[1], ("a".into(), Fate::Forwarded { to: station.into() }));
@@ -48,11 +49,12 @@ fn a_borrowed_source_draws_frames_away_until_its_owner_is_heard_again() {
 fn the_gateway_answers_a_station_and_port_security_is_not_for_it() {
     let (lab, mut a, _b, _c) = Lab::three(Segment { port_security: true, ..routed("10.0.0.0/24") });
     let gateway = MacAddr(wait(lab.wire.stats()).unwrap().segments["lan"].gateway_mac.unwrap());
-    let capture = wait(lab.wire.capture("lan", CaptureSpec { count: Some(2), ..CaptureSpec::default() })).unwrap();
+    let mut capture =
+        wait(lab.wire.capture("lan", CaptureSpec { count: Some(2), ..CaptureSpec::default() })).unwrap();
     let ask: vxlan::Stack = "eth(src=02:00:00:00:00:5e)/arp(who=10.0.0.1,tell=10.0.0.9)".parse().unwrap();
     wait(lab.wire.inject("lan", &ask.build().unwrap())).unwrap();
     assert_eq!(a.recv(), ask.build().unwrap());
-    let answer = capture.last().unwrap();
+    let answer = all(&mut capture).last().unwrap();
     assert_eq!(answer.fate, Fate::Forwarded { to: station_port("lan").into() });
     assert!(vxlan::describe(&answer.data).contains(&format!("10.0.0.1 is-at {gateway}")));
 }

@@ -44,14 +44,13 @@ fn ip(words: &str) {
 
 impl Node {
     fn new(lab: &Lab, port: &str, mac: MacAddr, address: &str, mtu: u16) -> Self {
-        lab.wire
-            .add_port(PortSpec {
-                name: port.into(),
-                segment: "lan".into(),
-                mac: mac.octets(),
-                transport: Transport::Tap { listen: path(&lab.folder, port) },
-            })
-            .unwrap();
+        let spec = PortSpec {
+            name: port.into(),
+            segment: "lan".into(),
+            mac: mac.octets(),
+            transport: Transport::Tap { listen: path(&lab.folder, port) },
+        };
+        wait(lab.wire.add_port(spec)).unwrap();
         let make = || {
             unshare(CloneFlags::CLONE_NEWNET).unwrap();
             let tap = tap::make("eth0").unwrap();
@@ -167,13 +166,13 @@ fn tcp_passes_uncut_while_nobody_looks_and_is_counted_as_if_cut() {
 fn a_capture_shows_what_a_cable_would_carry() {
     let (lab, a, b) = two(segment("10.0.0.0/24"), 1500);
     let spec = CaptureSpec { buffer: 65_536, ..CaptureSpec::default() };
-    let capture = wait(lab.wire.capture("lan", spec)).unwrap();
+    let mut capture = wait(lab.wire.capture("lan", spec)).unwrap();
     let lengths = lengths(&b, || assert!(transfer(&a, &b) == pattern()));
     assert!(lengths.len() > MUCH / 1448, "{} frames", lengths.len());
     let before = std::time::SystemTime::now();
     lab.wire.stop().unwrap();
     let (mut payload, mut seen) = (Vec::new(), 0);
-    for frame in capture {
+    for frame in all(&mut capture) {
         assert_eq!((frame.lost_before, frame.original_len), (0, frame.data.len()));
         assert!(frame.timestamp <= before);
         assert_sound(&frame.data, 1500);

@@ -98,7 +98,9 @@ fn a_cut_port_is_silent_either_way_until_healed() {
     wait(lab.wire.set_link("b", LinkState::UP)).unwrap();
     a.send(&frame(A, B, 5));
     assert_eq!(b.recv(), frame(A, B, 5));
-    assert!(wait(lab.wire.set_link("nobody", LinkState::DOWN)).unwrap_err().to_string().contains("\"nobody\""));
+    assert!(
+        wait(lab.wire.set_link("nobody", LinkState::DOWN)).unwrap_err().to_string().contains("\"nobody\"")
+    );
 }
 
 #[test]

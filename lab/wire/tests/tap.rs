@@ -21,9 +21,8 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 fn lab() -> (Lab, Client) {
     let lab = Lab::new(&segments([("lan", segment("10.0.0.0/24"))]), &[("a", "lan", A)]);
     let transport = Transport::Tap { listen: path(&lab.folder, "b") };
-    lab.wire
-        .add_port(PortSpec { name: "b".into(), segment: "lan".into(), mac: B.octets(), transport })
-        .unwrap();
+    let port = PortSpec { name: "b".into(), segment: "lan".into(), mac: B.octets(), transport };
+    wait(lab.wire.add_port(port)).unwrap();
     let a = lab.connect("a");
     (lab, a)
 }

@@ -104,6 +104,11 @@ pub fn captured(capture: &mut labctl_wire::Capture) -> Option<labctl_wire::Captu
     wait(async { tokio::time::timeout(SOON, capture.next()).await }).expect("no frame")
 }
 
+/// All frames of a capture until it ends.
+pub fn all(capture: &mut labctl_wire::Capture) -> impl Iterator<Item = labctl_wire::CapturedFrame> {
+    std::iter::from_fn(|| captured(capture))
+}
+
 /// Waits for what the wire's thread will do soon.
 pub fn until(mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + SOON;

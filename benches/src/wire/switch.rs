@@ -92,8 +92,10 @@ pub fn ours(near: &Namespace, far: &Namespace) -> Switch {
             tap::hand_over(tap, &path(name)).expect("the wire takes a TAP")
         })
         .into();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     wait("the wire has its TAPs", || {
-        wire.stats().expect("the wire runs").ports.values().all(|port| port.connected)
+        let stats = runtime.block_on(wire.stats()).expect("the wire runs");
+        stats.ports.values().all(|port| port.connected)
     });
     Switch::Ours { _wire: wire, _taps: taps, _dir: dir }
 }

@@ -290,7 +290,7 @@ impl RunningLab {
     /// If there is no such segment.
     pub async fn capture(&self, segment: &str) -> Result<Frames, Error> {
         let (lab, segment) = (self.lab.clone(), segment.to_owned());
-        self.home.run(async move { lab.capture(&segment, CaptureSpec::default()) }).await
+        self.home.run(async move { lab.capture(&segment, CaptureSpec::default()).await }).await
     }
 
     /// Cuts a host's power: nothing in it can shut down in order.

@@ -12,7 +12,7 @@
 //! let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
 //! let mac = [2, 0, 0, 0, 0, 1];
 //! let transport = Transport::Connected(theirs);
-//! wire.add_port(PortSpec { name: "client/eth0".into(), segment: "lan".into(), mac, transport })?;
+//! wire.add_port(PortSpec { name: "client/eth0".into(), segment: "lan".into(), mac, transport }).await?;
 //! let config = Config {
 //!     name: "client".into(),
 //!     interface: "eth0".into(),

@@ -40,11 +40,11 @@ fn port(last: u8) -> String {
     format!("p{last}/eth0")
 }
 
-fn plug(wire: &Wire, last: u8) -> Peer {
+async fn plug(wire: &Wire, last: u8) -> Peer {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let mac = [2, 0, 0, 0, 0, last];
     let transport = Transport::Connected(theirs);
-    wire.add_port(PortSpec { name: port(last), segment: "lan".into(), mac, transport }).unwrap();
+    wire.add_port(PortSpec { name: port(last), segment: "lan".into(), mac, transport }).await.unwrap();
     let config = Config {
         name: name(last),
         interface: "eth0".into(),
@@ -83,7 +83,7 @@ fn answered(result: &ShotResult) -> bool {
 #[tokio::test]
 async fn everything_that_a_shot_can_come_out_as() {
     let wire = wire();
-    let (one, two) = (plug(&wire, 1), plug(&wire, 2));
+    let (one, two) = (plug(&wire, 1).await, plug(&wire, 2).await);
     let there = two.open(7, vec![(Protocol::Tcp, 80), (Protocol::Udp, 53)]).unwrap();
     let here = one.open(7, Vec::new()).unwrap();
     let results = fire(
@@ -135,10 +135,10 @@ async fn everything_that_a_shot_can_come_out_as() {
 #[tokio::test]
 async fn packets_of_a_size() {
     let wire = wire();
-    let (one, two) = (plug(&wire, 1), plug(&wire, 2));
+    let (one, two) = (plug(&wire, 1).await, plug(&wire, 2).await);
     let _there = two.open(7, vec![(Protocol::Udp, 53)]).unwrap();
     let here = one.open(7, Vec::new()).unwrap();
-    let frames = wire.capture("lan", CaptureSpec::default()).unwrap();
+    let mut frames = wire.capture("lan", CaptureSpec::default()).await.unwrap();
     let sized = |cell, kind, size| Shot { size, ..shot(cell, kind, address(2)) };
     let kinds = [ShotKind::Icmp, ShotKind::Udp(53)];
     let shots = (0..).zip(kinds.iter().flat_map(|k| [1500, 1501, 48].map(|size| (k.clone(), size))));
@@ -155,7 +155,7 @@ async fn packets_of_a_size() {
     // There and back: 14 bytes of Ethernet, and 1500, with the flag that forbids fragments.
     let mut large = 0;
     while large < 4
-        && let Ok(Some(frame)) = frames.recv(DEADLINE)
+        && let Ok(Some(frame)) = tokio::time::timeout(DEADLINE, frames.next()).await
     {
         if frame.original_len == 1514 {
             assert_eq!(frame.data[20] & 0xe0, 0x40, "DF alone");
@@ -168,13 +168,13 @@ async fn packets_of_a_size() {
 #[tokio::test]
 async fn one_way_links_are_silent_and_show_how_far_it_came() {
     let wire = wire();
-    let (one, two) = (plug(&wire, 1), plug(&wire, 2));
+    let (one, two) = (plug(&wire, 1).await, plug(&wire, 2).await);
     let kinds = [ShotKind::Icmp, ShotKind::Tcp(80), ShotKind::Udp(80)];
     let shots = || kinds.iter().map(|k| (k.clone(), address(2))).collect::<Vec<_>>();
     let (here, there) = (one.open(1, Vec::new()).unwrap(), two.open(1, Vec::new()).unwrap());
     // So that each knows the other's MAC, and silence is not ARP's.
     assert!(answered(&fire(&here, vec![(ShotKind::Icmp, address(2))]).await[0]));
-    wire.set_link(&port(2), LinkState { from_host: false, to_host: true }).unwrap();
+    wire.set_link(&port(2), LinkState { from_host: false, to_host: true }).await.unwrap();
     let results = fire(&here, shots()).await;
     assert!(results.iter().all(|r| r.outcome == Outcome::Silent), "{results:?}");
     assert!(there.sightings().await.unwrap().iter().any(|s| s.cell == Some(2) && s.inbound));
@@ -189,7 +189,7 @@ async fn one_way_links_are_silent_and_show_how_far_it_came() {
 #[tokio::test]
 async fn what_no_route_leads_to_and_what_has_no_resolver() {
     let wire = wire();
-    let lone = plug(&wire, 200);
+    let lone = plug(&wire, 200).await;
     let session = lone.open(1, Vec::new()).unwrap();
     assert_eq!(
         fire(&session, vec![(ShotKind::Icmp, Ipv4Addr::new(8, 8, 8, 8))]).await[0].outcome,
@@ -210,7 +210,7 @@ async fn what_no_route_leads_to_and_what_has_no_resolver() {
 #[tokio::test]
 async fn sessions_follow_each_other() {
     let wire = wire();
-    let (one, two) = (plug(&wire, 1), plug(&wire, 2));
+    let (one, two) = (plug(&wire, 1).await, plug(&wire, 2).await);
     for run in 1..=20 {
         let there = two.open(run, vec![(Protocol::Tcp, 80)]).unwrap();
         let here = one.open(run, Vec::new()).unwrap();
@@ -225,7 +225,7 @@ async fn sessions_follow_each_other() {
 #[tokio::test]
 async fn a_large_volley_loses_nothing() {
     let wire = wire();
-    let (one, two) = (plug(&wire, 1), plug(&wire, 2));
+    let (one, two) = (plug(&wire, 1).await, plug(&wire, 2).await);
     let _there = two.open(1, vec![(Protocol::Tcp, 80), (Protocol::Udp, 80)]).unwrap();
     let here = one.open(1, Vec::new()).unwrap();
     let kinds = [ShotKind::Icmp, ShotKind::Tcp(80), ShotKind::Udp(80)];
@@ -238,7 +238,7 @@ async fn a_large_volley_loses_nothing() {
 #[tokio::test]
 async fn a_peer_whose_port_is_gone_says_so() {
     let wire = wire();
-    let one = plug(&wire, 1);
+    let one = plug(&wire, 1).await;
     wire.stop().unwrap();
     let gone = async {
         loop {
@@ -257,7 +257,7 @@ async fn a_peer_whose_port_is_gone_says_so() {
 async fn frames_are_sent_and_seen_as_they_are() {
     const RUN: u64 = 7;
     let wire = wire();
-    let peers = [plug(&wire, 1), plug(&wire, 2), plug(&wire, 3)];
+    let peers = [plug(&wire, 1).await, plug(&wire, 2).await, plug(&wire, 3).await];
     let mut watches = Vec::new();
     for peer in &peers {
         watches.push(peer.watch(RUN, Marks::new(RUN, None), vec![4789]).await.unwrap());

@@ -144,13 +144,15 @@ pub async fn run(running: &RunningLab, action: &Action, events: &Events) -> Resu
             }
         }
         Action::Cut { host, segment, direction } => {
-            wire::cut(lab, &*running.running_wire()?, host, segment.as_deref(), *direction)
+            wire::cut(lab, &*running.running_wire()?, host, segment.as_deref(), *direction).await
         }
         Action::Heal { host, segment } => {
-            wire::heal(lab, &*running.running_wire()?, host, segment.as_deref())
+            wire::heal(lab, &*running.running_wire()?, host, segment.as_deref()).await
         }
-        Action::Block { filter, place } => wire::block(lab, &*running.running_wire()?, *filter, place),
-        Action::Unblock { filter, place } => wire::unblock(lab, &*running.running_wire()?, *filter, place),
+        Action::Block { filter, place } => wire::block(lab, &*running.running_wire()?, *filter, place).await,
+        Action::Unblock { filter, place } => {
+            wire::unblock(lab, &*running.running_wire()?, *filter, place).await
+        }
     }
 }
 

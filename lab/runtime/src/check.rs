@@ -127,7 +127,7 @@ async fn checks(
             // A look that began in time may have waited for something not yet ready, and so not show the final state.
             let last = Instant::now() >= deadline;
             let evidence = match check {
-                Check::Matrix(_) => Some(Evidence::begin(&running.plan().lab, &segments)?),
+                Check::Matrix(_) => Some(Evidence::begin(&running.plan().lab, &segments).await?),
                 Check::Fact(_) | Check::Inject(_) => None,
             };
             let found = look(running, &segments, check).await;
@@ -209,10 +209,9 @@ async fn look(running: &RunningLab, segments: &Wire, check: &Check) -> Found {
     let (lab, hosts) = (&running.plan().lab, &running.hosts());
     match check {
         Check::Matrix(matrix) => {
-            let counters = || segments.stats().ok();
-            let before = counters();
+            let before = segments.stats().await;
             let mut cells = probe::matrix(lab, hosts, &running.peers(), matrix).await;
-            if let (Some(before), Some(after)) = (before, counters()) {
+            if let (Ok(before), Ok(after)) = (before, segments.stats().await) {
                 wire::explain(lab, &wire::dropped(&before, &after), &mut cells);
             }
             Found::Cells(cells)

@@ -48,11 +48,12 @@ impl Evidence {
     ///
     /// # Errors
     /// The wire has stopped.
-    pub fn begin(lab: &Lab, wire: &Wire) -> Result<Self, Error> {
-        let tap = |segment: &String| {
-            Ok::<_, Error>((segment.clone(), Tap::begin(wire, segment, Ring::default(), Ring::push)?))
-        };
-        lab.segments.keys().map(tap).collect::<Result<_, _>>().map(Self)
+    pub async fn begin(lab: &Lab, wire: &Wire) -> Result<Self, Error> {
+        let mut taps = Vec::new();
+        for segment in lab.segments.keys() {
+            taps.push((segment.clone(), Tap::begin(wire, segment, Ring::default(), Ring::push).await?));
+        }
+        Ok(Self(taps))
     }
 
     /// Writes `STEM.SEGMENT.pcapng` for each segment that carried anything; returns the paths.

@@ -133,7 +133,7 @@ impl RunningLab {
         self.provider.preflight(lab, events).await?;
         let images = self.images().await?;
         let plans = self.host_plans()?;
-        self.start_wire(&plans)?;
+        self.start_wire(&plans).await?;
         events.phase(format!("starting {}", count(plans.len(), "host")));
         let began = Instant::now();
         // Starting more at once only makes them wait for each other; the last could miss its deadline.
@@ -187,7 +187,7 @@ impl RunningLab {
         hosts.collect()
     }
 
-    fn start_wire(&self, plans: &[HostPlan]) -> Result<(), Error> {
+    async fn start_wire(&self, plans: &[HostPlan]) -> Result<(), Error> {
         let port = |plan: &HostPlan, nic: &labctl_model::Nic, listen: &PathBuf| PortSpec {
             name: port_name(&plan.name, &nic.name),
             segment: nic.segment.clone(),
@@ -199,7 +199,7 @@ impl RunningLab {
             .flat_map(|plan| plan.host.nics.iter().zip(&plan.nic_sockets).map(move |(n, s)| port(plan, n, s)))
             .collect();
         let wire = Wire::start(&self.plan.lab.segments, ports).map_err(|e| Error::Wire(e.to_string()))?;
-        let peers = peers::plug_in(&self.plan.lab, &wire)?;
+        let peers = peers::plug_in(&self.plan.lab, &wire).await?;
         let mut parts = self.parts();
         parts.wire = Some(Arc::new(wire));
         parts.peers = peers;

@@ -19,11 +19,15 @@ pub type Peers = IndexMap<String, Arc<Peer>>;
 ///
 /// # Errors
 /// The wire refuses a port, or there are no file descriptors left.
-pub fn plug_in(lab: &Lab, wire: &Wire) -> Result<Peers, Error> {
-    lab.peers.iter().map(|(name, peer)| Ok((name.clone(), Arc::new(plug(lab, name, peer, wire)?)))).collect()
+pub async fn plug_in(lab: &Lab, wire: &Wire) -> Result<Peers, Error> {
+    let mut peers = Peers::default();
+    for (name, peer) in &lab.peers {
+        peers.insert(name.clone(), Arc::new(plug(lab, name, peer, wire).await?));
+    }
+    Ok(peers)
 }
 
-fn plug(lab: &Lab, name: &str, peer: &labctl_model::Peer, wire: &Wire) -> Result<Peer, Error> {
+async fn plug(lab: &Lab, name: &str, peer: &labctl_model::Peer, wire: &Wire) -> Result<Peer, Error> {
     let failed = |why: &dyn std::fmt::Display| Error::Wire(format!("peer {name}: {why}"));
     let nic = &peer.nic;
     let config = config(lab, name, peer).ok_or_else(|| failed(&"its segment is not there"))?;
@@ -34,7 +38,7 @@ fn plug(lab: &Lab, name: &str, peer: &labctl_model::Peer, wire: &Wire) -> Result
         mac: nic.mac,
         transport: Transport::Connected(theirs),
     };
-    wire.add_port(port).map_err(|e| failed(&e))?;
+    wire.add_port(port).await.map_err(|e| failed(&e))?;
     Peer::start(config, ours).map_err(|e| failed(&e))
 }
 

@@ -199,7 +199,7 @@ impl LabService {
         if filter.is_some() {
             spec.snaplen = labctl_wire::MAX_FRAME_LEN;
         }
-        let mut frames = self.lab.capture(segment, spec)?;
+        let mut frames = self.lab.capture(segment, spec).await?;
         let _ = answers.send(Answer::Ports(frames.ports.clone())).await;
         loop {
             tokio::select! {
@@ -289,7 +289,11 @@ impl LabService {
         Err(Failure { message: warnings.join("\n"), exit_code: 3 })
     }
 
-    fn status(&self) -> Status {
+    async fn status(&self) -> Status {
+        let impaired = match self.lab.wire() {
+            Some(wire) => wire::impairments(&wire).await.unwrap_or_default(),
+            None => Vec::new(),
+        };
         let plan = self.lab.plan();
         let pids: std::collections::BTreeMap<_, _> = self.lab.processes().into_iter().collect();
         let ended = self.lab.hosts().ended;
@@ -317,7 +321,7 @@ impl LabService {
             hosts: plan.lab.hosts.iter().map(host).collect(),
             peers: plan.lab.peers.iter().map(|(n, p)| (n.clone(), p.nic.to_string())).collect(),
             segments: plan.lab.segments.keys().cloned().collect(),
-            impaired: self.lab.wire().and_then(|w| wire::impairments(&w).ok()).unwrap_or_default(),
+            impaired,
         }
     }
 
@@ -379,7 +383,7 @@ impl Service for LabService {
                 Request::Follow { own } => return self.follow(own, &answers, &mut input).await,
                 Request::Down { by } => return self.down(by).await,
                 Request::Status => {
-                    let _ = answers.send(Answer::Status(Box::new(self.status()))).await;
+                    let _ = answers.send(Answer::Status(Box::new(self.status().await))).await;
                     return Ok(());
                 }
                 _ => {}

@@ -23,34 +23,37 @@ fn ports(lab: &Lab, host: &str, on: Option<&str>) -> Vec<(String, String)> {
 }
 
 /// Cuts a host's links, in addition to earlier cuts.
-pub(crate) fn cut(
+pub(crate) async fn cut(
     lab: &Lab,
     wire: &Wire,
     host: &str,
     on: Option<&str>,
     direction: Direction,
 ) -> Result<(), Error> {
-    let stats = wire.stats().map_err(failed)?;
+    let stats = wire.stats().await.map_err(failed)?;
     for (_, port) in ports(lab, host, on) {
         let now = stats.ports.get(&port).map_or(LinkState::UP, |p| p.link);
         let state = LinkState {
             from_host: now.from_host && direction == Direction::Inbound,
             to_host: now.to_host && direction == Direction::Outbound,
         };
-        wire.set_link(&port, state).map_err(failed)?;
+        wire.set_link(&port, state).await.map_err(failed)?;
     }
     Ok(())
 }
 
 /// Heals a host's cut links.
-pub(crate) fn heal(lab: &Lab, wire: &Wire, host: &str, on: Option<&str>) -> Result<(), Error> {
-    ports(lab, host, on).iter().try_for_each(|(_, port)| wire.set_link(port, LinkState::UP).map_err(failed))
+pub(crate) async fn heal(lab: &Lab, wire: &Wire, host: &str, on: Option<&str>) -> Result<(), Error> {
+    for (_, port) in ports(lab, host, on) {
+        wire.set_link(&port, LinkState::UP).await.map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// Begins to drop frames that match.
-pub(crate) fn block(lab: &Lab, wire: &Wire, filter: Filter, place: &Place) -> Result<(), Error> {
+pub(crate) async fn block(lab: &Lab, wire: &Wire, filter: Filter, place: &Place) -> Result<(), Error> {
     for (segment, from, to) in places(lab, place) {
-        wire.block(&segment, Block { filter, from, to }).map_err(failed)?;
+        wire.block(&segment, Block { filter, from, to }).await.map_err(failed)?;
     }
     Ok(())
 }
@@ -59,13 +62,20 @@ pub(crate) fn block(lab: &Lab, wire: &Wire, filter: Filter, place: &Place) -> Re
 ///
 /// # Errors
 /// [`Error::NothingBlocked`] if there is none.
-pub(crate) fn unblock(lab: &Lab, wire: &Wire, filter: Option<Filter>, place: &Place) -> Result<(), Error> {
+pub(crate) async fn unblock(
+    lab: &Lab,
+    wire: &Wire,
+    filter: Option<Filter>,
+    place: &Place,
+) -> Result<(), Error> {
     let mut ended = 0;
     for (segment, from, to) in places(lab, place) {
-        ended += wire.unblock(&segment, filter, from, to).map_err(failed)?;
+        ended += wire.unblock(&segment, filter, from, to).await.map_err(failed)?;
     }
     match (ended, filter) {
-        (0, Some(filter)) => Err(Error::NothingBlocked { what: filter.to_string(), known: blocked(wire)? }),
+        (0, Some(filter)) => {
+            Err(Error::NothingBlocked { what: filter.to_string(), known: blocked(wire).await? })
+        }
         _ => Ok(()),
     }
 }
@@ -81,8 +91,8 @@ fn places(lab: &Lab, place: &Place) -> Vec<(String, Option<String>, Option<Strin
     segments.filter_map(|s| Some((s.clone(), port(&place.from, s)?, port(&place.to, s)?))).collect()
 }
 
-fn blocked(wire: &Wire) -> Result<Vec<String>, Error> {
-    let stats = wire.stats().map_err(failed)?;
+async fn blocked(wire: &Wire) -> Result<Vec<String>, Error> {
+    let stats = wire.stats().await.map_err(failed)?;
     let words = |(segment, s): (String, labctl_wire::SegmentStats)| {
         let one = move |b: Block| {
             let end =
@@ -95,8 +105,8 @@ fn blocked(wire: &Wire) -> Result<Vec<String>, Error> {
 }
 
 /// Current cuts and blocks, in words.
-pub(crate) fn impairments(wire: &Wire) -> Result<Vec<String>, Error> {
-    let stats = wire.stats().map_err(failed)?;
+pub(crate) async fn impairments(wire: &Wire) -> Result<Vec<String>, Error> {
+    let stats = wire.stats().await.map_err(failed)?;
     let cut = stats.ports.iter().filter_map(|(port, s)| {
         let way = match (s.link.from_host, s.link.to_host) {
             (true, true) => return None,
@@ -106,7 +116,7 @@ pub(crate) fn impairments(wire: &Wire) -> Result<Vec<String>, Error> {
         };
         Some(format!("{port} is cut{way} on {}", s.segment))
     });
-    Ok(cut.chain(blocked(wire)?.into_iter().map(|b| format!("blocked: {b}"))).collect())
+    Ok(cut.chain(blocked(wire).await?.into_iter().map(|b| format!("blocked: {b}"))).collect())
 }
 
 /// Why the wire dropped frames between two looks at its counters, by port.
@@ -174,7 +184,8 @@ hosts: { a: { lan: 10.0.0.1, wan: 10.1.0.1 }, b: { lan: 10.0.0.2 } }
 ";
 
     /// Does actions by their text, one after the other, and says what is then cut and blocked.
-    fn after(actions: &[&str]) -> Result<Vec<String>, Error> {
+    #[tokio::main(flavor = "current_thread")]
+    async fn after(actions: &[&str]) -> Result<Vec<String>, Error> {
         let lab = Lab::parse(LAB, "t.yaml").unwrap();
         let ports = lab.hosts.iter().flat_map(|(host, h)| h.nics.iter().map(move |n| (host, n)));
         let spec = |(host, n): (&String, &labctl_model::Nic)| PortSpec {
@@ -187,15 +198,15 @@ hosts: { a: { lan: 10.0.0.1, wan: 10.1.0.1 }, b: { lan: 10.0.0.2 } }
         for text in actions {
             match Action::parse(text, &lab).unwrap() {
                 Action::Cut { host, segment, direction } => {
-                    cut(&lab, &wire, &host, segment.as_deref(), direction)?;
+                    cut(&lab, &wire, &host, segment.as_deref(), direction).await?;
                 }
-                Action::Heal { host, segment } => heal(&lab, &wire, &host, segment.as_deref())?,
-                Action::Block { filter, place } => block(&lab, &wire, filter, &place)?,
-                Action::Unblock { filter, place } => unblock(&lab, &wire, filter, &place)?,
+                Action::Heal { host, segment } => heal(&lab, &wire, &host, segment.as_deref()).await?,
+                Action::Block { filter, place } => block(&lab, &wire, filter, &place).await?,
+                Action::Unblock { filter, place } => unblock(&lab, &wire, filter, &place).await?,
                 other => panic!("{other:?}"),
             }
         }
-        impairments(&wire)
+        impairments(&wire).await
     }
 
     #[test]

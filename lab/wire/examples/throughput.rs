@@ -17,7 +17,8 @@ use labctl_wire::{DropReason, MAX_FRAME_LEN, PortSpec, Transport, Wire};
 const A: [u8; 6] = [2, 0, 0, 0, 0, 0xa];
 const B: [u8; 6] = [2, 0, 0, 0, 0, 0xb];
 
-fn main() -> Result<(), Box<dyn Error>> {
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let len: usize = arguments.next().map_or(Ok(1514), |text| text.parse())?;
     let seconds: u64 = arguments.next().map_or(Ok(3), |text| text.parse())?;
@@ -45,13 +46,13 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     println!("round trip of {len} bytes: {:?}", round_trip(&mut a, &mut b, len)?);
     for (name, batch) in [("one frame a write", 1), ("32 frames a write", 32)] {
-        let before = wire.stats()?;
+        let before = wire.stats().await?;
         let (sent, received) = flood(&mut a, &mut b, len, batch, Duration::from_secs(seconds))?;
         let rate = received as f64 / seconds as f64;
         println!(
             "{name}: {rate:.0} frames/s of {len} bytes, {:.2} Gbit/s; sent {sent}, received {received}, queue full {}",
             rate * len as f64 * 8.0 / 1e9,
-            full(&wire.stats()?) - full(&before),
+            full(&wire.stats().await?) - full(&before),
         );
     }
     wire.stop()?;

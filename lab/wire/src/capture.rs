@@ -5,10 +5,12 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
+    task::{Context, Poll},
     time::{Duration, Instant, SystemTime},
 };
+
+use tokio::sync::mpsc::{Receiver, Sender, channel, error::TrySendError};
 
 use crate::{WireError, frame::MAX_FRAME_LEN, policy::DropReason};
 
@@ -84,7 +86,7 @@ pub struct CapturedFrame {
     pub lost_before: u64,
 }
 
-/// A running capture; dropping it ends it. As an iterator it waits for each frame and ends with the capture.
+/// A running capture; dropping it ends it. It ends by itself at its count or duration, or with the wire.
 #[derive(Debug)]
 pub struct Capture {
     frames: Receiver<CapturedFrame>,
@@ -94,16 +96,19 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// The next frame; `Ok(None)` once the capture has ended (count, duration, or end of the wire).
-    ///
-    /// # Errors
-    /// If there is none within `timeout`.
-    pub fn recv(&self, timeout: Duration) -> Result<Option<CapturedFrame>, Silence> {
-        match self.frames.recv_timeout(timeout) {
-            Ok(frame) => Ok(Some(frame)),
-            Err(RecvTimeoutError::Disconnected) => Ok(None),
-            Err(RecvTimeoutError::Timeout) => Err(Silence),
-        }
+    /// The next frame; `None` once the capture has ended. Cancel-safe.
+    pub async fn next(&mut self) -> Option<CapturedFrame> {
+        self.frames.recv().await
+    }
+
+    /// [`next`](Self::next) for implementors of streams.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<CapturedFrame>> {
+        self.frames.poll_recv(cx)
+    }
+
+    /// A frame that is waiting already, if there is one.
+    pub fn try_next(&mut self) -> Option<CapturedFrame> {
+        self.frames.try_recv().ok()
     }
 
     /// Frames lost so far because they were not read fast enough.
@@ -125,22 +130,9 @@ impl Capture {
     }
 }
 
-impl Iterator for Capture {
-    type Item = CapturedFrame;
-
-    fn next(&mut self) -> Option<CapturedFrame> {
-        self.frames.recv().ok()
-    }
-}
-
-/// No frame came in the time given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no frame in the time given")]
-pub struct Silence;
-
 /// The wire's end of a capture.
 pub(crate) struct Tap {
-    frames: SyncSender<CapturedFrame>,
+    frames: Sender<CapturedFrame>,
     lost: Arc<AtomicU64>,
     lost_before: u64,
     snaplen: usize,
@@ -159,7 +151,7 @@ pub(crate) fn open(segment: &str, spec: &CaptureSpec, now: Instant) -> Result<(C
     if spec.count == Some(0) {
         return Err(WireError::CaptureSpec("a count of at least 1 frame"));
     }
-    let (sender, frames) = sync_channel(spec.buffer);
+    let (sender, frames) = channel(spec.buffer);
     let lost = Arc::<AtomicU64>::default();
     let tap = Tap {
         frames: sender,
@@ -202,7 +194,7 @@ impl Tap {
                 self.lost.fetch_add(1, Ordering::Relaxed);
                 true
             }
-            Err(TrySendError::Disconnected(_)) => false,
+            Err(TrySendError::Closed(_)) => false,
         }
     }
 

@@ -1,14 +1,13 @@
 //! What the handle asks of the wire's thread.
 
-use std::sync::mpsc::SyncSender;
-
 use labctl_model::Filter;
+use tokio::sync::oneshot;
 use vxlan::MacAddr;
 
 use crate::{Block, Capture, CaptureSpec, LinkState, Stats, WireError, port::Brings};
 
 /// The channel for an answer.
-pub(crate) type Reply<T> = SyncSender<Result<T, WireError>>;
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, WireError>>;
 
 /// A port whose socket is already open. The caller opens it, so that the caller gets the errors.
 pub(crate) struct NewPort {

@@ -183,27 +183,27 @@ impl Engine {
         loop {
             // Nobody may be waiting for an answer any more; then it is dropped.
             match self.commands.try_recv() {
-                Ok(Command::AddPort { port, reply }) => drop(reply.try_send(self.add_port(port))),
-                Ok(Command::RemovePort { name, reply }) => drop(reply.try_send(self.remove_port(&name))),
+                Ok(Command::AddPort { port, reply }) => drop(reply.send(self.add_port(port))),
+                Ok(Command::RemovePort { name, reply }) => drop(reply.send(self.remove_port(&name))),
                 Ok(Command::SetLink { port, state, reply }) => {
                     let id = self.switch.port_id(&port);
-                    drop(reply.try_send(id.map(|id| self.switch.set_link(id, state))));
+                    drop(reply.send(id.map(|id| self.switch.set_link(id, state))));
                 }
                 Ok(Command::Block { segment, block, reply }) => {
-                    drop(reply.try_send(self.switch.block(&segment, &block)));
+                    drop(reply.send(self.switch.block(&segment, &block)));
                 }
                 Ok(Command::Unblock { segment, filter, from, to, reply }) => {
-                    drop(reply.try_send(self.switch.unblock(&segment, filter, &from, &to)));
+                    drop(reply.send(self.switch.unblock(&segment, filter, &from, &to)));
                 }
                 Ok(Command::Capture { segment, spec, reply }) => {
                     let opened = capture::open(&segment, &spec, now.instant)
                         .and_then(|(capture, tap)| self.switch.add_tap(&segment, tap).map(|()| capture));
-                    drop(reply.try_send(opened));
+                    drop(reply.send(opened));
                 }
                 Ok(Command::Inject { segment, frame, reply }) => {
-                    drop(reply.try_send(self.switch.inject(&segment, &frame, now)));
+                    drop(reply.send(self.switch.inject(&segment, &frame, now)));
                 }
-                Ok(Command::Stats { reply }) => drop(reply.try_send(Ok(self.switch.stats(now)))),
+                Ok(Command::Stats { reply }) => drop(reply.send(Ok(self.switch.stats(now)))),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
             }

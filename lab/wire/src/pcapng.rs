@@ -6,11 +6,8 @@ use std::{
     borrow::Cow,
     collections::HashMap,
     io::{self, Write},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use pcap_file::{
@@ -28,12 +25,10 @@ use pcap_file::{
     },
 };
 
-use crate::{Capture, CapturedFrame, Fate};
+use crate::{CapturedFrame, Fate};
 
 /// `epb_flags`, bits 0 and 1: inbound, as seen from the port.
 const INBOUND: u32 = 1;
-/// How soon [`record`] notices that it should stop.
-const STOP_CHECK: Duration = Duration::from_millis(50);
 
 /// A pcapng file could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -173,33 +168,4 @@ impl<W: Write> PcapngWriter<W> {
         self.flush()?;
         Ok(self.inner.into_inner())
     }
-}
-
-/// Writes a capture until it ends or `stop` is set (noticed within 50 ms). Returns how many frames it wrote.
-/// Flushes whenever no frame waits, so a reader at the other end of a pipe sees frames as they come.
-///
-/// # Errors
-/// Those of the writer, for example if the reader went away.
-pub fn record(capture: &Capture, writer: impl Write, stop: &AtomicBool) -> Result<u64, PcapngError> {
-    let mut file = PcapngWriter::new(writer, capture.segment(), capture.snaplen())?;
-    file.flush()?;
-    let mut count = 0;
-    let mut unflushed = false;
-    while !stop.load(Ordering::Relaxed) {
-        match capture.recv(if unflushed { Duration::ZERO } else { STOP_CHECK }) {
-            Ok(Some(frame)) => {
-                file.write(&frame)?;
-                count += 1;
-                unflushed = true;
-            }
-            Ok(None) => break,
-            Err(crate::Silence) => {
-                if std::mem::take(&mut unflushed) {
-                    file.flush()?;
-                }
-            }
-        }
-    }
-    file.finish()?;
-    Ok(count)
 }

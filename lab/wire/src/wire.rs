@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Mutex, PoisonError,
-        mpsc::{Sender, channel, sync_channel},
+        mpsc::{Sender, channel},
     },
     thread::JoinHandle,
     time::Duration,
@@ -13,6 +13,7 @@ use std::{
 use indexmap::IndexMap;
 use labctl_model::{Filter, lab::Segment};
 use mio::{Poll, Waker};
+use tokio::{sync::oneshot, time::timeout};
 use vxlan::MacAddr;
 
 use crate::{
@@ -30,7 +31,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 
 /// A running wire: all segments of one lab. Dropping it stops it.
 ///
-/// All calls wait for the wire's thread, which takes microseconds, so async code may make them.
+/// The async calls wait for the answer of the wire's thread, which takes microseconds. They need a tokio runtime with timers.
 #[derive(Debug)]
 pub struct Wire {
     commands: Sender<Command>,
@@ -70,10 +71,10 @@ impl Wire {
     ///
     /// # Errors
     /// Those of [`Wire::start`].
-    pub fn add_port(&self, spec: PortSpec) -> Result<(), WireError> {
+    pub async fn add_port(&self, spec: PortSpec) -> Result<(), WireError> {
         let name = spec.name.clone();
         let (port, socket) = open(spec)?;
-        self.ask(|reply| Command::AddPort { port, reply })?;
+        self.ask(|reply| Command::AddPort { port, reply }).await?;
         let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
         sockets.extend(socket.map(|socket| (name, socket)));
         Ok(())
@@ -83,8 +84,8 @@ impl Wire {
     ///
     /// # Errors
     /// If there is no such port.
-    pub fn remove_port(&self, name: &str) -> Result<(), WireError> {
-        self.ask(|reply| Command::RemovePort { name: name.into(), reply })?;
+    pub async fn remove_port(&self, name: &str) -> Result<(), WireError> {
+        self.ask(|reply| Command::RemovePort { name: name.into(), reply }).await?;
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
         Ok(())
     }
@@ -93,38 +94,38 @@ impl Wire {
     ///
     /// # Errors
     /// If there is no such port.
-    pub fn set_link(&self, port: &str, state: LinkState) -> Result<(), WireError> {
-        self.ask(|reply| Command::SetLink { port: port.into(), state, reply })
+    pub async fn set_link(&self, port: &str, state: LinkState) -> Result<(), WireError> {
+        self.ask(|reply| Command::SetLink { port: port.into(), state, reply }).await
     }
 
     /// Begins to drop something on a segment, until [`Wire::unblock`]. Adding the same block twice is no error.
     ///
     /// # Errors
     /// If there is no such segment, or no such port on it.
-    pub fn block(&self, segment: &str, block: Block) -> Result<(), WireError> {
-        self.ask(|reply| Command::Block { segment: segment.into(), block, reply })
+    pub async fn block(&self, segment: &str, block: Block) -> Result<(), WireError> {
+        self.ask(|reply| Command::Block { segment: segment.into(), block, reply }).await
     }
 
     /// Ends the blocks of a segment that have the given filter and ports; `None` means any. Returns how many ended.
     ///
     /// # Errors
     /// If there is no such segment, or no such port on it.
-    pub fn unblock(
+    pub async fn unblock(
         &self,
         segment: &str,
         filter: Option<Filter>,
         from: Option<String>,
         to: Option<String>,
     ) -> Result<usize, WireError> {
-        self.ask(|reply| Command::Unblock { segment: segment.into(), filter, from, to, reply })
+        self.ask(|reply| Command::Unblock { segment: segment.into(), filter, from, to, reply }).await
     }
 
     /// Begins to record a segment: every frame once, as it enters, dropped ones included.
     ///
     /// # Errors
     /// If there is no such segment, or a limit is out of range.
-    pub fn capture(&self, segment: &str, spec: CaptureSpec) -> Result<Capture, WireError> {
-        self.ask(|reply| Command::Capture { segment: segment.into(), spec, reply })
+    pub async fn capture(&self, segment: &str, spec: CaptureSpec) -> Result<Capture, WireError> {
+        self.ask(|reply| Command::Capture { segment: segment.into(), spec, reply }).await
     }
 
     /// Sends a frame into a segment as a station there would: it is switched, learned, recorded and answered like any
@@ -135,19 +136,19 @@ impl Wire {
     ///
     /// # Errors
     /// If there is no such segment, or the frame is longer than [`MAX_FRAME_LEN`](crate::MAX_FRAME_LEN).
-    pub fn inject(&self, segment: &str, frame: &[u8]) -> Result<(), WireError> {
+    pub async fn inject(&self, segment: &str, frame: &[u8]) -> Result<(), WireError> {
         if frame.len() > MAX_FRAME_LEN {
             return Err(WireError::FrameTooLong(frame.len()));
         }
-        self.ask(|reply| Command::Inject { segment: segment.into(), frame: frame.into(), reply })
+        self.ask(|reply| Command::Inject { segment: segment.into(), frame: frame.into(), reply }).await
     }
 
     /// Returns the counters.
     ///
     /// # Errors
     /// If the wire has stopped.
-    pub fn stats(&self) -> Result<Stats, WireError> {
-        self.ask(|reply| Command::Stats { reply })
+    pub async fn stats(&self) -> Result<Stats, WireError> {
+        self.ask(|reply| Command::Stats { reply }).await
     }
 
     /// Ends the thread and removes the sockets; running captures end. Doing so twice is no error.
@@ -164,14 +165,15 @@ impl Wire {
         ended.map_err(|_| WireError::Stopped)
     }
 
-    fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, WireError> {
-        let (reply, answer) = sync_channel(1);
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, WireError> {
+        let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).map_err(|_| WireError::Stopped)?;
         self.waker.wake().map_err(|source| WireError::System { what: "wake the wire's thread", source })?;
-        answer.recv_timeout(ANSWER).map_err(|error| match error {
-            std::sync::mpsc::RecvTimeoutError::Timeout => WireError::NoAnswer(ANSWER),
-            std::sync::mpsc::RecvTimeoutError::Disconnected => WireError::Stopped,
-        })?
+        match timeout(ANSWER, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(WireError::Stopped),
+            Err(_) => Err(WireError::NoAnswer(ANSWER)),
+        }
     }
 }
 

@@ -151,7 +151,7 @@ fn a_block_may_be_of_one_way_or_one_pair() {
         let own = |name: Option<&str>| name.map(str::to_owned);
         Block { from: own(from), to: own(to), ..block("udp/7946") }
     };
-    lab.wire.block("lan", only(Some("a"), Some("b"))).unwrap();
+    wait(lab.wire.block("lan", only(Some("a"), Some("b")))).unwrap();
     a.send(&to(B, A));
     passes(&mut a, &mut c, &to(C, A));
     passes(&mut c, &mut b, &to(B, C));
@@ -162,16 +162,17 @@ fn a_block_may_be_of_one_way_or_one_pair() {
     passes(&mut a, &mut c, &flood);
     assert_eq!(lab.drops("b", DropReason::Blocked), 2);
 
-    lab.wire.block("lan", only(Some("a"), None)).unwrap();
+    wait(lab.wire.block("lan", only(Some("a"), None))).unwrap();
     a.send(&to(C, A));
     until(|| lab.drops("a", DropReason::Blocked) == 1);
     passes(&mut b, &mut c, &to(C, B));
     // What is not said covers all; what is said must be so.
     let udp7946: Filter = "udp/7946".parse().unwrap();
-    let gone =
-        |filter, from: Option<&str>| lab.wire.unblock("lan", filter, from.map(str::to_owned), None).unwrap();
+    let gone = |filter, from: Option<&str>| {
+        wait(lab.wire.unblock("lan", filter, from.map(str::to_owned), None)).unwrap()
+    };
     assert_eq!((gone(Some("udp/1".parse().unwrap()), None), gone(Some(udp7946), Some("b"))), (0, 0));
-    assert_eq!(lab.wire.stats().unwrap().segments["lan"].blocks.len(), 2);
+    assert_eq!(wait(lab.wire.stats()).unwrap().segments["lan"].blocks.len(), 2);
     assert_eq!((gone(Some(udp7946), None), gone(None, None)), (2, 0));
     passes(&mut a, &mut b, &to(B, A));
 }
@@ -179,43 +180,44 @@ fn a_block_may_be_of_one_way_or_one_pair() {
 #[test]
 fn blocks_come_and_go_and_are_told_of() {
     let (lab, mut a, mut b, _c) = Lab::three(segment("10.0.0.0/24"));
-    let capture = lab.wire.capture("lan", CaptureSpec { count: Some(2), ..CaptureSpec::default() }).unwrap();
+    let mut capture =
+        wait(lab.wire.capture("lan", CaptureSpec { count: Some(2), ..CaptureSpec::default() })).unwrap();
     let swarm = framed(&tcp(40_000, 2377));
     passes(&mut a, &mut b, &swarm);
-    lab.wire.block("lan", block("tcp/2377")).unwrap();
-    lab.wire.block("lan", block("tcp/2377")).unwrap();
-    assert_eq!(lab.wire.stats().unwrap().segments["lan"].blocks, [block("tcp/2377")]);
+    wait(lab.wire.block("lan", block("tcp/2377"))).unwrap();
+    wait(lab.wire.block("lan", block("tcp/2377"))).unwrap();
+    assert_eq!(wait(lab.wire.stats()).unwrap().segments["lan"].blocks, [block("tcp/2377")]);
     stops(&mut a, &mut b, &swarm);
-    let fates: Vec<Fate> = capture.map(|f| f.fate).collect();
+    let fates: Vec<Fate> = all(&mut capture).map(|f| f.fate).collect();
     let blocked = Fate::Dropped { at: "a".into(), reason: DropReason::Blocked };
     assert_eq!(fates[1], blocked);
     assert!(blocked.to_string().contains("blocked on the wire"), "{blocked}");
     // The answers of that port pass: only what goes to it is blocked.
     passes(&mut a, &mut b, &framed(&tcp(2377, 40_000)));
-    assert_eq!(lab.wire.unblock("lan", None, None, None).unwrap(), 1);
+    assert_eq!(wait(lab.wire.unblock("lan", None, None, None)).unwrap(), 1);
     passes(&mut a, &mut b, &swarm);
-    assert!(lab.wire.block("lam", block("esp")).is_err());
-    assert!(lab.wire.block("lan", Block { to: Some("z".into()), ..block("esp") }).is_err());
+    assert!(wait(lab.wire.block("lam", block("esp"))).is_err());
+    assert!(wait(lab.wire.block("lan", Block { to: Some("z".into()), ..block("esp") })).is_err());
 }
 
 #[test]
 fn a_cut_is_of_one_way_or_both_and_heals() {
     let (lab, mut a, mut b, _c) = Lab::three(segment("10.0.0.0/24"));
-    lab.wire.set_link("a", LinkState { from_host: true, to_host: false }).unwrap();
+    wait(lab.wire.set_link("a", LinkState { from_host: true, to_host: false })).unwrap();
     passes(&mut a, &mut b, &broadcast(A, 1));
     // A frame and a command come by different ways: each must have been seen to before the next.
     let dropped = |count| until(|| lab.drops("a", DropReason::LinkDown) == count);
     b.send(&frame(B, A, 2));
     dropped(1);
-    lab.wire.set_link("a", LinkState { from_host: false, to_host: true }).unwrap();
+    wait(lab.wire.set_link("a", LinkState { from_host: false, to_host: true })).unwrap();
     a.send(&broadcast(A, 3));
     dropped(2);
     passes(&mut b, &mut a, &frame(B, A, 4));
-    lab.wire.set_link("a", LinkState::DOWN).unwrap();
+    wait(lab.wire.set_link("a", LinkState::DOWN)).unwrap();
     a.send(&broadcast(A, 5));
     b.send(&frame(B, A, 6));
     dropped(4);
-    lab.wire.set_link("a", LinkState::UP).unwrap();
+    wait(lab.wire.set_link("a", LinkState::UP)).unwrap();
     passes(&mut b, &mut a, &frame(B, A, 7));
     passes(&mut a, &mut b, &frame(A, B, 8));
 }

@@ -3,14 +3,11 @@
 
 mod common;
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use common::*;
 use labctl_model::lab::Segment;
-use labctl_wire::{CaptureSpec, CapturedFrame, DropReason, Fate, Silence, pcapng};
+use labctl_wire::{CaptureSpec, CapturedFrame, DropReason, Fate, pcapng::PcapngWriter};
 use pcap_file::pcapng::{
     Block, PcapNgReader,
     blocks::{
@@ -20,37 +17,37 @@ use pcap_file::pcapng::{
 };
 use vxlan::reply;
 
-fn next(capture: &labctl_wire::Capture) -> CapturedFrame {
-    capture.recv(SOON).unwrap().unwrap()
+fn next(capture: &mut labctl_wire::Capture) -> CapturedFrame {
+    captured(capture).unwrap()
 }
 
 #[test]
 fn every_frame_once_with_what_became_of_it() {
     let (lab, mut a, mut b, mut c) = Lab::three(Segment { port_security: true, ..routed("10.0.0.0/24") });
-    let capture = lab.wire.capture("lan", CaptureSpec::default()).unwrap();
+    let mut capture = wait(lab.wire.capture("lan", CaptureSpec::default())).unwrap();
     let before = SystemTime::now();
     a.send(&broadcast(A, 1));
     assert_eq!((b.recv(), c.recv()), (broadcast(A, 1), broadcast(A, 1)));
     b.send(&frame(B, A, 2));
     a.send(&broadcast(FOREIGN, 3));
     assert_eq!(a.recv(), frame(B, A, 2));
-    let seen = next(&capture);
+    let seen = next(&mut capture);
     assert!(seen.timestamp >= before && seen.timestamp <= SystemTime::now());
     assert_eq!((&*seen.port, seen.data), ("a", broadcast(A, 1)));
     assert_eq!(seen.fate, Fate::Flooded { ports: 3 }, "b, c and the gateway");
-    let two = [next(&capture), next(&capture)];
+    let two = [next(&mut capture), next(&mut capture)];
     let known = two.iter().find(|frame| &*frame.port == "b").unwrap();
     assert_eq!((known.fate.clone(), &known.data), (Fate::Forwarded { to: "a".into() }, &frame(B, A, 2)));
     let foreign = two.iter().find(|frame| &*frame.port == "a").unwrap();
     assert_eq!(foreign.fate, Fate::Dropped { at: "a".into(), reason: DropReason::ForeignSource });
     // Dropped on its way out: by the port that it was known, or could only have been, behind.
-    lab.wire.remove_port("c").unwrap();
+    wait(lab.wire.remove_port("c")).unwrap();
     a.send(&frame(A, FOREIGN, 4));
-    let out = next(&capture).fate;
+    let out = next(&mut capture).fate;
     assert_eq!(out, Fate::Dropped { at: "b".into(), reason: DropReason::ForeignDestination });
     // The stand-in's question and answer.
     a.send(&reply::arp_request(A, ip("10.0.0.5"), ip("10.0.0.1")));
-    let (ask, answer) = (next(&capture), next(&capture));
+    let (ask, answer) = (next(&mut capture), next(&mut capture));
     assert_eq!((&*ask.port, ask.fate), ("a", Fate::Flooded { ports: 2 }));
     assert_eq!((&*answer.port, answer.fate), (labctl_wire::GATEWAY_PORT, Fate::Forwarded { to: "a".into() }));
     assert_eq!((answer.data, capture.lost()), (a.recv(), 0));
@@ -59,49 +56,50 @@ fn every_frame_once_with_what_became_of_it() {
 #[test]
 fn captures_end_by_count_by_time_with_the_wire_and_when_dropped() {
     let (lab, mut a, mut b, _c) = Lab::three(segment("10.0.0.0/24"));
-    let open = |spec| lab.wire.capture("lan", spec).unwrap();
-    let counted = open(CaptureSpec { count: Some(2), snaplen: 20, ..CaptureSpec::default() });
-    let timed = open(CaptureSpec { duration: Some(Duration::from_millis(80)), ..CaptureSpec::default() });
-    let endless = open(CaptureSpec::default());
+    let open = |spec| wait(lab.wire.capture("lan", spec)).unwrap();
+    let mut counted = open(CaptureSpec { count: Some(2), snaplen: 20, ..CaptureSpec::default() });
+    let mut timed = open(CaptureSpec { duration: Some(Duration::from_millis(80)), ..CaptureSpec::default() });
+    let mut endless = open(CaptureSpec::default());
     drop(open(CaptureSpec::default()));
     for mark in 0..3 {
         a.send(&broadcast(A, mark));
         assert_eq!(b.recv(), broadcast(A, mark));
     }
-    let counted: Vec<_> = counted.collect();
+    let counted: Vec<_> = all(&mut counted).collect();
     assert_eq!(counted.len(), 2);
     assert!(counted.iter().all(|frame| frame.data.len() == 20 && frame.original_len == 60));
     let began = Instant::now();
-    assert_eq!(timed.count(), 3, "ends although nothing comes any more");
+    assert_eq!(all(&mut timed).count(), 3, "ends although nothing comes any more");
     assert!(began.elapsed() < SOON);
-    assert_eq!((next(&endless).data, next(&endless).data), (broadcast(A, 0), broadcast(A, 1)));
-    next(&endless);
-    assert_eq!(endless.recv(Duration::from_millis(1)), Err(Silence));
+    assert_eq!((next(&mut endless).data, next(&mut endless).data), (broadcast(A, 0), broadcast(A, 1)));
+    next(&mut endless);
+    assert_eq!(endless.try_next(), None);
     lab.wire.stop().unwrap();
-    assert_eq!(endless.recv(SOON), Ok(None));
+    assert_eq!(captured(&mut endless), None);
 }
 
 #[test]
 fn a_capture_that_is_not_read_loses_frames_and_says_how_many() {
     let (lab, mut a, mut b, _c) = Lab::three(segment("10.0.0.0/24"));
-    let capture = lab.wire.capture("lan", CaptureSpec { buffer: 4, ..CaptureSpec::default() }).unwrap();
+    let mut capture =
+        wait(lab.wire.capture("lan", CaptureSpec { buffer: 4, ..CaptureSpec::default() })).unwrap();
     for mark in 0..10 {
         a.send(&broadcast(A, mark));
     }
     for mark in 0..10 {
         assert_eq!(b.recv(), broadcast(A, mark), "the traffic itself does not suffer");
     }
-    assert_eq!(lab.wire.stats().unwrap().ports["a"].rx_frames, 10);
-    let kept: Vec<u8> = (0..4).map(|_| next(&capture).data[14]).collect();
+    assert_eq!(wait(lab.wire.stats()).unwrap().ports["a"].rx_frames, 10);
+    let kept: Vec<u8> = (0..4).map(|_| next(&mut capture).data[14]).collect();
     assert_eq!((kept, capture.lost()), (vec![0, 1, 2, 3], 6));
     a.send(&broadcast(A, 99));
-    assert_eq!(next(&capture).lost_before, 6);
+    assert_eq!(next(&mut capture).lost_before, 6);
 }
 
 #[test]
 fn nonsense_is_refused() {
     let lab = Lab::new(&segments([("lan", segment("10.0.0.0/24"))]), &[]);
-    let refused = |segment, spec| lab.wire.capture(segment, spec).unwrap_err().to_string();
+    let refused = |segment, spec| wait(lab.wire.capture(segment, spec)).unwrap_err().to_string();
     assert!(refused("wan", CaptureSpec::default()).contains("\"wan\""));
     for spec in [
         CaptureSpec { snaplen: 0, ..CaptureSpec::default() },
@@ -112,7 +110,7 @@ fn nonsense_is_refused() {
         assert!(refused("lan", spec).contains("a capture needs"));
     }
     let endless = CaptureSpec { duration: Some(Duration::MAX), ..CaptureSpec::default() };
-    assert!(lab.wire.capture("lan", endless).is_ok());
+    assert!(wait(lab.wire.capture("lan", endless)).is_ok());
 }
 
 /// A pcapng block by the letter of the format: type, body.
@@ -132,14 +130,17 @@ fn blocks(mut file: &[u8]) -> Vec<(u32, Vec<u8>)> {
 fn a_file_says_port_direction_time_and_fate() {
     let (lab, mut a, mut b, _c) = Lab::three(Segment { port_security: true, ..segment("10.0.0.0/24") });
     let spec = CaptureSpec { count: Some(3), snaplen: 40, ..CaptureSpec::default() };
-    let capture = lab.wire.capture("lan", spec).unwrap();
+    let mut capture = wait(lab.wire.capture("lan", spec)).unwrap();
     let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     a.send(&broadcast(A, 1));
     assert_eq!(b.recv(), broadcast(A, 1));
     b.send(&broadcast(FOREIGN, 2));
     b.send(&broadcast(B, 3));
-    let mut file = Vec::new();
-    assert_eq!(pcapng::record(&capture, &mut file, &AtomicBool::new(false)).unwrap(), 3);
+    let mut file = PcapngWriter::new(Vec::new(), capture.segment(), capture.snaplen()).unwrap();
+    for frame in all(&mut capture) {
+        file.write(&frame).unwrap();
+    }
+    let file = file.finish().unwrap();
     let after = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
 
     let mut reader = PcapNgReader::new(&file[..]).unwrap();
@@ -184,16 +185,4 @@ fn a_file_says_port_direction_time_and_fate() {
             .windows(5)
             .any(|option| option == [low, high, 1u16.to_ne_bytes()[0], 1u16.to_ne_bytes()[1], 9])
     );
-}
-
-#[test]
-fn a_recording_stops_when_told() {
-    let lab = Lab::new(&segments([("lan", segment("10.0.0.0/24"))]), &[]);
-    let capture = lab.wire.capture("lan", CaptureSpec::default()).unwrap();
-    let stop = &AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let recording = scope.spawn(move || pcapng::record(&capture, std::io::sink(), stop).unwrap());
-        stop.store(true, Ordering::Relaxed);
-        assert_eq!(recording.join().unwrap(), 0);
-    });
 }

@@ -187,7 +187,7 @@ fn it_asks_who_has_an_address_and_answers_only_whom_it_can_reach() {
     let pong = EthernetFrame::new_checked(&pong).unwrap();
     let packet = Ipv4View::new_checked(pong.payload()).unwrap();
     assert_eq!((pong.dst(), packet.src(), packet.dst()), (B, ip("8.8.8.8"), ip("192.168.56.99")));
-    assert_eq!(lab.wire.stats().unwrap().segments["lan"].gateway_no_route, 1);
+    assert_eq!(wait(lab.wire.stats()).unwrap().segments["lan"].gateway_no_route, 1);
 }
 
 #[test]

@@ -101,7 +101,7 @@ fn sockets_are_the_owners_alone_and_go_with_the_wire() {
     lab.wire.stop().unwrap();
     assert_eq!(std::fs::read_dir(lab.folder.path()).unwrap().count(), 0);
     assert_eq!(a.0.read(&mut [0; 1]).unwrap(), 0, "connections are closed");
-    assert!(lab.wire.stats().unwrap_err().to_string().contains("stopped"));
+    assert!(wait(lab.wire.stats()).unwrap_err().to_string().contains("stopped"));
     lab.wire.stop().unwrap();
 
     let Lab { wire, folder } = Lab::three(segment("10.0.0.0/24")).0;

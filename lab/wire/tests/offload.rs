@@ -44,14 +44,13 @@ fn ip(words: &str) {
 
 impl Node {
     fn new(lab: &Lab, port: &str, mac: MacAddr, address: &str, mtu: u16) -> Self {
-        lab.wire
-            .add_port(PortSpec {
-                name: port.into(),
-                segment: "lan".into(),
-                mac: mac.octets(),
-                transport: Transport::Tap { listen: path(&lab.folder, port) },
-            })
-            .unwrap();
+        let spec = PortSpec {
+            name: port.into(),
+            segment: "lan".into(),
+            mac: mac.octets(),
+            transport: Transport::Tap { listen: path(&lab.folder, port) },
+        };
+        wait(lab.wire.add_port(spec)).unwrap();
         let make = || {
             unshare(CloneFlags::CLONE_NEWNET).unwrap();
             let tap = tap::make("eth0").unwrap();
@@ -62,7 +61,7 @@ impl Node {
         };
         let (namespace, tap) = std::thread::scope(|scope| scope.spawn(make).join().unwrap());
         let handed_over = tap::hand_over(tap, &path(&lab.folder, port)).unwrap();
-        until(|| lab.wire.stats().unwrap().ports[port].connected);
+        until(|| wait(lab.wire.stats()).unwrap().ports[port].connected);
         Self { namespace, address: address.parse().unwrap(), _handed_over: handed_over }
     }
 
@@ -155,7 +154,7 @@ fn tcp_passes_uncut_while_nobody_looks_and_is_counted_as_if_cut() {
     let (lab, a, b) = two(segment("10.0.0.0/24"), 1500);
     let lengths = lengths(&b, || assert!(transfer(&a, &b) == pattern()));
     assert!(lengths.iter().any(|len| *len > 10_000), "the longest: {:?}", lengths.iter().max());
-    let stats = lab.wire.stats().unwrap();
+    let stats = wait(lab.wire.stats()).unwrap();
     let (rx, tx) = (&stats.ports["a"], &stats.ports["b"]);
     assert_eq!((rx.rx_frames, rx.rx_bytes), (tx.tx_frames, tx.tx_bytes), "nothing was dropped");
     let least = MUCH / 1448;
@@ -167,13 +166,13 @@ fn tcp_passes_uncut_while_nobody_looks_and_is_counted_as_if_cut() {
 fn a_capture_shows_what_a_cable_would_carry() {
     let (lab, a, b) = two(segment("10.0.0.0/24"), 1500);
     let spec = CaptureSpec { buffer: 65_536, ..CaptureSpec::default() };
-    let capture = lab.wire.capture("lan", spec).unwrap();
+    let mut capture = wait(lab.wire.capture("lan", spec)).unwrap();
     let lengths = lengths(&b, || assert!(transfer(&a, &b) == pattern()));
     assert!(lengths.len() > MUCH / 1448, "{} frames", lengths.len());
     let before = std::time::SystemTime::now();
     lab.wire.stop().unwrap();
     let (mut payload, mut seen) = (Vec::new(), 0);
-    for frame in capture {
+    for frame in all(&mut capture) {
         assert_eq!((frame.lost_before, frame.original_len), (0, frame.data.len()));
         assert!(frame.timestamp <= before);
         assert_sound(&frame.data, 1500);
@@ -213,7 +212,7 @@ fn the_mtu_of_a_segment_is_that_of_what_a_cable_would_carry() {
 #[test]
 fn who_has_no_such_header_gets_frames_with_checksums() {
     let (lab, a, b) = two(segment("10.0.0.0/24"), 1500);
-    lab.wire.add_port(spec(&lab.folder, "c", "lan", C)).unwrap();
+    wait(lab.wire.add_port(spec(&lab.folder, "c", "lan", C))).unwrap();
     let mut c = lab.connect("c");
     let out = a.inside(|| UdpSocket::bind((a.address, PORT)).unwrap());
     out.set_broadcast(true).unwrap();
@@ -251,7 +250,7 @@ fn ip_neighbour(address: &str, mac: MacAddr) {
 #[test]
 fn a_wrong_checksum_stays_wrong() {
     let (lab, a, b) = two(segment("10.0.0.0/24"), 1500);
-    lab.wire.add_port(spec(&lab.folder, "c", "lan", C)).unwrap();
+    wait(lab.wire.add_port(spec(&lab.folder, "c", "lan", C))).unwrap();
     let mut c = lab.connect("c");
     let listens = b.inside(|| UdpSocket::bind((b.address, PORT)).unwrap());
     // What must come has time; what must not would have come in less.

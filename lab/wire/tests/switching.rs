@@ -25,7 +25,7 @@ fn unknown_is_flooded_and_known_goes_to_one_port() {
     // The sender never gets its own: the next that A hears is B's.
     b.send(&broadcast(B, 5));
     assert_eq!(a.recv(), broadcast(B, 5));
-    let stats = lab.wire.stats().unwrap();
+    let stats = wait(lab.wire.stats()).unwrap();
     assert_eq!(stats.segments["lan"].stations, 2);
     let a = &stats.ports["a"];
     assert_eq!((a.rx_frames, a.rx_bytes, a.tx_frames, a.tx_bytes), (3, 180, 2, 120));
@@ -63,7 +63,7 @@ fn segments_do_not_meet() {
     let lab = Lab::new(&both, &[("a", "lan", A), ("b", "wan", B), ("c", "wan", C)]);
     let (mut a, mut b, mut c) = (lab.connect("a"), lab.connect("b"), lab.connect("c"));
     a.send(&broadcast(A, 1));
-    until(|| lab.wire.stats().unwrap().ports["a"].rx_frames == 1);
+    until(|| wait(lab.wire.stats()).unwrap().ports["a"].rx_frames == 1);
     c.send(&broadcast(C, 2));
     assert_eq!(b.recv(), broadcast(C, 2));
 }
@@ -84,21 +84,23 @@ fn vlans_pass_with_their_tags_and_are_learned_apart() {
 #[test]
 fn a_cut_port_is_silent_either_way_until_healed() {
     let (lab, mut a, mut b, mut c) = Lab::three(segment("10.0.0.0/24"));
-    lab.wire.set_link("b", LinkState::DOWN).unwrap();
+    wait(lab.wire.set_link("b", LinkState::DOWN)).unwrap();
     a.send(&broadcast(A, 1));
     assert_eq!(c.recv(), broadcast(A, 1));
     b.send(&broadcast(B, 2));
     until(|| lab.drops("b", DropReason::LinkDown) == 2);
     // One direction: what b sends arrives, what is for b does not.
-    lab.wire.set_link("b", LinkState { from_host: true, to_host: false }).unwrap();
+    wait(lab.wire.set_link("b", LinkState { from_host: true, to_host: false })).unwrap();
     b.send(&broadcast(B, 3));
     assert_eq!((a.recv(), c.recv()), (broadcast(B, 3), broadcast(B, 3)));
     a.send(&frame(A, B, 4));
     until(|| lab.drops("b", DropReason::LinkDown) == 3);
-    lab.wire.set_link("b", LinkState::UP).unwrap();
+    wait(lab.wire.set_link("b", LinkState::UP)).unwrap();
     a.send(&frame(A, B, 5));
     assert_eq!(b.recv(), frame(A, B, 5));
-    assert!(lab.wire.set_link("nobody", LinkState::DOWN).unwrap_err().to_string().contains("\"nobody\""));
+    assert!(
+        wait(lab.wire.set_link("nobody", LinkState::DOWN)).unwrap_err().to_string().contains("\"nobody\"")
+    );
 }
 
 #[test]
@@ -114,7 +116,7 @@ fn a_new_connection_takes_the_place_of_the_old() {
     assert_eq!(b2.recv(), frame(A, B, 2));
     // Gone, and back.
     drop(b2);
-    until(|| !lab.wire.stats().unwrap().ports["b"].connected);
+    until(|| !wait(lab.wire.stats()).unwrap().ports["b"].connected);
     a.send(&frame(A, B, 3));
     until(|| lab.drops("b", DropReason::NotConnected) == 1);
     let mut b3 = lab.connect("b");
@@ -161,7 +163,7 @@ fn ports_come_and_go_while_the_wire_runs() {
         mac: FOREIGN.octets(),
         transport: Transport::Connected(stream),
     };
-    lab.wire.add_port(peer("peer", theirs)).unwrap();
+    wait(lab.wire.add_port(peer("peer", theirs))).unwrap();
     let mut client = Client(ours);
     client.send(&broadcast(FOREIGN, 1));
     assert_eq!(a.recv(), broadcast(FOREIGN, 1));
@@ -169,15 +171,15 @@ fn ports_come_and_go_while_the_wire_runs() {
     assert_eq!(client.recv(), frame(A, FOREIGN, 2));
 
     let (_, other) = UnixStream::pair().unwrap();
-    assert!(lab.wire.add_port(peer("peer", other)).unwrap_err().to_string().contains("\"peer\""));
-    lab.wire.remove_port("peer").unwrap();
+    assert!(wait(lab.wire.add_port(peer("peer", other))).unwrap_err().to_string().contains("\"peer\""));
+    wait(lab.wire.remove_port("peer")).unwrap();
     assert_eq!(client.try_recv(), None);
-    assert!(!lab.wire.stats().unwrap().ports.contains_key("peer"));
+    assert!(!wait(lab.wire.stats()).unwrap().ports.contains_key("peer"));
 
     // A removed port's path and place are free again, and its stations forgotten.
-    lab.wire.remove_port("c").unwrap();
+    wait(lab.wire.remove_port("c")).unwrap();
     assert!(!path(&lab.folder, "c").exists());
-    lab.wire.add_port(spec(&lab.folder, "d", "lan", C)).unwrap();
+    wait(lab.wire.add_port(spec(&lab.folder, "d", "lan", C))).unwrap();
     let mut d = lab.connect("d");
     a.send(&frame(A, FOREIGN, 3));
     assert_eq!(d.recv(), frame(A, FOREIGN, 3));

@@ -21,23 +21,22 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 fn lab() -> (Lab, Client) {
     let lab = Lab::new(&segments([("lan", segment("10.0.0.0/24"))]), &[("a", "lan", A)]);
     let transport = Transport::Tap { listen: path(&lab.folder, "b") };
-    lab.wire
-        .add_port(PortSpec { name: "b".into(), segment: "lan".into(), mac: B.octets(), transport })
-        .unwrap();
+    let port = PortSpec { name: "b".into(), segment: "lan".into(), mac: B.octets(), transport };
+    wait(lab.wire.add_port(port)).unwrap();
     let a = lab.connect("a");
     (lab, a)
 }
 
 /// Hands one end of a pair over; the connection, and the other end.
 fn plug_in(lab: &Lab) -> (UnixStream, UnixDatagram) {
-    let before = lab.wire.stats().unwrap().ports["b"].connections;
+    let before = wait(lab.wire.stats()).unwrap().ports["b"].connections;
     let (near, far) = UnixDatagram::pair().unwrap();
     near.set_read_timeout(Some(SOON)).unwrap();
     let stream = UnixStream::connect(path(&lab.folder, "b")).unwrap();
     let fds = [far.as_raw_fd()];
     let rights = [ControlMessage::ScmRights(&fds)];
     sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(b"T")], &rights, MsgFlags::empty(), None).unwrap();
-    until(|| lab.wire.stats().unwrap().ports["b"].connections > before);
+    until(|| wait(lab.wire.stats()).unwrap().ports["b"].connections > before);
     (stream, near)
 }
 
@@ -73,7 +72,7 @@ fn frames_cross_in_order_and_whole() {
 fn the_end_of_the_connection_unplugs_and_another_plugs_in() {
     let (lab, mut a) = lab();
     let (stream, tap) = plug_in(&lab);
-    let connected = || lab.wire.stats().unwrap().ports["b"].connected;
+    let connected = || wait(lab.wire.stats()).unwrap().ports["b"].connected;
     assert!(connected());
     drop(stream);
     until(|| !connected());

@@ -195,7 +195,7 @@ impl<'a> Book<'a> {
         if lan.is_some_and(|s| s.contains(to) && s.gateway != Some(to)) {
             return self.owner_mac(to, None).await;
         }
-        let stats = self.wire.stats().map_err(|e| Error::Wire(e.to_string()))?;
+        let stats = self.wire.stats().await.map_err(|e| Error::Wire(e.to_string()))?;
         let gateway = stats.segments.get(segment).and_then(|s| s.gateway_mac);
         gateway.map(MacAddr).ok_or_else(|| no_mac(to, &format!("segment {segment} has no gateway")))
     }

@@ -96,7 +96,7 @@ pub async fn send(
     let Written { stack, bytes, sender, known } = order::write(&mut book, peers, order, run).await?;
     let mut watch = Watch::open(lab, hosts, peers, &snapshot, &known, order::vxlan_ports(lab)).await;
     let decode = Decode { vxlan_ports: order::vxlan_ports(lab), ..Decode::default() };
-    let taps = watch::taps(lab, wire, std::slice::from_ref(&known), &decode)?;
+    let taps = watch::taps(lab, wire, std::slice::from_ref(&known), &decode).await?;
 
     match &sender {
         order::Sender::Interface { host, netns, interface } => {
@@ -177,18 +177,14 @@ async fn inject(
 ) -> Result<(), Error> {
     let began = Instant::now();
     for n in 0..count {
-        match rate {
-            Some(rate) => {
-                let due = began + Duration::from_secs(1) * n / rate.max(1);
-                tokio::time::sleep_until(due.into()).await;
-            }
-            // The wire takes one at a time; give others in this process a turn.
-            None => tokio::task::yield_now().await,
+        if let Some(rate) = rate {
+            let due = began + Duration::from_secs(1) * n / rate.max(1);
+            tokio::time::sleep_until(due.into()).await;
         }
         let frame = frames.next_frame();
         match from {
             Station::Stranger(segment) => {
-                wire.inject(segment, frame).map_err(|e| Error::Frame(e.to_string()))?;
+                wire.inject(segment, frame).await.map_err(|e| Error::Frame(e.to_string()))?;
             }
             Station::Peer(peer) => peer.send(frame.to_vec()).await?,
         }

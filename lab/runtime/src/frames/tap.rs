@@ -1,27 +1,17 @@
 //! Watches a segment for a while: every frame that enters it.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
-
 use labctl_wire::{CaptureSpec, CapturedFrame, Wire};
-use tokio::task::JoinHandle;
+use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::Error;
 
 /// Most frames that wait to be looked at.
 const BUFFER: usize = 65_536;
-/// Longest time to notice the end.
-const PATIENCE: Duration = Duration::from_millis(50);
 
-/// A watch on a segment, and what is made of its frames.
+/// A watch on a segment, and what is made of its frames. Dropping it ends it.
 pub struct Tap<T> {
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<Tapped<T>>,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Tapped<T>>,
 }
 
 /// The result of a watch.
@@ -34,41 +24,43 @@ pub struct Tapped<T> {
 
 impl<T: Send + 'static> Tap<T> {
     /// Begins: when this returns, no frame is missed. `see` gets each frame with the result so far.
-    pub fn begin(
+    pub async fn begin(
         wire: &Wire,
         segment: &str,
         mut found: T,
         mut see: impl FnMut(&mut T, &CapturedFrame) + Send + 'static,
     ) -> Result<Self, Error> {
         let spec = CaptureSpec { buffer: BUFFER, ..CaptureSpec::default() };
-        let capture = wire.capture(segment, spec).map_err(|e| Error::Wire(e.to_string()))?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
-        // The wire delivers frames over a std channel, which only a thread can wait on.
-        let thread = tokio::task::spawn_blocking(move || {
+        let mut capture = wire.capture(segment, spec).await.map_err(|e| Error::Wire(e.to_string()))?;
+        let (stop, mut stopped) = oneshot::channel();
+        let task = tokio::spawn(async move {
             loop {
-                let ending = stopped.load(Ordering::Relaxed);
-                match capture.recv(if ending { Duration::ZERO } else { PATIENCE }) {
-                    Ok(Some(frame)) => see(&mut found, &frame),
-                    Ok(None) => break,
-                    Err(labctl_wire::Silence) if ending => break,
-                    Err(labctl_wire::Silence) => {}
+                tokio::select! {
+                    frame = capture.next() => match frame {
+                        Some(frame) => see(&mut found, &frame),
+                        None => break,
+                    },
+                    _ = &mut stopped => {
+                        // Those that wait; a flood may go on.
+                        for _ in 0..BUFFER {
+                            match capture.try_next() {
+                                Some(frame) => see(&mut found, &frame),
+                                None => break,
+                            }
+                        }
+                        break;
+                    }
                 }
             }
             Tapped { found, lost: capture.lost() }
         });
-        Ok(Self { stop, thread })
+        Ok(Self { stop, task })
     }
 
     /// Ends it, after all frames that entered the segment before.
-    pub async fn end(mut self) -> Result<Tapped<T>, Error> {
-        self.stop.store(true, Ordering::Relaxed);
-        (&mut self.thread).await.map_err(|e| Error::Wire(e.to_string()))
-    }
-}
-
-impl<T> Drop for Tap<T> {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+    pub async fn end(self) -> Result<Tapped<T>, Error> {
+        // Fails if the capture has ended by itself; then there is nobody to tell.
+        let _ = self.stop.send(());
+        self.task.await.map_err(|e| Error::Wire(e.to_string()))
     }
 }

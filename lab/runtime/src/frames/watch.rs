@@ -144,13 +144,14 @@ impl<'a> Watch<'a> {
 pub type Entered = BTreeMap<(Option<u32>, String, String, bool), u64>;
 
 /// Watches every segment for frames of a run. A frame's mark is its index in `known`; without a mark it is the first.
-pub fn taps(
+pub async fn taps(
     lab: &Lab,
     wire: &Wire,
     known: &[Known],
     decode: &Decode,
 ) -> Result<Vec<(String, Tap<Entered>)>, Error> {
-    let tap = |segment: &String| {
+    let mut taps = Vec::new();
+    for segment in lab.segments.keys() {
         let (known, decode) = (known.to_vec(), decode.clone());
         let tap = Tap::begin(wire, segment, Entered::new(), move |entered, frame| {
             let Some(mark) = known.first().and_then(|first| first.find(&frame.data)) else { return };
@@ -164,9 +165,9 @@ pub fn taps(
             let dropped = matches!(frame.fate, Fate::Dropped { .. });
             *entered.entry((mark, frame.port.to_string(), frame.fate.to_string(), dropped)).or_default() += 1;
         });
-        Ok::<_, Error>((segment.clone(), tap?))
-    };
-    lab.segments.keys().map(tap).collect()
+        taps.push((segment.clone(), tap.await?));
+    }
+    Ok(taps)
 }
 
 /// What the segments carried of it, and where how many frames came too fast to be looked at.

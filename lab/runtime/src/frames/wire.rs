@@ -43,7 +43,7 @@ impl WireWatch {
         let decode = Decode { vxlan_ports: order::vxlan_ports(lab), ..Decode::default() };
         for one in expected {
             let begun = match book.fill(&one.filter).await {
-                Ok(filter) => begin(wire, &one.segment, filter, decode.clone()),
+                Ok(filter) => begin(wire, &one.segment, filter, decode.clone()).await,
                 Err(error) => Err(error),
             };
             watched.push((one.clone(), begun));
@@ -68,7 +68,7 @@ impl WireWatch {
     }
 }
 
-fn begin(wire: &Wire, segment: &str, text: String, decode: Decode) -> Result<Watched, Error> {
+async fn begin(wire: &Wire, segment: &str, text: String, decode: Decode) -> Result<Watched, Error> {
     let filter = text.parse::<Filter>().map_err(|e| Error::Frame(format!("filter `{text}`: {e}")))?;
     let tap = Tap::begin(wire, segment, Passed::default(), move |passed: &mut Passed, frame| {
         let dissection = Dissection::of(&frame.data, &decode);
@@ -78,7 +78,8 @@ fn begin(wire: &Wire, segment: &str, text: String, decode: Decode) -> Result<Wat
                 format!("{}: {}", frame.port, vxlan::describe_as(&frame.data, &decode))
             });
         }
-    })?;
+    })
+    .await?;
     Ok(Watched { filter: text, tap })
 }
 
@@ -145,7 +146,7 @@ containers: { c1: {} }
         let watch = WireWatch::begin(&lab, &Hosts::default(), &wire, &expected).await;
         let frame =
             "eth(src=02:00:00:00:00:01,dst=ff:ff:ff:ff:ff:ff)/ip/udp".parse::<vxlan::Stack>().unwrap();
-        wire.inject("lan", &frame.build().unwrap()).unwrap();
+        wire.inject("lan", &frame.build().unwrap()).await.unwrap();
         watch.end(sent).await
     }
 

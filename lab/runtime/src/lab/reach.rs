@@ -4,7 +4,6 @@ use std::{
     path::PathBuf,
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use bollard::Docker;
@@ -12,32 +11,23 @@ use futures::Stream;
 use labctl_agent::{client::ExecSession, protocol::Exec};
 use labctl_model::{Cell, Command, Matrix, Target};
 use labctl_report::CellReport;
-use labctl_wire::{CaptureSpec, CapturedFrame};
-use tokio::sync::mpsc;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use labctl_wire::{Capture, CaptureSpec, CapturedFrame};
 
 use super::RunningLab;
 use crate::{Error, exec, hosts::host, peers, probe, wire::port_name};
-
-/// Most frames that wait for the reader of a [`Frames`].
-const QUEUE: usize = 1024;
-
-/// How often a capture checks whether somebody still wants it.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// The frames of a segment as they pass: a stream that ends with the capture. Dropping it ends the capture.
 #[derive(Debug)]
 pub struct Frames {
     /// The ports of the segment: `host/nic`, then the gateway's, and the one for frames sent on the wire.
     pub ports: Vec<String>,
-    frames: mpsc::Receiver<CapturedFrame>,
-    _ends: DropGuard,
+    capture: Capture,
 }
 
 impl Frames {
     /// The next frame; `None` once the capture has ended. Cancel-safe.
     pub async fn next(&mut self) -> Option<CapturedFrame> {
-        self.frames.recv().await
+        self.capture.next().await
     }
 }
 
@@ -45,7 +35,7 @@ impl Stream for Frames {
     type Item = CapturedFrame;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<CapturedFrame>> {
-        self.frames.poll_recv(cx)
+        self.capture.poll_next(cx)
     }
 }
 
@@ -91,13 +81,13 @@ impl RunningLab {
     ///
     /// # Errors
     /// There is no such segment, the limits make no sense, or the lab is being taken down.
-    pub fn capture(&self, segment: &str, spec: CaptureSpec) -> Result<Frames, Error> {
+    pub async fn capture(&self, segment: &str, spec: CaptureSpec) -> Result<Frames, Error> {
         let lab = &self.plan.lab;
         if !lab.segments.contains_key(segment) {
             return Err(self.no_such("segment", segment, lab.segments.keys().map(String::as_str)));
         }
         let wire = self.wire().ok_or_else(|| Error::NotUp(lab.name.clone()))?;
-        let capture = wire.capture(segment, spec).map_err(|e| Error::Wire(e.to_string()))?;
+        let capture = wire.capture(segment, spec).await.map_err(|e| Error::Wire(e.to_string()))?;
         let mut ports: Vec<String> = Vec::new();
         for (host, h) in &lab.hosts {
             ports.extend(h.nics.iter().filter(|n| n.segment == segment).map(|n| port_name(host, &n.name)));
@@ -106,24 +96,7 @@ impl RunningLab {
         ports.extend(lab.peers.iter().filter(|(_, p)| on(p)).map(|(name, p)| peers::port(name, p)));
         ports.push(labctl_wire::GATEWAY_PORT.to_owned());
         ports.push(labctl_wire::station_port(segment));
-        let (sender, frames) = mpsc::channel(QUEUE);
-        let gone = CancellationToken::new();
-        let ended = gone.clone();
-        // The wire delivers frames over a std channel, which only a thread can wait on.
-        tokio::task::spawn_blocking(move || {
-            while !ended.is_cancelled() {
-                match capture.recv(LOOK) {
-                    Ok(Some(frame)) => {
-                        if sender.blocking_send(frame).is_err() {
-                            break;
-                        }
-                    }
-                    Ok(None) => break,
-                    Err(labctl_wire::Silence) => {}
-                }
-            }
-        });
-        Ok(Frames { ports, frames, _ends: gone.drop_guard() })
+        Ok(Frames { ports, capture })
     }
 
     /// Probes the cells of a matrix once. Keeps their `expected` and lines.

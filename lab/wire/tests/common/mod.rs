@@ -82,7 +82,7 @@ impl Lab {
 
     /// Returns once the wire knows of it, so that no frame from elsewhere comes too early.
     pub fn connect(&self, port: &str) -> Client {
-        let connections = || self.wire.stats().unwrap().ports[port].connections;
+        let connections = || wait(self.wire.stats()).unwrap().ports[port].connections;
         let before = connections();
         let client = Client(UnixStream::connect(path(&self.folder, port)).unwrap());
         until(|| connections() > before);
@@ -90,8 +90,23 @@ impl Lab {
     }
 
     pub fn drops(&self, port: &str, reason: labctl_wire::DropReason) -> u64 {
-        self.wire.stats().unwrap().ports[port].drops.get(&reason).copied().unwrap_or(0)
+        wait(self.wire.stats()).unwrap().ports[port].drops.get(&reason).copied().unwrap_or(0)
     }
+}
+
+/// Waits for an answer of the wire.
+pub fn wait<T>(answer: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(answer)
+}
+
+/// The next frame of a capture; `None` once it has ended.
+pub fn captured(capture: &mut labctl_wire::Capture) -> Option<labctl_wire::CapturedFrame> {
+    wait(async { tokio::time::timeout(SOON, capture.next()).await }).expect("no frame")
+}
+
+/// All frames of a capture until it ends.
+pub fn all(capture: &mut labctl_wire::Capture) -> impl Iterator<Item = labctl_wire::CapturedFrame> {
+    std::iter::from_fn(|| captured(capture))
 }
 
 /// Waits for what the wire's thread will do soon.

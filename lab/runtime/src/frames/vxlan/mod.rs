@@ -165,7 +165,7 @@ impl Bench<'_> {
         let (nobody, no_peers) = (Snapshot::default(), Peers::new());
         let ports = self.decode.vxlan_ports.clone();
         let mut watch = Watch::open(self.lab, self.hosts, &no_peers, &nobody, any, ports).await;
-        let taps = watch::taps(self.lab, self.wire, &known, &self.decode)?;
+        let taps = watch::taps(self.lab, self.wire, &known, &self.decode).await?;
         let mut by_sender: HashMap<(&str, &str), (&RunningHost, Vec<String>)> = HashMap::new();
         for frame in frames {
             let key = (frame.pair.from.name.as_str(), frame.pair.by.name.as_str());

@@ -9,13 +9,13 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use labctl_protocol::messages::VIRTIO_PORT;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
     init, kernel,
     netns::Namespace,
     node, pause,
-    protocol::VIRTIO_PORT,
     runc::{self, setkey},
     server::{
         Kernel, Server,
@@ -165,7 +165,7 @@ async fn serve_stdio() -> anyhow::Result<()> {
     let server = Arc::new(Server::new(Kernel::Shared, Namespace::own().context("/proc/self/ns/net")?));
     let stdio = tokio::io::join(tokio::io::stdin(), tokio::io::stdout());
     match server.session(stdio).await {
-        Ok(()) | Err(crate::preamble::PreambleError::Ended) => Ok(()),
+        Ok(()) | Err(labctl_protocol::preamble::PreambleError::Ended) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use common::net::{Net, pair};
-use labctl_agent::{
+use labctl_protocol::{
     client::{AgentClient, ClientError, WatchClient},
+    messages::{FrameWatch, Netns, Outgoing, ScratchVtep, SeenFrame, SendFrame},
     probe::nonce::{Kind, Nonce},
-    protocol::{FrameWatch, Netns, Outgoing, ScratchVtep, SeenFrame, SendFrame},
 };
 use vxlan::{
     Layer, MacAddr, Payload, Stack,

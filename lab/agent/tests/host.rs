@@ -12,11 +12,11 @@ use std::{
 
 use common::net::{Net, pair};
 use ipnet::Ipv4Net;
-use labctl_agent::{
-    client::{AgentClient, ClientError},
-    protocol::{Exec, HostConfig, Netns, NicConfig},
-};
 use labctl_model::{Interface, InterfaceKind, Route, Tools};
+use labctl_protocol::{
+    client::{AgentClient, ClientError},
+    messages::{Exec, HostConfig, Netns, NicConfig},
+};
 use serde_json::{Map, json};
 use tokio::process::{Child, Command};
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use common::net::{B, Net};
-use labctl_agent::protocol::{Endpoint, Outcome, ProbeSession, Shot, ShotKind, ShotResult, ShotTarget};
+use labctl_protocol::messages::{Endpoint, Outcome, ProbeSession, Shot, ShotKind, ShotResult, ShotTarget};
 use simple_dns::{CLASS, Name, Packet, PacketFlag, RCODE, ResourceRecord, rdata::RData};
 
 const DEADLINE_MS: u32 = 1500;

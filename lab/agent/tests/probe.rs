@@ -10,13 +10,13 @@ use std::{
 };
 
 use common::net::{A, B, Net, pair};
-use labctl_agent::{
+use labctl_model::Protocol;
+use labctl_protocol::{
     client::ProbeClient,
-    protocol::{
+    messages::{
         Endpoint, Listener, Netns, Outcome, ProbeSession, Shot, ShotKind, ShotResult, ShotTarget, Sighting,
     },
 };
-use labctl_model::Protocol;
 
 const DEADLINE_MS: u32 = 1000;
 

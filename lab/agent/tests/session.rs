@@ -13,13 +13,15 @@ use std::{
 };
 
 use labctl_agent::{
-    client::{AgentClient, ClientError, Dial, ExecEvent, Stream},
     netns::Namespace,
-    preamble,
-    protocol::{Exec, ExecIn, Netns, Request},
     server::{Kernel, Server},
 };
 use labctl_model::Tools;
+use labctl_protocol::{
+    client::{AgentClient, ClientError, Dial, ExecEvent, Stream},
+    messages::{Exec, ExecIn, Netns, Request},
+    preamble,
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, ReadBuf},
     process::Command,

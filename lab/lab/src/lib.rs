@@ -67,10 +67,10 @@ pub use bollard;
 pub use builder::LabBuilder;
 pub use error::Error;
 pub use lab::Lab;
-pub use labctl_agent::client::Output;
 /// The model of a topology, parsed and checked.
 pub use labctl_model as model;
 pub use labctl_model::{Expected, No, Observed as Verdict, Probe};
+pub use labctl_protocol::client::Output;
 pub use labctl_runtime::{
     Event, RuntimeChoice,
     lab::Frames,

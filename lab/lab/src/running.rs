@@ -3,8 +3,8 @@
 use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use bollard::Docker;
-use labctl_agent::client::Output;
 use labctl_model::{Action, By, Cell, Command, Expected, Matrix, Observed, Power, Probe, Target, Tools};
+use labctl_protocol::client::Output;
 use labctl_runtime::{
     Checking, Events,
     lab::Frames,

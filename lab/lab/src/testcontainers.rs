@@ -73,8 +73,8 @@ use std::{
 };
 
 use bollard::{Docker, models::HostConfig};
-use labctl_agent::node::ENGINE_ANSWERS;
 use labctl_model::Engine;
+use labctl_protocol::node::ENGINE_ANSWERS;
 use labctl_runtime::{
     dind::{Door, NodeContainer},
     image::{self, BuildOptions},

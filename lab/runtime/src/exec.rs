@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use labctl_agent::protocol::{Exec, Netns};
 use labctl_model::{Command, Lab};
+use labctl_protocol::messages::{Exec, Netns};
 
 use crate::{
     Error,

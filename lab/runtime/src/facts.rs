@@ -2,8 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use labctl_agent::protocol::Netns;
 use labctl_model::{Command, Fact, Lab, Must, Subject};
+use labctl_protocol::messages::Netns;
 
 use crate::{
     Error,

@@ -9,11 +9,11 @@ use std::{
 
 use bytes::Bytes;
 use ipnet::Ipv4Net;
-use labctl_agent::{
-    client::{AgentClient, ClientError},
-    protocol::{HostConfig, NicConfig},
-};
 use labctl_model::{Action, BUILTIN_IMAGE, Lab};
+use labctl_protocol::{
+    client::{AgentClient, ClientError},
+    messages::{HostConfig, NicConfig},
+};
 use rand::RngExt;
 
 use crate::{

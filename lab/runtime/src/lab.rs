@@ -6,8 +6,8 @@ mod reach;
 use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use futures::future::{join_all, try_join_all};
-use labctl_agent::client::AgentClient;
 use labctl_model::{Driver, Lab, Power};
+use labctl_protocol::client::AgentClient;
 use labctl_wire::{PortSpec, Wire};
 use tokio::sync::Semaphore;
 

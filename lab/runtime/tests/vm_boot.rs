@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use labctl_agent::client::AgentClient;
-use labctl_agent::protocol::{HostConfig, NicConfig};
+use labctl_protocol::{
+    client::AgentClient,
+    messages::{HostConfig, NicConfig},
+};
 use labctl_runtime::image::{self, BuildOptions, NodeImage, Suite};
 use labctl_runtime::vm::{self, Accel, Memory, Vm, VmNic, VmSpec};
 use tokio::io::AsyncReadExt as _;

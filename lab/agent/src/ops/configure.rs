@@ -9,6 +9,10 @@ use std::{
 };
 
 use labctl_model::Route;
+use labctl_protocol::{
+    kernel::is_own_sysctl,
+    messages::{HostConfig, NicConfig, template_mac},
+};
 use netlink_packet_route::link::InfoKind;
 use nix::{
     sys::time::TimeSpec,
@@ -18,9 +22,7 @@ use tokio::time::Instant;
 
 use super::{docker::DockerError, network};
 use crate::{
-    kernel::is_own_sysctl,
     netlink::{Link, Netlink, NetlinkError},
-    protocol::{HostConfig, NicConfig, template_mac},
     server::{Kernel, Server},
     sys,
 };

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use labctl_protocol::messages::{BUILTIN_RUNTIME, DOCKERD_LOG as LOG};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -22,10 +23,7 @@ use tokio::{
 };
 
 use super::identity::{self, Identity};
-use crate::{
-    protocol::{BUILTIN_RUNTIME, DOCKERD_LOG as LOG},
-    runc, shim, sys,
-};
+use crate::{runc, shim, sys};
 
 const SOCKET: &str = "/var/run/docker.sock";
 const SOCKET_URL: &str = "unix:///var/run/docker.sock";

@@ -9,6 +9,10 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use labctl_model::Tools;
+use labctl_protocol::{
+    lines::{self, LineError},
+    messages::{Exec, ExecIn, ExecOut, Netns, Reply},
+};
 use nix::{
     pty::openpty,
     sys::signal::{Signal, killpg},
@@ -23,9 +27,7 @@ use tokio::{
 
 use crate::{
     fd::FdStream,
-    lines::{self, LineError},
     ops::files::OwnFiles,
-    protocol::{Exec, ExecIn, ExecOut, Netns, Reply},
     server::{Server, ServerStream, refuse},
     sys,
 };

@@ -21,9 +21,8 @@ use std::{
     process::Command,
 };
 
+use labctl_protocol::messages::BUILTIN_RUNTIME;
 use serde_json::Value;
-
-use crate::protocol::BUILTIN_RUNTIME;
 
 /// Path of the agent in the running guest: outside of the root overlay, so that no container or package hides it.
 pub const AGENT: &str = "/run/labctl/agent";

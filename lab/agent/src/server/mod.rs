@@ -7,19 +7,18 @@ pub(crate) use session::{ServerStream, refuse};
 
 use std::io;
 
+use labctl_protocol::{
+    messages::HostConfig,
+    mux,
+    preamble::{self, PreambleError},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, BufReader},
     sync::Mutex,
     task::JoinSet,
 };
 
-use crate::{
-    mux,
-    netns::Namespace,
-    ops::docker::Engine,
-    preamble::{self, PreambleError},
-    protocol::HostConfig,
-};
+use crate::{netns::Namespace, ops::docker::Engine};
 
 /// Whether the host has the kernel for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,6 +2,10 @@
 
 use std::{io, sync::Arc, time::Duration};
 
+use labctl_protocol::{
+    lines,
+    messages::{Hello, Netns, Reply, Request, VERSION},
+};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::{
@@ -12,10 +16,7 @@ use tokio::{
 use tokio_util::compat::Compat;
 
 use super::{Kernel, Server};
-use crate::{
-    frames, lines, ops, probe,
-    protocol::{Hello, Netns, Reply, Request, VERSION},
-};
+use crate::{frames, ops, probe};
 
 /// The agent's end of a stream, buffered so that no byte after a line is lost.
 pub type ServerStream = BufReader<Compat<yamux::Stream>>;

@@ -4,10 +4,10 @@
 use std::{path::PathBuf, process::Stdio, sync::Arc};
 
 use labctl_agent::{
-    client::AgentClient,
     netns::Namespace,
     server::{Kernel, Server},
 };
+use labctl_protocol::client::AgentClient;
 use tokio::{
     io::Join,
     process::{Child, ChildStdin, ChildStdout, Command},

@@ -7,10 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use labctl_agent::{
-    netns::Namespace,
-    protocol::{Endpoint, Netns},
-};
+use labctl_agent::netns::Namespace;
+use labctl_protocol::messages::{Endpoint, Netns};
 use nix::sched::{CloneFlags, setns, unshare};
 
 /// A namespace with a process in it.

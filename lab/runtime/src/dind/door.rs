@@ -10,7 +10,7 @@ use bollard::{
 };
 use bytes::Bytes;
 use futures::StreamExt;
-use labctl_agent::{client::AgentClient, node::AGENT};
+use labctl_protocol::{client::AgentClient, node::AGENT};
 use tokio_util::io::StreamReader;
 
 use crate::{

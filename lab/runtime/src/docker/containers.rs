@@ -14,8 +14,8 @@ use bollard::{
 };
 use bytes::Bytes;
 use futures::StreamExt;
-use labctl_agent::protocol::BUILTIN_RUNTIME;
 use labctl_model::{Attach, BUILTIN_IMAGE, Container, INGRESS, Lab, Protocol, Publish};
+use labctl_protocol::messages::BUILTIN_RUNTIME;
 
 use super::{Call, HostDocker, is_not_found, networks::endpoint, retry_transient};
 use crate::error::Error;

@@ -1,6 +1,6 @@
 //! Decides whether a frame that was seen is the one that was sent, and in which tunnel it was.
 
-use labctl_agent::{frames::Shape, protocol::SeenFrame};
+use labctl_protocol::{frames::Shape, messages::SeenFrame};
 use vxlan::{Decode, Dissection};
 
 use super::report::{How, Receipt};

@@ -10,8 +10,8 @@ mod verdict;
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use futures::future::join_all;
-use labctl_agent::protocol::{Outcome, ShotResult, Sighting};
 use labctl_model::{Lab, Matrix};
+use labctl_protocol::messages::{Outcome, ShotResult, Sighting};
 
 pub use look::snapshot;
 pub use snapshot::{ServiceAt, Snapshot, TaskAt};

@@ -5,8 +5,8 @@ use std::{
     net::Ipv4Addr,
 };
 
-use labctl_agent::protocol::{Outcome, ShotResult, Sighting, Taker};
 use labctl_model::{Cell, Lab, No, Observed, Probe, Target};
+use labctl_protocol::messages::{Outcome, ShotResult, Sighting, Taker};
 
 use super::{shots::Aim, snapshot::Snapshot};
 use crate::docker::containers::docker_name;

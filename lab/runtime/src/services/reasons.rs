@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use labctl_agent::protocol::DOCKERD_LOG;
 use labctl_model::Lab;
+use labctl_protocol::messages::DOCKERD_LOG;
 
 use crate::{
     Error,

@@ -12,8 +12,8 @@ use std::{
     time::Duration,
 };
 
-use labctl_agent::{client::AgentClient, protocol::template_mac};
 use labctl_model::BUILTIN_IMAGE;
+use labctl_protocol::{client::AgentClient, messages::template_mac};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};

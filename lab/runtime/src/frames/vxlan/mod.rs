@@ -12,12 +12,12 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use futures::future::join_all;
-use labctl_agent::{
+use labctl_model::{Lab, Nic};
+use labctl_protocol::{
     client::VtepClient,
     frames::Shape,
-    protocol::{Netns, Outgoing, ScratchVtep, SendFrame},
+    messages::{Netns, Outgoing, ScratchVtep, SendFrame},
 };
-use labctl_model::{Lab, Nic};
 use labctl_wire::Wire;
 use serde::{Deserialize, Serialize};
 use vxlan::{Decode, Payload, proto};

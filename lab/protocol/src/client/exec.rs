@@ -6,7 +6,7 @@ use tokio::io::{BufReader, ReadHalf, WriteHalf, split};
 use super::{AgentStream, ClientError};
 use crate::{
     lines,
-    protocol::{ExecIn, ExecOut},
+    messages::{ExecIn, ExecOut},
 };
 
 pub(super) const OP: &str = "exec";

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use super::{AgentClient, AgentStream, ClientError, ORDINARY};
 use crate::{
     lines::{self, LineError},
-    protocol::{
+    messages::{
         FrameWatch, MAX_SENDING_S, Outgoing, Request, ScratchVtep, SeenFrame, SendFrame, WatchIn, WatchOut,
     },
 };

@@ -24,9 +24,9 @@ pub use stream::AgentStream;
 
 use crate::{
     lines::{self, LineError},
+    messages::{Exec, Hello, HostConfig, Netns, NetnsFacts, ProbeSession, Reply, Request, VERSION},
     mux::Opener,
     preamble::{self, PreambleError},
-    protocol::{Exec, Hello, HostConfig, Netns, NetnsFacts, ProbeSession, Reply, Request, VERSION},
 };
 
 /// How long [`AgentClient::connect`] waits for the agent, the boot of its machine included.

@@ -4,7 +4,7 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use super::nonce::{Kind, Nonce};
-use crate::protocol::Taker;
+use crate::messages::Taker;
 
 /// How long a connected TCP service may take to greet as one of the run's listeners. [`GREETING_ROUND_TRIPS`] are added,
 /// which matter if a large matrix keeps all processors busy.

@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use vxlan::Decode;
 
 use super::known::{Marks, Shape};
-use crate::protocol::SeenFrame;
+use crate::messages::SeenFrame;
 
 /// Most kinds that are kept.
 const MOST: usize = 10_000;

@@ -6,7 +6,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use crate::protocol::MAX_LINE;
+use crate::messages::MAX_LINE;
 
 /// Why a line could not be exchanged.
 #[derive(Debug, thiserror::Error)]

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::{AgentStream, ClientError};
 use crate::{
     lines,
-    protocol::{ProbeIn, ProbeOut, Shot, ShotResult, Sighting},
+    messages::{ProbeIn, ProbeOut, Shot, ShotResult, Sighting},
 };
 
 const OP: &str = "probe";

@@ -12,7 +12,7 @@ use vxlan::{
 };
 
 use super::nonce::Nonce;
-use crate::protocol::Outcome;
+use crate::messages::Outcome;
 
 /// Assigns an answer, or the packet quoted in an ICMP error, to its shot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

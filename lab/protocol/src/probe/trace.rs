@@ -8,7 +8,7 @@ use vxlan::{
 };
 
 use super::nonce::{Kind, Nonce};
-use crate::protocol::{Sighting, TcpTrace};
+use crate::messages::{Sighting, TcpTrace};
 
 /// Most sightings that one watcher keeps; a large matrix makes a few ten thousand.
 pub const MAX_SIGHTINGS: usize = 100_000;

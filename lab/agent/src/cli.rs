@@ -16,12 +16,10 @@ use crate::{
     init, kernel,
     netns::Namespace,
     node, pause,
+    port::{self, Port},
     runc::{self, setkey},
-    server::{
-        Kernel, Server,
-        port::{self, Port},
-    },
-    shim,
+    server::{Kernel, Server},
+    session, shim,
 };
 
 const USAGE: &str = "\
@@ -164,7 +162,7 @@ fn raise_descriptors() {
 async fn serve_stdio() -> anyhow::Result<()> {
     let server = Arc::new(Server::new(Kernel::Shared, Namespace::own().context("/proc/self/ns/net")?));
     let stdio = tokio::io::join(tokio::io::stdin(), tokio::io::stdout());
-    match server.session(stdio).await {
+    match session::serve(&server, stdio).await {
         Ok(()) | Err(labctl_protocol::preamble::PreambleError::Ended) => Ok(()),
         Err(error) => Err(error.into()),
     }
@@ -177,7 +175,7 @@ async fn serve_port(path: Option<PathBuf>) -> anyhow::Result<()> {
     let port = Port::open(&path).with_context(|| path.display().to_string())?;
     let server = Arc::new(Server::new(Kernel::Own, Namespace::own().context("/proc/self/ns/net")?));
     tracing::info!("serving on {}", path.display());
-    Ok(server.port(port).await?)
+    Ok(session::serve_port(&server, &port).await?)
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
-//! The agent of a lab host: one protocol, namespaces, probes, and init of a vm.
+//! The agent of a lab host: sessions with labctl, namespaces, probes, and init of a vm.
 
 pub mod cli;
+mod engine;
 mod fd;
 mod frames;
+mod identity;
 pub mod init;
 pub mod kernel;
 mod netlink;
@@ -10,8 +12,10 @@ pub mod netns;
 pub mod node;
 mod ops;
 mod pause;
+mod port;
 mod probe;
 mod runc;
 pub mod server;
+pub mod session;
 mod shim;
 mod sys;

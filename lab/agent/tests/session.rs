@@ -15,6 +15,7 @@ use std::{
 use labctl_agent::{
     netns::Namespace,
     server::{Kernel, Server},
+    session,
 };
 use labctl_model::Tools;
 use labctl_protocol::{
@@ -199,7 +200,7 @@ async fn an_agent_that_is_back_is_used_again() {
         Port(tokio::net::UnixStream::from_std(end.try_clone().unwrap()).unwrap())
     };
     let server = || Arc::new(Server::new(Kernel::Shared, Namespace::own().unwrap()));
-    let serve = |mut end: Port| tokio::spawn(async move { server().session(&mut end).await });
+    let serve = |mut end: Port| tokio::spawn(async move { session::serve(&server(), &mut end).await });
     let agent = serve(port(&far));
     let dial = Dial::new(move || {
         let stream: Box<dyn Stream> = Box::new(port(&near));
@@ -260,7 +261,7 @@ async fn a_new_session_begins_after_one_that_was_cut_off() {
     let server = Arc::new(Server::new(Kernel::Shared, Namespace::own().unwrap()));
     tokio::spawn(async move {
         let mut far = far;
-        while server.session(&mut far).await.is_ok() {}
+        while session::serve(&server, &mut far).await.is_ok() {}
     });
     let near = near.into_std().unwrap();
     let again = || Port(tokio::net::UnixStream::from_std(near.try_clone().unwrap()).unwrap());

@@ -29,10 +29,13 @@ fn config() -> Config {
     config
 }
 
+/// A stream that the far end opened.
+pub type Accepted = Compat<yamux::Stream>;
+
 /// Serves the far end's streams until the session ends; `Ok` when the far end closed it.
 pub async fn serve(
     transport: impl AsyncRead + AsyncWrite + Unpin,
-    mut on_stream: impl FnMut(Compat<yamux::Stream>),
+    mut on_stream: impl FnMut(Accepted),
 ) -> Result<(), ConnectionError> {
     let mut session = Connection::new(transport.compat(), config(), Mode::Server);
     while let Some(stream) = poll_fn(|cx| session.poll_next_inbound(cx)).await {

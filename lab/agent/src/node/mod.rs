@@ -32,9 +32,10 @@ use tokio::{
 };
 
 use crate::{
+    engine::Engine,
     netlink::{Netlink, NetlinkError},
     netns::Namespace,
-    ops::{docker::Engine, network},
+    ops::network,
 };
 
 /// File that exists once the node is ready to be used.

@@ -20,8 +20,9 @@ use nix::{
 };
 use tokio::time::Instant;
 
-use super::{docker::DockerError, network};
+use super::network;
 use crate::{
+    engine::DockerError,
     netlink::{Link, Netlink, NetlinkError},
     server::{Kernel, Server},
     sys,

@@ -26,14 +26,12 @@ use tokio::{
 };
 
 use crate::{
+    engine::PATH,
     fd::FdStream,
     ops::files::OwnFiles,
     server::{Server, ServerStream, refuse},
     sys,
 };
-
-/// Where programs are looked up, unless the request says otherwise.
-pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Hint for a program that the container lacks.
 const OTHER_TOOLS: &str = "\nhint: `with host-tools`, or `labctl exec --host-tools`, runs the host's program in the \

@@ -6,6 +6,7 @@ use std::{path::PathBuf, process::Stdio, sync::Arc};
 use labctl_agent::{
     netns::Namespace,
     server::{Kernel, Server},
+    session,
 };
 use labctl_protocol::client::AgentClient;
 use tokio::{
@@ -29,7 +30,7 @@ pub fn need_root() {
 pub async fn client_in(namespace: Namespace) -> AgentClient {
     let (near, far) = tokio::net::UnixStream::pair().unwrap();
     let server = Arc::new(Server::new(Kernel::Shared, namespace));
-    tokio::spawn(async move { server.session(far).await });
+    tokio::spawn(async move { session::serve(&server, far).await });
     AgentClient::connect(near).await.unwrap()
 }
 

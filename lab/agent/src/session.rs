@@ -1,32 +1,70 @@
-//! One stream of a session: a request, its reply, and what follows.
+//! Sessions, and each of their streams: a request, its reply, and what follows.
 
 use std::{io, sync::Arc, time::Duration};
 
 use labctl_protocol::{
     lines,
     messages::{Hello, Netns, Reply, Request, VERSION},
+    mux,
+    preamble::{self, PreambleError},
 };
 use serde::Serialize;
 use serde_json::Value;
 use tokio::{
-    io::{AsyncWriteExt, BufReader, copy_bidirectional},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, copy_bidirectional},
     net::UnixStream,
+    task::JoinSet,
     time::timeout,
 };
-use tokio_util::compat::Compat;
 
-use super::{Kernel, Server};
-use crate::{frames, ops, probe};
-
-/// The agent's end of a stream, buffered so that no byte after a line is lost.
-pub type ServerStream = BufReader<Compat<yamux::Stream>>;
+use crate::{
+    frames, ops,
+    port::Port,
+    probe,
+    server::{Kernel, Server, ServerStream, refuse},
+};
 
 /// How long a request may take to arrive after its stream was opened.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Serves one stream.
-pub async fn stream(server: Arc<Server>, stream: Compat<yamux::Stream>) {
-    let mut stream = BufReader::new(stream);
+/// Waits for a session to begin on the stream and serves it until it ends. All requests of the session end with it.
+pub async fn serve(
+    server: &Arc<Server>,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+) -> Result<(), PreambleError> {
+    let mut transport = BufReader::new(stream);
+    preamble::await_begin(&mut transport).await?;
+    let mut requests = JoinSet::new();
+    let ended = mux::serve(transport, |stream| {
+        // Drop finished ones, so that the set holds only open streams.
+        while requests.try_join_next().is_some() {}
+        requests.spawn(serve_stream(server.clone(), BufReader::new(stream)));
+    });
+    if let Err(error) = ended.await {
+        tracing::info!("the session ended: {error}");
+    }
+    requests.shutdown().await;
+    Ok(())
+}
+
+/// Serves one session after another on a virtio-serial port, for ever.
+///
+/// # Errors
+/// If the port fails.
+pub async fn serve_port(server: &Arc<Server>, port: &Port) -> io::Result<()> {
+    port.connected().await?;
+    // If labctl disconnects now, there is no session to end.
+    let _ = preamble::end_earlier(&mut port.stream()?).await;
+    loop {
+        port.connected().await?;
+        match serve(server, port.stream()?).await {
+            Ok(()) | Err(PreambleError::Ended) => {}
+            Err(error) => tracing::warn!("{error}"),
+        }
+    }
+}
+
+async fn serve_stream(server: Arc<Server>, mut stream: ServerStream) {
     let request = match timeout(PATIENCE, lines::read(&mut stream)).await {
         Ok(Ok(Some(request))) => request,
         Ok(Err(error)) => {
@@ -126,16 +164,6 @@ fn described(netns: &Netns) -> String {
     }
 }
 
-impl Server {
-    /// Opens a namespace of the host.
-    pub(crate) fn enter(&self, netns: &Netns) -> io::Result<crate::netns::Namespace> {
-        match netns {
-            Netns::Host => Ok(self.namespace.clone()),
-            Netns::Pid(pid) => crate::netns::Namespace::of_pid(*pid),
-        }
-    }
-}
-
 async fn dial(mut stream: ServerStream, path: &str) -> Result<(), lines::LineError> {
     match UnixStream::connect(path).await {
         Ok(mut far) => {
@@ -145,11 +173,4 @@ async fn dial(mut stream: ServerStream, path: &str) -> Result<(), lines::LineErr
         Err(error) => refuse(stream, format!("{path}: {error}")).await,
     }
     Ok(())
-}
-
-/// Answers with an error and closes the stream.
-pub(crate) async fn refuse(mut stream: ServerStream, why: String) {
-    // If this fails too, nobody is left to tell.
-    let _ = lines::write(&mut stream, &Reply::Err(why)).await;
-    let _ = stream.shutdown().await;
 }

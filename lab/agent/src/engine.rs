@@ -22,8 +22,13 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::identity::{self, Identity};
-use crate::{runc, shim, sys};
+use crate::{
+    identity::{self, Identity},
+    runc, shim, sys,
+};
+
+/// Where the host's programs are looked up, unless a request says otherwise.
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 const SOCKET: &str = "/var/run/docker.sock";
 const SOCKET_URL: &str = "unix:///var/run/docker.sock";
@@ -229,7 +234,7 @@ async fn start_once(config: &Map<String, Value>) -> Result<String, DockerError> 
         command.args(["--add-runtime", &format!("{BUILTIN_RUNTIME}={BUILTIN_RUNTIME}")]);
     }
     command
-        .env("PATH", format!("{}:{}", runc::DIR, super::exec::PATH))
+        .env("PATH", format!("{}:{}", runc::DIR, PATH))
         .current_dir("/")
         .process_group(0)
         .stdin(Stdio::null());

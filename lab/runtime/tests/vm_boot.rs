@@ -30,7 +30,7 @@ fn cache() -> PathBuf {
 fn agent() -> PathBuf {
     let exe = std::env::current_exe().unwrap();
     let path = exe.parent().unwrap().parent().unwrap().join("labctl-agent");
-    assert!(path.exists(), "no {}: run `cargo build --release -p labctl-agent` first", path.display());
+    assert!(path.exists(), "no {}: run `cargo build --release -p labctl` first", path.display());
     path
 }
 

@@ -40,8 +40,7 @@ const RESTLESS: [(&str, &str); 16] = [
     ("sysctls", "net.ipv4.tcp_mem"),
     ("sysctls", "net.ipv4.udp_mem"),
     ("sysctls", "net.mptcp.pm"),
-    // Ids, the time, and what dockerd is busy with.
-    ("info", "/ID "),
+    // The time, and what dockerd is busy with.
     ("info", "/SystemTime "),
     ("info", "/NGoroutines "),
     ("info", "/NFd "),

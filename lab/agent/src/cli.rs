@@ -19,7 +19,7 @@ use crate::{
     port::{self, Port},
     runc::{self, setkey},
     server::{Kernel, Server},
-    session, shim,
+    session,
 };
 
 const USAGE: &str = "\
@@ -33,8 +33,8 @@ Usage: labctl-agent serve [--stdio | --port PATH]   serve labctl (default: the v
        labctl-agent pause                           do nothing until SIGTERM
        labctl-agent --version
 
-As PID 1 of a machine, without arguments, it is that machine's init. Under the names runc, crun, libnetwork-setkey and
-containerd-shim-runc-v2 it is what Docker takes it for.
+As PID 1 of a machine, without arguments, it is that machine's init. Under the names runc, crun and libnetwork-setkey
+it is what Docker takes it for.
 ";
 
 /// What to do.
@@ -81,7 +81,6 @@ pub fn run() -> ExitCode {
     match Path::new(&name).file_name().and_then(OsStr::to_str) {
         Some(name) if runc::NAMES.contains(&name) => return failed(runc::run(name, arguments()).into()),
         Some(setkey::NAME) => return ended(setkey::run(&arguments())),
-        Some(shim::NAME) => return ended(shim::run(arguments())),
         _ => {}
     }
     let result = match parse(std::env::args().skip(1), std::process::id()) {

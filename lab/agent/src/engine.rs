@@ -22,10 +22,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::{
-    identity::{self, Identity},
-    runc, shim, sys,
-};
+use crate::{runc, sys};
 
 /// Where the host's programs are looked up, unless a request says otherwise.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -87,9 +84,6 @@ pub enum DockerError {
         /// The end of its log.
         log: String,
     },
-    /// containerd's spare shims could not be started.
-    #[error("cannot start shims ahead (the console has more): {0}")]
-    Shims(String),
     /// The running one could not be stopped.
     #[error("cannot stop the dockerd that runs (process {pid}): {error}")]
     Stop {
@@ -107,33 +101,15 @@ fn file(path: &'static str) -> impl FnOnce(io::Error) -> DockerError {
 /// The host's dockerd. It outlives the agent; a new agent finds it by its pid file.
 #[derive(Debug, Default)]
 pub struct Engine {
-    /// Where the running one keeps its id, once looked up.
-    identity: Option<Identity>,
     /// API version of the running one, from before the machine was saved; a restored machine need not ask again.
     settled: Option<String>,
 }
 
 impl Engine {
-    /// Prepares for being saved: makes spare shims and looks up where the running dockerd keeps its id, for
-    /// [`Self::identify`].
-    pub async fn settle(&mut self) -> Result<(), DockerError> {
-        let Some(process) = running() else { return Ok(()) };
-        spare_shims().await?;
-        let pid = process.pid;
-        let found = tokio::task::spawn_blocking(move || Identity::find(pid)).await;
-        let found = found.unwrap_or_else(|e| Err(io::Error::other(e)));
-        self.identity = Some(found.map_err(file("/proc/PID/mem"))?);
-        self.settled = ping().await;
-        Ok(())
-    }
-
-    /// Sets the engine id: of a dockerd that starts later, or of a restored one. A dockerd that was started here keeps its
-    /// own id.
-    pub fn identify(&mut self, id: &str) -> Result<(), DockerError> {
-        match (running(), &mut self.identity) {
-            (None, _) => identity::set(id).map_err(file("engine-id")),
-            (Some(_), Some(identity)) => identity.assume(id).map_err(file("/proc/PID/mem")),
-            (Some(_), None) => Ok(()),
+    /// Prepares for being saved.
+    pub async fn settle(&mut self) {
+        if running().is_some() {
+            self.settled = ping().await;
         }
     }
 
@@ -152,7 +128,7 @@ impl Engine {
             }
             process.stop().await?;
         }
-        (self.identity, self.settled) = (None, None);
+        self.settled = None;
         write_config(&wanted)?;
         start(&wanted).await
     }
@@ -160,7 +136,7 @@ impl Engine {
     /// Ends the running dockerd. With SIGKILL, what it has started lives on, as after a crash.
     pub async fn end(&mut self, kill: bool) -> Result<(), DockerError> {
         let Some(process) = running() else { return Ok(()) };
-        self.identity = None;
+        self.settled = None;
         match kill {
             false => process.stop().await,
             true => match process.end(Signal::SIGKILL, STOP).await? {
@@ -262,24 +238,6 @@ async fn start_once(config: &Map<String, Value>) -> Result<String, DockerError> 
     };
     reap(child);
     Ok(api)
-}
-
-/// Makes spare shims, if our shim is installed on this machine.
-async fn spare_shims() -> Result<(), DockerError> {
-    let program = Path::new(runc::DIR).join(shim::NAME);
-    if !program.exists() {
-        return Ok(());
-    }
-    let mut command = Command::new(program);
-    command.arg(shim::spare::MAKE).stdin(Stdio::null()).kill_on_drop(true);
-    sys::coarse_timers(&mut command, runc::slack::DOCKER_NS);
-    let made =
-        timeout(START, command.status()).await.map_err(|_| DockerError::Shims("not in time".into()))?;
-    match made {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(DockerError::Shims(status.to_string())),
-        Err(error) => Err(DockerError::Shims(error.to_string())),
-    }
 }
 
 fn reap(mut child: Child) {

@@ -117,7 +117,10 @@ async fn perform(server: &Arc<Server>, request: Request) -> Result<Value, String
             value(&api)
         }
         Request::Clock { clock_ns } => done(ops::configure::clock(server, clock_ns)),
-        Request::Settle => done(server.engine.lock().await.settle().await),
+        Request::Settle => {
+            server.engine.lock().await.settle().await;
+            Ok(Value::Null)
+        }
         Request::Facts { netns } => {
             let namespace = server.enter(&netns).map_err(|e| format!("{}: {e}", described(&netns)))?;
             value(&ops::facts::read(&namespace).await.map_err(|e| e.to_string())?)

@@ -167,7 +167,7 @@ pub struct HostConfig {
     pub entropy: String,
     /// 32 hex digits for /etc/machine-id.
     pub machine_id: String,
-    /// dockerd's id: a UUID.
+    /// The id of a dockerd that starts after this: a UUID.
     pub engine_id: String,
     /// NICs, found by MAC (their own, or [`template_mac`] of their index) and renamed.
     pub nics: Vec<NicConfig>,

@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// Raise this when the preparation of a machine before it is saved changes.
-const RECIPE: u32 = 5;
+const RECIPE: u32 = 6;
 
 /// How far a machine was when it was saved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -11,7 +11,7 @@ help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 # Enough for labctl. Benches build everything at once, so that nothing is built twice for another set of features.
-PACKAGES := --package labctl --package labctl-agent --bins
+PACKAGES := --package labctl --bins
 bench: PACKAGES := --workspace --all-targets
 check test test-all: NEEDS := test
 bench: NEEDS := bench

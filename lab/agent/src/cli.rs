@@ -9,19 +9,17 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use labctl_protocol::messages::VIRTIO_PORT;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
     init, kernel,
     netns::Namespace,
     node, pause,
-    protocol::VIRTIO_PORT,
+    port::{self, Port},
     runc::{self, setkey},
-    server::{
-        Kernel, Server,
-        port::{self, Port},
-    },
-    shim,
+    server::{Kernel, Server},
+    session,
 };
 
 const USAGE: &str = "\
@@ -35,8 +33,8 @@ Usage: labctl-agent serve [--stdio | --port PATH]   serve labctl (default: the v
        labctl-agent pause                           do nothing until SIGTERM
        labctl-agent --version
 
-As PID 1 of a machine, without arguments, it is that machine's init. Under the names runc, crun, libnetwork-setkey and
-containerd-shim-runc-v2 it is what Docker takes it for.
+As PID 1 of a machine, without arguments, it is that machine's init. Under the names runc, crun and libnetwork-setkey
+it is what Docker takes it for.
 ";
 
 /// What to do.
@@ -83,7 +81,6 @@ pub fn run() -> ExitCode {
     match Path::new(&name).file_name().and_then(OsStr::to_str) {
         Some(name) if runc::NAMES.contains(&name) => return failed(runc::run(name, arguments()).into()),
         Some(setkey::NAME) => return ended(setkey::run(&arguments())),
-        Some(shim::NAME) => return ended(shim::run(arguments())),
         _ => {}
     }
     let result = match parse(std::env::args().skip(1), std::process::id()) {
@@ -164,8 +161,8 @@ fn raise_descriptors() {
 async fn serve_stdio() -> anyhow::Result<()> {
     let server = Arc::new(Server::new(Kernel::Shared, Namespace::own().context("/proc/self/ns/net")?));
     let stdio = tokio::io::join(tokio::io::stdin(), tokio::io::stdout());
-    match server.session(stdio).await {
-        Ok(()) | Err(crate::preamble::PreambleError::Ended) => Ok(()),
+    match session::serve(&server, stdio).await {
+        Ok(()) | Err(labctl_protocol::preamble::PreambleError::Ended) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
@@ -177,7 +174,7 @@ async fn serve_port(path: Option<PathBuf>) -> anyhow::Result<()> {
     let port = Port::open(&path).with_context(|| path.display().to_string())?;
     let server = Arc::new(Server::new(Kernel::Own, Namespace::own().context("/proc/self/ns/net")?));
     tracing::info!("serving on {}", path.display());
-    Ok(server.port(port).await?)
+    Ok(session::serve_port(&server, &port).await?)
 }
 
 #[cfg(test)]

@@ -1,22 +1,19 @@
-//! The agent of a lab host: one protocol, namespaces, probes, and init of a vm.
+//! The agent of a lab host: sessions with labctl, namespaces, probes, and init of a vm.
 
 pub mod cli;
-pub mod client;
+mod engine;
 mod fd;
-pub mod frames;
+mod frames;
 pub mod init;
 pub mod kernel;
-mod lines;
-mod mux;
 mod netlink;
 pub mod netns;
 pub mod node;
 mod ops;
 mod pause;
-pub mod preamble;
-pub mod probe;
-pub mod protocol;
+mod port;
+mod probe;
 mod runc;
 pub mod server;
-mod shim;
+pub mod session;
 mod sys;

@@ -14,8 +14,8 @@ use bollard::{
 };
 use bytes::Bytes;
 use futures::StreamExt;
-use labctl_agent::protocol::BUILTIN_RUNTIME;
 use labctl_model::{Attach, BUILTIN_IMAGE, Container, Lab, Protocol, Publish};
+use labctl_protocol::messages::BUILTIN_RUNTIME;
 use labctl_report::seen::{ContainerState, docker_name};
 
 use crate::{Call, Error, HostDocker, is_not_found, networks::endpoint, retry_transient};

@@ -10,7 +10,7 @@ use crate::Error;
 /// Installed in every node image, with dependencies but without recommended packages.
 const PACKAGES: &[&str] = &[
     "ca-certificates",
-    labctl_agent::protocol::BUILTIN_RUNTIME,
+    labctl_protocol::messages::BUILTIN_RUNTIME,
     "docker.io",
     "iproute2",
     "iptables",

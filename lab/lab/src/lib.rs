@@ -67,11 +67,11 @@ pub use bollard;
 pub use builder::LabBuilder;
 pub use error::Error;
 pub use lab::Lab;
-pub use labctl_agent::client::Output;
 pub use labctl_machines::{Event, RuntimeChoice};
 /// The model of a topology, parsed and checked.
 pub use labctl_model as model;
 pub use labctl_model::{Expected, No, Observed as Verdict, Probe};
+pub use labctl_protocol::client::Output;
 pub use labctl_report::{CellReport, FactReport, Report, StepReport};
 pub use labctl_runtime::lab::Frames;
 pub use labctl_wire::{CapturedFrame, Fate};

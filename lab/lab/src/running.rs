@@ -3,9 +3,9 @@
 use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use bollard::Docker;
-use labctl_agent::client::Output;
 use labctl_machines::Events;
 use labctl_model::{Action, By, Cell, Command, Expected, Matrix, Observed, Power, Probe, Target, Tools};
+use labctl_protocol::client::Output;
 use labctl_report::{CellReport, Report};
 use labctl_runtime::{Checking, lab::Frames};
 use labctl_wire::CaptureSpec;

@@ -73,13 +73,13 @@ use std::{
 };
 
 use bollard::{Docker, models::HostConfig};
-use labctl_agent::node::ENGINE_ANSWERS;
 use labctl_images::BuildOptions;
 use labctl_machines::{
     dind::{self, Door, NodeContainer},
     images, install,
 };
 use labctl_model::Engine;
+use labctl_protocol::node::ENGINE_ANSWERS;
 use testcontainers::{
     ContainerAsync, ContainerRequest, Image, ImageExt,
     core::{WaitFor, client::docker_client_instance},

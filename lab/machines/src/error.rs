@@ -2,8 +2,8 @@
 
 use std::{io, path::PathBuf};
 
-use labctl_agent::client::ClientError;
 use labctl_model::plain_lines;
+use labctl_protocol::client::ClientError;
 
 /// What room on a disk is needed for.
 #[derive(Clone, Copy, Debug)]

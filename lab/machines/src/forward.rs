@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use labctl_agent::client::AgentClient;
+use labctl_protocol::client::AgentClient;
 use tokio::{
     net::{UnixListener, UnixStream},
     task::JoinHandle,

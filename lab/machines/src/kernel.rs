@@ -3,7 +3,7 @@
 
 use std::{path::Path, process::Stdio, time::Duration};
 
-pub use labctl_agent::kernel::{Feature, Findings, is_own_sysctl};
+pub use labctl_protocol::kernel::{Feature, Findings, is_own_sysctl};
 use tokio::process::Command;
 
 /// Time limit for trying it all: some 50 ms, and the time to load modules.

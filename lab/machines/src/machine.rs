@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use futures::future::BoxFuture;
-pub use labctl_agent::client::{Dial, Stream};
 use labctl_model::{Host, Lab};
+pub use labctl_protocol::client::{Dial, Stream};
 use labctl_wire::Transport;
 
 use crate::{Error, Events, state::Process};

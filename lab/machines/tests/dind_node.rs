@@ -69,7 +69,7 @@ async fn start(docker: Docker, container: String) -> (String, String, String) {
     let mut seen = String::new();
     while let Some(line) = logs.next().await {
         seen += &line.unwrap().to_string();
-        if seen.contains(labctl_agent::node::ENGINE_ANSWERS) {
+        if seen.contains(labctl_protocol::node::ENGINE_ANSWERS) {
             break;
         }
     }

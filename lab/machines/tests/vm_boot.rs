@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use labctl_agent::client::AgentClient;
-use labctl_agent::protocol::{HostConfig, NicConfig};
 use labctl_images::{BuildOptions, NodeImage, Suite};
 use labctl_machines::vm::{self, Accel, Memory, Vm, VmNic, VmSpec};
+use labctl_protocol::client::AgentClient;
+use labctl_protocol::messages::{HostConfig, NicConfig};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixListener;
 
@@ -28,7 +28,7 @@ fn cache() -> PathBuf {
 fn agent() -> PathBuf {
     let exe = std::env::current_exe().unwrap();
     let path = exe.parent().unwrap().parent().unwrap().join("labctl-agent");
-    assert!(path.exists(), "no {}: run `cargo build --release -p labctl-agent` first", path.display());
+    assert!(path.exists(), "no {}: run `cargo build --release -p labctl` first", path.display());
     path
 }
 

@@ -29,8 +29,8 @@
 //! # }
 //! ```
 //!
-//! [`ShotResult`]: labctl_agent::protocol::ShotResult
-//! [`Sighting`]: labctl_agent::protocol::Sighting
+//! [`ShotResult`]: labctl_protocol::messages::ShotResult
+//! [`Sighting`]: labctl_protocol::messages::Sighting
 
 mod config;
 mod datagram;

@@ -2,11 +2,11 @@
 
 use std::{io, os::unix::net::UnixStream, time::Duration};
 
-use labctl_agent::{
-    frames::{Gathered, Marks},
-    protocol::{SeenFrame, Shot, ShotResult, Sighting},
-};
 use labctl_model::Protocol;
+use labctl_protocol::{
+    frames::{Gathered, Marks},
+    messages::{SeenFrame, Shot, ShotResult, Sighting},
+};
 use tokio::{
     sync::{mpsc, oneshot},
     task::AbortHandle,
@@ -117,7 +117,7 @@ impl Session {
     }
 
     /// Fires all shots at once and returns every result, in order of arrival. Waits `deadline` for silent ones. A peer has
-    /// no resolver: shots at names give [`labctl_agent::protocol::Outcome::Failed`].
+    /// no resolver: shots at names give [`labctl_protocol::messages::Outcome::Failed`].
     ///
     /// # Errors
     /// [`Gone`] if the peer has ended.

@@ -6,16 +6,16 @@ use std::{
     time::Duration,
 };
 
-use labctl_agent::{
+use labctl_model::Protocol;
+use labctl_protocol::{
+    messages::{Outcome, Shot, ShotKind, ShotResult, ShotTarget, Sighting},
     probe::{
         greeting::{GREETING, GREETING_LENGTH, GREETING_ROUND_TRIPS, answered, greeted},
         heard::{self, Heard, Key},
         nonce::{Kind, Nonce},
         trace::{MAX_SIGHTINGS, Tracer},
     },
-    protocol::{Outcome, Shot, ShotKind, ShotResult, ShotTarget, Sighting},
 };
-use labctl_model::Protocol;
 use smoltcp::iface::SocketHandle;
 use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 use vxlan::{

@@ -5,7 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddrV4},
 };
 
-use labctl_agent::{probe::greeting::greeting, protocol::Taker};
+use labctl_protocol::{messages::Taker, probe::greeting::greeting};
 use smoltcp::{
     iface::{self, Interface, SocketHandle, SocketSet},
     phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken},

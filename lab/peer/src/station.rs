@@ -4,16 +4,16 @@ use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, SinkExt, StreamExt as _};
-use labctl_agent::{
+use labctl_model::Protocol;
+use labctl_protocol::{
     frames::Gathered,
+    messages::{SeenFrame, Shot, ShotResult, Sighting, Taker},
     probe::{
         greeting,
         heard::{self, Key},
         nonce::{Kind, Nonce},
     },
-    protocol::{SeenFrame, Shot, ShotResult, Sighting, Taker},
 };
-use labctl_model::Protocol;
 use tokio::{
     net::UnixStream,
     sync::{mpsc, oneshot},

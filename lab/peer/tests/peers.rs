@@ -4,13 +4,13 @@
 use std::{net::Ipv4Addr, os::unix::net::UnixStream, time::Duration};
 
 use indexmap::IndexMap;
-use labctl_agent::{
-    frames::Marks,
-    probe::nonce::{Kind, Nonce},
-    protocol::{Outcome, Shot, ShotKind, ShotResult, ShotTarget},
-};
 use labctl_model::{Protocol, Segment};
 use labctl_peer::{Config, Peer, Session};
+use labctl_protocol::{
+    frames::Marks,
+    messages::{Outcome, Shot, ShotKind, ShotResult, ShotTarget},
+    probe::nonce::{Kind, Nonce},
+};
 use labctl_wire::{CaptureSpec, LinkState, PortSpec, Transport, Wire};
 use vxlan::{Payload, Stack};
 
@@ -125,7 +125,7 @@ async fn everything_that_a_shot_can_come_out_as() {
     }
     let mine = here.sightings().await.unwrap();
     let own_port = results[1].source_port.unwrap();
-    let syn = |s: &&labctl_agent::protocol::Sighting| s.tcp.as_ref().is_some_and(|t| t.client == own_port);
+    let syn = |s: &&labctl_protocol::messages::Sighting| s.tcp.as_ref().is_some_and(|t| t.client == own_port);
     assert!(mine.iter().any(|s| syn(&s) && !s.inbound) && seen.iter().any(|s| syn(&s) && s.inbound));
     assert!(!mine.iter().any(|s| s.cell == Some(5)), "what waits for ARP was not seen to leave");
 }

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
-use labctl_agent::protocol::{Outcome, ShotResult, Sighting};
 use labctl_model::{Lab, Matrix};
+use labctl_protocol::messages::{Outcome, ShotResult, Sighting};
 
 use crate::{
     CellReport,

@@ -1,7 +1,7 @@
 //! Decides whether a frame that was seen is the one that was sent, and in which tunnel it was.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use labctl_agent::{frames::Shape, protocol::SeenFrame};
+use labctl_protocol::{frames::Shape, messages::SeenFrame};
 use vxlan::{Decode, Dissection};
 
 use crate::sent::{How, Receipt};

@@ -5,8 +5,8 @@ use std::{
     net::Ipv4Addr,
 };
 
-use labctl_agent::protocol::{Endpoint, Listener, Shot, ShotKind, ShotTarget};
 use labctl_model::{By, Cell, Lab, Matrix, No, Observed, Probe, Protocol, PublishMode, Target};
+use labctl_protocol::messages::{Endpoint, Listener, Shot, ShotKind, ShotTarget};
 
 use crate::snapshot::{NoAddress, ServiceAt, Snapshot, TaskAt};
 

@@ -5,8 +5,8 @@ use std::{
     net::Ipv4Addr,
 };
 
-use labctl_agent::protocol::Netns;
 use labctl_model::{Attach, Lab, Peer, ServicePort, Target};
+use labctl_protocol::messages::Netns;
 
 use crate::seen::{ContainerState, docker_name};
 

@@ -5,8 +5,8 @@ use std::{
     net::Ipv4Addr,
 };
 
-use labctl_agent::protocol::{Outcome, ShotResult, Sighting, Taker};
 use labctl_model::{Cell, Lab, No, Observed, Probe, Target};
+use labctl_protocol::messages::{Outcome, ShotResult, Sighting, Taker};
 
 use crate::{seen::docker_name, shots::Aim, snapshot::Snapshot};
 

@@ -5,8 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use labctl_agent::client::ClientError;
 use labctl_machines::{Error as MachineError, INTERRUPTED};
+use labctl_protocol::client::ClientError;
 use serde::{Deserialize, Serialize};
 
 /// Why something failed and whose fault it is: the form in which an error crosses the control socket.

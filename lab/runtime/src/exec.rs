@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use labctl_agent::protocol::{Exec, Netns};
 use labctl_machines::Error as MachineError;
 use labctl_model::{Command, Lab};
+use labctl_protocol::messages::{Exec, Netns};
 
 use crate::{
     Error,

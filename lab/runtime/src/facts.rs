@@ -1,7 +1,7 @@
 //! Facts: what is read of a running lab rather than probed.
 
-use labctl_agent::protocol::Netns;
 use labctl_model::{Fact, Lab, Subject};
+use labctl_protocol::messages::Netns;
 use labctl_report::{FactReport, facts, seen::docker_name};
 
 use crate::{

@@ -7,10 +7,6 @@ use std::{
 };
 
 use ipnet::Ipv4Net;
-use labctl_agent::{
-    client::{AgentClient, ClientError},
-    protocol::{HostConfig, NicConfig},
-};
 use labctl_docker::HostDocker;
 use labctl_images::{hash::hex, load::Images};
 use labctl_machines::{
@@ -18,6 +14,10 @@ use labctl_machines::{
     forward::{Forward, GUEST_DOCKER_SOCKET},
 };
 use labctl_model::{Action, Lab};
+use labctl_protocol::{
+    client::{AgentClient, ClientError},
+    messages::{HostConfig, NicConfig},
+};
 use rand::RngExt;
 
 use crate::Error;

@@ -6,7 +6,6 @@ mod reach;
 use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use futures::future::{join_all, try_join_all};
-use labctl_agent::client::AgentClient;
 use labctl_images::load::{self, Images};
 use labctl_machines::{
     Error as MachineError, Events, LabDir, Plan, images,
@@ -15,6 +14,7 @@ use labctl_machines::{
     state::Process,
 };
 use labctl_model::{Driver, Lab, Power};
+use labctl_protocol::client::AgentClient;
 use labctl_report::{count, sent::SendReport, tunnels::VxlanReport};
 use labctl_wire::{PortSpec, Wire};
 use tokio::sync::Semaphore;

@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures::future::BoxFuture;
-use labctl_agent::protocol::{ExecIn, ExecOut};
 use labctl_machines::{Error as MachineError, Event, Events};
 use labctl_model::{Command, Source, Template};
+use labctl_protocol::messages::{ExecIn, ExecOut};
 use labctl_wire::{CaptureSpec, CapturedFrame, Fate};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;

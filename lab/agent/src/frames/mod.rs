@@ -1,15 +1,11 @@
 //! Raw frames: sends them from an interface, watches for them, and decapsulates them.
 
-mod gather;
-mod known;
 mod send;
 mod supply;
 mod vtep;
 mod watch;
 mod way_out;
 
-pub use gather::Gathered;
-pub use known::{Marks, Shape};
 pub(crate) use send::serve as send;
 pub(crate) use vtep::serve as vtep;
 pub(crate) use watch::serve as watch;

@@ -10,6 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use labctl_protocol::{
+    lines::{self, LineError},
+    messages::{MAX_FRAMES, MAX_SENDING_S, Reply, SendFrame},
+};
 use serde_json::Value;
 use vxlan::port::Pace;
 
@@ -18,11 +22,7 @@ use super::{
     supply::Supply,
     way_out::{Interface, WayOut},
 };
-use crate::{
-    lines::{self, LineError},
-    protocol::{MAX_FRAMES, MAX_SENDING_S, Reply, SendFrame},
-    server::{Server, ServerStream, refuse},
-};
+use crate::server::{Server, ServerStream, refuse};
 
 /// Longest sleep between two checks that somebody still waits.
 const NAP: Duration = Duration::from_millis(50);

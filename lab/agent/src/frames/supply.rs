@@ -1,9 +1,8 @@
 //! Supplies the frames of an order one after another.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use labctl_protocol::messages::Outgoing;
 use vxlan::{Stack, Varied, Vary};
-
-use crate::protocol::Outgoing;
 
 /// Source of the next frame.
 pub enum Supply {

@@ -1,14 +1,16 @@
 //! A VTEP that lives as long as a stream: what the kernel decapsulates is seen on its interface.
 
+use labctl_protocol::{
+    lines::{self, LineError},
+    messages::{Reply, ScratchVtep},
+};
 use rtnetlink::LinkVxlan;
 use serde_json::Value;
 
 use super::closed;
 use crate::{
-    lines::{self, LineError},
     netlink::{Netlink, NetlinkError},
     ops::network,
-    protocol::{Reply, ScratchVtep},
     server::{Server, ServerStream, refuse},
 };
 

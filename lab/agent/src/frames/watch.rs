@@ -6,15 +6,17 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use labctl_protocol::{
+    frames::{Gathered, Marks},
+    lines::{self, LineError},
+    messages::{Endpoint, FrameWatch, Reply, SeenFrame, WatchIn, WatchOut},
+};
 use tokio::io::{AsyncWriteExt, BufReader, split};
 use vxlan::port::{Batch, Direction, PacketPort};
 
-use super::{gather::Gathered, known::Marks};
 use crate::{
-    lines::{self, LineError},
     netlink::Netlink,
     netns::Namespace,
-    protocol::{Endpoint, FrameWatch, Reply, SeenFrame, WatchIn, WatchOut},
     server::{Server, ServerStream, refuse},
 };
 

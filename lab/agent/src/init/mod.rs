@@ -76,7 +76,7 @@ fn start() -> Result<(), Error> {
     mounts::system()?;
     no_fallback_tunnels()?;
     mounts::name_ports()?;
-    runc::prepare(crate::ops::exec::PATH)?;
+    runc::prepare(crate::engine::PATH)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::file("epoll"))?;
     runtime.block_on(async {

@@ -1,5 +1,5 @@
-//! Puts this program where Docker first looks for its runtimes and containerd's shim (see [`crate::runc`] and
-//! [`crate::shim`]), and makes sealed copies of the real runtimes.
+//! Puts this program where Docker first looks for its runtimes (see [`crate::runc`]), and makes sealed copies of the real
+//! ones.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -13,7 +13,6 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::Error;
 use crate::runc::{AGENT, DIR, NAMES, SEALED};
-use crate::shim;
 
 /// Does so for the programs that the image has in `path`. The copies live as long as this process.
 pub fn prepare(path: &str) -> Result<(), Error> {
@@ -30,10 +29,7 @@ pub fn prepare(path: &str) -> Result<(), Error> {
         link(&target, &Path::new(SEALED).join(name))?;
         link(AGENT, &Path::new(DIR).join(name))?;
     }
-    match find(shim::NAME) {
-        Some(_) => link(AGENT, &Path::new(DIR).join(shim::NAME)),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 fn link(target: &str, name: &Path) -> Result<(), Error> {

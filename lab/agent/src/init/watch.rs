@@ -55,7 +55,7 @@ fn serve(agent: &Path) -> Result<Pid, Error> {
     let child = Command::new(agent)
         .arg("serve")
         .env_clear()
-        .env("PATH", crate::ops::exec::PATH)
+        .env("PATH", crate::engine::PATH)
         .env("HOME", "/root")
         .spawn()
         .map_err(Error::file(agent))?;

@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use labctl_protocol::node::{AGENT, FOLDER};
 use nix::{
     errno::Errno,
     sys::wait::{WaitPidFlag, WaitStatus, waitpid},
@@ -31,16 +32,11 @@ use tokio::{
 };
 
 use crate::{
+    engine::Engine,
     netlink::{Netlink, NetlinkError},
     netns::Namespace,
-    ops::{docker::Engine, network},
+    ops::network,
 };
-
-/// Path of the agent in a node.
-pub const AGENT: &str = "/usr/local/bin/labctl-agent";
-
-/// Where the host's folder on labctl's machine is mounted; the wire listens on `NIC.sock` in it for each NIC.
-pub const FOLDER: &str = "/run/labctl";
 
 /// File that exists once the node is ready to be used.
 const READY: &str = "/run/labctl-ready";
@@ -54,9 +50,6 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Contents of /etc/resolv.conf. Nothing listens there, so look-ups are refused at once: else dockerd would wait 25 s
 /// for a registry before it uses a local image.
 const RESOLV_CONF: &str = "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n";
-
-/// Log line of a node with [`Options::engine`] once its dockerd answers.
-pub const ENGINE_ANSWERS: &str = "labctl-node: dockerd answers";
 
 /// Command line of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -9,6 +9,10 @@ use std::{
 };
 
 use labctl_model::Route;
+use labctl_protocol::{
+    kernel::is_own_sysctl,
+    messages::{HostConfig, NicConfig, template_mac},
+};
 use netlink_packet_route::link::InfoKind;
 use nix::{
     sys::time::TimeSpec,
@@ -16,11 +20,9 @@ use nix::{
 };
 use tokio::time::Instant;
 
-use super::{docker::DockerError, network};
+use super::network;
 use crate::{
-    kernel::is_own_sysctl,
     netlink::{Link, Netlink, NetlinkError},
-    protocol::{HostConfig, NicConfig, template_mac},
     server::{Kernel, Server},
     sys,
 };
@@ -48,6 +50,9 @@ const LIMITS: [(&str, &str); 6] = [
 /// Those limits that each network namespace has for itself.
 const OWN_LIMITS: [(&str, &str); 2] = [("icmp_ratelimit", "0"), ("icmp_msgs_per_sec", "1000000")];
 
+/// dockerd's own folder.
+const DOCKER_ROOT: &str = "/var/lib/docker";
+
 /// Why a host could not be configured.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigureError {
@@ -72,9 +77,6 @@ pub enum ConfigureError {
         /// MAC addresses of the NICs that exist.
         found: String,
     },
-    /// dockerd could not be given its id.
-    #[error(transparent)]
-    Engine(DockerError),
     /// A setting that this host shares with others.
     #[error("{0} is a setting of the whole kernel, which this host shares with others")]
     Foreign(String),
@@ -95,7 +97,7 @@ pub async fn apply(server: &Server, config: HostConfig) -> Result<(), ConfigureE
         set_clock(config.clock_ns, CLOCK_SLACK)?;
         reseed(&config.entropy)?;
         raise_limits(&LIMITS)?;
-        server.engine.lock().await.identify(&config.engine_id).map_err(ConfigureError::Engine)?;
+        write_engine_id(&config.engine_id)?;
     }
     if server.kernel == Kernel::Shared {
         raise_limits(&OWN_LIMITS)?;
@@ -241,6 +243,13 @@ fn hosts_text(hostname: &str, hosts: &BTreeMap<String, Ipv4Addr>) -> String {
         text += &format!("{address} {name}\n");
     }
     text
+}
+
+/// Sets the id that the next dockerd of this machine reads (moby, daemon/id.go; since 23.0, before it is a key's
+/// fingerprint). One that was saved while it ran keeps that of its template.
+fn write_engine_id(id: &str) -> Result<(), ConfigureError> {
+    fs::create_dir_all(DOCKER_ROOT).map_err(failed(DOCKER_ROOT))?;
+    write(&format!("{DOCKER_ROOT}/engine-id"), id)
 }
 
 /// Writes a file in place: in a container some of these files are bind mounts, which a rename cannot replace.

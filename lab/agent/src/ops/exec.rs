@@ -9,6 +9,10 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use labctl_model::Tools;
+use labctl_protocol::{
+    lines::{self, LineError},
+    messages::{Exec, ExecIn, ExecOut, Netns, Reply},
+};
 use nix::{
     pty::openpty,
     sys::signal::{Signal, killpg},
@@ -22,16 +26,12 @@ use tokio::{
 };
 
 use crate::{
+    engine::PATH,
     fd::FdStream,
-    lines::{self, LineError},
     ops::files::OwnFiles,
-    protocol::{Exec, ExecIn, ExecOut, Netns, Reply},
     server::{Server, ServerStream, refuse},
     sys,
 };
-
-/// Where programs are looked up, unless the request says otherwise.
-pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Hint for a program that the container lacks.
 const OTHER_TOOLS: &str = "\nhint: `with host-tools`, or `labctl exec --host-tools`, runs the host's program in the \

@@ -7,6 +7,7 @@ use std::{
     path::Path,
 };
 
+use labctl_protocol::messages::NetnsFacts;
 use nix::{
     fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2},
     sys::stat::Mode,
@@ -15,7 +16,6 @@ use nix::{
 use crate::{
     netlink::{Netlink, NetlinkError},
     netns::Namespace,
-    protocol::NetnsFacts,
 };
 
 /// Most bytes that are read of a file.

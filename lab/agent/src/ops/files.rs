@@ -8,7 +8,7 @@ use std::{
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
-use super::exec::PATH;
+use crate::engine::PATH;
 
 /// The files and environment of a process that has a program.
 #[derive(Debug)]

@@ -1,10 +1,8 @@
 //! What the agent does for labctl besides probing.
 
 pub mod configure;
-pub mod docker;
 pub mod exec;
 pub mod facts;
 pub mod files;
-pub mod identity;
 pub mod network;
 pub mod power;

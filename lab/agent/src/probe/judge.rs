@@ -2,15 +2,15 @@
 
 use std::{io, net::Ipv4Addr};
 
+use labctl_protocol::{
+    messages::Outcome,
+    probe::heard::{self, Heard},
+};
 use nix::errno::Errno;
 use tokio::time::Instant;
 use vxlan::proto::icmp::{self, unreachable};
 
-use super::{
-    heard::{self, Heard},
-    space::{Expected, Space},
-};
-use crate::protocol::Outcome;
+use super::space::{Expected, Space};
 
 fn prohibited(from: Option<Ipv4Addr>) -> Outcome {
     Outcome::Unreachable { from, icmp_type: icmp::UNREACHABLE, icmp_code: unreachable::ADMIN_PROHIBITED }

@@ -8,6 +8,13 @@ use std::{
 };
 
 use labctl_model::Protocol;
+use labctl_protocol::{
+    messages::Taker,
+    probe::{
+        greeting::{self, greeting},
+        nonce::{Kind, Nonce},
+    },
+};
 use nix::{
     cmsg_space, libc,
     sys::socket::{
@@ -22,11 +29,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{
-    greeting::{self, greeting},
-    nonce::{Kind, Nonce},
-};
-use crate::{protocol::Taker, sys};
+use crate::sys;
 
 /// Most connections that wait to be accepted: those of a large matrix may all come at once.
 const BACKLOG: i32 = 4096;

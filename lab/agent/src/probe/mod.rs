@@ -1,22 +1,20 @@
 //! Probe sessions: listeners and watchers in every endpoint, and shots that all share one deadline.
-//!
-//! The marks of a run's packets are public, because peers on the wire use the same.
 
-pub mod greeting;
-pub mod heard;
 mod judge;
 mod listen;
-pub mod nonce;
 mod resolve;
 mod session;
 mod shot;
 mod space;
-pub mod trace;
 mod volley;
 mod watch;
 
 use std::{sync::Arc, time::Duration};
 
+use labctl_protocol::{
+    lines::{self, LineError},
+    messages::{ProbeIn, ProbeOut, ProbeSession, Reply},
+};
 use tokio::{
     io::{AsyncWriteExt, BufReader, split},
     sync::mpsc,
@@ -24,11 +22,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{
-    lines::{self, LineError},
-    protocol::{ProbeIn, ProbeOut, ProbeSession, Reply},
-    server::{Server, ServerStream, refuse},
-};
+use crate::server::{Server, ServerStream, refuse};
 use session::Session;
 
 /// Results that wait for labctl to read them.

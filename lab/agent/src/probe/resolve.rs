@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use labctl_protocol::messages::Outcome;
 use simple_dns::{CLASS, Name, Packet, PacketFlag, Question, RCODE, TYPE, rdata::RData};
 use tokio::{
     net::UdpSocket,
@@ -15,10 +16,7 @@ use tokio::{
 };
 
 use super::space::Space;
-use crate::{
-    ops::facts::{file_of, hosts_lines},
-    protocol::Outcome,
-};
+use crate::ops::facts::{file_of, hosts_lines};
 
 const PORT: u16 = 53;
 

@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use labctl_protocol::messages::{Endpoint, Listener, ProbeSession, Sighting};
 use tokio::task::JoinSet;
 
 use super::{
@@ -14,12 +15,7 @@ use super::{
     space::{self, Space},
     watch::{self, Watcher},
 };
-use crate::{
-    netlink::Netlink,
-    netns::Namespace,
-    protocol::{Endpoint, Listener, ProbeSession, Sighting},
-    server::Server,
-};
+use crate::{netlink::Netlink, netns::Namespace, server::Server};
 
 /// An endpoint whose namespace we could enter.
 #[derive(Clone, Debug)]

@@ -10,6 +10,14 @@ use std::{
     time::Duration,
 };
 
+use labctl_protocol::{
+    messages::{Outcome, Taker},
+    probe::{
+        greeting::{GREETING, GREETING_LENGTH, GREETING_ROUND_TRIPS, answered, greeted},
+        heard::{Heard, Key},
+        nonce::{Kind, Nonce},
+    },
+};
 use nix::libc::{IPPROTO_TCP, IPPROTO_UDP};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -19,16 +27,10 @@ use tokio::{
 };
 
 use super::{
-    greeting::{GREETING, GREETING_LENGTH, GREETING_ROUND_TRIPS, answered, greeted},
-    heard::{Heard, Key},
     judge,
-    nonce::{Kind, Nonce},
     space::{Expected, Space},
 };
-use crate::{
-    protocol::{Outcome, Taker},
-    sys,
-};
+use crate::sys;
 
 /// Pause before a packet is sent again that a full neighbour table or queue kept back.
 const AGAIN: Duration = Duration::from_millis(10);

@@ -12,6 +12,7 @@ use std::{
     },
 };
 
+use labctl_protocol::probe::heard::{self, Heard, Key};
 use netlink_packet_route::neighbour::NeighbourState;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, recv, sendto, setsockopt, socket,
@@ -20,7 +21,6 @@ use nix::sys::socket::{
 use tokio::{io::unix::AsyncFd, sync::oneshot, time::Instant};
 use vxlan::proto::icmp;
 
-use super::heard::{self, Heard, Key};
 use crate::{
     netlink::{Netlink, NetlinkError},
     netns::Namespace,

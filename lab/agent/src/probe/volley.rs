@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use labctl_protocol::messages::{Outcome, Shot, ShotKind, ShotResult, ShotTarget};
 use socket2::{Domain, Socket, Type};
 use tokio::{net::TcpSocket, sync::mpsc, task::JoinSet, time::Instant};
 
@@ -15,7 +16,6 @@ use super::{
     session::{Session, Source},
     shot::{self, Aim},
 };
-use crate::protocol::{Outcome, Shot, ShotKind, ShotResult, ShotTarget};
 
 /// Most shots with their own socket that are under way at once. More are fired in waves that share the deadline.
 const WAVE: usize = 4_000;

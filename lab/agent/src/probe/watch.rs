@@ -7,6 +7,13 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use labctl_protocol::{
+    messages::Sighting,
+    probe::{
+        nonce::MAGIC,
+        trace::{MAX_SIGHTINGS, Trace, Tracer},
+    },
+};
 use nix::{
     cmsg_space, libc,
     sys::{
@@ -17,12 +24,8 @@ use nix::{
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
-use super::{
-    nonce::MAGIC,
-    space::{RECEIVE_BUFFER, Space},
-    trace::{MAX_SIGHTINGS, Trace, Tracer},
-};
-use crate::{protocol::Sighting, sys};
+use super::space::{RECEIVE_BUFFER, Space};
+use crate::sys;
 
 /// Octets of a packet that are read.
 const SNAP: u32 = 256;

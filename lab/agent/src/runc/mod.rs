@@ -14,16 +14,15 @@ pub mod setkey;
 pub mod slack;
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsString,
     fs, io,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
 
+use labctl_protocol::messages::BUILTIN_RUNTIME;
 use serde_json::Value;
-
-use crate::protocol::BUILTIN_RUNTIME;
 
 /// Path of the agent in the running guest: outside of the root overlay, so that no container or package hides it.
 pub const AGENT: &str = "/run/labctl/agent";
@@ -59,13 +58,8 @@ pub fn run(name: &str, arguments: Vec<OsString>) -> io::Error {
 }
 
 /// The program of this name that PATH finds outside of [`DIR`].
-pub fn real(name: &str) -> Option<PathBuf> {
-    real_in(std::env::var_os("PATH").unwrap_or_default(), name)
-}
-
-/// The program of this name that the given PATH finds outside of [`DIR`].
-pub fn real_in(path: impl AsRef<OsStr>, name: &str) -> Option<PathBuf> {
-    std::env::split_paths(&path)
+fn real(name: &str) -> Option<PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH")?)
         .filter(|dir| dir != Path::new(DIR))
         .map(|dir| dir.join(name))
         .find(|p| p.exists())

@@ -3,9 +3,9 @@
 use std::io::{self, IsTerminal};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use labctl_agent::protocol::{ExecIn, ExecOut};
 use labctl_machines::{LabDir, Plan};
 use labctl_model::{Command, Tools};
+use labctl_protocol::messages::{ExecIn, ExecOut};
 use labctl_runtime::control::{
     Client,
     protocol::{Answer, Request},

@@ -13,7 +13,7 @@ use bollard::models::{
     ContainerCreateBody, DeviceMapping, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount,
     MountType,
 };
-use labctl_agent::node::AGENT;
+use labctl_protocol::node::AGENT;
 
 /// Where this machine's dockerd notes its process.
 const PID_FILE: &str = "/var/run/docker.pid";
@@ -69,8 +69,8 @@ pub const WITHHELD: [&str; 3] = ["SYS_MODULE", "SYS_RAWIO", "SYS_TIME"];
 pub struct NodeContainer {
     /// The node image, as Docker knows it (see [`super::import()`]).
     pub image: String,
-    /// The agent as process 1, and its arguments ([`labctl_agent::node::Options`]). It prepares the container for a
-    /// dockerd, which `--engine` starts too; then it writes [`labctl_agent::node::ENGINE_ANSWERS`] to stderr.
+    /// The agent as process 1, and its arguments (`labctl-agent --help`). It prepares the container for a
+    /// dockerd, which `--engine` starts too; then it writes [`labctl_protocol::node::ENGINE_ANSWERS`] to stderr.
     pub command: Vec<String>,
     /// Capabilities to add, without `CAP_`: those that this machine's dockerd can give.
     pub cap_add: Vec<String>,

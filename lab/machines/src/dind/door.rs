@@ -10,8 +10,8 @@ use bollard::{
 };
 use bytes::Bytes;
 use futures::StreamExt;
-use labctl_agent::{client::AgentClient, node::AGENT};
 use labctl_docker::{HostDocker, message};
+use labctl_protocol::{client::AgentClient, node::AGENT};
 use tokio_util::io::StreamReader;
 
 use crate::{

@@ -12,9 +12,9 @@ use std::{
 
 use bollard::query_parameters::{CreateContainerOptionsBuilder, StartContainerOptions};
 use futures::future::BoxFuture;
-use labctl_agent::node::FOLDER;
 use labctl_images::{Suite, require};
 use labctl_model::{Lab, Nic};
+use labctl_protocol::node::FOLDER;
 use labctl_wire::Transport;
 use tokio::sync::OnceCell;
 

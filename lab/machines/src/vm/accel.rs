@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use labctl_agent::client::AgentClient;
 use labctl_images::NodeImage;
+use labctl_protocol::client::AgentClient;
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 

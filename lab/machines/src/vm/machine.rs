@@ -9,7 +9,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use labctl_agent::client::{Dial, Stream};
+use labctl_protocol::client::{Dial, Stream};
 use nix::unistd::geteuid;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};

@@ -151,7 +151,7 @@ impl VmSpec {
         args.add("-chardev", format!("socket,id=agent,fd={},server=on,wait=off", fds.agent));
         args.add(
             "-device",
-            format!("virtserialport,chardev=agent,nr=1,name={}", labctl_agent::protocol::VIRTIO_PORT),
+            format!("virtserialport,chardev=agent,nr=1,name={}", labctl_protocol::messages::VIRTIO_PORT),
         );
         for (index, (nic, fd)) in self.nics.iter().zip(&fds.nics).enumerate() {
             nic.arguments(index, *fd, &mut args);

@@ -12,7 +12,6 @@ use std::{
     time::Duration,
 };
 
-use labctl_agent::{client::AgentClient, protocol::template_mac};
 use labctl_docker::HostDocker;
 use labctl_images::{
     NodeImage, builtin,
@@ -21,6 +20,7 @@ use labctl_images::{
     hash::hex,
 };
 use labctl_model::BUILTIN_IMAGE;
+use labctl_protocol::{client::AgentClient, messages::template_mac};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// Raise this when the preparation of a machine before it is saved changes.
-const RECIPE: u32 = 5;
+const RECIPE: u32 = 6;
 
 /// How far a machine was when it was saved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,8 +3,8 @@
 use std::io::{self, ErrorKind};
 
 use futures::{SinkExt, StreamExt};
-use labctl_agent::protocol::ExecIn;
 use labctl_machines::LabDir;
+use labctl_protocol::messages::ExecIn;
 use serde::Serialize;
 use tokio::net::UnixStream;
 use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};

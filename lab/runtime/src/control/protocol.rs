@@ -2,13 +2,13 @@
 //!
 //! One connection per request. The client sends one [`Request`] line of JSON; the supervisor answers with [`Answer`]
 //! lines, the last of which is [`Answer::Done`] or [`Answer::Error`]. For [`Request::Exec`] the client then also
-//! sends [`labctl_agent::protocol::ExecIn`] lines.
+//! sends [`labctl_protocol::messages::ExecIn`] lines.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use labctl_agent::protocol::ExecOut;
 use labctl_machines::Event;
 use labctl_model::{Action, Command};
+use labctl_protocol::messages::ExecOut;
 use labctl_report::{Report, sent::SendReport, tunnels::VxlanReport};
 use serde::{Deserialize, Serialize};
 

@@ -6,8 +6,8 @@ use std::{
 };
 
 use ipnet::Ipv4Net;
-use labctl_agent::protocol::{Netns, NetnsFacts};
 use labctl_model::{Lab, Name, Template};
+use labctl_protocol::messages::{Netns, NetnsFacts};
 use labctl_report::{seen::docker_name, snapshot::Snapshot};
 use labctl_wire::Wire;
 use vxlan::MacAddr;

@@ -1,6 +1,6 @@
 //! The comment that a capture file holds beside a frame.
 
-use labctl_agent::probe::nonce::{self, Kind, Nonce};
+use labctl_protocol::probe::nonce::{self, Kind, Nonce};
 use vxlan::{Decode, Dissection};
 
 /// What other readers of the file cannot know: the frame's fate, if worth saying; what is in a tunnel, whose port may be

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use ::vxlan::{Decode, Varied, Vary, filter::Filter};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use labctl_agent::protocol::{Outgoing, SendFrame};
 use labctl_model::{Inject, Lab, Source, Template};
+use labctl_protocol::messages::{Outgoing, SendFrame};
 use labctl_wire::Wire;
 
 pub use comment::comment;

@@ -2,12 +2,12 @@
 
 use std::net::Ipv4Addr;
 
-use labctl_agent::{
-    frames::{Marks, Shape},
-    probe::nonce::{Kind as NonceKind, Nonce},
-    protocol::Netns,
-};
 use labctl_model::{Lab, Source};
+use labctl_protocol::{
+    frames::{Marks, Shape},
+    messages::Netns,
+    probe::nonce::{Kind as NonceKind, Nonce},
+};
 use vxlan::{Decode, Dissection, Ether, Kind, Layer, MacAddr, Payload, Stack, proto};
 
 use super::{

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use futures::future::join_all;
-use labctl_agent::{
+use labctl_model::{Lab, inject::WIRE};
+use labctl_protocol::{
     client::WatchClient,
     frames::Shape,
-    protocol::{Endpoint, FrameWatch},
+    messages::{Endpoint, FrameWatch},
 };
-use labctl_model::{Lab, inject::WIRE};
 use labctl_report::{
     receipts,
     sent::{Passage, Receipt},

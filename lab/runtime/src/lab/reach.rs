@@ -8,8 +8,8 @@ use std::{
 
 use bollard::Docker;
 use futures::Stream;
-use labctl_agent::{client::ExecSession, protocol::Exec};
 use labctl_model::{Cell, Command, Matrix, Target};
+use labctl_protocol::{client::ExecSession, messages::Exec};
 use labctl_report::CellReport;
 use labctl_wire::{Capture, CaptureSpec, CapturedFrame};
 

@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use labctl_agent::{
+use labctl_protocol::{
     client::ProbeClient,
-    protocol::{Outcome, ProbeSession, Shot, ShotResult, Sighting},
+    messages::{Outcome, ProbeSession, Shot, ShotResult, Sighting},
 };
 
 use super::shots::Orders;

@@ -6,10 +6,10 @@ use std::{
     time::Duration,
 };
 
-use labctl_agent::protocol::DOCKERD_LOG;
 use labctl_docker::{Error as DockerError, is_late_attachment};
 use labctl_machines::Error as MachineError;
 use labctl_model::Lab;
+use labctl_protocol::messages::DOCKERD_LOG;
 use labctl_report::{seen::Seen, services::Reasons};
 
 use crate::{Error, host::RunningHost, hosts::Hosts, swarm};

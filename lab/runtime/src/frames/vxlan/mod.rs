@@ -11,12 +11,12 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use futures::future::join_all;
-use labctl_agent::{
+use labctl_model::{Lab, Nic};
+use labctl_protocol::{
     client::VtepClient,
     frames::Shape,
-    protocol::{Netns, Outgoing, ScratchVtep, SendFrame},
+    messages::{Netns, Outgoing, ScratchVtep, SendFrame},
 };
-use labctl_model::{Lab, Nic};
 use labctl_report::{
     sent::{How, Receipt},
     snapshot::Snapshot,

@@ -1,0 +1,60 @@
+//! What the agent knows of its host, and what every request works on.
+
+use std::io;
+
+use labctl_protocol::{
+    lines,
+    messages::{HostConfig, Netns, Reply},
+    mux,
+};
+use tokio::{
+    io::{AsyncWriteExt, BufReader},
+    sync::Mutex,
+};
+
+use crate::{engine::Engine, netns::Namespace};
+
+/// The agent's end of a stream, buffered so that no byte after a line is lost.
+pub type ServerStream = BufReader<mux::Accepted>;
+
+/// Whether the host has the kernel for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernel {
+    /// The kernel serves only this host (a vm): the agent controls clock, random generator and power.
+    Own,
+    /// Others use this kernel too (a container, an existing machine).
+    Shared,
+}
+
+/// An agent. Sessions ([`crate::session`]) follow one another; the configuration outlives them.
+#[derive(Debug)]
+pub struct Server {
+    pub(crate) kernel: Kernel,
+    /// The host's own network namespace.
+    pub(crate) namespace: Namespace,
+    pub(crate) engine: Mutex<Engine>,
+    /// The last configuration, to know what to remove.
+    pub(crate) configured: Mutex<Option<HostConfig>>,
+}
+
+impl Server {
+    /// An agent whose host lives in `namespace`.
+    pub fn new(kernel: Kernel, namespace: Namespace) -> Self {
+        Self { kernel, namespace, engine: Mutex::new(Engine::default()), configured: Mutex::new(None) }
+    }
+
+    /// Opens a namespace of the host.
+    pub(crate) fn enter(&self, netns: &Netns) -> io::Result<Namespace> {
+        match netns {
+            Netns::Host => Ok(self.namespace.clone()),
+            Netns::Pid(pid) => Namespace::of_pid(*pid),
+        }
+    }
+}
+
+/// Answers with an error and closes the stream.
+pub(crate) async fn refuse(mut stream: ServerStream, why: String) {
+    // If this fails too, nobody is left to tell.
+    let _ = lines::write(&mut stream, &Reply::Err(why)).await;
+    let _ = stream.shutdown().await;
+}

@@ -57,8 +57,7 @@ impl HostDocker {
 
     /// Creates a container, connects it to all its networks, and starts it. If it cannot be started it is removed again,
     /// so that a refused start can be retried.
-    pub async fn run(&self, lab: &Lab, name: &str) -> Result<(), Error> {
-        let Some(container) = lab.containers.get(name) else { return Ok(()) };
+    pub async fn run(&self, lab: &Lab, name: &str, container: &Container) -> Result<(), Error> {
         retry_transient(|| self.run_once(lab, name, container)).await
     }
 

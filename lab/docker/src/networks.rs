@@ -22,8 +22,7 @@ const VNI_LIST: &str = "com.docker.network.driver.overlay.vxlanid_list";
 
 impl HostDocker {
     /// Creates a network of the topology on this host.
-    pub async fn create_network(&self, lab: &Lab, key: &str) -> Result<(), Error> {
-        let Some(network) = lab.networks.get(key) else { return Ok(()) };
+    pub async fn create_network(&self, lab: &Lab, network: &Network) -> Result<(), Error> {
         let request = create_request(lab, &self.host, network);
         self.api
             .create_network(request)

@@ -65,8 +65,7 @@ impl TaskHere {
 
 impl HostDocker {
     /// Creates a service; this host must be a manager.
-    pub async fn create_service(&self, lab: &Lab, name: &str) -> Result<(), Error> {
-        let Some(service) = lab.services.get(name) else { return Ok(()) };
+    pub async fn create_service(&self, lab: &Lab, name: &str, service: &Service) -> Result<(), Error> {
         self.api
             .create_service(spec(lab, name, service), None)
             .whole()

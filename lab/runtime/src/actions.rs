@@ -2,16 +2,10 @@
 
 use labctl_docker::swarm::NodeChange;
 use labctl_machines::Events;
-use labctl_model::{Action, Attach, Attachment, Driver, Lab, Power, Role, ServiceChange, Step};
+use labctl_model::{Action, Attach, Attachment, Driver, Network, Power, Role, ServiceChange, Step};
 use labctl_report::seen::docker_name;
 
-use crate::{
-    Error, exec,
-    host::RunningHost,
-    hosts::{Hosts, host},
-    lab::RunningLab,
-    services, swarm, wire,
-};
+use crate::{Error, exec, host::RunningHost, lab::RunningLab, services, swarm, view::View, wire};
 
 /// The result of a step's actions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,15 +47,17 @@ fn failed(step: &Step, last: bool, error: &Error) -> Done {
 /// # Errors
 /// Also refusals: see [`Error::is_refusal`].
 pub async fn run(running: &RunningLab, action: &Action, events: &Events) -> Result<(), Error> {
-    let lab = &running.plan().lab;
     // Read for each action: hosts come and go.
-    let hosts = &running.hosts();
+    let view = &running.view();
+    let lab = view.lab;
     match action {
-        Action::Create(c) => explained(lab, hosts, home(lab, hosts, c)?.docker.run(lab, c).await).await,
-        Action::Start(c) => explained(lab, hosts, home(lab, hosts, c)?.docker.start(c).await).await,
-        Action::Stop(c) => Ok(home(lab, hosts, c)?.docker.stop(c).await?),
-        Action::Restart(c) => explained(lab, hosts, home(lab, hosts, c)?.docker.restart(c).await).await,
-        Action::Remove(c) => Ok(home(lab, hosts, c)?.docker.remove(c).await?),
+        Action::Create(c) => {
+            explained(view, view.home(c)?.docker.run(lab, c, view.container(c)?).await).await
+        }
+        Action::Start(c) => explained(view, view.home(c)?.docker.start(c).await).await,
+        Action::Stop(c) => Ok(view.home(c)?.docker.stop(c).await?),
+        Action::Restart(c) => explained(view, view.home(c)?.docker.restart(c).await).await,
+        Action::Remove(c) => Ok(view.home(c)?.docker.remove(c).await?),
         Action::Connect { container, network, ipv4_address } => {
             // The topology's settings for this attachment, if any; the step's own address wins.
             let declared = match lab.containers.get(container).map(|c| &c.attach) {
@@ -70,71 +66,67 @@ pub async fn run(running: &RunningLab, action: &Action, events: &Events) -> Resu
             };
             let to = Attachment { ipv4_address: ipv4_address.or(declared.ipv4_address), ..declared };
             let name = docker_name(lab, network);
-            let connected = home(lab, hosts, container)?.docker.connect_network(name, container, &to).await;
-            explained(lab, hosts, connected).await
+            let connected = view.home(container)?.docker.connect_network(name, container, &to).await;
+            explained(view, connected).await
         }
         Action::Disconnect { container, network } => {
             let name = docker_name(lab, network);
-            Ok(home(lab, hosts, container)?.docker.disconnect_network(name, container).await?)
+            Ok(view.home(container)?.docker.disconnect_network(name, container).await?)
         }
         Action::CreateNetwork(network) => {
-            for host in network_hosts(lab, hosts, network)? {
+            let network = view.network(network)?;
+            for host in network_hosts(view, network)? {
                 host.docker.create_network(lab, network).await?;
             }
             Ok(())
         }
         Action::RemoveNetwork(network) => {
-            for host in network_hosts(lab, hosts, network)? {
-                host.docker.remove_network(docker_name(lab, network)).await?;
+            let network = view.network(network)?;
+            for host in network_hosts(view, network)? {
+                host.docker.remove_network(&network.docker_name).await?;
             }
             Ok(())
         }
-        Action::CreateService { service, within } => services::create_one(lab, hosts, service, *within).await,
-        Action::RemoveService(service) => services::remove(lab, hosts, service).await,
+        Action::CreateService { service, within } => services::create_one(view, service, *within).await,
+        Action::RemoveService(service) => services::remove(view, service).await,
         Action::Scale { service, replicas, within } => {
             let change = ServiceChange { replicas: Some(*replicas), ..ServiceChange::default() };
-            services::update(lab, hosts, service, &change, *within).await
+            services::update(view, service, &change, *within).await
         }
-        Action::Update { service, change, within } => {
-            services::update(lab, hosts, service, change, *within).await
-        }
-        Action::Drain(name) => {
-            swarm::change_node(lab, hosts, name, NodeChange::Active(false)).await.map(drop)
-        }
-        Action::Activate(name) => {
-            swarm::change_node(lab, hosts, name, NodeChange::Active(true)).await.map(drop)
-        }
-        Action::Promote(name) => swarm::set_role(lab, hosts, name, Role::Manager).await,
-        Action::Demote(name) => swarm::set_role(lab, hosts, name, Role::Worker).await,
-        Action::RemoveNode { host: name, force } => swarm::remove_node(lab, hosts, name, *force).await,
-        Action::ForceNewCluster(name) => swarm::force_new_cluster(lab, hosts, name).await,
-        Action::Leave(name) => Ok(host(hosts, name)?.docker.leave_swarm().await?),
+        Action::Update { service, change, within } => services::update(view, service, change, *within).await,
+        Action::Drain(name) => swarm::change_node(view, name, NodeChange::Active(false)).await.map(drop),
+        Action::Activate(name) => swarm::change_node(view, name, NodeChange::Active(true)).await.map(drop),
+        Action::Promote(name) => swarm::set_role(view, name, Role::Manager).await,
+        Action::Demote(name) => swarm::set_role(view, name, Role::Worker).await,
+        Action::RemoveNode { host: name, force } => swarm::remove_node(view, name, *force).await,
+        Action::ForceNewCluster(name) => swarm::force_new_cluster(view, name).await,
+        Action::Leave(name) => Ok(view.host(name)?.docker.leave_swarm().await?),
         Action::Join { host: name, role, token, advertise } => {
-            swarm::join(lab, hosts, name, *role, *token, *advertise).await
+            swarm::join(view, name, *role, *token, *advertise).await
         }
-        Action::PruneNetworks(name) => Ok(host(hosts, name)?.docker.prune_networks().await.map(drop)?),
+        Action::PruneNetworks(name) => Ok(view.host(name)?.docker.prune_networks().await.map(drop)?),
         Action::RouteAdd { host: name, route } => {
-            let host = host(hosts, name)?;
+            let host = view.host(name)?;
             host.agent.route(true, route.clone()).await.map_err(host.failed())
         }
         Action::RouteDel { host: name, route } => {
-            let host = host(hosts, name)?;
+            let host = view.host(name)?;
             host.agent.route(false, route.clone()).await.map_err(host.failed())
         }
         Action::CreateInterface { host: name, name: interface } => {
-            set_interface(lab, host(hosts, name)?, interface, true).await
+            set_interface(view, name, interface, true).await
         }
         Action::RemoveInterface { host: name, name: interface } => {
-            set_interface(lab, host(hosts, name)?, interface, false).await
+            set_interface(view, name, interface, false).await
         }
-        Action::Exec(command) => exec::run(lab, hosts, command).await?.lines(0).map(drop),
+        Action::Exec(command) => exec::run(view, command).await?.lines(0).map(drop),
         Action::ConfigureDocker { host: name, daemon_json } => {
-            let host = host(hosts, name)?;
+            let host = view.host(name)?;
             host.agent.docker(daemon_json.clone()).await.map(drop).map_err(host.failed())
         }
         Action::Power { host, power } => running.power(host, *power, events).await,
         Action::Docker { host: name, power } => {
-            let host = host(hosts, name)?;
+            let host = view.host(name)?;
             if *power != Power::Start {
                 host.agent.end_docker(*power == Power::Kill).await.map_err(host.failed())?;
             }
@@ -144,45 +136,37 @@ pub async fn run(running: &RunningLab, action: &Action, events: &Events) -> Resu
             }
         }
         Action::Cut { host, segment, direction } => {
-            wire::cut(lab, &*running.running_wire()?, host, segment.as_deref(), *direction).await
+            wire::cut(view, host, segment.as_deref(), *direction).await
         }
-        Action::Heal { host, segment } => {
-            wire::heal(lab, &*running.running_wire()?, host, segment.as_deref()).await
-        }
-        Action::Block { filter, place } => wire::block(lab, &*running.running_wire()?, *filter, place).await,
-        Action::Unblock { filter, place } => {
-            wire::unblock(lab, &*running.running_wire()?, *filter, place).await
-        }
+        Action::Heal { host, segment } => wire::heal(view, host, segment.as_deref()).await,
+        Action::Block { filter, place } => wire::block(view, *filter, place).await,
+        Action::Unblock { filter, place } => wire::unblock(view, *filter, place).await,
     }
 }
 
 /// Adds to a refusal what a manager has logged, if that is the cause.
-async fn explained(lab: &Lab, hosts: &Hosts, done: Result<(), impl Into<Error>>) -> Result<(), Error> {
+async fn explained(view: &View<'_>, done: Result<(), impl Into<Error>>) -> Result<(), Error> {
     match done {
         Ok(()) => Ok(()),
-        Err(error) => Err(services::explain(lab, hosts, error).await),
+        Err(error) => Err(services::explain(view, error).await),
     }
 }
 
-async fn set_interface(lab: &Lab, host: &RunningHost, name: &str, add: bool) -> Result<(), Error> {
-    let interfaces = lab.hosts.get(&host.name).map(|h| h.interfaces.as_slice()).unwrap_or_default();
-    match interfaces.iter().find(|i| i.name == name) {
-        Some(interface) => host.agent.interface(add, interface.clone()).await.map_err(host.failed()),
-        None => Ok(()),
-    }
+async fn set_interface(view: &View<'_>, host: &str, name: &str, add: bool) -> Result<(), Error> {
+    let interfaces = &view.named("host", &view.lab.hosts, host)?.interfaces;
+    let interface = interfaces.iter().find(|i| i.name == name);
+    let known = || view.no_such("interface", name, interfaces.iter().map(|i| i.name.as_str()));
+    let host = view.host(host)?;
+    host.agent.interface(add, interface.ok_or_else(known)?.clone()).await.map_err(host.failed())
 }
 
-fn home<'a>(lab: &Lab, hosts: &'a Hosts, container: &str) -> Result<&'a RunningHost, Error> {
-    host(hosts, lab.containers.get(container).map_or(container, |c| c.host.as_str()))
-}
-
-fn network_hosts<'a>(lab: &Lab, hosts: &'a Hosts, network: &str) -> Result<Vec<&'a RunningHost>, Error> {
-    let names = lab.networks.get(network).map(|n| n.hosts.as_slice()).unwrap_or_default();
-    if lab.networks.get(network).is_some_and(|n| n.driver == Driver::Overlay)
-        && let Some(manager) = lab.swarm.as_ref().and_then(|s| s.managers().find(|m| hosts.contains_key(*m)))
+/// Where a network is made and removed: on each of its hosts or, if it belongs to the swarm, on a manager alone.
+fn network_hosts<'v>(view: &'v View<'_>, network: &Network) -> Result<Vec<&'v RunningHost>, Error> {
+    if network.driver == Driver::Overlay
+        && let Some(swarm) = &view.lab.swarm
+        && let Some(manager) = swarm.managers().find(|m| view.hosts.contains_key(*m))
     {
-        // The network belongs to the swarm: once is enough.
-        return Ok(vec![host(hosts, manager)?]);
+        return Ok(vec![view.host(manager)?]);
     }
-    names.iter().map(|n| host(hosts, n)).collect()
+    network.hosts.iter().map(|n| view.host(n)).collect()
 }

@@ -8,7 +8,6 @@ use std::{
 use labctl_machines::{Event, Events};
 use labctl_model::{Action, Check, Step};
 use labctl_report::{CellReport, CheckReport, FactReport, Report, StepReport};
-use labctl_wire::Wire;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -117,8 +116,7 @@ async fn checks(
             Check::Inject(inject) => inject.wire.as_slice(),
             Check::Fact(_) => &[],
         };
-        let segments = running.running_wire()?;
-        let watch = WireWatch::begin(&running.plan().lab, &running.hosts(), &segments, watched).await;
+        let watch = WireWatch::begin(&running.view(), watched).await;
         let deadline = Instant::now() + within;
         let (mut looks, mut captures, mut settled, mut sent) = (0, Vec::new(), None, true);
         let mut again = if matches!(check, Check::Matrix(_)) { how.again } else { 0 };
@@ -127,10 +125,10 @@ async fn checks(
             // A look that began in time may have waited for something not yet ready, and so not show the final state.
             let last = Instant::now() >= deadline;
             let evidence = match check {
-                Check::Matrix(_) => Some(Evidence::begin(&running.plan().lab, &segments).await?),
+                Check::Matrix(_) => Some(Evidence::begin(&running.view()).await?),
                 Check::Fact(_) | Check::Inject(_) => None,
             };
-            let found = look(running, &segments, check).await;
+            let found = look(running, check).await;
             let holds = found.holds();
             if holds && settled.is_none() {
                 settled = Some(millis(began.elapsed()));
@@ -205,22 +203,23 @@ impl Found {
 }
 
 /// Looks at a check once. A host that does not answer is noted in the result; other hosts' results stay valid.
-async fn look(running: &RunningLab, segments: &Wire, check: &Check) -> Found {
-    let (lab, hosts) = (&running.plan().lab, &running.hosts());
+async fn look(running: &RunningLab, check: &Check) -> Found {
+    let view = &running.view();
     match check {
         Check::Matrix(matrix) => {
-            let before = segments.stats().await;
-            let mut cells = probe::matrix(lab, hosts, &running.peers(), matrix).await;
-            if let (Ok(before), Ok(after)) = (before, segments.stats().await) {
-                wire::explain(lab, &wire::dropped(&before, &after), &mut cells);
+            let counters = async || view.wire().ok()?.stats().await.ok();
+            let before = counters().await;
+            let mut cells = probe::matrix(view, matrix).await;
+            if let (Some(before), Some(after)) = (before, counters().await) {
+                wire::explain(view.lab, &wire::dropped(&before, &after), &mut cells);
             }
             Found::Cells(cells)
         }
         Check::Inject(inject) => {
-            let sent = frames::check(lab, hosts, &running.peers(), segments, inject).await;
+            let sent = frames::check(view, inject).await;
             Found::Fact(Box::new(sent))
         }
-        Check::Fact(fact) => Found::Fact(Box::new(facts::check(lab, hosts, fact).await)),
+        Check::Fact(fact) => Found::Fact(Box::new(facts::check(view, fact).await)),
     }
 }
 

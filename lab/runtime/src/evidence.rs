@@ -10,7 +10,7 @@ use std::{
 
 use labctl_model::Lab;
 use labctl_wire::{
-    CapturedFrame, Fate, MAX_FRAME_LEN, Wire,
+    CapturedFrame, Fate, MAX_FRAME_LEN,
     pcapng::{PcapngError, PcapngWriter, Record},
 };
 use vxlan::Decode;
@@ -18,6 +18,7 @@ use vxlan::Decode;
 use crate::{
     Error,
     frames::{self, Tap},
+    view::View,
 };
 
 /// Bytes of frames kept per segment: the last ones.
@@ -48,10 +49,10 @@ impl Evidence {
     ///
     /// # Errors
     /// The wire has stopped.
-    pub async fn begin(lab: &Lab, wire: &Wire) -> Result<Self, Error> {
+    pub async fn begin(view: &View<'_>) -> Result<Self, Error> {
         let mut taps = Vec::new();
-        for segment in lab.segments.keys() {
-            taps.push((segment.clone(), Tap::begin(wire, segment, Ring::default(), Ring::push).await?));
+        for segment in view.lab.segments.keys() {
+            taps.push((segment.clone(), Tap::begin(view.wire()?, segment, Ring::default(), Ring::push).await?));
         }
         Ok(Self(taps))
     }

@@ -3,14 +3,10 @@
 use std::time::Duration;
 
 use labctl_machines::Error as MachineError;
-use labctl_model::{Command, Lab};
+use labctl_model::Command;
 use labctl_protocol::messages::{Exec, Netns};
 
-use crate::{
-    Error,
-    host::RunningHost,
-    hosts::{Hosts, host},
-};
+use crate::{Error, host::RunningHost, view::View};
 
 /// Time limit for a command: without KVM much takes long.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -32,9 +28,9 @@ pub struct Ended {
 ///
 /// # Errors
 /// The place does not run, the program does not exist, or it does not end in time.
-pub async fn run(lab: &Lab, hosts: &Hosts, command: &Command) -> Result<Ended, Error> {
+pub async fn run(view: &View<'_>, command: &Command) -> Result<Ended, Error> {
     let Command { place, tools, argv } = command;
-    let (host, netns) = self::place(lab, hosts, place).await?;
+    let (host, netns) = self::place(view, place).await?;
     let exec = Exec { argv: argv.clone(), netns, tools: *tools, tty: None, env: Default::default() };
     let ended = async { host.agent.exec(exec).await?.output().await };
     let Ok(output) = tokio::time::timeout(LIMIT, ended).await else {
@@ -56,14 +52,10 @@ pub async fn run(lab: &Lab, hosts: &Hosts, command: &Command) -> Result<Ended, E
 ///
 /// # Errors
 /// The endpoint does not run, or its dockerd does not answer.
-pub async fn place<'a>(
-    lab: &Lab,
-    hosts: &'a Hosts,
-    endpoint: &str,
-) -> Result<(&'a RunningHost, Netns), Error> {
-    let home = lab.host_of(endpoint).unwrap_or(endpoint);
-    let host = host(hosts, home)?;
-    if lab.hosts.contains_key(endpoint) {
+pub async fn place<'a>(view: &'a View<'_>, endpoint: &str) -> Result<(&'a RunningHost, Netns), Error> {
+    let home = view.lab.host_of(endpoint).unwrap_or(endpoint);
+    let host = view.host(home)?;
+    if view.lab.hosts.contains_key(endpoint) {
         return Ok((host, Netns::Host));
     }
     match host.docker.state(endpoint).await?.pid {

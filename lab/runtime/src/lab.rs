@@ -22,9 +22,9 @@ use tokio::sync::Semaphore;
 use crate::{
     Error, frames,
     host::RunningHost,
-    hosts::{self, Hosts},
-    peers::{self, Peers},
+    peers,
     services, swarm,
+    view::{Hosts, View},
     wire::port_name,
 };
 use parts::{Parts, Shared};
@@ -69,12 +69,11 @@ impl RunningLab {
         self.parts().wire.clone()
     }
 
-    /// Returns the wire.
-    ///
-    /// # Errors
-    /// The wire does not run.
-    pub(crate) fn running_wire(&self) -> Result<Arc<Wire>, Error> {
-        self.wire().ok_or_else(|| Error::NotUp(self.plan.lab.name.clone()))
+    /// The lab as it is now.
+    pub(crate) fn view(&self) -> View<'_> {
+        let (lab, hosts) = (&self.plan.lab, self.hosts());
+        let parts = self.parts();
+        View { lab, hosts, peers: parts.peers.clone(), wire: parts.wire.clone() }
     }
 
     /// The running hosts by name, in the topology's order. A host whose machine has ended is not among them.
@@ -83,11 +82,6 @@ impl RunningLab {
         let rank = |name: &String| self.plan.lab.hosts.get_index_of(name);
         hosts.sort_by(|a, _, b, _| rank(a).cmp(&rank(b)));
         hosts
-    }
-
-    /// The peers that live on the wire, by name.
-    pub fn peers(&self) -> Peers {
-        self.parts().peers.clone()
     }
 
     /// Makes everything in the plan. If this fails or is dropped, what was made remains until [`Self::down`].
@@ -150,18 +144,20 @@ impl RunningLab {
             count(lab.networks.values().filter(|n| !n.deferred).count(), "network"),
             count(lab.containers.values().filter(|c| !c.deferred).count(), "container"),
         ));
-        let hosts = self.hosts();
+        let view = &self.view();
+        let hosts = &view.hosts;
         // One by one, now that no machine keeps the processor busy: certificates and logs depend on these clocks.
         for host in hosts.values() {
             host.set_clock().await?;
         }
         // The topology's own `docker_gwbridge` must be there before the swarm would make one.
         try_join_all(hosts.values().map(|h| create_networks(lab, h))).await?;
-        swarm::form(lab, &hosts, events).await?;
-        try_join_all(hosts.values().map(|h| create_containers(lab, &hosts, h, events))).await?;
-        services::create(lab, &hosts, events).await?;
+        swarm::form(view, events).await?;
+        try_join_all(hosts.values().map(|h| create_containers(view, h, events))).await?;
+        services::create(view, events).await?;
         // A host may have ended meanwhile without any request noticing it.
-        lab.hosts.keys().try_for_each(|name| hosts::host(&self.hosts(), name).map(drop))?;
+        let now = self.view();
+        lab.hosts.keys().try_for_each(|name| now.host(name).map(drop))?;
         tracing::info!("lab up after {:.1} s", began.elapsed().as_secs_f64());
         Ok(())
     }
@@ -247,15 +243,14 @@ impl RunningLab {
 
     /// Sends a frame and sees who gets it.
     pub async fn send(&self, order: &frames::Order) -> Result<SendReport, Error> {
-        let (hosts, peers) = (self.hosts(), self.peers());
-        frames::send(&self.plan.lab, &hosts, &peers, &*self.running_wire()?, order).await
+        frames::send(&self.view(), order).await
     }
 
     /// Sends VXLAN probes between hosts and reports what becomes of them.
     pub async fn vxlan(&self, which: &frames::vxlan::Which) -> Result<VxlanReport, Error> {
         // Two runs at once would take each other's VTEPs.
         let _one_at_a_time = self.checking.lock().await;
-        frames::vxlan::run(&self.plan.lab, &self.hosts(), &*self.running_wire()?, which).await
+        frames::vxlan::run(&self.view(), which).await
     }
 
     /// Ends or starts one host; the rest of the lab goes on. The caller must hold [`Self::alone`].
@@ -264,9 +259,7 @@ impl RunningLab {
     /// There is no such host, it is in the wrong state, or it cannot be made again.
     pub(crate) async fn power(&self, host: &str, power: Power, events: &Events) -> Result<(), Error> {
         let lab = &self.plan.lab;
-        if !lab.hosts.contains_key(host) {
-            return Err(self.no_such("host", host, lab.hosts.keys().map(String::as_str)));
-        }
+        self.view().named("host", &lab.hosts, host)?;
         let running = self.parts().hosts.get(host).cloned();
         match (power, running) {
             (Power::Start, Some(_)) => Err(Error::WrongState {
@@ -323,16 +316,16 @@ impl RunningLab {
             }
             started?;
         }
-        let hosts = self.hosts();
-        let Some(running) = hosts.get(host) else { return Ok(()) };
+        let view = &self.view();
+        let running = view.host(host)?;
         running.set_clock().await?;
         create_networks(lab, running).await?;
         // Its containers may be on overlay networks, which only nodes have.
         let was_node = self.parts().nodes_gone.remove(host);
         if was_node && swarm::is_node(running).await != Some(true) {
-            swarm::join_again(lab, &hosts, host, events).await?;
+            swarm::join_again(view, host, events).await?;
         }
-        create_containers(lab, &hosts, running, events).await
+        create_containers(view, running, events).await
     }
 
     /// Takes down everything that was made, and goes on past failures, which it returns. The lab's folder stays: it
@@ -381,7 +374,7 @@ async fn stop_containers(lab: &Lab, host: &RunningHost) -> Result<(), Error> {
 async fn create_networks(lab: &Lab, host: &RunningHost) -> Result<(), Error> {
     for (key, network) in &lab.networks {
         if !network.deferred && network.driver != Driver::Overlay && network.hosts.contains(&host.name) {
-            let created = host.docker.create_network(lab, key).await;
+            let created = host.docker.create_network(lab, network).await;
             created.map_err(Error::at(lab.lines.networks.get(key)))?;
         }
     }
@@ -389,17 +382,13 @@ async fn create_networks(lab: &Lab, host: &RunningHost) -> Result<(), Error> {
 }
 
 /// Creates a host's containers.
-async fn create_containers(
-    lab: &Lab,
-    hosts: &Hosts,
-    host: &RunningHost,
-    events: &Events,
-) -> Result<(), Error> {
-    let mut running = 0;
+async fn create_containers(view: &View<'_>, host: &RunningHost, events: &Events) -> Result<(), Error> {
+    let (lab, mut running) = (view.lab, 0);
     for name in lab.start_order(&host.name) {
-        if lab.containers.get(name).is_some_and(|c| !c.deferred) {
-            if let Err(error) = host.docker.run(lab, name).await {
-                let error = services::explain(lab, hosts, error).await;
+        let container = view.container(name)?;
+        if !container.deferred {
+            if let Err(error) = host.docker.run(lab, name, container).await {
+                let error = services::explain(view, error).await;
                 return Err(Error::at(lab.lines.containers.get(name))(error));
             }
             running += 1;

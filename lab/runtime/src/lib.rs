@@ -9,7 +9,6 @@ mod exec;
 mod facts;
 pub mod frames;
 mod host;
-mod hosts;
 pub mod lab;
 pub mod launch;
 mod peers;
@@ -19,6 +18,7 @@ mod services;
 pub mod supervisor;
 mod swarm;
 pub mod teardown;
+mod view;
 mod wire;
 
 pub use check::Checking;

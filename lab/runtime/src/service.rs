@@ -186,8 +186,7 @@ impl LabService {
         let filter = match filter {
             Some(text) => {
                 let template = Template::filter(&text).map_err(|e| Error::Frame(format!("filter: {e}")))?;
-                let wire = self.lab.running_wire()?;
-                Some(frames::filter(lab, &self.lab.hosts(), &wire, &template).await?)
+                Some(frames::filter(&self.lab.view(), &template).await?)
             }
             None => None,
         };

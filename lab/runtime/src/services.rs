@@ -9,14 +9,14 @@ use std::{
 
 use labctl_docker::Error as DockerError;
 use labctl_machines::Events;
-use labctl_model::{Lab, ServiceChange};
+use labctl_model::ServiceChange;
 use labctl_report::{
     count,
     seen::{Seen, TaskSeen, UpdateSeen},
     services::{lacks, misplaced, missing, named},
 };
 
-use crate::{Error, hosts::Hosts, swarm};
+use crate::{Error, swarm, view::View};
 pub use reasons::explain;
 
 /// How long tasks may take to run: without KVM a container takes seconds, and a drained node's tasks are made anew.
@@ -29,30 +29,30 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 ///
 /// # Errors
 /// Docker's refusals; tasks that do not run in time, each with its state.
-pub async fn create(lab: &Lab, hosts: &Hosts, events: &Events) -> Result<(), Error> {
+pub async fn create(view: &View<'_>, events: &Events) -> Result<(), Error> {
     let names: Vec<&str> =
-        lab.services.iter().filter(|(_, s)| !s.deferred).map(|(n, _)| n.as_str()).collect();
+        view.lab.services.iter().filter(|(_, s)| !s.deferred).map(|(n, _)| n.as_str()).collect();
     if names.is_empty() {
         return Ok(());
     }
     events.phase(format!("creating {}", count(names.len(), "service")));
-    let (manager, _) = swarm::manager(lab, hosts).await?;
+    let (manager, _) = swarm::manager(view).await?;
     for name in &names {
-        let created = manager.docker.create_service(lab, name).await;
-        created.map_err(Error::at(lab.lines.services.get(*name)))?;
+        let created = manager.docker.create_service(view.lab, name, view.service(name)?).await;
+        created.map_err(Error::at(view.lab.lines.services.get(*name)))?;
     }
     let whole = |name: &str, seen: &Seen| lacks(name, seen).is_none();
-    wait(lab, hosts, &names, None, Some(events), whole).await
+    wait(view, &names, None, Some(events), whole).await
 }
 
 /// Creates one service and waits until its tasks run.
 ///
 /// # Errors
 /// Those of [`create`].
-pub async fn create_one(lab: &Lab, hosts: &Hosts, name: &str, within: Option<Duration>) -> Result<(), Error> {
-    swarm::manager(lab, hosts).await?.0.docker.create_service(lab, name).await?;
+pub async fn create_one(view: &View<'_>, name: &str, within: Option<Duration>) -> Result<(), Error> {
+    swarm::manager(view).await?.0.docker.create_service(view.lab, name, view.service(name)?).await?;
     let whole = |name: &str, seen: &Seen| lacks(name, seen).is_none();
-    wait(lab, hosts, &[name], within, None, whole).await
+    wait(view, &[name], within, None, whole).await
 }
 
 /// Changes a service, and waits until Docker has replaced the tasks it must and all run.
@@ -60,15 +60,14 @@ pub async fn create_one(lab: &Lab, hosts: &Hosts, name: &str, within: Option<Dur
 /// # Errors
 /// Docker's refusal, also if it gives the update up half-way; tasks that do not run in time, each with its state.
 pub async fn update(
-    lab: &Lab,
-    hosts: &Hosts,
+    view: &View<'_>,
     name: &str,
     change: &ServiceChange,
     within: Option<Duration>,
 ) -> Result<(), Error> {
-    let (manager, _) = swarm::manager(lab, hosts).await?;
+    let (manager, _) = swarm::manager(view).await?;
     let id = manager.docker.service_id(name).await?;
-    let replaces = manager.docker.update_service(lab, name, change).await?;
+    let replaces = manager.docker.update_service(view.lab, name, change).await?;
     let began = Instant::now();
     let whole = |name: &str, seen: &Seen| {
         let Some(service) = seen.service(name) else { return false };
@@ -80,26 +79,25 @@ pub async fn update(
         };
         through && lacks(name, seen).is_none() && !misplaced(service, seen)
     };
-    wait(lab, hosts, &[name], within, None, whole).await?;
-    wait_ended(lab, hosts, name, &id, began, within.unwrap_or(RUNNING)).await
+    wait(view, &[name], within, None, whole).await?;
+    wait_ended(view, name, &id, began, within.unwrap_or(RUNNING)).await
 }
 
 /// Removes a service, and waits until its tasks have ended.
 ///
 /// # Errors
 /// Docker's refusals; tasks that do not end in time.
-pub async fn remove(lab: &Lab, hosts: &Hosts, name: &str) -> Result<(), Error> {
-    let (manager, _) = swarm::manager(lab, hosts).await?;
+pub async fn remove(view: &View<'_>, name: &str) -> Result<(), Error> {
+    let (manager, _) = swarm::manager(view).await?;
     let id = manager.docker.service_id(name).await?;
     manager.docker.remove_service(name).await?;
-    wait_ended(lab, hosts, name, &id, Instant::now(), RUNNING).await
+    wait_ended(view, name, &id, Instant::now(), RUNNING).await
 }
 
 /// Waits until the tasks of a service that must end have ended: Docker stops counting them at once, while their
 /// containers still answer. Tasks on nodes that are down are not waited for, since nobody ends them.
 async fn wait_ended(
-    lab: &Lab,
-    hosts: &Hosts,
+    view: &View<'_>,
     name: &str,
     id: &str,
     began: Instant,
@@ -107,7 +105,7 @@ async fn wait_ended(
 ) -> Result<(), Error> {
     let deadline = began + within;
     loop {
-        match ending(lab, hosts, name, id).await {
+        match ending(view, name, id).await {
             Ok(left) if left.is_empty() => return Ok(()),
             Ok(left) if Instant::now() >= deadline => {
                 let missing = format!("service {name} has tasks that do not end: {}", left.join(", "));
@@ -120,8 +118,8 @@ async fn wait_ended(
 }
 
 /// Tasks of a service that must end but have not, on ready nodes, as `web.2 on host1`.
-async fn ending(lab: &Lab, hosts: &Hosts, name: &str, id: &str) -> Result<Vec<String>, Error> {
-    let (manager, nodes) = swarm::manager(lab, hosts).await?;
+async fn ending(view: &View<'_>, name: &str, id: &str) -> Result<Vec<String>, Error> {
+    let (manager, nodes) = swarm::manager(view).await?;
     let tasks = manager.docker.ending_tasks(id).await?;
     let on = |task: TaskSeen| {
         let node = nodes.iter().find(|n| n.id == task.node && n.ready)?;
@@ -133,8 +131,7 @@ async fn ending(lab: &Lab, hosts: &Hosts, name: &str, id: &str) -> Result<Vec<St
 
 /// Waits until `whole` holds for each of these services.
 async fn wait(
-    lab: &Lab,
-    hosts: &Hosts,
+    view: &View<'_>,
     names: &[&str],
     within: Option<Duration>,
     events: Option<&Events>,
@@ -144,7 +141,7 @@ async fn wait(
     let deadline = Instant::now() + within;
     let mut told = BTreeSet::new();
     loop {
-        let seen = match look(lab, hosts).await {
+        let seen = match look(view).await {
             Err(error) if error.is_transient() && Instant::now() < deadline => {
                 tokio::time::sleep(LOOK_AGAIN).await;
                 continue;
@@ -163,40 +160,40 @@ async fn wait(
             _ => None,
         });
         if let Some((name, why)) = stopped {
-            let reasons = reasons::read(lab, hosts, &seen, &[name]).await;
+            let reasons = reasons::read(view, &seen, &[name]).await;
             let said = reasons.of_service(name, &seen);
             let message = if said.is_empty() { why } else { format!("{why} ({said})") };
-            let (manager, _) = swarm::manager(lab, hosts).await?;
+            let (manager, _) = swarm::manager(view).await?;
             let what = format!("update service {name}");
             return Err(DockerError::Refused { host: manager.name.clone(), what, message }.into());
         }
         if Instant::now() >= deadline {
-            let reasons = reasons::read(lab, hosts, &seen, &waiting).await;
+            let reasons = reasons::read(view, &seen, &waiting).await;
             let missing = waiting.iter().map(|n| missing(n, &seen, &reasons)).collect::<Vec<_>>().join("; ");
             let late = Error::Tasks { after_s: within.as_secs(), missing };
-            return Err(Error::at(events.and(lab.lines.services.get(*first)))(late));
+            return Err(Error::at(events.and(view.lab.lines.services.get(*first)))(late));
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 
 /// Reads the services from a manager.
-pub async fn look(lab: &Lab, hosts: &Hosts) -> Result<Seen, Error> {
-    let (manager, nodes) = swarm::manager(lab, hosts).await?;
+pub async fn look(view: &View<'_>) -> Result<Seen, Error> {
+    let (manager, nodes) = swarm::manager(view).await?;
     let services = manager.docker.services().await?;
     let tasks = manager.docker.tasks().await?;
-    let seen = named(lab, services, tasks, nodes);
-    hosts.remember(&seen);
+    let seen = named(view.lab, services, tasks, nodes);
+    view.hosts.remember(&seen);
     Ok(seen)
 }
 
 /// Reads the services from a manager or, if none answers soon, recalls what one said last. `true` if read now.
-pub async fn look_or_recall(lab: &Lab, hosts: &Hosts) -> (Seen, bool) {
-    match swarm::soon(look(lab, hosts)).await {
+pub async fn look_or_recall(view: &View<'_>) -> (Seen, bool) {
+    match swarm::soon(look(view)).await {
         Ok(seen) => (seen, true),
         Err(error) => {
             tracing::warn!("services and nodes are taken to be as they were: {error}");
-            (hosts.last_seen().unwrap_or_default(), false)
+            (view.hosts.last_seen().unwrap_or_default(), false)
         }
     }
 }

@@ -8,14 +8,10 @@ use std::{
 use futures::future::{select_ok, try_join_all};
 use labctl_docker::{Error as DockerError, HostDocker, is_transient, swarm::NodeChange};
 use labctl_machines::Events;
-use labctl_model::{Driver, INGRESS, Lab, Node, Role, Swarm, Token};
+use labctl_model::{Driver, INGRESS, Lab, Network, Node, Role, Swarm, Token};
 use labctl_report::{count, seen::NodeSeen};
 
-use crate::{
-    Error,
-    host::RunningHost,
-    hosts::{Hosts, host as running},
-};
+use crate::{Error, host::RunningHost, view::View};
 
 /// How long nodes may take to be ready: certificates and Raft are slow without KVM.
 const READY: Duration = Duration::from_secs(180);
@@ -44,23 +40,24 @@ const LEADER: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// Docker's refusals; nodes that are not ready in time, each with its state.
-pub async fn form(lab: &Lab, hosts: &Hosts, events: &Events) -> Result<(), Error> {
+pub async fn form(view: &View<'_>, events: &Events) -> Result<(), Error> {
+    let lab = view.lab;
     let Some(swarm) = &lab.swarm else { return Ok(()) };
     let Some((first, node)) = swarm.nodes.first() else { return Ok(()) };
-    let manager = running(hosts, first)?;
+    let manager = view.host(first)?;
     events.phase(format!("forming a swarm of {}", count(swarm.nodes.len(), "node")));
     let line = Some(&lab.lines.swarm);
     manager.docker.init_swarm(swarm, node).await.map_err(Error::at(line))?;
     events.host(first, "swarm initialized");
     // Before others join, so that no node ever has the default one.
-    if let Some((key, _)) = lab.mesh() {
-        replace_mesh(lab, key, &manager.docker).await.map_err(Error::at(lab.lines.networks.get(key)))?;
+    if let Some((key, mesh)) = lab.mesh() {
+        replace_mesh(lab, mesh, &manager.docker).await.map_err(Error::at(lab.lines.networks.get(key)))?;
         events.host(first, format!("network {key} is the routing mesh's"));
     }
     let tokens = manager.docker.join_tokens().await?;
     let join = async |role: Role, host: &str| {
         let Some(joining) = swarm.nodes.get(host).filter(|n| n.role == role) else { return Ok(()) };
-        let joined = running(hosts, host)?.docker.join_swarm(joining, node, &tokens).await;
+        let joined = view.host(host)?.docker.join_swarm(joining, node, &tokens).await;
         joined.map_err(Error::at(line))?;
         events.host(host, format!("joined as {}", word(role)));
         Ok::<_, Error>(())
@@ -70,13 +67,13 @@ pub async fn form(lab: &Lab, hosts: &Hosts, events: &Events) -> Result<(), Error
         join(Role::Manager, host).await?;
     }
     try_join_all(swarm.nodes.keys().skip(1).map(|host| join(Role::Worker, host))).await?;
-    wait_ready(swarm, hosts, &manager.docker).await.map_err(Error::at(line))?;
+    wait_ready(swarm, view, &manager.docker).await.map_err(Error::at(line))?;
     let line = lab.mesh().and_then(|(key, _)| lab.lines.networks.get(key)).or(line);
-    let on_mesh = swarm.nodes.keys().map(|name| wait_on_mesh(lab, hosts, name, &manager.docker));
+    let on_mesh = swarm.nodes.keys().map(|name| wait_on_mesh(view, name, &manager.docker));
     try_join_all(on_mesh).await.map_err(Error::at(line))?;
     for (key, network) in &lab.networks {
         if !network.deferred && !network.ingress && network.driver == Driver::Overlay {
-            let created = manager.docker.create_network(lab, key).await;
+            let created = manager.docker.create_network(lab, network).await;
             created.map_err(Error::at(lab.lines.networks.get(key)))?;
         }
     }
@@ -84,7 +81,7 @@ pub async fn form(lab: &Lab, hosts: &Hosts, events: &Events) -> Result<(), Error
 }
 
 /// Replaces Docker's default network for the routing mesh with the topology's.
-async fn replace_mesh(lab: &Lab, key: &str, manager: &HostDocker) -> Result<(), Error> {
+async fn replace_mesh(lab: &Lab, mesh: &Network, manager: &HostDocker) -> Result<(), Error> {
     let deadline = Instant::now() + MESH;
     loop {
         // The new manager creates the default network some time later (swarmkit manager/manager.go, becomeLeader).
@@ -95,7 +92,7 @@ async fn replace_mesh(lab: &Lab, key: &str, manager: &HostDocker) -> Result<(), 
             tokio::time::sleep(LOOK_AGAIN).await;
             continue;
         }
-        match manager.create_network(lab, key).await {
+        match manager.create_network(lab, mesh).await {
             Err(DockerError::Refused { message, .. })
                 if message.contains(MESH_EXISTS) && Instant::now() < deadline =>
             {
@@ -110,8 +107,9 @@ async fn replace_mesh(lab: &Lab, key: &str, manager: &HostDocker) -> Result<(), 
 ///
 /// A node is ready before that. It makes its networks one by one, and gives a container 20 s to be attached to one (moby
 /// daemon/cluster/networks.go). Without KVM that is too short for a container that comes while the mesh is being made.
-async fn wait_on_mesh(lab: &Lab, hosts: &Hosts, name: &str, manager: &HostDocker) -> Result<(), Error> {
-    let (host, mesh) = (running(hosts, name)?, lab.mesh_name());
+async fn wait_on_mesh(view: &View<'_>, name: &str, manager: &HostDocker) -> Result<(), Error> {
+    let (lab, host) = (view.lab, view.host(name)?);
+    let mesh = lab.mesh_name();
     let deadline = Instant::now() + READY;
     let mut touch = lab.mesh().map(|_| Instant::now() + TOUCH);
     while !host.docker.is_on_mesh(mesh).await? {
@@ -131,7 +129,7 @@ async fn wait_on_mesh(lab: &Lab, hosts: &Hosts, name: &str, manager: &HostDocker
     Ok(())
 }
 
-async fn wait_ready(swarm: &Swarm, hosts: &Hosts, manager: &HostDocker) -> Result<(), Error> {
+async fn wait_ready(swarm: &Swarm, view: &View<'_>, manager: &HostDocker) -> Result<(), Error> {
     let deadline = Instant::now() + READY;
     loop {
         let seen = match manager.nodes().await {
@@ -145,7 +143,7 @@ async fn wait_ready(swarm: &Swarm, hosts: &Hosts, manager: &HostDocker) -> Resul
         if Instant::now() >= deadline {
             let mut words = Vec::new();
             for host in missing {
-                let own = match running(hosts, host) {
+                let own = match view.host(host) {
                     Ok(h) => h.docker.swarm_state().await.unwrap_or_else(|e| e.to_string()),
                     Err(e) => e.to_string(),
                 };
@@ -162,8 +160,8 @@ async fn wait_ready(swarm: &Swarm, hosts: &Hosts, manager: &HostDocker) -> Resul
 ///
 /// # Errors
 /// If none answers: the last one's error.
-pub async fn manager<'a>(lab: &Lab, hosts: &'a Hosts) -> Result<(&'a RunningHost, Vec<NodeSeen>), Error> {
-    let nodes = lab.swarm.iter().flat_map(|s| s.nodes.keys()).filter_map(|n| hosts.get(n));
+pub async fn manager<'a>(view: &'a View<'_>) -> Result<(&'a RunningHost, Vec<NodeSeen>), Error> {
+    let nodes = view.lab.swarm.iter().flat_map(|s| s.nodes.keys()).filter_map(|n| view.hosts.get(n));
     let asked: Vec<_> = nodes
         .map(|host| Box::pin(async move { Ok::<_, Error>((&**host, host.docker.nodes().await?)) }))
         .collect();
@@ -185,8 +183,8 @@ pub async fn soon<T, E: Into<Error>>(ask: impl Future<Output = Result<T, E>>) ->
 /// The node id that a host reports for itself; `None` if it is no node or does not answer.
 ///
 /// A host that left and joined again is listed twice by the managers, and both entries are ready for a while.
-async fn own_id(hosts: &Hosts, name: &str) -> Option<String> {
-    let id = tokio::time::timeout(ASKED, hosts.get(name)?.docker.node_id()).await;
+async fn own_id(view: &View<'_>, name: &str) -> Option<String> {
+    let id = tokio::time::timeout(ASKED, view.hosts.get(name)?.docker.node_id()).await;
     id.ok()?.ok()?
 }
 
@@ -194,15 +192,15 @@ async fn own_id(hosts: &Hosts, name: &str) -> Option<String> {
 ///
 /// # Errors
 /// It is not so in time.
-async fn wait_node(lab: &Lab, hosts: &Hosts, name: &str, role: Role) -> Result<(), Error> {
+async fn wait_node(view: &View<'_>, name: &str, role: Role) -> Result<(), Error> {
     let deadline = Instant::now() + READY;
     loop {
         // A node that is joining has an id only once it has joined.
-        let own = own_id(hosts, name).await;
+        let own = own_id(view, name).await;
         let is =
             |n: &NodeSeen| own.as_ref() == Some(&n.id) && n.ready && n.manager == (role == Role::Manager);
         // While managers change, the one that is asked may have no answer.
-        match manager(lab, hosts).await {
+        match manager(view).await {
             Ok((_, seen)) if seen.iter().any(is) => return Ok(()),
             Err(error) if Instant::now() >= deadline => return Err(error.into()),
             _ if Instant::now() >= deadline => {
@@ -219,21 +217,20 @@ async fn wait_node(lab: &Lab, hosts: &Hosts, name: &str, role: Role) -> Result<(
 /// # Errors
 /// Docker's refusals, a wrong token among them.
 pub async fn join(
-    lab: &Lab,
-    hosts: &Hosts,
+    view: &View<'_>,
     name: &str,
     role: Role,
     token: Token,
     advertise: Option<Ipv4Addr>,
 ) -> Result<(), Error> {
-    let (manager, _) = manager(lab, hosts).await?;
-    let Some(there) = lab.swarm.as_ref().and_then(|s| s.nodes.get(&manager.name)) else { return Ok(()) };
-    let joining = running(hosts, name)?;
-    let node = as_node(lab, name, role, advertise)?;
+    let (manager, _) = manager(view).await?;
+    let there = view.named("node", &view.swarm()?.nodes, &manager.name)?;
+    let joining = view.host(name)?;
+    let node = as_node(view.lab, name, role, advertise)?;
     let tokens = manager.docker.tokens(token).await?;
     joining.docker.join_swarm(&node, there, &tokens).await?;
-    wait_node(lab, hosts, name, role).await?;
-    wait_on_mesh(lab, hosts, name, &manager.docker).await
+    wait_node(view, name, role).await?;
+    wait_on_mesh(view, name, &manager.docker).await
 }
 
 /// A host as a node: as `swarm` declares it, or else by its first NIC.
@@ -252,10 +249,10 @@ fn as_node(lab: &Lab, name: &str, role: Role, advertise: Option<Ipv4Addr>) -> Re
 ///
 /// # Errors
 /// Docker's refusals; a change that is not done in time.
-pub async fn set_role(lab: &Lab, hosts: &Hosts, name: &str, role: Role) -> Result<(), Error> {
-    let is_up = change_node(lab, hosts, name, NodeChange::Role(role)).await?;
-    if is_up && own_id(hosts, name).await.is_some() {
-        wait_node(lab, hosts, name, role).await?;
+pub async fn set_role(view: &View<'_>, name: &str, role: Role) -> Result<(), Error> {
+    let is_up = change_node(view, name, NodeChange::Role(role)).await?;
+    if is_up && own_id(view, name).await.is_some() {
+        wait_node(view, name, role).await?;
     }
     Ok(())
 }
@@ -264,28 +261,28 @@ pub async fn set_role(lab: &Lab, hosts: &Hosts, name: &str, role: Role) -> Resul
 ///
 /// # Errors
 /// Docker's refusals.
-pub async fn change_node(lab: &Lab, hosts: &Hosts, name: &str, change: NodeChange) -> Result<bool, Error> {
-    let own = own_id(hosts, name).await;
-    Ok(manager(lab, hosts).await?.0.docker.update_node(name, own.as_deref(), change).await?)
+pub async fn change_node(view: &View<'_>, name: &str, change: NodeChange) -> Result<bool, Error> {
+    let own = own_id(view, name).await;
+    Ok(manager(view).await?.0.docker.update_node(name, own.as_deref(), change).await?)
 }
 
 /// Removes a node that has left or is down, as `docker node rm`; with `force` also one that is up.
 ///
 /// # Errors
 /// Docker's refusals.
-pub async fn remove_node(lab: &Lab, hosts: &Hosts, name: &str, force: bool) -> Result<(), Error> {
-    let own = own_id(hosts, name).await;
-    Ok(manager(lab, hosts).await?.0.docker.remove_node(name, own.as_deref(), force).await?)
+pub async fn remove_node(view: &View<'_>, name: &str, force: bool) -> Result<(), Error> {
+    let own = own_id(view, name).await;
+    Ok(manager(view).await?.0.docker.remove_node(name, own.as_deref(), force).await?)
 }
 
 /// Makes a manager the only one of its swarm, and waits until it leads.
 ///
 /// # Errors
 /// Docker's refusals; it does not lead in time.
-pub async fn force_new_cluster(lab: &Lab, hosts: &Hosts, name: &str) -> Result<(), Error> {
-    let host = running(hosts, name)?;
-    let Some(swarm) = &lab.swarm else { return Ok(()) };
-    let node = as_node(lab, name, Role::Manager, None)?;
+pub async fn force_new_cluster(view: &View<'_>, name: &str) -> Result<(), Error> {
+    let host = view.host(name)?;
+    let swarm = view.swarm()?;
+    let node = as_node(view.lab, name, Role::Manager, None)?;
     let deadline = Instant::now() + READY;
     loop {
         match host.docker.force_new_cluster(swarm, &node).await {
@@ -324,9 +321,9 @@ pub async fn is_node(host: &RunningHost) -> Option<bool> {
 ///
 /// # Errors
 /// No manager is left: then the swarm's state is lost too.
-pub async fn join_again(lab: &Lab, hosts: &Hosts, name: &str, events: &Events) -> Result<(), Error> {
-    let others = hosts.without(name);
-    let (manager, _) = manager(lab, &others).await.map_err(|why| {
+pub async fn join_again(view: &View<'_>, name: &str, events: &Events) -> Result<(), Error> {
+    let others = view.without(name);
+    let (manager, _) = manager(&others).await.map_err(|why| {
         Error::Swarm(format!(
             "{name} was a node of it and cannot join again: {why}\nhint: a swarm lives in the memory of its managers; \
              with three, one may be killed"
@@ -336,7 +333,7 @@ pub async fn join_again(lab: &Lab, hosts: &Hosts, name: &str, events: &Events) -
         events.host(name, "is no node of the swarm any more");
         return Ok(());
     };
-    join(lab, hosts, name, role, Token::Right, None).await?;
+    join(view, name, role, Token::Right, None).await?;
     events.host(name, format!("joined again as {}", word(role)));
     Ok(())
 }

@@ -6,7 +6,7 @@ use labctl_model::{Direction, Filter, Lab, No, Observed, Place};
 use labctl_report::CellReport;
 use labctl_wire::{Block, DropReason, LinkState, Stats, Wire, WireError};
 
-use crate::Error;
+use crate::{Error, view::View};
 
 /// The wire's name of the port that a NIC is plugged into.
 pub(crate) fn port_name(host: &str, nic: &str) -> String {
@@ -14,24 +14,22 @@ pub(crate) fn port_name(host: &str, nic: &str) -> String {
 }
 
 /// A host's ports with their segments; only those on segment `on`, if given.
-fn ports(lab: &Lab, host: &str, on: Option<&str>) -> Vec<(String, String)> {
-    let nics = lab.hosts.get(host).map(|h| h.nics.as_slice()).unwrap_or_default();
-    nics.iter()
-        .filter(|n| on.is_none_or(|segment| n.segment == segment))
-        .map(|n| (n.segment.clone(), port_name(host, &n.name)))
-        .collect()
+fn ports(view: &View<'_>, host: &str, on: Option<&str>) -> Result<Vec<(String, String)>, Error> {
+    let nics = &view.named("host", &view.lab.hosts, host)?.nics;
+    let there = nics.iter().filter(|n| on.is_none_or(|segment| n.segment == segment));
+    Ok(there.map(|n| (n.segment.clone(), port_name(host, &n.name))).collect())
 }
 
 /// Cuts a host's links, in addition to earlier cuts.
 pub(crate) async fn cut(
-    lab: &Lab,
-    wire: &Wire,
+    view: &View<'_>,
     host: &str,
     on: Option<&str>,
     direction: Direction,
 ) -> Result<(), Error> {
+    let wire = view.wire()?;
     let stats = wire.stats().await.map_err(failed)?;
-    for (_, port) in ports(lab, host, on) {
+    for (_, port) in ports(view, host, on)? {
         let now = stats.ports.get(&port).map_or(LinkState::UP, |p| p.link);
         let state = LinkState {
             from_host: now.from_host && direction == Direction::Inbound,
@@ -43,17 +41,17 @@ pub(crate) async fn cut(
 }
 
 /// Heals a host's cut links.
-pub(crate) async fn heal(lab: &Lab, wire: &Wire, host: &str, on: Option<&str>) -> Result<(), Error> {
-    for (_, port) in ports(lab, host, on) {
-        wire.set_link(&port, LinkState::UP).await.map_err(failed)?;
+pub(crate) async fn heal(view: &View<'_>, host: &str, on: Option<&str>) -> Result<(), Error> {
+    for (_, port) in ports(view, host, on)? {
+        view.wire()?.set_link(&port, LinkState::UP).await.map_err(failed)?;
     }
     Ok(())
 }
 
 /// Begins to drop frames that match.
-pub(crate) async fn block(lab: &Lab, wire: &Wire, filter: Filter, place: &Place) -> Result<(), Error> {
-    for (segment, from, to) in places(lab, place) {
-        wire.block(&segment, Block { filter, from, to }).await.map_err(failed)?;
+pub(crate) async fn block(view: &View<'_>, filter: Filter, place: &Place) -> Result<(), Error> {
+    for (segment, from, to) in places(view, place)? {
+        view.wire()?.block(&segment, Block { filter, from, to }).await.map_err(failed)?;
     }
     Ok(())
 }
@@ -62,33 +60,33 @@ pub(crate) async fn block(lab: &Lab, wire: &Wire, filter: Filter, place: &Place)
 ///
 /// # Errors
 /// [`Error::NothingBlocked`] if there is none.
-pub(crate) async fn unblock(
-    lab: &Lab,
-    wire: &Wire,
-    filter: Option<Filter>,
-    place: &Place,
-) -> Result<(), Error> {
+pub(crate) async fn unblock(view: &View<'_>, filter: Option<Filter>, place: &Place) -> Result<(), Error> {
     let mut ended = 0;
-    for (segment, from, to) in places(lab, place) {
-        ended += wire.unblock(&segment, filter, from, to).await.map_err(failed)?;
+    for (segment, from, to) in places(view, place)? {
+        ended += view.wire()?.unblock(&segment, filter, from, to).await.map_err(failed)?;
     }
     match (ended, filter) {
         (0, Some(filter)) => {
-            Err(Error::NothingBlocked { what: filter.to_string(), known: blocked(wire).await? })
+            Err(Error::NothingBlocked { what: filter.to_string(), known: blocked(view.wire()?).await? })
         }
         _ => Ok(()),
     }
 }
 
 /// The segments of a place, each with the ports that it names there.
-fn places(lab: &Lab, place: &Place) -> Vec<(String, Option<String>, Option<String>)> {
+fn places(view: &View<'_>, place: &Place) -> Result<Vec<(String, Option<String>, Option<String>)>, Error> {
+    // On a segment without this host there is nothing to block.
     let port = |host: &Option<String>, segment: &str| match host {
-        None => Some(None),
-        // Not on this segment.
-        Some(host) => ports(lab, host, Some(segment)).pop().map(|(_, port)| Some(port)),
+        None => Ok(Some(None)),
+        Some(host) => Ok::<_, Error>(ports(view, host, Some(segment))?.pop().map(|(_, port)| Some(port))),
     };
-    let segments = lab.segments.keys().filter(|s| place.segment.as_ref().is_none_or(|on| on == *s));
-    segments.filter_map(|s| Some((s.clone(), port(&place.from, s)?, port(&place.to, s)?))).collect()
+    let mut places = Vec::new();
+    for segment in view.lab.segments.keys().filter(|s| place.segment.as_ref().is_none_or(|on| on == *s)) {
+        if let (Some(from), Some(to)) = (port(&place.from, segment)?, port(&place.to, segment)?) {
+            places.push((segment.clone(), from, to));
+        }
+    }
+    Ok(places)
 }
 
 async fn blocked(wire: &Wire) -> Result<Vec<String>, Error> {
@@ -173,9 +171,12 @@ fn failed(error: WireError) -> Error {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use labctl_model::Action;
+    use std::sync::Arc;
+
     use labctl_wire::{PortSpec, Transport};
 
     use super::*;
+    use crate::{peers::Peers, view::Hosts};
 
     const LAB: &str = "
 name: t
@@ -194,15 +195,17 @@ hosts: { a: { lan: 10.0.0.1, wan: 10.1.0.1 }, b: { lan: 10.0.0.2 } }
             mac: n.mac,
             transport: Transport::Connected(std::os::unix::net::UnixStream::pair().unwrap().0),
         };
-        let wire = Wire::start(&lab.segments, ports.map(spec).collect()).unwrap();
+        let wire = Arc::new(Wire::start(&lab.segments, ports.map(spec).collect()).unwrap());
+        let view =
+            &View { lab: &lab, hosts: Hosts::default(), peers: Peers::default(), wire: Some(wire.clone()) };
         for text in actions {
             match Action::parse(text, &lab).unwrap() {
                 Action::Cut { host, segment, direction } => {
-                    cut(&lab, &wire, &host, segment.as_deref(), direction).await?;
+                    cut(view, &host, segment.as_deref(), direction).await?;
                 }
-                Action::Heal { host, segment } => heal(&lab, &wire, &host, segment.as_deref()).await?,
-                Action::Block { filter, place } => block(&lab, &wire, filter, &place).await?,
-                Action::Unblock { filter, place } => unblock(&lab, &wire, filter, &place).await?,
+                Action::Heal { host, segment } => heal(view, &host, segment.as_deref()).await?,
+                Action::Block { filter, place } => block(view, filter, &place).await?,
+                Action::Unblock { filter, place } => unblock(view, filter, &place).await?,
                 other => panic!("{other:?}"),
             }
         }

@@ -9,21 +9,15 @@ use ipnet::Ipv4Net;
 use labctl_model::{Lab, Name, Template};
 use labctl_protocol::messages::{Netns, NetnsFacts};
 use labctl_report::{seen::docker_name, snapshot::Snapshot};
-use labctl_wire::Wire;
 use vxlan::MacAddr;
 
-use crate::{
-    Error,
-    host::RunningHost,
-    hosts::{Hosts, host},
-    peers, swarm,
-};
+use crate::{Error, host::RunningHost, peers, swarm, view::View};
 
 /// Looks things up in one lab at one moment.
 pub struct Book<'a> {
     pub lab: &'a Lab,
-    pub hosts: &'a Hosts,
-    wire: &'a Wire,
+    pub view: &'a View<'a>,
+    pub lab: &'a Lab,
     snapshot: &'a Snapshot,
     facts: HashMap<(String, Netns), NetnsFacts>,
 }
@@ -37,8 +31,8 @@ pub struct Interface {
 }
 
 impl<'a> Book<'a> {
-    pub fn new(lab: &'a Lab, hosts: &'a Hosts, wire: &'a Wire, snapshot: &'a Snapshot) -> Self {
-        Self { lab, hosts, wire, snapshot, facts: HashMap::new() }
+    pub fn new(view: &'a View<'a>, snapshot: &'a Snapshot) -> Self {
+        Self { view, lab: view.lab, snapshot, facts: HashMap::new() }
     }
 
     /// Fills in a template's names with their current values.
@@ -57,7 +51,7 @@ impl<'a> Book<'a> {
     async fn value(&mut self, name: &Name) -> Result<String, Error> {
         self.known(name)?;
         match name {
-            Name::Vni(network) => Ok(vni(self.lab, self.hosts, network).await?.to_string()),
+            Name::Vni(network) => Ok(vni(self.view, network).await?.to_string()),
             Name::Vtep(host) => {
                 let node = self.lab.swarm.as_ref().and_then(|s| s.nodes.get(host));
                 let address = node.map(|n| n.data_path.unwrap_or(n.advertise));
@@ -72,29 +66,17 @@ impl<'a> Book<'a> {
 
     /// Checks a name: a topology's names were checked when it was read, a command line's are checked now.
     fn known(&self, name: &Name) -> Result<(), Error> {
-        fn list<'n>(names: impl Iterator<Item = &'n str>) -> String {
-            names.collect::<Vec<_>>().join(", ")
-        }
-        let lab = self.lab;
-        let (kind, wanted, there, known) = match name {
-            Name::Vni(network) => (
-                "network",
-                network,
-                lab.networks.contains_key(network),
-                list(lab.networks.keys().map(String::as_str)),
-            ),
-            Name::Vtep(host) => {
-                ("host", host, lab.hosts.contains_key(host), list(lab.hosts.keys().map(String::as_str)))
-            }
+        let (lab, view) = (self.lab, self.view);
+        match name {
+            Name::Vni(network) => view.network(network).map(drop),
+            Name::Vtep(host) => view.named("host", &lab.hosts, host).map(drop),
             Name::Mac { endpoint, .. } | Name::Ip { endpoint, .. } => {
-                let there = self.snapshot.endpoints(lab).any(|e| e == endpoint)
-                    || lab.services.contains_key(endpoint);
-                ("host, container or peer", endpoint, there, list(self.snapshot.endpoints(lab)))
+                let there = self.snapshot.endpoints(lab).any(|e| e == endpoint);
+                if there || lab.services.contains_key(endpoint) {
+                    return Ok(());
+                }
+                Err(view.no_such("host, container or peer", endpoint, self.snapshot.endpoints(lab)))
             }
-        };
-        match there {
-            true => Ok(()),
-            false => Err(Error::NoSuchPart { lab: lab.name.clone(), kind, name: wanted.clone(), known }),
         }
     }
 
@@ -151,22 +133,20 @@ impl<'a> Book<'a> {
                 self.lab.name
             ))
         })?;
-        Ok((host(self.hosts, home)?, netns))
+        Ok((self.view.host(home)?, netns))
     }
 
     /// The requested interface of an endpoint, else its first: a host's first NIC, or a container's interface on its
     /// first network.
     pub async fn interface(&mut self, endpoint: &str, wanted: Option<&str>) -> Result<Interface, Error> {
         let lab = self.lab;
-        let no_such = |name: &str, known: String| Error::NoSuchPart {
-            lab: lab.name.clone(),
-            kind: "interface",
-            name: format!("{endpoint}:{name}"),
-            known,
+        let no_such = |name: &str, known: &[String]| {
+            let known = known.iter().map(String::as_str);
+            self.view.no_such("interface", &format!("{endpoint}:{name}"), known)
         };
         if let Some(nic) = lab.peers.get(endpoint).map(|peer| &peer.nic) {
             if let Some(other) = wanted.filter(|name| *name != nic.name) {
-                return Err(no_such(other, nic.name.clone()));
+                return Err(no_such(other, std::slice::from_ref(&nic.name)));
             }
             let address = Ipv4Net::new(nic.address, nic.prefix_len).ok();
             return Ok(Interface { name: nic.name.clone(), mac: MacAddr(nic.mac), address });
@@ -184,7 +164,7 @@ impl<'a> Book<'a> {
         };
         let name = wanted.map(str::to_owned).or(first);
         let name = name.ok_or_else(|| Error::Frame(format!("{endpoint} has no interface but lo")))?;
-        let mac = facts.macs.get(&name).ok_or_else(|| no_such(&name, facts.interfaces.join(", ")))?;
+        let mac = facts.macs.get(&name).ok_or_else(|| no_such(&name, &facts.interfaces))?;
         let address = facts.addresses.iter().find(|(of, _)| *of == name).map(|(_, net)| *net);
         Ok(Interface { name, mac: MacAddr(*mac), address })
     }
@@ -195,7 +175,7 @@ impl<'a> Book<'a> {
         if lan.is_some_and(|s| s.contains(to) && s.gateway != Some(to)) {
             return self.owner_mac(to, None).await;
         }
-        let stats = self.wire.stats().await.map_err(|e| Error::Wire(e.to_string()))?;
+        let stats = self.view.wire()?.stats().await.map_err(|e| Error::Wire(e.to_string()))?;
         let gateway = stats.segments.get(segment).and_then(|s| s.gateway_mac);
         gateway.map(MacAddr).ok_or_else(|| no_mac(to, &format!("segment {segment} has no gateway")))
     }
@@ -236,7 +216,7 @@ impl<'a> Book<'a> {
         if let Some(nic) = nics.into_iter().find(|n| n.address == address) {
             return Ok(MacAddr(nic.mac));
         }
-        let mut hosts: Vec<&RunningHost> = self.hosts.values().map(|h| &**h).collect();
+        let mut hosts: Vec<&RunningHost> = self.view.hosts.values().map(|h| &**h).collect();
         hosts.sort_by_key(|h| near != Some(h.name.as_str()));
         let has_nics = |e: &str| lab.hosts.contains_key(e) || lab.peers.contains_key(e);
         let mut endpoints: Vec<&str> = snapshot.endpoints(lab).filter(|e| !has_nics(e)).collect();
@@ -281,11 +261,11 @@ impl<'a> Book<'a> {
 }
 
 /// The VNI of an overlay, as a manager of the swarm knows it.
-pub async fn vni(lab: &Lab, hosts: &Hosts, network: &str) -> Result<u32, Error> {
-    let (manager, _) = swarm::soon(swarm::manager(lab, hosts)).await?;
-    let vni = manager.docker.vni(docker_name(lab, network)).await?;
+pub async fn vni(view: &View<'_>, network: &str) -> Result<u32, Error> {
+    let (manager, _) = swarm::soon(swarm::manager(view)).await?;
+    let vni = manager.docker.vni(docker_name(view.lab, network)).await?;
     vni.ok_or_else(|| {
-        Error::Frame(format!("the VNI of network {network} is not known\nhint: is the network there? `labctl docker {} {} -- network ls`", lab.name, manager.name))
+        Error::Frame(format!("the VNI of network {network} is not known\nhint: is the network there? `labctl docker {} {} -- network ls`", view.lab.name, manager.name))
     })
 }
 

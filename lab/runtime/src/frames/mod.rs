@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use ::vxlan::{Decode, Varied, Vary, filter::Filter};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use labctl_model::{Inject, Lab, Source, Template};
+use labctl_model::{Inject, Source, Template};
 use labctl_protocol::messages::{Outgoing, SendFrame};
 use labctl_wire::Wire;
 
@@ -25,7 +25,7 @@ pub use order::vxlan_ports;
 pub(crate) use tap::Tap;
 pub use wire::WireWatch;
 
-use crate::{Error, hosts::Hosts, peers::Peers, probe};
+use crate::{Error, probe, view::View};
 use book::Book;
 use order::{Known, Station, Written};
 use watch::Watch;
@@ -83,20 +83,15 @@ impl From<&Inject> for Order {
 /// # Errors
 /// [`Error::Frame`] if it cannot be built for this lab as it is now; an agent or a dockerd that does not answer. What
 /// becomes of the frame is never an error.
-pub async fn send(
-    lab: &Lab,
-    hosts: &Hosts,
-    peers: &Peers,
-    wire: &Wire,
-    order: &Order,
-) -> Result<SendReport, Error> {
-    let snapshot = probe::snapshot(lab, hosts).await;
-    let mut book = Book::new(lab, hosts, wire, &snapshot);
+pub async fn send(view: &View<'_>, order: &Order) -> Result<SendReport, Error> {
+    let lab = view.lab;
+    let snapshot = probe::snapshot(view).await;
+    let mut book = Book::new(view, &snapshot);
     let run = rand::random();
-    let Written { stack, bytes, sender, known } = order::write(&mut book, peers, order, run).await?;
-    let mut watch = Watch::open(lab, hosts, peers, &snapshot, &known, order::vxlan_ports(lab)).await;
+    let Written { stack, bytes, sender, known } = order::write(&mut book, order, run).await?;
+    let mut watch = Watch::open(view, &view.peers, &snapshot, &known, order::vxlan_ports(lab)).await;
     let decode = Decode { vxlan_ports: order::vxlan_ports(lab), ..Decode::default() };
-    let taps = watch::taps(lab, wire, std::slice::from_ref(&known), &decode).await?;
+    let taps = watch::taps(view, std::slice::from_ref(&known), &decode).await?;
 
     match &sender {
         order::Sender::Interface { host, netns, interface } => {
@@ -117,7 +112,7 @@ pub async fn send(
         }
         order::Sender::Station(from) => {
             let frames = Varied::new(&stack, &order.vary).map_err(|e| Error::Frame(e.to_string()))?;
-            inject(wire, from, frames, order.count, order.rate).await?;
+            inject(view.wire()?, from, frames, order.count, order.rate).await?;
         }
     }
     let sent = Instant::now();
@@ -196,21 +191,21 @@ async fn inject(
 ///
 /// # Errors
 /// A name has no value.
-pub async fn filter(lab: &Lab, hosts: &Hosts, wire: &Wire, filter: &Template) -> Result<Filter, Error> {
-    let snapshot = probe::snapshot(lab, hosts).await;
-    let text = Book::new(lab, hosts, wire, &snapshot).fill(filter).await?;
+pub async fn filter(view: &View<'_>, filter: &Template) -> Result<Filter, Error> {
+    let snapshot = probe::snapshot(view).await;
+    let text = Book::new(view, &snapshot).fill(filter).await?;
     text.parse::<Filter>().map_err(|e| Error::Frame(format!("filter `{text}`: {e}")))
 }
 
 /// Runs an `inject` of a topology. If the frame could not be sent, the report says why.
-pub async fn check(lab: &Lab, hosts: &Hosts, peers: &Peers, wire: &Wire, inject: &Inject) -> FactReport {
+pub async fn check(view: &View<'_>, inject: &Inject) -> FactReport {
     let list =
         |names: &[String], words: &str| (!names.is_empty()).then(|| format!("{words} {}", names.join(", ")));
     let parts = [list(&inject.received_by, "received by"), list(&inject.not_received_by, "not received by")];
     let expected: Vec<String> = parts.into_iter().flatten().collect();
     let expected = if expected.is_empty() { "sent".to_owned() } else { expected.join(", ") };
     let subject = format!("frame from {}: {}", inject.from, inject.frame);
-    let (observed, holds, error) = match send(lab, hosts, peers, wire, &inject.into()).await {
+    let (observed, holds, error) = match send(view, &inject.into()).await {
         Ok(report) => (report.observed(), report.holds, None),
         Err(error) => (Vec::new(), false, Some(format!("{NOT_SENT}: {error}"))),
     };

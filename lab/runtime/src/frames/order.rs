@@ -14,7 +14,7 @@ use super::{
     Order,
     book::{Book, Interface},
 };
-use crate::{Error, host::RunningHost, peers::Peers};
+use crate::{Error, host::RunningHost};
 
 /// MAC of a station on the wire that is no host: locally administered, used by nobody else.
 pub const STATION_MAC: MacAddr = MacAddr([0x06, 0x67, 0x77, 0x01, 0x00, 0x01]);
@@ -87,21 +87,13 @@ pub fn mark(run: u64, number: u32) -> Payload {
 }
 
 /// Builds a frame.
-pub async fn write<'a>(
-    book: &mut Book<'a>,
-    peers: &'a Peers,
-    order: &Order,
-    run: u64,
-) -> Result<Written<'a>, Error> {
+pub async fn write<'a>(book: &mut Book<'a>, order: &Order, run: u64) -> Result<Written<'a>, Error> {
     let text = book.fill(&order.frame).await?;
     let mut stack: Stack =
         text.parse().map_err(|e: vxlan::ParseStackError| Error::Frame(format!("{text}: {e}")))?;
     let sender = match &order.from {
         Source::Wire(segment) => {
-            if !book.lab.segments.contains_key(segment) {
-                let known = book.lab.segments.keys().cloned().collect::<Vec<_>>().join(", ");
-                return Err(no_such(book.lab, "segment", segment, known));
-            }
+            book.view.named("segment", &book.lab.segments, segment)?;
             let address = book.free_address(segment).unwrap_or(Ipv4Addr::UNSPECIFIED);
             stack.fill_source(STATION_MAC, address);
             if let Some(to) = wants_mac(&stack) {
@@ -111,15 +103,14 @@ pub async fn write<'a>(
         }
         Source::Endpoint { name, interface } => {
             if !book.lab.is_endpoint(name) {
-                let known = book.lab.endpoints().collect::<Vec<_>>().join(", ");
-                return Err(no_such(book.lab, "host, container or peer", name, known));
+                return Err(book.view.no_such("host, container or peer", name, book.lab.endpoints()));
             }
             let by: Interface = book.interface(name, interface.as_deref()).await?;
             stack.fill_source(by.mac, by.address.map_or(Ipv4Addr::UNSPECIFIED, |net| net.addr()));
             if let Some(to) = wants_mac(&stack) {
                 set_dst(&mut stack, book.next_mac_from(name, &by, to).await?);
             }
-            match peers.get(name) {
+            match book.view.peers.get(name) {
                 Some(peer) => Sender::Station(Station::Peer(peer)),
                 None => {
                     let (host, netns) = book.place(name)?;
@@ -185,10 +176,6 @@ fn own_bytes(bytes: &[u8], decode: &Decode) -> Vec<u8> {
     let last = layers.iter().rposition(carries).unwrap_or(0);
     let from = dissection.offsets.get(last + 1).or(dissection.offsets.get(last)).copied().unwrap_or(0);
     bytes[from..].to_vec()
-}
-
-fn no_such(lab: &Lab, kind: &'static str, name: &str, known: String) -> Error {
-    Error::NoSuchPart { lab: lab.name.clone(), kind, name: name.to_owned(), known }
 }
 
 #[cfg(test)]

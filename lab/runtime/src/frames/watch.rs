@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures::future::join_all;
-use labctl_model::{Lab, inject::WIRE};
+use labctl_model::inject::WIRE;
 use labctl_protocol::{
     client::WatchClient,
     frames::Shape,
@@ -14,14 +14,14 @@ use labctl_report::{
     sent::{Passage, Receipt},
     snapshot::Snapshot,
 };
-use labctl_wire::{Fate, Wire};
+use labctl_wire::Fate;
 use vxlan::Decode;
 
 use super::{
     order::Known,
     tap::{Tap, Tapped},
 };
-use crate::{Error, host::RunningHost, hosts::Hosts, peers::Peers};
+use crate::{Error, host::RunningHost, peers::Peers, view::View};
 
 /// An open watch on every host and peer.
 pub struct Watch<'a> {
@@ -44,13 +44,13 @@ impl<'a> Watch<'a> {
     /// Opens it in everything that runs, and in these peers; when this returns, no frame is missed. A host that does not
     /// answer is not watched.
     pub async fn open(
-        lab: &Lab,
-        hosts: &'a Hosts,
+        view: &'a View<'_>,
         peers: &'a Peers,
         snapshot: &Snapshot,
         known: &Known,
         vxlan_ports: Vec<u16>,
     ) -> Self {
+        let lab = view.lab;
         let mut absent: BTreeMap<String, String> = BTreeMap::new();
         let mut by_host: BTreeMap<&str, Vec<Endpoint>> = BTreeMap::new();
         for name in snapshot.endpoints(lab) {
@@ -59,7 +59,7 @@ impl<'a> Watch<'a> {
                 by_host.entry(host).or_default().push(endpoint);
             }
         }
-        let opened = hosts.values().map(|host| {
+        let opened = view.hosts.values().map(|host| {
             let endpoints = by_host.remove(host.name.as_str()).unwrap_or_default();
             let names: Vec<String> = endpoints.iter().map(|e| e.name.clone()).collect();
             let (run, needle) = (known.run, super::needle(known));
@@ -145,15 +145,14 @@ pub type Entered = BTreeMap<(Option<u32>, String, String, bool), u64>;
 
 /// Watches every segment for frames of a run. A frame's mark is its index in `known`; without a mark it is the first.
 pub async fn taps(
-    lab: &Lab,
-    wire: &Wire,
+    view: &View<'_>,
     known: &[Known],
     decode: &Decode,
 ) -> Result<Vec<(String, Tap<Entered>)>, Error> {
     let mut taps = Vec::new();
-    for segment in lab.segments.keys() {
+    for segment in view.lab.segments.keys() {
         let (known, decode) = (known.to_vec(), decode.clone());
-        let tap = Tap::begin(wire, segment, Entered::new(), move |entered, frame| {
+        let tap = Tap::begin(view.wire()?, segment, Entered::new(), move |entered, frame| {
             let Some(mark) = known.first().and_then(|first| first.find(&frame.data)) else { return };
             let index = usize::try_from(mark.unwrap_or(0)).unwrap_or(usize::MAX);
             // An answer or an error about it is another frame.

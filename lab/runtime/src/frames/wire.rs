@@ -1,6 +1,6 @@
 //! Checks what a segment must and must not carry while a check runs.
 
-use labctl_model::{Lab, OnWire};
+use labctl_model::OnWire;
 use labctl_report::FactReport;
 use labctl_wire::Wire;
 use vxlan::{Decode, Dissection, filter::Filter};
@@ -11,7 +11,7 @@ use super::{
     order,
     tap::{Tap, Tapped},
 };
-use crate::{Error, hosts::Hosts, probe};
+use crate::{Error, probe, view::View};
 
 /// Watches the segments of some expectations. Each is independent: if one cannot begin, its report says so.
 pub struct WireWatch {
@@ -33,17 +33,17 @@ struct Passed {
 
 impl WireWatch {
     /// Begins; when this returns, no frame is missed. Names in the filters get their current values.
-    pub async fn begin(lab: &Lab, hosts: &Hosts, wire: &Wire, expected: &[OnWire]) -> Self {
+    pub async fn begin(view: &View<'_>, expected: &[OnWire]) -> Self {
         let mut watched = Vec::new();
         if expected.is_empty() {
             return Self { watched };
         }
-        let snapshot = probe::snapshot(lab, hosts).await;
-        let mut book = Book::new(lab, hosts, wire, &snapshot);
-        let decode = Decode { vxlan_ports: order::vxlan_ports(lab), ..Decode::default() };
+        let snapshot = probe::snapshot(view).await;
+        let mut book = Book::new(view, &snapshot);
+        let decode = Decode { vxlan_ports: order::vxlan_ports(view.lab), ..Decode::default() };
         for one in expected {
             let begun = match book.fill(&one.filter).await {
-                Ok(filter) => begin(wire, &one.segment, filter, decode.clone()).await,
+                Ok(filter) => begin(view, &one.segment, filter, decode.clone()).await,
                 Err(error) => Err(error),
             };
             watched.push((one.clone(), begun));
@@ -68,9 +68,9 @@ impl WireWatch {
     }
 }
 
-async fn begin(wire: &Wire, segment: &str, text: String, decode: Decode) -> Result<Watched, Error> {
+async fn begin(view: &View<'_>, segment: &str, text: String, decode: Decode) -> Result<Watched, Error> {
     let filter = text.parse::<Filter>().map_err(|e| Error::Frame(format!("filter `{text}`: {e}")))?;
-    let tap = Tap::begin(wire, segment, Passed::default(), move |passed: &mut Passed, frame| {
+    let tap = Tap::begin(view.wire()?, segment, Passed::default(), move |passed: &mut Passed, frame| {
         let dissection = Dissection::of(&frame.data, &decode);
         if filter.meets(&dissection) {
             passed.count += 1;
@@ -121,7 +121,12 @@ fn unwatched(expected: &OnWire, error: &Error) -> FactReport {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
     use labctl_model::Template;
+    use labctl_wire::Wire;
+
+    use crate::{peers::Peers, view::Hosts};
 
     use super::*;
 
@@ -135,7 +140,9 @@ containers: { c1: {} }
     /// What comes out of these filters, all of which must be met, where one datagram passes.
     async fn found(filters: &[&str], sent: bool) -> Vec<FactReport> {
         let lab = Lab::parse(LAB, "t.yaml").unwrap();
-        let wire = Wire::start(&lab.segments, Vec::new()).unwrap();
+        let wire = Arc::new(Wire::start(&lab.segments, Vec::new()).unwrap());
+        let view =
+            View { lab: &lab, hosts: Hosts::default(), peers: Peers::default(), wire: Some(wire.clone()) };
         let one = |text: &&str| OnWire {
             segment: "lan".into(),
             filter: Template::filter(text).unwrap(),
@@ -143,7 +150,7 @@ containers: { c1: {} }
             line: 1,
         };
         let expected: Vec<OnWire> = filters.iter().map(one).collect();
-        let watch = WireWatch::begin(&lab, &Hosts::default(), &wire, &expected).await;
+        let watch = WireWatch::begin(&view, &expected).await;
         let frame =
             "eth(src=02:00:00:00:00:01,dst=ff:ff:ff:ff:ff:ff)/ip/udp".parse::<vxlan::Stack>().unwrap();
         wire.inject("lan", &frame.build().unwrap()).await.unwrap();

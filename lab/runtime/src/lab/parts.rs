@@ -11,7 +11,7 @@ use labctl_machines::machine::Machine;
 use labctl_model::Lab;
 use labctl_wire::Wire;
 
-use crate::{host::RunningHost, hosts::Hosts, peers::Peers};
+use crate::{host::RunningHost, peers::Peers, view::Hosts};
 
 /// What was made so far. Filled step by step, so that an interrupted bring-up leaves nothing unknown.
 #[derive(Default)]

@@ -14,7 +14,7 @@ use labctl_report::CellReport;
 use labctl_wire::{Capture, CaptureSpec, CapturedFrame};
 
 use super::RunningLab;
-use crate::{Error, exec, hosts::host, peers, probe, wire::port_name};
+use crate::{Error, exec, peers, probe, view::View, wire::port_name};
 
 /// The frames of a segment as they pass: a stream that ends with the capture. Dropping it ends the capture.
 #[derive(Debug)]
@@ -40,17 +40,6 @@ impl Stream for Frames {
 }
 
 impl RunningLab {
-    /// The error for names that the lab does not have.
-    pub(crate) fn no_such<'a>(
-        &self,
-        kind: &'static str,
-        name: &str,
-        known: impl IntoIterator<Item = &'a str>,
-    ) -> Error {
-        let known = known.into_iter().collect::<Vec<_>>().join(", ");
-        Error::NoSuchPart { lab: self.plan.lab.name.clone(), kind, name: name.to_owned(), known }
-    }
-
     /// Starts a command in a host or container, and returns it with the host's name. `tty`: rows and columns of its
     /// terminal, if it gets one.
     ///
@@ -62,17 +51,17 @@ impl RunningLab {
         tty: Option<(u16, u16)>,
     ) -> Result<(String, ExecSession), Error> {
         let Command { place: endpoint, tools, argv } = command;
-        let (lab, endpoint) = (&self.plan.lab, endpoint.as_str());
+        let (view, endpoint) = (self.view(), endpoint.as_str());
+        let lab = view.lab;
         if let Some(peer) = lab.peers.get(endpoint) {
             let (lab, peer, segment) = (lab.name.clone(), endpoint.to_owned(), peer.nic.segment.clone());
             return Err(Error::APeer { lab, peer, segment });
         }
         if lab.host_of(endpoint).is_none() {
             let known = lab.endpoints().filter(|e| lab.host_of(e).is_some());
-            return Err(self.no_such("host or container", endpoint, known));
+            return Err(view.no_such("host or container", endpoint, known));
         }
-        let hosts = self.hosts();
-        let (host, netns) = exec::place(lab, &hosts, endpoint).await?;
+        let (host, netns) = exec::place(&view, endpoint).await?;
         let exec = Exec { argv, netns, tools, tty, env: Default::default() };
         Ok((host.name.clone(), host.agent.exec(exec).await.map_err(host.failed())?))
     }
@@ -82,12 +71,10 @@ impl RunningLab {
     /// # Errors
     /// There is no such segment, the limits make no sense, or the lab is being taken down.
     pub async fn capture(&self, segment: &str, spec: CaptureSpec) -> Result<Frames, Error> {
-        let lab = &self.plan.lab;
-        if !lab.segments.contains_key(segment) {
-            return Err(self.no_such("segment", segment, lab.segments.keys().map(String::as_str)));
-        }
-        let wire = self.wire().ok_or_else(|| Error::NotUp(lab.name.clone()))?;
-        let capture = wire.capture(segment, spec).await.map_err(|e| Error::Wire(e.to_string()))?;
+        let view = self.view();
+        let lab = view.lab;
+        view.named("segment", &lab.segments, segment)?;
+        let capture = view.wire()?.capture(segment, spec).await.map_err(|e| Error::Wire(e.to_string()))?;
         let mut ports: Vec<String> = Vec::new();
         for (host, h) in &lab.hosts {
             ports.extend(h.nics.iter().filter(|n| n.segment == segment).map(|n| port_name(host, &n.name)));
@@ -104,30 +91,9 @@ impl RunningLab {
     /// # Errors
     /// A cell names something that the lab does not have. A lost packet or a silent host is a verdict, never an error.
     pub async fn probe(&self, matrix: &Matrix) -> Result<Vec<CellReport>, Error> {
-        matrix.cells.iter().try_for_each(|cell| self.knows(cell))?;
+        matrix.cells.iter().try_for_each(|cell| knows(&self.view(), cell))?;
         let _one_at_a_time = self.checking.lock().await;
-        Ok(probe::matrix(&self.plan.lab, &self.hosts(), &self.peers(), matrix).await)
-    }
-
-    fn knows(&self, cell: &Cell) -> Result<(), Error> {
-        let lab = &self.plan.lab;
-        if !lab.is_endpoint(&cell.from) {
-            return Err(self.no_such("host, container or peer", &cell.from, lab.endpoints()));
-        }
-        let Target::Endpoint { name, at } = &cell.to else { return Ok(()) };
-        if !lab.is_endpoint(name) && !lab.services.contains_key(name) {
-            let known = lab.endpoints().chain(lab.services.keys().map(String::as_str));
-            return Err(self.no_such("host, container or service", name, known));
-        }
-        match at {
-            Some(at)
-                if at != "bridge" && !lab.networks.contains_key(at) && !lab.segments.contains_key(at) =>
-            {
-                let known = lab.networks.keys().chain(lab.segments.keys()).map(String::as_str);
-                Err(self.no_such("network or segment", at, known))
-            }
-            _ => Ok(()),
-        }
+        Ok(probe::matrix(&self.view(), matrix).await)
     }
 
     /// The socket on this machine where a host's dockerd answers while the host runs.
@@ -135,11 +101,8 @@ impl RunningLab {
     /// # Errors
     /// There is no such host.
     pub fn docker_socket(&self, host: &str) -> Result<PathBuf, Error> {
-        let hosts = &self.plan.lab.hosts;
-        match hosts.contains_key(host) {
-            true => Ok(self.dir.docker_socket(host)),
-            false => Err(self.no_such("host", host, hosts.keys().map(String::as_str))),
-        }
+        self.view().named("host", &self.plan.lab.hosts, host)?;
+        Ok(self.dir.docker_socket(host))
     }
 
     /// A client of a host's dockerd. It shares no connection with the lab's own, which belong to the async runtime that
@@ -149,6 +112,26 @@ impl RunningLab {
     /// There is no such host, or it does not run.
     pub fn docker(&self, name: &str) -> Result<Docker, Error> {
         let socket = self.docker_socket(name)?;
-        Ok(host(&self.hosts(), name)?.docker.another(&socket)?)
+        Ok(self.view().host(name)?.docker.another(&socket)?)
+    }
+}
+
+/// Whether the lab has what a cell names.
+fn knows(view: &View<'_>, cell: &Cell) -> Result<(), Error> {
+    let lab = view.lab;
+    if !lab.is_endpoint(&cell.from) {
+        return Err(view.no_such("host, container or peer", &cell.from, lab.endpoints()));
+    }
+    let Target::Endpoint { name, at } = &cell.to else { return Ok(()) };
+    if !lab.is_endpoint(name) && !lab.services.contains_key(name) {
+        let known = lab.endpoints().chain(lab.services.keys().map(String::as_str));
+        return Err(view.no_such("host, container or service", name, known));
+    }
+    match at {
+        Some(at) if at != "bridge" && !lab.networks.contains_key(at) && !lab.segments.contains_key(at) => {
+            let known = lab.networks.keys().chain(lab.segments.keys()).map(String::as_str);
+            Err(view.no_such("network or segment", at, known))
+        }
+        _ => Ok(()),
     }
 }

@@ -10,7 +10,7 @@ use labctl_report::{
     snapshot::{ServiceAt, Snapshot, TaskAt},
 };
 
-use crate::{Error, host::RunningHost, hosts::Hosts, services};
+use crate::{Error, host::RunningHost, services, view::View};
 
 /// What one host has.
 #[derive(Default)]
@@ -20,18 +20,19 @@ struct Here {
 }
 
 /// Reads the state of every container. A host whose dockerd does not answer is noted as such; others are still read.
-pub async fn snapshot(lab: &Lab, hosts: &Hosts) -> Snapshot {
+pub async fn snapshot(view: &View<'_>) -> Snapshot {
+    let lab = view.lab;
     let (swarm, is_current) = match lab.services.is_empty() {
         true => (Seen::default(), false),
-        false => services::look_or_recall(lab, hosts).await,
+        false => services::look_or_recall(view).await,
     };
     let mut all = Snapshot {
-        down: lab.hosts.keys().filter(|h| !hosts.contains_key(*h)).cloned().collect(),
+        down: lab.hosts.keys().filter(|h| !view.hosts.contains_key(*h)).cloned().collect(),
         nodes: swarm.nodes.iter().filter(|n| n.ready).map(|n| n.host.clone()).collect(),
         ..Snapshot::default()
     };
     let mut tasks = Vec::new();
-    let looks = hosts.values().map(|host| async move { (host.name.as_str(), look_at(lab, host).await) });
+    let looks = view.hosts.values().map(|host| async move { (host.name.as_str(), look_at(lab, host).await) });
     for (host, found) in join_all(looks).await {
         match found {
             Ok(here) => {

@@ -6,7 +6,7 @@ mod session;
 use std::collections::BTreeMap;
 
 use futures::future::join_all;
-use labctl_model::{Lab, Matrix, SourceSeen};
+use labctl_model::{Matrix, SourceSeen};
 use labctl_report::{
     CellReport,
     answers::Subnets,
@@ -15,19 +15,19 @@ use labctl_report::{
     shots,
 };
 
-use crate::{hosts::Hosts, peers::Peers};
+use crate::view::View;
 pub use look::snapshot;
 use session::Probing;
 
 /// Probes every cell of a matrix once. If somebody does not answer, the cells that need them say so.
-pub async fn matrix(lab: &Lab, hosts: &Hosts, peers: &Peers, matrix: &Matrix) -> Vec<CellReport> {
-    let snapshot = snapshot(lab, hosts).await;
-    let subnets = subnets(lab, hosts, matrix).await;
-    let (orders, aims) = shots::plan(lab, matrix, &snapshot);
+pub async fn matrix(view: &View<'_>, matrix: &Matrix) -> Vec<CellReport> {
+    let snapshot = snapshot(view).await;
+    let subnets = subnets(view, matrix).await;
+    let (orders, aims) = shots::plan(view.lab, matrix, &snapshot);
     let run: u64 = rand::random();
 
     // Everybody listens and watches before anybody fires.
-    let sessions = orders.into_iter().map(|(name, orders)| Probing::open(hosts, peers, name, run, orders));
+    let sessions = orders.into_iter().map(|(name, orders)| Probing::open(view, name, run, orders));
     let mut sessions: Vec<Probing> = join_all(sessions).await.into_iter().flatten().collect();
     let fired = join_all(sessions.iter_mut().map(|s| s.fire(matrix.timeout))).await;
     let results = fired.into_iter().flatten().collect();
@@ -35,19 +35,19 @@ pub async fn matrix(lab: &Lab, hosts: &Hosts, peers: &Peers, matrix: &Matrix) ->
     let sightings = looked.into_iter().flatten().collect();
     let mut absent: BTreeMap<String, String> = sessions.iter().flat_map(Probing::absent).collect();
     absent.extend(snapshot.unseen_tasks());
-    matrix::judge(lab, matrix, &snapshot, &subnets, &aims, Told { results, sightings, absent })
+    matrix::judge(view.lab, matrix, &snapshot, &subnets, &aims, Told { results, sightings, absent })
 }
 
 /// Reads the subnets that a matrix needs from the dockerds that answer.
-async fn subnets(lab: &Lab, hosts: &Hosts, matrix: &Matrix) -> Subnets {
+async fn subnets(view: &View<'_>, matrix: &Matrix) -> Subnets {
     let mut all = Subnets::new();
     for asked in &matrix.answers {
         let Some(SourceSeen::Network(key)) = &asked.source else { continue };
-        for host in hosts.values() {
+        for host in view.hosts.values() {
             if all.contains_key(key) {
                 break;
             }
-            if let Ok(Some(subnets)) = host.docker.subnets(docker_name(lab, key)).await {
+            if let Ok(Some(subnets)) = host.docker.subnets(docker_name(view.lab, key)).await {
                 all.insert(key.clone(), subnets);
             }
         }

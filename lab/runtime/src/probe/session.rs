@@ -8,7 +8,7 @@ use labctl_protocol::{
 };
 
 use super::shots::Orders;
-use crate::{Error, host::RunningHost, hosts::Hosts, peers::Peers};
+use crate::{Error, host::RunningHost, view::View};
 
 /// An open session. If it fails, only its own cells and endpoints say why.
 pub struct Probing<'h> {
@@ -25,21 +25,15 @@ enum Party<'h> {
 
 impl<'h> Probing<'h> {
     /// Opens the session of a host or peer; `None` if it does not run.
-    pub async fn open(
-        hosts: &'h Hosts,
-        peers: &Peers,
-        name: String,
-        run: u64,
-        orders: Orders,
-    ) -> Option<Self> {
+    pub async fn open(view: &'h View<'_>, name: String, run: u64, orders: Orders) -> Option<Self> {
         let Orders { endpoints, listeners, shots } = orders;
         let mut names: Vec<String> = endpoints.iter().map(|e| e.name.clone()).collect();
-        let opened = if let Some(peer) = peers.get(&name) {
+        let opened = if let Some(peer) = view.peers.get(&name) {
             let ports = listeners.into_iter().map(|l| (l.protocol, l.port)).collect();
             names.push(name);
             peer.open(run, ports).map(Party::Peer).map_err(Error::from)
         } else {
-            let host = hosts.get(&name)?;
+            let host = view.hosts.get(&name)?;
             let session = ProbeSession { run, endpoints, listeners };
             let opened = host.agent.probe(session).await.map_err(host.failed());
             opened.map(|client| Party::Host(host, client))

@@ -8,11 +8,10 @@ use std::{
 
 use labctl_docker::{Error as DockerError, is_late_attachment};
 use labctl_machines::Error as MachineError;
-use labctl_model::Lab;
 use labctl_protocol::messages::DOCKERD_LOG;
 use labctl_report::{seen::Seen, services::Reasons};
 
-use crate::{Error, host::RunningHost, hosts::Hosts, swarm};
+use crate::{Error, host::RunningHost, swarm, view::View};
 
 /// Most tasks that logs are searched for: most have the same problem.
 const SEARCHED: usize = 50;
@@ -21,15 +20,15 @@ const SEARCHED: usize = 50;
 const SEARCH: Duration = Duration::from_secs(20);
 
 /// Finds out what keeps these services from running.
-pub async fn read(lab: &Lab, hosts: &Hosts, seen: &Seen, services: &[&str]) -> Reasons {
-    let past = match swarm::manager(lab, hosts).await {
+pub async fn read(view: &View<'_>, seen: &Seen, services: &[&str]) -> Reasons {
+    let past = match swarm::manager(view).await {
         Ok((manager, _)) => manager.docker.past_errors().await.unwrap_or_default(),
         Err(_) => HashMap::new(),
     };
     let waiting = seen.tasks.iter().filter(|t| services.contains(&t.service.as_str()) && !t.task.running);
     let ids: Vec<&str> = waiting.map(|t| t.task.id.as_str()).take(SEARCHED).collect();
     // Only the leader has it, and the leader may have changed since.
-    let managers = seen.nodes.iter().filter(|n| n.manager).filter_map(|n| hosts.get(&n.host));
+    let managers = seen.nodes.iter().filter(|n| n.manager).filter_map(|n| view.hosts.get(&n.host));
     let managers: Vec<_> = managers.cloned().collect();
     let mut found = HashMap::new();
     for host in managers {
@@ -40,12 +39,12 @@ pub async fn read(lab: &Lab, hosts: &Hosts, seen: &Seen, services: &[&str]) -> R
 
 /// Adds to the error of a late attachment what a manager has logged meanwhile: that no address is left, for one, is only
 /// said there. Other errors stay as they are.
-pub async fn explain(lab: &Lab, hosts: &Hosts, error: impl Into<Error>) -> Error {
+pub async fn explain(view: &View<'_>, error: impl Into<Error>) -> Error {
     match error.into() {
         Error::Machines(MachineError::Docker(DockerError::Refused { host, what, message }))
             if is_late_attachment(&message) =>
         {
-            let message = match why_late(lab, hosts).await {
+            let message = match why_late(view).await {
                 Some((manager, words)) => format!("{message} ({manager} has logged: {words})"),
                 None => message,
             };
@@ -57,9 +56,9 @@ pub async fn explain(lab: &Lab, hosts: &Hosts, error: impl Into<Error>) -> Error
 
 /// The last address that a manager failed to give since a node began to wait for it, as logged, and which manager.
 /// Docker has removed the task by then, so its owner is unknown.
-async fn why_late(lab: &Lab, hosts: &Hosts) -> Option<(String, String)> {
-    let (_, nodes) = swarm::manager(lab, hosts).await.ok()?;
-    for manager in nodes.iter().filter(|n| n.manager).filter_map(|n| hosts.get(&n.host)) {
+async fn why_late(view: &View<'_>) -> Option<(String, String)> {
+    let (_, nodes) = swarm::manager(view).await.ok()?;
+    for manager in nodes.iter().filter(|n| n.manager).filter_map(|n| view.hosts.get(&n.host)) {
         // By the clock that the log uses.
         let since = printed(manager, &["date", "--utc", "--date", WAITED, "+%Y-%m-%dT%H:%M:%S"]).await;
         let log = printed(manager, &["grep", "-hF", NO_ADDRESS, DOCKERD_LOG]).await;

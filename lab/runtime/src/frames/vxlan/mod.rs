@@ -22,7 +22,6 @@ use labctl_report::{
     snapshot::Snapshot,
     tunnels::{self, Kind, PairReport, ProbeReport, VxlanReport},
 };
-use labctl_wire::Wire;
 use vxlan::{Decode, Payload, proto};
 
 use super::{
@@ -30,12 +29,7 @@ use super::{
     order::{self, Known},
     watch::{self, Entered, Watch},
 };
-use crate::{
-    Error,
-    host::RunningHost,
-    hosts::{Hosts, host},
-    peers::Peers,
-};
+use crate::{Error, host::RunningHost, peers::Peers, view::View};
 use probes::{Path, VTEP_MAC, VTEP_VNI};
 
 /// A port that no SDN takes for its own.
@@ -72,14 +66,13 @@ struct Pair<'a> {
 ///
 /// # Errors
 /// A host does not exist, or there is no pair of hosts. A host that does not answer is in the report.
-pub async fn run(lab: &Lab, hosts: &Hosts, wire: &Wire, which: &Which) -> Result<VxlanReport, Error> {
-    let pairs = pairs(lab, hosts, which)?;
-    let ports = ports(lab, which);
-    let snapshot = crate::probe::snapshot(lab, hosts).await;
-    let book = Book::new(lab, hosts, wire, &snapshot);
+pub async fn run(view: &View<'_>, which: &Which) -> Result<VxlanReport, Error> {
+    let pairs = pairs(view, which)?;
+    let ports = ports(view.lab, which);
+    let snapshot = crate::probe::snapshot(view).await;
+    let book = Book::new(view, &snapshot);
     let vteps = vteps(&pairs, &ports).await;
-    let bench =
-        Bench { lab, hosts, wire, decode: Decode { vxlan_ports: ports.clone(), ..Decode::default() } };
+    let bench = Bench { view, decode: Decode { vxlan_ports: ports.clone(), ..Decode::default() } };
 
     let run = rand::random();
     let mut frames = Vec::new();
@@ -128,7 +121,7 @@ pub async fn run(lab: &Lab, hosts: &Hosts, wire: &Wire, which: &Which) -> Result
             findings,
         });
     }
-    Ok(VxlanReport { lab: lab.name.clone(), holds: reports.iter().all(|p| p.holds), pairs: reports })
+    Ok(VxlanReport { lab: view.lab.name.clone(), holds: reports.iter().all(|p| p.holds), pairs: reports })
 }
 
 /// A frame on its way from one host to another.
@@ -149,9 +142,7 @@ struct Seen {
 }
 
 struct Bench<'a> {
-    lab: &'a Lab,
-    hosts: &'a Hosts,
-    wire: &'a Wire,
+    view: &'a View<'a>,
     decode: Decode,
 }
 
@@ -164,8 +155,8 @@ impl Bench<'_> {
         // Only the hosts themselves: containers and peers have no part in it.
         let (nobody, no_peers) = (Snapshot::default(), Peers::new());
         let ports = self.decode.vxlan_ports.clone();
-        let mut watch = Watch::open(self.lab, self.hosts, &no_peers, &nobody, any, ports).await;
-        let taps = watch::taps(self.lab, self.wire, &known, &self.decode).await?;
+        let mut watch = Watch::open(self.view, &no_peers, &nobody, any, ports).await;
+        let taps = watch::taps(self.view, &known, &self.decode).await?;
         let mut by_sender: HashMap<(&str, &str), (&RunningHost, Vec<String>)> = HashMap::new();
         for frame in frames {
             let key = (frame.pair.from.name.as_str(), frame.pair.by.name.as_str());
@@ -262,19 +253,14 @@ fn probe_report(frame: &Frame<'_>, seen: &Seen, number: usize, vteps: &Vteps) ->
     }
 }
 
-fn pairs<'a>(lab: &'a Lab, hosts: &'a Hosts, which: &Which) -> Result<Vec<Pair<'a>>, Error> {
+fn pairs<'a>(view: &'a View<'_>, which: &Which) -> Result<Vec<Pair<'a>>, Error> {
     for name in [&which.from, &which.to].into_iter().flatten() {
-        if !lab.hosts.contains_key(name) {
-            let known = lab.hosts.keys().cloned().collect::<Vec<_>>().join(", ");
-            let (lab, kind, name) = (lab.name.clone(), "host", name.clone());
-            return Err(Error::NoSuchPart { lab, kind, name, known });
-        }
-        host(hosts, name)?;
+        view.host(name)?;
     }
     let wanted = |side: &Option<String>, host: &str| side.as_ref().is_none_or(|name| name == host);
-    let mut pairs = Vec::new();
-    for from in hosts.values().filter(|h| wanted(&which.from, &h.name)) {
-        for to in hosts.values().filter(|h| wanted(&which.to, &h.name) && h.name != from.name) {
+    let (lab, mut pairs) = (view.lab, Vec::new());
+    for from in view.hosts.values().filter(|h| wanted(&which.from, &h.name)) {
+        for to in view.hosts.values().filter(|h| wanted(&which.to, &h.name) && h.name != from.name) {
             let (Some(a), Some(b)) = (lab.hosts.get(&from.name), lab.hosts.get(&to.name)) else { continue };
             let by_segment = |by: &'a Nic| Some((by, b.nics.iter().find(|n| n.segment == by.segment)?));
             let shared: Vec<(&Nic, &Nic)> = a.nics.iter().filter_map(by_segment).collect();

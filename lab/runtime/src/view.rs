@@ -1,0 +1,163 @@
+//! A lab at one moment: what it is, which of its hosts run, and why others ended.
+
+use std::{
+    collections::BTreeMap,
+    ops::{Deref, DerefMut},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use indexmap::IndexMap;
+use labctl_model::{Container, Lab, Network, Service, Swarm};
+use labctl_report::seen::Seen;
+use labctl_wire::Wire;
+
+use crate::{Error, host::RunningHost, peers::Peers};
+
+/// The running hosts by name. Hosts that come and go do not change a clone; what was last seen of the swarm is shared.
+#[derive(Clone, Default)]
+pub struct Hosts {
+    running: IndexMap<String, Arc<RunningHost>>,
+    /// The lab's name, as the user gives it to commands.
+    lab: String,
+    /// Why hosts that ran before have ended.
+    pub ended: BTreeMap<String, String>,
+    seen: Arc<Mutex<Option<Seen>>>,
+}
+
+impl Deref for Hosts {
+    type Target = IndexMap<String, Arc<RunningHost>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.running
+    }
+}
+
+impl DerefMut for Hosts {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.running
+    }
+}
+
+impl Hosts {
+    /// No hosts yet, for a lab of this name.
+    pub fn of(lab: &str) -> Self {
+        Self { lab: lab.to_owned(), ..Self::default() }
+    }
+
+    /// Stores what a manager of the swarm has just reported.
+    pub fn remember(&self, seen: &Seen) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen.clone());
+    }
+
+    /// What a manager of the swarm reported last, if one ever did.
+    pub fn last_seen(&self) -> Option<Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A running lab at one moment: what it is, which hosts run, its peers and its wire. The one place where a name that the
+/// lab does not have is found out.
+#[derive(Clone)]
+pub struct View<'a> {
+    /// What the lab is.
+    pub lab: &'a Lab,
+    /// Its hosts that run.
+    pub hosts: Hosts,
+    /// Its peers.
+    pub peers: Peers,
+    pub(crate) wire: Option<Arc<Wire>>,
+}
+
+impl<'a> View<'a> {
+    /// The wire.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn wire(&self) -> Result<&Wire, Error> {
+        self.wire.as_deref().ok_or_else(|| Error::NotUp(self.lab.name.clone()))
+    }
+
+    /// A host that runs.
+    ///
+    /// # Errors
+    /// The lab has no such host, or it does not run.
+    pub fn host(&self, name: &str) -> Result<&RunningHost, Error> {
+        if let Some(host) = self.hosts.get(name) {
+            return Ok(host);
+        }
+        self.named("host", &self.lab.hosts, name)?;
+        Err(Error::Down {
+            lab: self.hosts.lab.clone(),
+            host: name.to_owned(),
+            why: self.hosts.ended.get(name).map(|why| format!(": {why}")).unwrap_or_default(),
+        })
+    }
+
+    /// The host of a container.
+    ///
+    /// # Errors
+    /// The lab has no such container, or its host does not run.
+    pub fn home(&self, container: &str) -> Result<&RunningHost, Error> {
+        self.host(&self.container(container)?.host)
+    }
+
+    /// A container of the topology.
+    ///
+    /// # Errors
+    /// The lab has none of this name.
+    pub fn container(&self, name: &str) -> Result<&'a Container, Error> {
+        self.named("container", &self.lab.containers, name)
+    }
+
+    /// A network of the topology.
+    ///
+    /// # Errors
+    /// The lab has none of this name.
+    pub fn network(&self, name: &str) -> Result<&'a Network, Error> {
+        self.named("network", &self.lab.networks, name)
+    }
+
+    /// A service of the topology.
+    ///
+    /// # Errors
+    /// The lab has none of this name.
+    pub fn service(&self, name: &str) -> Result<&'a Service, Error> {
+        self.named("service", &self.lab.services, name)
+    }
+
+    /// The swarm of the topology.
+    ///
+    /// # Errors
+    /// The lab has none.
+    pub fn swarm(&self) -> Result<&'a Swarm, Error> {
+        self.lab.swarm.as_ref().ok_or_else(|| Error::Swarm("the topology has no `swarm`".to_owned()))
+    }
+
+    /// The lab without one of its hosts.
+    pub fn without(&self, host: &str) -> Self {
+        let mut others = self.clone();
+        others.hosts.shift_remove(host);
+        others
+    }
+
+    /// One of the lab's things of a kind, by name.
+    pub(crate) fn named<T>(
+        &self,
+        kind: &'static str,
+        all: &'a IndexMap<String, T>,
+        name: &str,
+    ) -> Result<&'a T, Error> {
+        all.get(name).ok_or_else(|| self.no_such(kind, name, all.keys().map(String::as_str)))
+    }
+
+    /// The error for a name that the lab does not have.
+    pub(crate) fn no_such<'n>(
+        &self,
+        kind: &'static str,
+        name: &str,
+        known: impl IntoIterator<Item = &'n str>,
+    ) -> Error {
+        let known = known.into_iter().collect::<Vec<_>>().join(", ");
+        Error::NoSuchPart { lab: self.lab.name.clone(), kind, name: name.to_owned(), known }
+    }
+}

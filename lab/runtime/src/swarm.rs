@@ -204,7 +204,7 @@ async fn wait_node(lab: &Lab, hosts: &Hosts, name: &str, role: Role) -> Result<(
         // While managers change, the one that is asked may have no answer.
         match manager(lab, hosts).await {
             Ok((_, seen)) if seen.iter().any(is) => return Ok(()),
-            Err(error) if Instant::now() >= deadline => return Err(error.into()),
+            Err(error) if Instant::now() >= deadline => return Err(error),
             _ if Instant::now() >= deadline => {
                 let words = format!("after {} s {name} is no {} that is ready", READY.as_secs(), word(role));
                 return Err(Error::Swarm(words));

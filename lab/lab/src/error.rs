@@ -14,9 +14,6 @@ pub enum Error {
     /// A lab could not be brought up, asked or taken down.
     #[error(transparent)]
     Runtime(#[from] labctl_runtime::Error),
-    /// An image could not be made.
-    #[error(transparent)]
-    Image(#[from] labctl_images::Error),
     /// There is no folder to keep something in.
     #[error(
         "there is no home folder\nhint: say where {what} are kept with {variable}, or in Rust with `{method}`"

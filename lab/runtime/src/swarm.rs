@@ -202,7 +202,7 @@ async fn wait_node(view: &View<'_>, name: &str, role: Role) -> Result<(), Error>
         // While managers change, the one that is asked may have no answer.
         match manager(view).await {
             Ok((_, seen)) if seen.iter().any(is) => return Ok(()),
-            Err(error) if Instant::now() >= deadline => return Err(error.into()),
+            Err(error) if Instant::now() >= deadline => return Err(error),
             _ if Instant::now() >= deadline => {
                 let words = format!("after {} s {name} is no {} that is ready", READY.as_secs(), word(role));
                 return Err(Error::Swarm(words));

@@ -52,7 +52,10 @@ impl Evidence {
     pub async fn begin(view: &View<'_>) -> Result<Self, Error> {
         let mut taps = Vec::new();
         for segment in view.lab.segments.keys() {
-            taps.push((segment.clone(), Tap::begin(view.wire()?, segment, Ring::default(), Ring::push).await?));
+            taps.push((
+                segment.clone(),
+                Tap::begin(view.wire()?, segment, Ring::default(), Ring::push).await?,
+            ));
         }
         Ok(Self(taps))
     }

@@ -22,8 +22,7 @@ use tokio::sync::Semaphore;
 use crate::{
     Error, frames,
     host::RunningHost,
-    peers,
-    services, swarm,
+    peers, services, swarm,
     view::{Hosts, View},
     wire::port_name,
 };

@@ -15,7 +15,6 @@ use crate::{Error, host::RunningHost, peers, swarm, view::View};
 
 /// Looks things up in one lab at one moment.
 pub struct Book<'a> {
-    pub lab: &'a Lab,
     pub view: &'a View<'a>,
     pub lab: &'a Lab,
     snapshot: &'a Snapshot,

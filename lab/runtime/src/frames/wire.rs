@@ -2,7 +2,6 @@
 
 use labctl_model::OnWire;
 use labctl_report::FactReport;
-use labctl_wire::Wire;
 use vxlan::{Decode, Dissection, filter::Filter};
 
 use super::{
@@ -123,7 +122,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::sync::Arc;
 
-    use labctl_model::Template;
+    use labctl_model::{Lab, Template};
     use labctl_wire::Wire;
 
     use crate::{peers::Peers, view::Hosts};

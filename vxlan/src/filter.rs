@@ -20,7 +20,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use crate::stack::{Dissection, Kind, Layer};
+use crate::proto::{Kind, Layer};
+use crate::stack::Dissection;
 use crate::text::kind_named;
 use crate::{Decode, MacAddr};
 

@@ -5,8 +5,8 @@ use std::{collections::VecDeque, net::Ipv4Addr};
 use labctl_model::{Filter, Protocol};
 use serde::{Deserialize, Serialize};
 use vxlan::{
-    Ipv4View, UdpView, VxlanView,
-    proto::{dot1q, ethertype, ip_protocol},
+    Ipv4View, UdpView,
+    proto::{self, dot1q, ethertype, ip_protocol},
 };
 
 use crate::{frame::Frame, port::PortId};
@@ -149,8 +149,8 @@ fn matches(filter: Filter, packet: &Ipv4View<'_>) -> bool {
 fn is_vxlan(datagram: &[u8]) -> bool {
     let header = UdpView::header_checked(datagram).ok().map(|udp| udp.payload());
     header
-        .and_then(|bytes| VxlanView::new_checked(bytes).ok())
-        .is_some_and(|vxlan| vxlan.has_vni() && vxlan.reserved_is_zero())
+        .and_then(|bytes| proto::vxlan::parse(bytes).ok())
+        .is_some_and(|packet| proto::vxlan::is_strict(&packet))
 }
 
 /// The IPv4 packet in a frame, behind up to two VLAN tags.

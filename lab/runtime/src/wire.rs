@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use labctl_model::{Direction, Filter, Lab, No, Observed, Place};
+use labctl_model::{Direction, Lab, No, Observed, Place, Traffic};
 use labctl_wire::{Block, DropReason, LinkState, Stats, Wire, WireError};
 
 use crate::{Error, report::CellReport};
@@ -47,7 +47,7 @@ pub(crate) fn heal(lab: &Lab, wire: &Wire, host: &str, on: Option<&str>) -> Resu
 }
 
 /// Begins to drop frames that match.
-pub(crate) fn block(lab: &Lab, wire: &Wire, filter: Filter, place: &Place) -> Result<(), Error> {
+pub(crate) fn block(lab: &Lab, wire: &Wire, filter: Traffic, place: &Place) -> Result<(), Error> {
     for (segment, from, to) in places(lab, place) {
         wire.block(&segment, Block { filter, from, to }).map_err(failed)?;
     }
@@ -58,7 +58,7 @@ pub(crate) fn block(lab: &Lab, wire: &Wire, filter: Filter, place: &Place) -> Re
 ///
 /// # Errors
 /// [`Error::NothingBlocked`] if there is none.
-pub(crate) fn unblock(lab: &Lab, wire: &Wire, filter: Option<Filter>, place: &Place) -> Result<(), Error> {
+pub(crate) fn unblock(lab: &Lab, wire: &Wire, filter: Option<Traffic>, place: &Place) -> Result<(), Error> {
     let mut ended = 0;
     for (segment, from, to) in places(lab, place) {
         ended += wire.unblock(&segment, filter, from, to).map_err(failed)?;

@@ -2,7 +2,7 @@
 
 use std::sync::mpsc::SyncSender;
 
-use labctl_model::Filter;
+use labctl_model::Traffic;
 use vxlan::MacAddr;
 
 use crate::{Block, Capture, CaptureSpec, LinkState, Stats, WireError, port::Brings};
@@ -45,7 +45,7 @@ pub(crate) enum Command {
     },
     Unblock {
         segment: String,
-        filter: Option<Filter>,
+        filter: Option<Traffic>,
         from: Option<String>,
         to: Option<String>,
         reply: Reply<usize>,

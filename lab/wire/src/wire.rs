@@ -11,7 +11,7 @@ use std::{
 };
 
 use indexmap::IndexMap;
-use labctl_model::{Filter, lab::Segment};
+use labctl_model::{Traffic, lab::Segment};
 use mio::{Poll, Waker};
 use vxlan::MacAddr;
 
@@ -112,7 +112,7 @@ impl Wire {
     pub fn unblock(
         &self,
         segment: &str,
-        filter: Option<Filter>,
+        filter: Option<Traffic>,
         from: Option<String>,
         to: Option<String>,
     ) -> Result<usize, WireError> {

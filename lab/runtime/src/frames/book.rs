@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::Ipv4Net;
 use labctl_agent::protocol::{Netns, NetnsFacts};
-use labctl_model::{Lab, Name, Template};
+use labctl_model::{Draft, Lab, Name};
 use labctl_wire::Wire;
 use vxlan::MacAddr;
 
@@ -44,7 +44,7 @@ impl<'a> Book<'a> {
     }
 
     /// Fills in a template's names with their current values.
-    pub async fn fill(&mut self, template: &Template) -> Result<String, Error> {
+    pub async fn fill(&mut self, template: &Draft) -> Result<String, Error> {
         let mut values = HashMap::new();
         for (_, name) in template.names().map_err(|e| Error::Frame(e.to_string()))? {
             if let Entry::Vacant(vacant) = values.entry(name) {
@@ -194,7 +194,7 @@ impl<'a> Book<'a> {
     /// The next-hop MAC for an address, for a station on a segment: its owner's, else the gateway's.
     pub async fn next_mac_on(&mut self, segment: &str, to: Ipv4Addr) -> Result<MacAddr, Error> {
         let lan = self.lab.segments.get(segment);
-        if lan.is_some_and(|s| s.contains(to) && s.gateway != Some(to)) {
+        if lan.is_some_and(|s| s.subnet.contains(&to) && s.gateway != Some(to)) {
             return self.owner_mac(to, None).await;
         }
         let stats = self.wire.stats().map_err(|e| Error::Wire(e.to_string()))?;

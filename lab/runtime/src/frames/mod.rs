@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use ::vxlan::{Decode, Varied, Vary, filter::Filter};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use labctl_agent::protocol::{Outgoing, SendFrame};
-use labctl_model::{Inject, Lab, Source, Template};
+use labctl_model::{Draft, Inject, Lab, Source};
 use labctl_wire::Wire;
 
 pub use comment::comment;
@@ -41,7 +41,7 @@ pub struct Order {
     /// Where it is sent.
     pub from: Source,
     /// The frame.
-    pub frame: Template,
+    pub frame: Draft,
     /// How many times.
     pub count: u32,
     /// Frames a second; `None`: as fast as possible.
@@ -199,7 +199,7 @@ async fn inject(
 ///
 /// # Errors
 /// A name has no value.
-pub async fn filter(lab: &Lab, hosts: &Hosts, wire: &Wire, filter: &Template) -> Result<Filter, Error> {
+pub async fn filter(lab: &Lab, hosts: &Hosts, wire: &Wire, filter: &Draft) -> Result<Filter, Error> {
     let snapshot = probe::snapshot(lab, hosts).await;
     let text = Book::new(lab, hosts, wire, &snapshot).fill(filter).await?;
     text.parse::<Filter>().map_err(|e| Error::Frame(format!("filter `{text}`: {e}")))

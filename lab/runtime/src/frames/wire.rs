@@ -119,7 +119,7 @@ fn unwatched(expected: &OnWire, error: &Error) -> FactReport {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use labctl_model::Template;
+    use labctl_model::Draft;
 
     use super::*;
 
@@ -136,7 +136,7 @@ containers: { c1: {} }
         let wire = Wire::start(&lab.segments, Vec::new()).unwrap();
         let one = |text: &&str| OnWire {
             segment: "lan".into(),
-            filter: Template::filter(text).unwrap(),
+            filter: Draft::filter(text).unwrap(),
             must: true,
             line: 1,
         };

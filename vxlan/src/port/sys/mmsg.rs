@@ -89,7 +89,7 @@ fn receive_chunk(
     let (mut parts, mut headers, mut names): (
         [libc::iovec; CHUNK],
         [libc::mmsghdr; CHUNK],
-        [libc::sockaddr_storage; CHUNK],
+        [libc::sockaddr_ll; CHUNK],
     ) = unsafe { (zeroed(), zeroed(), zeroed()) };
     let mut controls = [Control([0; CONTROL]); CHUNK];
     let mut count = 0;
@@ -99,7 +99,7 @@ fn receive_chunk(
         header.msg_iov = &raw mut parts[at];
         header.msg_iovlen = 1;
         header.msg_name = (&raw mut names[at]).cast();
-        header.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+        header.msg_namelen = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
         header.msg_control = controls[at].0.as_mut_ptr().cast();
         header.msg_controllen = CONTROL as _;
         count += 1;
@@ -113,26 +113,17 @@ fn receive_chunk(
     for ((header, name), slot) in headers[..received].iter().zip(&names).zip(slots) {
         // With MSG_TRUNC this is the full length, not the kept part.
         let original_len = header.msg_len as usize;
-        let mut meta = Meta { original_len, ..Meta::NONE };
-        read_name(name, &mut meta);
+        let mut meta = Meta {
+            original_len,
+            direction: Some(direction(name.sll_pkttype)),
+            interface: u32::try_from(name.sll_ifindex).ok(),
+            ..Meta::NONE
+        };
         // SAFETY: the kernel filled in the control buffer and its length, and the buffer still lives.
         unsafe { read_control(&header.msg_hdr, &mut meta) };
         *slot = (original_len.min(snaplen), meta);
     }
     Ok(received)
-}
-
-fn read_name(name: &libc::sockaddr_storage, meta: &mut Meta) {
-    let at = std::ptr::from_ref(name);
-    match i32::from(name.ss_family) {
-        libc::AF_PACKET => {
-            // SAFETY: the family gives the type, and a storage has room for each.
-            let name: libc::sockaddr_ll = unsafe { read_unaligned(at.cast()) };
-            meta.direction = Some(direction(name.sll_pkttype));
-            meta.interface = u32::try_from(name.sll_ifindex).ok();
-        }
-        _ => {}
-    }
 }
 
 /// Reads time and auxiliary data.

@@ -2,8 +2,9 @@
 
 use std::fmt::Display;
 
+use crate::proto::{Decode, Kind, Layer};
 use crate::proto::{arp, gbp, icmp, ip_protocol, ipv4, vxlan};
-use crate::stack::{Decode, Dissection, Kind, Layer};
+use crate::stack::Dissection;
 use crate::text::{ArpOperation, Icmp6Type, IcmpType, Named};
 use crate::{Ipv4View, UdpView};
 

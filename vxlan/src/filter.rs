@@ -20,7 +20,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use crate::stack::{Dissection, Kind, Layer};
+use crate::proto::{Kind, Layer};
+use crate::stack::Dissection;
 use crate::text::kind_named;
 use crate::{Decode, MacAddr};
 
@@ -41,13 +42,13 @@ const DEEPEST: usize = 64;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Filter(Node);
+pub struct Filter(Expression);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Node {
-    Any(Vec<Node>),
-    All(Vec<Node>),
-    Not(Box<Node>),
+enum Expression {
+    Any(Vec<Expression>),
+    All(Vec<Expression>),
+    Not(Box<Expression>),
     Term(Scope, Word),
 }
 
@@ -106,7 +107,7 @@ impl Filter {
     }
 }
 
-impl Node {
+impl Expression {
     fn meets(&self, frame: &Dissection) -> bool {
         match self {
             Self::Any(nodes) => nodes.iter().any(|node| node.meets(frame)),
@@ -252,29 +253,29 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn any(&mut self) -> Result<Node, ParseFilterError> {
+    fn any(&mut self) -> Result<Expression, ParseFilterError> {
         let mut nodes = vec![self.all()?];
         while self.take(&["or", "||"]).is_some() {
             nodes.push(self.all()?);
         }
-        Ok(Node::Any(nodes))
+        Ok(Expression::Any(nodes))
     }
 
-    fn all(&mut self) -> Result<Node, ParseFilterError> {
+    fn all(&mut self) -> Result<Expression, ParseFilterError> {
         let mut nodes = vec![self.term()?];
         while self.take(&["and", "&&"]).is_some() {
             nodes.push(self.term()?);
         }
-        Ok(Node::All(nodes))
+        Ok(Expression::All(nodes))
     }
 
-    fn term(&mut self) -> Result<Node, ParseFilterError> {
+    fn term(&mut self) -> Result<Expression, ParseFilterError> {
         if self.depth == DEEPEST {
             return Err(self.error(format!("more than {DEEPEST} levels of parentheses and `not`")));
         }
         self.depth += 1;
         let node = if self.take(&["not", "!"]).is_some() {
-            Node::Not(Box::new(self.term()?))
+            Expression::Not(Box::new(self.term()?))
         } else if self.take(&["("]).is_some() {
             let node = self.any()?;
             if self.take(&[")"]).is_none() {
@@ -287,7 +288,7 @@ impl<'a> Reader<'a> {
                 Some(_) => Scope::Outer,
                 None => Scope::Whole,
             };
-            Node::Term(scope, self.word()?)
+            Expression::Term(scope, self.word()?)
         };
         self.depth -= 1;
         Ok(node)
@@ -381,9 +382,9 @@ impl fmt::Display for Filter {
     }
 }
 
-impl fmt::Display for Node {
+impl fmt::Display for Expression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |f: &mut fmt::Formatter<'_>, nodes: &[Node], word: &str| {
+        let list = |f: &mut fmt::Formatter<'_>, nodes: &[Expression], word: &str| {
             if let [one] = nodes {
                 return one.fmt(f);
             }
@@ -392,7 +393,7 @@ impl fmt::Display for Node {
                     write!(f, " {word} ")?;
                 }
                 match node {
-                    Node::Any(inner) if inner.len() > 1 => write!(f, "({node})")?,
+                    Expression::Any(inner) if inner.len() > 1 => write!(f, "({node})")?,
                     node => node.fmt(f)?,
                 }
             }

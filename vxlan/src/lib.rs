@@ -14,7 +14,6 @@ pub mod checksum;
 mod describe;
 mod error;
 pub mod filter;
-mod flow;
 mod mac;
 #[cfg(all(feature = "ports", target_os = "linux"))]
 pub mod port;
@@ -27,21 +26,21 @@ pub mod text;
 pub use describe::{describe, describe_as};
 pub use error::{Problem, ReadError};
 pub use mac::{MacAddr, ParseMacError};
-pub use proto::arp::{Arp, ArpView};
+pub use pnet;
+pub use proto::arp::Arp;
 pub use proto::dot1q::Dot1q;
-pub use proto::esp::{Esp, EspView};
+pub use proto::esp::Esp;
 pub use proto::ethernet::{Ether, EthernetFrame, VlanTag};
 pub use proto::gbp::Gbp;
 pub use proto::gpe::Gpe;
 pub use proto::icmp::{Icmp, IcmpView};
-pub use proto::icmpv6::{Icmpv6, Icmpv6View};
+pub use proto::icmpv6::Icmpv6;
 pub use proto::ipv4::{Ipv4, Ipv4View};
-pub use proto::ipv6::{Ipv6, Ipv6View};
+pub use proto::ipv6::Ipv6;
 pub use proto::tcp::{Tcp, TcpFlags, TcpView};
 pub use proto::udp::{Udp, UdpView};
-pub use proto::vxlan::{Vxlan, VxlanView};
-pub use stack::{
-    BuildError, BuildProblem, Decode, Dissection, Kind, Layer, MAX_LAYERS, Payload, Stack, Wrong,
-};
+pub use proto::vxlan::Vxlan;
+pub use proto::{BuildProblem, Decode, Kind, Layer, Payload, Wrong};
+pub use stack::{BuildError, Dissection, MAX_LAYERS, Stack};
 pub use template::{Field, ParseVaryError, Template, TemplateError, Value, Varied, Vary};
 pub use text::ParseStackError;

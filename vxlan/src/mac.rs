@@ -72,6 +72,18 @@ impl From<[u8; 6]> for MacAddr {
     }
 }
 
+impl From<pnet::util::MacAddr> for MacAddr {
+    fn from(mac: pnet::util::MacAddr) -> Self {
+        Self(mac.octets())
+    }
+}
+
+impl From<MacAddr> for pnet::util::MacAddr {
+    fn from(mac: MacAddr) -> Self {
+        mac.0.into()
+    }
+}
+
 impl fmt::Display for MacAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [a, b, c, d, e, g] = self.0;

@@ -6,9 +6,7 @@
 use std::net::Ipv4Addr;
 
 use crate::proto::{arp, ethertype, icmp, ip_protocol, ipv4};
-use crate::{
-    Arp, ArpView, Dot1q, Ether, EthernetFrame, IcmpView, Ipv4, Ipv4View, MacAddr, Payload, Stack, VlanTag,
-};
+use crate::{Arp, Dot1q, Ether, EthernetFrame, IcmpView, Ipv4, Ipv4View, MacAddr, Payload, Stack, VlanTag};
 
 /// Most bytes of an ICMP error's packet, quoted bytes included (RFC 1812, section 4.3.2.3).
 const MAX_ERROR_LEN: usize = 576;
@@ -72,18 +70,20 @@ pub fn arp_reply(mac: MacAddr, ip: Ipv4Addr, to_mac: MacAddr, to_ip: Ipv4Addr) -
 }
 
 /// The answer to an ARP request, whichever address it asks for: that address is at `mac`. The caller decides whether to
-/// answer for it ([`ArpView::target_ip`]).
+/// answer for it (its target).
 #[must_use]
 pub fn arp_reply_to(frame: &EthernetFrame<'_>, mac: MacAddr) -> Option<Vec<u8>> {
     if frame.ethertype() != ethertype::ARP {
         return None;
     }
-    let ask = ArpView::new_checked(frame.payload()).ok()?;
-    if ask.operation() != arp::REQUEST || !ask.sender_mac().is_unicast() {
+    let ask = arp::parse(frame.payload()).ok()?;
+    let asker = MacAddr::from(ask.get_sender_hw_addr());
+    if ask.get_operation().0 != arp::REQUEST || !asker.is_unicast() {
         return None;
     }
-    let packet = arp_packet(arp::REPLY, (mac, ask.target_ip()), (ask.sender_mac(), ask.sender_ip()));
-    Some(ethernet(ask.sender_mac(), mac, frame.vlan(), ethertype::ARP, &packet))
+    let packet =
+        arp_packet(arp::REPLY, (mac, ask.get_target_proto_addr()), (asker, ask.get_sender_proto_addr()));
+    Some(ethernet(asker, mac, frame.vlan(), ethertype::ARP, &packet))
 }
 
 /// A frame with an ICMP echo request. `from` and `to` are the two ends; through a gateway, `to.0` is the gateway's.
@@ -205,9 +205,11 @@ mod tests {
         let reply = arp_reply_to(&frame(&tagged), GATEWAY).unwrap();
         let reply = frame(&reply);
         assert_eq!((reply.dst(), reply.src(), reply.vlan()), (HOST, GATEWAY, Some(tag)));
-        let arp = ArpView::new_checked(reply.payload()).unwrap();
-        assert_eq!((arp.operation(), arp.sender_mac(), arp.sender_ip()), (arp::REPLY, GATEWAY, GATEWAY_IP));
-        assert_eq!((arp.target_mac(), arp.target_ip()), (HOST, HOST_IP));
+        let packet = arp::parse(reply.payload()).unwrap();
+        assert_eq!((packet.get_operation().0, packet.get_sender_proto_addr()), (arp::REPLY, GATEWAY_IP));
+        assert_eq!(MacAddr::from(packet.get_sender_hw_addr()), GATEWAY);
+        assert_eq!(MacAddr::from(packet.get_target_hw_addr()), HOST);
+        assert_eq!(packet.get_target_proto_addr(), HOST_IP);
         // A reply is not answered.
         assert_eq!(arp_reply_to(&reply, GATEWAY), None);
     }
@@ -234,7 +236,7 @@ mod tests {
         assert_eq!((packet.src(), packet.dst(), packet.bytes().len()), (GATEWAY_IP, HOST_IP, MAX_ERROR_LEN));
         let icmp = IcmpView::new_checked(packet.payload()).unwrap();
         assert!(icmp.checksum_ok() && packet.checksum_ok());
-        assert_eq!(icmp.next_hop_mtu(), Some(1400));
+        assert_eq!(icmp.seq(), 1400);
         assert_eq!(icmp.payload(), &big[14..14 + MAX_ERROR_LEN - 28]);
         assert_eq!(icmp_error_to(&frame(&error), HOST, HOST_IP, IcmpError::TimeExceeded), None);
     }

@@ -10,7 +10,7 @@ use bollard::query_parameters::{
     DeleteNodeOptionsBuilder, LeaveSwarmOptionsBuilder, ListNodesOptions, UpdateNodeOptionsBuilder,
     UpdateSwarmOptionsBuilder,
 };
-use labctl_model::{Node, Role, Swarm, Token};
+use labctl_model::{Role, Swarm, SwarmNode, Token};
 use labctl_report::seen::NodeSeen;
 
 use crate::{Call, Error, HostDocker, docker_error, retry_transient};
@@ -90,7 +90,7 @@ impl NodeChange {
 
 impl HostDocker {
     /// Makes this host the first manager of a new swarm.
-    pub async fn init_swarm(&self, swarm: &Swarm, node: &Node) -> Result<(), Error> {
+    pub async fn init_swarm(&self, swarm: &Swarm, node: &SwarmNode) -> Result<(), Error> {
         let request = init_request(swarm, node);
         self.api.init_swarm(request).whole().await.map(drop).map_err(self.failed("init swarm"))
     }
@@ -103,7 +103,12 @@ impl HostDocker {
     }
 
     /// Joins this host to a swarm. Returns once it has joined, or when dockerd stops waiting while it still tries.
-    pub async fn join_swarm(&self, node: &Node, manager: &Node, tokens: &Tokens) -> Result<(), Error> {
+    pub async fn join_swarm(
+        &self,
+        node: &SwarmNode,
+        manager: &SwarmNode,
+        tokens: &Tokens,
+    ) -> Result<(), Error> {
         let token = tokens.of(node.role);
         let request = SwarmJoinRequest {
             listen_addr: Some(listen(node)),
@@ -157,7 +162,7 @@ impl HostDocker {
     }
 
     /// Makes this manager the only one of its swarm, whatever happened to the others.
-    pub async fn force_new_cluster(&self, swarm: &Swarm, node: &Node) -> Result<(), Error> {
+    pub async fn force_new_cluster(&self, swarm: &Swarm, node: &SwarmNode) -> Result<(), Error> {
         let request = SwarmInitRequest { force_new_cluster: Some(true), ..init_request(swarm, node) };
         self.api.init_swarm(request).whole().await.map(drop).map_err(self.failed("force new cluster"))
     }
@@ -298,7 +303,7 @@ impl HostDocker {
     }
 }
 
-fn init_request(swarm: &Swarm, node: &Node) -> SwarmInitRequest {
+fn init_request(swarm: &Swarm, node: &SwarmNode) -> SwarmInitRequest {
     SwarmInitRequest {
         listen_addr: Some(listen(node)),
         advertise_addr: Some(node.advertise.to_string()),
@@ -317,7 +322,7 @@ fn is_up(node: &Entry) -> bool {
     node.status.as_ref().and_then(|s| s.state) == Some(NodeState::READY)
 }
 
-fn listen(node: &Node) -> String {
+fn listen(node: &SwarmNode) -> String {
     match node.listen {
         Some(address) => format!("{address}:{CONTROL_PORT}"),
         None => format!("0.0.0.0:{CONTROL_PORT}"),

@@ -143,9 +143,9 @@ impl Lab {
         let (held, told) = (home.held(), events.clone());
         let made = home.run(async move {
             // Before anything is made, even a node image.
-            let UpOptions { runtime, lab, topology, agent, cold, .. } = &options;
+            let UpOptions { runtime, lab, agent, cold, .. } = &options;
             install::try_agent(agent).await?;
-            let chosen = runtime.resolve(lab, topology, &dirs.cache, agent, *cold).await?;
+            let chosen = runtime.resolve(lab, &dirs.cache, agent, *cold).await?;
             options.runtime = chosen.choice();
             if let Some(why) = chosen.why {
                 told.note(why);

@@ -71,9 +71,8 @@ pub async fn bring_up(
     limits::allow_files(lab)?;
     let agent = agent()?;
     install::try_agent(&agent).await?;
-    let chosen = RuntimeChoice::from(manner.runtime)
-        .resolve(lab, topology.shown.as_ref(), &context.dirs.cache, &agent, manner.cold)
-        .await?;
+    let chosen =
+        RuntimeChoice::from(manner.runtime).resolve(lab, &context.dirs.cache, &agent, manner.cold).await?;
     if let Some(why) = &chosen.why {
         progress.event(&Event::Note(why.clone()));
     }

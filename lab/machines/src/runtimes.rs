@@ -43,8 +43,7 @@ impl Chosen {
 }
 
 impl RuntimeChoice {
-    /// Chooses the runtime before anything is made. `topology` is the lab's file, named in refusals; `cache` is the
-    /// user's cache folder.
+    /// Chooses the runtime before anything is made. `cache` is the user's cache folder.
     ///
     /// With `auto` this is `vm` if KVM works (a kernel per host, and no slower) or if machines must boot (`cold`); else
     /// `dind` if Docker and this kernel have all that the lab needs, since emulated machines are several times slower;
@@ -52,20 +51,13 @@ impl RuntimeChoice {
     ///
     /// # Errors
     /// [`Error::Unfit`]: `dind` was asked for and cannot run this lab here.
-    pub async fn resolve(
-        self,
-        lab: &Lab,
-        topology: &Path,
-        cache: &Path,
-        agent: &Path,
-        cold: bool,
-    ) -> Result<Chosen, Error> {
+    pub async fn resolve(self, lab: &Lab, cache: &Path, agent: &Path, cold: bool) -> Result<Chosen, Error> {
         let vm = |why: String| Chosen { runtime: VmProvider::NAME, why: Some(why) };
         match self {
             RuntimeChoice::Vm => Ok(Chosen { runtime: VmProvider::NAME, why: None }),
             RuntimeChoice::Dind => match dind::fit(lab, agent).await {
                 Ok(_) => Ok(Chosen { runtime: DindProvider::NAME, why: None }),
-                Err(unfit) => Err(unfit.error(topology)),
+                Err(unfit) => Err(unfit.error(&lab.places)),
             },
             RuntimeChoice::Auto if cold => Ok(vm("runtime vm: only machines can be booted".into())),
             RuntimeChoice::Auto if has_kvm(cache, agent).await => Ok(vm("runtime vm: there is KVM".into())),

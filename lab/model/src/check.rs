@@ -1,6 +1,6 @@
 //! What must hold: matrices of probes, and facts about endpoints.
 
-use std::{fmt, net::Ipv4Addr, time::Duration};
+use std::{fmt, net::Ipv4Addr, str::FromStr, time::Duration};
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -166,6 +166,55 @@ impl fmt::Display for Probe {
             Probe::Dns(n) => write!(f, "dns/{n}"),
         }
     }
+}
+
+/// Why a text is no probe.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoProbe {
+    /// The word before the slash is unknown, or its port or name is missing.
+    #[error("there is no probe `{0}`")]
+    Unknown(String),
+    /// The text after the slash is no port.
+    #[error("`{0}` is no port")]
+    Port(String),
+    /// The text after `dns/` is no name.
+    #[error("`{0}` is no name to look up")]
+    Name(String),
+}
+
+impl FromStr for Probe {
+    type Err = NoProbe;
+
+    fn from_str(text: &str) -> Result<Self, NoProbe> {
+        let port = |text: &str| self::port(text).ok_or_else(|| NoProbe::Port(text.to_owned()));
+        match text.split_once('/') {
+            None if text == "icmp" => Ok(Probe::Icmp),
+            Some(("tcp", number)) => port(number).map(Probe::Tcp),
+            Some(("udp", number)) => port(number).map(Probe::Udp),
+            // A dot at the end marks an absolute name.
+            Some(("dns", name)) if is_dns_name(name.strip_suffix('.').unwrap_or(name)) => {
+                Ok(Probe::Dns(name.to_owned()))
+            }
+            Some(("dns", name)) => Err(NoProbe::Name(name.to_owned())),
+            _ => Err(NoProbe::Unknown(text.to_owned())),
+        }
+    }
+}
+
+/// Reads a port: 1 to 65535, only digits.
+pub(crate) fn port(text: &str) -> Option<u16> {
+    text.parse().ok().filter(|p| *p > 0 && text.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Whether a resolver accepts this name: labels of letters, digits, `-` and `_` (RFC 1123, and `_` as in compose).
+pub(crate) fn is_dns_name(text: &str) -> bool {
+    let label = |l: &str| {
+        (1..=63).contains(&l.len())
+            && !l.starts_with('-')
+            && !l.ends_with('-')
+            && l.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
+    };
+    text.len() <= 253 && text.split('.').all(label)
 }
 
 /// How the destination is named.

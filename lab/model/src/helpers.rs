@@ -1,10 +1,9 @@
 //! What a lab's description alone tells.
 
-use std::net::Ipv4Addr;
-
 use crate::{
     check::INGRESS,
-    lab::{Attach, Container, Driver, Host, InterfaceKind, Lab, Network, Parent, Segment},
+    host::{Host, InterfaceKind},
+    lab::{Attach, Container, Driver, Lab, Network, Parent},
     step::Action,
 };
 
@@ -12,63 +11,6 @@ use crate::{
 const DEEPEST: usize = 64;
 
 impl Lab {
-    /// The address at which an endpoint is reached, if the topology fixes it.
-    ///
-    /// `at` is a network or a segment (`NAME@AT` in tables; `bridge` is the default network), `from` the source. Without
-    /// `at`, the address is the one on what both share: for a host, its NIC on a segment of the source, else its first
-    /// NIC; for a container, its static address. `None` if Docker chooses (see [`Lab::meeting_network`]) or if there is no
-    /// address.
-    pub fn address_of(&self, endpoint: &str, at: Option<&str>, from: Option<&str>) -> Option<Ipv4Addr> {
-        if let Some(peer) = self.peers.get(endpoint) {
-            return at.is_none_or(|at| at == peer.nic.segment).then_some(peer.nic.address);
-        }
-        let endpoint = self.namespace_of(endpoint)?;
-        if let Some(host) = self.hosts.get(endpoint) {
-            let nic = match at {
-                Some(segment) => host.nics.iter().find(|n| n.segment == segment),
-                None => {
-                    let near = from.map(|f| self.segments_of(f)).unwrap_or_default();
-                    let shared = near.iter().find_map(|s| host.nics.iter().find(|n| n.segment == *s));
-                    shared.or_else(|| host.nics.first())
-                }
-            };
-            return nic.map(|n| n.address);
-        }
-        let network = self.meeting_network(endpoint, at, from)?;
-        match &self.containers.get(endpoint)?.attach {
-            Attach::Networks(networks) => networks.get(network)?.ipv4_address,
-            Attach::DefaultBridge { ipv4_address } if network == "bridge" => *ipv4_address,
-            _ => None,
-        }
-    }
-
-    /// Key of the network on which a container is reached, or `bridge`: `at` if given, else one that the source is on too,
-    /// else its first. `None` for hosts, and for containers without a network of their own.
-    pub fn meeting_network<'a>(
-        &'a self,
-        endpoint: &'a str,
-        at: Option<&'a str>,
-        from: Option<&str>,
-    ) -> Option<&'a str> {
-        let endpoint = self.namespace_of(endpoint)?;
-        let container = self.containers.get(endpoint)?;
-        if at.is_some() {
-            return at;
-        }
-        match &container.attach {
-            Attach::DefaultBridge { .. } => Some("bridge"),
-            Attach::Networks(networks) => {
-                let source = from.and_then(|f| self.containers.get(self.namespace_of(f)?));
-                let shared = source.and_then(|c| match &c.attach {
-                    Attach::Networks(theirs) => networks.keys().find(|n| theirs.contains_key(*n)),
-                    _ => None,
-                });
-                shared.or_else(|| networks.keys().next()).map(String::as_str)
-            }
-            _ => None,
-        }
-    }
-
     /// The endpoint whose network namespace this one lives in: itself, or what `network_mode` says. `None` for a name that
     /// is neither a host nor a container: peers have no namespace.
     pub fn namespace_of<'a>(&'a self, endpoint: &'a str) -> Option<&'a str> {
@@ -84,25 +26,6 @@ impl Lab {
             };
         }
         None
-    }
-
-    /// The segments that an endpoint is on, nearest first: those of macvlan and ipvlan networks, then its host's.
-    pub fn segments_of(&self, endpoint: &str) -> Vec<&str> {
-        if let Some(peer) = self.peers.get(endpoint) {
-            return vec![&peer.nic.segment];
-        }
-        let mut all = Vec::new();
-        let Some(namespace) = self.namespace_of(endpoint) else { return all };
-        if let Some(Attach::Networks(networks)) = self.containers.get(namespace).map(|c| &c.attach) {
-            let host = self.host_of(namespace).unwrap_or_default();
-            let parents = networks.keys().filter_map(|n| self.networks.get(n)?.parent_segment(self, host));
-            all.extend(parents.map(|(s, _)| s));
-        }
-        let host = self.host_of(namespace).and_then(|h| self.hosts.get(h));
-        all.extend(host.into_iter().flat_map(|h| &h.nics).map(|n| n.segment.as_str()));
-        let mut seen = std::collections::HashSet::new();
-        all.retain(|s| seen.insert(*s));
-        all
     }
 
     /// The routing mesh's network, if the topology has one of its own.
@@ -167,11 +90,6 @@ impl Lab {
 }
 
 impl Host {
-    /// Where this host's default route goes: the gateway of its first segment that has one.
-    pub fn gateway(&self, lab: &Lab) -> Option<Ipv4Addr> {
-        self.nics.iter().find_map(|n| lab.segments.get(&n.segment)?.gateway)
-    }
-
     /// The segment and VLAN that an interface of this host sends to. Follows `interfaces` down to their NIC, and takes
     /// `eth0.10` for VLAN 10 on `eth0` as Docker does.
     pub fn link_of(&self, interface: &str) -> Option<(&str, Option<u16>)> {
@@ -213,26 +131,11 @@ impl Network {
         }
     }
 
-    /// The segment and VLAN below a macvlan or ipvlan network on a host.
-    pub fn parent_segment<'a>(&'a self, lab: &'a Lab, host: &str) -> Option<(&'a str, Option<u16>)> {
-        match self.parent()? {
-            Parent::Segment { segment, vlan } => Some((segment, *vlan)),
-            Parent::Interface(name) => lab.hosts.get(host)?.link_of(name),
-        }
-    }
-
     /// What a macvlan or ipvlan network sits on.
     pub fn parent(&self) -> Option<&Parent> {
         match &self.driver {
             Driver::Macvlan { parent } | Driver::Ipvlan { parent } => parent.as_ref(),
             _ => None,
         }
-    }
-}
-
-impl Segment {
-    /// Whether an address belongs to the segment itself.
-    pub fn contains(&self, address: Ipv4Addr) -> bool {
-        self.subnet.contains(&address)
     }
 }

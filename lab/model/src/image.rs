@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::lab::Engine;
+use crate::engine::Engine;
 
 /// A container image made of Debian packages.
 ///

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::template::Template;
+use crate::draft::Draft;
 
 /// A frame to send, and who must and must not receive it. An endpoint receives it if the frame, or its inner frame,
 /// comes in at an interface of its namespace, addressed to that interface or to a group.
@@ -13,7 +13,7 @@ pub struct Inject {
     /// Where it is sent.
     pub from: Source,
     /// The frame; omitted fields are filled in for the sender.
-    pub frame: Template,
+    pub frame: Draft,
     /// How many times it is sent.
     pub count: u32,
     /// Frames per second.
@@ -81,7 +81,7 @@ pub struct OnWire {
     /// Segment.
     pub segment: String,
     /// Which frames are meant.
-    pub filter: Template,
+    pub filter: Draft,
     /// Whether at least one such frame must be there, or none.
     pub must: bool,
     /// Line in the topology, 1-based.

@@ -8,18 +8,9 @@ use std::{
 };
 
 use indexmap::IndexSet;
+use labctl_yaml::{Cx, Diagnostic, Diagnostics, FromNode, SourceText, Span, Value, Yaml, reject_controls};
 
-use crate::{
-    diagnostic::{Diagnostic, Diagnostics, Source, Span},
-    input::{
-        cx::Cx,
-        decode::FromNode,
-        text,
-        yaml::{self, Node, Value},
-    },
-    lab::{Engine, Lab},
-    raw, validate,
-};
+use crate::{engine::Engine, lab::Lab, places::Places, raw, validate};
 
 /// Largest topology that is read, in bytes.
 pub const MAX_FILE_SIZE: u64 = 1 << 20;
@@ -78,27 +69,28 @@ impl Lab {
     /// # Errors
     /// As [`Lab::parse`].
     pub fn parse_with(text: &str, file_name: &str, engine: Engine) -> Result<Lab, Diagnostics> {
-        let source = Source::new(file_name, text);
+        let source = SourceText::new(file_name, text);
         let only = |d| Diagnostics::new(source.clone(), vec![d], 0);
         if text.len() as u64 > MAX_FILE_SIZE {
             let message =
                 format!("a topology has at most {MAX_FILE_SIZE} bytes, and this one {}", text.len());
             return Err(only(Diagnostic::new(Span::default(), message)));
         }
-        let root = yaml::parse(&source).map_err(only)?;
+        let root = labctl_yaml::parse(&source).map_err(only)?;
         if matches!(root.value, Value::Null) {
             let d = Diagnostic::new(Span::default(), "the topology is empty");
             return Err(only(d.hint("the smallest one is `{ name: lab, hosts: { host1: {} } }`")));
         }
         let mut cx = Cx::new(source.clone());
         cx.owner = root.at;
-        cx.engine = engine;
-        cx.segments = segment_names(&root);
-        text::check(&root, &mut cx);
-        let lab = raw::Topology::from_node(&root, &mut cx).map(|t| validate::validate(&t, &mut cx));
+        cx.foreign = raw::foreign_key;
+        cx.names = segment_names(&root);
+        reject_controls(&root, &mut cx);
+        let lab = raw::Topology::from_node(&root, &mut cx).map(|t| validate::validate(&t, engine, &mut cx));
         cx.found.finish(source.clone())?;
         // There is a lab if no mistake was noted: what cannot be read is a mistake.
-        lab.ok_or_else(|| only(Diagnostic::new(root.at, "this is no topology")))
+        let lab = lab.ok_or_else(|| only(Diagnostic::new(root.at, "this is no topology")))?;
+        Ok(Lab { places: Places::new(source, root), ..lab })
     }
 
     /// Reads a topology from a file.
@@ -122,7 +114,7 @@ impl Lab {
 }
 
 /// Reads the text of a topology's file.
-pub(crate) fn read(path: &Path) -> Result<String, LoadError> {
+fn read(path: &Path) -> Result<String, LoadError> {
     let io = |source| LoadError::Io { path: path.to_owned(), source };
     let file: File = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path).map_err(io)?;
     let meta = file.metadata().map_err(io)?;
@@ -144,7 +136,7 @@ pub(crate) fn read(path: &Path) -> Result<String, LoadError> {
 }
 
 /// The names of all segments. They are read first, because a key of a host is either a known one or a segment.
-fn segment_names(root: &Node) -> IndexSet<String> {
+fn segment_names(root: &Yaml) -> IndexSet<String> {
     let Value::Map(top) = &root.value else { return IndexSet::new() };
     match top.iter().find(|(k, _)| k.value == "segments").map(|(_, n)| &n.value) {
         Some(Value::Map(all)) => all.iter().map(|(k, _)| k.value.clone()).collect(),

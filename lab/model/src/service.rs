@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use crate::lab::Protocol;
+use crate::traffic::Protocol;
 
 /// A service: tasks that the swarm keeps running.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

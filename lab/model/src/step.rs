@@ -6,12 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     check::{Check, Command},
-    diagnostic::Diagnostics,
-    filter::Filter,
-    lab::{Lab, Route},
+    host::Route,
     service::ServiceChange,
     swarm::Role,
-    validate,
+    traffic::Traffic,
 };
 
 /// One entry of `steps`.
@@ -194,14 +192,14 @@ pub enum Action {
     /// `block FILTER [on SEGMENT] [from HOST] [to HOST]`
     Block {
         /// What the wire drops.
-        filter: Filter,
+        filter: Traffic,
         /// Where it drops them.
         place: Place,
     },
     /// `unblock FILTER|all [on SEGMENT] [from HOST] [to HOST]`: removes the blocks that these words cover.
     Unblock {
         /// What they drop; anything if absent.
-        filter: Option<Filter>,
+        filter: Option<Traffic>,
         /// Where they are.
         place: Place,
     },
@@ -255,14 +253,4 @@ pub enum Token {
     Wrong,
     /// The right one, which a rotation has just made invalid.
     Old,
-}
-
-impl Action {
-    /// Reads the text form of one action and checks its names against a lab.
-    ///
-    /// # Errors
-    /// If the text is no action of this lab: everything that is wrong with it.
-    pub fn parse(text: &str, lab: &Lab) -> Result<Self, Diagnostics> {
-        validate::action(text, lab)
-    }
 }

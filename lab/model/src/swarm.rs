@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Swarm {
     /// The nodes by host: managers first, of which the first initializes the swarm; then workers.
-    pub nodes: IndexMap<String, Node>,
+    pub nodes: IndexMap<String, SwarmNode>,
     /// UDP port of VXLAN; 4789 if absent.
     pub data_path_port: Option<u16>,
     /// Pools from which overlay networks without a subnet get one; empty: Docker's own (10.0.0.0/8).
@@ -21,7 +21,7 @@ pub struct Swarm {
 
 /// A node of the swarm.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Node {
+pub struct SwarmNode {
     /// Its role when the lab comes up.
     pub role: Role,
     /// The address that it advertises to the other nodes.

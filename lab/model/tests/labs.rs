@@ -49,7 +49,6 @@ fn the_flagship_has_thirty_cells() {
     assert!(!net.options.contains_key("parent"));
     assert_eq!(net.hosts, ["host1", "host2"]);
     assert_eq!(net.parent_interface(&lab, "host2").as_deref(), Some("eth0"));
-    assert_eq!(lab.hosts["host1"].gateway(&lab), Some(ip("192.168.56.1")));
     assert_eq!(lab.segments["lan"].outside, ["0.0.0.0/0".parse().unwrap()]);
     assert_eq!(lab.containers_on("host2").map(|(n, _)| n).collect::<Vec<_>>(), ["c2-1", "c2-2"]);
 }
@@ -109,7 +108,6 @@ fn hosts_get_their_links() {
     let host = &lab.hosts["host1"];
     let nics: Vec<_> = host.nics.iter().map(|n| (n.name.as_str(), n.prefix_len, n.peer)).collect();
     assert_eq!(nics, [("eth0", 24, None), ("tun0", 32, Some(ip("10.0.1.66")))]);
-    assert_eq!(host.gateway(&lab), Some(ip("10.0.1.66")));
     assert_eq!((host.engine, host.memory_mib), (Engine::Bookworm, 2048));
     assert_eq!(lab.hosts["host2"].engine, Engine::Trixie);
     assert_eq!(host.sysctls["net.ipv4.ip_forward"], "1");
@@ -144,7 +142,6 @@ fn hosts_get_their_links() {
     assert_eq!(lab.networks["by_vlan"].parent_interface(&lab, "host1").as_deref(), Some("eth0.20"));
     assert_eq!(lab.networks["by_vlan"].parent_interface(&lab, "host2"), None);
     assert_eq!(lab.networks["by_name"].parent_interface(&lab, "host1").as_deref(), Some("top"));
-    assert_eq!(lab.networks["by_name"].parent_segment(&lab, "host1"), Some(("lan", Some(10))));
     assert_eq!(lab.networks["nowhere"].parent_interface(&lab, "host1"), None);
 
     let lan = &lab.segments["lan"];
@@ -245,46 +242,6 @@ fn what_is_needed_comes_first() {
         ["plain", "asked", "last", "web", "first", "db", "hosted", "bare", "joined", "twice", "extra"]
     );
     assert!(lab.start_order("host9").is_empty());
-}
-
-#[test]
-fn addresses_are_those_that_both_ends_share() {
-    let lab = lab(CONTAINERS);
-    let of = |to, at, from| lab.address_of(to, at, from);
-    assert_eq!(of("host1", None, None), Some(ip("192.168.56.3")));
-    assert_eq!(of("host1", Some("lan"), None), Some(ip("192.168.56.3")));
-    assert_eq!(of("host1", Some("wan"), None), None);
-    assert_eq!(of("hosted", None, None), Some(ip("192.168.56.3")));
-    assert_eq!(of("web", None, None), Some(ip("172.20.0.5")));
-    assert_eq!(of("twice", None, None), Some(ip("172.20.0.5")), "by way of two namespaces");
-    assert_eq!(of("asked", None, None), Some(ip("172.17.0.50")));
-    assert_eq!(of("bare", None, None), None);
-    assert_eq!(of("nobody", None, None), None);
-    // From `db` it is on `back`, where Docker chooses.
-    assert_eq!(of("web", None, Some("db")), None);
-    assert_eq!(lab.meeting_network("web", None, Some("db")), Some("back"));
-    assert_eq!(lab.meeting_network("web", None, Some("plain")), Some("front"));
-    assert_eq!(lab.meeting_network("plain", None, None), Some("bridge"));
-    assert_eq!(lab.meeting_network("bare", None, None), None);
-    assert_eq!(of("web", Some("back"), None), None);
-}
-
-#[test]
-fn a_host_answers_on_the_segment_that_is_shared() {
-    let lab = lab("
-name: lab
-segments: { lan: { subnet: 10.0.0.0/24 }, dmz: { subnet: 10.0.1.0/24 } }
-hosts: { host1: { lan: 10.0.0.1, dmz: 10.0.1.1 }, host2: { dmz: 10.0.1.2 }, host3: { dmz: 10.0.1.3, lan: 10.0.0.3 } }
-networks:
-  vlan: { driver: macvlan, driver_opts: { parent: lan }, ipam: { config: [ { subnet: 10.0.0.0/24 } ] } }
-containers: { cc: { host: host3, networks: { vlan: { ipv4_address: 10.0.0.9 } } } }
-");
-    assert_eq!(lab.address_of("host1", None, None), Some(ip("10.0.0.1")));
-    assert_eq!(lab.address_of("host1", None, Some("host2")), Some(ip("10.0.1.1")));
-    // The container's own segment is nearer than its host's first.
-    assert_eq!(lab.segments_of("cc"), ["lan", "dmz"]);
-    assert_eq!(lab.address_of("host1", None, Some("cc")), Some(ip("10.0.0.1")));
-    assert_eq!(lab.address_of("cc", None, Some("host1")), Some(ip("10.0.0.9")));
 }
 
 const CHECKS: &str = r#"

@@ -1,7 +1,7 @@
 //! What topologies and command lines say of the wire and of hosts' lives.
 #![allow(clippy::unwrap_used)]
 
-use labctl_model::{Action, Check, Direction, Filter, Lab, Place, Power, Probe, Protocol, Token};
+use labctl_model::{Action, Check, Direction, Lab, Place, Power, Probe, Protocol, Token, Traffic};
 
 const LAB: &str = r#"
 name: wire
@@ -50,7 +50,7 @@ fn cut(segment: Option<&str>, direction: Direction) -> Action {
 fn actions_on_hosts_and_the_wire() {
     let power = |power| Action::Power { host: "host2".into(), power };
     let docker = |power| Action::Docker { host: "host1".into(), power };
-    let udp = Filter::Vxlan(4789);
+    let udp = Traffic::Vxlan(4789);
     let heal =
         |segment: Option<&str>| Action::Heal { host: "host1".into(), segment: segment.map(str::to_owned) };
     assert_eq!(
@@ -70,7 +70,7 @@ fn actions_on_hosts_and_the_wire() {
             cut(Some("wan"), Direction::Outbound),
             heal(Some("lan")),
             heal(None),
-            Action::Block { filter: Filter::Port(Protocol::Tcp, 2377), place: Place::default() },
+            Action::Block { filter: Traffic::Port(Protocol::Tcp, 2377), place: Place::default() },
             Action::Block { filter: udp, place: place(Some("lan"), Some("host1"), Some("host2")) },
             Action::Unblock { filter: Some(udp), place: Place::default() },
             Action::Unblock { filter: None, place: place(Some("wan"), None, None) },
@@ -81,7 +81,7 @@ fn actions_on_hosts_and_the_wire() {
 #[test]
 fn a_segment_may_be_broken_from_the_start_and_a_nic_not_know_it() {
     let lab = lab();
-    let block = [Filter::Port(Protocol::Udp, 4789), Filter::Ip(50), Filter::Vxlan(8472)];
+    let block = [Traffic::Port(Protocol::Udp, 4789), Traffic::Ip(50), Traffic::Vxlan(8472)];
     assert_eq!(lab.segments["lan"].block, block);
     assert!(lab.segments["wan"].block.is_empty());
     let mtus: Vec<u16> = lab.hosts.values().flat_map(|h| &h.nics).map(|n| n.mtu).collect();

@@ -6,7 +6,11 @@ use std::{collections::HashMap, net::Ipv4Addr, time::Duration};
 
 use ipnet::Ipv4Net;
 use tokio::time::Instant;
-use vxlan::{ArpView, EthernetFrame, MacAddr, proto::ethertype, reply};
+use vxlan::{
+    EthernetFrame, MacAddr,
+    proto::{arp, ethertype},
+    reply,
+};
 
 use crate::Config;
 
@@ -123,8 +127,9 @@ impl Link {
     }
 
     fn arp(&mut self, frame: &EthernetFrame<'_>, out: &mut Vec<Vec<u8>>) {
-        let Ok(arp) = ArpView::new_checked(frame.payload()) else { return };
-        let (ip, mac, to_us) = (arp.sender_ip(), arp.sender_mac(), arp.target_ip() == self.address);
+        let Ok(arp) = arp::parse(frame.payload()) else { return };
+        let (ip, mac) = (arp.get_sender_proto_addr(), MacAddr::from(arp.get_sender_hw_addr()));
+        let to_us = arp.get_target_proto_addr() == self.address;
         // What is not for us only updates known entries (RFC 826).
         let wanted = self.neighbours.contains_key(&ip) || to_us && self.neighbours.len() < NEIGHBOURS;
         if wanted && mac.is_unicast() && !ip.is_unspecified() && ip != self.address {
@@ -236,7 +241,7 @@ mod tests {
         let question = reply::arp_request(OTHER, ip("10.0.0.9"), ip("10.0.0.1"));
         link.receive(&EthernetFrame::new_checked(&question).unwrap(), &mut out);
         let answer = EthernetFrame::new_checked(&out[0]).unwrap();
-        assert_eq!(ArpView::new_checked(answer.payload()).unwrap().sender_ip(), ip("10.0.0.1"));
+        assert_eq!(arp::parse(answer.payload()).unwrap().get_sender_proto_addr(), ip("10.0.0.1"));
         assert_eq!(answer.dst(), OTHER);
     }
 }

@@ -185,15 +185,7 @@ mod probe_text {
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Probe, D::Error> {
-        let text = String::deserialize(d)?;
-        let port = |p: &str| p.parse().map_err(D::Error::custom);
-        match text.split_once('/') {
-            None if text == "icmp" => Ok(Probe::Icmp),
-            Some(("tcp", p)) => Ok(Probe::Tcp(port(p)?)),
-            Some(("udp", p)) => Ok(Probe::Udp(port(p)?)),
-            Some(("dns", name)) => Ok(Probe::Dns(name.to_owned())),
-            _ => Err(D::Error::custom(format!("`{text}` is no probe"))),
-        }
+        String::deserialize(d)?.parse().map_err(D::Error::custom)
     }
 }
 

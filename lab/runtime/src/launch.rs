@@ -64,8 +64,8 @@ pub async fn claim(dir: &LabDir, dirs: &Dirs, options: &UpOptions) -> Result<(Pl
     dir.check_socket_paths(&options.lab)?;
     dir.check_room()?;
     limits::allow_files(&options.lab)?;
-    let UpOptions { runtime, lab, topology, agent, cold, .. } = options;
-    let runtime = runtime.resolve(lab, topology, &dirs.cache, agent, *cold).await?.runtime;
+    let UpOptions { runtime, lab, agent, cold, .. } = options;
+    let runtime = runtime.resolve(lab, &dirs.cache, agent, *cold).await?.runtime;
     let mut lock = take_lock(dir).await?;
     if dir.has_plan() {
         // A lab whose supervisor died without taking it down. Nobody can be using it: we hold its lock.

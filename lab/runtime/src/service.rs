@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures::future::BoxFuture;
 use labctl_machines::{Error as MachineError, Event, Events};
-use labctl_model::{Command, Source, Template};
+use labctl_model::{Command, Draft, Source};
 use labctl_protocol::messages::{ExecIn, ExecOut};
 use labctl_wire::{CaptureSpec, CapturedFrame, Fate};
 use tokio::sync::{mpsc, watch};
@@ -185,7 +185,7 @@ impl LabService {
         let lab = &self.lab.plan().lab;
         let filter = match filter {
             Some(text) => {
-                let template = Template::filter(&text).map_err(|e| Error::Frame(format!("filter: {e}")))?;
+                let template = Draft::filter(&text).map_err(|e| Error::Frame(format!("filter: {e}")))?;
                 Some(frames::filter(&self.lab.view(), &template).await?)
             }
             None => None,
@@ -234,7 +234,7 @@ impl LabService {
         let vary = order.vary.iter().map(|text| text.parse()).collect::<Result<_, vxlan::ParseVaryError>>();
         let order = frames::Order {
             from: Source::parse(&order.from),
-            frame: Template::frame(&order.frame).map_err(|e| Error::Frame(e.to_string()))?,
+            frame: Draft::frame(&order.frame).map_err(|e| Error::Frame(e.to_string()))?,
             count: order.count,
             rate: order.rate,
             vary: vary.map_err(|e| Error::Frame(e.to_string()))?,

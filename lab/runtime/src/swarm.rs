@@ -8,7 +8,7 @@ use std::{
 use futures::future::{select_ok, try_join_all};
 use labctl_docker::{Error as DockerError, HostDocker, is_transient, swarm::NodeChange};
 use labctl_machines::Events;
-use labctl_model::{Driver, INGRESS, Lab, Network, Node, Role, Swarm, Token};
+use labctl_model::{Driver, INGRESS, Lab, Network, Role, Swarm, SwarmNode, Token};
 use labctl_report::{count, seen::NodeSeen};
 
 use crate::{Error, host::RunningHost, view::View};
@@ -234,12 +234,14 @@ pub async fn join(
 }
 
 /// A host as a node: as `swarm` declares it, or else by its first NIC.
-fn as_node(lab: &Lab, name: &str, role: Role, advertise: Option<Ipv4Addr>) -> Result<Node, Error> {
+fn as_node(lab: &Lab, name: &str, role: Role, advertise: Option<Ipv4Addr>) -> Result<SwarmNode, Error> {
     let declared = lab.swarm.as_ref().and_then(|s| s.nodes.get(name));
     match (declared, lab.hosts.get(name).and_then(|h| h.nics.first())) {
-        (Some(node), _) => Ok(Node { role, advertise: advertise.unwrap_or(node.advertise), ..node.clone() }),
+        (Some(node), _) => {
+            Ok(SwarmNode { role, advertise: advertise.unwrap_or(node.advertise), ..node.clone() })
+        }
         (None, Some(nic)) => {
-            Ok(Node { role, advertise: advertise.unwrap_or(nic.address), data_path: None, listen: None })
+            Ok(SwarmNode { role, advertise: advertise.unwrap_or(nic.address), data_path: None, listen: None })
         }
         (None, None) => Err(Error::Swarm(format!("host {name} has no NIC to join by"))),
     }

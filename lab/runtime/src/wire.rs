@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use labctl_model::{Direction, Filter, Lab, No, Observed, Place};
+use labctl_model::{Direction, Lab, No, Observed, Place, Traffic};
 use labctl_report::CellReport;
 use labctl_wire::{Block, DropReason, LinkState, Stats, Wire, WireError};
 
@@ -49,7 +49,7 @@ pub(crate) async fn heal(view: &View<'_>, host: &str, on: Option<&str>) -> Resul
 }
 
 /// Begins to drop frames that match.
-pub(crate) async fn block(view: &View<'_>, filter: Filter, place: &Place) -> Result<(), Error> {
+pub(crate) async fn block(view: &View<'_>, filter: Traffic, place: &Place) -> Result<(), Error> {
     for (segment, from, to) in places(view, place)? {
         view.wire()?.block(&segment, Block { filter, from, to }).await.map_err(failed)?;
     }
@@ -60,7 +60,7 @@ pub(crate) async fn block(view: &View<'_>, filter: Filter, place: &Place) -> Res
 ///
 /// # Errors
 /// [`Error::NothingBlocked`] if there is none.
-pub(crate) async fn unblock(view: &View<'_>, filter: Option<Filter>, place: &Place) -> Result<(), Error> {
+pub(crate) async fn unblock(view: &View<'_>, filter: Option<Traffic>, place: &Place) -> Result<(), Error> {
     let mut ended = 0;
     for (segment, from, to) in places(view, place)? {
         ended += view.wire()?.unblock(&segment, filter, from, to).await.map_err(failed)?;

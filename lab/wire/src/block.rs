@@ -2,11 +2,11 @@
 
 use std::{collections::VecDeque, net::Ipv4Addr};
 
-use labctl_model::{Filter, Protocol};
+use labctl_model::{Protocol, Traffic};
 use serde::{Deserialize, Serialize};
 use vxlan::{
-    Ipv4View, UdpView, VxlanView,
-    proto::{dot1q, ethertype, ip_protocol},
+    Ipv4View, UdpView,
+    proto::{self, dot1q, ethertype, ip_protocol},
 };
 
 use crate::{frame::Frame, port::PortId};
@@ -18,7 +18,7 @@ const MOST_FRAGMENTED: usize = 256;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Block {
     /// Which packets.
-    pub filter: Filter,
+    pub filter: Traffic,
     /// Name of the port they come in by; absent: any.
     pub from: Option<String>,
     /// Name of the port they would leave by; absent: any, and they are dropped as they come in.
@@ -30,7 +30,7 @@ type Datagram = (Ipv4Addr, Ipv4Addr, u8, u16);
 
 /// A block with the switch's port numbers.
 pub(crate) struct Rule {
-    pub(crate) filter: Filter,
+    pub(crate) filter: Traffic,
     pub(crate) from: Option<PortId>,
     pub(crate) to: Option<PortId>,
     /// Datagrams whose first fragment was dropped; later fragments have no ports to match.
@@ -43,14 +43,14 @@ pub(crate) struct Blocks(Vec<Rule>);
 
 impl Blocks {
     /// Blocks these filters at every port.
-    pub(crate) fn everywhere(filters: &[Filter]) -> Self {
+    pub(crate) fn everywhere(filters: &[Traffic]) -> Self {
         let mut blocks = Self::default();
         filters.iter().for_each(|filter| blocks.add(*filter, None, None));
         blocks
     }
 
     /// Adds a block, unless it is there already.
-    pub(crate) fn add(&mut self, filter: Filter, from: Option<PortId>, to: Option<PortId>) {
+    pub(crate) fn add(&mut self, filter: Traffic, from: Option<PortId>, to: Option<PortId>) {
         if !self.0.iter().any(|r| (r.filter, r.from, r.to) == (filter, from, to)) {
             self.0.push(Rule { filter, from, to, begun: VecDeque::new() });
         }
@@ -59,7 +59,7 @@ impl Blocks {
     /// Removes the blocks with the given filter and ports; `None` means any. Returns how many.
     pub(crate) fn remove(
         &mut self,
-        filter: Option<Filter>,
+        filter: Option<Traffic>,
         from: Option<PortId>,
         to: Option<PortId>,
     ) -> usize {
@@ -108,7 +108,7 @@ impl Blocks {
 
 impl Rule {
     fn stops(&mut self, packet: &Ipv4View<'_>) -> bool {
-        if let Filter::Ip(protocol) = self.filter {
+        if let Traffic::Ip(protocol) = self.filter {
             return packet.protocol() == protocol;
         }
         let datagram = (packet.src(), packet.dst(), packet.protocol(), packet.id());
@@ -131,26 +131,26 @@ impl Rule {
 }
 
 /// Whether a whole packet, or the first fragment of one, matches the filter.
-fn matches(filter: Filter, packet: &Ipv4View<'_>) -> bool {
+fn matches(filter: Traffic, packet: &Ipv4View<'_>) -> bool {
     let (protocol, port) = match filter {
-        Filter::Ip(protocol) => return packet.protocol() == protocol,
-        Filter::Port(Protocol::Tcp, port) => (ip_protocol::TCP, port),
-        Filter::Port(Protocol::Udp, port) | Filter::Vxlan(port) => (ip_protocol::UDP, port),
+        Traffic::Ip(protocol) => return packet.protocol() == protocol,
+        Traffic::Port(Protocol::Tcp, port) => (ip_protocol::TCP, port),
+        Traffic::Port(Protocol::Udp, port) | Traffic::Vxlan(port) => (ip_protocol::UDP, port),
     };
     // TCP's ports are where UDP's are.
     let to = packet.payload().get(2..4).map(|b| u16::from_be_bytes([b[0], b[1]]));
     if packet.protocol() != protocol || to != Some(port) {
         return false;
     }
-    !matches!(filter, Filter::Vxlan(_)) || is_vxlan(packet.payload())
+    !matches!(filter, Traffic::Vxlan(_)) || is_vxlan(packet.payload())
 }
 
 /// Whether a UDP datagram carries a VXLAN header that Linux would accept.
 fn is_vxlan(datagram: &[u8]) -> bool {
     let header = UdpView::header_checked(datagram).ok().map(|udp| udp.payload());
     header
-        .and_then(|bytes| VxlanView::new_checked(bytes).ok())
-        .is_some_and(|vxlan| vxlan.has_vni() && vxlan.reserved_is_zero())
+        .and_then(|bytes| proto::vxlan::parse(bytes).ok())
+        .is_some_and(|packet| proto::vxlan::is_strict(&packet))
 }
 
 /// The IPv4 packet in a frame, behind up to two VLAN tags.

@@ -1,6 +1,6 @@
 //! What the handle asks of the wire's thread.
 
-use labctl_model::Filter;
+use labctl_model::Traffic;
 use tokio::sync::oneshot;
 use vxlan::MacAddr;
 
@@ -44,7 +44,7 @@ pub(crate) enum Command {
     },
     Unblock {
         segment: String,
-        filter: Option<Filter>,
+        filter: Option<Traffic>,
         from: Option<String>,
         to: Option<String>,
         reply: Reply<usize>,

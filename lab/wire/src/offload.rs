@@ -228,7 +228,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use proptest::prelude::*;
-    use vxlan::{EthernetFrame, Ipv4View, TcpFlags, TcpView};
+    use vxlan::{EthernetFrame, Ipv4View, TcpFlags, TcpView, checksum::Addresses};
 
     /// TCP of a sender that leaves its checksum, and where `size` is given its cutting, to others: header and frame.
     fn tcp(payload: &[u8], size: Option<u16>, flags: TcpFlags) -> ([u8; HEADER_LEN], Vec<u8>) {
@@ -358,10 +358,12 @@ mod tests {
         header[6..8].copy_from_slice(&54u16.to_ne_bytes());
         let mut sizes = Vec::new();
         Offload::read(&header, &frame).unwrap().unfold(&frame, |frame| {
-            let packet =
-                vxlan::Ipv6View::new_checked(EthernetFrame::new_checked(frame).unwrap().payload()).unwrap();
-            let tcp = TcpView::new_checked(packet.payload()).unwrap();
-            assert!(tcp.checksum_ok(packet.addresses()));
+            let packet = EthernetFrame::new_checked(frame).unwrap().payload();
+            let ip = ipv6::parse(packet).unwrap();
+            assert_eq!(usize::from(ip.get_payload_length()), packet.len() - ipv6::HEADER_LEN);
+            let tcp = TcpView::new_checked(&packet[ipv6::HEADER_LEN..]).unwrap();
+            let ends = Addresses::V6 { src: ip.get_source(), dst: ip.get_destination() };
+            assert!(tcp.checksum_ok(ends));
             sizes.push(tcp.payload().len());
         });
         assert_eq!(sizes, [100, 100, 50]);

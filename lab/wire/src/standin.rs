@@ -8,8 +8,8 @@ use std::{net::Ipv4Addr, sync::Arc};
 
 use ipnet::Ipv4Net;
 use vxlan::{
-    ArpView, EthernetFrame, Ipv4View, MacAddr, TcpFlags, TcpView,
-    proto::{ethertype, icmp::unreachable, ip_protocol, tcp},
+    EthernetFrame, Ipv4View, MacAddr, TcpFlags, TcpView,
+    proto::{arp, ethertype, icmp::unreachable, ip_protocol, tcp},
     reply::{self, IcmpError},
 };
 
@@ -91,8 +91,9 @@ impl StandIn {
     }
 
     fn arp(&mut self, frame: &EthernetFrame<'_>, now: u32, out: &mut Vec<Vec<u8>>) {
-        let Ok(arp) = ArpView::new_checked(frame.payload()) else { return };
-        let (ip, mac, to_us) = (arp.sender_ip(), arp.sender_mac(), arp.target_ip() == self.address);
+        let Ok(arp) = arp::parse(frame.payload()) else { return };
+        let (ip, mac) = (arp.get_sender_proto_addr(), MacAddr::from(arp.get_sender_hw_addr()));
+        let to_us = arp.get_target_proto_addr() == self.address;
         if self.is_neighbour(ip) && mac.is_unicast() {
             self.neighbours.heard(ip, mac, to_us, now, out);
         }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use indexmap::IndexMap;
-use labctl_model::{Filter, lab};
+use labctl_model::{Traffic, lab};
 use vxlan::{EthernetFrame, MacAddr};
 
 use crate::{
@@ -200,7 +200,7 @@ impl Switch {
     pub(crate) fn unblock(
         &mut self,
         segment: &str,
-        filter: Option<Filter>,
+        filter: Option<Traffic>,
         from: &Option<String>,
         to: &Option<String>,
     ) -> Result<usize, WireError> {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use indexmap::IndexMap;
-use labctl_model::{Filter, lab::Segment};
+use labctl_model::{Traffic, lab::Segment};
 use mio::{Poll, Waker};
 use tokio::{sync::oneshot, time::timeout};
 use vxlan::MacAddr;
@@ -113,7 +113,7 @@ impl Wire {
     pub async fn unblock(
         &self,
         segment: &str,
-        filter: Option<Filter>,
+        filter: Option<Traffic>,
         from: Option<String>,
         to: Option<String>,
     ) -> Result<usize, WireError> {

@@ -4,7 +4,7 @@
 mod common;
 
 use common::*;
-use labctl_model::Filter;
+use labctl_model::Traffic;
 use labctl_wire::{Block, CaptureSpec, DropReason, Fate, LinkState};
 use vxlan::{
     MacAddr, VlanTag,
@@ -167,7 +167,7 @@ fn a_block_may_be_of_one_way_or_one_pair() {
     until(|| lab.drops("a", DropReason::Blocked) == 1);
     passes(&mut b, &mut c, &to(C, B));
     // What is not said covers all; what is said must be so.
-    let udp7946: Filter = "udp/7946".parse().unwrap();
+    let udp7946: Traffic = "udp/7946".parse().unwrap();
     let gone = |filter, from: Option<&str>| {
         wait(lab.wire.unblock("lan", filter, from.map(str::to_owned), None)).unwrap()
     };

@@ -8,8 +8,10 @@ use std::net::Ipv4Addr;
 use common::*;
 use labctl_model::lab::Segment;
 use vxlan::{
-    ArpView, EthernetFrame, IcmpView, Ipv4View, MacAddr, TcpFlags, TcpView, checksum::Addresses,
-    proto::ethertype, proto::ip_protocol, reply,
+    EthernetFrame, IcmpView, Ipv4View, MacAddr, TcpFlags, TcpView,
+    checksum::Addresses,
+    proto::{arp, ethertype, ip_protocol},
+    reply,
 };
 
 /// A host that knows its gateway's MAC and answers its questions.
@@ -26,10 +28,13 @@ impl Host {
         client.send(&reply::arp_request(mac, own, gateway));
         let answer = client.recv();
         let answer = EthernetFrame::new_checked(&answer).unwrap();
-        let arp = ArpView::new_checked(answer.payload()).unwrap();
-        assert_eq!((arp.operation(), arp.sender_ip(), arp.target_ip()), (2, gateway, own));
-        assert_eq!((answer.dst(), answer.src()), (mac, arp.sender_mac()));
-        Self { client, mac, ip: own, gateway: arp.sender_mac() }
+        let arp = arp::parse(answer.payload()).unwrap();
+        assert_eq!(
+            (arp.get_operation().0, arp.get_sender_proto_addr(), arp.get_target_proto_addr()),
+            (2, gateway, own)
+        );
+        assert_eq!((answer.dst(), answer.src()), (mac, MacAddr::from(arp.get_sender_hw_addr())));
+        Self { client, mac, ip: own, gateway: MacAddr::from(arp.get_sender_hw_addr()) }
     }
 
     fn send(&mut self, dst: &str, protocol: u8, ttl: u8, payload: &[u8]) {
@@ -174,9 +179,9 @@ fn it_asks_who_has_an_address_and_answers_only_whom_it_can_reach() {
     host.ping("8.8.8.8", 2);
     let ask = host.client.recv();
     let ask = EthernetFrame::new_checked(&ask).unwrap();
-    let arp = ArpView::new_checked(ask.payload()).unwrap();
-    assert_eq!((ask.dst(), arp.operation()), (MacAddr::BROADCAST, 1));
-    assert_eq!((arp.sender_ip(), arp.target_ip()), (ip("192.168.56.1"), host.ip));
+    let arp = arp::parse(ask.payload()).unwrap();
+    assert_eq!((ask.dst(), arp.get_operation().0), (MacAddr::BROADCAST, 1));
+    assert_eq!((arp.get_sender_proto_addr(), arp.get_target_proto_addr()), (ip("192.168.56.1"), host.ip));
     host.ip = own;
     host.ping("8.8.8.8", 3);
     assert_eq!(host.pong().1, 3, "the one before still waits");

@@ -1,7 +1,6 @@
 //! Received frames and packets.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use crate::VlanTag;
@@ -31,7 +30,6 @@ pub(super) struct Meta {
     pub(super) interface: Option<u32>,
     pub(super) tag: Option<VlanTag>,
     pub(super) checksum_pending: bool,
-    pub(super) from: Option<SocketAddr>,
 }
 
 impl Meta {
@@ -42,11 +40,10 @@ impl Meta {
         interface: None,
         tag: None,
         checksum_pending: false,
-        from: None,
     };
 }
 
-/// Something that arrived: a frame, an IP packet or a datagram's payload, depending on the port.
+/// A frame that arrived.
 #[derive(Debug, Clone, Copy)]
 pub struct Received<'a> {
     pub(super) bytes: &'a [u8],
@@ -90,13 +87,13 @@ impl<'a> Received<'a> {
         self.meta.time
     }
 
-    /// Its direction; only on a [`PacketPort`](super::PacketPort) or [`RxRing`](super::RxRing).
+    /// Its direction.
     #[must_use]
     pub fn direction(&self) -> Option<Direction> {
         self.meta.direction
     }
 
-    /// Index of the interface that it passed; only on the same ports.
+    /// Index of the interface that it passed.
     #[must_use]
     pub fn interface(&self) -> Option<u32> {
         self.meta.interface
@@ -107,12 +104,6 @@ impl<'a> Received<'a> {
     #[must_use]
     pub fn checksum_pending(&self) -> bool {
         self.meta.checksum_pending
-    }
-
-    /// The sender's address; only on a [`Vtep`](super::Vtep) or [`IpPort`](super::IpPort).
-    #[must_use]
-    pub fn from(&self) -> Option<SocketAddr> {
-        self.meta.from
     }
 }
 

@@ -6,48 +6,29 @@
 //! | [`PacketPort`] | frames on an interface | AF_PACKET, `sendmmsg` and `recvmmsg` |
 //! | [`TxRing`] | sends frames on an interface, flat out | AF_XDP in copy mode, frames written in place |
 //! | [`RxRing`] | receives frames on an interface, flat out | TPACKET_V3, frames read in place |
-//! | [`IpPort`] | IPv4 packets, header included | raw socket |
-//! | [`Vtep`] | VXLAN packets without outer headers | UDP socket, port 4789 or another |
 //!
 //! A port stays in the network namespace of the thread that opens it. No operation blocks: one that would returns
-//! [`WouldBlock`](std::io::ErrorKind::WouldBlock). Then use [`wait`], or [`AsyncPort`] (feature `tokio`). A [`Pace`]
+//! [`WouldBlock`](std::io::ErrorKind::WouldBlock). Then use [`wait`], or an event loop: a port is a descriptor. A [`Pace`]
 //! keeps a rate of frames per second.
 
-mod addressed;
-#[cfg(feature = "tokio")]
-mod asynchronous;
 mod batch;
-mod filter;
-mod ip;
+mod kernel_filter;
 mod pace;
 mod packet;
 mod rx_ring;
 mod sys;
 mod tx_ring;
-mod vtep;
 
-#[cfg(feature = "tokio")]
-pub use asynchronous::AsyncPort;
 pub use batch::{Batch, Direction, Received};
-pub use filter::Filter;
-pub use ip::IpPort;
+pub use kernel_filter::KernelFilter;
 pub use pace::Pace;
 pub use packet::{PacketPort, Stats};
 pub use rx_ring::{Block, RxRing, RxRingSize};
 pub use tx_ring::TxRing;
-pub use vtep::Vtep;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
-
-/// A port of this module. It owns a descriptor that stays open and the same as long as the port lives.
-pub trait Port: AsFd + AsRawFd + sealed::Sealed {}
-
-mod sealed {
-    /// Implemented only by the ports here.
-    pub trait Sealed {}
-}
 
 macro_rules! ports {
     ($($port:ident by $socket:ident,)*) => {$(
@@ -62,12 +43,9 @@ macro_rules! ports {
                 self.as_fd().as_raw_fd()
             }
         }
-
-        impl sealed::Sealed for $port {}
-        impl Port for $port {}
     )*};
 }
-ports! { PacketPort by socket, TxRing by raw, RxRing by socket, IpPort by socket, Vtep by socket, }
+ports! { PacketPort by socket, TxRing by raw, RxRing by socket, }
 
 /// What to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 
 use socket2::{Domain, Socket, Type};
 
-use super::{Batch, Filter, sys};
+use super::{Batch, KernelFilter, sys};
 
 /// Bytes of room for frames that arrive between two calls.
 const RECEIVE_BUFFER: i32 = 16 << 20;
@@ -32,7 +32,7 @@ impl PacketPort {
     ///
     /// # Errors
     /// If there is no such interface, or CAP_NET_RAW is missing.
-    pub fn open(ifindex: u32, filter: Option<&Filter>) -> io::Result<Self> {
+    pub fn open(ifindex: u32, filter: Option<&KernelFilter>) -> io::Result<Self> {
         Self::receiving(super::one(ifindex)?, filter)
     }
 
@@ -41,11 +41,11 @@ impl PacketPort {
     ///
     /// # Errors
     /// If CAP_NET_RAW is missing.
-    pub fn everywhere(filter: Option<&Filter>) -> io::Result<Self> {
+    pub fn everywhere(filter: Option<&KernelFilter>) -> io::Result<Self> {
         Self::receiving(0, filter)
     }
 
-    fn receiving(ifindex: u32, filter: Option<&Filter>) -> io::Result<Self> {
+    fn receiving(ifindex: u32, filter: Option<&KernelFilter>) -> io::Result<Self> {
         let this = Self::silent()?;
         sys::request_metadata(this.socket.as_fd())?;
         // Best effort: a larger buffer needs CAP_NET_ADMIN, and drops are counted.
@@ -90,7 +90,7 @@ impl PacketPort {
     /// the MTU, ENETDOWN for an interface that is down, ENOBUFS if the queue is full. If some were sent, the next call
     /// returns the error.
     pub fn send_batch<F: AsRef<[u8]>>(&self, frames: &[F]) -> io::Result<usize> {
-        sys::send(self.socket.as_fd(), frames.iter().map(|frame| (frame.as_ref(), None)))
+        sys::send(self.socket.as_fd(), frames.iter().map(AsRef::as_ref))
     }
 
     /// Receives waiting frames, as many as `batch` has room for. Returns how many.

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 
 use socket2::{Domain, Socket, Type};
 
-use super::Filter;
+use super::KernelFilter;
 use super::batch::Received;
 use super::packet::Stats;
 use super::sys::{self, RawRx, RxShape};
@@ -44,7 +44,7 @@ impl RxRing {
     ///
     /// # Errors
     /// Those of [`PacketPort::open`](super::PacketPort::open), or if there is not enough memory.
-    pub fn open(ifindex: u32, filter: Option<&Filter>, size: RxRingSize) -> io::Result<Self> {
+    pub fn open(ifindex: u32, filter: Option<&KernelFilter>, size: RxRingSize) -> io::Result<Self> {
         let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
         socket.set_nonblocking(true)?;
         if let Some(filter) = filter {

@@ -2,12 +2,12 @@
 //!
 //! Here the tag is a layer of its own; [`EthernetFrame`](crate::EthernetFrame) splits the outermost off.
 
-use pnet_packet::ethernet::EtherType;
-use pnet_packet::vlan::{ClassOfService, MutableVlanPacket, VlanPacket};
+use pnet::packet::ethernet::EtherType;
+use pnet::packet::vlan::{ClassOfService, MutableVlanPacket, VlanPacket};
 
 use super::ethertype;
+use super::{Around, FieldError, Header, Kind, ROOM, Read, fits};
 use crate::ReadError;
-use crate::stack::{Around, FieldError, Header, Kind, ROOM, Read, fits};
 
 /// Bytes of a tag, after the EtherType that announces it.
 pub const TAG_LEN: usize = 4;

@@ -1,49 +1,10 @@
 //! ESP (RFC 4303): the outer header, the only part in clear.
 
+use super::{Around, FieldError, Header, Read, u32_at};
 use crate::ReadError;
-use crate::stack::{Around, FieldError, Header, Read};
 
 /// Bytes of the clear part.
 pub const HEADER_LEN: usize = 8;
-
-/// An ESP packet.
-#[derive(Debug, Clone, Copy)]
-pub struct EspView<'a> {
-    bytes: &'a [u8],
-}
-
-impl<'a> EspView<'a> {
-    /// Reads an ESP packet over `bytes`, at least 8.
-    ///
-    /// # Errors
-    /// If there are fewer bytes.
-    pub fn new_checked(bytes: &'a [u8]) -> Result<Self, ReadError> {
-        if bytes.len() < HEADER_LEN {
-            return Err(ReadError::truncated("esp", bytes.len(), HEADER_LEN));
-        }
-        Ok(Self { bytes })
-    }
-
-    /// Security parameters index.
-    #[must_use]
-    pub fn spi(&self) -> u32 {
-        let b = self.bytes;
-        u32::from_be_bytes([b[0], b[1], b[2], b[3]])
-    }
-
-    /// Sequence number.
-    #[must_use]
-    pub fn seq(&self) -> u32 {
-        let b = self.bytes;
-        u32::from_be_bytes([b[4], b[5], b[6], b[7]])
-    }
-
-    /// Initialisation vector, cipher text and check value.
-    #[must_use]
-    pub fn payload(&self) -> &'a [u8] {
-        &self.bytes[HEADER_LEN..]
-    }
-}
 
 /// The clear part of ESP; a payload of opaque bytes follows.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -56,8 +17,10 @@ pub struct Esp {
 
 impl Esp {
     pub(crate) fn read(bytes: &[u8]) -> Result<Read, ReadError> {
-        let view = EspView::new_checked(bytes)?;
-        let layer = Self { spi: view.spi(), seq: view.seq() };
+        let short = || ReadError::truncated("esp", bytes.len(), HEADER_LEN);
+        let (header, _) = bytes.split_first_chunk::<HEADER_LEN>().ok_or_else(short)?;
+        let [spi, seq] = [0, 4].map(|at| u32_at(header, at));
+        let layer = Self { spi, seq };
         Ok(Read { layer: layer.into(), body: HEADER_LEN..bytes.len(), next: None })
     }
 }

@@ -2,12 +2,11 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use pnet_packet::ethernet::{EtherType, EthernetPacket, MutableEthernetPacket};
-use pnet_packet::vlan::VlanPacket;
+use pnet::packet::ethernet::{EtherType, EthernetPacket, MutableEthernetPacket};
 
 use super::dot1q::TAG_LEN;
-use super::{arp, ethertype};
-use crate::stack::{Around, FieldError, Header, Kind, Layer, ROOM, Read};
+use super::{Around, FieldError, Header, Kind, Layer, ROOM, Read};
+use super::{arp, ethertype, u16_at};
 use crate::{MacAddr, ReadError};
 
 /// Bytes of an Ethernet header.
@@ -26,6 +25,13 @@ pub struct VlanTag {
     pub vid: u16,
 }
 
+impl VlanTag {
+    /// The tag of kind `tpid` with these control bits: 3 of priority, drop eligible, 12 of the id.
+    pub(crate) fn new(tpid: u16, control: u16) -> Self {
+        Self { tpid, pcp: (control >> 13) as u8, dei: control & 0x1000 != 0, vid: control & 0xfff }
+    }
+}
+
 /// A frame; its outermost VLAN tag, if any, is split off.
 ///
 /// ```
@@ -40,7 +46,6 @@ pub struct VlanTag {
 #[derive(Debug)]
 pub struct EthernetFrame<'a> {
     bytes: &'a [u8],
-    raw: EthernetPacket<'a>,
     tag: Option<VlanTag>,
     ethertype: u16,
 }
@@ -51,34 +56,29 @@ impl<'a> EthernetFrame<'a> {
     /// # Errors
     /// If the bytes end within the header or the tag.
     pub fn new_checked(bytes: &'a [u8]) -> Result<Self, ReadError> {
-        let raw =
-            EthernetPacket::new(bytes).ok_or_else(|| ReadError::truncated("eth", bytes.len(), HEADER_LEN))?;
-        let outer = raw.get_ethertype().0;
-        if outer != ethertype::DOT1Q && outer != ethertype::DOT1AD {
-            return Ok(Self { bytes, raw, tag: None, ethertype: outer });
+        if bytes.len() < HEADER_LEN {
+            return Err(ReadError::truncated("eth", bytes.len(), HEADER_LEN));
         }
-        let rest = &bytes[HEADER_LEN..];
-        let vlan = VlanPacket::new(rest)
-            .ok_or_else(|| ReadError::truncated("dot1q", rest.len(), TAG_LEN).at(HEADER_LEN))?;
-        let tag = VlanTag {
-            tpid: outer,
-            pcp: vlan.get_priority_code_point().0,
-            dei: vlan.get_drop_eligible_indicator() == 1,
-            vid: vlan.get_vlan_identifier(),
-        };
-        Ok(Self { bytes, raw, tag: Some(tag), ethertype: vlan.get_ethertype().0 })
+        let (outer, rest) = (u16_at(bytes, 12), &bytes[HEADER_LEN..]);
+        if outer != ethertype::DOT1Q && outer != ethertype::DOT1AD {
+            return Ok(Self { bytes, tag: None, ethertype: outer });
+        }
+        if rest.len() < TAG_LEN {
+            return Err(ReadError::truncated("dot1q", rest.len(), TAG_LEN).at(HEADER_LEN));
+        }
+        Ok(Self { bytes, tag: Some(VlanTag::new(outer, u16_at(rest, 0))), ethertype: u16_at(rest, 2) })
     }
 
     /// Destination address.
     #[must_use]
     pub fn dst(&self) -> MacAddr {
-        MacAddr(self.raw.get_destination().octets())
+        MacAddr(std::array::from_fn(|i| self.bytes[i]))
     }
 
     /// Source address.
     #[must_use]
     pub fn src(&self) -> MacAddr {
-        MacAddr(self.raw.get_source().octets())
+        MacAddr(std::array::from_fn(|i| self.bytes[6 + i]))
     }
 
     /// The outermost tag, if there is one.
@@ -155,8 +155,8 @@ impl Ether {
             EthernetPacket::new(bytes).ok_or_else(|| ReadError::truncated("eth", bytes.len(), HEADER_LEN))?;
         let ethertype = raw.get_ethertype().0;
         let layer = Self {
-            dst: Some(MacAddr(raw.get_destination().octets())),
-            src: Some(MacAddr(raw.get_source().octets())),
+            dst: Some(raw.get_destination().into()),
+            src: Some(raw.get_source().into()),
             ethertype: Some(ethertype),
         };
         Ok(Read { layer: layer.into(), body: HEADER_LEN..bytes.len(), next: ethertype::kind(ethertype) })
@@ -170,8 +170,8 @@ impl Header for Ether {
 
     fn emit(&self, room: &mut [u8], around: &Around<'_>) -> Result<(), FieldError> {
         let mut raw = MutableEthernetPacket::new(room).expect(ROOM);
-        raw.set_destination(self.dst_for(around.above).octets().into());
-        raw.set_source(self.src.unwrap_or_default().octets().into());
+        raw.set_destination(self.dst_for(around.above).into());
+        raw.set_source(self.src.unwrap_or_default().into());
         raw.set_ethertype(EtherType(self.ethertype.unwrap_or(ethertype::of(around.next()))));
         Ok(())
     }

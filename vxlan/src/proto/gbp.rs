@@ -1,7 +1,10 @@
 //! VXLAN with a group policy (draft-smith-vxlan-group-policy): `gbp` of Linux's VXLAN devices.
 
-use super::vxlan::{self, FLAG_GROUP_POLICY, FLAG_VNI, HEADER_LEN, VxlanView};
-use crate::stack::{Around, FieldError, Header, Kind, Read};
+use pnet::packet::Packet;
+use pnet::packet::vxlan::VxlanPacket;
+
+use super::vxlan::{self, FLAG_GROUP_POLICY, FLAG_VNI, HEADER_LEN};
+use super::{Around, FieldError, Header, Kind, Read};
 
 /// The D flag of byte 1: the receiver must not learn the sender's address.
 pub const DONT_LEARN: u8 = 0x40;
@@ -42,21 +45,21 @@ impl Default for Gbp {
 }
 
 impl Gbp {
-    pub(super) fn read(view: &VxlanView<'_>) -> Read {
-        let [_, bits, high, low] = view.reserved1().to_be_bytes();
+    pub(super) fn read(packet: &VxlanPacket<'_>) -> Read {
+        let [_, bits, high, low] = packet.get_reserved1().to_be_bytes();
         let layer = Self {
-            vni: view.vni(),
+            vni: packet.get_vni(),
             policy: u16::from_be_bytes([high, low]),
             dont_learn: bits & DONT_LEARN != 0,
             applied: bits & POLICY_APPLIED != 0,
-            flags: view.flags(),
+            flags: packet.get_flags(),
             reserved1: bits & !(DONT_LEARN | POLICY_APPLIED),
-            reserved2: view.reserved2(),
+            reserved2: packet.get_reserved2(),
         };
         Read {
             layer: layer.into(),
-            body: HEADER_LEN..HEADER_LEN + view.payload().len(),
-            next: view.inner(Kind::Gbp),
+            body: HEADER_LEN..HEADER_LEN + packet.payload().len(),
+            next: vxlan::inner(packet, Kind::Gbp),
         }
     }
 }
@@ -73,6 +76,6 @@ impl Header for Gbp {
         let flag = |set, bit| if set { bit } else { 0 };
         let bits = self.reserved1 | flag(self.dont_learn, DONT_LEARN) | flag(self.applied, POLICY_APPLIED);
         let [high, low] = self.policy.to_be_bytes();
-        vxlan::emit(room, self.flags, [bits, high, low], self.vni, self.reserved2)
+        vxlan::emit(room, self.flags, u32::from_be_bytes([0, bits, high, low]), self.vni, self.reserved2)
     }
 }

@@ -1,8 +1,8 @@
 //! VXLAN-GPE, the generic protocol extension (draft-ietf-nvo3-vxlan-gpe), on a port of its own.
 
-use super::vxlan::{self, FLAG_VNI, HEADER_LEN, VxlanView};
+use super::vxlan::{self, FLAG_VNI, HEADER_LEN};
+use super::{Around, FieldError, Header, Kind, Read};
 use crate::ReadError;
-use crate::stack::{Around, FieldError, Header, Kind, Read};
 
 /// The version bits of byte 0, which are zero.
 pub const VERSION_MASK: u8 = 0x30;
@@ -24,7 +24,7 @@ pub mod next {
     /// For experiments: used for a payload without a protocol.
     pub const EXPERIMENTAL: u8 = 0x7e;
 
-    use crate::Kind;
+    use super::super::Kind;
 
     /// The layer that a header with these flags and this next protocol announces; `None` if we do not read it further.
     pub(in crate::proto) fn kind(flags: u8, next_protocol: u8) -> Option<Kind> {
@@ -61,16 +61,20 @@ impl Default for Gpe {
 
 impl Gpe {
     pub(crate) fn read(bytes: &[u8]) -> Result<Read, ReadError> {
-        let view = VxlanView::new_checked(bytes).map_err(|error| ReadError { layer: "gpe", ..error })?;
-        let [_, high, low, next_protocol] = view.reserved1().to_be_bytes();
+        let packet = vxlan::parse(bytes).map_err(|error| ReadError { layer: "gpe", ..error })?;
+        let [_, high, low, next_protocol] = packet.get_reserved1().to_be_bytes();
         let layer = Self {
-            vni: view.vni(),
+            vni: packet.get_vni(),
             next_protocol: Some(next_protocol),
-            flags: view.flags(),
+            flags: packet.get_flags(),
             reserved1: u16::from_be_bytes([high, low]),
-            reserved2: view.reserved2(),
+            reserved2: packet.get_reserved2(),
         };
-        Ok(Read { layer: layer.into(), body: HEADER_LEN..bytes.len(), next: view.inner(Kind::Gpe) })
+        Ok(Read {
+            layer: layer.into(),
+            body: HEADER_LEN..bytes.len(),
+            next: vxlan::inner(&packet, Kind::Gpe),
+        })
     }
 
     /// The value of byte 3 if it is unset.
@@ -93,7 +97,13 @@ impl Header for Gpe {
     fn emit(&self, room: &mut [u8], around: &Around<'_>) -> Result<(), FieldError> {
         let [high, low] = self.reserved1.to_be_bytes();
         let next_protocol = self.next_protocol.unwrap_or(self.next_for(around.next()));
-        vxlan::emit(room, self.flags, [high, low, next_protocol], self.vni, self.reserved2)
+        vxlan::emit(
+            room,
+            self.flags,
+            u32::from_be_bytes([0, high, low, next_protocol]),
+            self.vni,
+            self.reserved2,
+        )
     }
 
     fn settle(&mut self, next: Option<Kind>) {

@@ -1,10 +1,10 @@
 //! ICMP for IPv4 (RFC 792).
 
-use pnet_packet::icmp::{IcmpCode, IcmpPacket, IcmpType, MutableIcmpPacket};
+use pnet::packet::icmp::{IcmpCode, IcmpType, MutableIcmpPacket};
 
+use super::{Around, Covered, FieldError, Header, ROOM, Read, Wrong, u16_at};
 use crate::ReadError;
 use crate::checksum;
-use crate::stack::{Around, Covered, FieldError, Header, ROOM, Read, Wrong};
 
 /// Bytes of a message's header: type, code, checksum and the four bytes that depend on the type.
 pub const HEADER_LEN: usize = 8;
@@ -41,7 +41,6 @@ pub mod unreachable {
 #[derive(Debug)]
 pub struct IcmpView<'a> {
     bytes: &'a [u8],
-    raw: IcmpPacket<'a>,
 }
 
 impl<'a> IcmpView<'a> {
@@ -50,30 +49,28 @@ impl<'a> IcmpView<'a> {
     /// # Errors
     /// If there are fewer bytes.
     pub fn new_checked(bytes: &'a [u8]) -> Result<Self, ReadError> {
-        let short = || ReadError::truncated("icmp", bytes.len(), HEADER_LEN);
         if bytes.len() < HEADER_LEN {
-            return Err(short());
+            return Err(ReadError::truncated("icmp", bytes.len(), HEADER_LEN));
         }
-        let raw = IcmpPacket::new(bytes).ok_or_else(short)?;
-        Ok(Self { bytes, raw })
+        Ok(Self { bytes })
     }
 
     /// Type: [`ECHO_REQUEST`] and its like.
     #[must_use]
     pub fn icmp_type(&self) -> u8 {
-        self.raw.get_icmp_type().0
+        self.bytes[0]
     }
 
     /// Code: a refinement of the type.
     #[must_use]
     pub fn code(&self) -> u8 {
-        self.raw.get_icmp_code().0
+        self.bytes[1]
     }
 
     /// Checksum, as the message says.
     #[must_use]
     pub fn checksum(&self) -> u16 {
-        self.raw.get_checksum()
+        u16_at(self.bytes, 2)
     }
 
     /// Whether the checksum is right for all bytes given.
@@ -85,20 +82,13 @@ impl<'a> IcmpView<'a> {
     /// Identifier of an echo: bytes 4 and 5.
     #[must_use]
     pub fn id(&self) -> u16 {
-        u16::from_be_bytes([self.bytes[4], self.bytes[5]])
+        u16_at(self.bytes, 4)
     }
 
-    /// Sequence number of an echo: bytes 6 and 7.
+    /// Bytes 6 and 7: sequence number of an echo, MTU of the next hop where fragmentation was needed (RFC 1191).
     #[must_use]
     pub fn seq(&self) -> u16 {
-        u16::from_be_bytes([self.bytes[6], self.bytes[7]])
-    }
-
-    /// MTU of the next hop, in an unreachable of code [`unreachable::FRAGMENTATION_NEEDED`] (RFC 1191, section 4).
-    #[must_use]
-    pub fn next_hop_mtu(&self) -> Option<u16> {
-        (self.icmp_type() == UNREACHABLE && self.code() == unreachable::FRAGMENTATION_NEEDED)
-            .then(|| self.seq())
+        u16_at(self.bytes, 6)
     }
 
     /// Whether this reports an error about another packet; the payload is then that packet's beginning.

@@ -2,13 +2,13 @@
 
 use std::net::Ipv4Addr;
 
-use pnet_packet::ip::IpNextHeaderProtocol;
-use pnet_packet::ipv4::{Ipv4Flags, Ipv4Packet, MutableIpv4Packet};
+use pnet::packet::ip::IpNextHeaderProtocol;
+use pnet::packet::ipv4::{Ipv4Flags, MutableIpv4Packet};
 
-use super::ip_protocol;
+use super::{Around, Covered, FieldError, Header, Kind, ROOM, Read, Wrong, fits, length, options_fit};
+use super::{ip_protocol, u16_at, u32_at};
 use crate::ReadError;
 use crate::checksum::{self, Addresses};
-use crate::stack::{Around, Covered, FieldError, Header, Kind, ROOM, Read, Wrong, fits, length, options_fit};
 
 /// Bytes of a header without options.
 pub const HEADER_LEN: usize = 20;
@@ -17,7 +17,6 @@ pub const HEADER_LEN: usize = 20;
 #[derive(Debug)]
 pub struct Ipv4View<'a> {
     bytes: &'a [u8],
-    raw: Ipv4Packet<'a>,
 }
 
 impl<'a> Ipv4View<'a> {
@@ -36,7 +35,7 @@ impl<'a> Ipv4View<'a> {
         if total > bytes.len() {
             return Err(ReadError::value("ip", "len", 2, total, "at most the bytes there are"));
         }
-        Ok(Self { bytes: &bytes[..total], raw: view.raw })
+        Ok(Self { bytes: &bytes[..total] })
     }
 
     /// Reads a packet but checks only the header: the total length may be anything, and the payload is all that follows
@@ -45,55 +44,56 @@ impl<'a> Ipv4View<'a> {
     /// # Errors
     /// If the bytes end within the header, or if version or header length is impossible.
     pub fn header_checked(bytes: &'a [u8]) -> Result<Self, ReadError> {
-        let raw =
-            Ipv4Packet::new(bytes).ok_or_else(|| ReadError::truncated("ip", bytes.len(), HEADER_LEN))?;
-        if raw.get_version() != 4 {
-            return Err(ReadError::value("ip", "version", 0, raw.get_version().into(), "4"));
+        if bytes.len() < HEADER_LEN {
+            return Err(ReadError::truncated("ip", bytes.len(), HEADER_LEN));
         }
-        let header = usize::from(raw.get_header_length()) * 4;
+        let (version, header) = (usize::from(bytes[0] >> 4), usize::from(bytes[0] & 0xf) * 4);
+        if version != 4 {
+            return Err(ReadError::value("ip", "version", 0, version, "4"));
+        }
         if header < HEADER_LEN {
             return Err(ReadError::value("ip", "ihl", 0, header / 4, "at least 5"));
         }
         if header > bytes.len() {
             return Err(ReadError::truncated("ip", bytes.len(), header));
         }
-        Ok(Self { bytes, raw })
+        Ok(Self { bytes })
     }
 
     /// Bytes of the header, options included.
     #[must_use]
     pub fn header_len(&self) -> usize {
-        usize::from(self.raw.get_header_length()) * 4
+        usize::from(self.bytes[0] & 0xf) * 4
     }
 
     /// Differentiated services code point, 6 bits.
     #[must_use]
     pub fn dscp(&self) -> u8 {
-        self.raw.get_dscp()
+        self.bytes[1] >> 2
     }
 
     /// Explicit congestion notification, 2 bits.
     #[must_use]
     pub fn ecn(&self) -> u8 {
-        self.raw.get_ecn()
+        self.bytes[1] & 3
     }
 
     /// Bytes of header and payload, as the packet says.
     #[must_use]
     pub fn total_len(&self) -> u16 {
-        self.raw.get_total_length()
+        u16_at(self.bytes, 2)
     }
 
     /// Identification: the same in all fragments of a packet.
     #[must_use]
     pub fn id(&self) -> u16 {
-        self.raw.get_identification()
+        u16_at(self.bytes, 4)
     }
 
     /// The three flag bits: 4 reserved, 2 don't fragment, 1 more fragments.
     #[must_use]
     pub fn flags(&self) -> u8 {
-        self.raw.get_flags()
+        self.bytes[6] >> 5
     }
 
     /// Whether the packet must not be fragmented.
@@ -111,7 +111,7 @@ impl<'a> Ipv4View<'a> {
     /// Offset of the payload in the whole packet's payload, in units of 8 bytes.
     #[must_use]
     pub fn fragment_offset(&self) -> u16 {
-        self.raw.get_fragment_offset()
+        u16_at(self.bytes, 6) & 0x1fff
     }
 
     /// Whether this is only a part of a packet.
@@ -123,19 +123,19 @@ impl<'a> Ipv4View<'a> {
     /// Time to live, hops.
     #[must_use]
     pub fn ttl(&self) -> u8 {
-        self.raw.get_ttl()
+        self.bytes[8]
     }
 
     /// Protocol of the payload: see [`ip_protocol`].
     #[must_use]
     pub fn protocol(&self) -> u8 {
-        self.raw.get_next_level_protocol().0
+        self.bytes[9]
     }
 
     /// Header checksum, as the packet says.
     #[must_use]
     pub fn checksum(&self) -> u16 {
-        self.raw.get_checksum()
+        u16_at(self.bytes, 10)
     }
 
     /// Whether the header checksum is right.
@@ -147,13 +147,13 @@ impl<'a> Ipv4View<'a> {
     /// Source address.
     #[must_use]
     pub fn src(&self) -> Ipv4Addr {
-        self.raw.get_source()
+        u32_at(self.bytes, 12).into()
     }
 
     /// Destination address.
     #[must_use]
     pub fn dst(&self) -> Ipv4Addr {
-        self.raw.get_destination()
+        u32_at(self.bytes, 16).into()
     }
 
     /// Both addresses, for the checksums above.

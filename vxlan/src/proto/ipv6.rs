@@ -2,110 +2,27 @@
 
 use std::net::Ipv6Addr;
 
-use pnet_packet::ip::IpNextHeaderProtocol;
-use pnet_packet::ipv6::{Ipv6Packet, MutableIpv6Packet};
+use pnet::packet::ip::IpNextHeaderProtocol;
+use pnet::packet::ipv6::{Ipv6Packet, MutableIpv6Packet};
 
 use super::ip_protocol;
+use super::{Around, FieldError, Header, Kind, ROOM, Read, Wrong, fits, length};
 use crate::ReadError;
 use crate::checksum::Addresses;
-use crate::stack::{Around, FieldError, Header, Kind, ROOM, Read, Wrong, fits, length};
 
 /// Bytes of the fixed header.
 pub const HEADER_LEN: usize = 40;
 
-/// An IPv6 packet whose payload length fits its bytes.
-#[derive(Debug)]
-pub struct Ipv6View<'a> {
-    bytes: &'a [u8],
-    raw: Ipv6Packet<'a>,
-}
-
-impl<'a> Ipv6View<'a> {
-    /// Reads a packet over `bytes`; bytes after the payload length are ignored.
-    ///
-    /// # Errors
-    /// If the bytes end within the header or before the payload length, or if the version is not 6.
-    pub fn new_checked(bytes: &'a [u8]) -> Result<Self, ReadError> {
-        let view = Self::header_checked(bytes)?;
-        let end = HEADER_LEN + usize::from(view.payload_len());
-        if end > bytes.len() {
-            let len = usize::from(view.payload_len());
-            return Err(ReadError::value("ip6", "len", 4, len, "at most the bytes there are"));
-        }
-        Ok(Self { bytes: &bytes[..end], raw: view.raw })
-    }
-
-    /// Reads a packet but checks only the header; the payload is all that follows the header.
-    ///
-    /// # Errors
-    /// If the bytes end within the header, or if the version is not 6.
-    pub fn header_checked(bytes: &'a [u8]) -> Result<Self, ReadError> {
-        let raw =
-            Ipv6Packet::new(bytes).ok_or_else(|| ReadError::truncated("ip6", bytes.len(), HEADER_LEN))?;
-        if raw.get_version() != 6 {
-            return Err(ReadError::value("ip6", "version", 0, raw.get_version().into(), "6"));
-        }
-        Ok(Self { bytes, raw })
-    }
-
-    /// Traffic class: DSCP and ECN.
-    #[must_use]
-    pub fn traffic_class(&self) -> u8 {
-        self.raw.get_traffic_class()
-    }
-
-    /// Flow label, 20 bits.
-    #[must_use]
-    pub fn flow_label(&self) -> u32 {
-        self.raw.get_flow_label()
-    }
-
-    /// Bytes after the header, as the packet says.
-    #[must_use]
-    pub fn payload_len(&self) -> u16 {
-        self.raw.get_payload_length()
-    }
-
-    /// Protocol of the payload: see [`ip_protocol`].
-    #[must_use]
-    pub fn next_header(&self) -> u8 {
-        self.raw.get_next_header().0
-    }
-
-    /// Hops left.
-    #[must_use]
-    pub fn hop_limit(&self) -> u8 {
-        self.raw.get_hop_limit()
-    }
-
-    /// Source address.
-    #[must_use]
-    pub fn src(&self) -> Ipv6Addr {
-        self.raw.get_source()
-    }
-
-    /// Destination address.
-    #[must_use]
-    pub fn dst(&self) -> Ipv6Addr {
-        self.raw.get_destination()
-    }
-
-    /// Both addresses, for the checksums above.
-    #[must_use]
-    pub fn addresses(&self) -> Addresses {
-        Addresses::V6 { src: self.src(), dst: self.dst() }
-    }
-
-    /// The bytes after the header, up to the payload length.
-    #[must_use]
-    pub fn payload(&self) -> &'a [u8] {
-        &self.bytes[HEADER_LEN..]
-    }
-
-    /// Header and payload.
-    #[must_use]
-    pub fn bytes(&self) -> &'a [u8] {
-        self.bytes
+/// Reads an IPv6 packet over `bytes`. Its payload length may be anything.
+///
+/// # Errors
+/// If the bytes end within the header, or if the version is not 6, which pnet does not check.
+pub fn parse(bytes: &[u8]) -> Result<Ipv6Packet<'_>, ReadError> {
+    let packet =
+        Ipv6Packet::new(bytes).ok_or_else(|| ReadError::truncated("ip6", bytes.len(), HEADER_LEN))?;
+    match packet.get_version() {
+        6 => Ok(packet),
+        other => Err(ReadError::value("ip6", "version", 0, other.into(), "6")),
     }
 }
 
@@ -153,21 +70,21 @@ impl Ipv6 {
     }
 
     pub(crate) fn read(bytes: &[u8]) -> Result<Read, ReadError> {
-        let view = Ipv6View::header_checked(bytes)?;
-        let total = HEADER_LEN + usize::from(view.payload_len());
+        let packet = parse(bytes)?;
+        let total = HEADER_LEN + usize::from(packet.get_payload_length());
         let fits = total <= bytes.len();
         let end = if fits { total } else { bytes.len() };
         let layer = Self {
-            src: Some(view.src()),
-            dst: Some(view.dst()),
-            traffic_class: view.traffic_class(),
-            flow_label: view.flow_label(),
-            hop_limit: view.hop_limit(),
-            next_header: Some(view.next_header()),
-            payload_len: (!fits).then_some(view.payload_len()),
+            src: Some(packet.get_source()),
+            dst: Some(packet.get_destination()),
+            traffic_class: packet.get_traffic_class(),
+            flow_label: packet.get_flow_label(),
+            hop_limit: packet.get_hop_limit(),
+            next_header: Some(packet.get_next_header().0),
+            payload_len: (!fits).then_some(packet.get_payload_length()),
             trailer: bytes[end..].to_vec(),
         };
-        let next = ip_protocol::kind(view.next_header(), Kind::Ipv6);
+        let next = ip_protocol::kind(packet.get_next_header().0, Kind::Ipv6);
         Ok(Read { layer: layer.into(), body: HEADER_LEN..end, next })
     }
 }

@@ -1,18 +1,38 @@
-//! One file per protocol: its constants, its view (only for reading) and its layer (for building and reading).
+//! One file per protocol: its constants, its layer (for building and reading) and, where pnet has none that is right, its
+//! view (only for reading); and the list of them, [`Layer`].
 
 pub mod arp;
 pub mod dot1q;
 pub mod esp;
 pub mod ethernet;
+mod flow;
 pub mod gbp;
 pub mod gpe;
+mod header;
 pub mod icmp;
 pub mod icmpv6;
 pub mod ipv4;
 pub mod ipv6;
+mod layer;
 pub mod tcp;
 pub mod udp;
 pub mod vxlan;
+
+pub(crate) use header::{
+    Around, Covered, FieldError, Header, ROOM, Read, fits, length, no_addresses, options_fit,
+};
+pub use header::{BuildProblem, Decode};
+pub use layer::{Kind, Layer, Payload, Wrong};
+
+/// The 16 bits at `at`, whose presence was checked before.
+fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+/// The 32 bits at `at`.
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
 
 /// EtherTypes (IEEE 802 numbers).
 pub mod ethertype {
@@ -29,7 +49,7 @@ pub mod ethertype {
     /// For local experiments (IEEE 802, section 9.2.3): used for a payload without a protocol.
     pub const EXPERIMENTAL: u16 = 0x88b5;
 
-    use crate::Kind;
+    use super::Kind;
 
     /// The layer that `ethertype` announces; `None` if we do not read it further.
     #[must_use]
@@ -77,7 +97,7 @@ pub mod ip_protocol {
     /// For experiments (RFC 3692): used for a payload without a protocol.
     pub const EXPERIMENTAL: u8 = 253;
 
-    use crate::Kind;
+    use super::Kind;
 
     /// The layer that `protocol` announces over `below`, IPv4 or IPv6; `None` if we do not read it further.
     #[must_use]

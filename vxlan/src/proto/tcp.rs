@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use pnet_packet::tcp::{MutableTcpPacket, TcpPacket};
+use pnet::packet::tcp::MutableTcpPacket;
 
-use super::{ip_protocol, udp};
+use super::{Around, Covered, FieldError, Header, ROOM, Read, Wrong, fits, no_addresses, options_fit};
+use super::{ip_protocol, u16_at, u32_at, udp};
 use crate::ReadError;
 use crate::checksum::Addresses;
-use crate::stack::{Around, Covered, FieldError, Header, ROOM, Read, Wrong, fits, no_addresses, options_fit};
 
 /// Bytes of a header without options.
 pub const HEADER_LEN: usize = 20;
@@ -88,7 +88,6 @@ impl fmt::Display for TcpFlags {
 #[derive(Debug)]
 pub struct TcpView<'a> {
     bytes: &'a [u8],
-    raw: TcpPacket<'a>,
 }
 
 impl<'a> TcpView<'a> {
@@ -97,70 +96,71 @@ impl<'a> TcpView<'a> {
     /// # Errors
     /// If the bytes end within the header, or if its length is impossible.
     pub fn new_checked(bytes: &'a [u8]) -> Result<Self, ReadError> {
-        let raw =
-            TcpPacket::new(bytes).ok_or_else(|| ReadError::truncated("tcp", bytes.len(), HEADER_LEN))?;
-        let header = usize::from(raw.get_data_offset()) * 4;
+        if bytes.len() < HEADER_LEN {
+            return Err(ReadError::truncated("tcp", bytes.len(), HEADER_LEN));
+        }
+        let header = usize::from(bytes[12] >> 4) * 4;
         if header < HEADER_LEN {
             return Err(ReadError::value("tcp", "offset", 12, header / 4, "at least 5"));
         }
         if header > bytes.len() {
             return Err(ReadError::truncated("tcp", bytes.len(), header));
         }
-        Ok(Self { bytes, raw })
+        Ok(Self { bytes })
     }
 
     /// Source port.
     #[must_use]
     pub fn src_port(&self) -> u16 {
-        self.raw.get_source()
+        u16_at(self.bytes, 0)
     }
 
     /// Destination port.
     #[must_use]
     pub fn dst_port(&self) -> u16 {
-        self.raw.get_destination()
+        u16_at(self.bytes, 2)
     }
 
     /// Sequence number.
     #[must_use]
     pub fn seq(&self) -> u32 {
-        self.raw.get_sequence()
+        u32_at(self.bytes, 4)
     }
 
     /// Acknowledgement number.
     #[must_use]
     pub fn ack(&self) -> u32 {
-        self.raw.get_acknowledgement()
+        u32_at(self.bytes, 8)
     }
 
     /// Bytes of the header, options included.
     #[must_use]
     pub fn header_len(&self) -> usize {
-        usize::from(self.raw.get_data_offset()) * 4
+        usize::from(self.bytes[12] >> 4) * 4
     }
 
     /// The four bits after the data offset.
     #[must_use]
     pub fn reserved(&self) -> u8 {
-        self.raw.get_reserved()
+        self.bytes[12] & 0xf
     }
 
     /// Flags.
     #[must_use]
     pub fn flags(&self) -> TcpFlags {
-        TcpFlags(self.raw.get_flags())
+        TcpFlags(self.bytes[13])
     }
 
     /// Window, as the segment says (unscaled).
     #[must_use]
     pub fn window(&self) -> u16 {
-        self.raw.get_window()
+        u16_at(self.bytes, 14)
     }
 
     /// Checksum, as the segment says.
     #[must_use]
     pub fn checksum(&self) -> u16 {
-        self.raw.get_checksum()
+        u16_at(self.bytes, 16)
     }
 
     /// Whether the checksum is right for all bytes given, between these addresses.
@@ -172,7 +172,7 @@ impl<'a> TcpView<'a> {
     /// Urgent pointer.
     #[must_use]
     pub fn urgent(&self) -> u16 {
-        self.raw.get_urgent_ptr()
+        u16_at(self.bytes, 18)
     }
 
     /// The options, 0 to 40 bytes.

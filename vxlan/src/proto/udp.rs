@@ -1,13 +1,11 @@
 //! UDP (RFC 768).
 
-use pnet_packet::udp::{MutableUdpPacket, UdpPacket};
+use pnet::packet::udp::MutableUdpPacket;
 
-use super::vxlan;
+use super::{Around, Covered, Decode, FieldError, Header, Kind, ROOM, Read, Wrong, length, no_addresses};
+use super::{u16_at, vxlan};
 use crate::ReadError;
 use crate::checksum::{self, Addresses};
-use crate::stack::{
-    Around, Covered, Decode, FieldError, Header, Kind, ROOM, Read, Wrong, length, no_addresses,
-};
 
 /// Bytes of a header.
 pub const HEADER_LEN: usize = 8;
@@ -20,7 +18,6 @@ pub const DEFAULT_DST_PORT: u16 = 9;
 #[derive(Debug)]
 pub struct UdpView<'a> {
     bytes: &'a [u8],
-    raw: UdpPacket<'a>,
 }
 
 impl<'a> UdpView<'a> {
@@ -37,7 +34,7 @@ impl<'a> UdpView<'a> {
         if len > bytes.len() {
             return Err(ReadError::value("udp", "len", 4, len, "at most the bytes there are"));
         }
-        Ok(Self { bytes: &bytes[..len], raw: view.raw })
+        Ok(Self { bytes: &bytes[..len] })
     }
 
     /// Reads a datagram but checks only the header; the payload is all that follows the header. For truncated packets,
@@ -46,33 +43,34 @@ impl<'a> UdpView<'a> {
     /// # Errors
     /// If the bytes end within the header.
     pub fn header_checked(bytes: &'a [u8]) -> Result<Self, ReadError> {
-        let raw =
-            UdpPacket::new(bytes).ok_or_else(|| ReadError::truncated("udp", bytes.len(), HEADER_LEN))?;
-        Ok(Self { bytes, raw })
+        if bytes.len() < HEADER_LEN {
+            return Err(ReadError::truncated("udp", bytes.len(), HEADER_LEN));
+        }
+        Ok(Self { bytes })
     }
 
     /// Source port.
     #[must_use]
     pub fn src_port(&self) -> u16 {
-        self.raw.get_source()
+        u16_at(self.bytes, 0)
     }
 
     /// Destination port.
     #[must_use]
     pub fn dst_port(&self) -> u16 {
-        self.raw.get_destination()
+        u16_at(self.bytes, 2)
     }
 
     /// Bytes of header and payload, as the datagram says.
     #[must_use]
     pub fn len_field(&self) -> u16 {
-        self.raw.get_length()
+        u16_at(self.bytes, 4)
     }
 
     /// Checksum, as the datagram says; 0 is "none".
     #[must_use]
     pub fn checksum(&self) -> u16 {
-        self.raw.get_checksum()
+        u16_at(self.bytes, 6)
     }
 
     /// Whether a receiver accepts the checksum: it is right, or zero (over IPv6, zero is only for tunnels, RFC 6935).

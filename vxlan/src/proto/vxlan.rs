@@ -1,9 +1,12 @@
 //! VXLAN (RFC 7348).
 
+use pnet::packet::Packet;
+use pnet::packet::vxlan::{MutableVxlanPacket, VxlanPacket};
+
+use super::flow;
+use super::{Around, FieldError, Header, Kind, ROOM, Read, fits};
 use super::{gbp, gpe};
 use crate::ReadError;
-use crate::flow;
-use crate::stack::{Around, FieldError, Header, Kind, Read, fits};
 
 /// Bytes of a header.
 pub const HEADER_LEN: usize = 8;
@@ -20,79 +23,32 @@ pub const FLAG_GROUP_POLICY: u8 = 0x80;
 /// The greatest VNI, 24 bits.
 pub const MAX_VNI: u32 = 0x00ff_ffff;
 
-/// A VXLAN header and the frame in it.
+/// Reads a VXLAN packet over `bytes`, a UDP payload of at least 8.
 ///
-/// Any 8 bytes are a valid header: by the RFC, reserved bits are ignored on receipt. For a stricter receiver, check
-/// [`has_vni`](Self::has_vni) and [`reserved_is_zero`](Self::reserved_is_zero) (Linux checks both).
-#[derive(Debug, Clone, Copy)]
-pub struct VxlanView<'a> {
-    bytes: &'a [u8],
+/// Any 8 bytes are a valid header: by the RFC, reserved bits are ignored on receipt. Linux is stricter: see
+/// [`is_strict`].
+///
+/// # Errors
+/// If there are fewer bytes.
+pub fn parse(bytes: &[u8]) -> Result<VxlanPacket<'_>, ReadError> {
+    VxlanPacket::new(bytes).ok_or_else(|| ReadError::truncated("vxlan", bytes.len(), HEADER_LEN))
 }
 
-impl<'a> VxlanView<'a> {
-    /// Reads a VXLAN packet over `bytes`, a UDP payload of at least 8.
-    ///
-    /// # Errors
-    /// If there are fewer bytes.
-    pub fn new_checked(bytes: &'a [u8]) -> Result<Self, ReadError> {
-        if bytes.len() < HEADER_LEN {
-            return Err(ReadError::truncated("vxlan", bytes.len(), HEADER_LEN));
-        }
-        Ok(Self { bytes })
-    }
+/// Whether a header has the I flag and all else that is reserved is zero, as a sender must leave it and Linux expects it.
+#[must_use]
+pub fn is_strict(packet: &VxlanPacket<'_>) -> bool {
+    packet.get_flags() == FLAG_VNI && packet.get_reserved1() == 0 && packet.get_reserved2() == 0
+}
 
-    /// Byte 0.
-    #[must_use]
-    pub fn flags(&self) -> u8 {
-        self.bytes[0]
-    }
-
-    /// Whether the I flag is set.
-    #[must_use]
-    pub fn has_vni(&self) -> bool {
-        self.flags() & FLAG_VNI != 0
-    }
-
-    /// Bytes 1 to 3: reserved, unless an extension uses them.
-    #[must_use]
-    pub fn reserved1(&self) -> u32 {
-        u32::from_be_bytes([0, self.bytes[1], self.bytes[2], self.bytes[3]])
-    }
-
-    /// VXLAN network identifier, 24 bits, whether or not the I flag is set.
-    #[must_use]
-    pub fn vni(&self) -> u32 {
-        u32::from_be_bytes([0, self.bytes[4], self.bytes[5], self.bytes[6]])
-    }
-
-    /// Byte 7: reserved.
-    #[must_use]
-    pub fn reserved2(&self) -> u8 {
-        self.bytes[7]
-    }
-
-    /// Whether only the I flag is set and all else that is reserved is zero, as a sender must leave it.
-    #[must_use]
-    pub fn reserved_is_zero(&self) -> bool {
-        self.flags() & !FLAG_VNI == 0 && self.reserved1() == 0 && self.reserved2() == 0
-    }
-
-    /// The frame inside: no FCS, no padding.
-    #[must_use]
-    pub fn payload(&self) -> &'a [u8] {
-        &self.bytes[HEADER_LEN..]
-    }
-
-    /// The kind of the payload, if this is the header of a `tunnel`; `None`: no protocol known here. Reading, building and
-    /// templates all use this.
-    ///
-    /// It depends on the kind of VXLAN, which the UDP port shows. The P flag exists only in GPE: in the others its bit is
-    /// reserved, and they carry frames. Without the I flag the VNI is not valid, but the payload is the same.
-    pub(crate) fn inner(&self, tunnel: Kind) -> Option<Kind> {
-        match tunnel {
-            Kind::Gpe => gpe::next::kind(self.flags(), self.bytes[3]),
-            _ => Some(Kind::Ether),
-        }
+/// The kind of the payload of a `tunnel`'s packet; `None`: no protocol known here. Reading, building and templates all
+/// use this.
+///
+/// It depends on the kind of VXLAN, which the UDP port shows. The P flag exists only in GPE: in the others its bit is
+/// reserved, and they carry frames. Without the I flag the VNI is not valid, but the payload is the same.
+pub(crate) fn inner(packet: &VxlanPacket<'_>, tunnel: Kind) -> Option<Kind> {
+    match tunnel {
+        Kind::Gpe => gpe::next::kind(packet.get_flags(), packet.get_reserved1() as u8),
+        _ => Some(Kind::Ether),
     }
 }
 
@@ -119,17 +75,17 @@ impl Default for Vxlan {
 
 impl Vxlan {
     pub(crate) fn read(bytes: &[u8]) -> Result<Read, ReadError> {
-        let view = VxlanView::new_checked(bytes)?;
-        if view.flags() & FLAG_GROUP_POLICY != 0 {
-            return Ok(gbp::Gbp::read(&view));
+        let packet = parse(bytes)?;
+        if packet.get_flags() & FLAG_GROUP_POLICY != 0 {
+            return Ok(gbp::Gbp::read(&packet));
         }
         let layer = Self {
-            vni: view.vni(),
-            flags: view.flags(),
-            reserved1: view.reserved1(),
-            reserved2: view.reserved2(),
+            vni: packet.get_vni(),
+            flags: packet.get_flags(),
+            reserved1: packet.get_reserved1(),
+            reserved2: packet.get_reserved2(),
         };
-        Ok(Read { layer: layer.into(), body: HEADER_LEN..bytes.len(), next: view.inner(Kind::Vxlan) })
+        Ok(Read { layer: layer.into(), body: HEADER_LEN..bytes.len(), next: inner(&packet, Kind::Vxlan) })
     }
 }
 
@@ -140,8 +96,7 @@ impl Header for Vxlan {
 
     fn emit(&self, room: &mut [u8], _: &Around<'_>) -> Result<(), FieldError> {
         fits("reserved1", self.reserved1, MAX_VNI)?;
-        let [_, first @ ..] = self.reserved1.to_be_bytes();
-        emit(room, self.flags, first, self.vni, self.reserved2)
+        emit(room, self.flags, self.reserved1, self.vni, self.reserved2)
     }
 }
 
@@ -149,16 +104,16 @@ impl Header for Vxlan {
 pub(super) fn emit(
     room: &mut [u8],
     flags: u8,
-    first: [u8; 3],
+    reserved1: u32,
     vni: u32,
     reserved2: u8,
 ) -> Result<(), FieldError> {
     fits("vni", vni, MAX_VNI)?;
-    let [_, vni @ ..] = vni.to_be_bytes();
-    room[0] = flags;
-    room[1..4].copy_from_slice(&first);
-    room[4..7].copy_from_slice(&vni);
-    room[7] = reserved2;
+    let mut packet = MutableVxlanPacket::new(room).expect(ROOM);
+    packet.set_flags(flags);
+    packet.set_reserved1(reserved1);
+    packet.set_vni(vni);
+    packet.set_reserved2(reserved2);
     Ok(())
 }
 
@@ -173,8 +128,8 @@ pub(super) fn emit(
 /// ```
 #[must_use]
 pub fn source_port(tunnel: Kind, packet: &[u8]) -> u16 {
-    let hash = match VxlanView::new_checked(packet) {
-        Ok(view) => flow::of(view.inner(tunnel), view.payload()),
+    let hash = match parse(packet) {
+        Ok(header) => flow::of(inner(&header, tunnel), header.payload()),
         Err(_) => flow::of(None, packet),
     };
     0xc000 | (hash ^ hash >> 16) as u16 & 0x3fff

@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use super::{Kind, Layer, MAX_LAYERS, Stack, Wrong};
+use super::{MAX_LAYERS, Stack};
 use crate::MacAddr;
 use crate::checksum::Addresses;
+use crate::proto::{Around, BuildProblem, FieldError, Kind, Layer};
 
 /// The error of a stack that cannot be built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,96 +21,8 @@ pub struct BuildError {
     pub problem: BuildProblem,
 }
 
-/// The reason of a [`BuildError`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum BuildProblem {
-    /// The value is more than the field's bits hold.
-    #[error("{value} is more than {max}")]
-    TooLarge {
-        /// The value.
-        value: usize,
-        /// The most that fits.
-        max: usize,
-    },
-    /// Something else.
-    #[error("{0}")]
-    Other(&'static str),
-}
-
-/// A [`BuildError`] without its layer, whose number the layer itself does not know.
-#[derive(Debug)]
-pub(crate) struct FieldError {
-    field: &'static str,
-    problem: BuildProblem,
-}
-
-impl FieldError {
-    pub(crate) fn other(field: &'static str, why: &'static str) -> Self {
-        Self { field, problem: BuildProblem::Other(why) }
-    }
-
-    fn of(self, index: usize, layer: &Layer) -> BuildError {
-        let Self { field, problem } = self;
-        BuildError { number: index + 1, layer: layer.kind().name(), field, problem }
-    }
-}
-
-/// Why a layer's header always has room.
-pub(crate) const ROOM: &str = "a stack gives each layer room for at least its header";
-
-/// What each layer implements so that stacks can be built from it.
-pub(crate) trait Header {
-    /// Bytes before the layer above.
-    fn header_len(&self) -> usize;
-
-    /// Writes the header at the start of `room`. `room` is the header and all layers above, which are already written.
-    fn emit(&self, room: &mut [u8], around: &Around<'_>) -> Result<(), FieldError>;
-
-    /// Bytes after the layer above that lengths do not count.
-    fn trailer(&self) -> &[u8] {
-        &[]
-    }
-
-    /// After reading: unsets the number that announces the layer above, if building would fill in the same.
-    fn settle(&mut self, _next: Option<Kind>) {}
-
-    /// The checksum that building fills in, if any. `len` is the bytes of the layer and all above.
-    fn covered(&self, _len: usize) -> Option<Covered> {
-        None
-    }
-
-    /// Lengths and checksums that are set.
-    fn wrong(&self) -> Vec<Wrong> {
-        Vec::new()
-    }
-}
-
-/// What a layer's checksum covers.
-pub(crate) struct Covered {
-    /// Bytes from the layer's start to the checksum.
-    pub(crate) field: usize,
-    /// Bytes covered, from the layer's start.
-    pub(crate) len: usize,
-    /// Whether it covers the addresses of the IP layer as well.
-    pub(crate) addresses: bool,
-}
-
-/// What a layer must know about the others.
-pub(crate) struct Around<'a> {
-    /// Addresses of the IP layer in the same frame.
-    pub(crate) addresses: Option<Addresses>,
-    /// Source of the frame.
-    pub(crate) frame_src: Option<MacAddr>,
-    /// The layers above, next first.
-    pub(crate) above: &'a [Layer],
-}
-
-impl Around<'_> {
-    /// Kind of the layer above.
-    pub(crate) fn next(&self) -> Option<Kind> {
-        self.above.first().map(Layer::kind)
-    }
+fn of(index: usize, layer: &Layer, FieldError { field, problem }: FieldError) -> BuildError {
+    BuildError { number: index + 1, layer: layer.kind().name(), field, problem }
 }
 
 /// Addresses of the IP layer in the frame that the last of `below` belongs to.
@@ -141,7 +54,7 @@ impl Stack {
                 field: "layers",
                 problem: BuildProblem::TooLarge { value: layers.len(), max: MAX_LAYERS },
             };
-            return Err(error.of(MAX_LAYERS, layer));
+            return Err(of(MAX_LAYERS, layer, error));
         }
         let rooms = self.rooms();
         let outermost = layers.first().map_or(0, |layer| layer.header().trailer().len());
@@ -155,7 +68,7 @@ impl Stack {
                 frame_src: frame_src(&layers[..index]),
                 above: &layers[index + 1..],
             };
-            layer.header().emit(&mut bytes[room], &around).map_err(|error| error.of(index, layer))?;
+            layer.header().emit(&mut bytes[room], &around).map_err(|error| of(index, layer, error))?;
         }
         Ok(bytes)
     }
@@ -172,36 +85,4 @@ impl Stack {
         };
         self.layers.iter().map(inside).collect()
     }
-}
-
-/// Checks that `value` fits its bits.
-pub(crate) fn fits(field: &'static str, value: impl Into<u32>, max: u32) -> Result<(), FieldError> {
-    let value = value.into();
-    if value <= max {
-        return Ok(());
-    }
-    Err(FieldError { field, problem: BuildProblem::TooLarge { value: value as usize, max: max as usize } })
-}
-
-/// A length: the set one, or else the real one.
-pub(crate) fn length(field: &'static str, set: Option<u16>, real: usize) -> Result<u16, FieldError> {
-    let too_large = |_| FieldError { field, problem: BuildProblem::TooLarge { value: real, max: 0xffff } };
-    set.map_or_else(|| u16::try_from(real).map_err(too_large), Ok)
-}
-
-/// Checks that these options fit a header of IPv4 or TCP.
-pub(crate) fn options_fit(options: &[u8]) -> Result<(), FieldError> {
-    if !options.len().is_multiple_of(4) {
-        return Err(FieldError::other("options", "must be a multiple of 4 bytes; hint: pad with 00"));
-    }
-    let problem = BuildProblem::TooLarge { value: options.len(), max: 40 };
-    if options.len() > 40 { Err(FieldError { field: "options", problem }) } else { Ok(()) }
-}
-
-/// The error of a checksum that cannot be computed.
-pub(crate) fn no_addresses() -> FieldError {
-    FieldError::other(
-        "sum",
-        "covers the addresses of an IP layer below, and there is none; hint: add one, or set it",
-    )
 }

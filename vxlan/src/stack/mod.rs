@@ -1,18 +1,17 @@
 //! Whole stacks of layers: [`Stack::build`] makes bytes of them, [`Stack::parse`] reads them back.
 
 mod build;
-mod layer;
 mod read;
 
-pub(crate) use build::{Around, Covered, FieldError, Header, ROOM, fits, length, no_addresses, options_fit};
-pub use build::{BuildError, BuildProblem};
-pub use layer::{Kind, Layer, Payload, Wrong};
-pub(crate) use read::Read;
-pub use read::{Decode, Dissection};
+pub use build::BuildError;
+pub use read::Dissection;
 
 use std::net::Ipv4Addr;
 
 use crate::MacAddr;
+use crate::proto::{
+    Layer, Payload, arp, dot1q, esp, ethernet, gbp, gpe, icmp, icmpv6, ipv4, ipv6, tcp, udp, vxlan,
+};
 
 /// The most layers of a stack, built or read.
 pub const MAX_LAYERS: usize = 32;
@@ -89,6 +88,22 @@ impl<L: Into<Layer>> std::ops::Div<L> for Stack {
         self.layers.push(above.into());
         self
     }
+}
+
+macro_rules! joined {
+    ($($layer:ty,)*) => {$(
+        impl<L: Into<Layer>> std::ops::Div<L> for $layer {
+            type Output = Stack;
+
+            fn div(self, above: L) -> Stack {
+                Stack::from(self) / above
+            }
+        }
+    )*};
+}
+joined! {
+    ethernet::Ether, dot1q::Dot1q, arp::Arp, ipv4::Ipv4, ipv6::Ipv6, icmp::Icmp, icmpv6::Icmpv6, tcp::Tcp, udp::Udp,
+    esp::Esp, vxlan::Vxlan, gbp::Gbp, gpe::Gpe, Payload,
 }
 
 impl FromIterator<Layer> for Stack {

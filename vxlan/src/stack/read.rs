@@ -1,49 +1,11 @@
 //! From bytes to layers.
 
-use std::ops::Range;
-
-use super::{Kind, Layer, MAX_LAYERS, Payload, Stack, build};
-use crate::proto::{arp, dot1q, esp, ethernet, gpe, icmp, icmpv6, ipv4, ipv6, tcp, udp, vxlan};
+use super::{MAX_LAYERS, Stack, build};
+use crate::proto::{
+    Decode, Kind, Layer, Payload, Read, arp, dot1q, esp, ethernet, gpe, icmp, icmpv6, ipv4, ipv6, tcp, udp,
+    vxlan,
+};
 use crate::{Problem, ReadError};
-
-/// How to read bytes: their first layer, and which UDP ports carry VXLAN.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Decode {
-    /// The outermost layer; by default Ethernet.
-    pub first: Kind,
-    /// Destination ports of VXLAN, with or without group policy; by default 4789.
-    pub vxlan_ports: Vec<u16>,
-    /// Destination ports of VXLAN-GPE; by default 4790.
-    pub gpe_ports: Vec<u16>,
-}
-
-impl Default for Decode {
-    fn default() -> Self {
-        Self { first: Kind::Ether, vxlan_ports: vec![vxlan::PORT], gpe_ports: vec![vxlan::GPE_PORT] }
-    }
-}
-
-impl Decode {
-    /// The kind of layer that a datagram to `port` carries.
-    pub(crate) fn over_udp(&self, port: u16) -> Option<Kind> {
-        if self.vxlan_ports.contains(&port) {
-            Some(Kind::Vxlan)
-        } else if self.gpe_ports.contains(&port) {
-            Some(Kind::Gpe)
-        } else {
-            None
-        }
-    }
-}
-
-/// One layer read.
-pub(crate) struct Read {
-    pub(crate) layer: Layer,
-    /// Where the layer above is, in the bytes that were read.
-    pub(crate) body: Range<usize>,
-    /// What the layer above is; `None`: payload.
-    pub(crate) next: Option<Kind>,
-}
 
 /// Bytes read as far as possible.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,9 +3,8 @@
 use std::ops::Range;
 
 use super::sums::{Sums, Touched};
-use crate::VxlanView;
+use crate::proto::{Kind, Layer};
 use crate::proto::{dot1q, ethernet, ipv4, ipv6, vxlan};
-use crate::stack::{Kind, Layer};
 
 /// A field that follows others.
 #[derive(Debug, Clone)]
@@ -119,8 +118,8 @@ pub(super) fn all(layers: &[Layer], rooms: &[Range<usize>], frame: &[u8], sums: 
 /// Where the input of the flow's hash ends in a usual frame: addresses and ports come first. `None` in an unusual frame,
 /// where any byte may count.
 fn flow_end(tunnel_and_above: &[Layer], rooms: &[Range<usize>], frame: &[u8]) -> Option<usize> {
-    let view = VxlanView::new_checked(&frame[rooms.first()?.clone()]).ok()?;
-    if view.inner(tunnel_and_above.first()?.kind()) != Some(Kind::Ether) {
+    let packet = vxlan::parse(&frame[rooms.first()?.clone()]).ok()?;
+    if vxlan::inner(&packet, tunnel_and_above.first()?.kind()) != Some(Kind::Ether) {
         return None;
     }
     let Layer::Ether(ethernet::Ether { ethertype: None, .. }) = tunnel_and_above.get(1)? else { return None };

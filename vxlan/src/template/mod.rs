@@ -30,7 +30,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
 use crate::MacAddr;
-use crate::stack::{Kind, Layer, Stack};
+use crate::Stack;
+use crate::proto::{Kind, Layer};
 use follow::Follow;
 use sums::{Sums, Touched};
 

@@ -1,6 +1,6 @@
 //! Which fields a template can vary, and where they are in their layer.
 
-use crate::stack::{Kind, Layer};
+use crate::proto::{Kind, Layer};
 
 /// Where a field is in its layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::checksum;
-use crate::stack::{Kind, Layer};
+use crate::proto::{Kind, Layer};
 
 /// What changed bytes add to a checksum: a ones' complement sum of 64 bits, not yet folded to 16 (RFC 1071, section
 /// 2 (C)). A sum is never 0: all ones means the same.

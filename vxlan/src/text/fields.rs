@@ -1,8 +1,9 @@
 //! The keys of each layer.
 
 use super::value::{ArpOperation, GpeNext, Hex, Icmp6Type, IcmpType, Names, Plain, Plainly, Style};
-use crate::proto::{arp, dot1q, esp, ethernet, gbp, gpe, icmp, icmpv6, ipv4, ipv6, tcp, udp, vxlan};
-use crate::stack::Payload;
+use crate::proto::{
+    Layer, Payload, arp, dot1q, esp, ethernet, gbp, gpe, icmp, icmpv6, ipv4, ipv6, tcp, udp, vxlan,
+};
 
 /// A layer's fields as text.
 pub(crate) trait Fields {
@@ -20,8 +21,24 @@ pub(crate) trait Fields {
 
 /// A table of keys for each layer: `"key" | "alias" = field as style`.
 macro_rules! tables {
-    ($($layer:ty { $($key:literal $(| $alias:literal)* = $field:ident as $style:ty,)* })*) => {$(
-        impl Fields for $layer {
+    ($($kind:ident($layer:ty) { $($key:literal $(| $alias:literal)* = $field:ident as $style:ty,)* })*) => {
+        /// The fields of `layer`.
+        pub(crate) fn of(layer: &Layer) -> &dyn Fields {
+            match layer {
+                $(Layer::$kind(layer) => layer,)*
+                Layer::Payload(layer) => layer,
+            }
+        }
+
+        /// The fields of `layer`, to set them.
+        pub(crate) fn of_mut(layer: &mut Layer) -> &mut dyn Fields {
+            match layer {
+                $(Layer::$kind(layer) => layer,)*
+                Layer::Payload(layer) => layer,
+            }
+        }
+
+        $(impl Fields for $layer {
             fn keys(&self) -> &'static [&'static str] {
                 &[$($key, $($alias,)*)*]
             }
@@ -45,7 +62,8 @@ macro_rules! tables {
                 shown
             }
         }
-    )*};
+        )*
+    };
 }
 
 fn set<S: Style<T>, T>(field: &mut T, value: Option<&str>) -> Result<(), String> {
@@ -57,18 +75,18 @@ fn set<S: Style<T>, T>(field: &mut T, value: Option<&str>) -> Result<(), String>
 }
 
 tables! {
-    ethernet::Ether {
+    Ether(ethernet::Ether) {
         "dst" = dst as Plain,
         "src" = src as Plain,
         "type" = ethertype as Hex,
     }
-    dot1q::Dot1q {
+    Dot1q(dot1q::Dot1q) {
         "vid" | "id" = vid as Plain,
         "pcp" | "prio" = pcp as Plain,
         "dei" = dei as Plain,
         "type" = ethertype as Hex,
     }
-    arp::Arp {
+    Arp(arp::Arp) {
         "op" = operation as Names<ArpOperation>,
         "who" | "tpa" = target_ip as Plain,
         "tell" | "spa" = sender_ip as Plain,
@@ -77,7 +95,7 @@ tables! {
         "htype" = hardware_type as Plain,
         "ptype" = protocol_type as Hex,
     }
-    ipv4::Ipv4 {
+    Ipv4(ipv4::Ipv4) {
         "src" = src as Plain,
         "dst" = dst as Plain,
         "dscp" = dscp as Plain,
@@ -95,7 +113,7 @@ tables! {
         "sum" = checksum as Hex,
         "trailer" = trailer as Plain,
     }
-    ipv6::Ipv6 {
+    Ipv6(ipv6::Ipv6) {
         "src" = src as Plain,
         "dst" = dst as Plain,
         "class" = traffic_class as Hex,
@@ -105,21 +123,21 @@ tables! {
         "len" = payload_len as Plain,
         "trailer" = trailer as Plain,
     }
-    icmp::Icmp {
+    Icmp(icmp::Icmp) {
         "type" = icmp_type as Names<IcmpType>,
         "code" = code as Plain,
         "id" = id as Plain,
         "seq" | "mtu" = seq as Plain,
         "sum" = checksum as Hex,
     }
-    icmpv6::Icmpv6 {
+    Icmpv6(icmpv6::Icmpv6) {
         "type" = icmp_type as Names<Icmp6Type>,
         "code" = code as Plain,
         "id" = id as Plain,
         "seq" | "mtu" = seq as Plain,
         "sum" = checksum as Hex,
     }
-    tcp::Tcp {
+    Tcp(tcp::Tcp) {
         "sport" = src_port as Plain,
         "dport" = dst_port as Plain,
         "flags" = flags as Plain,
@@ -132,23 +150,23 @@ tables! {
         "reserved" = reserved as Hex,
         "sum" = checksum as Hex,
     }
-    udp::Udp {
+    Udp(udp::Udp) {
         "sport" = src_port as Plain,
         "dport" = dst_port as Plain,
         "len" = len as Plain,
         "sum" = checksum as Hex,
     }
-    esp::Esp {
+    Esp(esp::Esp) {
         "spi" = spi as Hex,
         "seq" = seq as Plain,
     }
-    vxlan::Vxlan {
+    Vxlan(vxlan::Vxlan) {
         "vni" = vni as Plain,
         "flags" = flags as Hex,
         "reserved1" = reserved1 as Hex,
         "reserved2" = reserved2 as Hex,
     }
-    gbp::Gbp {
+    Gbp(gbp::Gbp) {
         "vni" = vni as Plain,
         "policy" = policy as Plain,
         "dontlearn" = dont_learn as Plain,
@@ -157,7 +175,7 @@ tables! {
         "reserved1" = reserved1 as Hex,
         "reserved2" = reserved2 as Hex,
     }
-    gpe::Gpe {
+    Gpe(gpe::Gpe) {
         "vni" = vni as Plain,
         "next" = next_protocol as Names<GpeNext>,
         "flags" = flags as Hex,

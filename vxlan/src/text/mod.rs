@@ -19,7 +19,6 @@ use std::fmt;
 
 pub(crate) use error::nearest;
 pub use error::{ParseStackError, TextProblem};
-pub(crate) use fields::Fields;
 pub(crate) use value::{ArpOperation, Icmp6Type, IcmpType, Named};
 
 use crate::{Kind, Layer, Stack};
@@ -27,7 +26,7 @@ use crate::{Kind, Layer, Stack};
 /// The keys that `layer` takes in the text form, aliases included.
 #[must_use]
 pub fn keys(layer: Kind) -> &'static [&'static str] {
-    Layer::of(layer).fields().keys()
+    fields::of(&Layer::of(layer)).keys()
 }
 
 /// Further names of layers, besides [`Kind::name`].
@@ -63,7 +62,7 @@ impl fmt::Display for Layer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind().name())?;
         let mut open = "(";
-        for (key, value) in self.fields().show() {
+        for (key, value) in fields::of(self).show() {
             write!(f, "{open}{key}")?;
             if let Some(value) = value {
                 write!(f, "={value}")?;

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use super::error::{ParseStackError, TextProblem, nearest};
-use super::{ALIASES, kind_named};
+use super::{ALIASES, fields, kind_named};
 use crate::{Kind, Layer, MAX_LAYERS, Stack};
 
 impl FromStr for Stack {
@@ -127,7 +127,7 @@ impl<'a> Reader<'a> {
             value_at = self.at;
             value = Some(self.value()?);
         }
-        let fields = layer.fields_mut();
+        let fields = fields::of_mut(layer);
         let known = fields.keys();
         match fields.set(key, value.as_deref()) {
             None => {

@@ -1,6 +1,6 @@
 //! Known answers: bytes from RFCs, and bytes that Linux put on a wire.
 
-use vxlan::{Decode, EthernetFrame, Ipv4View, Kind, Stack, UdpView, VxlanView, describe, describe_as};
+use vxlan::{Decode, EthernetFrame, Ipv4View, Kind, Stack, UdpView, describe, describe_as, proto};
 
 /// Bytes of hex digits, spaces aside.
 pub fn hex(text: &str) -> Vec<u8> {
@@ -75,10 +75,10 @@ fn views_of_a_vxlan_frame_of_linux() {
     let udp = UdpView::new_checked(ip.payload()).unwrap();
     assert!(udp.checksum_ok(ip.addresses()) && udp.checksum() != 0);
     assert_eq!(udp.dst_port(), 4789);
-    let header = VxlanView::new_checked(udp.payload()).unwrap();
-    assert!(header.has_vni() && header.reserved_is_zero());
-    assert_eq!(header.vni(), 4097);
-    let inner = EthernetFrame::new_checked(header.payload()).unwrap();
+    let header = proto::vxlan::parse(udp.payload()).unwrap();
+    assert!(proto::vxlan::is_strict(&header));
+    assert_eq!(header.get_vni(), 4097);
+    let inner = EthernetFrame::new_checked(&udp.payload()[proto::vxlan::HEADER_LEN..]).unwrap();
     assert_eq!(inner.src().to_string(), "02:42:0a:03:01:01");
 }
 

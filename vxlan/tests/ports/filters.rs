@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use vxlan::Stack;
-use vxlan::port::{Batch, Filter, Ready, wait};
+use vxlan::port::{Batch, KernelFilter, Ready, wait};
 
 use crate::net::{self, PATIENCE};
 
@@ -34,22 +34,22 @@ fn the_kernel_takes_what_the_filter_says() {
     net::cable();
     let (one, two) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
     let six = "2001:db8::2".parse().unwrap();
-    let cases: [(Filter, &str); 14] = [
-        (Filter::new(), "abcdefghijklmn"),
-        (Filter::nothing(), ""),
-        (Filter::new().ethertype(0x0806), "a"),
-        (Filter::new().ethertype(0x86dd), "hi"),
-        (Filter::new().protocol(1), "j"),
-        (Filter::new().protocol(50).from(one), "l"),
-        (Filter::new().udp_to(4789), "bcdfhkm"),
-        (Filter::new().udp_from(6), "c"),
-        (Filter::new().udp_to(4789).vni(4097), "bdfhk"),
+    let cases: [(KernelFilter, &str); 14] = [
+        (KernelFilter::new(), "abcdefghijklmn"),
+        (KernelFilter::nothing(), ""),
+        (KernelFilter::new().ethertype(0x0806), "a"),
+        (KernelFilter::new().ethertype(0x86dd), "hi"),
+        (KernelFilter::new().protocol(1), "j"),
+        (KernelFilter::new().protocol(50).from(one), "l"),
+        (KernelFilter::new().udp_to(4789), "bcdfhkm"),
+        (KernelFilter::new().udp_from(6), "c"),
+        (KernelFilter::new().udp_to(4789).vni(4097), "bdfhk"),
         // The byte behind the VNI is not the VNI's.
-        (Filter::new().vni(4098), "c"),
-        (Filter::new().udp_to(4789).from(one).to(two), "bfkm"),
-        (Filter::new().to(six), "h"),
-        (Filter::new().to(six).from(one), ""),
-        (Filter::new().ethertype(0x0800).udp_to(4789).vni(4097), "bdfk"),
+        (KernelFilter::new().vni(4098), "c"),
+        (KernelFilter::new().udp_to(4789).from(one).to(two), "bfkm"),
+        (KernelFilter::new().to(six), "h"),
+        (KernelFilter::new().to(six).from(one), ""),
+        (KernelFilter::new().ethertype(0x0800).udp_to(4789).vni(4097), "bdfk"),
     ];
     let a = net::open("a", None);
     let ports: Vec<_> = cases.iter().map(|(filter, _)| net::open("b", Some(filter))).collect();
@@ -75,7 +75,7 @@ fn the_kernel_takes_what_the_filter_says() {
 #[test]
 fn only_so_much_is_kept() {
     net::cable();
-    let (a, b) = (net::open("a", None), net::open("b", Some(&Filter::new().keep(20))));
+    let (a, b) = (net::open("a", None), net::open("b", Some(&KernelFilter::new().keep(20))));
     a.send_batch(&[[2u8; 100]]).unwrap();
     let mut batch = Batch::new(1, 2048);
     assert!(wait(&b, Ready::Receive, PATIENCE).unwrap());

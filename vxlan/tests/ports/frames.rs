@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::time::{Duration, Instant, SystemTime};
 
 use vxlan::port::{
-    AsyncPort, Batch, Direction, Filter, PacketPort, Ready, RxRing, RxRingSize, TxRing, index_of, wait,
+    Batch, Direction, KernelFilter, PacketPort, Ready, RxRing, RxRingSize, TxRing, index_of, wait,
 };
 use vxlan::{Stack, Template};
 
@@ -213,40 +213,11 @@ fn errors_say_why() {
 #[test]
 fn frames_to_others_need_no_promiscuous_port_on_a_cable_but_are_said_to_be() {
     net::cable();
-    let (a, b) = (net::open("a", None), net::open("b", Some(&Filter::new().ethertype(0x88b5))));
+    let (a, b) = (net::open("a", None), net::open("b", Some(&KernelFilter::new().ethertype(0x88b5))));
     b.promiscuous(index_of("b").unwrap()).unwrap();
     send_all(&a, &[build("eth(dst=02:00:00:00:00:99)/payload(size=9)")]);
     let mut batch = Batch::new(1, 100);
     assert!(wait(&b, Ready::Receive, PATIENCE).unwrap());
     b.recv_batch(&mut batch).unwrap();
     assert_eq!(batch.iter().next().unwrap().direction(), Some(Direction::ToOthers));
-}
-
-#[test]
-fn awaited() {
-    net::cable();
-    let (a, b) = (net::open("a", None), net::open("b", None));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let (a, b) = (AsyncPort::new(a).unwrap(), AsyncPort::new(b).unwrap());
-        let frames = frames(5);
-        let mut batch = Batch::new(8, 2048);
-        let sending = async {
-            // Nothing is there yet, so that receiving has to wait.
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            a.send(|port| port.send_batch(&frames)).await.unwrap()
-        };
-        let receiving = async {
-            let mut seen = Vec::new();
-            while seen.len() < frames.len() {
-                b.receive(|port| port.recv_batch(&mut batch)).await.unwrap();
-                seen.extend(batch.iter().map(|received| received.bytes().to_vec()));
-            }
-            seen
-        };
-        let both = async { tokio::join!(sending, receiving) };
-        let (sent, seen) = tokio::time::timeout(PATIENCE, both).await.unwrap();
-        assert_eq!((sent, seen), (5, frames));
-        assert_eq!(b.get().stats().unwrap().received, 5);
-    });
 }

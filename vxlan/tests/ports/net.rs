@@ -48,7 +48,7 @@ pub fn second_cable(one: char, other: char) {
     }
 }
 
-pub fn open(name: &str, filter: Option<&vxlan::port::Filter>) -> PacketPort {
+pub fn open(name: &str, filter: Option<&vxlan::port::KernelFilter>) -> PacketPort {
     PacketPort::open(index_of(name).unwrap(), filter).unwrap()
 }
 

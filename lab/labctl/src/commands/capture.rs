@@ -10,7 +10,7 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use labctl_model::Template;
+use labctl_model::Draft;
 use labctl_runtime::{
     control::{
         Client,
@@ -179,7 +179,7 @@ fn filter(words: &[String]) -> Result<Option<String>, Error> {
         return Ok(None);
     }
     let text = words.join(" ");
-    match Template::filter(&text) {
+    match Draft::filter(&text) {
         Ok(_) => Ok(Some(text)),
         Err(e) => {
             let marks = format!(

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use labctl_machines::Plan;
-use labctl_model::{Source, Template};
+use labctl_model::{Draft, Source};
 use labctl_report::sent::{Arrival, SendReport};
 use labctl_runtime::control::protocol::{Answer, Request, Send};
 use vxlan::Vary;
@@ -137,7 +137,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
 
 /// Checks that the text is a frame; else the error marks the place under the text.
 fn readable(frame: &str) -> Result<(), Error> {
-    Template::frame(frame).map(drop).map_err(|e| {
+    Draft::frame(frame).map(drop).map_err(|e| {
         let before = frame[..e.at.start].chars().count();
         let under = frame[e.at.clone()].chars().count().max(1);
         let hint = e.hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use labctl_model::{Lab, Remark, locate};
+use labctl_model::{Lab, Places, Remark};
 
 use super::{
     daemon::Daemon,
@@ -67,7 +67,7 @@ impl Unfit {
     }
 
     /// As an error, with the lines of the topology.
-    pub fn error(&self, topology: &Path) -> Error {
+    pub fn error(&self, topology: &Places) -> Error {
         const WAY_OUT: &str = "`--runtime vm` needs none of this machine";
         let Unfit::Lacks(lacking) = self else {
             return Error::Unfit(format!(
@@ -76,7 +76,7 @@ impl Unfit {
             ));
         };
         let remarks: Vec<Remark> = lacking.iter().map(|(need, why)| remark(need, why)).collect();
-        match locate(topology, &remarks) {
+        match topology.locate(&remarks) {
             Some(diagnostics) => Error::Lacks(Box::new(diagnostics)),
             None => {
                 let lines: Vec<&str> = remarks.iter().map(|r| r.message.as_str()).collect();
@@ -111,19 +111,16 @@ mod tests {
 
     #[test]
     fn a_refusal_names_part_feature_line_and_runtime() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("lab.yaml");
         let text = "name: x\nsegments: { lan: { subnet: 192.168.56.0/24 } }\nhosts: { h1: { lan: 192.168.56.3 } }\n\
                     networks:\n  blue:\n    driver: ipvlan\n    driver_opts: { parent: lan }\n\
                     containers: { c1: { networks: [blue] } }\n";
-        std::fs::write(&file, text).unwrap();
-        let lab = Lab::load(&file).unwrap();
+        let lab = Lab::parse(text, "lab.yaml").unwrap();
         let mut findings: Findings = Feature::ALL.into_iter().map(|f| (f, None)).collect();
         assert_eq!(lacking(needs::of(&lab), &findings), []);
         findings.insert(Feature::Ipvlan, Some("Operation not supported".into()));
         let unfit = Unfit::Lacks(lacking(needs::of(&lab), &findings));
         assert_eq!(unfit.summary(), "this kernel lacks ipvlan, which network blue needs");
-        let error = unfit.error(&file);
+        let error = unfit.error(&lab.places);
         assert_eq!(error.exit_code(), 3);
         let text = error.to_string();
         for part in ["lab.yaml:6", "network blue needs ipvlan", "Operation not supported", "--runtime vm"] {

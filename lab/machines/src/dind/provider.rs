@@ -58,8 +58,9 @@ impl DindProvider {
     }
 
     async fn daemon(&self) -> Result<&Daemon, Error> {
-        let find =
-            || async { Daemon::find().await.map_err(|why| super::Unfit::Daemon(why).error("".as_ref())) };
+        let find = || async {
+            Daemon::find().await.map_err(|why| super::Unfit::Daemon(why).error(&Default::default()))
+        };
         self.daemon.get_or_try_init(find).await
     }
 

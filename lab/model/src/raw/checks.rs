@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
-
-use crate::input::decode::{At, Map, OneOrMany, raw};
+use labctl_yaml::{At, Map, OneOrMany, raw};
 
 raw! {
     /// Something that must hold: a table of probes, rules for probes, or a fact.
@@ -94,6 +93,70 @@ raw! {
         inside: Option<At<Ipv4Net>>,
         /// The fact is the same as that of this other one.
         same_as: Option<At<String>>,
+    }
+}
+
+/// What a check is, by the keys that only one form has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Form<'c> {
+    /// A matrix drawn as a table.
+    Table(&'c At<String>),
+    /// `from`, `to` and `verdict`, of which some may be missing.
+    Rule,
+    /// Rules that share a probe.
+    Rules(&'c [Rule]),
+    /// Something that is read; see [`Check::subjects`].
+    Fact,
+    /// A frame that is sent.
+    Frame(&'c At<String>),
+}
+
+/// What a fact is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FactKind {
+    Interfaces,
+    Addresses,
+    HostsFile,
+    Networks,
+    Subnets,
+    Status,
+    Exec,
+    Nodes,
+    Tasks,
+    NetworkPeers,
+}
+
+impl Check {
+    /// What this check is; sound with exactly one form.
+    pub(crate) fn forms(&self) -> Vec<Form<'_>> {
+        // The `from` of an `inject` makes no rule.
+        let rule =
+            self.inject.is_none() && (self.from.is_some() || self.to.is_some() || self.verdict.is_some());
+        let forms = [
+            self.table.as_ref().map(Form::Table),
+            rule.then_some(Form::Rule),
+            self.rules.as_deref().map(Form::Rules),
+            (!self.subjects().is_empty()).then_some(Form::Fact),
+            self.inject.as_ref().map(Form::Frame),
+        ];
+        forms.into_iter().flatten().collect()
+    }
+
+    /// What a fact is about; sound with exactly one.
+    pub(crate) fn subjects(&self) -> Vec<(FactKind, &At<String>)> {
+        let all = [
+            (FactKind::Interfaces, &self.interfaces),
+            (FactKind::Addresses, &self.addresses),
+            (FactKind::HostsFile, &self.hosts_file),
+            (FactKind::Networks, &self.networks),
+            (FactKind::Subnets, &self.subnets),
+            (FactKind::Status, &self.status),
+            (FactKind::Exec, &self.exec),
+            (FactKind::Nodes, &self.nodes),
+            (FactKind::Tasks, &self.tasks),
+            (FactKind::NetworkPeers, &self.network_peers),
+        ];
+        all.into_iter().filter_map(|(kind, subject)| Some((kind, subject.as_ref()?))).collect()
     }
 }
 

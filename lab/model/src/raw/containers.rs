@@ -1,17 +1,9 @@
 //! `containers`.
 
-use std::{borrow::Cow, net::Ipv4Addr};
+use std::net::Ipv4Addr;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-
-use crate::{
-    diagnostic::Diagnostic,
-    input::{
-        cx::Cx,
-        decode::{At, FromNode, Map, raw},
-        yaml::{Node, Value},
-    },
-};
+use labctl_yaml::{At, Cx, Diagnostic, FromNode, Map, Value, Yaml, inline_schema, raw};
+use schemars::json_schema;
 
 raw! {
     /// A container, in compose's words.
@@ -21,7 +13,7 @@ raw! {
         /// Its image; default a built-in one that only waits, static and without a shell.
         image: Option<At<String>>,
         /// Its command, as a list or as words; default the image's own.
-        command: Option<Command>,
+        command: Option<CommandLine>,
         /// Host name inside.
         hostname: Option<At<String>>,
         /// Environment, as a mapping or a list of `KEY=VALUE`.
@@ -59,13 +51,13 @@ raw! {
 
 /// `command`: words as a list, or as one text that is split into them.
 #[derive(Clone, Debug)]
-pub(crate) enum Command {
+pub(crate) enum CommandLine {
     Text(At<String>),
     Words(Vec<At<String>>),
 }
 
-impl FromNode for Command {
-    fn from_node(node: &Node, cx: &mut Cx) -> Option<Self> {
+impl FromNode for CommandLine {
+    fn from_node(node: &Yaml, cx: &mut Cx) -> Option<Self> {
         match node.value {
             Value::List(_) => Vec::from_node(node, cx).map(Self::Words),
             _ => At::from_node(node, cx).map(Self::Text),
@@ -73,26 +65,16 @@ impl FromNode for Command {
     }
 }
 
-impl JsonSchema for Command {
-    fn schema_name() -> Cow<'static, str> {
-        "Command".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": ["string", "number"] } }] })
-    }
-}
+inline_schema!(CommandLine, _ => json_schema!({
+    "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": ["string", "number"] } }]
+}));
 
 /// `networks` of a container: a mapping or a list of names.
 #[derive(Clone, Debug)]
 pub(crate) struct Attachments(pub(crate) Vec<(At<String>, Option<Attachment>)>);
 
 impl FromNode for Attachments {
-    fn from_node(node: &Node, cx: &mut Cx) -> Option<Self> {
+    fn from_node(node: &Yaml, cx: &mut Cx) -> Option<Self> {
         if let Value::List(_) = node.value {
             let names = Vec::<At<String>>::from_node(node, cx)?;
             return Some(Self(names.into_iter().map(|n| (n, None)).collect()));
@@ -102,27 +84,17 @@ impl FromNode for Attachments {
     }
 }
 
-impl JsonSchema for Attachments {
-    fn schema_name() -> Cow<'static, str> {
-        "Attachments".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(g: &mut SchemaGenerator) -> Schema {
-        let map = g.subschema_for::<Map<Option<Attachment>>>();
-        json_schema!({ "anyOf": [map, { "type": "array", "items": { "type": "string" } }] })
-    }
-}
+inline_schema!(Attachments, g => {
+    let map = g.subschema_for::<Map<Option<Attachment>>>();
+    json_schema!({ "anyOf": [map, { "type": "array", "items": { "type": "string" } }] })
+});
 
 /// `environment`: a mapping or a list of `KEY=VALUE`.
 #[derive(Clone, Debug)]
 pub(crate) struct Environment(pub(crate) Vec<(String, String)>);
 
 impl FromNode for Environment {
-    fn from_node(node: &Node, cx: &mut Cx) -> Option<Self> {
+    fn from_node(node: &Yaml, cx: &mut Cx) -> Option<Self> {
         if let Value::Map(_) = node.value {
             let map: Map<At<String>> = Map::from_node(node, cx)?;
             for (key, _) in map.0.iter().filter(|(k, _)| k.value.is_empty() || k.value.contains('=')) {
@@ -152,17 +124,7 @@ impl FromNode for Environment {
     }
 }
 
-impl JsonSchema for Environment {
-    fn schema_name() -> Cow<'static, str> {
-        "Environment".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(g: &mut SchemaGenerator) -> Schema {
-        let map = g.subschema_for::<Map<At<String>>>();
-        json_schema!({ "anyOf": [map, { "type": "array", "items": { "type": "string", "pattern": "=" } }] })
-    }
-}
+inline_schema!(Environment, g => {
+    let map = g.subschema_for::<Map<At<String>>>();
+    json_schema!({ "anyOf": [map, { "type": "array", "items": { "type": "string", "pattern": "=" } }] })
+});

@@ -3,23 +3,14 @@
 use std::{borrow::Cow, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
+use labctl_yaml::{At, Cx, Diagnostic, Fields, FromNode, Json, Map, Value, Yaml, raw, value_of, words};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use crate::{
-    diagnostic::Diagnostic,
-    filter::Filter,
-    input::{
-        cx::Cx,
-        decode::{At, Fields, FromNode, Json, Map, cx_value, raw},
-        scalar::Destination,
-        words,
-        yaml::{Node, Value},
-    },
-};
+use crate::{scalars::Destination, traffic::Traffic};
 
 raw! {
     /// An L2 underlay network: one learning switch.
-    Segment, "a segment" {
+    Segment, "a segment", tolerate_unknown {
         /// The subnet that its NICs take their addresses from.
         subnet: At<Ipv4Net>,
         /// The address that the lab's own stand-in router answers for. A host's default route goes to the gateway of
@@ -33,7 +24,7 @@ raw! {
         /// What lies behind the gateway and answers ICMP echo. Default 0.0.0.0/0 where there is a gateway.
         outside: Option<Vec<At<Ipv4Net>>>,
         /// What it drops from the start: `udp/PORT`, `tcp/PORT`, `vxlan`, `esp`, `icmp`, `ip/NUMBER`.
-        block: Option<Vec<At<Filter>>>,
+        block: Option<Vec<At<Traffic>>>,
     }
 }
 
@@ -135,14 +126,14 @@ pub(crate) struct Peer {
 pub(crate) const PEER_KEYS: [&str; 2] = ["gateway", "routes"];
 
 impl FromNode for Host {
-    fn from_node(node: &Node, cx: &mut Cx) -> Option<Self> {
+    fn from_node(node: &Yaml, cx: &mut Cx) -> Option<Self> {
         let (keys, nics) = on_segments(node, "a host", &HOST_KEYS, cx)?;
         Some(Self { keys, nics })
     }
 }
 
 impl FromNode for Peer {
-    fn from_node(node: &Node, cx: &mut Cx) -> Option<Self> {
+    fn from_node(node: &Yaml, cx: &mut Cx) -> Option<Self> {
         let (keys, nics) = on_segments(node, "a peer", &PEER_KEYS, cx)?;
         Some(Self { keys, nics })
     }
@@ -151,7 +142,7 @@ impl FromNode for Peer {
 /// A mapping of its own keys, and of NICs by segment.
 #[allow(clippy::type_complexity, reason = "read once, right below")]
 fn on_segments<T: FromNode>(
-    node: &Node,
+    node: &Yaml,
     what: &'static str,
     own_keys: &[&'static str],
     cx: &mut Cx,
@@ -161,7 +152,7 @@ fn on_segments<T: FromNode>(
     let own = match &node.value {
         Value::Map(m) => {
             let own = m.iter().filter(|(k, _)| own_keys.contains(&k.value.as_str())).cloned().collect();
-            Node { value: Value::Map(own), at: node.at }
+            Yaml { value: Value::Map(own), at: node.at }
         }
         _ => node.clone(),
     };
@@ -172,28 +163,32 @@ fn on_segments<T: FromNode>(
 }
 
 /// A NIC in either form.
-fn nic(key: &At<String>, node: &Node, (what, own): (&str, &[&str]), cx: &mut Cx) -> Option<Nic> {
-    if !cx.segments.contains(&key.value) && cx.found.is_full() {
+fn nic(key: &At<String>, node: &Yaml, (what, own): (&str, &[&str]), cx: &mut Cx) -> Option<Nic> {
+    if !cx.names.contains(&key.value) && cx.found.is_full() {
         cx.error(Diagnostic::new(key.at, ""));
         return None;
     }
-    if !cx.segments.contains(&key.value) {
-        let segments = cx.segments.iter().map(String::as_str);
+    if !cx.names.contains(&key.value) {
+        let segments = cx.names.iter().map(String::as_str);
         let hint = match words::nearest(&key.value, own.iter().copied().chain(segments)) {
             Some(near) => format!("did you mean `{near}`?"),
             None => {
-                let segments = words::known("segment", &key.value, cx.segments.iter().map(String::as_str));
+                let segments = words::known("segment", &key.value, cx.names.iter().map(String::as_str));
                 format!("known keys are {}; {segments}", words::list(own.iter().copied()))
             }
         };
+        if let Some((message, hint)) = (cx.foreign)(what, &key.value) {
+            cx.error(Diagnostic::new(key.at, message).hint(hint));
+            return None;
+        }
         let message = format!("`{}` is neither a key of {what} nor a segment", key.value);
         cx.error(Diagnostic::new(key.at, message).label("no such key, no such segment").hint(hint));
         return None;
     }
     match node.value {
-        Value::Map(_) => cx_value(node, key.at, cx),
+        Value::Map(_) => value_of(node, key.at, cx),
         _ => {
-            let address = cx_value(node, key.at, cx)?;
+            let address = value_of(node, key.at, cx)?;
             Some(Nic { at: key.at, address, interface: None, peer: None, mtu: None })
         }
     }

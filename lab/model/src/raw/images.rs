@@ -1,7 +1,7 @@
 //! `images`.
 
-use super::Command;
-use crate::input::decode::{At, OneOrMany, raw};
+use super::CommandLine;
+use labctl_yaml::{At, OneOrMany, raw};
 
 raw! {
     /// A container image made of Debian packages, so that no registry is needed.
@@ -12,8 +12,8 @@ raw! {
         #[schemars(extend("enum" = ["trixie", "bookworm"]))]
         suite: Option<At<String>>,
         /// What a container of it always runs, as a list or as words.
-        entrypoint: Option<Command>,
+        entrypoint: Option<CommandLine>,
         /// What a container without a `command` runs, as a list or as words.
-        cmd: Option<Command>,
+        cmd: Option<CommandLine>,
     }
 }

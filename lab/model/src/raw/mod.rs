@@ -3,6 +3,7 @@
 
 mod checks;
 mod containers;
+mod foreign;
 mod hosts;
 mod images;
 mod networks;
@@ -11,13 +12,14 @@ mod swarm;
 
 pub(crate) use checks::*;
 pub(crate) use containers::*;
+pub(crate) use foreign::key as foreign_key;
 pub(crate) use hosts::*;
 pub(crate) use images::*;
 pub(crate) use networks::*;
 pub(crate) use services::*;
 pub(crate) use swarm::*;
 
-use crate::input::decode::{At, Map, raw};
+use labctl_yaml::{At, Map, raw};
 
 raw! {
     /// A lab: hosts on segments, Docker networks and containers on the hosts, and what must hold between them.

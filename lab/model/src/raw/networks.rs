@@ -3,8 +3,7 @@
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
-
-use crate::input::decode::{At, Map, raw};
+use labctl_yaml::{At, Map, raw};
 
 raw! {
     /// A Docker network, in compose's words.

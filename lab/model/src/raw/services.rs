@@ -1,15 +1,9 @@
 //! `services`.
 
-use std::borrow::Cow;
+use labctl_yaml::{At, Cx, FromNode, Value, Yaml, inline_schema, raw};
+use schemars::json_schema;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-
-use super::{Attachments, Command, Environment};
-use crate::input::{
-    cx::Cx,
-    decode::{At, FromNode, raw},
-    yaml::{Node, Value},
-};
+use super::{Attachments, CommandLine, Environment};
 
 raw! {
     /// A service of the swarm, in compose's words.
@@ -17,7 +11,7 @@ raw! {
         /// Its image; default a built-in one that only waits, static and without a shell.
         image: Option<At<String>>,
         /// Its command, as a list or as words; default the image's own.
-        command: Option<Command>,
+        command: Option<CommandLine>,
         /// Environment, as a mapping or a list of `KEY=VALUE`.
         environment: Option<Environment>,
         /// The overlay networks it is on, by name, each with `aliases` if any.
@@ -81,7 +75,7 @@ pub(crate) enum ServicePort {
 }
 
 impl FromNode for ServicePort {
-    fn from_node(node: &Node, cx: &mut Cx) -> Option<Self> {
+    fn from_node(node: &Yaml, cx: &mut Cx) -> Option<Self> {
         match node.value {
             Value::Map(_) => LongPort::from_node(node, cx).map(Self::Long),
             _ => At::from_node(node, cx).map(Self::Short),
@@ -89,17 +83,7 @@ impl FromNode for ServicePort {
     }
 }
 
-impl JsonSchema for ServicePort {
-    fn schema_name() -> Cow<'static, str> {
-        "ServicePort".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(g: &mut SchemaGenerator) -> Schema {
-        let long = g.subschema_for::<LongPort>();
-        json_schema!({ "anyOf": [{ "type": ["string", "number"] }, long] })
-    }
-}
+inline_schema!(ServicePort, g => {
+    let long = g.subschema_for::<LongPort>();
+    json_schema!({ "anyOf": [{ "type": ["string", "number"] }, long] })
+});

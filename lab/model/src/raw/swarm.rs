@@ -1,15 +1,10 @@
 //! `swarm`.
 
-use std::{borrow::Cow, net::Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-
-use crate::input::{
-    cx::Cx,
-    decode::{At, FromNode, Map, OneOrMany, raw},
-    yaml::{Node, Value},
-};
+use labctl_yaml::{At, Cx, FromNode, Map, OneOrMany, Value, Yaml, inline_schema, raw};
+use schemars::json_schema;
 
 raw! {
     /// A Docker swarm over hosts of the lab.
@@ -44,7 +39,7 @@ pub(crate) enum Addresses {
 }
 
 impl FromNode for Addresses {
-    fn from_node(node: &Node, cx: &mut Cx) -> Option<Self> {
+    fn from_node(node: &Yaml, cx: &mut Cx) -> Option<Self> {
         match node.value {
             Value::Map(_) => Map::from_node(node, cx).map(Self::Each),
             _ => At::from_node(node, cx).map(Self::All),
@@ -52,20 +47,10 @@ impl FromNode for Addresses {
     }
 }
 
-impl JsonSchema for Addresses {
-    fn schema_name() -> Cow<'static, str> {
-        "Addresses".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(g: &mut SchemaGenerator) -> Schema {
-        let map = g.subschema_for::<Map<At<String>>>();
-        json_schema!({ "anyOf": [{ "type": "string" }, map] })
-    }
-}
+inline_schema!(Addresses, g => {
+    let map = g.subschema_for::<Map<At<String>>>();
+    json_schema!({ "anyOf": [{ "type": "string" }, map] })
+});
 
 /// An address or the name of a segment.
 pub(crate) fn as_address(text: &At<String>) -> Option<Ipv4Addr> {

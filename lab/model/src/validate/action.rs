@@ -2,17 +2,13 @@
 
 use std::{net::Ipv4Addr, time::Duration};
 
-use super::{cells::Scene, exec, hosts, reserved, services, update, wire};
+use labctl_yaml::{At, Cx, Diagnostic, Scalar, Span, split_words, words};
+
+use super::{cells::Scene, exec, hosts, it_is_on, reserved, services, update, wire};
 use crate::{
-    diagnostic::{Diagnostic, Span},
-    input::{
-        cx::{Cx, split_words},
-        decode::At,
-        scalar::{Destination, Scalar},
-        words,
-    },
-    lab::Route,
+    host::Route,
     raw,
+    scalars::Destination,
     step::{Action, Power, Token},
     swarm::Role,
 };
@@ -433,8 +429,7 @@ fn own_address(host: &str, word: &At<String>, scene: &Scene, cx: &mut Cx) -> Opt
             word.at,
             format!("host `{host}` has no address on `{}`, nor that address", word.value),
         );
-        let on = words::list(nics.iter().map(|n| n.segment.as_str()));
-        cx.error(d.hint(if on.is_empty() { "it has no NIC".into() } else { format!("it is on {on}") }));
+        cx.error(d.hint(it_is_on(nics.iter().map(|n| n.segment.as_str()), "it has no NIC")));
     }
     of.map(|n| n.address)
 }

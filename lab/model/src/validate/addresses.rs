@@ -5,10 +5,10 @@
 
 use std::{collections::HashMap, net::Ipv4Addr};
 
+use labctl_yaml::{Cx, Diagnostic, Span};
+
 use super::entries;
 use crate::{
-    diagnostic::{Diagnostic, Span},
-    input::cx::Cx,
     lab::{Driver, Lab, Network, Parent},
     raw,
 };
@@ -169,7 +169,7 @@ fn ports(t: &raw::Topology, lab: &Lab, cx: &mut Cx) {
         }
         for (port, at) in container.ports.iter().zip(c.ports.iter().flatten().map(|p| p.at)) {
             let Some(published) = port.published else { continue };
-            let udp = port.protocol == crate::lab::Protocol::Udp;
+            let udp = port.protocol == crate::traffic::Protocol::Udp;
             let others = taken.entry((&container.host, published, udp)).or_default();
             let everywhere = |ip: Option<Ipv4Addr>| ip.is_none_or(|ip| ip.is_unspecified());
             let clash = others

@@ -3,17 +3,10 @@
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
+use labctl_yaml::{At, Cx, Diagnostic, OneOrMany, Scalar, Span};
 
 use super::{cells::Scene, reserved, segments, words};
-use crate::{
-    check::{Answers, Expected, INGRESS, SourceSeen},
-    diagnostic::{Diagnostic, Span},
-    input::{
-        cx::Cx,
-        decode::{At, OneOrMany},
-        scalar::Scalar,
-    },
-};
+use crate::check::{Answers, Expected, INGRESS, SourceSeen};
 
 /// Most requests of one cell.
 const MOST_REQUESTS: u32 = 100;

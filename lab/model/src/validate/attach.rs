@@ -2,11 +2,10 @@
 
 use super::{entries, words};
 use crate::{
-    diagnostic::Diagnostic,
-    input::{cx::Cx, decode::At},
     lab::{Attach, Driver, Lab, Network},
     raw,
 };
+use labctl_yaml::{At, Cx, Diagnostic};
 
 pub(super) fn check(t: &raw::Topology, lab: &Lab, cx: &mut Cx) {
     for (name, c) in entries(&t.containers) {

@@ -1,14 +1,16 @@
 //! Sources, targets and verdicts of tables, rules and facts, and the limit on cells.
 
-use std::{collections::HashSet, net::Ipv4Addr};
+use std::{
+    collections::{HashMap, HashSet},
+    net::Ipv4Addr,
+};
 
 use indexmap::IndexSet;
+use labctl_yaml::{At, Cx, Diagnostic, Span, words};
 
-use super::{MOST_CELLS, MOST_CELLS_IN_LAB, Names, networks, reserved};
+use super::{MOST_CELLS, MOST_CELLS_IN_LAB, Names, it_is_on, networks, reserved};
 use crate::{
     check::{Expected, No, Target},
-    diagnostic::{Diagnostic, Span},
-    input::{cx::Cx, decode::At, words},
     lab::{Attach, Lab},
     raw,
 };
@@ -25,6 +27,8 @@ pub(super) struct Scene<'a> {
     connected: HashSet<(&'a str, &'a str)>,
     /// Networks that updates have put services on.
     pub(super) joined: HashSet<(String, String)>,
+    /// Hosts whose dockerd steps have ended, each with the action that did.
+    pub(super) undocked: HashMap<String, &'static str>,
 }
 
 impl<'a> Scene<'a> {
@@ -33,7 +37,7 @@ impl<'a> Scene<'a> {
             names.containers.iter().copied().filter(|c| !names.deferred.contains(c)).collect();
         let made = there.iter().copied().collect();
         let connected = networks::connected(t).collect();
-        Self { names, lab, present: there, made, connected, joined: HashSet::new() }
+        Self { names, lab, present: there, made, connected, joined: HashSet::new(), undocked: HashMap::new() }
     }
 
     /// The scene of a running lab, where every container may exist.
@@ -46,6 +50,7 @@ impl<'a> Scene<'a> {
             present: all,
             connected: HashSet::new(),
             joined: HashSet::new(),
+            undocked: HashMap::new(),
         }
     }
 
@@ -147,12 +152,7 @@ impl<'a> Scene<'a> {
         {
             let span = cx.part(text, name.value.len() + 1..text.value.len());
             let d = Diagnostic::new(span, format!("service `{}` has no address on `{at}`", name.value));
-            let on = words::list(networks.keys().map(String::as_str));
-            cx.error(d.hint(if on.is_empty() {
-                "it is on no network".into()
-            } else {
-                format!("it is on {on}")
-            }));
+            cx.error(d.hint(it_is_on(networks.keys().map(String::as_str), "it is on no network")));
             return None;
         }
         Some(Target::Endpoint { name: name.value.clone(), at: at.map(str::to_owned) })
@@ -180,12 +180,7 @@ impl<'a> Scene<'a> {
         let known = h.nics.iter().any(|n| n.segment == here);
         if !known {
             let d = Diagnostic::new(at.at, format!("host `{host}` has no address on `{here}`"));
-            let nics = words::list(h.nics.iter().map(|n| n.segment.as_str()));
-            cx.error(d.hint(if nics.is_empty() {
-                "it has no NIC".into()
-            } else {
-                format!("it is on {nics}")
-            }));
+            cx.error(d.hint(it_is_on(h.nics.iter().map(|n| n.segment.as_str()), "it has no NIC")));
         }
         known
     }
@@ -205,8 +200,7 @@ impl<'a> Scene<'a> {
         let d = Diagnostic::new(at.at, format!("container `{name}` has no address on `{here}`"));
         cx.error(d.hint(match words::nearest(here, on.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
-            None if on.is_empty() => "it is on no network".into(),
-            None => format!("it is on {}", words::list(on)),
+            None => it_is_on(on, "it is on no network"),
         }));
         false
     }
@@ -257,9 +251,4 @@ pub(super) fn verdict(word: &At<String>, cx: &mut Cx) -> Option<Expected> {
         cx.error(Diagnostic::new(word.at, format!("`{}` is no verdict", word.value)).hint(hint));
     }
     known
-}
-
-/// Reads a port: 1 to 65535, only digits.
-pub(super) fn port(text: &str) -> Option<u16> {
-    text.parse().ok().filter(|p| *p > 0 && text.bytes().all(|b| b.is_ascii_digit()))
 }

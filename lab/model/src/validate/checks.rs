@@ -3,23 +3,16 @@
 use std::time::Duration;
 
 use indexmap::IndexMap;
+use labctl_yaml::{At, Cx, Diagnostic, OneOrMany, words};
 
 use super::{
     answers::{self, Asked},
     cells::{self, Budget, Scene},
-    facts, inject,
-    names::is_dns_name,
-    table,
+    docker, facts, inject, table,
 };
 use crate::{
-    check::{Answers, By, Cell, Check, DEFAULT_TIMEOUT, Matrix, Probe, Target},
-    diagnostic::Diagnostic,
-    input::{
-        cx::Cx,
-        decode::{At, OneOrMany},
-        words,
-    },
-    raw,
+    check::{Answers, By, Cell, Check, DEFAULT_TIMEOUT, Matrix, NoProbe, Probe, Target},
+    raw::{self, Form},
 };
 
 /// Size of a one-packet probe in bytes: at least headers and nonce, at most what a segment can carry.
@@ -35,18 +28,27 @@ pub(super) fn read(
     budget: &mut Budget,
     cx: &mut Cx,
 ) -> Vec<Check> {
-    checks.iter().filter_map(|c| check(c, scene, within.unwrap_or_default(), budget, cx)).collect()
+    let mut read = Vec::new();
+    for c in checks {
+        let check = check(c, scene, within.unwrap_or_default(), budget, cx);
+        if let Some(host) = check.as_ref().and_then(|check| docker::missing(check, scene)) {
+            let action = scene.undocked.get(host).copied().unwrap_or_default();
+            let message = format!("this check needs the dockerd of `{host}`, which is down here");
+            let d = Diagnostic::new(c.at, message).label(format!("after `{action} {host}`"));
+            cx.error(d.hint(format!(
+                "it can never hold: `start docker {host}` before it, or check what other dockerds have, hosts and peers"
+            )));
+        }
+        read.extend(check);
+    }
+    read
 }
 
 fn check(c: &raw::Check, scene: &Scene, within: Duration, budget: &mut Budget, cx: &mut Cx) -> Option<Check> {
     let within = c.within.as_ref().map_or(within, |w| w.value);
-    let fact = facts::subject(c);
-    // The `from` of an `inject` makes no rule.
-    let rule = c.inject.is_none() && (c.from.is_some() || c.to.is_some() || c.verdict.is_some());
-    let forms = [c.table.is_some(), rule, c.rules.is_some(), fact.is_some(), c.inject.is_some()];
-    match forms.iter().filter(|f| **f).count() {
-        1 => {}
-        0 => {
+    let form = match c.forms().as_slice() {
+        [form] => *form,
+        [] => {
             let d = Diagnostic::new(c.at, "this check says nothing that must hold");
             cx.error(d.hint(
                 "give it a `table`, `from`/`to`/`verdict`, `rules`, a fact as `status: c1`, or `inject`",
@@ -62,10 +64,10 @@ fn check(c: &raw::Check, scene: &Scene, within: Duration, budget: &mut Budget, c
             );
             return None;
         }
-    }
+    };
     let asked =
         Asked { by: c.answered_by.as_ref(), source: c.source.as_ref(), requests: c.requests.as_ref() };
-    if let Some(frame) = &c.inject {
+    if let Form::Frame(frame) = form {
         if let Some(at) = asked.at() {
             let d = Diagnostic::new(at, "a frame is sent, not answered");
             cx.error(d.hint("this belongs to a rule or a table of probes"));
@@ -75,7 +77,7 @@ fn check(c: &raw::Check, scene: &Scene, within: Duration, budget: &mut Budget, c
         return inject::read(c, frame, scene, within, cx).map(Check::Inject);
     }
     inject::none(c, cx);
-    if fact.is_some() {
+    if matches!(form, Form::Fact) {
         inject::no_wire(c, cx);
         if let Some(at) = asked.at() {
             let d = Diagnostic::new(at, "a fact is read, not answered");
@@ -84,12 +86,12 @@ fn check(c: &raw::Check, scene: &Scene, within: Duration, budget: &mut Budget, c
         return facts::read(c, scene, within, cx).map(Check::Fact);
     }
     facts::no_predicate(c, cx);
-    let matrix = matrix(c, asked, scene, within, budget, cx)?;
+    let matrix = matrix((c, form), asked, scene, within, budget, cx)?;
     inject::beside(matrix, c, scene, cx).map(Check::Matrix)
 }
 
 fn matrix(
-    c: &raw::Check,
+    (c, form): (&raw::Check, Form),
     asked: Asked,
     scene: &Scene,
     within: Duration,
@@ -112,12 +114,12 @@ fn matrix(
     let by_name = by == By::Name;
     let how = How { by_name, looks_up: by_name || matches!(probe, Some(Probe::Dns(_))) };
     let mut answers = Vec::new();
-    let cells = if let Some(t) = &c.table {
+    let cells = if let Form::Table(t) = form {
         let all = answers::read(&asked, None, scene, cx);
         let factor = all.as_ref().map_or(1, |a| a.requests);
         answers.extend(all);
         table::read(t, (how, answers.len().checked_sub(1), factor), scene, budget, cx)
-    } else if let Some(list) = &c.rules {
+    } else if let Form::Rules(list) = form {
         answers::in_a_rule(&asked, cx);
         let rules = list.iter().map(|r| {
             let asked = Asked {
@@ -304,39 +306,23 @@ fn no_cells(rule: &Rule, cx: &mut Cx) {
 
 /// `icmp`, `tcp/80`, `udp/53`, `dns/NAME`.
 fn probe(p: &At<String>, cx: &mut Cx) -> Option<Probe> {
-    let (kind, rest) = match p.value.split_once('/') {
-        None => (p.value.as_str(), None),
-        Some((kind, rest)) => (kind, Some(rest)),
+    let why = match p.value.parse() {
+        Ok(probe) => return Some(probe),
+        Err(why) => why,
     };
-    match (kind, rest) {
-        ("icmp", None) => return Some(Probe::Icmp),
-        ("tcp" | "udp", Some(text)) => {
-            if let Some(port) = cells::port(text) {
-                return Some(if kind == "tcp" { Probe::Tcp(port) } else { Probe::Udp(port) });
-            }
-            let at = cx.part(p, kind.len() + 1..p.value.len());
-            cx.error(Diagnostic::new(at, format!("`{text}` is no port")).hint("1 to 65535"));
-            return None;
+    let (kind, rest) = p.value.split_once('/').unwrap_or((&p.value, ""));
+    let (at, hint) = match (&why, kind, words::nearest(kind, ["icmp", "tcp", "udp", "dns"])) {
+        (NoProbe::Port(_), ..) => {
+            (cx.part(p, p.value.len() - rest.len()..p.value.len()), "1 to 65535".into())
         }
-        ("dns", Some(name)) => {
-            // A dot at the end marks an absolute name.
-            if is_dns_name(name.strip_suffix('.').unwrap_or(name)) {
-                return Some(Probe::Dns(name.to_owned()));
-            }
-            let d = Diagnostic::new(p.at, format!("`{name}` is no name to look up"));
-            cx.error(d.hint("`dns/web`, for one"));
-            return None;
-        }
-        _ => {}
-    }
-    let hint = match (kind, words::nearest(kind, ["icmp", "tcp", "udp", "dns"])) {
-        ("tcp" | "udp", _) => format!("with its port: `{kind}/80`"),
-        ("dns", _) => "with the name: `dns/NAME`".into(),
-        ("ping", _) | (_, Some("icmp")) => "did you mean `icmp`?".into(),
-        (_, Some("dns")) => "did you mean `dns/NAME`?".into(),
-        (_, Some(near)) => format!("did you mean `{near}/PORT`?"),
-        _ => "`icmp`, `tcp/PORT`, `udp/PORT` or `dns/NAME`".into(),
+        (NoProbe::Name(_), ..) => (p.at, "`dns/web`, for one".into()),
+        (_, "tcp" | "udp", _) => (p.at, format!("with its port: `{kind}/80`")),
+        (_, "dns", _) => (p.at, "with the name: `dns/NAME`".into()),
+        (_, "ping", _) | (.., Some("icmp")) => (p.at, "did you mean `icmp`?".into()),
+        (.., Some("dns")) => (p.at, "did you mean `dns/NAME`?".into()),
+        (.., Some(near)) => (p.at, format!("did you mean `{near}/PORT`?")),
+        _ => (p.at, "`icmp`, `tcp/PORT`, `udp/PORT` or `dns/NAME`".into()),
     };
-    cx.error(Diagnostic::new(p.at, format!("there is no probe `{}`", p.value)).hint(hint));
+    cx.error(Diagnostic::new(at, why.to_string()).hint(hint));
     None
 }

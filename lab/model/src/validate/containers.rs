@@ -3,13 +3,13 @@
 use std::net::Ipv4Addr;
 
 use indexmap::IndexMap;
+use labctl_yaml::{At, Cx, Diagnostic};
 
 use super::{Names, entries, flag, hosts, images, names, reserved, words};
 use crate::{
-    diagnostic::Diagnostic,
-    input::{cx::Cx, decode::At},
-    lab::{Attach, Attachment, BUILTIN_IMAGE, Container, Link, Protocol, Publish},
+    lab::{Attach, Attachment, BUILTIN_IMAGE, Container, Link, Publish},
     raw,
+    traffic::Protocol,
 };
 
 /// Longest host name in bytes (Linux, `__NEW_UTS_LEN`).
@@ -226,7 +226,7 @@ fn link(l: &At<String>, names: &Names, cx: &mut Cx) -> Option<Link> {
     if !names.container(&at, cx) {
         return None;
     }
-    if !names::is_dns_name(alias) {
+    if !crate::check::is_dns_name(alias) {
         cx.error(Diagnostic::new(l.at, format!("`{}` is no link", l.value)).hint("`NAME` or `NAME:ALIAS`"));
         return None;
     }
@@ -261,7 +261,7 @@ pub(super) fn port(p: &At<String>, cx: &mut Cx) -> Option<Publish> {
         }
     };
     let mut number = |text: &str, from: usize| {
-        let value = super::cells::port(text);
+        let value = crate::check::port(text);
         if value.is_none() {
             let d = Diagnostic::new(cx.part(p, from..from + text.len()), format!("`{text}` is no port"));
             cx.error(d.hint(if text.contains('-') {
@@ -297,10 +297,10 @@ pub(super) fn port(p: &At<String>, cx: &mut Cx) -> Option<Publish> {
 }
 
 /// The words of a command.
-pub(super) fn command(c: &raw::Command, cx: &mut Cx) -> Vec<String> {
+pub(super) fn command(c: &raw::CommandLine, cx: &mut Cx) -> Vec<String> {
     match c {
-        raw::Command::Text(text) => split(text, cx),
-        raw::Command::Words(words) => words.iter().map(|w| w.value.clone()).collect(),
+        raw::CommandLine::Text(text) => split(text, cx),
+        raw::CommandLine::Words(words) => words.iter().map(|w| w.value.clone()).collect(),
     }
 }
 

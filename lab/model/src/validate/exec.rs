@@ -1,14 +1,8 @@
 //! `exec PLACE [with host-tools] -- COMMAND`, as an action and as a fact.
 
 use super::{cells::Scene, containers};
-use crate::{
-    check::{Command, Tools},
-    diagnostic::Diagnostic,
-    input::{
-        cx::{Cx, split_words},
-        decode::At,
-    },
-};
+use crate::check::{Command, Tools};
+use labctl_yaml::{At, Cx, Diagnostic, split_words};
 
 /// The form, for hints.
 pub(super) const FORM: &str = "exec HOST|CONTAINER [with host-tools] -- COMMAND";

@@ -3,54 +3,18 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use ipnet::Ipv4Net;
+use labctl_yaml::{At, Cx, Diagnostic, Scalar, Span};
 
 use super::{cells::Scene, exec, words};
 use crate::{
     check::{Fact, Must, Subject},
-    diagnostic::{Diagnostic, Span},
-    input::{cx::Cx, decode::At, scalar::Scalar},
     lab::Driver,
-    raw,
+    raw::{self, FactKind},
 };
 
 /// States of a container in Docker's words, and `absent`.
 const STATES: [&str; 8] =
     ["created", "running", "paused", "restarting", "removing", "exited", "dead", "absent"];
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Interfaces,
-    Addresses,
-    HostsFile,
-    Networks,
-    Subnets,
-    Status,
-    Exec,
-    Nodes,
-    Tasks,
-    NetworkPeers,
-}
-
-/// The first subject of a check that is a fact.
-pub(super) fn subject(c: &raw::Check) -> Option<&At<String>> {
-    subjects(c).into_iter().map(|(_, s)| s).next()
-}
-
-fn subjects(c: &raw::Check) -> Vec<(Kind, &At<String>)> {
-    let all = [
-        (Kind::Interfaces, &c.interfaces),
-        (Kind::Addresses, &c.addresses),
-        (Kind::HostsFile, &c.hosts_file),
-        (Kind::Networks, &c.networks),
-        (Kind::Subnets, &c.subnets),
-        (Kind::Status, &c.status),
-        (Kind::Exec, &c.exec),
-        (Kind::Nodes, &c.nodes),
-        (Kind::Tasks, &c.tasks),
-        (Kind::NetworkPeers, &c.network_peers),
-    ];
-    all.into_iter().filter_map(|(k, s)| Some((k, s.as_ref()?))).collect()
-}
 
 /// Notes predicates in a check that is a matrix.
 pub(super) fn no_predicate(c: &raw::Check, cx: &mut Cx) {
@@ -70,7 +34,7 @@ fn of_exec(c: &raw::Check) -> Option<Span> {
 }
 
 pub(super) fn read(c: &raw::Check, scene: &Scene, within: Duration, cx: &mut Cx) -> Option<Fact> {
-    let subjects = subjects(c);
+    let subjects = c.subjects();
     let (&(kind, name), rest) = subjects.split_first()?;
     if let Some((_, second)) = rest.first() {
         let d = Diagnostic::new(second.at, "a fact is about one thing").other(name.at, "the first");
@@ -83,23 +47,23 @@ pub(super) fn read(c: &raw::Check, scene: &Scene, within: Duration, cx: &mut Cx)
         let d = Diagnostic::new(at, "a fact is read, not probed");
         cx.error(d.hint("leave `probe`, `size`, `by` and `timeout` out; `within` says how long it may take"));
     }
-    if let (true, Some(at)) = (kind != Kind::Exec, of_exec(c)) {
+    if let (true, Some(at)) = (kind != FactKind::Exec, of_exec(c)) {
         let d = Diagnostic::new(at, "this belongs to `exec`, and the fact is another");
         cx.error(d.hint("`exec: c1 -- COMMAND` runs a command"));
     }
-    let known = kind == Kind::Exec || about(kind, name, scene, cx);
+    let known = kind == FactKind::Exec || about(kind, name, scene, cx);
     let must = must(c, kind, name, scene, cx)?;
     let subject = match kind {
-        Kind::Exec => Subject::Exec { command: exec::read(name, 0, scene, cx)?, exits: status(c, cx) },
-        Kind::Interfaces => Subject::Interfaces(name.value.clone()),
-        Kind::Addresses => Subject::Addresses(name.value.clone()),
-        Kind::HostsFile => Subject::Hosts(name.value.clone()),
-        Kind::Networks => Subject::Networks(name.value.clone()),
-        Kind::Subnets => Subject::Subnets(name.value.clone()),
-        Kind::Status => Subject::Status(name.value.clone()),
-        Kind::Nodes => Subject::Nodes(name.value.clone()),
-        Kind::Tasks => Subject::Tasks(name.value.clone()),
-        Kind::NetworkPeers => {
+        FactKind::Exec => Subject::Exec { command: exec::read(name, 0, scene, cx)?, exits: status(c, cx) },
+        FactKind::Interfaces => Subject::Interfaces(name.value.clone()),
+        FactKind::Addresses => Subject::Addresses(name.value.clone()),
+        FactKind::HostsFile => Subject::Hosts(name.value.clone()),
+        FactKind::Networks => Subject::Networks(name.value.clone()),
+        FactKind::Subnets => Subject::Subnets(name.value.clone()),
+        FactKind::Status => Subject::Status(name.value.clone()),
+        FactKind::Nodes => Subject::Nodes(name.value.clone()),
+        FactKind::Tasks => Subject::Tasks(name.value.clone()),
+        FactKind::NetworkPeers => {
             let (network, host) = name.value.split_once('@').unwrap_or((&name.value, ""));
             Subject::NetworkPeers { network: network.to_owned(), host: host.to_owned() }
         }
@@ -117,21 +81,21 @@ fn status(c: &raw::Check, cx: &mut Cx) -> u8 {
 }
 
 /// Notes a name that a fact of this kind cannot be about.
-fn about(kind: Kind, name: &At<String>, scene: &Scene, cx: &mut Cx) -> bool {
-    if scene.names.peers.contains(name.value.as_str()) && kind != Kind::Subnets {
+fn about(kind: FactKind, name: &At<String>, scene: &Scene, cx: &mut Cx) -> bool {
+    if scene.names.peers.contains(name.value.as_str()) && kind != FactKind::Subnets {
         let d = Diagnostic::new(name.at, format!("`{}` is a peer, of which nothing is read", name.value));
         cx.error(d.hint("it has no namespace: what it has is what the topology says"));
         return false;
     }
     match kind {
-        Kind::Interfaces | Kind::Addresses => scene.endpoint(name, cx),
-        Kind::HostsFile => scene.names.container(name, cx) && scene.is_made(name, cx),
-        Kind::Networks | Kind::Nodes => scene.names.host(name, cx),
-        Kind::Subnets => scene.names.network(name, cx),
-        Kind::Tasks => scene.names.service(name, cx),
-        Kind::Status => scene.names.container(name, cx),
-        Kind::Exec => scene.endpoint(name, cx),
-        Kind::NetworkPeers => overlay_at_host(name, scene, cx),
+        FactKind::Interfaces | FactKind::Addresses => scene.endpoint(name, cx),
+        FactKind::HostsFile => scene.names.container(name, cx) && scene.is_made(name, cx),
+        FactKind::Networks | FactKind::Nodes => scene.names.host(name, cx),
+        FactKind::Subnets => scene.names.network(name, cx),
+        FactKind::Tasks => scene.names.service(name, cx),
+        FactKind::Status => scene.names.container(name, cx),
+        FactKind::Exec => scene.endpoint(name, cx),
+        FactKind::NetworkPeers => overlay_at_host(name, scene, cx),
     }
 }
 
@@ -153,7 +117,7 @@ fn overlay_at_host(name: &At<String>, scene: &Scene, cx: &mut Cx) -> bool {
     scene.names.host(&At { value: host.to_owned(), at }, cx) && known
 }
 
-fn must(c: &raw::Check, kind: Kind, name: &At<String>, scene: &Scene, cx: &mut Cx) -> Option<Must> {
+fn must(c: &raw::Check, kind: FactKind, name: &At<String>, scene: &Scene, cx: &mut Cx) -> Option<Must> {
     let given = [
         c.equals.is_some(),
         c.contains.is_some(),
@@ -162,7 +126,7 @@ fn must(c: &raw::Check, kind: Kind, name: &At<String>, scene: &Scene, cx: &mut C
         c.same_as.is_some(),
         c.prints.is_some(),
     ];
-    if kind == Kind::Exec && !given.contains(&true) {
+    if kind == FactKind::Exec && !given.contains(&true) {
         // The exit status alone is a condition.
         return Some(Must::Print(String::new()));
     }
@@ -178,7 +142,7 @@ fn must(c: &raw::Check, kind: Kind, name: &At<String>, scene: &Scene, cx: &mut C
         return Some(Must::Print(text.value.clone()));
     }
     if let Some(inside) = &c.inside {
-        if !matches!(kind, Kind::Addresses | Kind::Subnets | Kind::NetworkPeers) {
+        if !matches!(kind, FactKind::Addresses | FactKind::Subnets | FactKind::NetworkPeers) {
             let d = Diagnostic::new(inside.at, "only addresses and subnets can lie inside one");
             cx.error(d.hint("`equals`, `contains` or `lacks`"));
         }
@@ -208,18 +172,18 @@ fn must(c: &raw::Check, kind: Kind, name: &At<String>, scene: &Scene, cx: &mut C
 }
 
 /// Notes a word that a fact of this kind cannot have.
-fn item(kind: Kind, word: &At<String>, cx: &mut Cx) {
+fn item(kind: FactKind, word: &At<String>, cx: &mut Cx) {
     let text = word.value.as_str();
     match kind {
-        Kind::Status if !STATES.contains(&text) => {
+        FactKind::Status if !STATES.contains(&text) => {
             let d = Diagnostic::new(word.at, format!("`{text}` is no state of a container"));
             cx.error(d.hint(words::known("state", text, STATES)));
         }
-        Kind::Addresses | Kind::NetworkPeers if text.parse::<Ipv4Addr>().is_err() => {
+        FactKind::Addresses | FactKind::NetworkPeers if text.parse::<Ipv4Addr>().is_err() => {
             let d = Diagnostic::new(word.at, format!("`{text}` is no IPv4 address"));
             cx.error(d.hint("addresses are compared without prefix length: `172.17.0.2`"));
         }
-        Kind::Subnets if Ipv4Net::read(text).is_err() => {
+        FactKind::Subnets if Ipv4Net::read(text).is_err() => {
             let d = Diagnostic::new(word.at, format!("`{text}` is no subnet"));
             cx.error(d.hint("with its prefix length: `172.18.0.0/16`"));
         }

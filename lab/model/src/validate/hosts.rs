@@ -2,15 +2,13 @@
 
 use indexmap::IndexMap;
 
+use labctl_yaml::{At, Cx, Diagnostic, Json, Map, words};
+
 use super::{entries, flag, names, reserved, segments};
 use crate::{
-    diagnostic::Diagnostic,
-    input::{
-        cx::Cx,
-        decode::{At, Json, Map},
-        words,
-    },
-    lab::{Engine, Host, Interface, InterfaceKind, Lab, Nic, Route},
+    engine::Engine,
+    host::{Host, Interface, InterfaceKind, Nic, Route},
+    lab::Lab,
     raw,
 };
 
@@ -23,18 +21,27 @@ const KINDS: [&str; 3] = ["macvlan", "ipvlan", "vlan"];
 /// Debian suites.
 pub(super) const SUITES: [&str; 2] = ["trixie", "bookworm"];
 
-pub(super) fn read(t: &raw::Topology, lab: &Lab, cx: &mut Cx) -> IndexMap<String, Host> {
+pub(super) fn read(t: &raw::Topology, default: Engine, lab: &Lab, cx: &mut Cx) -> IndexMap<String, Host> {
     let all = t.hosts.0.iter().enumerate();
-    all.filter_map(|(i, (name, h))| Some((name.value.clone(), host(t, i, name, h.as_ref()?, lab, cx))))
-        .collect()
+    all.filter_map(|(i, (name, h))| {
+        Some((name.value.clone(), host((t, lab, default), i, name, h.as_ref()?, cx)))
+    })
+    .collect()
 }
 
-fn host(t: &raw::Topology, index: usize, name: &At<String>, h: &raw::Host, lab: &Lab, cx: &mut Cx) -> Host {
+/// `default`: the engine of a host that names none.
+fn host(
+    (t, lab, default): (&raw::Topology, &Lab, Engine),
+    index: usize,
+    name: &At<String>,
+    h: &raw::Host,
+    cx: &mut Cx,
+) -> Host {
     let nics = nics(t, index, name, h, lab, cx);
     let interfaces = interfaces(h, &nics, cx);
     let routes =
         h.keys.routes.iter().flatten().filter_map(|r| configured_route(r, &nics, &interfaces, cx)).collect();
-    let engine = h.keys.engine.as_ref().map_or(cx.engine, |e| engine(e, cx));
+    let engine = h.keys.engine.as_ref().map_or(default, |e| engine(e, cx));
     let memory_mib = h.keys.memory.as_ref().map_or(DEFAULT_MEMORY_MIB, |m| {
         if !(256..=65_536).contains(&m.value) {
             let d = Diagnostic::new(m.at, format!("{} MiB is no sensible memory for a host", m.value));

@@ -2,14 +2,10 @@
 
 use indexmap::IndexMap;
 
-use super::{containers, entries, hosts, names};
-use crate::{
-    diagnostic::Diagnostic,
-    image::DebianImage,
-    input::{cx::Cx, decode::At, words},
-    lab::{Engine, Lab},
-    raw,
-};
+use labctl_yaml::{At, Cx, Diagnostic, words};
+
+use super::{containers, entries, hosts};
+use crate::{engine::Engine, image::DebianImage, lab::Lab, raw};
 
 /// The tag that Docker adds to a name without one.
 const LATEST: &str = ":latest";
@@ -106,7 +102,7 @@ fn is_reference(text: &str) -> bool {
     };
     let domain_ok = |domain: &str| {
         let (host, port) = domain.split_once(':').unwrap_or((domain, "0"));
-        names::is_dns_name(host) && !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit())
+        crate::check::is_dns_name(host) && !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit())
     };
     name.len() <= 255
         && domain.is_none_or(domain_ok)

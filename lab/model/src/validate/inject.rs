@@ -2,18 +2,15 @@
 
 use std::time::Duration;
 
+use labctl_yaml::{At, Cx, Diagnostic, OneOrMany};
+
 use super::{cells::Scene, words};
 use crate::{
     check::Matrix,
-    diagnostic::Diagnostic,
+    draft::{Draft, DraftError, Name},
     inject::{Inject, OnWire, Source, WIRE},
-    input::{
-        cx::Cx,
-        decode::{At, OneOrMany},
-    },
     lab::{Driver, Lab},
     raw,
-    template::{Name, Template, TemplateError},
 };
 
 /// Most frames that one check may send.
@@ -39,7 +36,7 @@ pub(super) fn read(
         return None;
     }
     let from = source(c, scene, cx);
-    let template = template(frame, Template::frame, scene, cx);
+    let template = template(frame, Draft::frame, scene, cx);
     let (received_by, not_received_by) =
         (names(&c.received_by, scene, cx), names(&c.not_received_by, scene, cx));
     let wire = on_wire(c, scene, cx);
@@ -105,7 +102,7 @@ fn on_wire(c: &raw::Check, scene: &Scene, cx: &mut Cx) -> Option<Vec<OnWire>> {
         for (segment, filters) in map.iter().flat_map(|m| &m.0) {
             sound &= known_segment(segment, segment.value.as_str(), scene, cx);
             for filter in filters.iter().flat_map(|f: &OneOrMany<At<String>>| &f.0) {
-                match template(filter, Template::filter, scene, cx) {
+                match template(filter, Draft::filter, scene, cx) {
                     Some(template) => all.push(OnWire {
                         segment: segment.value.clone(),
                         filter: template,
@@ -123,7 +120,8 @@ fn on_wire(c: &raw::Check, scene: &Scene, cx: &mut Cx) -> Option<Vec<OnWire>> {
 
 fn known_segment(at: &At<String>, segment: &str, scene: &Scene, cx: &mut Cx) -> bool {
     let known = scene.lab.segments.contains_key(segment);
-    if !known {
+    // A segment that is not sound is noted already.
+    if !known && !cx.names.contains(segment) {
         let start = at.value.len() - segment.len();
         let span = cx.part(at, start..at.value.len());
         let d = Diagnostic::new(span, format!("there is no segment `{segment}`")).label("no such segment");
@@ -180,10 +178,10 @@ fn count(number: &Option<At<u32>>, what: &str, most: u32, cx: &mut Cx) -> Option
 /// Reads a template, whose names must be names of the lab.
 fn template(
     text: &At<String>,
-    read: impl FnOnce(&str) -> Result<Template, TemplateError>,
+    read: impl FnOnce(&str) -> Result<Draft, DraftError>,
     scene: &Scene,
     cx: &mut Cx,
-) -> Option<Template> {
+) -> Option<Draft> {
     let template = match read(&text.value) {
         Ok(template) => template,
         Err(error) => {

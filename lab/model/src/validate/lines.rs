@@ -2,12 +2,10 @@
 
 use indexmap::IndexMap;
 
+use labctl_yaml::{Cx, Map};
+
 use super::entries;
-use crate::{
-    input::{cx::Cx, decode::Map},
-    lines::Lines,
-    raw,
-};
+use crate::{places::Lines, raw};
 
 pub(super) fn read(t: &raw::Topology, cx: &Cx) -> Lines {
     fn of<T>(map: &Option<Map<T>>, cx: &Cx) -> IndexMap<String, u32> {

@@ -8,6 +8,7 @@ mod attach;
 mod cells;
 mod checks;
 mod containers;
+mod docker;
 mod exec;
 mod facts;
 mod hosts;
@@ -29,13 +30,9 @@ mod wire;
 
 use indexmap::{IndexMap, IndexSet};
 
-use crate::{
-    diagnostic::{Diagnostic, Diagnostics, Source, Span},
-    input::{cx::Cx, decode::At, words},
-    lab::Lab,
-    raw,
-    step::Action,
-};
+use labctl_yaml::{At, Cx, Diagnostic, Diagnostics, Map, SourceText, Span, words};
+
+use crate::{engine::Engine, lab::Lab, places::Places, raw, step::Action};
 
 /// Most hosts of a lab: each is a machine with a dockerd.
 pub(crate) const MOST_HOSTS: usize = 64;
@@ -62,24 +59,18 @@ pub(crate) struct Names<'a> {
 
 impl<'a> Names<'a> {
     fn new(t: &'a raw::Topology) -> Self {
-        fn keys<T>(map: &[(At<String>, Option<T>)]) -> IndexSet<&str> {
-            map.iter().map(|(k, _)| k.value.as_str()).collect()
+        fn keys<T>(map: &Option<Map<T>>) -> IndexSet<&str> {
+            map.iter().flat_map(|m| &m.0).map(|(k, _)| k.value.as_str()).collect()
         }
-        let networks = t.networks.as_ref().map_or(&[][..], |m| &m.0);
-        let containers = t.containers.as_ref().map_or(&[][..], |m| &m.0);
-        let services = t.services.as_ref().map_or(&[][..], |m| &m.0);
-        let late = services.iter().filter(|(_, s)| s.as_ref().is_some_and(|s| flag(&s.deferred)));
-        let deferred = containers.iter().filter(|(_, c)| c.as_ref().is_some_and(|c| flag(&c.deferred)));
+        let late = entries(&t.services).filter(|(_, s)| flag(&s.deferred)).map(|(k, _)| k);
+        let deferred = entries(&t.containers).filter(|(_, c)| flag(&c.deferred)).map(|(k, _)| k);
         Self {
-            hosts: keys(&t.hosts.0),
-            peers: keys(t.peers.as_ref().map_or(&[][..], |m| &m.0)),
-            networks: keys(networks),
-            containers: keys(containers),
-            services: keys(services),
-            deferred: deferred
-                .map(|(k, _)| k.value.as_str())
-                .chain(late.map(|(k, _)| k.value.as_str()))
-                .collect(),
+            hosts: t.hosts.0.iter().map(|(k, _)| k.value.as_str()).collect(),
+            peers: keys(&t.peers),
+            networks: keys(&t.networks),
+            containers: keys(&t.containers),
+            services: keys(&t.services),
+            deferred: deferred.chain(late).map(|k| k.value.as_str()).collect(),
         }
     }
 
@@ -111,49 +102,39 @@ impl<'a> Names<'a> {
 
     /// Notes a host that does not exist.
     pub(crate) fn host(&self, name: &At<String>, cx: &mut Cx) -> bool {
-        self.one_of("host", self.hosts.iter().copied(), self.hosts.contains(name.value.as_str()), name, cx)
+        self.one_of("host", &self.hosts, name, cx)
     }
 
     /// Notes a network that does not exist.
     pub(crate) fn network(&self, name: &At<String>, cx: &mut Cx) -> bool {
-        self.one_of(
-            "network",
-            self.networks.iter().copied(),
-            self.networks.contains(name.value.as_str()),
-            name,
-            cx,
-        )
+        self.one_of("network", &self.networks, name, cx)
     }
 
     /// Notes a container that does not exist.
     pub(crate) fn container(&self, name: &At<String>, cx: &mut Cx) -> bool {
-        let known = self.containers.contains(name.value.as_str());
-        self.one_of("container", self.containers.iter().copied(), known, name, cx)
+        self.one_of("container", &self.containers, name, cx)
     }
 
     /// Notes a service that does not exist.
     pub(crate) fn service(&self, name: &At<String>, cx: &mut Cx) -> bool {
-        let known = self.services.contains(name.value.as_str());
-        self.one_of("service", self.services.iter().copied(), known, name, cx)
+        self.one_of("service", &self.services, name, cx)
     }
 
     /// Notes an endpoint that does not exist.
     pub(crate) fn endpoint(&self, name: &At<String>, cx: &mut Cx) -> bool {
-        let known = self.is_endpoint(&name.value);
-        self.one_of(
-            "host or container",
-            self.endpoints().chain(self.services.iter().copied()),
-            known,
-            name,
-            cx,
-        )
+        let all = self.endpoints().chain(self.services.iter().copied());
+        self.known("host or container", self.is_endpoint(&name.value), all, name, cx)
     }
 
-    fn one_of(
+    fn one_of(&self, kind: &str, all: &IndexSet<&'a str>, name: &At<String>, cx: &mut Cx) -> bool {
+        self.known(kind, all.contains(name.value.as_str()), all.iter().copied(), name, cx)
+    }
+
+    fn known(
         &self,
         kind: &str,
-        all: impl Iterator<Item = &'a str>,
         known: bool,
+        all: impl Iterator<Item = &'a str>,
         name: &At<String>,
         cx: &mut Cx,
     ) -> bool {
@@ -187,7 +168,7 @@ impl<'a> Names<'a> {
 }
 
 /// Validates a topology. The lab is complete only if no mistake was noted.
-pub(crate) fn validate(t: &raw::Topology, cx: &mut Cx) -> Lab {
+pub(crate) fn validate(t: &raw::Topology, engine: Engine, cx: &mut Cx) -> Lab {
     let names = Names::new(t);
     let mut lab = Lab {
         name: t.name.value.clone(),
@@ -203,12 +184,13 @@ pub(crate) fn validate(t: &raw::Topology, cx: &mut Cx) -> Lab {
         expect: Vec::new(),
         steps: Vec::new(),
         lines: lines::read(t, cx),
+        places: Places::default(),
     };
     if !names::check(t, cx) {
         return lab;
     }
     lab.segments = segments::read(t, cx);
-    lab.hosts = hosts::read(t, &lab, cx);
+    lab.hosts = hosts::read(t, engine, &lab, cx);
     lab.peers = peers::read(t, &lab, cx);
     lab.swarm = swarm::read(t, &names, &lab, cx);
     lab.images = images::read(t, cx);
@@ -227,26 +209,38 @@ pub(crate) fn validate(t: &raw::Topology, cx: &mut Cx) -> Lab {
     Lab { expect, steps, ..lab }
 }
 
-/// Reads one action that is not part of a topology.
-pub(crate) fn action(text: &str, lab: &Lab) -> Result<Action, Diagnostics> {
-    let source = Source::new("action", text);
-    let mut cx = Cx::new(source.clone());
-    let text = At { value: text.to_owned(), at: Span::new(0, text.len()) };
-    let names = Names::of(lab);
-    let action = action::read(&text, &cells::Scene::of(&names, lab), &mut cx);
-    cx.found.finish(source.clone())?;
-    // There is an action if no mistake was noted: what cannot be read is a mistake.
-    action.ok_or_else(|| Diagnostics::new(source, vec![Diagnostic::new(text.at, "this is no action")], 0))
+impl Action {
+    /// Reads the text form of one action and checks its names against a lab.
+    ///
+    /// # Errors
+    /// If the text is no action of this lab: everything that is wrong with it.
+    pub fn parse(text: &str, lab: &Lab) -> Result<Self, Diagnostics> {
+        let source = SourceText::new("action", text);
+        let mut cx = Cx::new(source.clone());
+        cx.foreign = raw::foreign_key;
+        let text = At { value: text.to_owned(), at: Span::new(0, text.len()) };
+        let names = Names::of(lab);
+        let action = action::read(&text, &cells::Scene::of(&names, lab), &mut cx);
+        cx.found.finish(source.clone())?;
+        // There is an action if no mistake was noted: what cannot be read is a mistake.
+        action.ok_or_else(|| Diagnostics::new(source, vec![Diagnostic::new(text.at, "this is no action")], 0))
+    }
 }
 
 /// The sound entries of an optional mapping.
-pub(crate) fn entries<T>(
-    map: &Option<crate::input::decode::Map<T>>,
-) -> impl Iterator<Item = (&At<String>, &T)> {
+pub(crate) fn entries<T>(map: &Option<Map<T>>) -> impl Iterator<Item = (&At<String>, &T)> {
     map.iter().flat_map(|m| &m.0).filter_map(|(k, v)| Some((k, v.as_ref()?)))
 }
 
 /// The value of an optional flag; absent is false.
 pub(crate) fn flag(flag: &Option<At<bool>>) -> bool {
     flag.as_ref().is_some_and(|f| f.value)
+}
+
+/// "it is on `a` and `b`", for hints; `none` if it is on nothing.
+pub(crate) fn it_is_on<'n>(names: impl IntoIterator<Item = &'n str>, none: &str) -> String {
+    match words::list(names).as_str() {
+        "" => none.to_owned(),
+        names => format!("it is on {names}"),
+    }
 }

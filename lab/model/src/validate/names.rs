@@ -2,13 +2,10 @@
 
 use std::collections::HashMap;
 
+use labctl_yaml::{At, Cx, Diagnostic, Span, is_hostile};
+
 use super::{MOST_CONTAINERS, MOST_HOSTS, MOST_PEERS};
-use crate::{
-    diagnostic::{Diagnostic, Span},
-    input::{cx::Cx, decode::At},
-    printable::is_hostile,
-    raw,
-};
+use crate::{check::is_dns_name, raw};
 
 /// Longest name of a container or network, and of a host: the length of a DNS label.
 const LONGEST: usize = 63;
@@ -165,17 +162,6 @@ pub(super) fn docker_name(kind: &str, name: &At<String>, cx: &mut Cx) {
         let hint = format!("letters, digits, `_`, `.` and `-`, at most {LONGEST}, and no address");
         cx.error(Diagnostic::new(name.at, format!("`{n}` cannot be the name of a {kind}")).hint(hint));
     }
-}
-
-/// Whether a resolver accepts this name: labels of letters, digits, `-` and `_` (RFC 1123, and `_` as in compose).
-pub(super) fn is_dns_name(text: &str) -> bool {
-    let label = |l: &str| {
-        (1..=LONGEST).contains(&l.len())
-            && !l.starts_with('-')
-            && !l.ends_with('-')
-            && l.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
-    };
-    text.len() <= 253 && text.split('.').all(label)
 }
 
 /// Notes a name that no resolver accepts.

@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 
 use indexmap::{IndexMap, IndexSet};
+use labctl_yaml::{At, Cx, Diagnostic, words};
 
 use super::{Names, entries, flag, hosts, names, reserved, segments};
 use crate::{
-    diagnostic::Diagnostic,
-    input::{cx::Cx, decode::At, words},
     lab::{Attach, Driver, IpamPool, Lab, Network, Parent},
     raw,
     swarm::Swarm,
@@ -231,6 +230,10 @@ fn parent(
         }
         return Some(Some(Parent::Segment { segment: base.to_owned(), vlan }));
     }
+    // A segment that is not sound is noted already.
+    if cx.names.contains(base) {
+        return None;
+    }
     for host in hosts.iter().filter(|_| !flag(&n.deferred)) {
         let Some(h) = lab.hosts.get(host) else { continue };
         let known: Vec<&str> = h
@@ -245,11 +248,18 @@ fn parent(
             let all = lab.segments.keys().map(String::as_str).chain(known.iter().copied());
             let hint = match words::nearest(base, all) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!(
-                    "a segment ({}) or an interface of the host ({})",
-                    words::list(lab.segments.keys().map(String::as_str)),
-                    words::list(known)
-                ),
+                None if lab.segments.is_empty() && known.is_empty() => {
+                    format!("the lab has no segments, and `{host}` has no interfaces")
+                }
+                None => {
+                    let choice = |what: &str, names: String| match names.as_str() {
+                        "" => None,
+                        _ => Some(format!("{what} ({names})")),
+                    };
+                    let segment = choice("a segment", words::list(lab.segments.keys().map(String::as_str)));
+                    let interface = choice("an interface of the host", words::list(known));
+                    [segment, interface].into_iter().flatten().collect::<Vec<_>>().join(" or ")
+                }
             };
             let d = Diagnostic::new(
                 text.at,

@@ -2,13 +2,10 @@
 
 use std::collections::HashMap;
 
+use labctl_yaml::{Cx, Diagnostic, Span, words};
+
 use super::entries;
-use crate::{
-    diagnostic::{Diagnostic, Span},
-    input::{cx::Cx, words},
-    lab::Lab,
-    raw,
-};
+use crate::{lab::Lab, raw};
 
 pub(super) fn check(t: &raw::Topology, lab: &Lab, cx: &mut Cx) {
     let at: HashMap<&str, Span> =

@@ -3,12 +3,12 @@
 use std::net::Ipv4Addr;
 
 use indexmap::IndexMap;
+use labctl_yaml::{At, Cx, Diagnostic};
 
 use super::{entries, hosts, names, segments};
 use crate::{
-    diagnostic::Diagnostic,
-    input::{cx::Cx, decode::At},
-    lab::{Lab, Nic, Peer, Segment},
+    host::{Nic, Peer},
+    lab::{Lab, Segment},
     raw,
 };
 

@@ -3,11 +3,7 @@
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
-
-use crate::{
-    diagnostic::Diagnostic,
-    input::{cx::Cx, decode::At},
-};
+use labctl_yaml::{At, Cx, Diagnostic};
 
 struct Range {
     net: Ipv4Net,

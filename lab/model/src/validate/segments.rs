@@ -4,14 +4,10 @@ use std::net::Ipv4Addr;
 
 use indexmap::IndexMap;
 use ipnet::Ipv4Net;
+use labctl_yaml::{At, Cx, Diagnostic};
 
 use super::{entries, reserved};
-use crate::{
-    diagnostic::Diagnostic,
-    input::{cx::Cx, decode::At},
-    lab::Segment,
-    raw,
-};
+use crate::{lab::Segment, raw};
 
 const DEFAULT_MTU: u16 = 1500;
 

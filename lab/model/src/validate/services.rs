@@ -2,13 +2,14 @@
 
 use indexmap::IndexMap;
 
+use labctl_yaml::{At, Cx, Diagnostic, Span, words};
+
 use super::{Names, containers, entries, flag, images, names::one_line};
 use crate::{
-    diagnostic::{Diagnostic, Span},
-    input::{cx::Cx, decode::At, words},
-    lab::{BUILTIN_IMAGE, Driver, Lab, Protocol},
+    lab::{BUILTIN_IMAGE, Driver, Lab},
     raw,
     service::{EndpointMode, Placement, PublishMode, Service, ServiceMode, ServicePort},
+    traffic::Protocol,
 };
 
 /// Most tasks of a service; each is a container.

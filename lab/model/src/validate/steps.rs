@@ -6,11 +6,10 @@ use super::{
     checks,
 };
 use crate::{
-    diagnostic::Diagnostic,
-    input::cx::Cx,
     raw,
-    step::{Action, Step},
+    step::{Action, Power, Step},
 };
+use labctl_yaml::{Cx, Diagnostic};
 
 pub(super) fn read<'a>(
     t: &'a raw::Topology,
@@ -68,6 +67,12 @@ fn happen(action: &Action, scene: &mut Scene) {
         Action::Update { service, change, .. } => {
             let networks = change.networks.iter().flat_map(|n| n.keys());
             scene.joined.extend(networks.map(|n| (service.clone(), n.clone())));
+        }
+        Action::Docker { host, power: Power::Kill } => _ = scene.undocked.insert(host.clone(), "kill docker"),
+        Action::Docker { host, power: Power::Stop } => _ = scene.undocked.insert(host.clone(), "stop docker"),
+        // A host that is started or restarted has a dockerd again; one that is stopped or killed is `down`.
+        Action::Docker { host, .. } | Action::Power { host, .. } | Action::ConfigureDocker { host, .. } => {
+            scene.undocked.remove(host);
         }
         Action::Remove(name) => _ = scene.present.shift_remove(name.as_str()),
         _ => {}

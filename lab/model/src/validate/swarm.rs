@@ -3,14 +3,14 @@
 use std::net::Ipv4Addr;
 
 use indexmap::IndexMap;
+use labctl_yaml::{At, Cx, Diagnostic, Span, words};
 
 use super::{Names, reserved};
 use crate::{
-    diagnostic::{Diagnostic, Span},
-    input::{cx::Cx, decode::At, words},
-    lab::{Host, Lab},
+    host::Host,
+    lab::Lab,
     raw::{self, Addresses, as_address},
-    swarm::{Node, Role, Swarm},
+    swarm::{Role, Swarm, SwarmNode},
 };
 
 /// Ports that dockerd accepts for VXLAN (docker swarm init --data-path-port).
@@ -35,7 +35,7 @@ pub(super) fn read(t: &raw::Topology, names: &Names, lab: &Lab, cx: &mut Cx) -> 
         let address = |a: &Option<Addresses>, cx: &mut Cx| address(a.as_ref()?, host, h, cx);
         nodes.insert(
             host.to_owned(),
-            Node {
+            SwarmNode {
                 role,
                 advertise: address(&s.advertise_addr, cx).unwrap_or(first.address),
                 data_path: address(&s.data_path_addr, cx),
@@ -130,14 +130,17 @@ fn written(a: &Addresses) -> impl Iterator<Item = (Ipv4Addr, &At<String>)> {
 }
 
 /// Notes one address for several nodes, and addresses for hosts that are no nodes.
-fn sound(a: &Addresses, nodes: &IndexMap<String, Node>, names: &Names, lab: &Lab, cx: &mut Cx) {
+fn sound(a: &Addresses, nodes: &IndexMap<String, SwarmNode>, names: &Names, lab: &Lab, cx: &mut Cx) {
     match a {
         Addresses::All(text) => {
             if as_address(text).is_some() && nodes.len() > 1 {
                 let message = format!("{} cannot be the address of {} nodes", text.value, nodes.len());
                 let d = Diagnostic::new(text.at, message);
-                let segments = words::list(lab.segments.keys().map(String::as_str));
-                cx.error(d.hint(format!("a segment ({segments}), or `{{ HOST: ADDRESS, … }}`")));
+                let segment = match words::list(lab.segments.keys().map(String::as_str)).as_str() {
+                    "" => String::new(),
+                    segments => format!("a segment ({segments}), or "),
+                };
+                cx.error(d.hint(format!("{segment}`{{ HOST: ADDRESS, … }}`")));
             }
         }
         Addresses::Each(map) => {

@@ -2,18 +2,13 @@
 
 use std::collections::HashMap;
 
+use labctl_yaml::{At, Cx, Diagnostic, Span, split_words};
+
 use super::{
     cells::{Budget, Scene, verdict},
     checks::How,
 };
-use crate::{
-    check::{Cell, Expected, Target},
-    diagnostic::{Diagnostic, Span},
-    input::{
-        cx::{Cx, split_words},
-        decode::At,
-    },
-};
+use crate::check::{Cell, Expected, Target};
 
 /// A word and where it stands.
 type Word<'t> = (Span, &'t str);

@@ -6,17 +6,11 @@ use super::{
     services::{self, service},
 };
 use crate::{
-    diagnostic::{Diagnostic, Source},
-    input::{
-        cx::{Cx, split_words},
-        decode::{At, FromNode},
-        text,
-        yaml::{self, Value},
-    },
     raw,
     service::{ServiceChange, ServiceMode},
     step::Action,
 };
+use labctl_yaml::{At, Cx, Diagnostic, FromNode, SourceText, Value, reject_controls, split_words};
 
 /// The form, for hints.
 pub(super) const FORM: &str = "update SERVICE {CHANGES} [within DURATION]";
@@ -49,7 +43,7 @@ fn changes(
 ) -> Option<ServiceChange> {
     let written = text.value.get(range.clone())?;
     let at = cx.part(text, range.clone());
-    let mut node = match yaml::parse(&Source::new("changes", written)) {
+    let mut node = match labctl_yaml::parse(&SourceText::new("changes", written)) {
         Ok(node) => node,
         Err(mut d) => {
             d.at = cx.part(text, range.start + d.at.start..range.start + d.at.end);
@@ -62,7 +56,7 @@ fn changes(
         cx.error(Diagnostic::new(at, "this update changes nothing").hint(AS));
         return None;
     }
-    text::check(&node, cx);
+    reject_controls(&node, cx);
     let outer = std::mem::replace(&mut cx.owner, at);
     let read = raw::Service::from_node(&node, cx);
     cx.owner = outer;

@@ -3,13 +3,13 @@
 use super::{
     action::{Words, scalar},
     cells::Scene,
+    it_is_on,
 };
 use crate::{
-    diagnostic::Diagnostic,
-    filter::Filter,
-    input::{cx::Cx, decode::At, words},
     step::{Action, Direction, Place},
+    traffic::Traffic,
 };
+use labctl_yaml::{At, Cx, Diagnostic, words};
 
 /// `cut HOST [on SEGMENT] [inbound|outbound]`
 pub(super) fn cut(words: &mut Words, scene: &Scene, cx: &mut Cx) -> Option<Action> {
@@ -43,7 +43,7 @@ pub(super) fn heal(words: &mut Words, scene: &Scene, cx: &mut Cx) -> Option<Acti
 
 /// `block FILTER [on SEGMENT] [from HOST] [to HOST]`
 pub(super) fn block(words: &mut Words, scene: &Scene, cx: &mut Cx) -> Option<Action> {
-    let filter: Filter = scalar(&words.need("what is blocked, as `udp/4789`,", cx)?, cx)?;
+    let filter: Traffic = scalar(&words.need("what is blocked, as `udp/4789`,", cx)?, cx)?;
     Some(Action::Block { filter, place: place(words, scene, cx)? })
 }
 
@@ -97,6 +97,10 @@ fn place(words: &mut Words, scene: &Scene, cx: &mut Cx) -> Option<Place> {
 fn known_segment(words: &mut Words, scene: &Scene, cx: &mut Cx) -> Option<At<String>> {
     let name = words.need("a segment", cx)?;
     if !scene.lab.segments.contains_key(&name.value) {
+        if cx.names.contains(&name.value) {
+            // It is not sound, which is noted already.
+            return None;
+        }
         let known = scene.lab.segments.keys().map(String::as_str);
         let d = Diagnostic::new(name.at, format!("there is no segment `{}`", name.value));
         cx.error(d.label("no such segment").hint(words::known("segment", &name.value, known)));
@@ -118,8 +122,7 @@ fn is_on(host: &str, segment: &At<String>, scene: &Scene, cx: &mut Cx) -> Option
         return Some(());
     }
     let d = Diagnostic::new(segment.at, format!("host `{host}` is not on `{}`", segment.value));
-    let on = words::list(nics.iter().map(|n| n.segment.as_str()));
-    cx.error(d.hint(if on.is_empty() { "it has no NIC".into() } else { format!("it is on {on}") }));
+    cx.error(d.hint(it_is_on(nics.iter().map(|n| n.segment.as_str()), "it has no NIC")));
     None
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use ipnet::Ipv4Net;
-use labctl_model::{Lab, Name, Template};
+use labctl_model::{Draft, Lab, Name};
 use labctl_protocol::messages::{Netns, NetnsFacts};
 use labctl_report::{seen::docker_name, snapshot::Snapshot};
 use vxlan::MacAddr;
@@ -35,7 +35,7 @@ impl<'a> Book<'a> {
     }
 
     /// Fills in a template's names with their current values.
-    pub async fn fill(&mut self, template: &Template) -> Result<String, Error> {
+    pub async fn fill(&mut self, template: &Draft) -> Result<String, Error> {
         let mut values = HashMap::new();
         for (_, name) in template.names().map_err(|e| Error::Frame(e.to_string()))? {
             if let Entry::Vacant(vacant) = values.entry(name) {
@@ -171,7 +171,7 @@ impl<'a> Book<'a> {
     /// The next-hop MAC for an address, for a station on a segment: its owner's, else the gateway's.
     pub async fn next_mac_on(&mut self, segment: &str, to: Ipv4Addr) -> Result<MacAddr, Error> {
         let lan = self.lab.segments.get(segment);
-        if lan.is_some_and(|s| s.contains(to) && s.gateway != Some(to)) {
+        if lan.is_some_and(|s| s.subnet.contains(&to) && s.gateway != Some(to)) {
             return self.owner_mac(to, None).await;
         }
         let stats = self.view.wire()?.stats().await.map_err(|e| Error::Wire(e.to_string()))?;

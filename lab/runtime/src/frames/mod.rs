@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use ::vxlan::{Decode, Varied, Vary, filter::Filter};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use labctl_model::{Inject, Source, Template};
+use labctl_model::{Draft, Inject, Source};
 use labctl_protocol::messages::{Outgoing, SendFrame};
 use labctl_wire::Wire;
 
@@ -42,7 +42,7 @@ pub struct Order {
     /// Where it is sent.
     pub from: Source,
     /// The frame.
-    pub frame: Template,
+    pub frame: Draft,
     /// How many times.
     pub count: u32,
     /// Frames a second; `None`: as fast as possible.
@@ -191,7 +191,7 @@ async fn inject(
 ///
 /// # Errors
 /// A name has no value.
-pub async fn filter(view: &View<'_>, filter: &Template) -> Result<Filter, Error> {
+pub async fn filter(view: &View<'_>, filter: &Draft) -> Result<Filter, Error> {
     let snapshot = probe::snapshot(view).await;
     let text = Book::new(view, &snapshot).fill(filter).await?;
     text.parse::<Filter>().map_err(|e| Error::Frame(format!("filter `{text}`: {e}")))

@@ -122,7 +122,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::sync::Arc;
 
-    use labctl_model::{Lab, Template};
+    use labctl_model::{Draft, Lab};
     use labctl_wire::Wire;
 
     use crate::{peers::Peers, view::Hosts};
@@ -144,7 +144,7 @@ containers: { c1: {} }
             View { lab: &lab, hosts: Hosts::default(), peers: Peers::default(), wire: Some(wire.clone()) };
         let one = |text: &&str| OnWire {
             segment: "lan".into(),
-            filter: Template::filter(text).unwrap(),
+            filter: Draft::filter(text).unwrap(),
             must: true,
             line: 1,
         };

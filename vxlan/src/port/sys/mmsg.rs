@@ -2,12 +2,9 @@
 
 use std::io;
 use std::mem::{MaybeUninit, size_of, zeroed};
-use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::{null_mut, read_unaligned};
 use std::time::{Duration, SystemTime};
-
-use socket2::SockAddr;
 
 use super::{check, direction, tag};
 use crate::port::batch::{Batch, Meta};
@@ -22,10 +19,10 @@ const CONTROL: usize = 128;
 #[derive(Clone, Copy)]
 struct Control([u8; CONTROL]);
 
-/// Sends messages, each to its address if it has one. Returns how many were sent; an error only if none was.
+/// Sends messages. Returns how many were sent; an error only if none was.
 pub(in crate::port) fn send<'a>(
     fd: BorrowedFd<'_>,
-    messages: impl Iterator<Item = (&'a [u8], Option<&'a SockAddr>)>,
+    messages: impl Iterator<Item = &'a [u8]>,
 ) -> io::Result<usize> {
     let mut messages = messages.peekable();
     let mut sent = 0;
@@ -33,24 +30,20 @@ pub(in crate::port) fn send<'a>(
         let mut parts = [const { MaybeUninit::<libc::iovec>::uninit() }; CHUNK];
         let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; CHUNK];
         let mut count = 0;
-        for ((part, header), (bytes, to)) in parts.iter_mut().zip(&mut headers).zip(messages.by_ref()) {
+        for ((part, header), bytes) in parts.iter_mut().zip(&mut headers).zip(messages.by_ref()) {
             let part =
                 part.write(libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() });
             // SAFETY: numbers and pointers, for which all zeros is a valid value.
             let header = header.write(unsafe { zeroed() });
             header.msg_hdr.msg_iov = part;
             header.msg_hdr.msg_iovlen = 1;
-            if let Some(to) = to {
-                header.msg_hdr.msg_name = to.as_ptr().cast_mut().cast();
-                header.msg_hdr.msg_namelen = to.len();
-            }
             count += 1;
             if count == CHUNK {
                 break;
             }
         }
-        // SAFETY: the first `count` headers are written. They point to parts, bytes and addresses that outlive the
-        // call, which only reads them.
+        // SAFETY: the first `count` headers are written. They point to parts and bytes that outlive the call,
+        // which only reads them.
         let result =
             check(unsafe { libc::sendmmsg(fd.as_raw_fd(), headers.as_mut_ptr().cast(), count as u32, 0) });
         match result {
@@ -96,7 +89,7 @@ fn receive_chunk(
     let (mut parts, mut headers, mut names): (
         [libc::iovec; CHUNK],
         [libc::mmsghdr; CHUNK],
-        [libc::sockaddr_storage; CHUNK],
+        [libc::sockaddr_ll; CHUNK],
     ) = unsafe { (zeroed(), zeroed(), zeroed()) };
     let mut controls = [Control([0; CONTROL]); CHUNK];
     let mut count = 0;
@@ -106,7 +99,7 @@ fn receive_chunk(
         header.msg_iov = &raw mut parts[at];
         header.msg_iovlen = 1;
         header.msg_name = (&raw mut names[at]).cast();
-        header.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+        header.msg_namelen = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
         header.msg_control = controls[at].0.as_mut_ptr().cast();
         header.msg_controllen = CONTROL as _;
         count += 1;
@@ -120,39 +113,17 @@ fn receive_chunk(
     for ((header, name), slot) in headers[..received].iter().zip(&names).zip(slots) {
         // With MSG_TRUNC this is the full length, not the kept part.
         let original_len = header.msg_len as usize;
-        let mut meta = Meta { original_len, ..Meta::NONE };
-        read_name(name, &mut meta);
+        let mut meta = Meta {
+            original_len,
+            direction: Some(direction(name.sll_pkttype)),
+            interface: u32::try_from(name.sll_ifindex).ok(),
+            ..Meta::NONE
+        };
         // SAFETY: the kernel filled in the control buffer and its length, and the buffer still lives.
         unsafe { read_control(&header.msg_hdr, &mut meta) };
         *slot = (original_len.min(snaplen), meta);
     }
     Ok(received)
-}
-
-fn read_name(name: &libc::sockaddr_storage, meta: &mut Meta) {
-    let at = std::ptr::from_ref(name);
-    match i32::from(name.ss_family) {
-        libc::AF_PACKET => {
-            // SAFETY: the family gives the type, and a storage has room for each.
-            let name: libc::sockaddr_ll = unsafe { read_unaligned(at.cast()) };
-            meta.direction = Some(direction(name.sll_pkttype));
-            meta.interface = u32::try_from(name.sll_ifindex).ok();
-        }
-        libc::AF_INET => {
-            // SAFETY: as above.
-            let name: libc::sockaddr_in = unsafe { read_unaligned(at.cast()) };
-            let address = u32::from_be(name.sin_addr.s_addr).into();
-            meta.from = Some(SocketAddrV4::new(address, u16::from_be(name.sin_port)).into());
-        }
-        libc::AF_INET6 => {
-            // SAFETY: as above.
-            let name: libc::sockaddr_in6 = unsafe { read_unaligned(at.cast()) };
-            let (port, flow) = (u16::from_be(name.sin6_port), name.sin6_flowinfo);
-            let address = SocketAddrV6::new(name.sin6_addr.s6_addr.into(), port, flow, name.sin6_scope_id);
-            meta.from = Some(SocketAddr::V6(address));
-        }
-        _ => {}
-    }
 }
 
 /// Reads time and auxiliary data.

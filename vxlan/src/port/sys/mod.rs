@@ -50,14 +50,9 @@ pub(super) fn bind_packet(fd: BorrowedFd<'_>, ifindex: u32, receive: bool) -> io
     Ok(())
 }
 
-/// Asks for the time of everything received.
-pub(super) fn request_timestamps(fd: BorrowedFd<'_>) -> io::Result<()> {
-    set(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, &1i32)
-}
-
 /// Asks for times, removed VLAN tags, and whether checksums are computed.
 pub(super) fn request_metadata(fd: BorrowedFd<'_>) -> io::Result<()> {
-    request_timestamps(fd)?;
+    set(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, &1i32)?;
     set(fd, libc::SOL_PACKET, libc::PACKET_AUXDATA, &1i32)
 }
 
@@ -130,12 +125,5 @@ fn tag(status: u32, tci: u16, tpid: u16) -> Option<VlanTag> {
     }
     let known = status & libc::TP_STATUS_VLAN_TPID_VALID != 0;
     let tpid = if known { tpid } else { crate::proto::ethertype::DOT1Q };
-    Some(VlanTag { tpid, pcp: (tci >> 13) as u8, dei: tci & 0x1000 != 0, vid: tci & 0xfff })
-}
-
-/// Lets the runtime watch a port.
-#[cfg(feature = "tokio")]
-pub(super) fn watch<P: super::Port>(port: P) -> io::Result<tokio::io::unix::AsyncFd<P>> {
-    // SAFETY: a port owns its descriptor, which stays open and the same while the port lives.
-    Ok(unsafe { tokio::io::unix::AsyncFd::register(port)? })
+    Some(VlanTag::new(tpid, tci))
 }

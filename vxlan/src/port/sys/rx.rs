@@ -100,7 +100,6 @@ impl RawRx {
             interface: u32::try_from(from.sll_ifindex).ok(),
             tag: tag(header.tp_status, tci, tpid),
             checksum_pending: header.tp_status & libc::TP_STATUS_CSUMNOTREADY != 0,
-            from: None,
         };
         Ok((Received { bytes, meta }, offset + header.tp_next_offset as usize))
     }

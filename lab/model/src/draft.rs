@@ -11,9 +11,9 @@ use vxlan::{Stack, filter::Filter};
 /// A checked text with names of the form `${KIND:NAME}`, which the running lab replaces by values.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Template(String);
+pub struct Draft(String);
 
-/// A name in a [`Template`].
+/// A name in a [`Draft`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Name {
     /// `${vni:NETWORK}`: the VNI of an overlay.
@@ -45,9 +45,9 @@ const CHECK_IP: &str = "192.0.2.1";
 const FORMS: &str = "`${vni:NETWORK}`, `${mac:ENDPOINT}`, `${ip:ENDPOINT}` (each of these with `@NETWORK`) or \
                      `${vtep:HOST}`";
 
-/// What is wrong with a template.
+/// What is wrong with a draft.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TemplateError {
+pub struct DraftError {
     /// Range in the text, in bytes.
     pub at: Range<usize>,
     /// What is wrong there.
@@ -56,21 +56,21 @@ pub struct TemplateError {
     pub hint: Option<String>,
 }
 
-impl fmt::Display for TemplateError {
+impl fmt::Display for DraftError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
         self.hint.iter().try_for_each(|hint| write!(f, "\nhint: {hint}"))
     }
 }
 
-impl std::error::Error for TemplateError {}
+impl std::error::Error for DraftError {}
 
-impl Template {
+impl Draft {
     /// Reads a frame in the text form of the `vxlan` crate.
     ///
     /// # Errors
     /// If a name has none of the forms, or the frame cannot be read or built with sample values.
-    pub fn frame(text: &str) -> Result<Self, TemplateError> {
+    pub fn frame(text: &str) -> Result<Self, DraftError> {
         let this = Self(text.to_owned());
         let (checked, places) = this.for_check()?;
         let stack: Stack = checked.parse().map_err(|e: vxlan::ParseStackError| {
@@ -81,7 +81,7 @@ impl Template {
             Some(vxlan::Kind::Ether) => Ok(this),
             _ => {
                 let end = text.find(['/', '(']).unwrap_or(text.len());
-                Err(TemplateError {
+                Err(DraftError {
                     at: 0..end,
                     message: "a frame begins with `eth`".to_owned(),
                     hint: Some(format!("`eth/{text}`")),
@@ -94,7 +94,7 @@ impl Template {
     ///
     /// # Errors
     /// If a name has none of the forms, or the text with sample values is no filter.
-    pub fn filter(text: &str) -> Result<Self, TemplateError> {
+    pub fn filter(text: &str) -> Result<Self, DraftError> {
         let this = Self(text.to_owned());
         let (checked, places) = this.for_check()?;
         checked.parse::<Filter>().map_err(|e| located(text, &checked, &places, e.column, e.problem))?;
@@ -110,13 +110,13 @@ impl Template {
     ///
     /// # Errors
     /// If a name has none of the forms.
-    pub fn names(&self) -> Result<Vec<(Range<usize>, Name)>, TemplateError> {
+    pub fn names(&self) -> Result<Vec<(Range<usize>, Name)>, DraftError> {
         let mut names = Vec::new();
         let mut from = 0;
         while let Some(start) = self.0[from..].find("${").map(|at| from + at) {
             let Some(len) = self.0[start..].find('}') else {
                 let message = "this name does not end".to_owned();
-                return Err(TemplateError { at: start..self.0.len(), message, hint: Some(FORMS.to_owned()) });
+                return Err(DraftError { at: start..self.0.len(), message, hint: Some(FORMS.to_owned()) });
             };
             let range = start..start + len + 1;
             names.push((range.clone(), name(&self.0, range.clone())?));
@@ -132,7 +132,7 @@ impl Template {
     pub fn fill<E>(&self, mut value: impl FnMut(&Name) -> Result<String, E>) -> Result<String, E> {
         let mut filled = String::new();
         let mut from = 0;
-        // They were checked when the template was made.
+        // They were checked when the draft was made.
         for (range, name) in self.names().unwrap_or_default() {
             filled.push_str(&self.0[from..range.start]);
             filled.push_str(&value(&name)?);
@@ -143,7 +143,7 @@ impl Template {
     }
 
     /// Fills in the sample values; also returns the place of each name and its value.
-    fn for_check(&self) -> Result<(String, Vec<Place>), TemplateError> {
+    fn for_check(&self) -> Result<(String, Vec<Place>), DraftError> {
         let mut places = Vec::new();
         let mut grown = 0;
         for (range, name) in self.names()? {
@@ -157,7 +157,7 @@ impl Template {
     }
 }
 
-impl fmt::Display for Template {
+impl fmt::Display for Draft {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -178,9 +178,9 @@ fn check_value(name: &Name) -> &'static str {
 }
 
 /// Reads the `${KIND:NAME}` at `range`.
-fn name(text: &str, range: Range<usize>) -> Result<Name, TemplateError> {
+fn name(text: &str, range: Range<usize>) -> Result<Name, DraftError> {
     let inside = &text[range.start + 2..range.end - 1];
-    let wrong = |message: String| TemplateError { at: range.clone(), message, hint: Some(FORMS.to_owned()) };
+    let wrong = |message: String| DraftError { at: range.clone(), message, hint: Some(FORMS.to_owned()) };
     let (kind, of) =
         inside.split_once(':').ok_or_else(|| wrong(format!("`{inside}` says not what it is a name of")))?;
     if of.is_empty() {
@@ -201,7 +201,7 @@ fn name(text: &str, range: Range<usize>) -> Result<Name, TemplateError> {
 }
 
 /// Moves an error at a column of the checked text to its place in the written text.
-fn located(text: &str, checked: &str, places: &[Place], column: usize, problem: String) -> TemplateError {
+fn located(text: &str, checked: &str, places: &[Place], column: usize, problem: String) -> DraftError {
     let at = checked.char_indices().nth(column - 1).map_or(checked.len(), |(at, _)| at);
     let mut shift = 0isize;
     for place in places {
@@ -222,17 +222,15 @@ fn located(text: &str, checked: &str, places: &[Place], column: usize, problem: 
     split(start..start + len.max(1).min(text.len() - start), problem)
 }
 
-fn in_whole(text: &str, problem: String) -> TemplateError {
+fn in_whole(text: &str, problem: String) -> DraftError {
     split(0..text.len(), problem)
 }
 
 /// Splits off the hint that an error of the `vxlan` crate ends with.
-fn split(at: Range<usize>, problem: String) -> TemplateError {
+fn split(at: Range<usize>, problem: String) -> DraftError {
     match problem.split_once("; hint: ") {
-        Some((message, hint)) => {
-            TemplateError { at, message: message.to_owned(), hint: Some(hint.to_owned()) }
-        }
-        None => TemplateError { at, message: problem, hint: None },
+        Some((message, hint)) => DraftError { at, message: message.to_owned(), hint: Some(hint.to_owned()) },
+        None => DraftError { at, message: problem, hint: None },
     }
 }
 
@@ -246,21 +244,21 @@ mod tests {
 
     #[test]
     fn names_are_found_and_filled() {
-        let template = Template::frame(TEXT).unwrap();
-        let names: Vec<Name> = template.names().unwrap().into_iter().map(|(_, n)| n).collect();
+        let draft = Draft::frame(TEXT).unwrap();
+        let names: Vec<Name> = draft.names().unwrap().into_iter().map(|(_, n)| n).collect();
         let endpoint = |e: &str| e.to_owned();
         assert_eq!(names[0], Name::Mac { endpoint: endpoint("host2"), at: None });
         assert_eq!(names[1], Name::Ip { endpoint: endpoint("host2"), at: Some("lan".into()) });
         assert_eq!(names[2], Name::Vni("front".into()));
-        let filled = template.fill(|name| Ok::<_, Infallible>(check_value(name).to_owned())).unwrap();
+        let filled = draft.fill(|name| Ok::<_, Infallible>(check_value(name).to_owned())).unwrap();
         assert!(filled.parse::<Stack>().is_ok() && !filled.contains('$'), "{filled}");
-        assert_eq!(template.fill(|_| Err("nobody knows")), Err("nobody knows"));
+        assert_eq!(draft.fill(|_| Err("nobody knows")), Err("nobody knows"));
     }
 
     #[test]
     fn mistakes_are_placed_in_the_text_as_it_is_written() {
         let place = |text: &str| {
-            let error = Template::frame(text).unwrap_err();
+            let error = Draft::frame(text).unwrap_err();
             (text[error.at.clone()].to_owned(), error.message, error.hint)
         };
         let (at, message, hint) = place("eth(dst=${mac:host2})/ip(dts=10.0.0.1)/udp");
@@ -281,7 +279,7 @@ mod tests {
             ("ip".into(), "a frame begins with `eth`".into(), Some("`eth/ip/udp`".into()))
         );
         assert_eq!(place("").0, "");
-        let error = Template::filter("vni ${vni:front} adn arp").unwrap_err();
+        let error = Draft::filter("vni ${vni:front} adn arp").unwrap_err();
         assert_eq!(&"vni ${vni:front} adn arp"[error.at], "adn");
     }
 }

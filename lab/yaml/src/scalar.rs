@@ -1,39 +1,45 @@
-//! The kinds of scalar that a topology holds, each with what it is called and its JSON Schema.
+//! The kinds of scalar, each with what it is called and its JSON Schema.
 
 use std::{net::Ipv4Addr, time::Duration};
 
 use ipnet::Ipv4Net;
 use schemars::{Schema, json_schema};
 
-use super::words;
-use crate::filter::{Filter, NoFilter};
-
-/// Longest duration in a topology.
+/// Longest duration.
 const LONGEST: Duration = Duration::from_secs(600);
 
 /// A scalar that can be read from its text.
-pub(crate) trait Scalar: Sized {
+pub trait Scalar: Sized {
     /// "an IPv4 address": what is expected.
     const WHAT: &'static str;
 
+    /// Reads the value from its text.
+    ///
+    /// # Errors
+    /// Why it is none.
     fn read(text: &str) -> Result<Self, Bad>;
 
+    /// The JSON Schema of its text.
     fn schema() -> Schema;
 }
 
 /// Why a scalar could not be read; has a message if "expected …" says too little.
 #[derive(Debug, Default)]
-pub(crate) struct Bad {
-    pub(crate) message: Option<String>,
-    pub(crate) hint: Option<String>,
+pub struct Bad {
+    /// What is wrong; absent: "expected …, found …".
+    pub message: Option<String>,
+    /// How to fix it, if known.
+    pub hint: Option<String>,
 }
 
 impl Bad {
-    fn hint(hint: impl Into<String>) -> Self {
+    /// With this hint.
+    pub fn hint(hint: impl Into<String>) -> Self {
         Self { message: None, hint: Some(hint.into()) }
     }
 
-    fn because(message: impl Into<String>) -> Self {
+    /// With this message.
+    pub fn because(message: impl Into<String>) -> Self {
         Self { message: Some(message.into()), hint: None }
     }
 }
@@ -134,28 +140,6 @@ impl Scalar for Ipv4Net {
     }
 }
 
-/// The destination of a route: a prefix, a bare address for itself alone, or `default`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Destination(pub(crate) Ipv4Net);
-
-impl Scalar for Destination {
-    const WHAT: &'static str = "a prefix as 172.16.0.0/12, an address, or `default`";
-
-    fn read(text: &str) -> Result<Self, Bad> {
-        if text == "default" {
-            return Ok(Self(Ipv4Net::default()));
-        }
-        if let Ok(address) = text.parse::<Ipv4Addr>() {
-            return Ok(Self(address.into()));
-        }
-        Ipv4Net::read(text).map(Self).map_err(|_| Bad::default())
-    }
-
-    fn schema() -> Schema {
-        json_schema!({ "type": "string", "pattern": r"^(default|[0-9.]+(/[0-9]{1,2})?)$" })
-    }
-}
-
 impl Scalar for Duration {
     const WHAT: &'static str = "a duration as 500ms, 10s or 2m";
 
@@ -174,33 +158,5 @@ impl Scalar for Duration {
 
     fn schema() -> Schema {
         json_schema!({ "type": ["string", "integer"], "examples": ["500ms", "10s", "2m"] })
-    }
-}
-
-impl Scalar for Filter {
-    const WHAT: &'static str = "what is blocked, as `udp/4789`";
-
-    fn read(text: &str) -> Result<Self, Bad> {
-        text.parse().map_err(|why: NoFilter| {
-            let hint = match &why {
-                NoFilter::Unknown(word) => match words::nearest(word, Filter::WORDS) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => "`udp/PORT`, `tcp/PORT`, `vxlan`, `esp`, `icmp`, or `ip/NUMBER` of any protocol"
-                        .into(),
-                },
-                NoFilter::NoPorts(name) => format!("`{name}` alone"),
-                NoFilter::Port(_) => "as in `udp/4789`".into(),
-                NoFilter::Protocol(_) => "as in `ip/50`".into(),
-            };
-            Bad { message: Some(why.to_string()), hint: Some(hint) }
-        })
-    }
-
-    fn schema() -> Schema {
-        json_schema!({
-            "type": "string",
-            "pattern": r"^(icmp|esp|tcp|udp|vxlan|(tcp|udp|vxlan|ip)/[0-9]+)$",
-            "examples": ["udp/4789", "tcp/2377", "vxlan", "esp"]
-        })
     }
 }

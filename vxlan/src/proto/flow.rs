@@ -1,7 +1,7 @@
 //! A hash of the flow that a frame belongs to.
 
-use crate::proto::{ethertype, ip_protocol};
-use crate::{EthernetFrame, Ipv4View, Ipv6View, Kind};
+use super::{Kind, ethertype, ip_protocol, ipv6};
+use crate::{EthernetFrame, Ipv4View};
 
 /// FNV-1a, 32 bits: small, and good enough to spread flows. Not safe against flows made to collide.
 struct Fnv(u32);
@@ -50,10 +50,11 @@ fn of_packet(bytes: &[u8]) -> u32 {
         let ends = Fnv::new().bytes(&ip.src().octets()).bytes(&ip.dst().octets());
         return ends.bytes(&[ip.protocol()]).bytes(ports.unwrap_or_default()).0;
     }
-    if let Ok(ip) = Ipv6View::header_checked(bytes) {
-        let ends = Fnv::new().bytes(&ip.src().octets()).bytes(&ip.dst().octets());
-        let ports = ports(ip.next_header(), ip.payload());
-        return ends.bytes(&[ip.next_header()]).bytes(ports.unwrap_or_default()).0;
+    if let Ok(ip) = ipv6::parse(bytes) {
+        let protocol = ip.get_next_header().0;
+        let ends = Fnv::new().bytes(&ip.get_source().octets()).bytes(&ip.get_destination().octets());
+        let ports = ports(protocol, &bytes[ipv6::HEADER_LEN..]);
+        return ends.bytes(&[protocol]).bytes(ports.unwrap_or_default()).0;
     }
     Fnv::new().bytes(bytes).0
 }

@@ -12,13 +12,13 @@ use crate::proto::{ethertype, ip_protocol};
 /// and IPv6 extension headers hide what follows.
 ///
 /// ```
-/// use vxlan::port::Filter;
-/// let overlay = Filter::new().udp_to(4789).vni(4097);
-/// let gossip = Filter::new().from([192, 168, 56, 3].into()).udp_to(7946);
+/// use vxlan::port::KernelFilter;
+/// let overlay = KernelFilter::new().udp_to(4789).vni(4097);
+/// let gossip = KernelFilter::new().from([192, 168, 56, 3].into()).udp_to(7946);
 /// # let _ = (overlay, gossip);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Filter {
+pub struct KernelFilter {
     ethertype: Option<u16>,
     protocol: Option<u8>,
     src: Option<IpAddr>,
@@ -29,7 +29,7 @@ pub struct Filter {
     keep: Option<u32>,
 }
 
-impl Filter {
+impl KernelFilter {
     /// A filter that takes everything.
     #[must_use]
     pub fn new() -> Self {

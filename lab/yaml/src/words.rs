@@ -1,12 +1,14 @@
 //! Wording of hints: nearest names, and lists of names.
 
-/// Most names that a hint lists.
-const MOST: usize = 12;
+/// Most names that a hint lists; of more only [`SOME`], so that never just a few are left out.
+const MOST: usize = 40;
+/// How many of too many names a hint lists.
+const SOME: usize = 20;
 /// Longest word that is compared, in bytes: the cost is the product of both lengths.
 const LONGEST: usize = 128;
 
 /// The known word that was probably meant, if any.
-pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if word.len() > LONGEST {
         return None;
     }
@@ -23,11 +25,12 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
 }
 
 /// "`a`, `b` and `c`".
-pub(crate) fn list<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+pub fn list<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     let all: Vec<&str> = words.into_iter().collect();
-    let mut quoted: Vec<String> = all.iter().take(MOST).map(|w| format!("`{w}`")).collect();
-    if all.len() > MOST {
-        quoted.push(format!("{} more", all.len() - MOST));
+    let shown = if all.len() > MOST { SOME } else { all.len() };
+    let mut quoted: Vec<String> = all[..shown].iter().map(|w| format!("`{w}`")).collect();
+    if all.len() > shown {
+        quoted.push(format!("{} more", all.len() - shown));
     }
     match quoted.pop() {
         None => String::new(),
@@ -37,7 +40,7 @@ pub(crate) fn list<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
 }
 
 /// A hint for a name of some kind that does not exist.
-pub(crate) fn known<'a>(kind: &str, word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+pub fn known<'a>(kind: &str, word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let all: Vec<&str> = known.into_iter().collect();
     if let Some(near) = nearest(word, all.iter().copied()) {
         return format!("did you mean `{near}`?");

@@ -1,7 +1,7 @@
 //! One layer of a stack, of whichever protocol.
 
-use super::{Around, FieldError, Header, Stack};
-use crate::proto::{arp, dot1q, esp, ethernet, gbp, gpe, icmp, icmpv6, ipv4, ipv6, tcp, udp, vxlan};
+use super::{Around, FieldError, Header};
+use super::{arp, dot1q, esp, ethernet, gbp, gpe, icmp, icmpv6, ipv4, ipv6, tcp, udp, vxlan};
 
 /// Bytes of a protocol not known here.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -83,31 +83,12 @@ macro_rules! layers {
                 }
             }
 
-            pub(crate) fn fields(&self) -> &dyn crate::text::Fields {
-                match self {
-                    $(Self::$kind(layer) => layer,)*
-                }
-            }
-
-            pub(crate) fn fields_mut(&mut self) -> &mut dyn crate::text::Fields {
-                match self {
-                    $(Self::$kind(layer) => layer,)*
-                }
-            }
         }
 
         $(
             impl From<$layer> for Layer {
                 fn from(layer: $layer) -> Self {
                     Self::$kind(layer)
-                }
-            }
-
-            impl<L: Into<Layer>> std::ops::Div<L> for $layer {
-                type Output = Stack;
-
-                fn div(self, above: L) -> Stack {
-                    Stack::from(self) / above
                 }
             }
         )*

@@ -1,25 +1,26 @@
 //! Rejects control characters in text.
 
-use super::{
+use crate::{
     cx::Cx,
-    yaml::{Node, Value},
+    diagnostic::Diagnostic,
+    span::Span,
+    yaml::{Value, Yaml},
 };
-use crate::diagnostic::{Diagnostic, Span};
 
 /// Notes every key and every scalar with a control character in it. No name, path, command or variable can have one: NUL
 /// ends a string in C, and the others steer terminals. Line ends and tabs are fine in values.
-pub(crate) fn check(node: &Node, cx: &mut Cx) {
+pub fn reject_controls(node: &Yaml, cx: &mut Cx) {
     match &node.value {
         Value::Null => {}
         Value::Text(text) | Value::Plain(text, _) => {
             let hostile = |c: char| c.is_control() && c != '\n' && c != '\t';
             told("this text", text.chars().find(|c| hostile(*c)), node.at, cx);
         }
-        Value::List(list) => list.iter().for_each(|n| check(n, cx)),
+        Value::List(list) => list.iter().for_each(|n| reject_controls(n, cx)),
         Value::Map(entries) => {
             for (key, value) in entries {
                 told("this key", key.value.chars().find(|c| c.is_control()), key.at, cx);
-                check(value, cx);
+                reject_controls(value, cx);
             }
         }
     }

@@ -2,42 +2,61 @@
 
 use std::ops::Range;
 
-use super::decode::At;
-use crate::diagnostic::{Collector, Diagnostic, Source, Span};
+use indexmap::IndexSet;
 
-pub(crate) struct Cx {
-    pub(crate) source: Source,
-    pub(crate) found: Collector,
+use crate::{
+    diagnostic::{Collector, Diagnostic, SourceText},
+    span::{At, Span},
+};
+
+/// What reading carries along.
+#[derive(Debug)]
+pub struct Cx {
+    /// The text.
+    pub source: SourceText,
+    /// The mistakes.
+    pub found: Collector,
     /// The key whose value is being decoded: what is underlined when something is missing in there.
-    pub(crate) owner: Span,
-    /// The engine of hosts that name none.
-    pub(crate) engine: crate::lab::Engine,
-    /// Names of the segments: a key of a host is either its own or one of these.
-    pub(crate) segments: indexmap::IndexSet<String>,
+    pub owner: Span,
+    /// Names from elsewhere in the text that some mappings take as keys, besides their own.
+    pub names: IndexSet<String>,
+    /// What to say of a key that a mapping lacks but other programs have, and how to go on.
+    pub foreign: Foreign,
 }
 
+/// Takes what the mapping is and a key that it lacks; returns message and hint.
+pub type Foreign = fn(&str, &str) -> Option<(String, String)>;
+
 impl Cx {
-    pub(crate) fn new(source: Source) -> Self {
+    /// Reads this text; nothing is found yet.
+    pub fn new(source: SourceText) -> Self {
         Self {
             source,
             found: Collector::default(),
             owner: Span::default(),
-            engine: Default::default(),
-            segments: indexmap::IndexSet::new(),
+            names: IndexSet::new(),
+            foreign: |_, _| None,
         }
     }
 
+    /// Whether a brace stands right before this place: in a flow mapping, where text may have been meant.
+    pub(crate) fn begins_with_brace(&self, at: Span) -> bool {
+        let before = self.source.text.get(..at.start).unwrap_or_default().trim_end();
+        before.ends_with('{') || self.source.text.get(at.start..).is_some_and(|t| t.starts_with('{'))
+    }
+
     /// Notes a mistake.
-    pub(crate) fn error(&mut self, d: Diagnostic) {
+    pub fn error(&mut self, d: Diagnostic) {
         self.found.push(d);
     }
 
-    pub(crate) fn line(&self, at: Span) -> u32 {
+    /// The line of a place, counted from 1.
+    pub fn line(&self, at: Span) -> u32 {
         self.source.line(at.start)
     }
 
     /// Where the value of a one-line scalar begins in the text; `None` if quoting hides it.
-    pub(crate) fn offset_of(&self, text: &At<String>) -> Option<usize> {
+    pub fn offset_of(&self, text: &At<String>) -> Option<usize> {
         let written = self.source.text.get(text.at.start..text.at.end)?;
         // Only a quote can come before it: no need to search the whole text.
         let offset = (0..=1).find(|o| written.get(*o..).is_some_and(|w| w.starts_with(&text.value)))?;
@@ -45,12 +64,12 @@ impl Cx {
     }
 
     /// Where a part of a one-line scalar stands in the text; the whole scalar if quoting hides it.
-    pub(crate) fn part(&self, text: &At<String>, range: Range<usize>) -> Span {
+    pub fn part(&self, text: &At<String>, range: Range<usize>) -> Span {
         self.offset_of(text).map_or(text.at, |o| Span::new(o + range.start, o + range.end))
     }
 
     /// The lines of a scalar, each with its start in the text if known (in a `|` block it is).
-    pub(crate) fn lines<'t>(&self, text: &'t At<String>) -> Vec<(&'t str, Option<usize>)> {
+    pub fn lines<'t>(&self, text: &'t At<String>) -> Vec<(&'t str, Option<usize>)> {
         let mut row = Some(self.source.line_at(text.at.start));
         let mut begun = false;
         text.value
@@ -73,7 +92,7 @@ impl Cx {
 }
 
 /// The words of a line, each with its range of bytes.
-pub(crate) fn split_words(line: &str) -> impl Iterator<Item = (Range<usize>, &str)> {
+pub fn split_words(line: &str) -> impl Iterator<Item = (Range<usize>, &str)> {
     let base = line.as_ptr() as usize;
     line.split_whitespace().map(move |w| {
         let start = w.as_ptr() as usize - base;

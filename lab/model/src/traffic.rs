@@ -4,8 +4,6 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::lab::Protocol;
-
 /// IANA's port of VXLAN (RFC 7348).
 const VXLAN_PORT: u16 = 4789;
 /// IP protocols that have a name here.
@@ -15,7 +13,7 @@ const PROTOCOLS: [(&str, u8); 4] = [("icmp", 1), ("tcp", 6), ("udp", 17), ("esp"
 /// `vxlan/PORT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
-pub enum Filter {
+pub enum Traffic {
     /// All packets of an IP protocol, by its number.
     Ip(u8),
     /// Packets to this port.
@@ -25,38 +23,48 @@ pub enum Filter {
     Vxlan(u16),
 }
 
-impl fmt::Display for Filter {
+/// A transport protocol with ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl fmt::Display for Traffic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Filter::Ip(n) => match PROTOCOLS.iter().find(|(_, p)| p == n) {
+            Traffic::Ip(n) => match PROTOCOLS.iter().find(|(_, p)| p == n) {
                 Some((name, _)) => f.write_str(name),
                 None => write!(f, "ip/{n}"),
             },
-            Filter::Port(Protocol::Tcp, port) => write!(f, "tcp/{port}"),
-            Filter::Port(Protocol::Udp, port) => write!(f, "udp/{port}"),
-            Filter::Vxlan(VXLAN_PORT) => f.write_str("vxlan"),
-            Filter::Vxlan(port) => write!(f, "vxlan/{port}"),
+            Traffic::Port(Protocol::Tcp, port) => write!(f, "tcp/{port}"),
+            Traffic::Port(Protocol::Udp, port) => write!(f, "udp/{port}"),
+            Traffic::Vxlan(VXLAN_PORT) => f.write_str("vxlan"),
+            Traffic::Vxlan(port) => write!(f, "vxlan/{port}"),
         }
     }
 }
 
-impl From<Filter> for String {
-    fn from(filter: Filter) -> Self {
-        filter.to_string()
+impl From<Traffic> for String {
+    fn from(traffic: Traffic) -> Self {
+        traffic.to_string()
     }
 }
 
-impl TryFrom<String> for Filter {
-    type Error = NoFilter;
+impl TryFrom<String> for Traffic {
+    type Error = NoTraffic;
 
-    fn try_from(text: String) -> Result<Self, NoFilter> {
+    fn try_from(text: String) -> Result<Self, NoTraffic> {
         text.parse()
     }
 }
 
-/// Why a text is no filter.
+/// Why a text names no kind of packet.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoFilter {
+pub enum NoTraffic {
     /// The word before the slash is unknown.
     #[error("nothing on the wire is called `{0}`")]
     Unknown(String),
@@ -71,35 +79,35 @@ pub enum NoFilter {
     NoPorts(String),
 }
 
-impl FromStr for Filter {
-    type Err = NoFilter;
+impl FromStr for Traffic {
+    type Err = NoTraffic;
 
-    fn from_str(text: &str) -> Result<Self, NoFilter> {
+    fn from_str(text: &str) -> Result<Self, NoTraffic> {
         let digits = |n: &str| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit());
         let port = |n: &str| match n.parse() {
             Ok(port) if port > 0 && digits(n) => Ok(port),
-            _ => Err(NoFilter::Port(n.to_owned())),
+            _ => Err(NoTraffic::Port(n.to_owned())),
         };
         match text.split_once('/') {
-            None if text == "vxlan" => Ok(Filter::Vxlan(VXLAN_PORT)),
+            None if text == "vxlan" => Ok(Traffic::Vxlan(VXLAN_PORT)),
             None => match PROTOCOLS.iter().find(|(name, _)| *name == text) {
-                Some((_, number)) => Ok(Filter::Ip(*number)),
-                None => Err(NoFilter::Unknown(text.to_owned())),
+                Some((_, number)) => Ok(Traffic::Ip(*number)),
+                None => Err(NoTraffic::Unknown(text.to_owned())),
             },
-            Some(("tcp", n)) => port(n).map(|p| Filter::Port(Protocol::Tcp, p)),
-            Some(("udp", n)) => port(n).map(|p| Filter::Port(Protocol::Udp, p)),
-            Some(("vxlan", n)) => port(n).map(Filter::Vxlan),
+            Some(("tcp", n)) => port(n).map(|p| Traffic::Port(Protocol::Tcp, p)),
+            Some(("udp", n)) => port(n).map(|p| Traffic::Port(Protocol::Udp, p)),
+            Some(("vxlan", n)) => port(n).map(Traffic::Vxlan),
             Some(("ip", n)) => match n.parse() {
-                Ok(number) if digits(n) => Ok(Filter::Ip(number)),
-                _ => Err(NoFilter::Protocol(n.to_owned())),
+                Ok(number) if digits(n) => Ok(Traffic::Ip(number)),
+                _ => Err(NoTraffic::Protocol(n.to_owned())),
             },
-            Some((name @ ("icmp" | "esp"), _)) => Err(NoFilter::NoPorts(name.to_owned())),
-            Some((name, _)) => Err(NoFilter::Unknown(name.to_owned())),
+            Some((name @ ("icmp" | "esp"), _)) => Err(NoTraffic::NoPorts(name.to_owned())),
+            Some((name, _)) => Err(NoTraffic::Unknown(name.to_owned())),
         }
     }
 }
 
-impl Filter {
+impl Traffic {
     /// The words that can stand before the slash.
     pub(crate) const WORDS: [&str; 6] = ["udp", "tcp", "vxlan", "esp", "icmp", "ip"];
 }
@@ -111,26 +119,26 @@ mod tests {
     #[test]
     fn the_text_form_reads_back() {
         let forms = [
-            ("udp/4789", Filter::Port(Protocol::Udp, 4789)),
-            ("tcp/2377", Filter::Port(Protocol::Tcp, 2377)),
-            ("esp", Filter::Ip(50)),
-            ("icmp", Filter::Ip(1)),
-            ("tcp", Filter::Ip(6)),
-            ("udp", Filter::Ip(17)),
-            ("ip/2", Filter::Ip(2)),
-            ("vxlan", Filter::Vxlan(4789)),
-            ("vxlan/8472", Filter::Vxlan(8472)),
+            ("udp/4789", Traffic::Port(Protocol::Udp, 4789)),
+            ("tcp/2377", Traffic::Port(Protocol::Tcp, 2377)),
+            ("esp", Traffic::Ip(50)),
+            ("icmp", Traffic::Ip(1)),
+            ("tcp", Traffic::Ip(6)),
+            ("udp", Traffic::Ip(17)),
+            ("ip/2", Traffic::Ip(2)),
+            ("vxlan", Traffic::Vxlan(4789)),
+            ("vxlan/8472", Traffic::Vxlan(8472)),
         ];
         for (text, filter) in forms {
             assert_eq!(text.parse(), Ok(filter));
             assert_eq!(filter.to_string(), text);
         }
-        assert_eq!("ip/50".parse(), Ok(Filter::Ip(50)), "a number may stand for a name");
+        assert_eq!("ip/50".parse(), Ok(Traffic::Ip(50)), "a number may stand for a name");
     }
 
     #[test]
     fn what_is_none_says_why() {
-        let no = |text: &str| text.parse::<Filter>().map_err(|e| e.to_string()).err();
+        let no = |text: &str| text.parse::<Traffic>().map_err(|e| e.to_string()).err();
         for bad in ["udp/0", "udp/65536", "udp/", "tcp/+1", "vxlan/x"] {
             assert!(no(bad).is_some_and(|e| e.contains("no port")), "{bad}");
         }

@@ -3,17 +3,19 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::borrow::Cow;
 
-use super::{
+use crate::{
     cx::Cx,
+    diagnostic::Diagnostic,
     scalar::Scalar,
+    span::{At, Span},
     words,
-    yaml::{Node, Value},
+    yaml::{BRACES, Value, Yaml},
 };
-use crate::diagnostic::{Diagnostic, Span};
 
 /// A value that can be read from a node. `None`: it could not be read, and the mistake is noted.
-pub(crate) trait FromNode: Sized {
-    fn from_node(node: &Node, cx: &mut Cx) -> Option<Self>;
+pub trait FromNode: Sized {
+    /// Reads the value; notes what is wrong with it.
+    fn from_node(node: &Yaml, cx: &mut Cx) -> Option<Self>;
 
     /// The value of a key that is not there; `None` where the key is required.
     fn absent() -> Option<Self> {
@@ -21,18 +23,16 @@ pub(crate) trait FromNode: Sized {
     }
 }
 
-/// A value and where it stands.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct At<T> {
-    pub(crate) value: T,
-    pub(crate) at: Span,
-}
-
 impl<T: Scalar> FromNode for At<T> {
-    fn from_node(node: &Node, cx: &mut Cx) -> Option<Self> {
+    fn from_node(node: &Yaml, cx: &mut Cx) -> Option<Self> {
         let (Value::Text(text) | Value::Plain(text, _)) = &node.value else {
             let at = if matches!(node.value, Value::Null) { cx.owner } else { node.at };
-            cx.error(Diagnostic::new(at, format!("expected {}, found {}", T::WHAT, node.what())));
+            let d = Diagnostic::new(at, format!("expected {}, found {}", T::WHAT, node.what()));
+            // `{State}` is a mapping with a key and no value.
+            let braces = matches!(&node.value, Value::Map(entries)
+                if !entries.is_empty() && entries.iter().all(|(_, n)| matches!(n.value, Value::Null)))
+                && cx.begins_with_brace(node.at);
+            cx.error(d.maybe_hint(braces.then(|| BRACES.to_owned())));
             return None;
         };
         match T::read(text) {
@@ -48,7 +48,7 @@ impl<T: Scalar> FromNode for At<T> {
 }
 
 impl<T: FromNode> FromNode for Option<T> {
-    fn from_node(node: &Node, cx: &mut Cx) -> Option<Self> {
+    fn from_node(node: &Yaml, cx: &mut Cx) -> Option<Self> {
         if matches!(node.value, Value::Null) { Some(None) } else { T::from_node(node, cx).map(Some) }
     }
 
@@ -58,28 +58,28 @@ impl<T: FromNode> FromNode for Option<T> {
 }
 
 impl<T: FromNode> FromNode for Box<T> {
-    fn from_node(node: &Node, cx: &mut Cx) -> Option<Self> {
+    fn from_node(node: &Yaml, cx: &mut Cx) -> Option<Self> {
         T::from_node(node, cx).map(Box::new)
     }
 }
 
 impl<T: FromNode> FromNode for Vec<T> {
-    fn from_node(node: &Node, cx: &mut Cx) -> Option<Self> {
+    fn from_node(node: &Yaml, cx: &mut Cx) -> Option<Self> {
         let Value::List(list) = &node.value else {
             cx.error(Diagnostic::new(node.at, format!("expected a list, found {}", node.what())));
             return None;
         };
-        let all: Vec<Option<T>> = list.iter().map(|n| cx_value(n, n.at, cx)).collect();
+        let all: Vec<Option<T>> = list.iter().map(|n| value_of(n, n.at, cx)).collect();
         all.into_iter().collect()
     }
 }
 
 /// One, or a list of them.
 #[derive(Clone, Debug)]
-pub(crate) struct OneOrMany<T>(pub(crate) Vec<T>);
+pub struct OneOrMany<T>(pub Vec<T>);
 
 impl<T: FromNode> FromNode for OneOrMany<T> {
-    fn from_node(node: &Node, cx: &mut Cx) -> Option<Self> {
+    fn from_node(node: &Yaml, cx: &mut Cx) -> Option<Self> {
         match &node.value {
             Value::List(_) => Vec::from_node(node, cx).map(OneOrMany),
             _ => T::from_node(node, cx).map(|one| OneOrMany(vec![one])),
@@ -90,21 +90,21 @@ impl<T: FromNode> FromNode for OneOrMany<T> {
 /// A mapping from names, in order. A value that could not be read is `None`: its name is known all the same, so that
 /// what refers to it is not blamed.
 #[derive(Clone, Debug)]
-pub(crate) struct Map<T>(pub(crate) Vec<(At<String>, Option<T>)>);
+pub struct Map<T>(pub Vec<(At<String>, Option<T>)>);
 
 impl<T: FromNode> FromNode for Map<T> {
-    fn from_node(node: &Node, cx: &mut Cx) -> Option<Self> {
+    fn from_node(node: &Yaml, cx: &mut Cx) -> Option<Self> {
         let Value::Map(entries) = &node.value else {
             cx.error(Diagnostic::new(node.at, format!("expected a mapping, found {}", node.what())));
             return None;
         };
-        let read = |(key, value): &(At<String>, Node)| (key.clone(), cx_value(value, key.at, cx));
+        let read = |(key, value): &(At<String>, Yaml)| (key.clone(), value_of(value, key.at, cx));
         Some(Map(entries.iter().map(read).collect()))
     }
 }
 
 /// Reads a value on behalf of its key.
-pub(crate) fn cx_value<T: FromNode>(value: &Node, key: Span, cx: &mut Cx) -> Option<T> {
+pub fn value_of<T: FromNode>(value: &Yaml, key: Span, cx: &mut Cx) -> Option<T> {
     let outer = std::mem::replace(&mut cx.owner, key);
     let read = T::from_node(value, cx);
     cx.owner = outer;
@@ -113,18 +113,18 @@ pub(crate) fn cx_value<T: FromNode>(value: &Node, key: Span, cx: &mut Cx) -> Opt
 
 /// Any YAML.
 #[derive(Clone, Debug)]
-pub(crate) struct Json(pub(crate) At<serde_json::Value>);
+pub struct Json(pub At<serde_json::Value>);
 
 impl FromNode for Json {
-    fn from_node(node: &Node, cx: &mut Cx) -> Option<Self> {
+    fn from_node(node: &Yaml, cx: &mut Cx) -> Option<Self> {
         let at = if matches!(node.value, Value::Map(_) | Value::Null) { cx.owner } else { node.at };
         Some(Json(At { value: node.to_json(), at }))
     }
 }
 
 /// The keys of a mapping while a struct is read from it.
-pub(crate) struct Fields<'n> {
-    entries: Vec<(&'n At<String>, &'n Node)>,
+pub struct Fields<'n> {
+    entries: Vec<(&'n At<String>, &'n Yaml)>,
     owner: Span,
     what: &'static str,
     ok: bool,
@@ -134,7 +134,7 @@ pub(crate) struct Fields<'n> {
 
 impl<'n> Fields<'n> {
     /// `None` where the node is no mapping. Nothing at all counts as an empty one.
-    pub(crate) fn new(node: &'n Node, what: &'static str, cx: &mut Cx) -> Option<Self> {
+    pub fn new(node: &'n Yaml, what: &'static str, cx: &mut Cx) -> Option<Self> {
         let entries = match &node.value {
             Value::Map(m) => {
                 m.iter().filter(|(k, _)| !k.value.starts_with("x-")).map(|(k, v)| (k, v)).collect()
@@ -150,21 +150,33 @@ impl<'n> Fields<'n> {
     }
 
     /// Notes every key that is none of `keys`.
-    pub(crate) fn only(&mut self, keys: &[&'static str], cx: &mut Cx) {
+    pub fn only(&mut self, keys: &[&'static str], cx: &mut Cx) {
         for (key, _) in &self.entries {
             if !keys.contains(&key.value.as_str()) {
                 self.ok = false;
                 self.unknown = true;
-                let d = Diagnostic::new(key.at, format!("unknown key `{}` in {}", key.value, self.what));
-                cx.error(d.label("no such key").hint(hint_for_key(&key.value, keys)));
+                cx.error(match (cx.foreign)(self.what, &key.value) {
+                    Some((message, hint)) => Diagnostic::new(key.at, message).hint(hint),
+                    None => {
+                        let message = format!("unknown key `{}` in {}", key.value, self.what);
+                        Diagnostic::new(key.at, message)
+                            .label("no such key")
+                            .hint(hint_for_key(&key.value, keys))
+                    }
+                });
             }
         }
     }
 
+    /// Reads the mapping although it has unknown keys, so that what refers to it is not blamed.
+    pub fn tolerate_unknown(&mut self) {
+        self.ok = true;
+    }
+
     /// Reads one key.
-    pub(crate) fn take<T: FromNode>(&mut self, name: &str, cx: &mut Cx) -> Option<T> {
+    pub fn take<T: FromNode>(&mut self, name: &str, cx: &mut Cx) -> Option<T> {
         let read = match self.entries.iter().find(|(k, _)| k.value == name) {
-            Some((key, node)) => cx_value(node, key.at, cx),
+            Some((key, node)) => value_of(node, key.at, cx),
             None => {
                 let absent = T::absent();
                 if absent.is_none() && !self.unknown {
@@ -179,17 +191,17 @@ impl<'n> Fields<'n> {
     }
 
     /// The entries that are none of `keys`.
-    pub(crate) fn rest(&self, keys: &[&str]) -> Vec<(&'n At<String>, &'n Node)> {
+    pub fn rest(&self, keys: &[&str]) -> Vec<(&'n At<String>, &'n Yaml)> {
         self.entries.iter().filter(|(k, _)| !keys.contains(&k.value.as_str())).copied().collect()
     }
 
     /// What is underlined when the whole of it is meant.
-    pub(crate) fn at(&self) -> Span {
+    pub fn at(&self) -> Span {
         self.owner
     }
 
     /// Whether nothing was wrong.
-    pub(crate) fn ok(&self) -> bool {
+    pub fn ok(&self) -> bool {
         self.ok
     }
 }
@@ -199,42 +211,60 @@ fn hint_for_key(key: &str, keys: &[&'static str]) -> String {
         return format!("did you mean `{near}`?");
     }
     let known = words::list(keys.iter().copied());
-    match key {
-        "version" => "a topology has no version: leave it out".into(),
-        _ => format!("known keys are {known}; keys that begin with `x-` are ignored"),
-    }
+    format!("known keys are {known}; keys that begin with `x-` are ignored")
 }
 
 /// Declares a struct that is read from a mapping, with its JSON Schema: one place for the keys of each.
+#[macro_export]
 macro_rules! raw {
-    ($(#[doc = $doc:literal])* $name:ident, $what:literal { $( $(#[$fmeta:meta])* $field:ident : $type:ty, )* }) => {
+    ($(#[doc = $doc:literal])* $name:ident, $what:literal $(, $tolerant:ident)? { $( $(#[$fmeta:meta])* $field:ident : $type:ty, )* }) => {
         $(#[doc = $doc])*
         #[derive(Clone, Debug, schemars::JsonSchema)]
         #[schemars(deny_unknown_fields, extend("patternProperties" = { "^x-": true }))]
-        pub(crate) struct $name {
+        pub struct $name {
             /// What is underlined when the whole of it is meant.
             #[schemars(skip)]
             #[allow(dead_code, reason = "some mappings are never meant as a whole")]
-            pub(crate) at: $crate::diagnostic::Span,
-            $( $(#[$fmeta])* pub(crate) $field: $type, )*
+            pub at: $crate::Span,
+            $( $(#[$fmeta])* pub $field: $type, )*
         }
 
-        impl $crate::input::decode::FromNode for $name {
-            fn from_node(node: &$crate::input::yaml::Node, cx: &mut $crate::input::cx::Cx) -> Option<Self> {
-                let mut fields = $crate::input::decode::Fields::new(node, $what, cx)?;
-                fields.only(&[$( $crate::input::decode::bare(stringify!($field)), )*], cx);
-                $( let $field: Option<$type> = fields.take($crate::input::decode::bare(stringify!($field)), cx); )*
+        impl $crate::FromNode for $name {
+            fn from_node(node: &$crate::Yaml, cx: &mut $crate::Cx) -> Option<Self> {
+                let mut fields = $crate::Fields::new(node, $what, cx)?;
+                fields.only(&[$( $crate::bare(stringify!($field)), )*], cx);
+                $( fields.$tolerant(); )?
+                $( let $field: Option<$type> = fields.take($crate::bare(stringify!($field)), cx); )*
                 fields.ok().then_some(())?;
                 Some(Self { at: fields.at(), $( $field: $field?, )* })
             }
         }
     };
 }
-pub(crate) use raw;
 
 /// The key of a field: without the `r#` of one that is named like a keyword.
-pub(crate) fn bare(field: &'static str) -> &'static str {
+pub fn bare(field: &'static str) -> &'static str {
     field.strip_prefix("r#").unwrap_or(field)
+}
+
+/// Gives a type this JSON Schema, written out where the type is used.
+#[macro_export]
+macro_rules! inline_schema {
+    ($type:ident, $generator:pat_param => $schema:expr) => {
+        impl schemars::JsonSchema for $type {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn json_schema($generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                $schema
+            }
+        }
+    };
 }
 
 /// Hands the schema of a wrapper on to what it wraps.
@@ -279,16 +309,4 @@ impl<T: Scalar> JsonSchema for At<T> {
     }
 }
 
-impl JsonSchema for Json {
-    fn schema_name() -> Cow<'static, str> {
-        "Json".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "object" })
-    }
-}
+inline_schema!(Json, _ => json_schema!({ "type": "object" }));

@@ -1,65 +1,59 @@
-//! Mistakes in a topology, shown as a good compiler shows them.
+//! Mistakes in a text, shown as a good compiler shows them.
 
 use std::{fmt, ops::Range};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::Serialize;
 
-use crate::printable::{plain, styled_lines};
+use crate::{
+    printable::{plain, styled_lines},
+    span::Span,
+};
 
 /// Most diagnostics that are kept; further ones are only counted, so that a hopeless file stays cheap.
 const MOST: usize = 100;
 /// Longest message, label or hint in characters: the names in them can have any length.
-const LONGEST_WORDS: usize = 500;
+const LONGEST_WORDS: usize = 1000;
 /// Lines shown on either side of an underlined one.
 const CONTEXT: usize = 1;
 /// Longest source line that is shown, in bytes: a snippet of a longer one would explain nothing.
 const LONGEST_LINE: usize = 2000;
 
-/// A range of bytes in the topology's text.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Span {
-    /// First byte.
-    pub(crate) start: usize,
-    /// One past the last byte.
-    pub(crate) end: usize,
-}
-
-impl Span {
-    pub(crate) fn new(start: usize, end: usize) -> Self {
-        Self { start, end: end.max(start) }
-    }
-}
-
 /// One mistake: where it is, what it is, and how to fix it if we know.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Diagnostic {
-    pub(crate) at: Span,
-    pub(crate) message: String,
-    pub(crate) label: String,
-    pub(crate) others: Vec<(Span, String)>,
-    pub(crate) hint: Option<String>,
+pub struct Diagnostic {
+    /// What is underlined.
+    pub at: Span,
+    /// What is wrong.
+    pub message: String,
+    /// Words beside the underline; may be empty.
+    pub label: String,
+    /// Other places that are part of the mistake, each with its words.
+    pub others: Vec<(Span, String)>,
+    /// How to fix it, if known.
+    pub hint: Option<String>,
 }
 
 impl Diagnostic {
-    pub(crate) fn new(at: Span, message: impl Into<String>) -> Self {
+    /// A mistake without label or hint.
+    pub fn new(at: Span, message: impl Into<String>) -> Self {
         Self { at, message: message.into(), label: String::new(), others: Vec::new(), hint: None }
     }
 
     /// Sets the words beside the underline.
-    pub(crate) fn label(mut self, label: impl Into<String>) -> Self {
+    pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = label.into();
         self
     }
 
     /// Adds another place that is part of the mistake.
-    pub(crate) fn other(mut self, at: Span, label: impl Into<String>) -> Self {
+    pub fn other(mut self, at: Span, label: impl Into<String>) -> Self {
         self.others.push((at, label.into()));
         self
     }
 
     /// Sets the hint: how to fix it.
-    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
@@ -77,22 +71,25 @@ impl Diagnostic {
     }
 
     /// How to fix it, if known.
-    pub(crate) fn maybe_hint(mut self, hint: Option<String>) -> Self {
+    pub fn maybe_hint(mut self, hint: Option<String>) -> Self {
         self.hint = hint;
         self
     }
 }
 
-/// The topology's text, and where its lines begin.
+/// A text, and where its lines begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Source {
-    pub(crate) name: String,
-    pub(crate) text: String,
+pub struct SourceText {
+    /// Name of the file, for messages.
+    pub name: String,
+    /// The text.
+    pub text: String,
     starts: Vec<usize>,
 }
 
-impl Source {
-    pub(crate) fn new(name: &str, text: &str) -> Self {
+impl SourceText {
+    /// The text of the file `name`.
+    pub fn new(name: &str, text: &str) -> Self {
         let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(i, _)| i + 1)).collect();
         Self { name: plain(name), text: text.to_owned(), starts }
     }
@@ -103,7 +100,7 @@ impl Source {
     }
 
     /// Line, counted from 1.
-    pub(crate) fn line(&self, byte: usize) -> u32 {
+    pub fn line(&self, byte: usize) -> u32 {
         u32::try_from(self.row(byte) + 1).unwrap_or(u32::MAX)
     }
 
@@ -115,18 +112,18 @@ impl Source {
     }
 
     /// The byte at a row and a character in it, both counted from 0; the nearest one that exists.
-    pub(crate) fn offset(&self, row: usize, character: usize) -> usize {
+    pub fn offset(&self, row: usize, character: usize) -> usize {
         let (start, line) = self.line_of_row(row.min(self.starts.len() - 1));
         start + line.char_indices().nth(character).map_or(line.len(), |(i, _)| i)
     }
 
     /// Start of the line that holds this byte, and the line without its line end.
-    pub(crate) fn line_at(&self, byte: usize) -> (usize, &str) {
+    pub fn line_at(&self, byte: usize) -> (usize, &str) {
         self.line_of_row(self.row(byte))
     }
 
     /// The line after the one that holds this byte.
-    pub(crate) fn line_after(&self, byte: usize) -> Option<(usize, &str)> {
+    pub fn line_after(&self, byte: usize) -> Option<(usize, &str)> {
         let row = self.row(byte) + 1;
         (row < self.starts.len()).then(|| self.line_of_row(row))
     }
@@ -158,10 +155,10 @@ impl Source {
     }
 }
 
-/// Everything that is wrong with one topology, in the order of the text. Never empty.
+/// Everything that is wrong with one text, in the order of the text. Never empty.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Diagnostics {
-    source: Source,
+    source: SourceText,
     list: Vec<Diagnostic>,
     /// How many further mistakes were only counted.
     more: usize,
@@ -181,7 +178,8 @@ pub struct Report {
 }
 
 impl Diagnostics {
-    pub(crate) fn new(source: Source, mut list: Vec<Diagnostic>, more: usize) -> Self {
+    /// These mistakes, and how many more were only counted.
+    pub fn new(source: SourceText, mut list: Vec<Diagnostic>, more: usize) -> Self {
         list.iter_mut().for_each(Diagnostic::tame);
         list.sort_by_key(|d| d.at);
         Self { source, list, more }
@@ -192,7 +190,7 @@ impl Diagnostics {
         self.list.len() + self.more
     }
 
-    /// The name of the topology's file as it was given.
+    /// The name of the file as it was given.
     pub fn file(&self) -> &str {
         &self.source.name
     }
@@ -230,7 +228,7 @@ impl Diagnostics {
         let group = Group::with_title(Level::ERROR.primary_title(total));
         out.push_str(&renderer.render(&[group]));
         out.push('\n');
-        // The snippets are the topology's own text, which may hold hostile characters.
+        // The snippets are the file's own text, which may hold hostile characters.
         styled_lines(&out)
     }
 
@@ -295,15 +293,16 @@ impl fmt::Debug for Diagnostics {
 
 impl std::error::Error for Diagnostics {}
 
-/// Collects mistakes while a topology is read.
+/// Collects mistakes while a text is read.
 #[derive(Debug, Default)]
-pub(crate) struct Collector {
+pub struct Collector {
     list: Vec<Diagnostic>,
     more: usize,
 }
 
 impl Collector {
-    pub(crate) fn push(&mut self, mut d: Diagnostic) {
+    /// Notes a mistake; beyond the first hundred only its number.
+    pub fn push(&mut self, mut d: Diagnostic) {
         if self.list.len() < MOST {
             d.tame();
             self.list.push(d);
@@ -313,15 +312,18 @@ impl Collector {
     }
 
     /// Whether further mistakes are only counted: then details are wasted effort.
-    pub(crate) fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         self.list.len() >= MOST
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether there is none so far.
+    pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    pub(crate) fn finish(self, source: Source) -> Result<(), Diagnostics> {
+    /// # Errors
+    /// All mistakes, if there are any.
+    pub fn finish(self, source: SourceText) -> Result<(), Diagnostics> {
         if self.list.is_empty() { Ok(()) } else { Err(Diagnostics::new(source, self.list, self.more)) }
     }
 }

@@ -6,32 +6,44 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_yaml::{Location, Spanned};
 
-use super::decode::At;
-use crate::diagnostic::{Diagnostic, Source, Span};
+use crate::{
+    diagnostic::{Diagnostic, SourceText},
+    span::{At, Span},
+};
 
 /// Most events that aliases may expand to; far more than a person writes.
 const MOST_ALIASED: usize = 100_000;
 
+/// The hint for text with braces that YAML takes for a mapping.
+pub(crate) const BRACES: &str = "text with braces is quoted: `'{{.State}}'`";
+
+/// A node of the tree.
 #[derive(Clone, Debug)]
-pub(crate) struct Node {
-    pub(crate) value: Value,
-    pub(crate) at: Span,
+pub struct Yaml {
+    /// What it is.
+    pub value: Value,
+    /// Where it stands.
+    pub at: Span,
 }
 
+/// What a node is.
 #[derive(Clone, Debug)]
-pub(crate) enum Value {
+pub enum Value {
+    /// Nothing.
     Null,
     /// Any scalar, as text.
     Text(String),
     /// A plain number or `true`/`false`, as written; its value for JSON.
     Plain(String, serde_json::Value),
-    List(Vec<Node>),
-    Map(Vec<(At<String>, Node)>),
+    /// A list.
+    List(Vec<Yaml>),
+    /// A mapping, in order.
+    Map(Vec<(At<String>, Yaml)>),
 }
 
-impl Node {
+impl Yaml {
     /// "a list", "`42`": what a reader sees here.
-    pub(crate) fn what(&self) -> String {
+    pub fn what(&self) -> String {
         match &self.value {
             Value::Null => "nothing".into(),
             Value::Text(t) | Value::Plain(t, _) => {
@@ -48,7 +60,7 @@ impl Node {
     }
 
     /// Moves all spans to their places in another text.
-    pub(crate) fn place(&mut self, to: &impl Fn(Span) -> Span) {
+    pub fn place(&mut self, to: &impl Fn(Span) -> Span) {
         self.at = to(self.at);
         match &mut self.value {
             Value::List(l) => l.iter_mut().for_each(|n| n.place(to)),
@@ -61,12 +73,12 @@ impl Node {
     }
 
     /// As JSON. Depth is bounded by the parser's budget.
-    pub(crate) fn to_json(&self) -> serde_json::Value {
+    pub fn to_json(&self) -> serde_json::Value {
         match &self.value {
             Value::Null => serde_json::Value::Null,
             Value::Text(t) => t.clone().into(),
             Value::Plain(_, v) => v.clone(),
-            Value::List(l) => l.iter().map(Node::to_json).collect(),
+            Value::List(l) => l.iter().map(Yaml::to_json).collect(),
             Value::Map(m) => m
                 .iter()
                 .map(|(k, v)| (k.value.clone(), v.to_json()))
@@ -77,20 +89,23 @@ impl Node {
 }
 
 /// Reads a whole document.
-pub(crate) fn parse(source: &Source) -> Result<Node, Diagnostic> {
+///
+/// # Errors
+/// If it is no YAML, or more than one document.
+pub fn parse(source: &SourceText) -> Result<Yaml, Diagnostic> {
     let options = serde_yaml::options! {
         strict_booleans: true,
         with_snippet: false,
         alias_limits: serde_yaml::alias_limits! { max_total_replayed_events: MOST_ALIASED },
     };
-    let mut node: Node =
+    let mut node: Yaml =
         serde_yaml::from_str_with_options(&source.text, options).map_err(|e| diagnostic(source, &e))?;
     restore(&mut node, &source.text);
     Ok(node)
 }
 
 /// Restores numbers as written, because serde turns them into values (`1.10` is not `1.1`, nor `0x10` 16).
-fn restore(node: &mut Node, text: &str) {
+fn restore(node: &mut Yaml, text: &str) {
     match &mut node.value {
         Value::Plain(written, _) => {
             if let Some(slice) = text.get(node.at.start..node.at.end)
@@ -106,7 +121,7 @@ fn restore(node: &mut Node, text: &str) {
 }
 
 /// The place of an error; some errors have only a line and a column.
-fn place(source: &Source, l: Location) -> Span {
+fn place(source: &SourceText, l: Location) -> Span {
     if l.span().byte_offset().is_some_and(|o| o > 0) {
         return span(l);
     }
@@ -122,7 +137,7 @@ fn span(l: Location) -> Span {
 }
 
 /// A parser error as a diagnostic, in our words where the library's are too technical.
-fn diagnostic(source: &Source, e: &serde_yaml::Error) -> Diagnostic {
+fn diagnostic(source: &SourceText, e: &serde_yaml::Error) -> Diagnostic {
     use serde_yaml::Error as E;
     let mut e = e.without_snippet();
     // The place where the alias is used, not where it is defined.
@@ -167,10 +182,26 @@ fn diagnostic(source: &Source, e: &serde_yaml::Error) -> Diagnostic {
             .is_some_and(|i| i.contains('\t'))
     });
     let d = Diagnostic::new(at, text);
-    if tab { d.hint("YAML is indented with spaces, never with tabs") } else { d }
+    if tab {
+        d.hint("YAML is indented with spaces, never with tabs")
+    } else if has_bare_braces(source, at) {
+        d.hint(BRACES)
+    } else {
+        d
+    }
 }
 
-impl<'de> Deserialize<'de> for Node {
+/// Whether the line of a mistake, or the one before, has braces as in `{{.State}}` or `${vni:net}` that no quotes enclose.
+fn has_bare_braces(source: &SourceText, at: Span) -> bool {
+    let (start, line) = source.line_at(at.start);
+    let before = start.checked_sub(1).map_or("", |end| source.line_at(end).1);
+    [line, before].iter().any(|line| {
+        let bare: String = line.split(['\'', '"']).step_by(2).collect();
+        bare.contains("{{") || bare.contains("${")
+    })
+}
+
+impl<'de> Deserialize<'de> for Yaml {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let s = Spanned::<Value>::deserialize(d)?;
         // For an alias, the definition is underlined, because the words are there.
@@ -180,7 +211,7 @@ impl<'de> Deserialize<'de> for Node {
         {
             at = key.at;
         }
-        Ok(Node { value: s.value, at })
+        Ok(Yaml { value: s.value, at })
     }
 }
 

@@ -1,0 +1,71 @@
+//! Keys that others know and labctl does not: told as such, not as typos.
+
+/// Compose's keys of services, of networks and of what they hold that no mapping of a topology has.
+const COMPOSE: &str = "\
+    annotations blkio_config build cap_add cap_drop cgroup cgroup_parent command configs container_name \
+    cpu_count cpu_percent cpu_period cpu_quota cpu_shares cpus cpuset credential_spec depends_on deploy \
+    develop device_cgroup_rules devices dns dns_opt dns_search domainname driver_opts endpoint_mode \
+    entrypoint env_file environment expose extends external external_links extra_hosts gpus group_add \
+    gw_priority healthcheck host_ip hostname include init interface_name ipc isolation label_file labels \
+    links logging mac_address mem_limit mem_reservation mem_swappiness memswap_limit models network_mode \
+    oom_kill_disable oom_score_adj pid pids_limit platform post_start pre_stop priority privileged profiles \
+    pull_policy read_only resources restart restart_policy rollback_config runtime scale secrets \
+    security_opt shm_size stdin_open stop_grace_period stop_signal storage_opt sysctls tmpfs tty ulimits \
+    update_config use_api_socket user userns_mode uts volumes volumes_from working_dir";
+
+/// What is written in compose's words.
+#[rustfmt::skip]
+const IN_COMPOSES_WORDS: [&str; 10] = [
+    "a topology", "a container", "a service", "a network", "an attachment", "deploy", "placement", "ipam",
+    "an entry of ipam.config", "a published port",
+];
+
+/// Keys of IPv6, in Compose, in dockerd's flags and as one would guess them.
+const IPV6: &str = "\
+    address6 cidr_v6 dns6 enable_ipv6 fixed_cidr_v6 gateway6 gateway_v6 ip6 ipv6 ipv6_address ipv6_gateway \
+    ipv6_subnet link_local_ips subnet6 subnet_v6";
+
+/// What to say of `key` in `what`, and how to go on; `None` if nobody knows such a key.
+pub(crate) fn key(what: &str, key: &str) -> Option<(String, String)> {
+    if IPV6.split(' ').any(|known| known == key) {
+        let message = format!("labctl knows IPv4 only so far, so {what} has no `{key}`");
+        return Some((message, "leave it out".into()));
+    }
+    if key == "version" && what == "a topology" {
+        return Some(("a topology has no `version`".into(), "leave it out".into()));
+    }
+    if !IN_COMPOSES_WORDS.contains(&what) || !COMPOSE.split(' ').any(|known| known == key) {
+        return None;
+    }
+    let service = what == "a service" || what == "deploy";
+    let hint = match key {
+        "container_name" => "the key of a container is its name",
+        "depends_on" => "what a container links to or joins is made first; `within` waits for what must hold",
+        "build" => {
+            "`images` makes one of Debian packages; `labctl image add` takes one from this machine's Docker"
+        }
+        "entrypoint" => "`command` has the whole command; an image of the topology's has an `entrypoint`",
+        "dns" | "dns_opt" | "dns_search" if !service => {
+            "the host's `daemon_json` has `dns` for all its containers"
+        }
+        "expose" => "leave it out: containers of a network reach each other's ports",
+        "scale" => "`deploy: { replicas: N }`",
+        "env_file" => "`environment` has the variables themselves",
+        "external" => "leave it out: a lab makes its own networks",
+        _ => "leave it out",
+    };
+    Some((format!("labctl does not have Compose's `{key}` in {what} yet"), hint.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_others_know_is_told_as_theirs() {
+        assert!(key("a container", "restart").is_some_and(|(m, _)| m.contains("Compose's `restart`")));
+        assert!(key("a container", "ipv6_address").is_some_and(|(m, _)| m.contains("IPv4 only")));
+        assert_eq!(key("a container", "resart"), None);
+        assert_eq!(key("a segment", "restart"), None);
+    }
+}

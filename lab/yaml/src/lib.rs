@@ -1,0 +1,23 @@
+//! YAML with the place of everything, for files that people write: a tree with spans ([`parse`]), structs read from it
+//! ([`raw!`], [`FromNode`]), and every mistake shown as a good compiler shows it ([`Diagnostics`]).
+//!
+//! Reading does not stop at the first mistake. [`Cx`] carries the text and what was found so far.
+
+mod control;
+mod cx;
+mod decode;
+mod diagnostic;
+mod printable;
+mod scalar;
+mod span;
+pub mod words;
+mod yaml;
+
+pub use control::reject_controls;
+pub use cx::{Cx, Foreign, split_words};
+pub use decode::{Fields, FromNode, Json, Map, OneOrMany, bare, value_of};
+pub use diagnostic::{Collector, Diagnostic, Diagnostics, Report, SourceText};
+pub use printable::{is_hostile, plain, plain_lines, styled_lines};
+pub use scalar::{Bad, Scalar};
+pub use span::{At, Span};
+pub use yaml::{Value, Yaml, parse};

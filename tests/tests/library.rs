@@ -10,7 +10,7 @@ use std::{
 };
 
 use lab::{
-    Lab, Probe, RuntimeChoice, Verdict,
+    Lab, Probe, Runtime, Verdict,
     builder::{Container, Expect, Host, Network, Step},
 };
 use labctl_tests::{Labctl, eventually, machine, topology};
@@ -45,7 +45,7 @@ fn nothing_is_left(state: &Path) {
 async fn a_lab_from_a_file() -> Result<(), lab::Error> {
     let (before, labctl) = (machine::network_state(), Labctl::new());
     let lab = Lab::from_file(topology("ipvlan-2host.yaml"))?
-        .runtime(RuntimeChoice::Vm)
+        .runtime(Runtime::Vm)
         .state_dir(labctl.state())
         .up()
         .await?;
@@ -154,7 +154,7 @@ async fn a_lab_from_a_builder() -> Result<(), lab::Error> {
             ["192.168.56.32"],
             lab::Expected::No,
         )));
-    let lab = built.build()?.runtime(RuntimeChoice::Vm).state_dir(state.path()).up().await?;
+    let lab = built.build()?.runtime(Runtime::Vm).state_dir(state.path()).up().await?;
     let report = lab.check_with_steps().await?;
     assert!(report.holds && report.steps.len() == 1, "{report}");
 
@@ -177,8 +177,7 @@ async fn a_lab_that_does_not_come_up_leaves_nothing() {
     assert!(lost.contains("there is no host `host2`") && lost.contains("did you mean `host1`?"), "{lost}");
 
     let no_image = one().container("c1", Container::on("host1").image("nobody/has:this")).build().unwrap();
-    let refused =
-        no_image.runtime(RuntimeChoice::Vm).state_dir(state.path()).up().await.unwrap_err().to_string();
+    let refused = no_image.runtime(Runtime::Vm).state_dir(state.path()).up().await.unwrap_err().to_string();
     assert!(refused.contains("nobody/has:this"), "{refused}");
     nothing_is_left(state.path());
 
@@ -187,10 +186,9 @@ async fn a_lab_that_does_not_come_up_leaves_nothing() {
     assert!(agent.to_string().contains("make build"), "{agent}");
 
     let (starts, mut started) = tokio::sync::mpsc::unbounded_channel();
-    let lab =
-        one().build().unwrap().runtime(RuntimeChoice::Vm).state_dir(state.path()).on_event(move |event| {
-            let _ = starts.send(event);
-        });
+    let lab = one().build().unwrap().runtime(Runtime::Vm).state_dir(state.path()).on_event(move |event| {
+        let _ = starts.send(event);
+    });
     let up = lab.up();
     tokio::select! {
         _ = up => panic!("it came up before it was given up"),
@@ -207,12 +205,12 @@ fn labs_of_one_name_do_not_meet_and_a_killed_program_leaves_no_trouble() {
     let lab = |state: &Path| {
         let built =
             Lab::builder("twin").segment("lan", "10.0.0.0/24").host("host1", Host::on("lan", "10.0.0.1"));
-        built.build().unwrap().runtime(RuntimeChoice::Vm).state_dir(state)
+        built.build().unwrap().runtime(Runtime::Vm).state_dir(state)
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     if let Some(state) = std::env::var_os(CHILD) {
         let lab = runtime.block_on(lab(Path::new(&state)).up()).unwrap();
-        fs::write(Path::new(&state).join("up"), lab.runtime()).unwrap();
+        fs::write(Path::new(&state).join("up"), lab.runtime().to_string()).unwrap();
         loop {
             std::thread::park();
         }

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use labctl_machines::{Dirs, Event, LabDir, RuntimeChoice, clear::clear, images, install, runtimes, state};
+use labctl_machines::{Dirs, Event, LabDir, Runtime, clear::clear, images, install, runtimes, state};
 use labctl_runtime::{UpOptions, launch};
 
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
 pub struct Lab {
     model: labctl_model::Lab,
     topology: PathBuf,
-    runtime: RuntimeChoice,
+    runtime: Option<Runtime>,
     cold: bool,
     state: Option<PathBuf>,
     cache: Option<PathBuf>,
@@ -62,7 +62,7 @@ impl Lab {
         Self {
             model,
             topology,
-            runtime: RuntimeChoice::Auto,
+            runtime: None,
             cold: false,
             state: None,
             cache: None,
@@ -77,8 +77,8 @@ impl Lab {
     }
 
     /// Chooses what the hosts run on; by default, the best that this machine can do.
-    pub fn runtime(self, runtime: RuntimeChoice) -> Self {
-        Self { runtime, ..self }
+    pub fn runtime(self, runtime: Runtime) -> Self {
+        Self { runtime: Some(runtime), ..self }
     }
 
     /// Boots the hosts instead of restoring a saved machine.
@@ -130,32 +130,24 @@ impl Lab {
             None => install::find_agent_of_this_program()?,
         };
         let name = self.model.name.clone();
-        let mut options = UpOptions {
-            lab: self.model,
-            topology: self.topology,
-            runtime: self.runtime,
-            cold: self.cold,
-            keep: false,
-            agent,
-        };
+        let (model, topology, asked, cold) = (self.model, self.topology, self.runtime, self.cold);
         let home = Home::start(&name)?;
         let events = home.events(self.tell);
         let (held, told) = (home.held(), events.clone());
         let made = home.run(async move {
             // Before anything is made, even a node image.
-            let UpOptions { runtime, lab, agent, cold, .. } = &options;
-            install::try_agent(agent).await?;
-            let chosen = runtime.resolve(lab, &dirs.cache, agent, *cold).await?;
-            options.runtime = chosen.choice();
+            install::try_agent(&agent).await?;
+            let chosen = runtimes::resolve(asked, &model, &dirs.cache, &agent, cold).await?;
             if let Some(why) = chosen.why {
                 told.note(why);
             }
+            let options =
+                UpOptions { lab: model, topology, runtime: chosen.runtime, cold, keep: false, agent };
             images::ensure(&dirs.cache, &options.lab, &told).await?;
             clear_dead(&dirs, &name).await;
             let dir = LabDir::of(&dirs, &format!("{name}.{:06x}", rand::random::<u32>() >> 8));
             let (plan, lock) = launch::claim(&dir, &dirs, &options).await?;
             let provider = runtimes::provider(&plan);
-            let provider = provider.inspect_err(|_| drop(dir.remove(&lock)))?;
             let (lab, lock) =
                 (Arc::new(labctl_runtime::RunningLab::new(plan, dir.clone(), provider)), Arc::new(lock));
             // No await since the folder was made. From here on the thread takes down whatever exists.

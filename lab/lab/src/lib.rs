@@ -67,7 +67,7 @@ pub use bollard;
 pub use builder::LabBuilder;
 pub use error::Error;
 pub use lab::Lab;
-pub use labctl_machines::{Event, RuntimeChoice};
+pub use labctl_machines::{Event, Runtime};
 /// The model of a topology, parsed and checked.
 pub use labctl_model as model;
 pub use labctl_model::{Expected, No, Observed as Verdict, Probe};

@@ -3,7 +3,7 @@
 use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use bollard::Docker;
-use labctl_machines::Events;
+use labctl_machines::{Events, Runtime};
 use labctl_model::{Action, By, Cell, Command, Expected, Matrix, Observed, Power, Probe, Target, Tools};
 use labctl_protocol::client::Output;
 use labctl_report::{CellReport, Report};
@@ -79,9 +79,9 @@ impl RunningLab {
         self.lab.dir().path()
     }
 
-    /// The runtime that the hosts run on: `vm`.
-    pub fn runtime(&self) -> &str {
-        &self.lab.plan().runtime
+    /// What the hosts run on.
+    pub fn runtime(&self) -> Runtime {
+        self.lab.plan().runtime
     }
 
     /// Probes everything that the topology expects of the lab, without its steps.

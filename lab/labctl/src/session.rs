@@ -1,6 +1,6 @@
 //! What verbs do with a lab: bring it up, check it, take it down.
 
-use labctl_machines::{Event, LabDir, RuntimeChoice, install, limits};
+use labctl_machines::{Event, LabDir, Runtime, install, limits, runtimes};
 use labctl_model::Action;
 use labctl_report::Report;
 use labctl_runtime::{
@@ -26,7 +26,7 @@ use crate::{
 pub struct Manner {
     /// What the hosts run on
     #[arg(long, value_enum, default_value_t, value_name = "RUNTIME", env = "LABCTL_RUNTIME")]
-    pub runtime: Runtime,
+    pub runtime: Asked,
     /// Boot the hosts instead of restoring a saved machine
     #[arg(long)]
     pub cold: bool,
@@ -35,9 +35,9 @@ pub struct Manner {
     pub keep: bool,
 }
 
-/// What the hosts run on.
+/// The runtime that a user asks for.
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
-pub enum Runtime {
+pub enum Asked {
     /// The best that this machine can do
     #[default]
     Auto,
@@ -48,12 +48,12 @@ pub enum Runtime {
     Dind,
 }
 
-impl From<Runtime> for RuntimeChoice {
-    fn from(runtime: Runtime) -> Self {
-        match runtime {
-            Runtime::Auto => RuntimeChoice::Auto,
-            Runtime::Vm => RuntimeChoice::Vm,
-            Runtime::Dind => RuntimeChoice::Dind,
+impl From<Asked> for Option<Runtime> {
+    fn from(asked: Asked) -> Self {
+        match asked {
+            Asked::Auto => None,
+            Asked::Vm => Some(Runtime::Vm),
+            Asked::Dind => Some(Runtime::Dind),
         }
     }
 }
@@ -72,14 +72,14 @@ pub async fn bring_up(
     let agent = agent()?;
     install::try_agent(&agent).await?;
     let chosen =
-        RuntimeChoice::from(manner.runtime).resolve(lab, &context.dirs.cache, &agent, manner.cold).await?;
+        runtimes::resolve(manner.runtime.into(), lab, &context.dirs.cache, &agent, manner.cold).await?;
     if let Some(why) = &chosen.why {
         progress.event(&Event::Note(why.clone()));
     }
     let options = UpOptions {
         lab: topology.lab.clone(),
         topology: topology.path.clone(),
-        runtime: chosen.choice(),
+        runtime: chosen.runtime,
         cold: manner.cold,
         keep: manner.keep,
         agent,

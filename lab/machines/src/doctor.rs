@@ -13,13 +13,7 @@ use labctl_images::durable;
 use serde::Serialize;
 use tokio::process::Command;
 
-use crate::{
-    Dirs, LabDir,
-    dind::{Daemon, DindProvider},
-    kernel,
-    state::MAX_SOCKET_PATH,
-    vm::{self, VmProvider},
-};
+use crate::{Dirs, LabDir, Runtime, dind::Daemon, kernel, state::MAX_SOCKET_PATH, vm};
 
 /// MiB of free memory below which not even a small lab fits.
 const LEAST_MEMORY: u64 = 768;
@@ -64,7 +58,7 @@ pub struct Diagnosis {
     /// Whether containers of this machine's Docker can be hosts, as far as `features` allow.
     pub dind: bool,
     /// The runtime that `auto` chooses here; `dind` only for labs that need no more than `features`.
-    pub auto: &'static str,
+    pub auto: Runtime,
     /// Kernel features that such hosts may need, and whether they are there; empty if they could not be tried.
     pub features: BTreeMap<String, bool>,
     /// In reading order.
@@ -116,8 +110,8 @@ pub async fn examine(dirs: &Dirs, path: &OsStr, agent: Option<&Path>) -> Diagnos
         None => BTreeMap::new(),
     };
     let vm = findings.iter().all(|f| f.level != Level::Missing);
-    // As in `RuntimeChoice::resolve`, which does not use dind if the kernel cannot be examined.
-    let auto = if kvm || !dind || features.is_empty() { VmProvider::NAME } else { DindProvider::NAME };
+    // As in `runtimes::resolve`, which does not use dind if the kernel cannot be examined.
+    let auto = if kvm || !dind || features.is_empty() { Runtime::Vm } else { Runtime::Dind };
     Diagnosis { vm, dind, auto, features, findings }
 }
 

@@ -170,9 +170,6 @@ pub enum Error {
     /// This machine's Docker lacks a node image that was just imported.
     #[error("no node image of {0} in Docker")]
     NotImported(labctl_images::Suite),
-    /// The topology needs something that this runtime does not have.
-    #[error("{0}")]
-    Unsupported(String),
     /// This machine cannot run the lab on the requested runtime: what is missing, and what needs it.
     #[error("{0}")]
     Unfit(String),
@@ -197,7 +194,6 @@ impl Error {
             Error::TakenDown { .. } => INTERRUPTED,
             Error::NoSuchLab { .. }
             | Error::Refused { .. }
-            | Error::Unsupported(_)
             | Error::Docker(_)
             | Error::Images(labctl_images::Error::NoImage { .. }) => 2,
             _ => 3,

@@ -13,6 +13,7 @@ pub mod kernel;
 pub mod limits;
 pub mod machine;
 mod room;
+mod runtime;
 pub mod runtimes;
 pub mod state;
 pub mod sys;
@@ -21,5 +22,5 @@ pub mod vm;
 
 pub use error::{Error, INTERRUPTED};
 pub use event::{Event, Events};
-pub use runtimes::RuntimeChoice;
+pub use runtime::Runtime;
 pub use state::{Dirs, LabDir, Plan};

@@ -12,9 +12,6 @@ use crate::{Error, Events, state::Process};
 
 /// Makes hosts.
 pub trait Provider: Send + Sync {
-    /// Name of the runtime, as shown in reports.
-    fn name(&self) -> &'static str;
-
     /// Fails before anything is made if this lab cannot run here, and says what is missing and what needs it.
     fn preflight<'a>(&'a self, lab: &'a Lab, events: &'a Events) -> BoxFuture<'a, Result<(), Error>>;
 

@@ -5,73 +5,56 @@ use std::path::Path;
 use labctl_model::Lab;
 
 use crate::{
-    Error, LabDir, Plan,
+    Error, LabDir, Plan, Runtime,
     dind::{self, DindProvider},
     machine::Provider,
     vm::{self, Accel, VmProvider},
 };
 
-/// What the user asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RuntimeChoice {
-    /// The best one that can run the lab here.
-    #[default]
-    Auto,
-    /// Each host is a machine with its own kernel.
-    Vm,
-    /// Each host is a container with its own dockerd.
-    Dind,
-}
-
 /// The runtime that a lab gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chosen {
-    /// The runtime's name.
-    pub runtime: &'static str,
+    /// Which one.
+    pub runtime: Runtime,
     /// Why, in one line, if labctl chose.
     pub why: Option<String>,
 }
 
-impl Chosen {
-    /// As a choice that is already made.
-    pub fn choice(&self) -> RuntimeChoice {
-        match self.runtime {
-            DindProvider::NAME => RuntimeChoice::Dind,
-            _ => RuntimeChoice::Vm,
-        }
-    }
-}
-
-impl RuntimeChoice {
-    /// Chooses the runtime before anything is made. `cache` is the user's cache folder.
-    ///
-    /// With `auto` this is `vm` if KVM works (a kernel per host, and no slower) or if machines must boot (`cold`); else
-    /// `dind` if Docker and this kernel have all that the lab needs, since emulated machines are several times slower;
-    /// else `vm`, which runs everywhere.
-    ///
-    /// # Errors
-    /// [`Error::Unfit`]: `dind` was asked for and cannot run this lab here.
-    pub async fn resolve(self, lab: &Lab, cache: &Path, agent: &Path, cold: bool) -> Result<Chosen, Error> {
-        let vm = |why: String| Chosen { runtime: VmProvider::NAME, why: Some(why) };
-        match self {
-            RuntimeChoice::Vm => Ok(Chosen { runtime: VmProvider::NAME, why: None }),
-            RuntimeChoice::Dind => match dind::fit(lab, agent).await {
-                Ok(_) => Ok(Chosen { runtime: DindProvider::NAME, why: None }),
-                Err(unfit) => Err(unfit.error(&lab.places)),
-            },
-            RuntimeChoice::Auto if cold => Ok(vm("runtime vm: only machines can be booted".into())),
-            RuntimeChoice::Auto if has_kvm(cache, agent).await => Ok(vm("runtime vm: there is KVM".into())),
-            RuntimeChoice::Auto => Ok(match dind::fit(lab, agent).await {
-                Ok(version) => {
-                    let why = format!(
-                        "runtime dind: no KVM here, and this kernel and Docker {version} have all that the lab needs; \
-                         root in a host is root of this machine"
-                    );
-                    Chosen { runtime: DindProvider::NAME, why: Some(why) }
-                }
-                Err(unfit) => vm(format!("runtime vm, not dind: {}", unfit.summary())),
-            }),
-        }
+/// Chooses the runtime before anything is made: the one that was `asked` for, else the best one that can run the lab here.
+/// `cache` is the user's cache folder.
+///
+/// The best is `vm` if KVM works (a kernel per host, and no slower) or if machines must boot (`cold`); else `dind` if
+/// Docker and this kernel have all that the lab needs, since emulated machines are several times slower; else `vm`, which
+/// runs everywhere.
+///
+/// # Errors
+/// [`Error::Unfit`]: `dind` was asked for and cannot run this lab here.
+pub async fn resolve(
+    asked: Option<Runtime>,
+    lab: &Lab,
+    cache: &Path,
+    agent: &Path,
+    cold: bool,
+) -> Result<Chosen, Error> {
+    let vm = |why: String| Chosen { runtime: Runtime::Vm, why: Some(why) };
+    match asked {
+        Some(Runtime::Vm) => Ok(Chosen { runtime: Runtime::Vm, why: None }),
+        Some(Runtime::Dind) => match dind::fit(lab, agent).await {
+            Ok(_) => Ok(Chosen { runtime: Runtime::Dind, why: None }),
+            Err(unfit) => Err(unfit.error(&lab.places)),
+        },
+        None if cold => Ok(vm("runtime vm: only machines can be booted".into())),
+        None if has_kvm(cache, agent).await => Ok(vm("runtime vm: there is KVM".into())),
+        None => Ok(match dind::fit(lab, agent).await {
+            Ok(version) => {
+                let why = format!(
+                    "runtime dind: no KVM here, and this kernel and Docker {version} have all that the lab needs; \
+                     root in a host is root of this machine"
+                );
+                Chosen { runtime: Runtime::Dind, why: Some(why) }
+            }
+            Err(unfit) => vm(format!("runtime vm, not dind: {}", unfit.summary())),
+        }),
     }
 }
 
@@ -84,12 +67,11 @@ async fn has_kvm(cache: &Path, agent: &Path) -> bool {
     }
 }
 
-/// Creates the provider of a plan's runtime.
-pub fn provider(plan: &Plan) -> Result<Box<dyn Provider>, Error> {
-    match plan.runtime.as_str() {
-        VmProvider::NAME => Ok(Box::new(VmProvider::new(plan))),
-        DindProvider::NAME => Ok(Box::new(DindProvider::new(plan))),
-        other => Err(Error::Unsupported(format!("runtime `{other}` is unknown\nhint: there are: vm, dind"))),
+/// What makes the hosts of a plan.
+pub fn provider(plan: &Plan) -> Box<dyn Provider> {
+    match plan.runtime {
+        Runtime::Vm => Box::new(VmProvider::new(plan)),
+        Runtime::Dind => Box::new(DindProvider::new(plan)),
     }
 }
 

@@ -23,7 +23,10 @@ use labctl_images::durable;
 use labctl_model::Lab;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Need};
+use crate::{
+    error::{Error, Need},
+    runtime::Runtime,
+};
 
 /// Longest path of a unix socket, in bytes: `sun_path` without its NUL (unix(7)).
 pub const MAX_SOCKET_PATH: usize = 107;
@@ -44,8 +47,8 @@ pub struct Plan {
     pub lab: Lab,
     /// The topology file.
     pub topology: PathBuf,
-    /// Runtime (`vm`).
-    pub runtime: String,
+    /// What its hosts run on.
+    pub runtime: Runtime,
     /// Boot instead of restoring.
     pub cold: bool,
     /// Keep what was made if the lab does not come up.

@@ -41,7 +41,7 @@ impl RunningLab {
         let lab = &self.plan().lab;
         let began = Instant::now();
         let mut report =
-            Report { lab: lab.name.clone(), runtime: self.plan().runtime.clone(), ..Report::default() };
+            Report { lab: lab.name.clone(), runtime: self.plan().runtime.to_string(), ..Report::default() };
         events.phase(format!("probing {}", probes(&lab.expect)));
         checks(self, &lab.expect, how, None, &mut report).await?;
         if how.steps {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use labctl_machines::{
-    Dirs, Error as MachineError, LabDir, Plan, RuntimeChoice, clear::clear, limits, state::Lock, sys::detach,
+    Dirs, Error as MachineError, LabDir, Plan, Runtime, clear::clear, limits, state::Lock, sys::detach,
 };
 use labctl_model::Lab;
 use tokio::net::UnixStream;
@@ -32,8 +32,8 @@ pub struct UpOptions {
     pub lab: Lab,
     /// The topology file.
     pub topology: PathBuf,
-    /// Runtime.
-    pub runtime: RuntimeChoice,
+    /// What its hosts run on.
+    pub runtime: Runtime,
     /// Boot instead of restoring a saved machine.
     pub cold: bool,
     /// Keep what was made if the lab does not come up, for inspection.
@@ -64,8 +64,6 @@ pub async fn claim(dir: &LabDir, dirs: &Dirs, options: &UpOptions) -> Result<(Pl
     dir.check_socket_paths(&options.lab)?;
     dir.check_room()?;
     limits::allow_files(&options.lab)?;
-    let UpOptions { runtime, lab, agent, cold, .. } = options;
-    let runtime = runtime.resolve(lab, &dirs.cache, agent, *cold).await?.runtime;
     let mut lock = take_lock(dir).await?;
     if dir.has_plan() {
         // A lab whose supervisor died without taking it down. Nobody can be using it: we hold its lock.
@@ -73,19 +71,19 @@ pub async fn claim(dir: &LabDir, dirs: &Dirs, options: &UpOptions) -> Result<(Pl
         drop(lock);
         lock = take_lock(dir).await?;
     }
-    let written = write_plan(dir, dirs, options, runtime);
+    let written = write_plan(dir, dirs, options);
     if written.is_err() {
         let _ = dir.remove(&lock);
     }
     Ok((written?, lock))
 }
 
-fn write_plan(dir: &LabDir, dirs: &Dirs, options: &UpOptions, runtime: &str) -> Result<Plan, Error> {
+fn write_plan(dir: &LabDir, dirs: &Dirs, options: &UpOptions) -> Result<Plan, Error> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let plan = Plan {
         lab: options.lab.clone(),
         topology: options.topology.clone(),
-        runtime: runtime.to_owned(),
+        runtime: options.runtime,
         cold: options.cold,
         keep: options.keep,
         since: now.as_secs(),

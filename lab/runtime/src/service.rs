@@ -312,7 +312,7 @@ impl LabService {
         };
         Status {
             lab: self.lab.dir().name().to_owned(),
-            runtime: plan.runtime.clone(),
+            runtime: plan.runtime,
             topology: plan.topology.clone(),
             stage: self.stage(),
             supervisor: std::process::id(),

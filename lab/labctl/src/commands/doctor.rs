@@ -1,6 +1,9 @@
 //! `labctl doctor`
 
-use labctl_machines::doctor::{self, Diagnosis, Finding, Level};
+use labctl_machines::{
+    Runtime,
+    doctor::{self, Diagnosis, Finding, Level},
+};
 
 use crate::{
     context::{Context, agent},
@@ -68,12 +71,12 @@ fn text(diagnosis: &Diagnosis) -> String {
 }
 
 /// Text that labs can run, and on which runtime by default.
-fn can_run(auto: &str) -> &'static str {
+fn can_run(auto: Runtime) -> &'static str {
     match auto {
-        "dind" => {
+        Runtime::Dind => {
             "labs can run here: `--runtime auto` takes dind where this kernel has what the lab needs, else vm (emulated)"
         }
-        _ => "labs can run here: `--runtime auto` takes vm",
+        Runtime::Vm => "labs can run here: `--runtime auto` takes vm",
     }
 }
 
@@ -92,7 +95,7 @@ mod tests {
         let diagnosis = Diagnosis {
             vm: false,
             dind: false,
-            auto: "vm",
+            auto: Runtime::Vm,
             features: Default::default(),
             findings: vec![
                 finding("qemu", Level::Missing, Some("apt install qemu-system-x86")),
@@ -108,6 +111,6 @@ mod tests {
         labs cannot run here yet: see what is missing
         ");
         let able = |auto| text(&Diagnosis { vm: true, auto, ..diagnosis.clone() });
-        assert!(able("dind").contains("takes dind") && able("vm").contains("takes vm"));
+        assert!(able(Runtime::Dind).contains("takes dind") && able(Runtime::Vm).contains("takes vm"));
     }
 }

@@ -115,7 +115,7 @@ fn dead(dir: &LabDir) -> Result<Status, Error> {
     };
     Ok(Status {
         lab: dir.name().to_owned(),
-        runtime: plan.runtime.clone(),
+        runtime: plan.runtime,
         topology: plan.topology.clone(),
         stage: Stage::Dead,
         supervisor: 0,
@@ -146,7 +146,7 @@ fn overview(labs: &[Status]) -> String {
         let head = [
             (lab.lab.clone(), style::HEAD),
             (stage.to_owned(), s),
-            (lab.runtime.clone(), anstyle::Style::new()),
+            (lab.runtime.to_string(), anstyle::Style::new()),
             hosts,
         ];
         let rest = [containers.to_string(), age(lab.since), shorten(&lab.topology)];

@@ -44,9 +44,6 @@ pub struct DindProvider {
 }
 
 impl DindProvider {
-    /// Name of the runtime.
-    pub const NAME: &str = "dind";
-
     /// A provider for the hosts of one lab.
     pub fn new(plan: &Plan) -> Self {
         Self {
@@ -136,10 +133,6 @@ impl DindProvider {
 }
 
 impl Provider for DindProvider {
-    fn name(&self) -> &'static str {
-        Self::NAME
-    }
-
     fn preflight<'a>(&'a self, lab: &'a Lab, events: &'a Events) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(self.provide_images(lab, events))
     }

@@ -35,9 +35,6 @@ pub struct VmProvider {
 type Kind = (String, u32, usize, Stage);
 
 impl VmProvider {
-    /// Name of the runtime.
-    pub const NAME: &str = "vm";
-
     /// A provider for the hosts of one lab.
     pub fn new(plan: &Plan) -> Self {
         Self {
@@ -181,10 +178,6 @@ impl VmProvider {
 }
 
 impl Provider for VmProvider {
-    fn name(&self) -> &'static str {
-        Self::NAME
-    }
-
     fn preflight<'a>(&'a self, lab: &'a Lab, events: &'a Events) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(self.check(lab, events))
     }

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use labctl_machines::Event;
+use labctl_machines::{Event, Runtime};
 use labctl_model::{Action, Command};
 use labctl_protocol::messages::ExecOut;
 use labctl_report::{Report, sent::SendReport, tunnels::VxlanReport};
@@ -145,7 +145,7 @@ pub struct Status {
     /// The name by which clients know it, that of its folder.
     pub lab: String,
     /// Runtime.
-    pub runtime: String,
+    pub runtime: Runtime,
     /// The topology file.
     pub topology: PathBuf,
     /// Stage.

@@ -1,0 +1,24 @@
+//! What a lab's hosts run on.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A runtime, as topologies' users and reports name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Runtime {
+    /// Each host is a machine with its own kernel.
+    Vm,
+    /// Each host is a container with its own dockerd.
+    Dind,
+}
+
+impl fmt::Display for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Runtime::Vm => "vm",
+            Runtime::Dind => "dind",
+        })
+    }
+}

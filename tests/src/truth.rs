@@ -30,7 +30,7 @@ echo "== networks"; docker network inspect $(docker network ls --quiet)
 "#;
 
 /// What differs from one moment, or from one boot, to the next, and says nothing of what the host is.
-const RESTLESS: [(&str, &str); 16] = [
+const RESTLESS: [(&str, &str); 15] = [
     // Secrets of the kernel.
     ("sysctls", "net.core.netdev_rss_key"),
     ("sysctls", "net.ipv4.tcp_fastopen_key"),

@@ -50,6 +50,7 @@ fn spec(name: &str, dir: &Path, accel: Accel, image: &NodeImage) -> VmSpec {
         initrd: image.initrd(&agent()).unwrap(),
         root: image.root(),
         nics: Vec::new(),
+        shortcuts: false,
         incoming: false,
     }
 }
@@ -299,6 +300,7 @@ async fn supervise() {
         initrd: dir.join("initrd"),
         root: dir.join("root"),
         nics: Vec::new(),
+        shortcuts: false,
         incoming: false,
     };
     let booted = boot(spec).await;

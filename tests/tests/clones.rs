@@ -55,7 +55,7 @@ fn sixteen_clones_are_sixteen_hosts() {
     let last = format!("h{HOSTS}");
     let engine = || exec(&last, "docker info -f '{{ .ID }}'");
     assert_ne!(engine(), draws[HOSTS - 1][5]);
-    labctl.run(["do", "clones", &format!("restart docker {last}")]).exits(0);
+    labctl.run(["do", "clones", "restart", "docker", &last]).exits(0);
     assert_eq!(engine(), draws[HOSTS - 1][5]);
 
     // The guest's clock is read between two looks at this machine's.

@@ -115,7 +115,7 @@ impl Engine {
 
     /// Ensures that dockerd runs with this daemon.json and answers; returns its newest API version.
     pub async fn ensure(&mut self, daemon_json: Map<String, Value>) -> Result<String, DockerError> {
-        let wanted = with_ours(daemon_json);
+        let wanted = with_ours(daemon_json, runc::stands_in());
         if let Some(process) = running() {
             if configured() == wanted {
                 let answered = match self.settled.take() {
@@ -152,15 +152,15 @@ impl Engine {
     }
 }
 
-/// Adds the socket that the agent dials to a daemon.json with `hosts`, and the runtime of labctl's own image to one
-/// with `runtimes`.
-fn with_ours(mut daemon_json: Map<String, Value>) -> Map<String, Value> {
+/// Adds the socket that the agent dials to a daemon.json with `hosts`; with shortcuts, also the runtime of labctl's own
+/// image to one with `runtimes`.
+fn with_ours(mut daemon_json: Map<String, Value>, shortcuts: bool) -> Map<String, Value> {
     if let Some(Value::Array(hosts)) = daemon_json.get_mut("hosts")
         && !hosts.contains(&json!(SOCKET_URL))
     {
         hosts.push(json!(SOCKET_URL));
     }
-    if let Some(Value::Object(runtimes)) = daemon_json.get_mut("runtimes") {
+    if shortcuts && let Some(Value::Object(runtimes)) = daemon_json.get_mut("runtimes") {
         runtimes.entry(BUILTIN_RUNTIME).or_insert_with(|| json!({ "path": BUILTIN_RUNTIME }));
     }
     daemon_json
@@ -206,17 +206,14 @@ async fn start_once(config: &Map<String, Value>) -> Result<String, DockerError> 
     if !config.contains_key("hosts") {
         command.args(["--host", SOCKET_URL]);
     }
-    if !config.contains_key("runtimes") {
+    let shortcuts = runc::stands_in();
+    if shortcuts && !config.contains_key("runtimes") {
         command.args(["--add-runtime", &format!("{BUILTIN_RUNTIME}={BUILTIN_RUNTIME}")]);
     }
-    command
-        .env("PATH", format!("{}:{}", runc::DIR, PATH))
-        .current_dir("/")
-        .process_group(0)
-        .stdin(Stdio::null());
+    let path = if shortcuts { format!("{}:{PATH}", runc::DIR) } else { PATH.to_owned() };
+    command.env("PATH", path).current_dir("/").process_group(0).stdin(Stdio::null());
     command.stdout(log.try_clone().map_err(file(LOG))?).stderr(log);
-    // Only a vm's init makes this folder: there the whole machine is the agent's.
-    if Path::new(runc::DIR).exists() {
+    if shortcuts {
         sys::coarse_timers(&mut command, runc::slack::DOCKER_NS);
     }
     let mut child = command.spawn().map_err(DockerError::Spawn)?;
@@ -370,13 +367,15 @@ mod tests {
 
     #[test]
     fn sockets_and_runtimes_named_in_daemon_json_include_ours() {
-        let with = |key: &str, value: Value| with_ours(Map::from_iter([(key.to_owned(), value)]));
+        let with = |key: &str, value: Value| with_ours(Map::from_iter([(key.to_owned(), value)]), true);
         assert_eq!(with("hosts", json!(["fd://"]))["hosts"], json!(["fd://", SOCKET_URL]));
         assert_eq!(with("hosts", json!([SOCKET_URL]))["hosts"], json!([SOCKET_URL]));
-        assert!(with_ours(Map::new()).is_empty());
+        assert!(with_ours(Map::new(), true).is_empty());
         let kata = json!({ "kata": { "path": "/k" } });
         let both = json!({ "kata": { "path": "/k" }, "crun": { "path": "crun" } });
-        assert_eq!(with("runtimes", kata)["runtimes"], both);
+        assert_eq!(with("runtimes", kata.clone())["runtimes"], both);
+        let stock = Map::from_iter([("runtimes".to_owned(), kata)]);
+        assert_eq!(with_ours(stock.clone(), false), stock);
         let own = json!({ "crun": { "path": "/opt/crun" } });
         assert_eq!(with("runtimes", own.clone())["runtimes"], own);
     }

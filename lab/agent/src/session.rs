@@ -20,7 +20,7 @@ use tokio::{
 use crate::{
     frames, ops,
     port::Port,
-    probe,
+    probe, runc,
     server::{Kernel, Server, ServerStream, refuse},
 };
 
@@ -157,6 +157,7 @@ fn hello() -> Result<Hello, String> {
         version: VERSION,
         kernel: names.release().to_string_lossy().into_owned(),
         hostname: names.nodename().to_string_lossy().into_owned(),
+        shortcuts: runc::stands_in(),
     })
 }
 

@@ -64,7 +64,7 @@ impl HostDocker {
     async fn run_once(&self, lab: &Lab, name: &str, container: &Container) -> Result<(), Error> {
         let options = CreateContainerOptions { name: Some(name.to_owned()), ..Default::default() };
         self.api
-            .create_container(Some(options), create_body(lab, container))
+            .create_container(Some(options), create_body(lab, container, self.shortcuts))
             .whole()
             .await
             .map_err(self.failed(format!("create container {name}")))?;
@@ -106,9 +106,7 @@ impl HostDocker {
                 image: Some(image.to_owned()),
                 host_config: Some(HostConfig {
                     network_mode: Some(mode.to_owned()),
-                    security_opt: security(image),
-                    runtime: runtime(image),
-                    ..Default::default()
+                    ..shortcuts(image, self.shortcuts)
                 }),
                 ..Default::default()
             };
@@ -188,7 +186,7 @@ fn summary(inspected: ContainerInspectResponse) -> ContainerState {
     }
 }
 
-fn create_body(lab: &Lab, container: &Container) -> ContainerCreateBody {
+fn create_body(lab: &Lab, container: &Container, has_shortcuts: bool) -> ContainerCreateBody {
     let (mode, endpoints) = attach(lab, container);
     ContainerCreateBody {
         image: Some(container.image.clone()),
@@ -202,10 +200,8 @@ fn create_body(lab: &Lab, container: &Container) -> ContainerCreateBody {
             links: (!container.links.is_empty())
                 .then(|| container.links.iter().map(|l| format!("{}:{}", l.target, l.alias)).collect()),
             cap_add: (!container.cap_add.is_empty()).then(|| container.cap_add.clone()),
-            security_opt: security(&container.image),
-            runtime: runtime(&container.image),
             sysctls: Some(container.sysctls.iter().map(|(k, v)| (k.clone(), v.clone())).collect()),
-            ..Default::default()
+            ..shortcuts(&container.image, has_shortcuts)
         }),
         networking_config: endpoints,
         ..Default::default()
@@ -237,15 +233,18 @@ fn attach(lab: &Lab, container: &Container) -> (String, Option<NetworkingConfig>
     }
 }
 
-/// Compiling Docker's seccomp filter takes a quarter of a second without KVM. The built-in image only waits, so the
-/// filter would guard nothing; every other image gets Docker's own.
-fn security(image: &str) -> Option<Vec<String>> {
-    (image == BUILTIN_IMAGE).then(|| vec!["seccomp=unconfined".to_owned()])
-}
-
-/// The built-in image only waits; every other image gets the runtime that its users have.
-fn runtime(image: &str) -> Option<String> {
-    (image == BUILTIN_IMAGE).then(|| BUILTIN_RUNTIME.to_owned())
+/// What a container of this image gets in a host with shortcuts: the built-in image only waits, so the seccomp filter,
+/// which takes a quarter of a second to compile without KVM, would guard nothing, and a small runtime will do. Every other
+/// image gets what Docker gives it.
+fn shortcuts(image: &str, has: bool) -> HostConfig {
+    if !has || image != BUILTIN_IMAGE {
+        return HostConfig::default();
+    }
+    HostConfig {
+        security_opt: Some(vec!["seccomp=unconfined".to_owned()]),
+        runtime: Some(BUILTIN_RUNTIME.to_owned()),
+        ..Default::default()
+    }
 }
 
 fn port_key(port: &Publish) -> String {
@@ -273,13 +272,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_labctls_own_image_is_spared_what_docker_gives_every_image() {
+    fn only_labctls_own_image_takes_shortcuts_and_only_where_a_host_has_them() {
         let text = "name: t\nsegments: { lan: { subnet: 10.0.0.0/24 } }\nhosts: { a: { lan: 10.0.0.1 } }\n\
                     containers: { own: {}, other: { image: redis } }\n";
         let lab = Lab::parse(text, "t.yaml").unwrap();
-        let of = |name: &str| create_body(&lab, &lab.containers[name]).host_config.unwrap();
-        assert_eq!(of("own").runtime.as_deref(), Some(BUILTIN_RUNTIME));
-        assert_eq!(of("own").security_opt.unwrap(), ["seccomp=unconfined"]);
-        assert_eq!((of("other").runtime, of("other").security_opt), (None, None));
+        let of = |name: &str, has| create_body(&lab, &lab.containers[name], has).host_config.unwrap();
+        assert_eq!(of("own", true).runtime.as_deref(), Some(BUILTIN_RUNTIME));
+        assert_eq!(of("own", true).security_opt.unwrap(), ["seccomp=unconfined"]);
+        for (name, has) in [("other", true), ("own", false)] {
+            assert_eq!((of(name, has).runtime, of(name, has).security_opt), (None, None), "{name}");
+        }
     }
 }

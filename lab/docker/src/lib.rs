@@ -33,17 +33,19 @@ pub struct HostDocker {
     pub host: String,
     /// The connection.
     pub api: Docker,
+    /// Whether its host has shortcuts (docs/vanilla.md), which containers of labctl's own image take.
+    shortcuts: bool,
 }
 
 impl HostDocker {
     /// Connects to a host's socket on this machine; its dockerd speaks the API up to version `newest` (`1.45`).
     ///
     /// bollard's own negotiation asks for all components' versions, for which dockerd starts runc and more.
-    pub fn connect(host: &str, socket: &Path, newest: &str) -> Result<Self, Error> {
+    pub fn connect(host: &str, socket: &Path, newest: &str, shortcuts: bool) -> Result<Self, Error> {
         let version = version(newest).filter(|v| v < API_DEFAULT_VERSION).unwrap_or(*API_DEFAULT_VERSION);
         let api = Docker::connect_with_unix(&socket.to_string_lossy(), TIMEOUT_S, &version)
             .map_err(|e| docker_error(host, "connect", e))?;
-        Ok(Self { host: host.to_owned(), api })
+        Ok(Self { host: host.to_owned(), api, shortcuts })
     }
 
     /// Asks whether the dockerd answers.
@@ -222,7 +224,7 @@ mod tests {
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{").await.unwrap();
             (listener, stream)
         });
-        let docker = HostDocker::connect("host1", &socket, "1.45").unwrap();
+        let docker = HostDocker::connect("host1", &socket, "1.45", false).unwrap();
         let said = |error: Error| {
             let said = error.to_string();
             assert!(said.contains(": dockerd of host1 does not answer: "), "{said}");

@@ -86,6 +86,11 @@ impl Lab {
         Self { cold, ..self }
     }
 
+    /// Runs Docker as its packager ships it: without the shortcuts that emulated machines have (docs/vanilla.md).
+    pub fn vanilla(self, vanilla: bool) -> Self {
+        Self { model: labctl_model::Lab { vanilla, ..self.model }, ..self }
+    }
+
     /// Sets where the lab's folder is made. It holds sockets, consoles and what `labctl down` reads after a crash. By
     /// default `LABCTL_STATE_DIR`, else `labctl` in the XDG state folder.
     pub fn state_dir(self, dir: impl Into<PathBuf>) -> Self {

@@ -1,7 +1,7 @@
 //! What verbs do with a lab: bring it up, check it, take it down.
 
 use labctl_machines::{Event, LabDir, Runtime, install, limits, runtimes};
-use labctl_model::Action;
+use labctl_model::{Action, Lab};
 use labctl_report::Report;
 use labctl_runtime::{
     Checking, UpOptions,
@@ -30,6 +30,9 @@ pub struct Manner {
     /// Boot the hosts instead of restoring a saved machine
     #[arg(long)]
     pub cold: bool,
+    /// Run Docker as its packager ships it: without the shortcuts that emulated machines have
+    #[arg(long)]
+    pub vanilla: bool,
     /// Leave labs as they are, also one that does not come up: `exec`, `docker` and `logs` work on what there is
     #[arg(long)]
     pub keep: bool,
@@ -77,7 +80,7 @@ pub async fn bring_up(
         progress.event(&Event::Note(why.clone()));
     }
     let options = UpOptions {
-        lab: topology.lab.clone(),
+        lab: Lab { vanilla: manner.vanilla || lab.vanilla, ..lab.clone() },
         topology: topology.path.clone(),
         runtime: chosen.runtime,
         cold: manner.cold,

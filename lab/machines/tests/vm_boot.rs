@@ -48,6 +48,7 @@ fn spec(name: &str, dir: &Path, accel: Accel, image: &NodeImage) -> VmSpec {
         initrd: image.initrd(&agent()).unwrap(),
         root: image.root(),
         nics: Vec::new(),
+        shortcuts: false,
         incoming: false,
     }
 }
@@ -297,6 +298,7 @@ async fn supervise() {
         initrd: dir.join("initrd"),
         root: dir.join("root"),
         nics: Vec::new(),
+        shortcuts: false,
         incoming: false,
     };
     let booted = boot(spec).await;

@@ -25,6 +25,9 @@ pub struct Lab {
     pub name: String,
     /// What the lab shows, in a sentence; may be empty.
     pub description: String,
+    /// Whether hosts run Docker without labctl's shortcuts (docs/vanilla.md).
+    #[serde(default)]
+    pub vanilla: bool,
     /// L2 underlay networks by name.
     pub segments: IndexMap<String, Segment>,
     /// Lab hosts by name.

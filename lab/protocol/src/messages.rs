@@ -11,7 +11,7 @@ use labctl_model::{Interface, Protocol, Route, Tools};
 use serde::{Deserialize, Serialize};
 
 /// Version of the protocol; both sides must have the same.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The longest line either side accepts, in bytes, LF included.
 pub const MAX_LINE: usize = 4 << 20;
@@ -22,8 +22,12 @@ pub const VIRTIO_PORT: &str = "labctl.agent";
 /// dockerd's log in the host.
 pub const DOCKERD_LOG: &str = "/var/log/dockerd.log";
 
-/// Name of the OCI runtime of labctl's own image, in every dockerd that an agent starts. It is a small program; runc,
-/// which runs every other image, takes most of a container's start without KVM.
+/// Word on a vm's kernel command line: the agent may stand before the engine's programs, to save an emulated processor's
+/// time (docs/vanilla.md).
+pub const SHORTCUTS: &str = "labctl.shortcuts";
+
+/// Name of the OCI runtime of labctl's own image in a host with shortcuts. It is a small program; runc, which runs every
+/// other image, takes most of a container's start without KVM.
 pub const BUILTIN_RUNTIME: &str = "crun";
 
 /// MAC of the NIC with this index in a saved machine. A restored machine has it until [`Request::Configure`] gives the
@@ -154,6 +158,8 @@ pub struct Hello {
     pub kernel: String,
     /// Current host name.
     pub hostname: String,
+    /// Whether this host's engine has shortcuts, [`BUILTIN_RUNTIME`] among them.
+    pub shortcuts: bool,
 }
 
 /// Configuration of a host. Sending it again changes everything but NIC names and MACs.

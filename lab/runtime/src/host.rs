@@ -61,7 +61,7 @@ impl RunningHost {
         let api = agent.docker(daemon_json).await.map_err(&failed)?;
         events.host(name, "dockerd runs");
         let forward = Forward::start(docker_socket.clone(), agent.clone(), GUEST_DOCKER_SOCKET)?;
-        let docker = HostDocker::connect(name, &docker_socket, &api)?;
+        let docker = HostDocker::connect(name, &docker_socket, &api, agent.hello().shortcuts)?;
         let host = Self { name: name.to_owned(), agent, docker, _forward: forward };
         host.provide_images(lab, images, had).await?;
         Ok(host)

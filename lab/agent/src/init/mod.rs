@@ -13,14 +13,19 @@ mod runc;
 mod watch;
 
 use std::fmt::Arguments;
+use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use labctl_protocol::messages::SHORTCUTS;
 use nix::sys::reboot::{RebootMode, reboot};
 use rtnetlink::LinkUnspec;
 
 /// Folder with the virtio-serial ports by name, as udev makes it.
 pub const PORTS: &str = "/dev/virtio-ports";
+
+/// The kernel's command line (proc(5)).
+const COMMAND_LINE: &str = "/proc/cmdline";
 
 /// Why a guest did not come up. Printed on the console; the machine then powers off, so that labctl sees it end.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +81,11 @@ fn start() -> Result<(), Error> {
     mounts::system()?;
     no_fallback_tunnels()?;
     mounts::name_ports()?;
-    runc::prepare(crate::engine::PATH)?;
+    if fs::read_to_string(COMMAND_LINE)
+        .is_ok_and(|line| line.split_ascii_whitespace().any(|w| w == SHORTCUTS))
+    {
+        runc::prepare(crate::engine::PATH)?;
+    }
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::file("epoll"))?;
     runtime.block_on(async {
@@ -90,7 +99,7 @@ fn start() -> Result<(), Error> {
 /// must have only `lo` (Linux, admin-guide/sysctl/net.rst).
 fn no_fallback_tunnels() -> Result<(), Error> {
     let path = "/proc/sys/net/core/fb_tunnels_only_for_init_net";
-    std::fs::write(path, "2").map_err(Error::file(path))
+    fs::write(path, "2").map_err(Error::file(path))
 }
 
 /// Writes one line to the console, which labctl keeps in the lab's folder.
@@ -100,7 +109,7 @@ fn say(line: Arguments<'_>) {
 }
 
 fn uptime() -> String {
-    let text = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let text = fs::read_to_string("/proc/uptime").unwrap_or_default();
     text.split(' ').next().unwrap_or("?").to_owned()
 }
 

@@ -1,4 +1,5 @@
-//! Stands before the OCI runtimes, runc and crun, in a machine, so that a container starts sooner.
+//! Stands before the OCI runtimes, runc and crun, in an emulated machine, so that a container starts sooner; nowhere else,
+//! and not where the user asks for a stock engine (docs/vanilla.md).
 //!
 //! Docker starts them as always and finds this program under their names, because its folder is the first in dockerd's
 //! PATH. It changes little and becomes the real one:
@@ -35,6 +36,11 @@ pub const SEALED: &str = "/run/labctl/sealed";
 
 /// The runtimes that this program stands before.
 pub const NAMES: [&str; 2] = ["runc", BUILTIN_RUNTIME];
+
+/// Whether this program stands before the runtimes of this machine: init has put it there, or not.
+pub fn stands_in() -> bool {
+    Path::new(DIR).exists()
+}
 
 /// Becomes the runtime of this name with these arguments; returns only if that fails.
 pub fn run(name: &str, arguments: Vec<OsString>) -> io::Error {

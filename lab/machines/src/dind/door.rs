@@ -50,7 +50,7 @@ impl Door {
         let forward = Forward::start(socket.to_owned(), agent.clone(), GUEST_DOCKER_SOCKET)?;
         // dockerd runs with this configuration already; the answer is its API version.
         let api = agent.docker(serde_json::Map::new()).await.map_err(Error::agent(container))?;
-        let docker = HostDocker::connect(container, socket, &api)?;
+        let docker = HostDocker::connect(container, socket, &api, false)?;
         Ok(Self { agent, docker, _forward: forward })
     }
 }

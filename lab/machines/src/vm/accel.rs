@@ -105,6 +105,7 @@ pub async fn kvm_boots(image: &NodeImage, agent: &Path) -> Result<(), String> {
         initrd: image.initrd(agent).map_err(|e| e.to_string())?,
         root: image.root(),
         nics: Vec::new(),
+        shortcuts: false,
         incoming: false,
     };
     // Dropping it does not wait: a broken KVM may hold on to its process for minutes.

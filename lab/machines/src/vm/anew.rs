@@ -5,17 +5,13 @@
 //! one that starts now only if the topology touches nothing that it looked at.
 
 use ipnet::Ipv4Net;
-use labctl_model::{Engine, Host};
+use labctl_model::Host;
 
 /// Subnet of docker0 on a host without routes: the first of Docker's address pools (moby, libnetwork/ipamutils).
 const DOCKER0: Ipv4Net = Ipv4Net::new_assert(std::net::Ipv4Addr::new(172, 17, 0, 0), 16);
 
 /// Why this host's dockerd must start after the host is configured; `None` if a saved one will do.
 pub fn reason(host: &Host) -> Option<String> {
-    // This engine derives its id from a key, and would have to restart to get another.
-    if host.engine == Engine::Bookworm {
-        return Some("it has an engine id that cannot be changed while it runs".into());
-    }
     // Any sysctl counts: dockerd reads and sets many, which differ by version.
     if let Some(key) = host.sysctls.keys().next() {
         return Some(format!("the topology sets {key}"));
@@ -55,7 +51,9 @@ mod tests {
 
     #[test]
     fn what_dockerd_never_looked_at_is_no_reason() {
-        for host in ["", "memory: 2048", "routes: [ { to: 172.18.0.0/16, via: 192.168.56.9 } ]"] {
+        for host in
+            ["", "memory: 2048", "engine: bookworm", "routes: [ { to: 172.18.0.0/16, via: 192.168.56.9 } ]"]
+        {
             assert_eq!(of(host), None, "{host}");
         }
     }
@@ -63,7 +61,6 @@ mod tests {
     #[test]
     fn each_reason_is_told() {
         let cases = [
-            ("engine: bookworm", "engine id"),
             ("sysctls: { net.ipv4.ip_forward: 1 }", "net.ipv4.ip_forward"),
             ("daemon_json: { iptables: false }", "iptables"),
             ("vpn: 172.17.0.5", "172.16.0.0/12 overlaps"),

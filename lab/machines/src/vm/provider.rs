@@ -27,6 +27,7 @@ pub struct VmProvider {
     cache: PathBuf,
     agent: PathBuf,
     cold: bool,
+    vanilla: bool,
     accel: OnceCell<Accel>,
     templates: Mutex<BTreeMap<Kind, Template>>,
 }
@@ -41,6 +42,7 @@ impl VmProvider {
             cache: plan.cache.clone(),
             agent: plan.agent.clone(),
             cold: plan.cold,
+            vanilla: plan.lab.vanilla,
             accel: OnceCell::new(),
             templates: Mutex::default(),
         }
@@ -48,6 +50,11 @@ impl VmProvider {
 
     async fn accel(&self, image: &NodeImage) -> Accel {
         *self.accel.get_or_init(|| Accel::detect(&self.cache, image, &self.agent)).await
+    }
+
+    /// Whether machines have shortcuts (docs/vanilla.md).
+    fn shortcuts(&self, accel: Accel) -> bool {
+        accel == Accel::Tcg && !self.vanilla
     }
 
     fn image(&self, host: &Host) -> Result<NodeImage, Error> {
@@ -78,6 +85,7 @@ impl VmProvider {
             initrd,
             root: image.root(),
             nics: plan.host.nics.iter().zip(&plan.nic_sockets).map(nic).collect(),
+            shortcuts: self.shortcuts(accel),
             incoming: false,
         })
     }
@@ -120,8 +128,10 @@ impl VmProvider {
             if self.templates.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&kind) {
                 continue;
             }
+            let accel = self.accel(&image).await;
             let recipe = Recipe {
-                accel: self.accel(&image).await,
+                accel,
+                shortcuts: self.shortcuts(accel),
                 agent: self.agent.clone(),
                 initrd: image.initrd(&self.agent)?,
                 memory_mib: host.memory_mib,

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
+use labctl_protocol::messages::{SHORTCUTS, VIRTIO_PORT};
+
 use super::Accel;
 
 /// The kernel's command line.
@@ -47,6 +49,8 @@ pub struct VmSpec {
     pub root: PathBuf,
     /// NICs, in the order the guest sees them.
     pub nics: Vec<VmNic>,
+    /// Whether its agent stands before the engine's programs (docs/vanilla.md).
+    pub shortcuts: bool,
     /// Start stopped, to be filled by `migrate-incoming`, instead of booting.
     pub incoming: bool,
 }
@@ -136,7 +140,8 @@ impl VmSpec {
         self.memory(&mut args);
         args.add("-kernel", &self.kernel);
         args.add("-initrd", &self.initrd);
-        args.add("-append", COMMAND_LINE);
+        let shortcuts = if self.shortcuts { format!(" {SHORTCUTS}") } else { String::new() };
+        args.add("-append", format!("{COMMAND_LINE}{shortcuts}"));
         args.add(
             "-blockdev",
             with_path("driver=raw,node-name=root,read-only=on,file.driver=file,file.filename=", &self.root),
@@ -149,10 +154,7 @@ impl VmSpec {
         args.add("-mon", "chardev=qmp,mode=control");
         args.add("-device", "virtio-serial-pci,max_ports=2");
         args.add("-chardev", format!("socket,id=agent,fd={},server=on,wait=off", fds.agent));
-        args.add(
-            "-device",
-            format!("virtserialport,chardev=agent,nr=1,name={}", labctl_protocol::messages::VIRTIO_PORT),
-        );
+        args.add("-device", format!("virtserialport,chardev=agent,nr=1,name={}", VIRTIO_PORT));
         for (index, (nic, fd)) in self.nics.iter().zip(&fds.nics).enumerate() {
             nic.arguments(index, *fd, &mut args);
         }
@@ -244,6 +246,7 @@ mod tests {
                 VmNic { mac: [2, 0, 0, 0, 0, 10], socket: Some("/w".into()) },
                 VmNic { mac: [2, 0, 0, 0, 0, 11], socket: None },
             ],
+            shortcuts: false,
             incoming: false,
         }
     }
@@ -267,6 +270,14 @@ mod tests {
         assert!(first < second);
         assert!(text.contains("addr.type=fd,addr.str=9 "));
         assert!(!text[second..].contains("netdev="));
+    }
+
+    #[test]
+    fn shortcuts_are_a_word_for_init() {
+        assert!(!text(&spec()).contains(SHORTCUTS));
+        assert!(
+            text(&VmSpec { shortcuts: true, ..spec() }).contains("nr_uarts=1 labctl.shortcuts -blockdev")
+        );
     }
 
     #[test]

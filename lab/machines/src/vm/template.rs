@@ -97,6 +97,8 @@ pub struct Recipe {
     pub qemu: String,
     /// The accelerator.
     pub accel: Accel,
+    /// Whether it has shortcuts (docs/vanilla.md).
+    pub shortcuts: bool,
     /// Memory in MiB.
     pub memory_mib: u32,
     /// How many NICs.
@@ -240,6 +242,7 @@ impl Recipe {
             name: "template".into(),
             dir: dir.to_owned(),
             accel: self.accel,
+            shortcuts: self.shortcuts,
             memory_mib: self.memory_mib,
             memory,
             kernel: self.image.kernel(),
@@ -324,7 +327,7 @@ async fn rehearse(agent: &AgentClient, recipe: &Recipe, dir: &Path) -> Result<()
     let api = agent.docker(serde_json::Map::new()).await.map_err(&failed)?;
     let socket = dir.join("docker.sock");
     let _forward = Forward::start(socket.clone(), agent.clone(), GUEST_DOCKER_SOCKET)?;
-    let docker = HostDocker::connect(HOST, &socket, &api)?;
+    let docker = HostDocker::connect(HOST, &socket, &api, agent.hello().shortcuts)?;
     docker.load_image(builtin::image(&recipe.agent)?.into()).await?;
     docker.rehearse(BUILTIN_IMAGE).await?;
     // The kernel gave docker0 a link-local address when a container was on it. A booted host has none yet.

@@ -28,6 +28,8 @@ raw! {
         name: At<String>,
         /// What the lab shows, in a sentence.
         description: Option<At<String>>,
+        /// Whether hosts run Docker without labctl's shortcuts, which emulated machines have otherwise.
+        vanilla: Option<At<bool>>,
         /// L2 underlay networks by name: what hosts' NICs are plugged into.
         segments: Option<Map<Segment>>,
         /// Lab hosts by name: each has its own kernel and its own dockerd.

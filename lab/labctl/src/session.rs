@@ -1,19 +1,18 @@
 //! What verbs do with a lab: bring it up, check it, take it down.
 
-use labctl_model::Action;
+use labctl_model::{Action, Lab};
 use labctl_runtime::{
     Checking, Event, LabDir, RuntimeChoice, UpOptions,
     control::{
         Client,
         protocol::{Answer, Request},
     },
-    install, launch, limits,
+    image, install, launch, limits,
     report::Report,
     teardown,
 };
 
 use crate::{
-    commands::image::ensure,
     context::{Context, agent, own_exe},
     exit::Error,
     progress::Progress,
@@ -86,7 +85,7 @@ pub async fn bring_up(
         agent,
     };
     tokio::select! {
-        built = ensure(context, &topology.lab, &topology.shown, progress) => built?,
+        built = make_images(context, &topology.lab, &topology.shown, progress) => built?,
         () = stop.wait() => return Err(Error::Interrupted),
     }
     // Must not be interrupted: until it returns, we do not know whether a lab of this name is ours to take down.
@@ -109,6 +108,23 @@ pub async fn bring_up(
             clear(context, &dir, progress, stop).await;
             Err(e)
         }
+    }
+}
+
+/// Makes what is missing: the node images that a lab's hosts need, and the container images that the topology builds
+/// from Debian packages.
+async fn make_images(
+    context: &Context,
+    lab: &Lab,
+    topology: &str,
+    progress: &mut Progress<'_>,
+) -> Result<(), Error> {
+    let cache = &context.dirs.cache;
+    match progress.showing(async |events| image::ensure(cache, lab, events).await).await {
+        Err(image::Error::OfPackages { name, line, source }) => {
+            Err(Error::Packages { name, place: format!("{topology}:{line}"), source: *source })
+        }
+        done => Ok(done?),
     }
 }
 

@@ -42,7 +42,7 @@ pub use store::{Listed, NodeImage, find, ls, rm};
 pub fn require(cache: &Path, suite: Suite) -> Result<NodeImage, crate::Error> {
     find(cache, suite).ok_or_else(|| {
         crate::Error::Image(format!(
-            "there is no node image of {suite}\nhint: make it with `labctl image build --suite {suite}`"
+            "there is no node image of {suite}\nhint: make it with `labctl image build --engine {suite}`"
         ))
     })
 }
@@ -51,7 +51,7 @@ pub fn require(cache: &Path, suite: Suite) -> Result<NodeImage, crate::Error> {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Not a Debian release that labctl can make images of.
-    #[error("no node image of suite `{0}`\nhint: there are trixie and bookworm")]
+    #[error("no node image of engine `{0}`\nhint: there are trixie and bookworm")]
     UnknownSuite(String),
     /// No such image in the cache.
     #[error("there is no node image `{0}`\nhint: `labctl image ls` lists those that there are")]

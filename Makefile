@@ -1,18 +1,22 @@
 # Three commands matter: `make demo` sets up and runs the flagship; `make check` is for the daily loop; `make test` sets
 # up and runs every test. A second run installs and builds nothing.
 
-CARGO  ?= cargo
-BIN    := target/$(shell rustc -vV | sed -n 's/^host: //p')/release
-LABCTL := $(BIN)/labctl
+CARGO   ?= cargo
+# `quick` builds in the least time, for demo and tests; `release` is what users get (docs/performance.md).
+PROFILE := quick
+BIN     = target/$(shell rustc -vV | sed -n 's/^host: //p')/$(PROFILE)
+LABCTL  = $(BIN)/labctl
 
-.PHONY: demo check test test-all truth setup build image bench fuzz miri deny clean help
+.PHONY: demo check test test-all truth setup build image deb dist test-packages bench fuzz miri deny clean help
+.NOTPARALLEL:
 
 help: ## what there is
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
 
-# Enough for labctl. Benches build everything at once, so that nothing is built twice for another set of features.
+# labctl and its agent.
 PACKAGES := --package labctl --bins
-bench: PACKAGES := --workspace --all-targets
+bench: PACKAGES += --package labctl-benches
+bench deb dist test-packages: PROFILE := release
 check test test-all: NEEDS := test
 bench: NEEDS := bench
 
@@ -30,19 +34,35 @@ test-all: setup ## the same with every engine and on every runtime, and make tru
 	@scripts/test all
 
 truth: image ## every topology and engine: is each host, restored or in a container, as it is when booted?
-	$(CARGO) test --release --locked -p labctl-tests --test truth -- --ignored --nocapture
+	$(CARGO) test --profile $(PROFILE) --locked -p labctl-tests --test truth -- --ignored --nocapture
 
 setup: ## install the system packages that are missing
 	@scripts/setup $(NEEDS)
 
-build: setup ## labctl and its agent, as release builds
-	$(CARGO) build --release --locked $(PACKAGES)
+build: setup ## labctl and its agent
+	$(CARGO) build --profile $(PROFILE) --locked $(PACKAGES)
 
 image: build ## the node image, if it is not cached yet
 	$(LABCTL) image build
 
+# The program that makes .deb files. Without its own compressor: xz does it.
+CARGO_DEB_VERSION := 3.8.0
+CARGO_DEB := target/tools/cargo-deb-$(CARGO_DEB_VERSION)/bin/cargo-deb
+$(CARGO_DEB):
+	$(CARGO) install --locked --quiet --no-default-features --root $(CARGO_DEB:/bin/cargo-deb=) \
+	  cargo-deb@$(CARGO_DEB_VERSION)
+
+deb: build $(CARGO_DEB) ## a package for Debian and Ubuntu, in target/dist
+	@scripts/package deb $(CARGO_DEB)
+
+dist: build ## a tarball of static binaries with an install script that needs no root, in target/dist
+	@scripts/package tar
+
+test-packages: deb dist image ## install both in a clean Debian, and bring a lab up from each (as root)
+	@scripts/test-packages
+
 bench: image ## figures, side by side (docs/performance.md)
-	$(CARGO) run --release --locked --quiet -p labctl-benches
+	$(BIN)/labctl-benches
 
 FUZZ_CASES ?= 20000
 FUZZ_TIME ?= 600
@@ -50,7 +70,7 @@ fuzz: export PROPTEST_CASES := $(FUZZ_CASES)
 fuzz: export PROPTEST_RNG_SEED := $(or $(PROPTEST_RNG_SEED),$(strip $(shell od -An -N4 -tu4 /dev/urandom)))
 fuzz: ## random tests with a new seed and FUZZ_CASES cases, then each fuzz target for FUZZ_TIME seconds (needs cargo-fuzz)
 	@echo "PROPTEST_RNG_SEED=$$PROPTEST_RNG_SEED"
-	$(CARGO) nextest run --release --locked --profile fuzz --package labctl-vxlan --package labctl-model --package labctl-wire || { \
+	$(CARGO) nextest run --cargo-profile $(PROFILE) --locked --profile fuzz --package labctl-vxlan --package labctl-model --package labctl-wire || { \
 	  echo "found with PROPTEST_RNG_SEED=$$PROPTEST_RNG_SEED; git status shows the kept case: commit it, and its input as a test"; \
 	  exit 1; }
 	cd vxlan && for target in stack views text template; do mkdir -p fuzz/corpus/$$target && \

@@ -29,7 +29,7 @@ pub fn topology(name: &str) -> PathBuf {
     root().join("topologies").join(name)
 }
 
-/// The folder of the release binaries: that of this very program, or the one above where a test lies in `deps`.
+/// The folder of the binaries: that of this very program, or the one above where a test lies in `deps`.
 pub fn binaries() -> PathBuf {
     let exe = std::env::current_exe().expect("a test has a path");
     let complete = |dir: &&Path| ["labctl", "labctl-agent"].iter().all(|name| dir.join(name).exists());

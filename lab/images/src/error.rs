@@ -9,7 +9,7 @@ use crate::Suite;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A lab's host needs an image that is not made.
-    #[error("there is no node image of {0}\nhint: make it with `labctl image build --suite {0}`")]
+    #[error("there is no node image of {0}\nhint: make it with `labctl image build --engine {0}`")]
     NoNodeImage(Suite),
     /// An image of packages that a topology defines is not made.
     #[error("image `{0}` is not made yet\nhint: `labctl up` makes it from its packages")]
@@ -37,7 +37,7 @@ pub enum Error {
         why: String,
     },
     /// Not a Debian release that labctl can make images of.
-    #[error("no node image of suite `{0}`\nhint: there are trixie and bookworm")]
+    #[error("no node image of engine `{0}`\nhint: there are trixie and bookworm")]
     UnknownSuite(String),
     /// No such image in the cache.
     #[error("there is no node image `{0}`\nhint: `labctl image ls` lists those that there are")]

@@ -1,10 +1,18 @@
-//! The command line: global options and the list of verbs. Each verb's own arguments are in its file.
+//! The command line: the list of verbs, and how one is run: colour, logging, the async runtime, the exit status. Each
+//! verb's own arguments are in its file.
 
-use std::path::PathBuf;
+use std::{io, process::ExitCode};
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand};
+use serde_json::json;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-use crate::{commands::*, printer::Format};
+use crate::{
+    commands::*,
+    context::{Context, Global, When},
+    exit::{Error, Exit},
+    printer::{Format, LogWriter, Printer},
+};
 
 const AFTER: &str = "\
 Examples:
@@ -38,42 +46,6 @@ pub struct Cli {
     pub verb: Verb,
 }
 
-/// Options that every verb takes.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Global options")]
-pub struct Global {
-    /// Form of the data on stdout
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORM")]
-    pub format: Format,
-    /// When to use colour; NO_COLOR is heeded too
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
-    pub color: When,
-    /// Log more to stderr; repeat for still more (RUST_LOG is finer)
-    #[arg(short, long, global = true, action = ArgAction::Count)]
-    pub verbose: u8,
-    /// No progress, only data, warnings and errors
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
-    pub quiet: bool,
-    /// Where labs are kept [default: ~/.local/state/labctl]
-    #[arg(long, global = true, value_name = "DIR", env = "LABCTL_STATE_DIR", hide_env_values = true)]
-    pub state_dir: Option<PathBuf>,
-    /// Where node images are kept [default: ~/.cache/labctl]
-    #[arg(long, global = true, value_name = "DIR", env = "LABCTL_CACHE_DIR", hide_env_values = true)]
-    pub cache_dir: Option<PathBuf>,
-}
-
-/// When to use colour.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum When {
-    /// On a terminal
-    #[default]
-    Auto,
-    /// Even into a pipe
-    Always,
-    /// Not at all
-    Never,
-}
-
 /// What labctl can do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -101,11 +73,102 @@ pub enum Verb {
     Supervise(supervise::Args),
 }
 
+/// Reads the command line and runs the verb that it asks for.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    colour(cli.global.color);
+    let printer = Printer::new(cli.global.format, cli.global.quiet, cli.global.verbose > 0);
+    // Their stdout belongs to another program.
+    let json = cli.global.format == Format::Json && !matches!(cli.verb, Verb::Exec(_) | Verb::Docker(_));
+    let exit = match Context::new(&cli.global, printer) {
+        Ok(context) => run(cli, &context).unwrap_or_else(|e| {
+            context.printer.error(&e);
+            let exit = e.exit();
+            if json {
+                // If stdout is gone, nobody can be told.
+                let _ = context.printer.json(&json!({ "error": e.to_string(), "exit_code": exit.0 }));
+            }
+            exit
+        }),
+        Err(e) => {
+            Printer::new(cli.global.format, false, false).error(&e);
+            e.exit()
+        }
+    };
+    ExitCode::from(exit.0)
+}
+
+fn run(cli: Cli, context: &Context) -> Result<Exit, Error> {
+    // A supervisor logs to its lab's file, and sets that up itself.
+    if !matches!(cli.verb, Verb::Supervise(_)) {
+        log_to_stderr(&cli.global);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|e| Error::Environment(format!("cannot start threads: {e}")))?;
+    let done = runtime.block_on(dispatch(cli.verb, context));
+    // A read of stdin may still block in its own thread; nobody waits for it.
+    runtime.shutdown_background();
+    done
+}
+
+async fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Error> {
+    match verb {
+        Verb::Up(args) => up::run(args, context).await,
+        Verb::Check(args) => check::run(args, context).await,
+        Verb::Test(args) => test::run(args, context).await,
+        Verb::Down(args) => down::run(args, context).await,
+        Verb::Ps(args) => ps::run(args, context).await,
+        Verb::Do(args) => r#do::run(args, context).await,
+        Verb::Host(args) => host::run(args, context).await,
+        Verb::Exec(args) => exec::run(args, context).await,
+        Verb::Docker(args) => docker::run(args, context).await,
+        Verb::Env(args) => env::run(args, context),
+        Verb::Logs(args) => logs::run(args, context).await,
+        Verb::Capture(args) => capture::run(args, context).await,
+        Verb::Send(args) => send::run(args, context).await,
+        Verb::Vxlan(args) => vxlan::run(args, context).await,
+        Verb::Validate(args) => validate::run(args, context),
+        Verb::Schema(args) => schema::run(args, context),
+        Verb::Image(args) => image::run(args, context).await,
+        Verb::Doctor(args) => doctor::run(args, context).await,
+        Verb::Completions(args) => completions::run(args, &mut Cli::command(), context),
+        Verb::Man(args) => man::run(args, Cli::command(), context),
+        Verb::Supervise(args) => supervise::run(args).await,
+    }
+}
+
+fn colour(when: When) {
+    match when {
+        When::Auto => anstream::ColorChoice::Auto,
+        When::Always => anstream::ColorChoice::Always,
+        When::Never => anstream::ColorChoice::Never,
+    }
+    .write_global();
+}
+
+fn log_to_stderr(global: &Global) {
+    let level = match (global.quiet, global.verbose) {
+        (true, _) => LevelFilter::ERROR,
+        (_, 0) => LevelFilter::WARN,
+        (_, 1) => LevelFilter::INFO,
+        (_, 2) => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
+    let styled = anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never;
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(|| LogWriter)
+        .with_ansi(styled)
+        .try_init();
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

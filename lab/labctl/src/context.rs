@@ -1,13 +1,53 @@
-//! What every verb needs: the folders and the printer.
+//! What every verb needs: the global options, and the folders and the printer that come of them.
 
 use std::{
     env,
     path::{Path, PathBuf},
 };
 
+use clap::{ArgAction, Args, ValueEnum};
 use labctl_machines::{Dirs, LabDir, Plan, install, state};
 
-use crate::{cli::Global, exit::Error, printer::Printer};
+use crate::{
+    exit::Error,
+    printer::{Format, Printer},
+};
+
+/// Options that every verb takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Form of the data on stdout
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORM")]
+    pub format: Format,
+    /// When to use colour; NO_COLOR is heeded too
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    pub color: When,
+    /// Log more to stderr; repeat for still more (RUST_LOG is finer)
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// No progress, only data, warnings and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Where labs are kept [default: ~/.local/state/labctl]
+    #[arg(long, global = true, value_name = "DIR", env = "LABCTL_STATE_DIR", hide_env_values = true)]
+    pub state_dir: Option<PathBuf>,
+    /// Where node images are kept [default: ~/.cache/labctl]
+    #[arg(long, global = true, value_name = "DIR", env = "LABCTL_CACHE_DIR", hide_env_values = true)]
+    pub cache_dir: Option<PathBuf>,
+}
+
+/// When to use colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum When {
+    /// On a terminal
+    #[default]
+    Auto,
+    /// Even into a pipe
+    Always,
+    /// Not at all
+    Never,
+}
 
 /// Folders and the printer.
 #[derive(Debug)]

@@ -15,8 +15,6 @@ mod topology;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    commands::main(cli::Cli::parse())
+    cli::main()
 }

@@ -1,6 +1,6 @@
 //! What verbs do with a lab: bring it up, check it, take it down.
 
-use labctl_machines::{Event, LabDir, Runtime, install, limits, runtimes};
+use labctl_machines::{Error as MachineError, Event, LabDir, Runtime, images, install, limits, runtimes};
 use labctl_model::{Action, Lab};
 use labctl_report::Report;
 use labctl_runtime::{
@@ -13,7 +13,6 @@ use labctl_runtime::{
 };
 
 use crate::{
-    commands::image::ensure,
     context::{Context, agent, own_exe},
     exit::Error,
     progress::Progress,
@@ -88,7 +87,7 @@ pub async fn bring_up(
         agent,
     };
     tokio::select! {
-        built = ensure(context, &topology.lab, &topology.shown, progress) => built?,
+        built = make_images(context, &topology.lab, &topology.shown, progress) => built?,
         () = stop.wait() => return Err(Error::Interrupted),
     }
     // Must not be interrupted: until it returns, we do not know whether a lab of this name is ours to take down.
@@ -111,6 +110,23 @@ pub async fn bring_up(
             clear(context, &dir, progress, stop).await;
             Err(e)
         }
+    }
+}
+
+/// Makes what is missing: the node images that a lab's hosts need, and the container images that the topology builds
+/// from Debian packages.
+async fn make_images(
+    context: &Context,
+    lab: &Lab,
+    topology: &str,
+    progress: &mut Progress<'_>,
+) -> Result<(), Error> {
+    let cache = &context.dirs.cache;
+    match progress.showing(async |events| images::ensure(cache, lab, events).await).await {
+        Err(MachineError::OfPackages { name, line, source }) => {
+            Err(Error::Packages { name, place: format!("{topology}:{line}"), source })
+        }
+        done => Ok(done?),
     }
 }
 

@@ -191,9 +191,14 @@ fn a_reader_that_goes_away_is_no_error() {
 fn man_pages_and_completions_are_written_and_the_schema_is_json() {
     let home = home_with(&[]);
     assert_eq!(run(home.path(), &["man", "pages"]).0, 0);
-    let up = fs::read_to_string(home.path().join("pages/labctl-up.1")).unwrap();
-    assert!(up.starts_with(".ie") || up.contains(".TH labctl-up 1"), "{up}");
-    assert!(run(home.path(), &["completions", "bash"]).1.contains("_labctl"));
+    let page = |name: &str| fs::read_to_string(home.path().join("pages").join(name));
+    assert!(page("labctl.1").unwrap().contains("Exit status"));
+    assert!(page("labctl-up.1").unwrap().contains(".TH labctl-up 1"));
+    assert!(page("labctl-image-build.1").is_ok() && page("labctl-supervise.1").is_err());
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = run(home.path(), &["completions", shell]).1;
+        assert!(script.contains("capture") && script.contains("doctor"), "{shell}: {script}");
+    }
     let schema: serde_json::Value = serde_json::from_str(&run(home.path(), &["schema"]).1).unwrap();
     assert!(schema["properties"]["hosts"].is_object());
 }

@@ -24,11 +24,11 @@ fn cache() -> PathBuf {
     own.or(xdg).unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache/labctl"))
 }
 
-/// Beside this test: `target/TRIPLE/release/`.
+/// Beside this test: `target/TRIPLE/quick/`.
 fn agent() -> PathBuf {
     let exe = std::env::current_exe().unwrap();
     let path = exe.parent().unwrap().parent().unwrap().join("labctl-agent");
-    assert!(path.exists(), "no {}: run `cargo build --release -p labctl` first", path.display());
+    assert!(path.exists(), "no {}: run `make build` first", path.display());
     path
 }
 

@@ -1,4 +1,4 @@
-//! Validates topologies: `cargo run --release -p labctl-model --example validate -- FILE…`
+//! Validates topologies: `cargo run --profile quick -p labctl-model --example validate -- FILE…`
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::{io::IsTerminal, process::ExitCode};

@@ -1,5 +1,5 @@
 //! Every class of mistake, as its author sees it. `tests/bad` holds the topologies, `tests/snapshots` what is said of
-//! them; after a change of wording: `INSTA_UPDATE=always cargo test --release -p labctl-model`, and read the difference.
+//! them; after a change of wording: `INSTA_UPDATE=always cargo test --profile quick -p labctl-model`, and read the difference.
 #![allow(clippy::unwrap_used)]
 
 use std::{fs, path::Path};

@@ -1,5 +1,5 @@
 //! The committed JSON Schema is what the code says. After a change of the topology's keys:
-//! `UPDATE_SCHEMA=1 cargo test --release -p labctl-model --test schema`
+//! `UPDATE_SCHEMA=1 cargo test --profile quick -p labctl-model --test schema`
 #![allow(clippy::unwrap_used)]
 
 use std::{fs, path::Path};
@@ -17,7 +17,7 @@ fn the_committed_schema_is_the_codes() {
     assert!(
         committed == new,
         "docs/topology.schema.json is not what the code says: \
-         UPDATE_SCHEMA=1 cargo test --release -p labctl-model --test schema"
+         UPDATE_SCHEMA=1 cargo test --profile quick -p labctl-model --test schema"
     );
 }
 

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use labctl_images::{BuildOptions, Error as ImageError, NodeImage, Suite, added, container};
-use labctl_machines::{Error as MachineError, images};
-use labctl_model::Lab;
+use labctl_machines::images;
 use serde_json::json;
 
 use crate::{
@@ -19,7 +18,7 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   labctl image build
-  labctl image build --suite bookworm
+  labctl image build --engine bookworm
   labctl image ls
   docker save nginx:alpine -o nginx.tar && labctl image add nginx.tar
   labctl image rm bookworm";
@@ -46,7 +45,7 @@ enum What {
     /// Remove an image
     #[command(after_long_help = "Examples:\n  labctl image rm trixie\n  labctl image rm nginx:alpine")]
     Rm {
-        /// Node image or its suite, or a container image
+        /// Node image or its engine, or a container image
         #[arg(value_name = "IMAGE")]
         name: String,
     },
@@ -63,11 +62,11 @@ enum What {
 
 /// Make a node image, which takes a Debian mirror and half a minute
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = "Examples:\n  labctl image build\n  labctl image build --suite bookworm")]
+#[command(after_long_help = "Examples:\n  labctl image build\n  labctl image build --engine bookworm")]
 struct Build {
     /// Debian release, and so the version of Docker: trixie has 26.1, bookworm 20.10
-    #[arg(long, value_name = "SUITE", default_value = "trixie", value_parser = ["trixie", "bookworm"])]
-    suite: String,
+    #[arg(long, value_name = "ENGINE", default_value = "trixie", value_parser = ["trixie", "bookworm"])]
+    engine: String,
     /// Make it even if it is there
     #[arg(long)]
     rebuild: bool,
@@ -80,7 +79,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
             let mut progress = Progress::new(&context.printer, "image");
             let mut stop = Stop::new()?;
             let built = tokio::select! {
-                built = build(context, args.suite.parse()?, args.rebuild, &mut progress) => built,
+                built = build(context, args.engine.parse()?, args.rebuild, &mut progress) => built,
                 () = stop.wait() => Err(Error::Interrupted),
             };
             drop(progress);
@@ -110,23 +109,6 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         }
     }
     Ok(Exit::OK)
-}
-
-/// Makes what is missing: the node images that a lab's hosts need, and the container images that the topology builds
-/// from Debian packages.
-pub async fn ensure(
-    context: &Context,
-    lab: &Lab,
-    topology: &str,
-    progress: &mut Progress<'_>,
-) -> Result<(), Error> {
-    let cache = &context.dirs.cache;
-    match progress.showing(async |events| images::ensure(cache, lab, events).await).await {
-        Err(MachineError::OfPackages { name, line, source }) => {
-            Err(Error::Packages { name, place: format!("{topology}:{line}"), source })
-        }
-        done => Ok(done?),
-    }
 }
 
 async fn build(
@@ -176,7 +158,7 @@ fn ls(context: &Context) -> Result<(), Error> {
     context.printer.data(&table.render())
 }
 
-/// Removes a node image by its name or suite, else a container image.
+/// Removes a node image by its name or engine, else a container image.
 fn rm(context: &Context, name: &str) -> Result<Vec<String>, Error> {
     match labctl_images::rm(&context.dirs.cache, name) {
         Err(ImageError::NotFound(_)) if container::rm(&context.dirs.cache, name)? => {
@@ -192,7 +174,7 @@ fn rm(context: &Context, name: &str) -> Result<Vec<String>, Error> {
 fn node(image: &NodeImage) -> serde_json::Value {
     json!({
         "image": image.id(),
-        "suite": image.suite(),
+        "engine": image.suite(),
         "docker": image.docker_version(),
         "kernel": image.kernel_version(),
         "built": image.built(),

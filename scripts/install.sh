@@ -1,0 +1,79 @@
+#!/bin/sh
+# Installs labctl from its unpacked tarball, or removes it again. Needs no root.
+set -eu
+
+usage() {
+    cat <<'EOF'
+Usage: ./install.sh [--prefix DIR]               install below DIR [default: ~/.local]
+       ./install.sh --uninstall [--prefix DIR]   remove what this installed there
+EOF
+}
+
+fail() { printf 'install.sh: %s\n' "$*" >&2; exit 1; }
+
+here=$(cd "$(dirname "$0")" && pwd)
+# Names of all installed files, and this script, are kept there, so that it can be removed without the tarball.
+kept=share/labctl
+prefix=${HOME:-}/.local
+uninstall=
+# Called where it was installed.
+if [ -e "$here/installed" ]; then prefix=${here%/"$kept"}; fi
+while [ $# -gt 0 ]; do
+    case $1 in
+        --prefix) [ $# -gt 1 ] || fail "--prefix wants a folder"; prefix=$2; shift ;;
+        --prefix=*) prefix=${1#*=} ;;
+        --uninstall) uninstall=yes ;;
+        -h | --help) usage; exit ;;
+        *) usage >&2; exit 2 ;;
+    esac
+    shift
+done
+
+# Removes the files that the last installation made, and folders that are empty then.
+remove() {
+    mv "$list" "$list.old"
+    echo "$kept/installed.old" >> "$list.old"
+    while read -r file; do
+        rm -f "$prefix/$file"
+        (cd "$prefix" && rmdir -p "${file%/*}" 2>/dev/null) || :
+    done < "$list.old"
+}
+
+mkdir -p "$prefix"
+prefix=$(cd "$prefix" && pwd)
+list=$prefix/$kept/installed
+
+if [ "$uninstall" ]; then
+    [ -e "$list" ] || fail "nothing that this script installed is below $prefix"
+    remove
+    echo "labctl is removed from $prefix; its labs and images are in ~/.local/state/labctl and ~/.cache/labctl"
+    exit
+fi
+
+[ -x "$here/bin/labctl" ] || fail "this belongs beside bin/ and share/, as the tarball has it"
+for name in labctl labctl-agent; do
+    if [ -e "$prefix/bin/$name" ] && ! grep -qsx "bin/$name" "$list"; then
+        fail "$prefix/bin/$name is there already, and is not of this script: remove it, or choose another --prefix"
+    fi
+done
+# Files of an older version that this one has no longer.
+if [ -e "$list" ]; then remove; fi
+files=$(cd "$here" && find bin share -type f | sort)
+# Listed first: one that is interrupted can be removed as well.
+mkdir -p "$prefix/$kept"
+printf '%s\n' $files "$kept/install.sh" "$kept/installed" > "$list"
+for file in $files; do
+    mode=644
+    case $file in bin/*) mode=755 ;; esac
+    mkdir -p "$prefix/${file%/*}"
+    install -m "$mode" "$here/$file" "$prefix/$file"
+done
+install -m 755 "$here/install.sh" "$prefix/$kept/install.sh"
+
+echo "labctl is installed below $prefix; topologies to begin with are in $prefix/share/labctl/topologies"
+case :${PATH:-}: in
+    *:"$prefix/bin":*) ;;
+    *) echo "It is not in your PATH yet. Add this line to ~/.profile: export PATH=\"$prefix/bin:\$PATH\"" ;;
+esac
+echo "Next: \`labctl doctor\` says what this machine can do, and what is missing."
+echo "To remove it: $prefix/$kept/install.sh --uninstall"

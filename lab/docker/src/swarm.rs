@@ -24,6 +24,9 @@ const STILL_JOINING: &str = "Timeout was reached before node joined";
 /// dockerd's error if a node to be removed has not stopped being a manager.
 const STILL_MEMBER: &str = "member of the raft cluster";
 
+/// Label of a node that is marked.
+const MARK: &str = "labctl.mark";
+
 /// How long a demoted manager may take to stop being one.
 const DEMOTED: Duration = Duration::from_secs(30);
 
@@ -58,8 +61,9 @@ pub enum NodeChange {
     Role(Role),
     /// Whether it takes tasks.
     Active(bool),
-    /// No change, but makes the managers look at it again.
-    Touched,
+    /// Whether it has labctl's mark, which means nothing. The managers look again at a node that is updated, the node
+    /// itself only at what has changed (swarmkit agent/agent.go, `nodesEqual`).
+    Marked(bool),
 }
 
 impl NodeChange {
@@ -69,7 +73,7 @@ impl NodeChange {
             NodeChange::Role(Role::Worker) => "demote",
             NodeChange::Active(true) => "activate",
             NodeChange::Active(false) => "drain",
-            NodeChange::Touched => "update",
+            NodeChange::Marked(_) => "update",
         }
     }
 
@@ -83,7 +87,12 @@ impl NodeChange {
             NodeChange::Active(false) => {
                 NodeSpec { availability: Some(NodeSpecAvailabilityEnum::DRAIN), ..spec }
             }
-            NodeChange::Touched => spec,
+            NodeChange::Marked(marked) => {
+                let mut labels = spec.labels.unwrap_or_default();
+                labels.remove(MARK);
+                labels.extend(marked.then(|| (MARK.to_owned(), String::new())));
+                NodeSpec { labels: Some(labels), ..spec }
+            }
         }
     }
 }
@@ -326,5 +335,21 @@ fn listen(node: &SwarmNode) -> String {
     match node.listen {
         Some(address) => format!("{address}:{CONTROL_PORT}"),
         None => format!("0.0.0.0:{CONTROL_PORT}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_a_change_that_can_be_taken_back() {
+        let labels = [("rack".to_owned(), "7".to_owned())].into();
+        let spec = NodeSpec { labels: Some(labels), ..Default::default() };
+        let marked = NodeChange::Marked(true).apply(spec.clone());
+        assert_ne!(marked, spec);
+        assert_eq!(NodeChange::Marked(true).apply(marked.clone()), marked);
+        assert_eq!(NodeChange::Marked(false).apply(marked), spec);
+        assert_eq!(NodeChange::Marked(false).apply(spec.clone()), spec);
     }
 }

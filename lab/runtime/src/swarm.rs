@@ -25,8 +25,7 @@ const MESH_EXISTS: &str = "is already present";
 /// Pause between two looks at the nodes.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
-/// How long a node has to get an address on the topology's own mesh before it is updated. A node that is updated while
-/// the network is still being made never gets one.
+/// How long a node has to get an address on the topology's own mesh before it is updated, and updated again.
 const TOUCH: Duration = Duration::from_secs(4);
 
 /// How long a host that is about to go may take to say whether it is a node.
@@ -86,8 +85,7 @@ async fn replace_mesh(lab: &Lab, mesh: &Network, manager: &HostDocker) -> Result
     loop {
         // The new manager creates the default network some time later (swarmkit manager/manager.go, becomeLeader).
         manager.remove_network_if_there(INGRESS).await?;
-        // The swarm forgets the network before this node has left it. A node still on it never gets on another: "failed
-        // to find a load balancer IP".
+        // The swarm forgets the network before this node has left it, and until then it gets on no other.
         if manager.network_names().await?.iter().any(|n| n == INGRESS) && Instant::now() < deadline {
             tokio::time::sleep(LOOK_AGAIN).await;
             continue;
@@ -114,8 +112,12 @@ async fn wait_on_mesh(view: &View<'_>, name: &str, manager: &HostDocker) -> Resu
     let mut touch = lab.mesh().map(|_| Instant::now() + TOUCH);
     while !host.docker.is_on_mesh(mesh).await? {
         if touch.is_some_and(|touch| Instant::now() >= touch) {
-            // A node that was there before the network gets no address until it is updated (moby/moby#40184).
-            manager.update_node(name, None, NodeChange::Touched).await?;
+            // A node that was there before the network gets no address until it is updated (moby/moby#40184). It then
+            // makes the network beside noting its address there (moby daemon/network.go, `setupIngress`). If it is too
+            // early to find it, "failed to find a load balancer IP", it tries again only if something of it changes.
+            for marked in [true, false] {
+                manager.update_node(name, None, NodeChange::Marked(marked)).await?;
+            }
             touch = Some(Instant::now() + TOUCH);
         }
         if Instant::now() >= deadline {

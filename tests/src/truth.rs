@@ -30,7 +30,7 @@ echo "== networks"; docker network inspect $(docker network ls --quiet)
 "#;
 
 /// What differs from one moment, or from one boot, to the next, and says nothing of what the host is.
-const RESTLESS: [(&str, &str); 15] = [
+const RESTLESS: [(&str, &str); 16] = [
     // Secrets of the kernel.
     ("sysctls", "net.core.netdev_rss_key"),
     ("sysctls", "net.ipv4.tcp_fastopen_key"),
@@ -50,6 +50,8 @@ const RESTLESS: [(&str, &str); 15] = [
     // swarmkit gives out the tasks of a service in no particular order.
     ("networks", ".ID.ID/IPv4Address "),
     ("networks", ".ID.ID/MacAddress "),
+    // An overlay's endpoint of its own on each node takes the next free address, in the order in which nodes come.
+    ("networks", "/Containers/lb-"),
 ];
 
 /// Words of a link whose values depend on what the kernel did before, and which decide nothing.

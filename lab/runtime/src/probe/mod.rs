@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use futures::future::join_all;
 use labctl_model::{Lab, Matrix, SourceSeen};
 use labctl_report::{
-    CellReport,
+    MatrixReport,
     answers::Subnets,
     matrix::{self, Told},
     seen::docker_name,
@@ -20,7 +20,7 @@ pub use look::snapshot;
 use session::Probing;
 
 /// Probes every cell of a matrix once. If somebody does not answer, the cells that need them say so.
-pub async fn matrix(lab: &Lab, hosts: &Hosts, peers: &Peers, matrix: &Matrix) -> Vec<CellReport> {
+pub async fn matrix(lab: &Lab, hosts: &Hosts, peers: &Peers, matrix: &Matrix) -> MatrixReport {
     let snapshot = snapshot(lab, hosts).await;
     let subnets = subnets(lab, hosts, matrix).await;
     let (orders, aims) = shots::plan(lab, matrix, &snapshot);

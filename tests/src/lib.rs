@@ -201,6 +201,26 @@ impl Ran {
     }
 }
 
+/// The checks of a report, those of its steps after its own.
+pub fn checks(report: &Value) -> impl Iterator<Item = &Value> {
+    list(&report["checks"]).iter().chain(list(&report["steps"]).iter().flat_map(|s| list(&s["checks"])))
+}
+
+/// The cells of all checks of a report.
+pub fn cells(report: &Value) -> Vec<&Value> {
+    checks(report).flat_map(|c| list(&c["found"]["cells"])).collect()
+}
+
+/// The facts of all checks of a report, with what became of frames and what the wire carried.
+pub fn facts(report: &Value) -> Vec<&Value> {
+    let facts = checks(report).flat_map(|c| std::iter::once(&c["found"]).chain(list(&c["wire"])));
+    facts.filter(|f| f["kind"] != "matrix").collect()
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
 /// Waits until a condition holds; panics with its name when it does not in time.
 #[track_caller]
 pub fn eventually(what: &str, within: Duration, mut holds: impl FnMut() -> bool) {

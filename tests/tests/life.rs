@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use labctl_tests::{Labctl, binaries, cache, eventually, machine, one_host, topology, write};
+use labctl_tests::{Labctl, binaries, cache, cells, eventually, facts, machine, one_host, topology, write};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -52,7 +52,7 @@ fn an_ordinary_user_runs_the_flagship() {
     let args = ["test", "--repeat=2", "--format=json"].map(OsStr::new).into_iter().chain([file.as_os_str()]);
     let found = labctl.run(args).exits(0).json();
     let report = &found["labs"][0]["report"];
-    assert_eq!((&report["holds"], report["cells"].as_array().unwrap().len()), (&true.into(), 30), "{found}");
+    assert_eq!((&report["holds"], cells(report).len()), (&true.into(), 30), "{found}");
     assert_eq!(report["checks"][0]["looks"], 2, "{found}");
     assert_eq!(files_of(labctl.state()), Vec::<String>::new());
 }
@@ -143,13 +143,13 @@ fn a_host_that_dies_hides_nothing_of_the_others() {
     // The first cell and the last fact are host2's alone.
     let others_hold = || {
         let report = labctl.run(["check", "mortal", "--format", "json"]).exits(1).json();
-        assert_eq!(report["cells"][0]["observed"], "yes", "{report}");
-        assert_eq!(report["facts"][0]["holds"], true, "{report}");
+        assert_eq!(cells(&report)[0]["observed"], "yes", "{report}");
+        assert_eq!(facts(&report)[0]["holds"], true, "{report}");
         exec("host2", "true").exits(0);
         let frame = "eth/ip(dst=${ip:host2})/icmp";
         labctl.run(["send", "mortal", "wire:lan", frame, "--expect-at", "host2"]).exits(0);
         let seen = |cell: usize| {
-            let cell = &report["cells"][cell];
+            let cell = cells(&report)[cell];
             format!("{}: {}", cell["observed"].as_str().unwrap(), cell["detail"].as_str().unwrap())
         };
         [1, 2, 3].map(seen)

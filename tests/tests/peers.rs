@@ -3,12 +3,14 @@
 
 use std::fs;
 
-use labctl_tests::{Labctl, topology, write};
+use labctl_tests::{Labctl, cells, checks, topology, write};
 use serde_json::{Value, json};
 
 fn cell<'a>(report: &'a Value, probe: &str, from: &str, to: &str) -> &'a Value {
-    let is = |c: &&Value| c["probe"] == probe && c["from"] == from && c["to"] == to;
-    report["cells"].as_array().unwrap().iter().rfind(is).unwrap_or_else(|| panic!("{probe} {from} {to}"))
+    let matrices = checks(report).map(|c| &c["found"]).filter(|m| m["probe"] == probe);
+    let cells = matrices.flat_map(|m| m["cells"].as_array().unwrap());
+    let found = cells.filter(|c| c["from"] == from && c["to"] == to).last();
+    found.unwrap_or_else(|| panic!("{probe} {from} {to}"))
 }
 
 #[test]
@@ -59,8 +61,7 @@ fn a_wrong_answer_is_a_wrong_cell() {
     let file = write(dir.path(), "lan-client.yaml", &text);
     labctl.run(["up".as_ref(), file.as_os_str()]).exits(1);
     let report = labctl.run(["check", "lan-client", "--format", "json"]).exits(1).json();
-    let unmet: Vec<_> =
-        report["cells"].as_array().unwrap().iter().filter(|c| !c["unmet"].is_null()).collect();
+    let unmet: Vec<_> = cells(&report).into_iter().filter(|c| !c["unmet"].is_null()).collect();
     assert_eq!(unmet.len(), 2, "{unmet:?}");
     assert!(unmet.iter().all(|c| c["observed"] == "yes"), "{unmet:?}");
     assert_eq!(unmet[0]["unmet"], "web saw 192.168.56.20 as the source, not host1 (192.168.56.3)");

@@ -6,7 +6,7 @@ use std::{
     process::Stdio,
 };
 
-use labctl_tests::{Labctl, Ran, write};
+use labctl_tests::{Labctl, Ran, facts, write};
 use serde_json::Value;
 
 const LAB: &str = "
@@ -74,9 +74,9 @@ fn receipts(report: &Value) -> Vec<String> {
 
 fn checks_watch_the_wire(labctl: &Labctl) {
     let report = labctl.run(["check", "frames", "--format", "json"]).exits(0).json();
-    assert_eq!(report["facts"].as_array().unwrap().len(), 4, "{report}");
+    assert_eq!(facts(&report).len(), 4, "{report}");
     let report = labctl.run(["check", "frames", "--steps", "--format", "json"]).exits(1).json();
-    let wrong: Vec<_> = report["facts"].as_array().unwrap().iter().filter(|f| f["holds"] == false).collect();
+    let wrong: Vec<_> = facts(&report).into_iter().filter(|f| f["holds"] == false).collect();
     assert!(wrong.len() == 1 && wrong[0]["expected"] == "never carries icmp", "{wrong:?}");
     assert!(wrong[0]["observed"][1].as_str().unwrap().contains("ICMP echo-request"), "{wrong:?}");
 }

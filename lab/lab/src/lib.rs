@@ -72,7 +72,9 @@ pub use labctl_machines::{Event, Runtime};
 pub use labctl_model as model;
 pub use labctl_model::{Expected, No, Observed as Verdict, Probe};
 pub use labctl_protocol::client::Output;
-pub use labctl_report::{CellReport, FactReport, Report, StepReport};
+pub use labctl_report::{
+    ActionsReport, Cause, CellReport, CheckReport, FactReport, Found, MatrixReport, Report, StepReport,
+};
 pub use labctl_runtime::lab::Frames;
 pub use labctl_wire::{CapturedFrame, Fate};
 pub use running::{Answer, RunningLab};

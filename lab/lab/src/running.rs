@@ -173,8 +173,8 @@ impl RunningLab {
             line: 0,
         };
         let lab = self.lab.clone();
-        let cells = self.home.run(async move { lab.probe(&matrix).await }).await?;
-        Ok(cells.into_iter().map(Answer::from).collect())
+        let found = self.home.run(async move { lab.probe(&matrix).await }).await?;
+        Ok(found.cells.into_iter().map(Answer::from).collect())
     }
 
     /// Runs a command in a host or container and collects its output. In a container, the program is the image's own.

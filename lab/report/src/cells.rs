@@ -1,16 +1,25 @@
-//! The cells of one check as a table like the topology's, with the observed verdicts.
+//! The cells of one check as a table like the topology's, with the observed verdicts, and what is wrong with them.
 
 use std::collections::HashSet;
 
 use anstyle::Style;
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use labctl_model::plain;
 
-use crate::{CellReport, style, table::Table};
+use crate::{
+    CellReport, MatrixReport,
+    groups::{self, Group},
+    pairs::{self, Pairs},
+    style,
+    table::Table,
+};
+
+/// Most lines for the cells of one cause.
+const MOST_LINES: usize = 3;
 
 /// The table: sources down, destinations across, in the topology's order; `-` if nothing was probed, `OBSERVED≠EXPECTED`
 /// if a cell is not as expected, `yes≠answer` if its answer is not.
-pub fn table(cells: &[&CellReport]) -> String {
+pub fn table(cells: &[CellReport]) -> String {
     let mut rows: IndexMap<&str, IndexMap<&str, &CellReport>> = IndexMap::new();
     for cell in cells {
         rows.entry(&cell.from).or_default().insert(&cell.to, cell);
@@ -46,7 +55,7 @@ fn merged<'a>(rows: impl Iterator<Item = impl Iterator<Item = &'a str>>) -> Vec<
 
 fn verdict(cell: &CellReport) -> (String, Style) {
     let observed = cell.observed.word();
-    match (cell.holds(), observed) {
+    match (cell.holds, observed) {
         (false, _) if cell.unmet.is_some() => (format!("{observed}≠answer"), style::BAD),
         (false, _) => (format!("{observed}≠{}", cell.expected), style::BAD),
         (true, "yes") => (observed.to_owned(), style::GOOD),
@@ -54,35 +63,83 @@ fn verdict(cell: &CellReport) -> (String, Style) {
     }
 }
 
-/// What a check probes, as a caption: `icmp`, `icmp of 1400 bytes`, `tcp/80 by name`.
-pub fn caption(cell: &CellReport) -> String {
-    let size = cell.size.map(|s| format!(" of {s} bytes")).unwrap_or_default();
-    format!("{}{size}{}", cell.probe, if cell.by_name { " by name" } else { "" })
+/// What a matrix probes, as a caption: `icmp`, `icmp of 1400 bytes`, `tcp/80 by name`.
+pub fn caption(matrix: &MatrixReport) -> String {
+    let size = matrix.size.map(|s| format!(" of {s} bytes")).unwrap_or_default();
+    format!("{}{size}{}", matrix.probe, if matrix.by_name { " by name" } else { "" })
+}
+
+/// Renders the wrong cells of a matrix: one in a line, several with one cause in a line and a few below.
+pub fn mistakes(matrix: &MatrixReport, topology: &str) -> String {
+    let one = |group: &Group<'_>| match group.cells[..] {
+        [cell] => wrong(matrix, cell, topology),
+        _ => several(matrix, group, topology),
+    };
+    groups::wrong(matrix).iter().map(one).collect()
 }
 
 /// Renders a wrong cell in a line:
 /// `c1 -> host1  icmp  expected no, observed yes: answered by c9  (topologies/x.yaml:23)`.
-pub fn wrong(cell: &CellReport, topology: &str) -> String {
+pub fn wrong(matrix: &MatrixReport, cell: &CellReport, topology: &str) -> String {
+    let mut why = why(cell);
+    for cause in cell.causes.iter().map(ToString::to_string) {
+        // Sometimes the detail is the cause.
+        if !why.contains(&cause) {
+            why += &format!("{}{cause}", if why.is_empty() { ": " } else { "; " });
+        }
+    }
+    let what = format!("{} -> {}", cell.from, cell.to);
+    told(matrix, &what, &[cell], &why, topology)
+}
+
+/// Renders cells with one cause:
+/// `16 cells  icmp  expected yes, observed silent: host2 is cut off from lan (host2/eth0)  (topologies/x.yaml:31-34)`,
+/// and below which: `host1, c1-1 -> host2, c2-1, and back`.
+fn several(matrix: &MatrixReport, group: &Group<'_>, topology: &str) -> String {
+    let why = match (group.cause, group.cells.first()) {
+        (Some(cause), _) => format!(": {cause}"),
+        (None, cell) => cell.map(|c| why(c)).unwrap_or_default(),
+    };
+    let what = format!("{} cells", group.cells.len());
+    let mut out = told(matrix, &what, &group.cells, &why, topology);
+    let pairs = pairs::compress(group.cells.iter().map(|c| (c.from.as_str(), c.to.as_str())));
+    let shown = pairs.len().min(MOST_LINES);
+    let (shown, hidden) = pairs.split_at(shown);
+    shown.iter().for_each(|pairs| out += &format!("    {}\n", plain(&pairs.to_string())));
+    match hidden.iter().map(Pairs::count).sum() {
+        0 => {}
+        more => out += &format!("    and {more} more\n"),
+    }
+    out
+}
+
+/// A line about cells: which, what came of them, why, and where they are in the topology.
+fn told(matrix: &MatrixReport, what: &str, cells: &[&CellReport], why: &str, topology: &str) -> String {
     let (bad, dim, topology) = (style::BAD, style::DIM, plain(topology));
+    let words = |of: fn(&CellReport) -> String| {
+        let different: IndexSet<String> = cells.iter().map(|c| of(c)).collect();
+        different.into_iter().collect::<Vec<_>>().join(" or ")
+    };
+    let (first, last) = (cells.iter().map(|c| c.line).min(), cells.iter().map(|c| c.line).max());
+    let lines = match (first.unwrap_or_default(), last.unwrap_or_default()) {
+        (first, last) if first == last => first.to_string(),
+        (first, last) => format!("{first}-{last}"),
+    };
     format!(
-        "{bad}{} -> {}{bad:#}  {}  expected {}, observed {}{}  {dim}({topology}:{}){dim:#}\n",
-        cell.from,
-        cell.to,
-        caption(cell),
-        cell.expected,
-        cell.observed.word(),
-        match &cell.unmet {
-            Some(unmet) => format!(", but {}", plain(unmet)),
-            None => detail(&cell.detail),
-        },
-        cell.line
+        "{bad}{what}{bad:#}  {}  expected {}, observed {}{}  {dim}({topology}:{lines}){dim:#}\n",
+        caption(matrix),
+        words(|c| c.expected.to_string()),
+        words(|c| c.observed.word().to_owned()),
+        plain(why),
     )
 }
 
-fn detail(text: &str) -> String {
-    match plain(text) {
-        t if t.is_empty() => t,
-        t => format!(": {t}"),
+/// What follows a cell's verdicts: `: last seen leaving c1/eth0`.
+fn why(cell: &CellReport) -> String {
+    match &cell.unmet {
+        Some(unmet) => format!(", but {unmet}"),
+        None if cell.detail.is_empty() => String::new(),
+        None => format!(": {}", cell.detail),
     }
 }
 

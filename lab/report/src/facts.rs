@@ -37,8 +37,6 @@ fn report(fact: &Fact, holds: bool, observed: Vec<String>, error: Option<String>
         printed: matches!(fact.subject, Subject::Exec { .. }),
         holds,
         error,
-        check: 0,
-        step: None,
         line: fact.line,
     }
 }

@@ -1,9 +1,12 @@
 //! What was seen in a lab: judged, and reported. Pure: no I/O, nothing that waits.
 
 pub mod answers;
+mod cause;
 pub mod cells;
 pub mod facts;
+mod groups;
 pub mod matrix;
+mod pairs;
 pub mod receipts;
 mod report;
 pub mod seen;
@@ -17,4 +20,8 @@ pub mod text;
 pub mod tunnels;
 pub mod verdict;
 
-pub use report::{CellReport, CheckReport, FactReport, Report, StepReport, count, duration};
+pub use cause::Cause;
+pub use report::{
+    ActionsReport, CellReport, CheckReport, FactReport, Found, MatrixReport, Report, StepReport, VERSION,
+    count, duration,
+};

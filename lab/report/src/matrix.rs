@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
-use labctl_model::{Lab, Matrix};
+use labctl_model::{Cell, Lab, Matrix, No, Observed, Target};
 use labctl_protocol::messages::{Outcome, ShotResult, Sighting};
 
 use crate::{
-    CellReport,
+    Cause, CellReport, MatrixReport,
     answers::{self, Subnets},
     shots::Aim,
     snapshot::Snapshot,
@@ -32,7 +32,7 @@ pub fn judge(
     subnets: &Subnets,
     aims: &[Aim],
     told: Told,
-) -> Vec<CellReport> {
+) -> MatrixReport {
     let Told { results, sightings, absent } = told;
     let mut senders: BTreeMap<u32, Vec<Ipv4Addr>> = BTreeMap::new();
     for (cell, aim) in matrix.cells.iter().zip(aims) {
@@ -64,11 +64,50 @@ pub fn judge(
                 aim.shots.iter().map(one).collect()
             }
         };
-        answers::sum_up(matrix, cell, verdicts)
+        let mut report = answers::sum_up(cell, verdicts);
+        report.causes = causes(lab, snapshot, &absent, cell, &report);
+        report.causes.dedup();
+        report
     });
-    let mut reports: Vec<CellReport> = judged.collect();
-    answers::check(lab, matrix, snapshot, subnets, &mut reports);
-    reports
+    let mut cells: Vec<CellReport> = judged.collect();
+    answers::check(lab, matrix, snapshot, subnets, &mut cells);
+    MatrixReport::new(matrix, cells)
+}
+
+/// What explains that a cell is `down`, or could not be probed: what does not run, or does not answer, at its ends.
+fn causes(
+    lab: &Lab,
+    snapshot: &Snapshot,
+    absent: &BTreeMap<String, String>,
+    cell: &Cell,
+    report: &CellReport,
+) -> Vec<Cause> {
+    let to = match &cell.to {
+        Target::Endpoint { name, .. } => Some(name.as_str()),
+        Target::Address(address) => snapshot.owner(lab, *address),
+    };
+    let ends = [Some(cell.from.as_str()), to].into_iter().flatten();
+    let home = |end| snapshot.home_of(lab, end).map(str::to_owned);
+    match report.observed {
+        Observed::No(No::Down) => ends
+            .filter_map(|end| {
+                if let Some(host) = home(end).filter(|host| snapshot.down.contains(host)) {
+                    return Some(Cause::HostDown { host });
+                }
+                let stopped = snapshot.containers.get(end).filter(|_| !snapshot.runs(lab, end))?;
+                Some(Cause::NotRunning { container: end.to_owned(), status: stopped.status.clone() })
+            })
+            .collect(),
+        Observed::Failed => ends
+            .filter_map(|end| {
+                let host = home(end)?;
+                let whys = [snapshot.unseen.get(&host), absent.get(&host)].into_iter().flatten();
+                let why = whys.into_iter().find(|why| report.detail.contains(why.as_str()))?.clone();
+                Some(Cause::Unseen { host, why })
+            })
+            .collect(),
+        Observed::Yes | Observed::No(_) => Vec::new(),
+    }
 }
 
 /// Sorts sightings by their cell. A TCP SYN carries no nonce: there the source port tells the cell; it survives
@@ -139,11 +178,11 @@ expect:
             sightings: Vec::new(),
             absent: BTreeMap::from([("b".to_owned(), "it ended".to_owned())]),
         };
-        let reports = judge(&lab, matrix, &snapshot, &Subnets::new(), &aims, told);
+        let reports = judge(&lab, matrix, &snapshot, &Subnets::new(), &aims, told).cells;
         assert_eq!(reports[0].observed, Observed::Failed);
         assert_eq!(reports[0].detail, "nobody could listen or watch in b: it ended");
-        assert!(!reports[0].holds());
+        assert!(!reports[0].holds);
         assert_eq!(reports[1].observed, Observed::No(No::Silent));
-        assert!(reports[1].holds());
+        assert!(reports[1].holds);
     }
 }

@@ -1,83 +1,158 @@
-//! Results of a run. Serialized as it is, this is the `--format json` of `up`, `check` and `test`.
+//! Results of a run, nested as they are thought: step, check, cells. Serialized as it is, this is the `--format json` of
+//! `up`, `check` and `test` (docs/report.md).
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
-use labctl_model::{Expected, Observed, Probe};
+use labctl_model::{By, Expected, Matrix, Observed, Probe};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::cause::Cause;
+
+/// The version of the report's JSON. It changes if a reader of the old form could misread the new one.
+pub const VERSION: u32 = 1;
+
 /// All results of one run of a lab's expectations.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
+    /// Version of this form.
+    #[schemars(extend("const" = VERSION))]
+    pub version: u32,
     /// Lab.
     pub lab: String,
     /// Runtime that the lab runs on (`vm`).
     pub runtime: String,
-    /// Whether every cell, fact and step is as expected.
+    /// Whether everything is as expected.
     pub holds: bool,
-    /// Every probed cell, in the topology's order.
-    pub cells: Vec<CellReport>,
-    /// Every fact, in the topology's order.
-    pub facts: Vec<FactReport>,
-    /// Every step that was run.
-    pub steps: Vec<StepReport>,
-    /// Every check, with the time that it took to hold.
-    #[serde(default)]
-    pub checks: Vec<CheckReport>,
     /// Wall time in ms.
+    pub took_ms: u64,
+    /// The checks of the lab's own `expect`, in the topology's order.
+    pub checks: Vec<CheckReport>,
+    /// Every step that was run, in the topology's order.
+    pub steps: Vec<StepReport>,
+}
+
+/// One step: its actions, then its checks.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Step")]
+pub struct StepReport {
+    /// Its name.
+    pub name: String,
+    /// Line in the topology.
+    pub line: u32,
+    /// Whether its actions came out as the topology says, and all of its checks hold.
+    pub holds: bool,
+    /// What came of its actions.
+    pub actions: ActionsReport,
+    /// Time that the checks took to hold, ms; absent if they did not.
+    pub settled_ms: Option<u64>,
+    /// Its checks, in the topology's order.
+    pub checks: Vec<CheckReport>,
+}
+
+/// The actions of a step.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Actions")]
+pub struct ActionsReport {
+    /// Whether they came out as the topology says.
+    pub holds: bool,
+    /// What was wrong with them; Docker's own message if Docker refused. Empty if `holds`, unless the step expected a
+    /// refusal: then the refusal's message.
+    pub message: String,
+    /// Time that they took, ms.
     pub took_ms: u64,
 }
 
+/// One check: an entry of `expect`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Check")]
+pub struct CheckReport {
+    /// Line in the topology.
+    pub line: u32,
+    /// Whether what was found is as expected, and what the wire carried meanwhile.
+    pub holds: bool,
+    /// Time that it was given to hold, ms; 0: at the first look.
+    pub within_ms: u64,
+    /// Time from the end of the previous work to the end of the look at which it held, ms; absent if it never held.
+    pub settled_ms: Option<u64>,
+    /// How often it was looked at.
+    pub looks: u32,
+    /// If a matrix did not hold: pcapng files of what the segments carried at the last look.
+    pub captures: Vec<PathBuf>,
+    /// What was found at the last look.
+    pub found: Found,
+    /// What the wire had to carry, or not, while a matrix was probed or a frame was sent.
+    pub wire: Vec<FactReport>,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Found {
+    /// Cells that were probed.
+    Matrix(MatrixReport),
+    /// Something that was read.
+    Fact(FactReport),
+    /// What became of a frame that was sent.
+    Frame(FactReport),
+}
+
+/// The cells of one matrix, which have one probe.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Matrix")]
+pub struct MatrixReport {
+    /// Probe, in its text form: `icmp`, `tcp/80`, `udp/53`, `dns/NAME`.
+    #[serde(with = "probe_text")]
+    #[schemars(with = "String")]
+    pub probe: Probe,
+    /// Size of what was sent, in bytes, if the topology gives one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u32>,
+    /// Whether the destinations were looked up by name.
+    pub by_name: bool,
+    /// Every cell, in the topology's order.
+    pub cells: Vec<CellReport>,
+}
+
 /// One cell.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Cell")]
 pub struct CellReport {
     /// Source.
     pub from: String,
     /// Destination as the topology writes it.
     pub to: String,
-    /// Probe, in its text form.
-    #[serde(with = "probe_text")]
-    pub probe: Probe,
-    /// Size of what was sent, if the topology gives one (see [`labctl_model::Matrix::size`]).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub size: Option<u32>,
-    /// Whether the destination was looked up by name.
-    pub by_name: bool,
     /// The verdict in the topology.
     #[serde(with = "words::expected")]
+    #[schemars(with = "String", extend("enum" = words::expected::all()))]
     pub expected: Expected,
     /// The verdict of the run.
     #[serde(with = "words::observed")]
+    #[schemars(with = "String", extend("enum" = words::observed::all()))]
     pub observed: Observed,
-    /// For a `no` its cause and where the packet was last seen; for a `yes` who answered. May be empty.
+    /// Whether the observed verdict meets the expected one, with nothing unmet.
+    pub holds: bool,
+    /// For a `no` its reason and where the packet was last seen; for a `yes` who answered. May be empty.
     pub detail: String,
+    /// What explains a verdict other than `yes`, as far as it is known. Often it explains other cells, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub causes: Vec<Cause>,
     /// Round trip in µs, if it was answered.
     pub rtt_us: Option<u64>,
     /// Who answered, in order of the requests, each once; empty if unknown.
-    #[serde(default)]
     pub answered_by: Vec<String>,
     /// Source addresses that these saw.
-    #[serde(default)]
-    pub source: Vec<std::net::Ipv4Addr>,
+    pub source: Vec<Ipv4Addr>,
     /// For a `yes`, how its answer differs from `answered_by`, `source` and `requests`; absent if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unmet: Option<String>,
-    /// Index of the check within `expect` (of the step where `step` is given), from 0.
-    pub check: usize,
-    /// Index of the step, from 0; absent for the lab's own `expect`.
-    pub step: Option<usize>,
     /// Line in the topology.
     pub line: u32,
 }
 
-impl CellReport {
-    /// Whether the cell is as expected.
-    pub fn holds(&self) -> bool {
-        self.observed.meets(self.expected) && self.unmet.is_none()
-    }
-}
-
-/// One fact.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// Something that was read, or watched, rather than probed.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Fact")]
 pub struct FactReport {
     /// What was read, in words: `interfaces of b2`.
     pub subject: String,
@@ -86,76 +161,102 @@ pub struct FactReport {
     /// What was read.
     pub observed: Vec<String>,
     /// Whether `observed` is what a command printed, line by line.
-    #[serde(default)]
     pub printed: bool,
     /// Whether it holds.
     pub holds: bool,
     /// Why there is no result, if so: `could not be read: …`, `the frame was not sent: …`.
     pub error: Option<String>,
-    /// Index of the check, from 0.
-    pub check: usize,
-    /// Index of the step, from 0; absent for the lab's own `expect`.
-    pub step: Option<usize>,
-    /// Line in the topology.
-    pub line: u32,
-}
-
-/// One step.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct StepReport {
-    /// Index, from 0.
-    pub step: usize,
-    /// Its name.
-    pub name: String,
-    /// Whether its actions came out as the topology says (its checks are in `cells` and `facts`).
-    pub holds: bool,
-    /// What was wrong with the actions; Docker's own message if Docker refused. Empty if `holds`, unless the step
-    /// expected a refusal: then the refusal's message.
-    pub message: String,
-    /// Time that the actions took, ms.
-    pub took_ms: u64,
-    /// Time that the checks took to hold, ms; absent if they did not.
-    pub settled_ms: Option<u64>,
-    /// Line in the topology.
-    pub line: u32,
-}
-
-/// How long a check took: a matrix or a fact, as `cells` and `facts` have them.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct CheckReport {
-    /// Index of the check, from 0.
-    pub check: usize,
-    /// Index of the step, from 0; absent for the lab's own `expect`.
-    pub step: Option<usize>,
-    /// Time that it was given to hold, ms; 0: at the first look.
-    pub within_ms: u64,
-    /// Time from the end of the previous work to the end of the look at which it held, ms; absent if it never held.
-    pub settled_ms: Option<u64>,
-    /// How often it was looked at.
-    pub looks: u32,
-    /// If a matrix did not hold: pcapng files of what the segments carried at the last look.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub captures: Vec<PathBuf>,
     /// Line in the topology.
     pub line: u32,
 }
 
 impl Report {
-    /// The report of a check, if it ran.
-    pub fn check(&self, step: Option<usize>, check: usize) -> Option<&CheckReport> {
-        self.checks.iter().find(|c| (c.step, c.check) == (step, check))
+    /// The report of a run that begins.
+    pub fn new(lab: &str, runtime: &str) -> Self {
+        let (lab, runtime) = (lab.to_owned(), runtime.to_owned());
+        let (checks, steps) = (Vec::new(), Vec::new());
+        Self { version: VERSION, lab, runtime, holds: true, took_ms: 0, checks, steps }
     }
 
-    /// Computes `holds` from the parts.
+    /// Computes `holds` of every part from what it consists of.
     pub fn conclude(&mut self) {
-        self.holds = self.cells.iter().all(CellReport::holds)
-            && self.facts.iter().all(|f| f.holds)
-            && self.steps.iter().all(|s| s.holds);
+        self.checks.iter_mut().for_each(CheckReport::conclude);
+        for step in &mut self.steps {
+            step.checks.iter_mut().for_each(CheckReport::conclude);
+            step.holds = step.actions.holds && step.checks.iter().all(|c| c.holds);
+        }
+        self.holds = self.checks.iter().all(|c| c.holds) && self.steps.iter().all(|s| s.holds);
     }
 
-    /// How many cells are as expected, and how many there are.
-    pub fn score(&self) -> (usize, usize) {
-        (self.cells.iter().filter(|c| c.holds()).count(), self.cells.len())
+    /// Every check with the index of its step (`None`: the lab's own), in the order in which they were run.
+    pub fn all_checks(&self) -> impl Iterator<Item = (Option<usize>, &CheckReport)> {
+        let of_steps = self.steps.iter().enumerate();
+        let of_steps = of_steps.flat_map(|(n, step)| step.checks.iter().map(move |c| (Some(n), c)));
+        self.checks.iter().map(|c| (None, c)).chain(of_steps)
+    }
+
+    /// The cells of all checks.
+    pub fn cells(&self) -> impl Iterator<Item = &CellReport> {
+        self.all_checks().flat_map(|(_, check)| check.found.cells())
+    }
+
+    /// The facts of all checks: what was read, what became of frames, and what the wire carried.
+    pub fn facts(&self) -> impl Iterator<Item = &FactReport> {
+        self.all_checks().flat_map(|(_, check)| check.facts())
+    }
+}
+
+impl CheckReport {
+    /// Computes `holds` from what was found and what the wire carried. What does not hold has not settled.
+    pub fn conclude(&mut self) {
+        if let Found::Matrix(matrix) = &mut self.found {
+            matrix.conclude();
+        }
+        self.holds = self.found.holds() && self.wire.iter().all(|fact| fact.holds);
+        self.settled_ms = self.settled_ms.filter(|_| self.holds);
+    }
+
+    /// What was read or became of a frame, if it is no matrix, then what the wire carried.
+    pub fn facts(&self) -> impl Iterator<Item = &FactReport> {
+        let own = match &self.found {
+            Found::Matrix(_) => None,
+            Found::Fact(fact) | Found::Frame(fact) => Some(fact),
+        };
+        own.into_iter().chain(&self.wire)
+    }
+}
+
+impl Found {
+    /// Whether it is as expected.
+    pub fn holds(&self) -> bool {
+        match self {
+            Found::Matrix(matrix) => matrix.cells.iter().all(|cell| cell.holds),
+            Found::Fact(fact) | Found::Frame(fact) => fact.holds,
+        }
+    }
+
+    /// The cells of a matrix; of anything else none.
+    pub fn cells(&self) -> &[CellReport] {
+        match self {
+            Found::Matrix(matrix) => &matrix.cells,
+            Found::Fact(_) | Found::Frame(_) => &[],
+        }
+    }
+}
+
+impl MatrixReport {
+    /// The report of a matrix with these cells. Computes their `holds`.
+    pub fn new(matrix: &Matrix, cells: Vec<CellReport>) -> Self {
+        let by_name = matrix.by == By::Name;
+        let mut report = Self { probe: matrix.probe.clone(), size: matrix.size, by_name, cells };
+        report.conclude();
+        report
+    }
+
+    fn conclude(&mut self) {
+        for cell in &mut self.cells {
+            cell.holds = cell.observed.meets(cell.expected) && cell.unmet.is_none();
+        }
     }
 }
 
@@ -201,6 +302,10 @@ mod words {
         use super::*;
         use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
+        pub fn all() -> Vec<&'static str> {
+            ["yes", "no"].into_iter().chain(No::ALL.map(|(_, word)| word)).collect()
+        }
+
         pub fn serialize<S: Serializer>(e: &Expected, s: S) -> Result<S::Ok, S::Error> {
             s.collect_str(e)
         }
@@ -220,6 +325,10 @@ mod words {
     pub mod observed {
         use super::*;
         use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+        pub fn all() -> Vec<&'static str> {
+            ["yes", "error"].into_iter().chain(No::ALL.map(|(_, word)| word)).collect()
+        }
 
         pub fn serialize<S: Serializer>(o: &Observed, s: S) -> Result<S::Ok, S::Error> {
             s.serialize_str(o.word())
@@ -241,6 +350,33 @@ mod words {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs");
+
+    #[test]
+    fn the_committed_schema_is_the_codes() {
+        let path = format!("{DOCS}/report.schema.json");
+        let mut schema = schemars::schema_for!(Report);
+        schema.insert("title".into(), "labctl report".into());
+        let new = serde_json::to_string_pretty(&schema).expect("a schema is JSON") + "\n";
+        if std::env::var_os("UPDATE_SCHEMA").is_some() {
+            std::fs::write(&path, &new).expect("the schema can be written");
+        }
+        let committed = std::fs::read_to_string(&path).unwrap_or_default();
+        let again = "UPDATE_SCHEMA=1 cargo test --release -p labctl-report schema";
+        assert!(committed == new, "docs/report.schema.json is not what the code says: {again}");
+    }
+
+    #[test]
+    fn the_documented_report_is_one() {
+        let page = std::fs::read_to_string(format!("{DOCS}/report.md")).expect("there is a page");
+        let json = page.split("```json\n").nth(1).and_then(|rest| rest.split("```").next());
+        let json: serde_json::Value = serde_json::from_str(json.expect("an example")).expect("it is JSON");
+        let mut report: Report = serde_json::from_value(json.clone()).expect("it is a report");
+        assert_eq!(serde_json::to_value(&report).expect("it has a form"), json, "read and written again");
+        report.conclude();
+        assert_eq!(serde_json::to_value(&report).expect("it has a form"), json, "its parts agree");
+    }
 
     #[test]
     fn durations_read_well() {

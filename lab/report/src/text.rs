@@ -1,18 +1,18 @@
 //! A whole report for people: tables, wrong cells, facts, steps, and one closing line.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use labctl_model::{plain, plain_lines};
 
-use crate::{CellReport, CheckReport, FactReport, Report, StepReport, cells, duration, style};
+use crate::{CheckReport, FactReport, Found, MatrixReport, Report, StepReport, cells, duration, style};
 
 /// Renders the report as styled text. `topology` is the file that lines refer to.
 pub fn text(report: &Report, topology: &str) -> String {
-    let mut out = checks(report, None, topology);
-    for step in &report.steps {
+    let mut out = checks(&report.checks, topology);
+    for (n, step) in report.steps.iter().enumerate() {
         separate(&mut out);
-        out.push_str(&self::step(step, report.steps.len(), topology));
-        let below = checks(report, Some(step.step), topology);
+        out.push_str(&self::step(step, (n, report.steps.len()), topology));
+        let below = checks(&step.checks, topology);
         if !below.is_empty() {
             separate(&mut out);
             out.push_str(&below);
@@ -31,31 +31,43 @@ impl fmt::Display for Report {
     }
 }
 
-/// Renders only what is wrong, a line each.
+/// Renders only what is wrong.
 pub fn mistakes(report: &Report, topology: &str) -> String {
-    let cells = report.cells.iter().filter(|c| !c.holds()).map(|c| cells::wrong(c, topology));
-    let facts = report.facts.iter().filter(|f| !f.holds).map(|f| fact(f, topology));
-    let steps = report.steps.iter().filter(|s| !s.holds).map(|s| step(s, report.steps.len(), topology));
-    let captures = report.checks.iter().map(captures);
-    cells.chain(facts).chain(steps).chain(captures).collect()
+    let check = |c: &CheckReport| {
+        let cells =
+            if let Found::Matrix(m) = &c.found { cells::mistakes(m, topology) } else { String::new() };
+        let facts: String = c.facts().filter(|f| !f.holds).map(|f| fact(f, topology)).collect();
+        cells + &facts + &captures(c)
+    };
+    let mut out: String = report.checks.iter().map(check).collect();
+    for (n, s) in report.steps.iter().enumerate() {
+        if !s.actions.holds {
+            out.push_str(&step(s, (n, report.steps.len()), topology));
+        }
+        out.extend(s.checks.iter().map(check));
+    }
+    out
 }
 
-/// `30 of 30 cells, 2 of 2 facts, 4 of 4 steps`, `between` standing for ` of `; a report of nothing says so.
+/// `30 of 30 cells, 2 of 2 facts, 4 of 4 steps`, `between` standing for ` of `; a report of nothing says so. A step counts
+/// by its actions: its checks are among the cells and facts.
 pub fn score(report: &Report, between: &str) -> String {
-    let (good, all) = report.score();
+    let of = |all: &mut dyn Iterator<Item = bool>| {
+        all.fold((0, 0), |(good, all), holds| (good + usize::from(holds), all + 1))
+    };
     let parts = [
-        (good, all, "cells"),
-        (report.facts.iter().filter(|f| f.holds).count(), report.facts.len(), "facts"),
-        (report.steps.iter().filter(|s| s.holds).count(), report.steps.len(), "steps"),
+        (of(&mut report.cells().map(|c| c.holds)), "cells"),
+        (of(&mut report.facts().map(|f| f.holds)), "facts"),
+        (of(&mut report.steps.iter().map(|s| s.actions.holds)), "steps"),
     ];
-    let there = parts.iter().filter(|(_, all, _)| *all > 0);
-    let said: Vec<_> = there.map(|(good, all, what)| format!("{good}{between}{all} {what}")).collect();
+    let there = parts.iter().filter(|((_, all), _)| *all > 0);
+    let said: Vec<_> = there.map(|((good, all), what)| format!("{good}{between}{all} {what}")).collect();
     if said.is_empty() { "nothing was expected".to_owned() } else { said.join(", ") }
 }
 
 fn closing(report: &Report) -> String {
     let took = duration(Duration::from_millis(report.took_ms));
-    let (s, tail) = match (report.holds, report.cells.len() + report.facts.len() + report.steps.len()) {
+    let (s, tail) = match (report.holds, report.checks.len() + report.steps.len()) {
         (true, 0) => (style::CAUTION, ""),
         (true, _) => (style::GOOD, " as expected"),
         (false, _) => (style::BAD, " as expected: it does not hold"),
@@ -64,42 +76,31 @@ fn closing(report: &Report) -> String {
 }
 
 /// The checks of the lab itself, or of a step, in the topology's order.
-fn checks(report: &Report, step: Option<usize>, topology: &str) -> String {
-    let mut matrices: BTreeMap<usize, Vec<&CellReport>> = BTreeMap::new();
-    for cell in report.cells.iter().filter(|c| c.step == step) {
-        matrices.entry(cell.check).or_default().push(cell);
-    }
-    let mut facts: BTreeMap<usize, Vec<&FactReport>> = BTreeMap::new();
-    for f in report.facts.iter().filter(|f| f.step == step) {
-        facts.entry(f.check).or_default().push(f);
-    }
-    let mut indices: Vec<usize> = matrices.keys().chain(facts.keys()).copied().collect();
-    indices.sort_unstable();
-    // A matrix and what the wire must carry meanwhile share one.
-    indices.dedup();
+fn checks(checks: &[CheckReport], topology: &str) -> String {
     let mut out = String::new();
     let mut after_table = false;
-    for index in indices {
-        if let Some(cells) = matrices.get(&index) {
+    for check in checks {
+        if let Found::Matrix(found) = &check.found {
             separate(&mut out);
-            out.push_str(&matrix(cells, &settled(report.check(step, index)), topology));
-            out.push_str(&report.check(step, index).map(captures).unwrap_or_default());
+            out.push_str(&matrix(found, &settled(check), topology));
+            out.push_str(&captures(check));
             after_table = true;
         }
-        for f in facts.get(&index).into_iter().flatten() {
+        for f in check.facts() {
             if std::mem::take(&mut after_table) {
                 separate(&mut out);
             }
-            let line = fact(f, topology);
-            out.push_str(&line.replacen('\n', &format!("{}\n", settled(report.check(step, index))), 1));
+            out.push_str(&fact(f, topology).replacen('\n', &format!("{}\n", settled(check)), 1));
         }
     }
     out
 }
 
 /// How long a check took, if it was looked at more than once: `  (held after 3.2 s)`.
-fn settled(check: Option<&CheckReport>) -> String {
-    let Some(check) = check.filter(|c| c.looks > 1) else { return String::new() };
+fn settled(check: &CheckReport) -> String {
+    if check.looks < 2 {
+        return String::new();
+    }
     let dim = style::DIM;
     let time = |ms| duration(Duration::from_millis(ms));
     match check.settled_ms {
@@ -116,12 +117,10 @@ fn captures(check: &CheckReport) -> String {
     check.captures.iter().map(one).collect()
 }
 
-fn matrix(cells: &[&CellReport], settled: &str, topology: &str) -> String {
-    let Some(first) = cells.first() else { return String::new() };
-    let (head, wrong) = (style::HEAD, cells.iter().filter(|c| !c.holds()));
-    let list: String = wrong.map(|c| cells::wrong(c, topology)).collect();
+fn matrix(matrix: &MatrixReport, settled: &str, topology: &str) -> String {
+    let (head, list) = (style::HEAD, cells::mistakes(matrix, topology));
     let gap = if list.is_empty() { "" } else { "\n" };
-    format!("{head}{}{head:#}{settled}\n{}{gap}{list}", cells::caption(first), cells::table(cells))
+    format!("{head}{}{head:#}{settled}\n{}{gap}{list}", cells::caption(matrix), cells::table(&matrix.cells))
 }
 
 /// A fact: that it holds, or what was found instead, the lines of a text below.
@@ -155,12 +154,12 @@ fn lines<L: AsRef<str>>(all: impl IntoIterator<Item = L>) -> String {
     all.into_iter().map(|line| format!("         {}\n", plain(line.as_ref()))).collect()
 }
 
-/// A step: the result of its actions, with further lines of a refusal below.
-pub fn step(s: &StepReport, of: usize, topology: &str) -> String {
+/// A step, with its index and the number of steps: the result of its actions, with further lines of a refusal below.
+pub fn step(s: &StepReport, (n, of): (usize, usize), topology: &str) -> String {
     let (head, dim) = (style::HEAD, style::DIM);
-    let (message, below) = apart(&s.message);
+    let (message, below) = apart(&s.actions.message);
     let topology = plain(topology);
-    let end = if s.holds {
+    let end = if s.actions.holds {
         let good = style::GOOD;
         let refused =
             if message.is_empty() { String::new() } else { format!(", refused as expected: {message}") };
@@ -170,7 +169,7 @@ pub fn step(s: &StepReport, of: usize, topology: &str) -> String {
         let bad = style::BAD;
         format!("{bad}wrong{bad:#}: {message}  {dim}({topology}:{}){dim:#}", s.line)
     };
-    format!("{head}step {}/{of}  {}{head:#} … {end}\n{below}", s.step + 1, plain(&s.name))
+    format!("{head}step {}/{of}  {}{head:#} … {end}\n{below}", n + 1, plain(&s.name))
 }
 
 /// Adds an empty line between two parts.

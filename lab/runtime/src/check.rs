@@ -7,7 +7,7 @@ use std::{
 
 use labctl_machines::{Event, Events};
 use labctl_model::{Action, Check, Step};
-use labctl_report::{CellReport, CheckReport, FactReport, Report, StepReport};
+use labctl_report::{ActionsReport, CheckReport, Found, Report, StepReport};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -40,14 +40,13 @@ impl RunningLab {
         let _one_at_a_time = self.alone().await;
         let lab = &self.plan().lab;
         let began = Instant::now();
-        let mut report =
-            Report { lab: lab.name.clone(), runtime: self.plan().runtime.to_string(), ..Report::default() };
+        let mut report = Report::new(&lab.name, &self.plan().runtime.to_string());
         events.phase(format!("probing {}", probes(&lab.expect)));
-        checks(self, &lab.expect, how, None, &mut report).await?;
+        report.checks = checks(self, &lab.expect, how, "").await?;
         if how.steps {
             for (index, step) in lab.steps.iter().enumerate() {
                 events.send(Event::Step { step: index, of: lab.steps.len(), name: step.name.clone() });
-                run_step(self, index, step, how, events, &mut report).await?;
+                report.steps.push(run_step(self, index, step, how, events).await?);
             }
         }
         report.took_ms = millis(began.elapsed());
@@ -75,131 +74,89 @@ async fn run_step(
     step: &Step,
     how: Checking,
     events: &Events,
-    report: &mut Report,
-) -> Result<(), Error> {
+) -> Result<StepReport, Error> {
     let began = Instant::now();
     let done = actions::run_all(lab, step, events).await;
-    let took = began.elapsed();
+    let actions =
+        ActionsReport { holds: done.holds, message: done.message, took_ms: millis(began.elapsed()) };
     let began = Instant::now();
-    let held = checks(lab, &step.expect, how, Some(index), report).await?;
-    report.steps.push(StepReport {
-        step: index,
-        name: step.name.clone(),
-        holds: done.holds,
-        message: done.message,
-        took_ms: millis(took),
-        settled_ms: held.then(|| millis(began.elapsed())),
-        line: step.line,
-    });
-    Ok(())
+    let checks = checks(lab, &step.expect, how, &format!("step{}-", index + 1)).await?;
+    let settled_ms = checks.iter().all(|c| c.holds).then(|| millis(began.elapsed()));
+    Ok(StepReport { name: step.name.clone(), line: step.line, holds: false, actions, settled_ms, checks })
 }
 
-/// Runs checks in order and returns whether all hold.
+/// Runs checks in order. `stem` is how the names of their captures begin.
 async fn checks(
     running: &RunningLab,
     checks: &[Check],
     how: Checking,
-    step: Option<usize>,
-    report: &mut Report,
-) -> Result<bool, Error> {
+    stem: &str,
+) -> Result<Vec<CheckReport>, Error> {
     let began = Instant::now();
-    let mut all = true;
+    let mut reports = Vec::with_capacity(checks.len());
     for (index, check) in checks.iter().enumerate() {
-        let (within, line) = match check {
-            Check::Matrix(m) => (m.within, m.line),
-            Check::Fact(f) => (f.within, f.line),
-            // It waits for arrival itself: sending again would be another frame.
-            Check::Inject(i) => (Duration::ZERO, i.line),
-        };
-        let watched = match check {
-            Check::Matrix(matrix) => matrix.wire.as_slice(),
-            Check::Inject(inject) => inject.wire.as_slice(),
-            Check::Fact(_) => &[],
-        };
-        let watch = WireWatch::begin(&running.view(), watched).await;
-        let deadline = Instant::now() + within;
-        let (mut looks, mut captures, mut settled, mut sent) = (0, Vec::new(), None, true);
-        let mut again = if matches!(check, Check::Matrix(_)) { how.again } else { 0 };
-        let holds = loop {
-            looks += 1;
-            // A look that began in time may have waited for something not yet ready, and so not show the final state.
-            let last = Instant::now() >= deadline;
-            let evidence = match check {
-                Check::Matrix(_) => Some(Evidence::begin(&running.view()).await?),
-                Check::Fact(_) | Check::Inject(_) => None,
-            };
-            let found = look(running, check).await;
-            let holds = found.holds();
-            if holds && settled.is_none() {
-                settled = Some(millis(began.elapsed()));
-            }
-            if holds && again > 0 {
-                again -= 1;
-                continue;
-            }
-            // Once it has held, it gets no more time.
-            if holds || last || settled.is_some() {
-                if let Some(evidence) = evidence.filter(|_| !holds) {
-                    captures = keep(running, evidence, step, index).await;
-                }
-                match found {
-                    Found::Cells(cells) => {
-                        report.cells.extend(cells.into_iter().map(|c| CellReport {
-                            check: index,
-                            step,
-                            ..c
-                        }));
-                    }
-                    Found::Fact(fact) => {
-                        sent = fact.error.is_none();
-                        report.facts.push(FactReport { check: index, step, ..*fact });
-                    }
-                }
-                break holds;
-            }
-            tokio::time::sleep(LOOK_AGAIN).await;
-        };
-        let carried = watch.end(sent).await;
-        let holds = holds && carried.iter().all(|fact| fact.holds);
-        report.facts.extend(carried.into_iter().map(|fact| FactReport { check: index, step, ..fact }));
-        all &= holds;
-        report.checks.push(CheckReport {
-            check: index,
-            step,
-            within_ms: millis(within),
-            settled_ms: settled.filter(|_| holds),
-            looks,
-            captures,
-            line,
-        });
+        reports.push(one(running, check, how, began, &format!("{stem}check{}", index + 1)).await?);
     }
-    Ok(all)
+    Ok(reports)
+}
+
+/// Looks at a check until it holds or its time is over. `began`: when the previous work ended.
+async fn one(
+    running: &RunningLab,
+    check: &Check,
+    how: Checking,
+    began: Instant,
+    stem: &str,
+) -> Result<CheckReport, Error> {
+    let (within, line, watched, mut again) = match check {
+        Check::Matrix(m) => (m.within, m.line, m.wire.as_slice(), how.again),
+        Check::Fact(f) => (f.within, f.line, [].as_slice(), 0),
+        // It waits for arrival itself: sending again would be another frame.
+        Check::Inject(i) => (Duration::ZERO, i.line, i.wire.as_slice(), 0),
+    };
+    let watch = WireWatch::begin(&running.view(), watched).await;
+    let deadline = Instant::now() + within;
+    let (mut looks, mut captures, mut settled_ms) = (0, Vec::new(), None);
+    let found = loop {
+        looks += 1;
+        // A look that began in time may have waited for something not yet ready, and so not show the final state.
+        let last = Instant::now() >= deadline;
+        let evidence = match check {
+            Check::Matrix(_) => Some(Evidence::begin(&running.view()).await?),
+            Check::Fact(_) | Check::Inject(_) => None,
+        };
+        let found = look(running, check).await;
+        let holds = found.holds();
+        if holds && settled_ms.is_none() {
+            settled_ms = Some(millis(began.elapsed()));
+        }
+        if holds && again > 0 {
+            again -= 1;
+            continue;
+        }
+        // Once it has held, it gets no more time.
+        if holds || last || settled_ms.is_some() {
+            if let Some(evidence) = evidence.filter(|_| !holds) {
+                captures = keep(running, evidence, stem).await;
+            }
+            break found;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    };
+    let sent = !matches!(&found, Found::Frame(frame) if frame.error.is_some());
+    let (within_ms, wire) = (millis(within), watch.end(sent).await);
+    let mut report = CheckReport { line, holds: false, within_ms, settled_ms, looks, captures, found, wire };
+    report.conclude();
+    Ok(report)
 }
 
 /// Keeps what the segments carried. If that fails, the check's result stays as it is.
-async fn keep(running: &RunningLab, evidence: Evidence, step: Option<usize>, check: usize) -> Vec<PathBuf> {
-    let of_step = step.map(|s| format!("step{}-", s + 1)).unwrap_or_default();
-    let stem = format!("{of_step}check{}", check + 1);
-    let kept = evidence.keep(&running.plan().lab, &running.dir().captures(), &stem).await;
+async fn keep(running: &RunningLab, evidence: Evidence, stem: &str) -> Vec<PathBuf> {
+    let kept = evidence.keep(&running.plan().lab, &running.dir().captures(), stem).await;
     kept.unwrap_or_else(|error| {
         tracing::warn!("what the wire carried is not kept: {error}");
         Vec::new()
     })
-}
-
-/// Result of one look at a check.
-enum Found {
-    Cells(Vec<CellReport>),
-    Fact(Box<FactReport>),
-}
-
-impl Found {
-    fn holds(&self) -> bool {
-        match self {
-            Found::Cells(cells) => cells.iter().all(CellReport::holds),
-            Found::Fact(fact) => fact.holds,
-        }
-    }
 }
 
 /// Looks at a check once. A host that does not answer is noted in the result; other hosts' results stay valid.
@@ -209,17 +166,14 @@ async fn look(running: &RunningLab, check: &Check) -> Found {
         Check::Matrix(matrix) => {
             let counters = async || view.wire().ok()?.stats().await.ok();
             let before = counters().await;
-            let mut cells = probe::matrix(view, matrix).await;
+            let mut found = probe::matrix(view, matrix).await;
             if let (Some(before), Some(after)) = (before, counters().await) {
-                wire::explain(view.lab, &wire::dropped(&before, &after), &mut cells);
+                wire::explain(view.lab, &wire::dropped(view.lab, &before, &after), &mut found.cells);
             }
-            Found::Cells(cells)
+            Found::Matrix(found)
         }
-        Check::Inject(inject) => {
-            let sent = frames::check(view, inject).await;
-            Found::Fact(Box::new(sent))
-        }
-        Check::Fact(fact) => Found::Fact(Box::new(facts::check(view, fact).await)),
+        Check::Inject(inject) => Found::Frame(frames::check(view, inject).await),
+        Check::Fact(fact) => Found::Fact(facts::check(view, fact).await),
     }
 }
 

@@ -1,9 +1,9 @@
 //! Changes a lab's wire for actions, and reports what was changed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use labctl_model::{Direction, Lab, No, Observed, Place, Traffic};
-use labctl_report::CellReport;
+use labctl_report::{Cause, CellReport};
 use labctl_wire::{Block, DropReason, LinkState, Stats, Wire, WireError};
 
 use crate::{Error, view::View};
@@ -91,15 +91,17 @@ fn places(view: &View<'_>, place: &Place) -> Result<Vec<(String, Option<String>,
 
 async fn blocked(wire: &Wire) -> Result<Vec<String>, Error> {
     let stats = wire.stats().await.map_err(failed)?;
-    let words = |(segment, s): (String, labctl_wire::SegmentStats)| {
-        let one = move |b: Block| {
-            let end =
-                |word: &str, port: Option<String>| port.map(|p| format!(" {word} {p}")).unwrap_or_default();
-            format!("{} on {segment}{}{}", b.filter, end("from", b.from), end("to", b.to))
-        };
-        s.blocks.into_iter().map(one).collect::<Vec<_>>()
+    let on = |(segment, s): (String, labctl_wire::SegmentStats)| {
+        s.blocks.into_iter().map(move |b| block_words(&b, &format!(" on {segment}"))).collect::<Vec<_>>()
     };
-    Ok(stats.segments.into_iter().flat_map(words).collect())
+    Ok(stats.segments.into_iter().flat_map(on).collect())
+}
+
+/// A block in words: `udp/53 on lan from a/eth0`, with ` on lan` as `place`.
+fn block_words(block: &Block, place: &str) -> String {
+    let end =
+        |word: &str, port: &Option<String>| port.as_ref().map(|p| format!(" {word} {p}")).unwrap_or_default();
+    format!("{}{place}{}{}", block.filter, end("from", &block.from), end("to", &block.to))
 }
 
 /// Current cuts and blocks, in words.
@@ -117,49 +119,72 @@ pub(crate) async fn impairments(wire: &Wire) -> Result<Vec<String>, Error> {
     Ok(cut.chain(blocked(wire).await?.into_iter().map(|b| format!("blocked: {b}"))).collect())
 }
 
-/// Why the wire dropped frames between two looks at its counters, by port.
-pub(crate) fn dropped(before: &Stats, after: &Stats) -> BTreeMap<String, Vec<DropReason>> {
-    // Switches drop frames for the other reasons anyway.
-    let told = |reason: &DropReason| {
-        matches!(
-            reason,
-            DropReason::Blocked
-                | DropReason::LinkDown
-                | DropReason::ForeignSource
-                | DropReason::ForeignDestination
-                | DropReason::Mtu
-        )
-    };
-    let ports = after.ports.iter().map(|(name, now)| {
-        let then = |reason: &DropReason| {
-            before.ports.get(name).and_then(|p| p.drops.get(reason)).copied().unwrap_or_default()
-        };
-        let more = now.drops.iter().filter(|(reason, count)| told(reason) && **count > then(reason));
-        (name.clone(), more.map(|(reason, _)| *reason).collect())
-    });
-    ports.filter(|(_, reasons): &(_, Vec<_>)| !reasons.is_empty()).collect()
+/// Why the wire dropped frames between two looks at its counters. Reasons for which switches drop frames anyway are left
+/// out.
+pub(crate) fn dropped(lab: &Lab, before: &Stats, after: &Stats) -> Vec<Cause> {
+    let mut causes: Vec<Cause> = Vec::new();
+    for (port, now) in &after.ports {
+        let then = before.ports.get(port).map(|p| &p.drops);
+        for (reason, count) in &now.drops {
+            if then.and_then(|drops| drops.get(reason)).is_some_and(|before| before >= count) {
+                continue;
+            }
+            let (segment, host) = (now.segment.clone(), port.split('/').next().unwrap_or_default());
+            let port = port.clone();
+            let (blocks, mtu) = (Vec::new(), lab.segments.get(&segment).map_or(0, |s| s.mtu));
+            // One cause for all ports of the segment.
+            let known = causes.iter_mut().find_map(|cause| match (cause, reason) {
+                (Cause::Blocked { segment: s, ports, .. }, DropReason::Blocked) if *s == segment => {
+                    Some(ports)
+                }
+                (Cause::Mtu { segment: s, ports, .. }, DropReason::Mtu) if *s == segment => Some(ports),
+                _ => None,
+            });
+            if let Some(ports) = known {
+                ports.push(port);
+                continue;
+            }
+            causes.extend(match reason {
+                DropReason::LinkDown => {
+                    let direction = match (now.link.from_host, now.link.to_host) {
+                        (false, true) => Direction::Outbound,
+                        (true, false) => Direction::Inbound,
+                        // Of a link that was healed meanwhile, nothing better is known.
+                        (false, false) | (true, true) => Direction::Both,
+                    };
+                    Some(Cause::Cut { host: host.to_owned(), segment, direction, port })
+                }
+                DropReason::Blocked => Some(Cause::Blocked { segment, blocks, ports: vec![port] }),
+                DropReason::Mtu => Some(Cause::Mtu { segment, mtu, ports: vec![port] }),
+                DropReason::ForeignSource => Some(Cause::ForeignSource { port }),
+                DropReason::ForeignDestination => Some(Cause::ForeignDestination { port }),
+                _ => None,
+            });
+        }
+    }
+    for cause in &mut causes {
+        if let Cause::Blocked { segment, blocks, ports } = cause {
+            let all = after.segments.get(segment.as_str()).map(|s| s.blocks.as_slice()).unwrap_or_default();
+            // Dropped as it leaves, if it has an end, else as it comes in.
+            let at = |b: &&Block| b.to.as_ref().or(b.from.as_ref()).is_none_or(|port| ports.contains(port));
+            blocks.extend(all.iter().filter(at).map(|b| block_words(b, "")));
+        }
+    }
+    causes
 }
 
-/// Adds to failed cells what the wire dropped meanwhile at the hosts of both ends.
-pub(crate) fn explain(lab: &Lab, dropped: &BTreeMap<String, Vec<DropReason>>, cells: &mut [CellReport]) {
+/// Adds to cells without an answer what the wire dropped meanwhile at the hosts of both ends.
+pub(crate) fn explain(lab: &Lab, dropped: &[Cause], cells: &mut [CellReport]) {
     let lost = |o: &Observed| {
-        matches!(o, Observed::No(No::Silent | No::Arp | No::Asymmetric | No::Stalled | No::Misdelivered))
+        use No::{Arp, Asymmetric, Misdelivered, Silent, Stalled, Unreachable};
+        matches!(o, Observed::No(Silent | Arp | Asymmetric | Stalled | Misdelivered | Unreachable))
     };
     for cell in cells.iter_mut().filter(|c| lost(&c.observed)) {
         let to = cell.to.split('@').next().unwrap_or_default();
         let home = |e| lab.host_of(e).or_else(|| lab.peers.get_key_value(e).map(|(name, _)| name.as_str()));
         let hosts: BTreeSet<&str> = [cell.from.as_str(), to].into_iter().filter_map(home).collect();
-        let mut words = Vec::new();
-        for (port, reasons) in dropped {
-            if hosts.iter().any(|h| port.strip_prefix(h).is_some_and(|rest| rest.starts_with('/'))) {
-                words.extend(reasons.iter().map(|reason| format!("{port}: {reason}")));
-            }
-        }
-        if !words.is_empty() {
-            let gap = if cell.detail.is_empty() { "" } else { "; " };
-            cell.detail =
-                format!("{}{gap}meanwhile the wire dropped frames at {}", cell.detail, words.join(", "));
-        }
+        let is_here = |port: &String| port.split('/').next().is_some_and(|host| hosts.contains(host));
+        cell.causes.extend(dropped.iter().filter(|cause| cause.ports().iter().any(is_here)).cloned());
     }
 }
 
@@ -215,7 +240,17 @@ hosts: { a: { lan: 10.0.0.1, wan: 10.1.0.1 }, b: { lan: 10.0.0.2 } }
     #[test]
     fn what_the_wire_dropped_is_said_of_the_cells_that_it_concerns() {
         let stats = |drops: &[(&str, DropReason, u64)]| {
-            let mut stats = Stats { ports: Default::default(), segments: Default::default() };
+            let lan = labctl_wire::SegmentStats {
+                stations: 2,
+                not_learned: 0,
+                gateway_mac: None,
+                gateway_rx_frames: 0,
+                gateway_tx_frames: 0,
+                gateway_no_route: 0,
+                blocks: vec![Block { filter: "esp".parse().unwrap(), from: None, to: None }],
+            };
+            let segments = [("lan".to_owned(), lan)].into_iter().collect();
+            let mut stats = Stats { ports: Default::default(), segments };
             for (port, reason, count) in drops {
                 let port = stats.ports.entry((*port).to_owned()).or_insert_with(|| labctl_wire::PortStats {
                     segment: "lan".into(),
@@ -234,37 +269,39 @@ hosts: { a: { lan: 10.0.0.1, wan: 10.1.0.1 }, b: { lan: 10.0.0.2 } }
         };
         let (blocked, cut, full) = (DropReason::Blocked, DropReason::LinkDown, DropReason::QueueFull);
         let before = stats(&[("a/eth0", cut, 5), ("b/eth0", blocked, 1)]);
-        let after = stats(&[("a/eth0", cut, 5), ("b/eth0", blocked, 2), ("a/eth1", full, 9)]);
-        let dropped = dropped(&before, &after);
-        assert_eq!(dropped, BTreeMap::from([("b/eth0".to_owned(), vec![blocked])]));
+        let after = stats(&[
+            ("a/eth0", cut, 5),
+            ("a/eth0", blocked, 1),
+            ("b/eth0", blocked, 2),
+            ("b/eth0", cut, 1),
+            ("a/eth1", full, 9),
+        ]);
         let lab = Lab::parse(LAB, "t.yaml").unwrap();
+        let causes = dropped(&lab, &before, &after);
+        let words: Vec<String> = causes.iter().map(ToString::to_string).collect();
+        let block = "lan blocks esp (dropped at a/eth0, b/eth0)";
+        assert_eq!(words, [block, "b is cut off from lan (b/eth0)"]);
         let cell = |from: &str, to: &str, observed| CellReport {
             from: from.into(),
             to: to.into(),
-            probe: labctl_model::Probe::Icmp,
-            size: None,
-            by_name: false,
             expected: labctl_model::Expected::Yes,
             observed,
+            holds: false,
             detail: "last seen leaving a/eth0".into(),
+            causes: Vec::new(),
             rtt_us: None,
             answered_by: Vec::new(),
             source: Vec::new(),
             unmet: None,
-            check: 0,
-            step: None,
             line: 1,
         };
         let mut cells = [
             cell("a", "b@lan", Observed::No(No::Silent)),
-            cell("a", "b", Observed::Yes),
             cell("a", "a", Observed::No(No::Silent)),
+            cell("a", "b", Observed::Yes),
         ];
-        explain(&lab, &dropped, &mut cells);
-        assert!(
-            cells[0].detail.ends_with("meanwhile the wire dropped frames at b/eth0: blocked on the wire")
-        );
-        assert!(cells[1..].iter().all(|c| c.detail == "last seen leaving a/eth0"));
+        explain(&lab, &causes, &mut cells);
+        assert_eq!(cells.map(|c| c.causes), [causes.clone(), causes[..1].to_vec(), Vec::new()]);
     }
 
     #[test]

@@ -55,7 +55,7 @@ impl fmt::Display for DropReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Malformed => "malformed",
-            Self::LinkDown => "link down",
+            Self::LinkDown => "the port is cut",
             Self::ForeignSource => "port security: source MAC is not the NIC's own",
             Self::ForeignDestination => "port security: destination MAC is not the NIC's own",
             Self::Mtu => "larger than the segment's MTU",

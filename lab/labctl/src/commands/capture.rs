@@ -257,7 +257,7 @@ mod tests {
             port: 0,
             length: u32::try_from(data.len()).unwrap(),
             data: BASE64_STANDARD.encode(data),
-            fate: "dropped at host1/eth0: link down".into(),
+            fate: "dropped at host1/eth0: the port is cut".into(),
             dropped,
             lost_before: 0,
         }
@@ -274,6 +274,6 @@ mod tests {
         sink.flush().unwrap();
         let bytes = std::fs::read(&path).unwrap();
         let has = |text: &str| bytes.windows(text.len()).any(|w| w == text.as_bytes());
-        assert!(has("host1/eth0") && has("link down") && has("segment lan"));
+        assert!(has("host1/eth0") && has("the port is cut") && has("segment lan"));
     }
 }

@@ -24,7 +24,7 @@ Examples:
   labctl check ipvlan-2host
   labctl check ipvlan-2host --steps
   labctl check ipvlan-2host --repeat 20
-  labctl check ipvlan-2host --format json | jq .holds
+  labctl check ipvlan-2host --format json | jq '.checks[].found.cells[]? | select(.holds | not)'
   labctl check ipvlan-2host --junit report.xml";
 
 /// Probe a lab that is up, once more

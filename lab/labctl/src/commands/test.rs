@@ -10,7 +10,7 @@ use std::{
 
 use futures::StreamExt;
 use labctl_machines::LabDir;
-use labctl_report::Report;
+use labctl_report::{Report, VERSION};
 use labctl_runtime::Checking;
 use serde::Serialize;
 
@@ -101,6 +101,7 @@ struct RunJson<'a> {
 /// All topologies in `--format json`.
 #[derive(Serialize)]
 struct Summary<'a> {
+    version: u32,
     holds: bool,
     passed: usize,
     flaky: usize,
@@ -249,7 +250,7 @@ async fn live_and_die(context: &Context, topology: &Topology, how: How<'_>) -> R
 /// Copies a report's captures to a folder that outlives the lab. Without a folder, removes them from the report.
 fn save(report: &mut Report, folder: Option<&Path>) -> Result<(), Error> {
     let lab = report.lab.clone();
-    for check in &mut report.checks {
+    for check in report.checks.iter_mut().chain(report.steps.iter_mut().flat_map(|s| &mut s.checks)) {
         for from in std::mem::take(&mut check.captures) {
             let (Some(folder), Some(name)) = (folder, from.file_name().and_then(|n| n.to_str())) else {
                 continue;
@@ -301,7 +302,8 @@ fn conclude(context: &Context, runs: &[Run]) -> Result<(), Error> {
     let flaky = runs.iter().filter(|r| r.is_flaky()).count();
     if context.printer.format == Format::Json {
         let labs = runs.iter().map(Run::json).collect();
-        return context.printer.json(&Summary { holds: failed == 0, passed, flaky, failed, labs });
+        let (version, holds) = (VERSION, failed == 0);
+        return context.printer.json(&Summary { version, holds, passed, flaky, failed, labs });
     }
     let s = if failed == 0 { style::GOOD } else { style::BAD };
     let of_them = if flaky == 0 { String::new() } else { format!(" ({flaky} flaky)") };

@@ -21,7 +21,7 @@ const EXAMPLES: &str = "\
 Examples:
   labctl up topologies/ipvlan-2host.yaml
   labctl up lab.yaml --no-check && labctl exec lab host1 -- ip address
-  labctl up lab.yaml --format json | jq '.cells[] | select(.expected != .observed)'
+  labctl up lab.yaml --format json | jq '.checks[].found.cells[]? | select(.holds | not)'
 
 Take it away again with `labctl down`.";
 

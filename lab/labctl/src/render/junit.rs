@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use labctl_model::plain_lines;
-use labctl_report::{CellReport, CheckReport, FactReport, Report, StepReport};
+use labctl_report::{CellReport, CheckReport, FactReport, Found, MatrixReport, Report, StepReport};
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 
 use super::{cells, report};
@@ -66,49 +66,55 @@ fn suite(outcome: &Outcome) -> TestSuite {
                 suite.add_property(("tries", tries.to_string().as_str()));
             }
             suite.set_time(Duration::from_millis(report.took_ms));
-            suite.add_test_cases(
-                report.cells.iter().map(|c| timed(cell(c, topology), report.check(c.step, c.check))),
-            );
-            suite.add_test_cases(
-                report.facts.iter().map(|f| timed(fact(f, topology), report.check(f.step, f.check))),
-            );
-            suite.add_test_cases(report.steps.iter().map(|s| step(s, report.steps.len(), topology)));
+            let steps = report.steps.iter().enumerate();
+            suite.add_test_cases(report.checks.iter().flat_map(|c| check(c, "", topology)));
+            suite.add_test_cases(steps.flat_map(|(n, s)| step(s, (n, report.steps.len()), topology)));
             suite
         }
     }
 }
 
-fn cell(c: &CellReport, topology: &str) -> TestCase {
-    let name = format!("{}{} {} -> {}", after(c.step), cells::caption(c), c.from, c.to);
-    let mut case = case(&name, topology, status(c.holds(), || cells::wrong(c, topology)));
-    if let Some(rtt) = c.rtt_us {
-        case.set_time(Duration::from_micros(rtt));
-    }
-    case
+/// The cases of a step: its actions, then its checks.
+fn step(s: &StepReport, (n, of): (usize, usize), topology: &str) -> Vec<TestCase> {
+    let name = format!("step {}: {}", n + 1, s.name);
+    let why = || report::step(s, (n, of), topology);
+    let mut actions = case(&name, topology, status(s.actions.holds, why));
+    actions.set_time(Duration::from_millis(s.actions.took_ms));
+    let after = format!("after step {}: ", n + 1);
+    let checks = s.checks.iter().flat_map(|c| check(c, &after, topology));
+    [actions].into_iter().chain(checks).collect()
 }
 
-fn fact(f: &FactReport, topology: &str) -> TestCase {
-    let name = format!("{}{} {}", after(f.step), f.subject, f.expected);
+/// The cases of a check, each with the time that the check took to hold. Their names begin with `after`.
+fn check(c: &CheckReport, after: &str, topology: &str) -> Vec<TestCase> {
+    let cells =
+        if let Found::Matrix(matrix) = &c.found { cells(matrix, after, topology) } else { Vec::new() };
+    let mut all: Vec<TestCase> =
+        cells.into_iter().chain(c.facts().map(|f| fact(f, after, topology))).collect();
+    if let Some(ms) = c.settled_ms {
+        for case in &mut all {
+            case.add_property(("settled_ms", ms.to_string().as_str()));
+        }
+    }
+    all
+}
+
+fn cells(matrix: &MatrixReport, after: &str, topology: &str) -> Vec<TestCase> {
+    let caption = cells::caption(matrix);
+    let one = |c: &CellReport| {
+        let name = format!("{after}{caption} {} -> {}", c.from, c.to);
+        let mut case = case(&name, topology, status(c.holds, || cells::wrong(matrix, c, topology)));
+        if let Some(rtt) = c.rtt_us {
+            case.set_time(Duration::from_micros(rtt));
+        }
+        case
+    };
+    matrix.cells.iter().map(one).collect()
+}
+
+fn fact(f: &FactReport, after: &str, topology: &str) -> TestCase {
+    let name = format!("{after}{} {}", f.subject, f.expected);
     case(&name, topology, status(f.holds, || report::fact(f, topology)))
-}
-
-fn step(s: &StepReport, of: usize, topology: &str) -> TestCase {
-    let name = format!("step {}: {}", s.step + 1, s.name);
-    let mut case = case(&name, topology, status(s.holds, || report::step(s, of, topology)));
-    case.set_time(Duration::from_millis(s.took_ms));
-    case
-}
-
-/// Adds to a case the time that its check took to hold.
-fn timed(mut case: TestCase, check: Option<&CheckReport>) -> TestCase {
-    if let Some(ms) = check.and_then(|c| c.settled_ms) {
-        case.add_property(("settled_ms", ms.to_string().as_str()));
-    }
-    case
-}
-
-fn after(step: Option<usize>) -> String {
-    step.map(|s| format!("after step {}: ", s + 1)).unwrap_or_default()
 }
 
 fn status(holds: bool, why: impl FnOnce() -> String) -> TestCaseStatus {

@@ -1,12 +1,12 @@
 //! Several runs of one lab: which cells and facts differ between runs.
 //!
-//! The reason of a `no` may differ if the topology leaves it open: whether a packet died for lack of an ARP answer or on
-//! its way depends on the caches. That is reported, but is no flip.
+//! What holds in one run and not in another flips. What holds in all of them, or in none, may still have had different
+//! outcomes: whether a packet dies for lack of an ARP answer or on its way depends on the caches. That is reported, but is
+//! no flip.
 
 use std::collections::BTreeMap;
 
-use indexmap::IndexMap;
-use labctl_report::Report;
+use labctl_report::{CheckReport, Found, Report, VERSION, cells};
 use serde::Serialize;
 
 use crate::printer::style;
@@ -14,6 +14,8 @@ use crate::printer::style;
 /// The summary of several runs; `--format json` of `check --repeat`.
 #[derive(Debug, Serialize)]
 pub struct Repeated<'a> {
+    /// Version of this form.
+    pub version: u32,
     /// Lab.
     pub lab: &'a str,
     /// How many runs there were.
@@ -22,9 +24,9 @@ pub struct Repeated<'a> {
     pub held: usize,
     /// Whether all held, with no flips.
     pub holds: bool,
-    /// Cells and facts that differed between runs, in the topology's order.
+    /// Cells and facts that held in some runs only, in the topology's order.
     pub flips: Vec<Flip>,
-    /// Cells and facts with equal answers but different words: a `no` for different reasons.
+    /// Other cells and facts with more than one outcome, such as a `no` for different reasons.
     pub reasons: Vec<Flip>,
     /// The last run.
     pub report: &'a Report,
@@ -47,30 +49,21 @@ impl<'a> Repeated<'a> {
     /// Compares runs; `None` if there is none.
     pub fn of(reports: &'a [Report]) -> Option<Self> {
         let report = reports.last()?;
-        let mut outcomes: IndexMap<(String, usize, u32), Vec<Outcome>> = IndexMap::new();
-        for run in reports {
-            for cell in &run.cells {
-                let name = if cell.by_name { " by name" } else { "" };
-                let what = format!("{} → {} {}{name}", cell.from, cell.to, cell.probe);
-                let outcome = Outcome { word: cell.observed.word().to_owned(), holds: cell.holds() };
-                outcomes.entry((what, cell.check, cell.line)).or_default().push(outcome);
-            }
-            for fact in &run.facts {
-                let outcome = Outcome { word: fact.observed.join(", "), holds: fact.holds };
-                outcomes.entry((fact.subject.clone(), fact.check, fact.line)).or_default().push(outcome);
-            }
-        }
+        // All runs have the same cells and facts, in the same order.
+        let runs: Vec<Vec<Outcome>> = reports.iter().map(outcomes).collect();
         let (mut flips, mut reasons) = (Vec::new(), Vec::new());
-        for ((what, _, line), outcomes) in &outcomes {
-            if let Some(flip) = Flip::of(what, *line, outcomes, Outcome::same_answer) {
+        for n in 0..runs.iter().map(Vec::len).min()? {
+            let seen: Vec<&Outcome> = runs.iter().map(|run| &run[n]).collect();
+            if let Some(flip) = Flip::of(&seen, |o| &o.holds) {
                 flips.push(flip);
-            } else if let Some(flip) = Flip::of(what, *line, outcomes, PartialEq::eq) {
+            } else if let Some(flip) = Flip::of(&seen, |o| &o.word) {
                 reasons.push(flip);
             }
         }
         let held = reports.iter().filter(|r| r.holds).count();
         let holds = held == reports.len() && flips.is_empty();
-        Some(Self { lab: &report.lab, runs: reports.len(), held, holds, flips, reasons, report })
+        let (version, lab, runs) = (VERSION, report.lab.as_str(), reports.len());
+        Some(Self { version, lab, runs, held, holds, flips, reasons, report })
     }
 
     /// Renders a line for each flip, and a closing one.
@@ -97,33 +90,52 @@ impl<'a> Repeated<'a> {
 }
 
 /// One outcome of a cell or fact.
-#[derive(Clone, Debug, PartialEq)]
 struct Outcome {
+    /// Of which, in words.
+    what: String,
+    line: u32,
     /// What was observed.
     word: String,
     holds: bool,
 }
 
-impl Outcome {
-    /// Whether two outcomes are equal for the topology.
-    fn same_answer(&self, other: &Self) -> bool {
-        self.holds == other.holds && (self.word == "yes") == (other.word == "yes")
-    }
+/// The outcomes of a run, in the report's order.
+fn outcomes(report: &Report) -> Vec<Outcome> {
+    let of = |(step, check): (Option<usize>, &CheckReport)| {
+        let after = step.map(|n| format!("after step {}: ", n + 1)).unwrap_or_default();
+        let mut all = Vec::new();
+        if let Found::Matrix(matrix) = &check.found {
+            all.extend(matrix.cells.iter().map(|c| Outcome {
+                what: format!("{after}{} → {} {}", c.from, c.to, cells::caption(matrix)),
+                line: c.line,
+                word: match &c.unmet {
+                    Some(unmet) => format!("{}, but {unmet}", c.observed.word()),
+                    None => c.observed.word().to_owned(),
+                },
+                holds: c.holds,
+            }));
+        }
+        all.extend(check.facts().map(|f| Outcome {
+            what: format!("{after}{}", f.subject),
+            line: f.line,
+            word: f.error.clone().unwrap_or_else(|| f.observed.join(", ")),
+            holds: f.holds,
+        }));
+        all
+    };
+    report.all_checks().flat_map(of).collect()
 }
 
 impl Flip {
-    fn of(
-        what: &str,
-        line: u32,
-        outcomes: &[Outcome],
-        same: impl Fn(&Outcome, &Outcome) -> bool,
-    ) -> Option<Self> {
-        let first = outcomes.windows(2).position(|pair| !same(&pair[0], &pair[1]))? + 2;
+    /// A flip, if this of an outcome is not the same in all runs.
+    fn of<T: PartialEq>(outcomes: &[&Outcome], differs: impl Fn(&Outcome) -> &T) -> Option<Self> {
+        let (what, line) = outcomes.first().map(|o| (o.what.clone(), o.line))?;
+        let first = outcomes.windows(2).position(|pair| differs(pair[0]) != differs(pair[1]))? + 2;
         let mut seen = BTreeMap::new();
         for outcome in outcomes {
             *seen.entry(outcome.word.clone()).or_default() += 1;
         }
-        Some(Self { what: what.to_owned(), seen, first, line })
+        Some(Self { what, seen, first, line })
     }
 }
 
@@ -131,22 +143,24 @@ impl Flip {
 mod tests {
     use super::*;
 
-    fn outcomes(words: &[&str]) -> Vec<Outcome> {
-        words.iter().map(|w| Outcome { word: (*w).to_owned(), holds: true }).collect()
+    fn outcome((word, holds): &(&str, bool)) -> Outcome {
+        Outcome { what: "a → b icmp".into(), line: 7, word: (*word).into(), holds: *holds }
     }
 
     #[test]
     fn a_flip_is_counted_and_its_first_run_named() {
-        let seen = outcomes(&["yes", "yes", "silent", "yes"]);
-        let flip = Flip::of("a → b icmp", 7, &seen, Outcome::same_answer).expect("they differ");
+        let runs = [("yes", true), ("yes", true), ("silent", false), ("yes", true)].each_ref().map(outcome);
+        let seen: Vec<&Outcome> = runs.iter().collect();
+        let flip = Flip::of(&seen, |o| &o.holds).expect("they differ");
         assert_eq!((flip.first, flip.seen["yes"], flip.seen["silent"]), (3, 3, 1));
-        assert!(Flip::of("a → b icmp", 7, &seen[..2], Outcome::same_answer).is_none());
+        assert!(Flip::of(&seen[..2], |o| &o.holds).is_none());
     }
 
     #[test]
     fn another_reason_for_a_no_is_no_flip() {
-        let seen = outcomes(&["arp", "silent"]);
-        assert!(Flip::of("a → b icmp", 7, &seen, Outcome::same_answer).is_none());
-        assert!(Flip::of("a → b icmp", 7, &seen, PartialEq::eq).is_some());
+        let runs = [("arp", true), ("silent", true)].each_ref().map(outcome);
+        let seen: Vec<&Outcome> = runs.iter().collect();
+        assert!(Flip::of(&seen, |o| &o.holds).is_none());
+        assert!(Flip::of(&seen, |o| &o.word).is_some());
     }
 }

@@ -1,11 +1,14 @@
 #![allow(clippy::unwrap_used)]
 //! Reports as people and CI servers see them.
 
-use labctl_model::{Expected, No, Observed, Probe};
-use labctl_report::{CellReport, CheckReport, FactReport, Report, StepReport};
+use labctl_model::{Direction, Expected, No, Observed, Probe};
+use labctl_report::{
+    ActionsReport, Cause, CellReport, CheckReport, FactReport, Found, MatrixReport, Report, StepReport,
+};
 
 use super::{
     junit,
+    repeat::Repeated,
     report::{mistakes, text},
 };
 
@@ -13,106 +16,93 @@ fn cell(from: &str, to: &str, expected: Expected, observed: Observed) -> CellRep
     CellReport {
         from: from.into(),
         to: to.into(),
-        probe: Probe::Icmp,
-        size: None,
-        by_name: false,
         expected,
         observed,
+        holds: false,
         detail: String::new(),
+        causes: Vec::new(),
         rtt_us: None,
         answered_by: Vec::new(),
         source: Vec::new(),
         unmet: None,
-        check: 0,
-        step: None,
         line: 23,
     }
+}
+
+fn check(found: Found) -> CheckReport {
+    let (captures, wire) = (Vec::new(), Vec::new());
+    CheckReport { line: 20, holds: false, within_ms: 0, settled_ms: None, looks: 1, captures, found, wire }
+}
+
+fn icmp(cells: Vec<CellReport>) -> CheckReport {
+    check(Found::Matrix(MatrixReport { probe: Probe::Icmp, size: None, by_name: false, cells }))
+}
+
+fn step(name: &str, holds: bool, message: &str, checks: Vec<CheckReport>) -> StepReport {
+    let actions = ActionsReport { holds, message: message.into(), took_ms: 100 };
+    StepReport { name: name.into(), line: 40, holds: false, actions, settled_ms: None, checks }
+}
+
+fn report(checks: Vec<CheckReport>, steps: Vec<StepReport>) -> Report {
+    let mut report = Report { took_ms: 2100, checks, steps, ..Report::new("x", "vm") };
+    report.conclude();
+    report
 }
 
 fn plain_text(report: &Report) -> String {
     anstream::adapter::strip_str(&text(report, "topologies/x.yaml")).to_string()
 }
 
+fn plain_mistakes(report: &Report) -> String {
+    anstream::adapter::strip_str(&mistakes(report, "x.yaml")).to_string()
+}
+
 fn good() -> Report {
-    let mut r = Report {
-        lab: "x".into(),
-        runtime: "vm".into(),
-        took_ms: 2100,
-        cells: vec![
-            cell("host1", "c1", Expected::No, Observed::No(No::Arp)),
-            cell("c1", "host1", Expected::Yes, Observed::Yes),
-            cell("c1", "8.8.8.8", Expected::Because(No::NoRoute), Observed::No(No::NoRoute)),
-        ],
-        ..Report::default()
-    };
-    r.conclude();
-    r
+    let cells = vec![
+        cell("host1", "c1", Expected::No, Observed::No(No::Arp)),
+        cell("c1", "host1", Expected::Yes, Observed::Yes),
+        cell("c1", "8.8.8.8", Expected::Because(No::NoRoute), Observed::No(No::NoRoute)),
+    ];
+    report(vec![icmp(cells)], Vec::new())
+}
+
+fn fact(holds: bool) -> FactReport {
+    FactReport {
+        subject: "interfaces of c1".into(),
+        expected: "equals lo".into(),
+        observed: if holds { vec!["lo".into()] } else { vec!["eth0".into(), "lo".into()] },
+        printed: false,
+        holds,
+        error: None,
+        line: 27,
+    }
 }
 
 fn bad() -> Report {
-    let mut r = good();
-    r.cells[1].observed = Observed::No(No::Silent);
-    r.cells[1].detail = "last seen leaving eth0 of \x1b[31mc1".into();
-    r.cells.push(CellReport {
+    let cells = vec![
+        cell("host1", "c1", Expected::No, Observed::No(No::Arp)),
+        CellReport {
+            detail: "last seen leaving eth0 of \x1b[31mc1".into(),
+            ..cell("c1", "host1", Expected::Yes, Observed::No(No::Silent))
+        },
+        cell("c1", "8.8.8.8", Expected::Because(No::NoRoute), Observed::No(No::NoRoute)),
+    ];
+    let slow = |check| CheckReport { within_ms: 5000, looks: 40, ..check };
+    let held = CheckReport { settled_ms: Some(3200), ..slow(check(Found::Fact(fact(true)))) };
+    let checks = vec![icmp(cells), slow(check(Found::Fact(fact(false)))), held];
+    let by_name = MatrixReport {
         probe: Probe::Tcp(80),
         size: Some(100_000),
         by_name: true,
-        check: 1,
-        step: Some(0),
-        line: 31,
-        ..cell("host1", "c1", Expected::No, Observed::Yes)
-    });
-    let captures = Vec::new();
-    let check =
-        CheckReport { check: 0, step: None, within_ms: 0, settled_ms: None, looks: 1, captures, line: 20 };
-    let slow = CheckReport { within_ms: 5000, looks: 40, ..check.clone() };
-    r.checks = vec![
-        check,
-        CheckReport { check: 1, settled_ms: None, ..slow.clone() },
-        CheckReport { check: 2, settled_ms: Some(3200), ..slow.clone() },
-        CheckReport { check: 1, step: Some(0), ..slow },
+        cells: vec![CellReport { line: 31, ..cell("host1", "c1", Expected::No, Observed::Yes) }],
+    };
+    let stop = step("stop c1", true, "", vec![slow(check(Found::Matrix(by_name)))]);
+    let steps = vec![
+        StepReport { settled_ms: Some(1200), ..stop },
+        step("remove network n", true, "has active endpoints", Vec::new()),
+        step("start c1", false, "no such container", Vec::new()),
     ];
-    let fact = FactReport {
-        subject: "interfaces of c1".into(),
-        expected: "equals lo".into(),
-        observed: vec!["eth0".into(), "lo".into()],
-        printed: false,
-        holds: false,
-        error: None,
-        check: 1,
-        step: None,
-        line: 27,
-    };
-    let held = FactReport { holds: true, observed: vec!["lo".into()], check: 2, ..fact.clone() };
-    r.facts = vec![fact, held];
-    let step = StepReport {
-        step: 0,
-        name: "stop c1".into(),
-        holds: true,
-        message: String::new(),
-        took_ms: 100,
-        settled_ms: Some(1200),
-        line: 29,
-    };
-    let refused = StepReport {
-        step: 1,
-        name: "remove network n".into(),
-        message: "has active endpoints".into(),
-        settled_ms: None,
-        ..step.clone()
-    };
-    let failed = StepReport {
-        step: 2,
-        holds: false,
-        line: 40,
-        name: "start c1".into(),
-        message: "no such container".into(),
-        settled_ms: None,
-        ..step.clone()
-    };
-    r.steps = vec![step, refused, failed];
-    r.conclude();
-    r
+    report(checks, steps)
 }
 
 #[test]
@@ -164,20 +154,16 @@ fn a_report_shows_itself_without_escapes() {
 
 #[test]
 fn what_a_command_printed_is_shown_line_by_line() {
-    let mut report = bad();
     let fact = FactReport {
         subject: "ip route in c1".into(),
         expected: "prints via".into(),
         observed: vec!["default dev eth0".into(), "10.0.0.0/24 dev eth0".into()],
         printed: true,
-        ..report.facts[0].clone()
+        ..fact(false)
     };
     let error = Some("in c1: exit status 1: no such key\ntry another".into());
-    report.facts = vec![fact.clone(), FactReport { error, ..fact }];
-    report.steps.clear();
-    let mistakes = anstream::adapter::strip_str(&mistakes(&report, "x.yaml")).to_string();
-    let facts: Vec<_> = mistakes.lines().skip_while(|l| !l.starts_with("wrong")).collect();
-    insta::assert_snapshot!(facts.join("\n"), @r"
+    let checks = [fact.clone(), FactReport { error, ..fact }].map(|f| check(Found::Fact(f)));
+    insta::assert_snapshot!(plain_mistakes(&report(checks.into(), Vec::new())), @r"
     wrong  ip route in c1: expected prints via, observed  (x.yaml:27)
              default dev eth0
              10.0.0.0/24 dev eth0
@@ -188,15 +174,18 @@ fn what_a_command_printed_is_shown_line_by_line() {
 
 #[test]
 fn mistakes_alone() {
-    let text = mistakes(&bad(), "x.yaml");
-    assert_eq!(text.lines().count(), 4, "{text}");
+    insta::assert_snapshot!(plain_mistakes(&bad()), @r"
+    c1 -> host1  icmp  expected yes, observed silent: last seen leaving eth0 of �[31mc1  (x.yaml:23)
+    wrong  interfaces of c1: expected equals lo, observed eth0, lo  (x.yaml:27)
+    host1 -> c1  tcp/80 of 100000 bytes by name  expected no, observed yes  (x.yaml:31)
+    step 3/3  start c1 … wrong: no such container  (x.yaml:40)
+    ");
     assert!(mistakes(&good(), "x.yaml").is_empty());
 }
 
 #[test]
 fn a_lab_that_expects_nothing_says_so() {
-    let empty = Report { holds: true, ..Report::default() };
-    insta::assert_snapshot!(plain_text(&empty), @"nothing was expected (0 ms)");
+    insta::assert_snapshot!(plain_text(&Report::new("x", "vm")), @"nothing was expected (0 ms)");
 }
 
 #[test]
@@ -216,10 +205,89 @@ fn junit_of_a_lab_that_never_came_up_is_an_error() {
     assert!(xml.contains(r#"errors="1""#) && xml.contains("no QEMU"), "{xml}");
 }
 
+/// The lab of two hosts with two containers each, where the second host is cut off, as a step sees it.
+fn cut() -> Report {
+    let cause = Cause::Cut {
+        host: "host2".into(),
+        segment: "lan".into(),
+        direction: Direction::Both,
+        port: "host2/eth0".into(),
+    };
+    let sides = [["host1", "c1-1", "c1-2"], ["host2", "c2-1", "c2-2"]];
+    let mut cells = Vec::new();
+    for (n, from) in sides.concat().into_iter().enumerate() {
+        for to in sides.concat().into_iter().filter(|to| *to != from) {
+            let far = sides[0].contains(&from) != sides[0].contains(&to);
+            let no = if from.starts_with("host") { No::Arp } else { No::Silent };
+            let cell = cell(from, to, Expected::Yes, if far { Observed::No(no) } else { Observed::Yes });
+            let (detail, causes) = match far {
+                true => (format!("last seen leaving {from}/eth0"), vec![cause.clone()]),
+                false => (String::new(), Vec::new()),
+            };
+            cells.push(CellReport { detail, causes, line: 31 + n as u32, ..cell });
+        }
+    }
+    let names = ["web", "db"].map(|name| CellReport {
+        detail: "no such name".into(),
+        ..cell("c1-1", name, Expected::Yes, Observed::No(No::NoName))
+    });
+    let down = CellReport {
+        detail: "c1-1 is exited".into(),
+        causes: vec![Cause::NotRunning { container: "c1-1".into(), status: "exited".into() }],
+        ..cell("host1", "c1-1", Expected::Yes, Observed::No(No::Down))
+    };
+    cells.extend(names);
+    report(Vec::new(), vec![step("cut host2", true, "", vec![icmp(cells), icmp(vec![down])])])
+}
+
 #[test]
-fn json_is_the_report_as_it_is() {
-    let value = serde_json::to_value(bad()).unwrap();
-    assert_eq!(value["cells"][1]["observed"], "silent");
-    assert_eq!(value["cells"][3]["probe"], "tcp/80");
-    assert_eq!(value["holds"], false);
+fn wrong_cells_are_told_by_cause() {
+    insta::assert_snapshot!(plain_text(&cut()), @r"
+    step 1/1  cut host2 … ok
+
+    icmp
+    from\to  host1       c1-1        c1-2        host2       c2-1        c2-2        web          db
+    host1    -           yes         yes         arp≠yes     arp≠yes     arp≠yes     -            -
+    c1-1     yes         -           yes         silent≠yes  silent≠yes  silent≠yes  no-name≠yes  no-name≠yes
+    c1-2     yes         yes         -           silent≠yes  silent≠yes  silent≠yes  -            -
+    host2    arp≠yes     arp≠yes     arp≠yes     -           yes         yes         -            -
+    c2-1     silent≠yes  silent≠yes  silent≠yes  yes         -           yes         -            -
+    c2-2     silent≠yes  silent≠yes  silent≠yes  yes         yes         -           -            -
+
+    18 cells  icmp  expected yes, observed arp or silent: host2 is cut off from lan (host2/eth0)  (topologies/x.yaml:31-36)
+        host1, c1-1, c1-2 -> host2, c2-1, c2-2, and back
+    2 cells  icmp  expected yes, observed no-name: no such name  (topologies/x.yaml:23)
+        c1-1 -> web, db
+
+    icmp
+    from\to  c1-1
+    host1    down≠yes
+
+    host1 -> c1-1  icmp  expected yes, observed down: c1-1 is exited  (topologies/x.yaml:23)
+
+    12 of 33 cells, 1 of 1 steps as expected: it does not hold (2.1 s)
+    ");
+    insta::assert_snapshot!(plain_mistakes(&cut()), @r"
+    18 cells  icmp  expected yes, observed arp or silent: host2 is cut off from lan (host2/eth0)  (x.yaml:31-36)
+        host1, c1-1, c1-2 -> host2, c2-1, c2-2, and back
+    2 cells  icmp  expected yes, observed no-name: no such name  (x.yaml:23)
+        c1-1 -> web, db
+    host1 -> c1-1  icmp  expected yes, observed down: c1-1 is exited  (x.yaml:23)
+    ");
+}
+
+#[test]
+fn what_holds_in_some_runs_only_flips_and_the_rest_varies() {
+    let run = |fact_holds, in_step| {
+        let good = |no| icmp(vec![cell("a", "b", Expected::No, Observed::No(no))]);
+        let checks = vec![good(No::Arp), check(Found::Fact(fact(fact_holds)))];
+        report(checks, vec![step("cut b", true, "", vec![good(in_step)])])
+    };
+    let runs = [run(true, No::Arp), run(false, No::Silent), run(true, No::Silent)];
+    let told = Repeated::of(&runs).unwrap().text("x.yaml");
+    insta::assert_snapshot!(anstream::adapter::strip_str(&told).to_string(), @r"
+    flips  interfaces of c1: eth0, lo 1×, lo 2×, first in run 2  (x.yaml:27)
+    varies after step 1: a → b icmp: arp 1×, silent 2×, first in run 2  (x.yaml:23)
+    2 of 3 runs as expected, not all alike
+    ");
 }

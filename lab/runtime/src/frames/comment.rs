@@ -31,9 +31,9 @@ mod tests {
         .build()
         .unwrap();
         let reading = Decode { vxlan_ports: vec![7777], ..Decode::default() };
-        let all = comment(&sent, Some("dropped at host1/eth0: link down".into()), &reading).unwrap();
+        let all = comment(&sent, Some("dropped at host1/eth0: the port is cut".into()), &reading).unwrap();
         let lines: Vec<&str> = all.lines().collect();
-        assert_eq!(lines[0], "dropped at host1/eth0: link down");
+        assert_eq!(lines[0], "dropped at host1/eth0: the port is cut");
         assert_eq!(lines[1], "frame 3 of `send` or `inject`, run 00000000000000ab");
         assert!(lines[2].contains("VXLAN vni 9") && lines[2].contains("ARP"), "{all}");
         assert_eq!(comment(&build("eth/ip/udp").build().unwrap(), None, &reading), None);

@@ -210,7 +210,7 @@ pub async fn check(view: &View<'_>, inject: &Inject) -> FactReport {
         Err(error) => (Vec::new(), false, Some(format!("{NOT_SENT}: {error}"))),
     };
     let (printed, line) = (false, inject.line);
-    FactReport { subject, expected, observed, printed, holds, error, check: 0, step: None, line }
+    FactReport { subject, expected, observed, printed, holds, error, line }
 }
 
 /// The bytes to recognise a frame by, if it has no mark, in base64.

@@ -101,8 +101,6 @@ fn report(expected: &OnWire, filter: &str, tapped: Tapped<Passed>, sent: bool) -
         printed: false,
         holds: error.is_none() && (count > 0) == expected.must,
         error,
-        check: 0,
-        step: None,
         line: expected.line,
     }
 }

@@ -10,7 +10,7 @@ use bollard::Docker;
 use futures::Stream;
 use labctl_model::{Cell, Command, Matrix, Target};
 use labctl_protocol::{client::ExecSession, messages::Exec};
-use labctl_report::CellReport;
+use labctl_report::MatrixReport;
 use labctl_wire::{Capture, CaptureSpec, CapturedFrame};
 
 use super::RunningLab;
@@ -90,7 +90,7 @@ impl RunningLab {
     ///
     /// # Errors
     /// A cell names something that the lab does not have. A lost packet or a silent host is a verdict, never an error.
-    pub async fn probe(&self, matrix: &Matrix) -> Result<Vec<CellReport>, Error> {
+    pub async fn probe(&self, matrix: &Matrix) -> Result<MatrixReport, Error> {
         matrix.cells.iter().try_for_each(|cell| knows(&self.view(), cell))?;
         let _one_at_a_time = self.checking.lock().await;
         Ok(probe::matrix(&self.view(), matrix).await)

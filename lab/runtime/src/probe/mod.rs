@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use futures::future::join_all;
 use labctl_model::{Matrix, SourceSeen};
 use labctl_report::{
-    CellReport,
+    MatrixReport,
     answers::Subnets,
     matrix::{self, Told},
     seen::docker_name,
@@ -20,7 +20,7 @@ pub use look::snapshot;
 use session::Probing;
 
 /// Probes every cell of a matrix once. If somebody does not answer, the cells that need them say so.
-pub async fn matrix(view: &View<'_>, matrix: &Matrix) -> Vec<CellReport> {
+pub async fn matrix(view: &View<'_>, matrix: &Matrix) -> MatrixReport {
     let snapshot = snapshot(view).await;
     let subnets = subnets(view, matrix).await;
     let (orders, aims) = shots::plan(view.lab, matrix, &snapshot);

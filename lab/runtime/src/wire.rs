@@ -73,8 +73,11 @@ pub(crate) async fn unblock(view: &View<'_>, filter: Option<Traffic>, place: &Pl
     }
 }
 
+/// A segment, and the ports there that frames come from and go to; `None` for any.
+type Way = (String, Option<String>, Option<String>);
+
 /// The segments of a place, each with the ports that it names there.
-fn places(view: &View<'_>, place: &Place) -> Result<Vec<(String, Option<String>, Option<String>)>, Error> {
+fn places(view: &View<'_>, place: &Place) -> Result<Vec<Way>, Error> {
     // On a segment without this host there is nothing to block.
     let port = |host: &Option<String>, segment: &str| match host {
         None => Ok(Some(None)),

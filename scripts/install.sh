@@ -12,11 +12,12 @@ EOF
 fail() { printf 'install.sh: %s\n' "$*" >&2; exit 1; }
 
 here=$(cd "$(dirname "$0")" && pwd)
-# Names of all installed files, and this script, are kept there, so that it can be removed without the tarball.
+# This folder has the names of all installed files and a copy of this script, so that labctl can be removed without the
+# tarball.
 kept=share/labctl
 prefix=${HOME:-}/.local
 uninstall=
-# Called where it was installed.
+# This is the installed copy.
 if [ -e "$here/installed" ]; then prefix=${here%/"$kept"}; fi
 while [ $# -gt 0 ]; do
     case $1 in
@@ -56,10 +57,10 @@ for name in labctl labctl-agent; do
         fail "$prefix/bin/$name is there already, and is not of this script: remove it, or choose another --prefix"
     fi
 done
-# Files of an older version that this one has no longer.
+# An older version may have files that this one lacks.
 if [ -e "$list" ]; then remove; fi
 files=$(cd "$here" && find bin share -type f | sort)
-# Listed first: one that is interrupted can be removed as well.
+# The list is written first, so that an interrupted installation can be removed as well.
 mkdir -p "$prefix/$kept"
 printf '%s\n' $files "$kept/install.sh" "$kept/installed" > "$list"
 for file in $files; do

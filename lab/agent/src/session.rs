@@ -1,4 +1,4 @@
-//! Sessions, and each of their streams: a request, its reply, and what follows.
+//! Serves sessions. Each of their streams is a request, its reply, and what follows.
 
 use std::{io, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! A lab's networks and containers on the dockerd of one host, by bollard over the host's own socket.
+//! The dockerd of one lab host, by bollard over the host's own socket: networks, containers, services and the swarm.
 
 pub mod containers;
 mod error;
@@ -33,7 +33,7 @@ pub struct HostDocker {
     pub host: String,
     /// The connection.
     pub api: Docker,
-    /// Whether its host has shortcuts (docs/vanilla.md), which containers of labctl's own image take.
+    /// Whether its host has shortcuts (docs/vanilla.md), which containers of labctl's own image use.
     shortcuts: bool,
 }
 
@@ -158,7 +158,7 @@ fn docker_error(host: &str, what: &str, error: BollardError) -> Error {
     }
 }
 
-/// Docker's own message, if there is one.
+/// Why a call failed: Docker's own message if there is one, else what became of the connection.
 pub fn message(error: BollardError) -> String {
     match (broken(&error), error) {
         (Some(why), _) => why,

@@ -47,7 +47,7 @@ impl Tokens {
         }
     }
 
-    /// Tokens of no swarm: well formed, so that it is the swarm that refuses them.
+    /// Tokens of no swarm. They are well formed, so it is the swarm that refuses them.
     pub fn wrong() -> Self {
         let token = format!("SWMTKN-1-{}-{}", "0".repeat(50), "0".repeat(25));
         Self { worker: token.clone(), manager: token }
@@ -61,8 +61,8 @@ pub enum NodeChange {
     Role(Role),
     /// Whether it takes tasks.
     Active(bool),
-    /// Whether it has labctl's mark, which means nothing. The managers look again at a node that is updated, the node
-    /// itself only at what has changed (swarmkit agent/agent.go, `nodesEqual`).
+    /// Whether it has labctl's mark. The mark means nothing, but a change of it makes the node look at its networks again:
+    /// an update without a change is noticed only by the managers (swarmkit agent/agent.go, `nodesEqual`).
     Marked(bool),
 }
 

@@ -72,7 +72,7 @@ pub async fn try_agent(path: &Path) -> Result<(), Error> {
 }
 
 /// Finds the agent's binary for a program other than labctl: like [`find_agent`], in this program's folder, in the one
-/// above (tests lie in `target/…/release/deps`), or in those of `PATH`, where `labctl` may be installed.
+/// above (tests lie in `target/…/deps`), or in those of `PATH`, where `labctl` may be installed.
 ///
 /// # Errors
 /// Those of [`find_agent`].

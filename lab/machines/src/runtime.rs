@@ -1,10 +1,10 @@
-//! What a lab's hosts run on.
+//! The names of the runtimes: what the hosts of a lab run on.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A runtime, as topologies' users and reports name it.
+/// A runtime, by the name that users and reports give it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Runtime {

@@ -1,4 +1,4 @@
-//! What a kernel can do for hosts that share it.
+//! Features of a kernel that hosts in containers need of it.
 
 use std::{collections::BTreeMap, fmt};
 

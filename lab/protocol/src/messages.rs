@@ -173,7 +173,7 @@ pub struct HostConfig {
     pub entropy: String,
     /// 32 hex digits for /etc/machine-id.
     pub machine_id: String,
-    /// The id of a dockerd that starts after this: a UUID.
+    /// The id that a dockerd takes if it starts after this: a UUID.
     pub engine_id: String,
     /// NICs, found by MAC (their own, or [`template_mac`] of their index) and renamed.
     pub nics: Vec<NicConfig>,
@@ -226,7 +226,7 @@ pub struct Exec {
     pub tools: Tools,
     /// Rows and columns of a terminal for it; all output then comes as stdout.
     pub tty: Option<(u16, u16)>,
-    /// Added environment.
+    /// Variables added to its environment.
     pub env: BTreeMap<String, String>,
 }
 

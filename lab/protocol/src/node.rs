@@ -1,4 +1,4 @@
-//! What labctl and a host that is a container agree on.
+//! Paths and a log line that labctl and hosts in containers agree on.
 
 /// Path of the agent in a node.
 pub const AGENT: &str = "/usr/local/bin/labctl-agent";

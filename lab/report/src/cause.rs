@@ -1,4 +1,4 @@
-//! What explains that cells got no answer: one cause often explains many.
+//! Causes: what explains that cells got no answer. One cause often explains many cells.
 
 use std::{fmt, slice};
 

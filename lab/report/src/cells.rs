@@ -1,4 +1,4 @@
-//! The cells of one check as a table like the topology's, with the observed verdicts, and what is wrong with them.
+//! Renders the cells of one check: a table like the topology's, with the observed verdicts, and the wrong cells in words.
 
 use std::collections::HashSet;
 
@@ -69,7 +69,8 @@ pub fn caption(matrix: &MatrixReport) -> String {
     format!("{}{size}{}", matrix.probe, if matrix.by_name { " by name" } else { "" })
 }
 
-/// Renders the wrong cells of a matrix: one in a line, several with one cause in a line and a few below.
+/// Renders the wrong cells of a matrix. A cell that is alone with its cause is one line. Several cells with one cause are
+/// one line with the cells below.
 pub fn mistakes(matrix: &MatrixReport, topology: &str) -> String {
     let one = |group: &Group<'_>| match group.cells[..] {
         [cell] => wrong(matrix, cell, topology),
@@ -94,7 +95,7 @@ pub fn wrong(matrix: &MatrixReport, cell: &CellReport, topology: &str) -> String
 
 /// Renders cells with one cause:
 /// `16 cells  icmp  expected yes, observed silent: host2 is cut off from lan (host2/eth0)  (topologies/x.yaml:31-34)`,
-/// and below which: `host1, c1-1 -> host2, c2-1, and back`.
+/// then which cells these are: `host1, c1-1 -> host2, c2-1, and back`.
 fn several(matrix: &MatrixReport, group: &Group<'_>, topology: &str) -> String {
     let why = match (group.cause, group.cells.first()) {
         (Some(cause), _) => format!(": {cause}"),
@@ -113,7 +114,7 @@ fn several(matrix: &MatrixReport, group: &Group<'_>, topology: &str) -> String {
     out
 }
 
-/// A line about cells: which, what came of them, why, and where they are in the topology.
+/// Renders a line about cells: which cells, their verdicts, why, and where they are in the topology.
 fn told(matrix: &MatrixReport, what: &str, cells: &[&CellReport], why: &str, topology: &str) -> String {
     let (bad, dim, topology) = (style::BAD, style::DIM, plain(topology));
     let words = |of: fn(&CellReport) -> String| {
@@ -134,7 +135,7 @@ fn told(matrix: &MatrixReport, what: &str, cells: &[&CellReport], why: &str, top
     )
 }
 
-/// What follows a cell's verdicts: `: last seen leaving c1/eth0`.
+/// The words that follow a cell's verdicts: `: last seen leaving c1/eth0`.
 fn why(cell: &CellReport) -> String {
     match &cell.unmet {
         Some(unmet) => format!(", but {unmet}"),

@@ -1,11 +1,11 @@
-//! The wrong cells of a matrix by what explains them.
+//! Groups the wrong cells of a matrix by what explains them.
 
 use indexmap::IndexMap;
 use labctl_model::{Expected, Observed};
 
 use crate::{Cause, CellReport, MatrixReport};
 
-/// Wrong cells that one cause explains, or that are alike: at least one.
+/// At least one wrong cell: those that one cause explains, or that are alike.
 #[derive(Clone, Debug)]
 pub struct Group<'a> {
     /// What explains them, if it is known.
@@ -15,7 +15,7 @@ pub struct Group<'a> {
 }
 
 /// Groups the wrong cells: first those of the cause that explains most, then those of the cause that explains most of the
-/// others, and so on.
+/// others, and so on. Cells without a cause come last, grouped by equal verdicts and details.
 pub fn wrong(matrix: &MatrixReport) -> Vec<Group<'_>> {
     let mut left: Vec<&CellReport> = matrix.cells.iter().filter(|c| !c.holds).collect();
     let mut groups = Vec::new();
@@ -33,7 +33,7 @@ pub fn wrong(matrix: &MatrixReport) -> Vec<Group<'_>> {
     groups
 }
 
-/// The cause that explains most cells; of several the first.
+/// The cause that explains most cells; the first one if several explain as many.
 fn strongest<'a>(cells: &[&'a CellReport]) -> Option<&'a Cause> {
     let mut causes: Vec<(&Cause, usize)> = Vec::new();
     for cause in cells.iter().flat_map(|c| &c.causes) {

@@ -1,10 +1,10 @@
-//! Pairs of names in few words: `a, b -> c, d, and back` for eight of them.
+//! Writes pairs of names in few words: `a, b -> c, d, and back` stands for eight pairs.
 
 use std::{collections::BTreeSet, fmt};
 
 use indexmap::{IndexMap, IndexSet};
 
-/// Every one of `from` with every one of `to`.
+/// A group of pairs: every name of `from` with every name of `to`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pairs<'a> {
     /// Sources.
@@ -19,7 +19,7 @@ pub struct Pairs<'a> {
 
 type Rows<'a> = IndexMap<&'a str, IndexSet<&'a str>>;
 
-/// Groups pairs, so that each is in one group. It does not look for the fewest groups that there are.
+/// Groups pairs; each is in exactly one group. There may be a way with fewer groups.
 pub fn compress<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<Pairs<'a>> {
     let mut rows = Rows::new();
     for (from, to) in pairs {
@@ -42,7 +42,7 @@ pub fn compress<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<
     groups
 }
 
-/// Takes away the rows of three or more names that all lead to each other and, beyond that, to the same names.
+/// Removes the rows of three or more names that all lead to each other and to the same other names; returns them as groups.
 fn meshes<'a>(rows: &mut Rows<'a>) -> Vec<Pairs<'a>> {
     let mut alike: IndexMap<BTreeSet<&str>, Vec<&str>> = IndexMap::new();
     for (from, tos) in rows.iter().filter(|(from, tos)| !tos.contains(*from)) {
@@ -57,7 +57,7 @@ fn meshes<'a>(rows: &mut Rows<'a>) -> Vec<Pairs<'a>> {
     meshes.map(mesh).collect()
 }
 
-/// Joins rows that lead to the same names, then groups that are each other's way back.
+/// Joins rows that lead to the same names, then joins each group with the one that is its way back.
 fn rectangles<'a>(rows: &Rows<'a>) -> Vec<Pairs<'a>> {
     let mut alike: IndexMap<BTreeSet<&str>, Pairs<'a>> = IndexMap::new();
     for (from, tos) in rows {
@@ -77,14 +77,14 @@ fn rectangles<'a>(rows: &Rows<'a>) -> Vec<Pairs<'a>> {
 }
 
 impl Pairs<'_> {
-    /// How many pairs these are.
+    /// The number of pairs in the group.
     pub fn count(&self) -> usize {
         let mesh = if self.each_other { self.from.len() * (self.from.len() - 1) } else { 0 };
         mesh + self.from.len() * self.to.len() * if self.back { 2 } else { 1 }
     }
 }
 
-/// `a, b -> c, and back`, `a, b, c -> each other, d`.
+/// The pairs in words: `a, b -> c, and back`, `a, b, c -> each other, d`.
 impl fmt::Display for Pairs<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let each_other = self.each_other.then_some("each other");

@@ -1,5 +1,5 @@
-//! Results of a run, nested as they are thought: step, check, cells. Serialized as it is, this is the `--format json` of
-//! `up`, `check` and `test` (docs/report.md).
+//! The report of a run, nested as a topology is: steps, their checks, and what each check found. Serialized as it is, this
+//! is the `--format json` of `up`, `check` and `test` (docs/report.md).
 
 use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
@@ -216,7 +216,7 @@ impl CheckReport {
         self.settled_ms = self.settled_ms.filter(|_| self.holds);
     }
 
-    /// What was read or became of a frame, if it is no matrix, then what the wire carried.
+    /// The facts of the check: what was read, or what became of a frame (a matrix has neither), then what the wire carried.
     pub fn facts(&self) -> impl Iterator<Item = &FactReport> {
         let own = match &self.found {
             Found::Matrix(_) => None,
@@ -235,7 +235,7 @@ impl Found {
         }
     }
 
-    /// The cells of a matrix; of anything else none.
+    /// The cells of a matrix; empty for anything else.
     pub fn cells(&self) -> &[CellReport] {
         match self {
             Found::Matrix(matrix) => &matrix.cells,

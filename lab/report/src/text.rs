@@ -1,4 +1,4 @@
-//! A whole report for people: tables, wrong cells, facts, steps, and one closing line.
+//! Renders a whole report for people: tables, wrong cells, facts, steps, and one closing line.
 
 use std::{fmt, path::PathBuf, time::Duration};
 
@@ -49,8 +49,8 @@ pub fn mistakes(report: &Report, topology: &str) -> String {
     out
 }
 
-/// `30 of 30 cells, 2 of 2 facts, 4 of 4 steps`, `between` standing for ` of `; a report of nothing says so. A step counts
-/// by its actions: its checks are among the cells and facts.
+/// Says how much holds: `30 of 30 cells, 2 of 2 facts, 4 of 4 steps`, with `between` in the place of ` of `. A report of
+/// nothing says so. A step counts by its actions: its checks are among the cells and facts.
 pub fn score(report: &Report, between: &str) -> String {
     let of = |all: &mut dyn Iterator<Item = bool>| {
         all.fold((0, 0), |(good, all), holds| (good + usize::from(holds), all + 1))
@@ -123,7 +123,7 @@ fn matrix(matrix: &MatrixReport, settled: &str, topology: &str) -> String {
     format!("{head}{}{head:#}{settled}\n{}{gap}{list}", cells::caption(matrix), cells::table(&matrix.cells))
 }
 
-/// A fact: that it holds, or what was found instead, the lines of a text below.
+/// Renders a fact: that it holds, or what was found instead. Output of several lines is shown below.
 pub fn fact(f: &FactReport, topology: &str) -> String {
     let (subject, expected, topology) = (plain(&f.subject), plain(&f.expected), plain(topology));
     if f.holds {
@@ -149,12 +149,13 @@ fn apart(text: &str) -> (String, String) {
     (all.next().map(plain).unwrap_or_default(), lines(all))
 }
 
-/// Lines from elsewhere, below what they belong to.
+/// Renders lines from elsewhere, indented below what they belong to.
 fn lines<L: AsRef<str>>(all: impl IntoIterator<Item = L>) -> String {
     all.into_iter().map(|line| format!("         {}\n", plain(line.as_ref()))).collect()
 }
 
-/// A step, with its index and the number of steps: the result of its actions, with further lines of a refusal below.
+/// Renders a step, given with its index and the number of steps: the result of its actions, with further lines of a refusal
+/// below.
 pub fn step(s: &StepReport, (n, of): (usize, usize), topology: &str) -> String {
     let (head, dim) = (style::HEAD, style::DIM);
     let (message, below) = apart(&s.actions.message);

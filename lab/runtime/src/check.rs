@@ -85,7 +85,7 @@ async fn run_step(
     Ok(StepReport { name: step.name.clone(), line: step.line, holds: false, actions, settled_ms, checks })
 }
 
-/// Runs checks in order. `stem` is how the names of their captures begin.
+/// Runs checks in order. The file names of their captures begin with `stem`.
 async fn checks(
     running: &RunningLab,
     checks: &[Check],
@@ -100,7 +100,8 @@ async fn checks(
     Ok(reports)
 }
 
-/// Looks at a check until it holds or its time is over. `began`: when the previous work ended.
+/// Looks at a check until it holds or its time is over. `began` is when the work before the checks ended, such as the
+/// actions of a step.
 async fn one(
     running: &RunningLab,
     check: &Check,

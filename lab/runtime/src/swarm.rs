@@ -113,8 +113,8 @@ async fn wait_on_mesh(view: &View<'_>, name: &str, manager: &HostDocker) -> Resu
     while !host.docker.is_on_mesh(mesh).await? {
         if touch.is_some_and(|touch| Instant::now() >= touch) {
             // A node that was there before the network gets no address until it is updated (moby/moby#40184). It then
-            // makes the network beside noting its address there (moby daemon/network.go, `setupIngress`). If it is too
-            // early to find it, "failed to find a load balancer IP", it tries again only if something of it changes.
+            // makes the network and notes its address at the same time (moby daemon/network.go, `setupIngress`). If the
+            // address is noted too late ("failed to find a load balancer IP"), it tries again only after another change.
             for marked in [true, false] {
                 manager.update_node(name, None, NodeChange::Marked(marked)).await?;
             }

@@ -55,8 +55,8 @@ impl Hosts {
     }
 }
 
-/// A running lab at one moment: what it is, which hosts run, its peers and its wire. The one place where a name that the
-/// lab does not have is found out.
+/// A running lab at one moment: what it is, which hosts run, its peers and its wire. In this crate, a name that the lab does
+/// not have is an error here and nowhere else.
 #[derive(Clone)]
 pub struct View<'a> {
     /// What the lab is.
@@ -133,14 +133,14 @@ impl<'a> View<'a> {
         self.lab.swarm.as_ref().ok_or_else(|| Error::Swarm("the topology has no `swarm`".to_owned()))
     }
 
-    /// The lab without one of its hosts.
+    /// The same view without one of its hosts.
     pub fn without(&self, host: &str) -> Self {
         let mut others = self.clone();
         others.hosts.shift_remove(host);
         others
     }
 
-    /// One of the lab's things of a kind, by name.
+    /// The part of this kind and name, out of `all` parts of the kind.
     pub(crate) fn named<T>(
         &self,
         kind: &'static str,

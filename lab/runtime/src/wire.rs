@@ -1,4 +1,4 @@
-//! Changes a lab's wire for actions, and reports what was changed.
+//! Changes a lab's wire for actions, reports what is changed, and explains cells by what the wire dropped.
 
 use std::collections::BTreeSet;
 
@@ -122,8 +122,8 @@ pub(crate) async fn impairments(wire: &Wire) -> Result<Vec<String>, Error> {
     Ok(cut.chain(blocked(wire).await?.into_iter().map(|b| format!("blocked: {b}"))).collect())
 }
 
-/// Why the wire dropped frames between two looks at its counters. Reasons for which switches drop frames anyway are left
-/// out.
+/// The causes for which the wire dropped frames between two looks at its counters. Reasons for which every switch drops
+/// frames are left out.
 pub(crate) fn dropped(lab: &Lab, before: &Stats, after: &Stats) -> Vec<Cause> {
     let mut causes: Vec<Cause> = Vec::new();
     for (port, now) in &after.ports {
@@ -152,7 +152,7 @@ pub(crate) fn dropped(lab: &Lab, before: &Stats, after: &Stats) -> Vec<Cause> {
                     let direction = match (now.link.from_host, now.link.to_host) {
                         (false, true) => Direction::Outbound,
                         (true, false) => Direction::Inbound,
-                        // Of a link that was healed meanwhile, nothing better is known.
+                        // The link was healed meanwhile: which way was cut is not known.
                         (false, false) | (true, true) => Direction::Both,
                     };
                     Some(Cause::Cut { host: host.to_owned(), segment, direction, port })
@@ -168,7 +168,7 @@ pub(crate) fn dropped(lab: &Lab, before: &Stats, after: &Stats) -> Vec<Cause> {
     for cause in &mut causes {
         if let Cause::Blocked { segment, blocks, ports } = cause {
             let all = after.segments.get(segment.as_str()).map(|s| s.blocks.as_slice()).unwrap_or_default();
-            // Dropped as it leaves, if it has an end, else as it comes in.
+            // A block with a `to` drops frames as they leave there; any other drops them as they come in.
             let at = |b: &&Block| b.to.as_ref().or(b.from.as_ref()).is_none_or(|port| ports.contains(port));
             blocks.extend(all.iter().filter(at).map(|b| block_words(b, "")));
         }
@@ -176,7 +176,7 @@ pub(crate) fn dropped(lab: &Lab, before: &Stats, after: &Stats) -> Vec<Cause> {
     causes
 }
 
-/// Adds to cells without an answer what the wire dropped meanwhile at the hosts of both ends.
+/// Adds causes to cells without an answer: those for which the wire dropped frames at the host of either end.
 pub(crate) fn explain(lab: &Lab, dropped: &[Cause], cells: &mut [CellReport]) {
     let lost = |o: &Observed| {
         use No::{Arp, Asymmetric, Misdelivered, Silent, Stalled, Unreachable};

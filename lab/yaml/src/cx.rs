@@ -1,4 +1,4 @@
-//! What every stage of reading carries along: the text, and the mistakes found so far.
+//! The context of reading: the text, and the mistakes found so far.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use crate::{
     span::{At, Span},
 };
 
-/// What reading carries along.
+/// The context that every stage of reading carries along.
 #[derive(Debug)]
 pub struct Cx {
     /// The text.
@@ -20,11 +20,12 @@ pub struct Cx {
     pub owner: Span,
     /// Names from elsewhere in the text that some mappings take as keys, besides their own.
     pub names: IndexSet<String>,
-    /// What to say of a key that a mapping lacks but other programs have, and how to go on.
+    /// What to say about a key that a mapping does not have but that other programs know.
     pub foreign: Foreign,
 }
 
-/// Takes what the mapping is and a key that it lacks; returns message and hint.
+/// Takes what the mapping is, in words, and a key that it does not have; returns a message and a hint if the key is known
+/// from elsewhere.
 pub type Foreign = fn(&str, &str) -> Option<(String, String)>;
 
 impl Cx {

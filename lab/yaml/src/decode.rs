@@ -111,7 +111,7 @@ pub fn value_of<T: FromNode>(value: &Yaml, key: Span, cx: &mut Cx) -> Option<T> 
     read
 }
 
-/// Any YAML.
+/// Any YAML, as JSON.
 #[derive(Clone, Debug)]
 pub struct Json(pub At<serde_json::Value>);
 
@@ -128,12 +128,12 @@ pub struct Fields<'n> {
     owner: Span,
     what: &'static str,
     ok: bool,
-    /// Whether there was a key that nobody knows: the one that is missing is then probably that one.
+    /// Whether there was an unknown key. It is probably a missing key misspelt, so missing keys are then not reported.
     unknown: bool,
 }
 
 impl<'n> Fields<'n> {
-    /// `None` where the node is no mapping. Nothing at all counts as an empty one.
+    /// The keys of a node; `None` if it is no mapping. Nothing at all counts as an empty mapping.
     pub fn new(node: &'n Yaml, what: &'static str, cx: &mut Cx) -> Option<Self> {
         let entries = match &node.value {
             Value::Map(m) => {
@@ -149,7 +149,7 @@ impl<'n> Fields<'n> {
         Some(Self { entries, owner: cx.owner, what, ok: true, unknown: false })
     }
 
-    /// Notes every key that is none of `keys`.
+    /// Notes every key that is not one of `keys`.
     pub fn only(&mut self, keys: &[&'static str], cx: &mut Cx) {
         for (key, _) in &self.entries {
             if !keys.contains(&key.value.as_str()) {
@@ -173,7 +173,7 @@ impl<'n> Fields<'n> {
         self.ok = true;
     }
 
-    /// Reads one key.
+    /// Reads the value of one key.
     pub fn take<T: FromNode>(&mut self, name: &str, cx: &mut Cx) -> Option<T> {
         let read = match self.entries.iter().find(|(k, _)| k.value == name) {
             Some((key, node)) => value_of(node, key.at, cx),
@@ -190,7 +190,7 @@ impl<'n> Fields<'n> {
         read
     }
 
-    /// The entries that are none of `keys`.
+    /// The entries whose keys are not among `keys`.
     pub fn rest(&self, keys: &[&str]) -> Vec<(&'n At<String>, &'n Yaml)> {
         self.entries.iter().filter(|(k, _)| !keys.contains(&k.value.as_str())).copied().collect()
     }
@@ -200,7 +200,7 @@ impl<'n> Fields<'n> {
         self.owner
     }
 
-    /// Whether nothing was wrong.
+    /// Whether no mistake was found so far.
     pub fn ok(&self) -> bool {
         self.ok
     }

@@ -70,7 +70,7 @@ impl Diagnostic {
         }
     }
 
-    /// How to fix it, if known.
+    /// Sets the hint, or removes it.
     pub fn maybe_hint(mut self, hint: Option<String>) -> Self {
         self.hint = hint;
         self
@@ -321,6 +321,8 @@ impl Collector {
         self.list.is_empty()
     }
 
+    /// Ends the collection: `Ok` if there was no mistake.
+    ///
     /// # Errors
     /// All mistakes, if there are any.
     pub fn finish(self, source: SourceText) -> Result<(), Diagnostics> {

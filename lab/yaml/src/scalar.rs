@@ -1,4 +1,4 @@
-//! The kinds of scalar, each with what it is called and its JSON Schema.
+//! Kinds of scalars, each with its name for messages and its JSON Schema.
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -10,13 +10,13 @@ const LONGEST: Duration = Duration::from_secs(600);
 
 /// A scalar that can be read from its text.
 pub trait Scalar: Sized {
-    /// "an IPv4 address": what is expected.
+    /// What is expected, in words: "an IPv4 address".
     const WHAT: &'static str;
 
     /// Reads the value from its text.
     ///
     /// # Errors
-    /// Why it is none.
+    /// Why the text is no such value.
     fn read(text: &str) -> Result<Self, Bad>;
 
     /// The JSON Schema of its text.
@@ -33,12 +33,12 @@ pub struct Bad {
 }
 
 impl Bad {
-    /// With this hint.
+    /// An error with this hint.
     pub fn hint(hint: impl Into<String>) -> Self {
         Self { message: None, hint: Some(hint.into()) }
     }
 
-    /// With this message.
+    /// An error with this message.
     pub fn because(message: impl Into<String>) -> Self {
         Self { message: Some(message.into()), hint: None }
     }

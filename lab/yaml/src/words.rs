@@ -2,7 +2,7 @@
 
 /// Most names that a hint lists; of more only [`SOME`], so that never just a few are left out.
 const MOST: usize = 40;
-/// How many of too many names a hint lists.
+/// How many names a hint lists if there are more than [`MOST`].
 const SOME: usize = 20;
 /// Longest word that is compared, in bytes: the cost is the product of both lengths.
 const LONGEST: usize = 128;
@@ -24,7 +24,7 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .map(|(_, k)| k)
 }
 
-/// "`a`, `b` and `c`".
+/// Lists words: "`a`, `b` and `c`".
 pub fn list<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     let all: Vec<&str> = words.into_iter().collect();
     let shown = if all.len() > MOST { SOME } else { all.len() };

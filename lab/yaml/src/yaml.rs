@@ -42,7 +42,7 @@ pub enum Value {
 }
 
 impl Yaml {
-    /// "a list", "`42`": what a reader sees here.
+    /// What a reader sees here, in words: "a list", "`42`".
     pub fn what(&self) -> String {
         match &self.value {
             Value::Null => "nothing".into(),
@@ -72,7 +72,7 @@ impl Yaml {
         }
     }
 
-    /// As JSON. Depth is bounded by the parser's budget.
+    /// Converts the node to JSON. Its depth is bounded by the parser's budget.
     pub fn to_json(&self) -> serde_json::Value {
         match &self.value {
             Value::Null => serde_json::Value::Null,

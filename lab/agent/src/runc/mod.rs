@@ -2,13 +2,13 @@
 //! and not where the user asks for a stock engine (docs/vanilla.md).
 //!
 //! Docker starts them as always and finds this program under their names, because its folder is the first in dockerd's
-//! PATH. It changes little and becomes the real one:
+//! PATH. This program then becomes the real runtime. Three things differ:
 //!
 //! - runc calls the whole of dockerd again, as `libnetwork-setkey`, to tell dockerd a container's network namespace
 //!   (moby, daemon/oci_linux.go). Without KVM that start is a third of a container's. [`setkey`] sends the same message
 //!   to the same socket;
-//! - the real one is a sealed copy in memory (see `crate::init`), which need not copy itself first, as with runc's own
-//!   tool `memfd-bind`: runc, contrib/cmd/memfd-bind. crun looks for the same seals (libcrun/cloned_binary.c);
+//! - the real one is a sealed copy in memory (see `crate::init`), so it need not copy itself first. runc's own tool
+//!   `memfd-bind` does the same (runc, contrib/cmd/memfd-bind). crun looks for the same seals (libcrun/cloned_binary.c);
 //! - the timers of all Docker processes are coarse (see [`slack`]); those of programs in containers are not.
 
 pub mod setkey;

@@ -1,4 +1,5 @@
-//! Reports for CI servers and of repeated runs. Text for people is the runtime's own.
+//! The forms of a report that only the command line has: JUnit XML, and the summary of repeated runs. The text for people is
+//! made in `labctl_report`.
 
 pub mod junit;
 pub mod repeat;

@@ -118,7 +118,7 @@ impl fmt::Debug for Dial {
     }
 }
 
-/// One host's agent. Clones share the session; it ends when the last of them and of its streams is dropped.
+/// A client of one host's agent. Clones share the session; it ends when the last of them and of its streams is dropped.
 #[derive(Clone, Debug)]
 pub struct AgentClient {
     session: Arc<Session>,
@@ -128,7 +128,7 @@ pub struct AgentClient {
 #[derive(Debug)]
 struct Session {
     opener: Mutex<Opener>,
-    /// Begins the next session when this one ends, if present.
+    /// Opens the stream of the next session when this one has ended; absent if there is to be none.
     dial: Option<Dial>,
 }
 

@@ -30,17 +30,27 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-# Removes the files that the last installation made, and folders that are empty then.
+# Removes the files that the last installation made, and its folders that are empty then. The list of both goes last of the
+# files, so that a removal that is interrupted can be done again.
 remove() {
-    mv "$list" "$list.old"
-    echo "$kept/installed.old" >> "$list.old"
+    folders=$(sed -n 's,/$,,p' "$list" | sort -r)
     while read -r file; do
-        rm -f "$prefix/$file"
-        (cd "$prefix" && rmdir -p "${file%/*}" 2>/dev/null) || :
-    done < "$list.old"
+        case $file in */ | "$kept/installed") ;; *) rm -f "$prefix/$file" ;; esac
+    done < "$list"
+    rm -f "$list"
+    for folder in $folders; do rmdir "$prefix/$folder" 2>/dev/null || :; done
 }
 
-mkdir -p "$prefix"
+# Makes a folder below the prefix, and notes those that were not there.
+made=
+make_folder() {
+    if [ -d "$prefix/$1" ]; then return; fi
+    case $1 in */*) make_folder "${1%/*}" ;; esac
+    mkdir "$prefix/$1"
+    made="$made $1/"
+}
+
+if [ "$uninstall" ]; then [ -d "$prefix" ] || fail "there is no $prefix"; else mkdir -p "$prefix"; fi
 prefix=$(cd "$prefix" && pwd)
 list=$prefix/$kept/installed
 
@@ -60,13 +70,12 @@ done
 # An older version may have files that this one lacks.
 if [ -e "$list" ]; then remove; fi
 files=$(cd "$here" && find bin share -type f | sort)
+for folder in $(printf '%s\n' $files "$kept/installed" | sed 's,/[^/]*$,,' | sort -u); do make_folder "$folder"; done
 # The list is written first, so that an interrupted installation can be removed as well.
-mkdir -p "$prefix/$kept"
-printf '%s\n' $files "$kept/install.sh" "$kept/installed" > "$list"
+printf '%s\n' $made $files "$kept/install.sh" "$kept/installed" > "$list"
 for file in $files; do
     mode=644
     case $file in bin/*) mode=755 ;; esac
-    mkdir -p "$prefix/${file%/*}"
     install -m "$mode" "$here/$file" "$prefix/$file"
 done
 install -m 755 "$here/install.sh" "$prefix/$kept/install.sh"

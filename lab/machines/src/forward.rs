@@ -4,6 +4,7 @@ use std::{
     fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -18,11 +19,12 @@ use crate::Error;
 /// The Docker socket inside a host.
 pub const GUEST_DOCKER_SOCKET: &str = "/var/run/docker.sock";
 
-/// A listening socket of mode 0600 whose connections end in a socket of the host. Ends when dropped.
+/// A listening socket of mode 0600 whose connections end in a socket of the host. Ends when told, or when dropped.
 #[derive(Debug)]
 pub struct Forward {
     path: PathBuf,
     task: JoinHandle<()>,
+    ended: AtomicBool,
 }
 
 impl Forward {
@@ -30,7 +32,15 @@ impl Forward {
     pub fn start(path: PathBuf, agent: AgentClient, remote: &'static str) -> Result<Self, Error> {
         let listener = listen_private(&path).map_err(Error::io("cannot listen on", &path))?;
         let task = tokio::spawn(serve(listener, agent, remote));
-        Ok(Self { path, task })
+        Ok(Self { path, task, ended: AtomicBool::new(false) })
+    }
+
+    /// Ends it, though others may still hold it: its path is free for the next one.
+    pub fn end(&self) {
+        if !self.ended.swap(true, Ordering::Relaxed) {
+            self.task.abort();
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -61,8 +71,7 @@ async fn connect(mut local: UnixStream, agent: AgentClient, remote: &'static str
 
 impl Drop for Forward {
     fn drop(&mut self) {
-        self.task.abort();
-        let _ = fs::remove_file(&self.path);
+        self.end();
     }
 }
 

@@ -221,7 +221,7 @@ pub enum Power {
 }
 
 /// A direction across a port, as its host sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Direction {
     /// What it sends and what it receives.

@@ -1,13 +1,13 @@
 //! Causes: what explains that cells got no answer. One cause often explains many cells.
 
-use std::{fmt, slice};
+use std::fmt;
 
 use labctl_model::Direction;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A cause, as it was while the cells were probed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Cause {
     /// A host's link is cut, and the wire dropped frames there.
@@ -28,8 +28,6 @@ pub enum Cause {
         segment: String,
         /// The blocks in force that may have dropped them, in words: `esp`, `udp/53 from host1/eth0`.
         blocks: Vec<String>,
-        /// Ports where frames were dropped.
-        ports: Vec<String>,
     },
     /// The wire dropped packets that are larger than the segment's MTU.
     Mtu {
@@ -37,8 +35,6 @@ pub enum Cause {
         segment: String,
         /// Its MTU in bytes.
         mtu: u16,
-        /// Ports where packets were dropped.
-        ports: Vec<String>,
     },
     /// Port security dropped frames that a NIC sent from another MAC than its own.
     ForeignSource {
@@ -71,19 +67,6 @@ pub enum Cause {
     },
 }
 
-impl Cause {
-    /// The ports where the wire dropped frames.
-    pub fn ports(&self) -> &[String] {
-        match self {
-            Self::Cut { port, .. } | Self::ForeignSource { port } | Self::ForeignDestination { port } => {
-                slice::from_ref(port)
-            }
-            Self::Blocked { ports, .. } | Self::Mtu { ports, .. } => ports,
-            Self::HostDown { .. } | Self::NotRunning { .. } | Self::Unseen { .. } => &[],
-        }
-    }
-}
-
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -95,16 +78,9 @@ impl fmt::Display for Cause {
                 };
                 write!(f, "{host} is cut off from {segment}{way} ({port})")
             }
-            Self::Blocked { segment, blocks, ports } if blocks.is_empty() => {
-                write!(f, "{segment} blocked frames at {}", ports.join(", "))
-            }
-            Self::Blocked { segment, blocks, ports } => {
-                write!(f, "{segment} blocks {} (dropped at {})", blocks.join(", "), ports.join(", "))
-            }
-            Self::Mtu { segment, mtu, ports } => {
-                let ports = ports.join(", ");
-                write!(f, "{segment} carries no packet larger than {mtu} bytes (dropped at {ports})")
-            }
+            Self::Blocked { segment, blocks } if blocks.is_empty() => write!(f, "{segment} blocked frames"),
+            Self::Blocked { segment, blocks } => write!(f, "{segment} blocks {}", blocks.join(", ")),
+            Self::Mtu { segment, mtu } => write!(f, "{segment} carries no packet larger than {mtu} bytes"),
             Self::ForeignSource { port } => {
                 write!(f, "port security lets {port} send only from its NIC's own MAC")
             }

@@ -1,6 +1,8 @@
 //! Groups the wrong cells of a matrix by what explains them.
 
-use indexmap::IndexMap;
+use std::cmp::Reverse;
+
+use indexmap::{IndexMap, IndexSet};
 use labctl_model::{Expected, Observed};
 
 use crate::{Cause, CellReport, MatrixReport};
@@ -14,36 +16,44 @@ pub struct Group<'a> {
     pub cells: Vec<&'a CellReport>,
 }
 
-/// Groups the wrong cells: first those of the cause that explains most, then those of the cause that explains most of the
-/// others, and so on. Cells without a cause come last, grouped by equal verdicts and details.
+/// Groups the wrong cells: first those of the cause that explains most (of several the first), then those of the cause that
+/// explains most of the others, and so on.
 pub fn wrong(matrix: &MatrixReport) -> Vec<Group<'_>> {
-    let mut left: Vec<&CellReport> = matrix.cells.iter().filter(|c| !c.holds).collect();
+    let wrong: Vec<&CellReport> = matrix.cells.iter().filter(|c| !c.holds).collect();
+    // By cause, the cells that it explains, and how many of these no other has yet.
+    let mut explained: IndexMap<&Cause, Vec<usize>> = IndexMap::new();
+    for (n, cell) in wrong.iter().enumerate() {
+        for cause in &cell.causes {
+            let cells = explained.entry(cause).or_default();
+            // A cell may name a cause twice.
+            if cells.last() != Some(&n) {
+                cells.push(n);
+            }
+        }
+    }
+    let mut left: Vec<usize> = explained.values().map(Vec::len).collect();
+    let mut taken = vec![false; wrong.len()];
     let mut groups = Vec::new();
-    while let Some(cause) = strongest(&left) {
-        let (cells, others) = left.into_iter().partition(|c| c.causes.contains(cause));
-        groups.push(Group { cause: Some(cause), cells });
-        left = others;
+    while let Some((most, _)) =
+        left.iter().enumerate().filter(|(_, left)| **left > 0).max_by_key(|(n, left)| (**left, Reverse(*n)))
+    {
+        let Some((cause, all)) = explained.get_index(most) else { break };
+        let cells: Vec<usize> = all.iter().copied().filter(|n| !taken[*n]).collect();
+        for n in &cells {
+            taken[*n] = true;
+            let others: IndexSet<usize> =
+                wrong[*n].causes.iter().filter_map(|c| explained.get_index_of(c)).collect();
+            others.into_iter().for_each(|other| left[other] -= 1);
+        }
+        groups.push(Group { cause: Some(cause), cells: cells.into_iter().map(|n| wrong[n]).collect() });
     }
     let mut alike: IndexMap<(Expected, Observed, &str, Option<&str>), Vec<&CellReport>> = IndexMap::new();
-    for cell in left {
+    for cell in wrong.iter().zip(taken).filter(|(_, taken)| !taken).map(|(cell, _)| *cell) {
         let key = (cell.expected, cell.observed, cell.detail.as_str(), cell.unmet.as_deref());
         alike.entry(key).or_default().push(cell);
     }
     groups.extend(alike.into_values().map(|cells| Group { cause: None, cells }));
     groups
-}
-
-/// The cause that explains most cells; the first one if several explain as many.
-fn strongest<'a>(cells: &[&'a CellReport]) -> Option<&'a Cause> {
-    let mut causes: Vec<(&Cause, usize)> = Vec::new();
-    for cause in cells.iter().flat_map(|c| &c.causes) {
-        match causes.iter_mut().find(|(known, _)| *known == cause) {
-            Some((_, count)) => *count += 1,
-            None => causes.push((cause, 1)),
-        }
-    }
-    let most = causes.iter().map(|(_, count)| *count).max()?;
-    causes.into_iter().find(|(_, count)| *count == most).map(|(cause, _)| cause)
 }
 
 #[cfg(test)]

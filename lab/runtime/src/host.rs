@@ -41,7 +41,7 @@ pub struct RunningHost {
     /// Its dockerd.
     pub docker: HostDocker,
     /// Offers dockerd's socket on this machine while the host runs.
-    _forward: Forward,
+    forward: Forward,
 }
 
 impl RunningHost {
@@ -62,7 +62,7 @@ impl RunningHost {
         events.host(name, "dockerd runs");
         let forward = Forward::start(docker_socket.clone(), agent.clone(), GUEST_DOCKER_SOCKET)?;
         let docker = HostDocker::connect(name, &docker_socket, &api, agent.hello().shortcuts)?;
-        let host = Self { name: name.to_owned(), agent, docker, _forward: forward };
+        let host = Self { name: name.to_owned(), agent, docker, forward };
         host.provide_images(lab, images, had).await?;
         Ok(host)
     }
@@ -104,6 +104,11 @@ impl RunningHost {
             tokio::time::sleep(CLOCK_PAUSE).await;
         }
         Ok(())
+    }
+
+    /// Ends what this machine offers of the host, which is gone or about to be. Somebody may still hold it.
+    pub fn withdraw(&self) {
+        self.forward.end();
     }
 
     /// Converts errors of the agent's calls; for `map_err`.

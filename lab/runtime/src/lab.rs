@@ -295,7 +295,7 @@ impl RunningLab {
     async fn drop_host(&self, host: &str) -> Result<(), Error> {
         let machine = {
             let mut parts = self.parts();
-            parts.hosts.shift_remove(host);
+            parts.remove(host);
             parts.machines.shift_remove(host)
         };
         match machine {

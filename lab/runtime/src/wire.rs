@@ -122,72 +122,96 @@ pub(crate) async fn impairments(wire: &Wire) -> Result<Vec<String>, Error> {
     Ok(cut.chain(blocked(wire).await?.into_iter().map(|b| format!("blocked: {b}"))).collect())
 }
 
-/// The causes for which the wire dropped frames between two looks at its counters. Reasons for which every switch drops
-/// frames are left out.
-pub(crate) fn dropped(lab: &Lab, before: &Stats, after: &Stats) -> Vec<Cause> {
-    let mut causes: Vec<Cause> = Vec::new();
-    for (port, now) in &after.ports {
-        let then = before.ports.get(port).map(|p| &p.drops);
-        for (reason, count) in &now.drops {
-            if then.and_then(|drops| drops.get(reason)).is_some_and(|before| before >= count) {
-                continue;
-            }
-            let (segment, host) = (now.segment.clone(), port.split('/').next().unwrap_or_default());
-            let port = port.clone();
-            let (blocks, mtu) = (Vec::new(), lab.segments.get(&segment).map_or(0, |s| s.mtu));
-            // One cause for all ports of the segment.
-            let known = causes.iter_mut().find_map(|cause| match (cause, reason) {
-                (Cause::Blocked { segment: s, ports, .. }, DropReason::Blocked) if *s == segment => {
-                    Some(ports)
-                }
-                (Cause::Mtu { segment: s, ports, .. }, DropReason::Mtu) if *s == segment => Some(ports),
-                _ => None,
-            });
-            if let Some(ports) = known {
-                ports.push(port);
-                continue;
-            }
-            causes.extend(match reason {
-                DropReason::LinkDown => {
-                    let direction = match (now.link.from_host, now.link.to_host) {
-                        (false, true) => Direction::Outbound,
-                        (true, false) => Direction::Inbound,
-                        // The link was healed meanwhile: which way was cut is not known.
-                        (false, false) | (true, true) => Direction::Both,
-                    };
-                    Some(Cause::Cut { host: host.to_owned(), segment, direction, port })
-                }
-                DropReason::Blocked => Some(Cause::Blocked { segment, blocks, ports: vec![port] }),
-                DropReason::Mtu => Some(Cause::Mtu { segment, mtu, ports: vec![port] }),
-                DropReason::ForeignSource => Some(Cause::ForeignSource { port }),
-                DropReason::ForeignDestination => Some(Cause::ForeignDestination { port }),
-                _ => None,
-            });
-        }
-    }
-    for cause in &mut causes {
-        if let Cause::Blocked { segment, blocks, ports } = cause {
-            let all = after.segments.get(segment.as_str()).map(|s| s.blocks.as_slice()).unwrap_or_default();
-            // A block with a `to` drops frames as they leave there; any other drops them as they come in.
-            let at = |b: &&Block| b.to.as_ref().or(b.from.as_ref()).is_none_or(|port| ports.contains(port));
-            blocks.extend(all.iter().filter(at).map(|b| block_words(b, "")));
-        }
-    }
-    causes
+/// A cause for which the wire dropped frames.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Drops {
+    segment: String,
+    cause: Cause,
+    /// Where: hosts and peers.
+    hosts: BTreeSet<String>,
 }
 
-/// Adds causes to cells without an answer: those for which the wire dropped frames at the host of either end.
-pub(crate) fn explain(lab: &Lab, dropped: &[Cause], cells: &mut [CellReport]) {
-    let lost = |o: &Observed| {
-        use No::{Arp, Asymmetric, Misdelivered, Silent, Stalled, Unreachable};
-        matches!(o, Observed::No(Silent | Arp | Asymmetric | Stalled | Misdelivered | Unreachable))
+/// The causes for which the wire dropped frames between two looks at its counters. Reasons for which every switch drops
+/// frames are left out.
+pub(crate) fn dropped(lab: &Lab, before: &Stats, after: &Stats) -> Vec<Drops> {
+    let count = |stats: &Stats, port: &str, reason: DropReason| {
+        stats.ports.get(port).and_then(|p| p.drops.get(&reason)).copied().unwrap_or_default()
     };
+    let mut all: Vec<Drops> = Vec::new();
+    for (segment, now) in &after.segments {
+        let with = |reason: DropReason| -> Vec<&String> {
+            let ports = after.ports.iter().filter(|(_, p)| p.segment == *segment).map(|(port, _)| port);
+            ports.filter(|port| count(after, port, reason) > count(before, port, reason)).collect()
+        };
+        let mut add = |cause, ports: &[&String]| {
+            let hosts = ports.iter().map(|port| host_of(port).to_owned()).collect();
+            all.push(Drops { segment: segment.clone(), cause, hosts });
+        };
+        for port in with(DropReason::LinkDown) {
+            let link = after.ports[port].link;
+            let direction = match (link.from_host, link.to_host) {
+                (false, true) => Direction::Outbound,
+                (true, false) => Direction::Inbound,
+                // The link was healed meanwhile: which way was cut is not known.
+                (false, false) | (true, true) => Direction::Both,
+            };
+            let (host, segment) = (host_of(port).to_owned(), segment.clone());
+            add(Cause::Cut { host, segment, direction, port: port.clone() }, &[port]);
+        }
+        let blocked = with(DropReason::Blocked);
+        if !blocked.is_empty() {
+            // A block with a `to` drops frames as they leave there; any other drops them as they come in.
+            let at =
+                |b: &&Block| b.to.as_ref().or(b.from.as_ref()).is_none_or(|port| blocked.contains(&port));
+            let blocks = now.blocks.iter().filter(at).map(|b| block_words(b, "")).collect();
+            add(Cause::Blocked { segment: segment.clone(), blocks }, &blocked);
+        }
+        let larger = with(DropReason::Mtu);
+        if !larger.is_empty() {
+            let mtu = lab.segments.get(segment).map_or(0, |s| s.mtu);
+            add(Cause::Mtu { segment: segment.clone(), mtu }, &larger);
+        }
+        for port in with(DropReason::ForeignSource) {
+            add(Cause::ForeignSource { port: port.clone() }, &[port]);
+        }
+        for port in with(DropReason::ForeignDestination) {
+            add(Cause::ForeignDestination { port: port.clone() }, &[port]);
+        }
+    }
+    all
+}
+
+/// The host or peer of a port.
+fn host_of(port: &str) -> &str {
+    port.split('/').next().unwrap_or_default()
+}
+
+/// Adds causes to cells without an answer: those for which the wire dropped frames at the host of either end, on a segment
+/// that both are on, if there is one.
+pub(crate) fn explain(lab: &Lab, dropped: &[Drops], cells: &mut [CellReport]) {
+    let lost = |o: &Observed| {
+        use No::{Arp, Asymmetric, Silent, Stalled, Unreachable};
+        matches!(o, Observed::No(Silent | Arp | Asymmetric | Stalled | Unreachable))
+    };
+    let is_on = |home: &str, segment: &str| match lab.hosts.get(home) {
+        Some(host) => host.nics.iter().any(|n| n.segment == segment),
+        None => lab.peers.get(home).is_some_and(|p| p.nic.segment == segment),
+    };
+    let home = |e| lab.host_of(e).or_else(|| lab.peers.get_key_value(e).map(|(name, _)| name.as_str()));
     for cell in cells.iter_mut().filter(|c| lost(&c.observed)) {
         let to = cell.to.split('@').next().unwrap_or_default();
-        let home = |e| lab.host_of(e).or_else(|| lab.peers.get_key_value(e).map(|(name, _)| name.as_str()));
-        let hosts: BTreeSet<&str> = [cell.from.as_str(), to].into_iter().filter_map(home).collect();
-        let is_here = |port: &String| port.split('/').next().is_some_and(|host| hosts.contains(host));
-        cell.causes.extend(dropped.iter().filter(|cause| cause.ports().iter().any(is_here)).cloned());
+        let ends = [home(&cell.from), home(to)];
+        // What stays in one host does not come to the wire.
+        if ends[0].is_some() && ends[0] == ends[1] {
+            continue;
+        }
+        let shared = |segment: &str| ends.iter().all(|end| end.is_some_and(|home| is_on(home, segment)));
+        let is_direct = lab.segments.keys().any(|segment| shared(segment));
+        let here = |drops: &&Drops| {
+            ends.iter().flatten().any(|home| drops.hosts.contains(*home))
+                && (!is_direct || shared(&drops.segment))
+        };
+        cell.causes.extend(dropped.iter().filter(here).map(|drops| drops.cause.clone()));
     }
 }
 
@@ -280,10 +304,9 @@ hosts: { a: { lan: 10.0.0.1, wan: 10.1.0.1 }, b: { lan: 10.0.0.2 } }
             ("a/eth1", full, 9),
         ]);
         let lab = Lab::parse(LAB, "t.yaml").unwrap();
-        let causes = dropped(&lab, &before, &after);
-        let words: Vec<String> = causes.iter().map(ToString::to_string).collect();
-        let block = "lan blocks esp (dropped at a/eth0, b/eth0)";
-        assert_eq!(words, [block, "b is cut off from lan (b/eth0)"]);
+        let drops = dropped(&lab, &before, &after);
+        let words: Vec<String> = drops.iter().map(|d| d.cause.to_string()).collect();
+        assert_eq!(words, ["b is cut off from lan (b/eth0)", "lan blocks esp"]);
         let cell = |from: &str, to: &str, observed| CellReport {
             from: from.into(),
             to: to.into(),
@@ -300,11 +323,14 @@ hosts: { a: { lan: 10.0.0.1, wan: 10.1.0.1 }, b: { lan: 10.0.0.2 } }
         };
         let mut cells = [
             cell("a", "b@lan", Observed::No(No::Silent)),
+            cell("a", "8.8.8.8", Observed::No(No::Silent)),
             cell("a", "a", Observed::No(No::Silent)),
             cell("a", "b", Observed::Yes),
         ];
-        explain(&lab, &causes, &mut cells);
-        assert_eq!(cells.map(|c| c.causes), [causes.clone(), causes[..1].to_vec(), Vec::new()]);
+        explain(&lab, &drops, &mut cells);
+        let told = cells.map(|c| c.causes.iter().map(ToString::to_string).collect::<Vec<_>>());
+        // Nothing was cut at a itself, and what stays in a host does not come to the wire.
+        assert_eq!(told, [words.clone(), words[1..].to_vec(), Vec::new(), Vec::new()]);
     }
 
     #[test]

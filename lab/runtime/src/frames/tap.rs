@@ -7,6 +7,8 @@ use crate::Error;
 
 /// Most frames that wait to be looked at.
 const BUFFER: usize = 65_536;
+/// How many of them are looked at before others get a turn.
+const AT_ONCE: usize = 256;
 
 /// A watch on a segment, and what is made of its frames. Dropping it ends it.
 pub struct Tap<T> {
@@ -42,10 +44,13 @@ impl<T: Send + 'static> Tap<T> {
                     },
                     _ = &mut stopped => {
                         // Those that wait; a flood may go on.
-                        for _ in 0..BUFFER {
+                        for n in 0..BUFFER {
                             match capture.try_next() {
                                 Some(frame) => see(&mut found, &frame),
                                 None => break,
+                            }
+                            if n % AT_ONCE == 0 {
+                                tokio::task::yield_now().await;
                             }
                         }
                         break;

@@ -28,13 +28,20 @@ pub(super) struct Parts {
 }
 
 impl Parts {
+    /// Takes a host out of those that run.
+    pub fn remove(&mut self, name: &str) {
+        if let Some(host) = self.hosts.shift_remove(name) {
+            host.withdraw();
+        }
+    }
+
     /// Notes that a host no longer runs. `is_node`: whether it was a swarm node, if that is known.
     pub fn lose(&mut self, name: &str, is_node: Option<bool>, why: String) {
         let seen = || self.hosts.last_seen().map(|s| s.nodes.iter().any(|n| n.host == name));
         if is_node.or_else(seen).unwrap_or_else(|| self.declared.contains(name)) {
             self.nodes_gone.insert(name.to_owned());
         }
-        self.hosts.shift_remove(name);
+        self.remove(name);
         self.hosts.ended.insert(name.to_owned(), why);
     }
 }

@@ -91,7 +91,8 @@ impl RunningLab {
     /// # Errors
     /// A cell names something that the lab does not have. A lost packet or a silent host is a verdict, never an error.
     pub async fn probe(&self, matrix: &Matrix) -> Result<MatrixReport, Error> {
-        matrix.cells.iter().try_for_each(|cell| knows(&self.view(), cell))?;
+        let view = self.view();
+        matrix.cells.iter().try_for_each(|cell| knows(&view, cell))?;
         let _one_at_a_time = self.checking.lock().await;
         Ok(probe::matrix(&self.view(), matrix).await)
     }

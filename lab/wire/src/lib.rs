@@ -6,7 +6,8 @@
 //! If a segment has a gateway, a stand-in answers for it and for the outside: nothing leaves the process.
 //!
 //! ```no_run
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let segments: indexmap::IndexMap<String, labctl_model::lab::Segment> = Default::default();
 //! use labctl_wire::{CaptureSpec, PortSpec, Transport, Wire};
 //! let wire = Wire::start(
@@ -19,8 +20,8 @@
 //!     }],
 //! )?;
 //! // qemu … -netdev stream,id=n0,server=off,addr.type=unix,addr.path=/run/user/1000/lab/host1-eth0.sock
-//! let capture = wire.capture("lan", CaptureSpec { count: Some(10), ..CaptureSpec::default() })?;
-//! for frame in capture {
+//! let mut capture = wire.capture("lan", CaptureSpec { count: Some(10), ..CaptureSpec::default() }).await?;
+//! while let Some(frame) = capture.next().await {
 //!     println!("{} {} bytes, {}", frame.port, frame.original_len, frame.fate);
 //! }
 //! wire.stop()?;

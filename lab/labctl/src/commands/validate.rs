@@ -57,7 +57,7 @@ pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
 /// The mistakes as JSON, each with its line and column if known.
 fn mistakes(error: &Error) -> serde_json::Value {
     match error {
-        Error::Topology(LoadError::Invalid(all)) => json!(all.reports()),
+        Error::Topology(LoadError::Invalid(all)) => json!(all.mistakes()),
         e => json!([{ "message": e.to_string() }]),
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     context::Context,
     exit::{Error, Exit},
     printer::{Format, style},
-    render::count,
+    render::{count, predicted},
     topology,
 };
 
@@ -19,6 +19,8 @@ Examples:
   labctl validate topologies/";
 
 /// Read topologies and say what is wrong with them, line by line
+///
+/// For a sound topology it also says with how many of its expectations the oracle agrees. `labctl predict` shows more.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
@@ -35,11 +37,18 @@ pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         let shown = file.display().to_string();
         match topology::load(&file) {
             Ok(t) => {
+                let p = labctl_oracle::predict(&t.lab);
                 if context.printer.format == Format::Text {
                     let good = style::GOOD;
-                    context.printer.data(&format!("{good}ok{good:#}  {shown}: {}", summary(&t.lab)))?;
+                    let more = match (p.expectations, p.holds) {
+                        (0, _) => String::new(),
+                        (_, true) => format!("; {}", predicted::summary(&p)),
+                        (_, false) => format!("; {} (labctl predict {shown})", predicted::summary(&p)),
+                    };
+                    context.printer.data(&format!("{good}ok{good:#}  {shown}: {}{more}", summary(&t.lab)))?;
                 }
-                found.push(json!({ "file": shown, "lab": t.lab.name, "valid": true }));
+                let oracle = json!({ "agrees": p.agrees, "differs": p.differs, "unknown": p.unknown });
+                found.push(json!({ "file": shown, "lab": t.lab.name, "valid": true, "oracle": oracle }));
             }
             Err(e) => {
                 context.printer.error(&e);

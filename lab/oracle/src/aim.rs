@@ -63,9 +63,11 @@ pub fn aim(state: &State<'_>, probe: &Probe, by: By, cell: &Cell) -> Aim {
         Target::Address(address) => owner(state, IpAddr::V4(*address)),
     };
     let meant: Vec<String> = match &owner {
-        Some(name) if state.lab.services.contains_key(name) => {
-            state.services.get(name).map(|s| s.tasks.iter().map(|t| t.name.clone()).collect()).unwrap_or_default()
-        }
+        Some(name) if state.lab.services.contains_key(name) => state
+            .services
+            .get(name)
+            .map(|s| s.tasks.iter().map(|t| t.name.clone()).collect())
+            .unwrap_or_default(),
         Some(name) => vec![name.clone()],
         None => Vec::new(),
     };
@@ -171,7 +173,8 @@ pub fn addresses(state: &State<'_>, name: &str) -> Vec<(String, IpAddr)> {
     }
     let mesh = lab.mesh().map_or(labctl_model::INGRESS, |(key, _)| key);
     if let Some(task) = state.task(name) {
-        let mut all: Vec<_> = task.addresses.iter().filter(|(k, _)| *k != mesh).map(|(k, ip)| (k, *ip)).collect();
+        let mut all: Vec<_> =
+            task.addresses.iter().filter(|(k, _)| *k != mesh).map(|(k, ip)| (k, *ip)).collect();
         all.extend(task.gwbridge.iter().filter(|(k, _)| k == BRIDGE).map(|(k, ip)| (k, *ip)));
         return on_networks(all);
     }

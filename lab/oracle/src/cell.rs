@@ -119,7 +119,9 @@ impl<'a> Scene<'a> {
             let at = Question { state: &self.state, built, cache, listeners, matrix, cell };
             match at.ways() {
                 Ok(found) => ways.extend(found),
-                Err(Unknown(why)) => return Prediction { foretold: Foretold::Unknown(why), ways: Vec::new() },
+                Err(Unknown(why)) => {
+                    return Prediction { foretold: Foretold::Unknown(why), ways: Vec::new() };
+                }
             }
         }
         let words = ways.iter().map(|w| w.verdict).collect();
@@ -210,7 +212,9 @@ impl Question<'_, '_> {
         if let (Some(_), Some((protocol, port))) = (target, port) {
             for (name, s) in state.services.iter().filter(|(_, s)| !s.certain) {
                 let there = |p: &labctl_model::ServicePort| {
-                    p.mode == labctl_model::PublishMode::Host && p.published == Some(port) && p.protocol == protocol
+                    p.mode == labctl_model::PublishMode::Host
+                        && p.published == Some(port)
+                        && p.protocol == protocol
                 };
                 if s.spec.ports.iter().any(there) {
                     return unknown(format!("which nodes have a task of {name}"));
@@ -230,18 +234,22 @@ impl Question<'_, '_> {
         let right = match &cell.to {
             Target::Address(a) => found.contains(&IpAddr::V4(*a)),
             Target::Endpoint { name: of, at } => {
-                let place = at.as_deref().map(|at| state.lab.networks.get(at).map_or(at, |n| n.docker_name.as_str()));
+                let place =
+                    at.as_deref().map(|at| state.lab.networks.get(at).map_or(at, |n| n.docker_name.as_str()));
                 let service = state.services.get(of);
                 let tasks = service.filter(|s| {
-                    s.spec.endpoint_mode == labctl_model::EndpointMode::Dnsrr || name.strip_prefix("tasks.") == Some(of)
+                    s.spec.endpoint_mode == labctl_model::EndpointMode::Dnsrr
+                        || name.strip_prefix("tasks.") == Some(of)
                 });
                 match tasks {
                     Some(service) => {
                         let found: BTreeSet<IpAddr> = found.into_iter().collect();
-                        service.spec.networks.keys().filter(|k| at.as_ref().is_none_or(|at| at == *k)).any(|key| {
-                            let all = service.tasks.iter().filter_map(|t| t.addresses.get(key).copied());
-                            all.collect::<BTreeSet<_>>() == found
-                        })
+                        service.spec.networks.keys().filter(|k| at.as_ref().is_none_or(|at| at == *k)).any(
+                            |key| {
+                                let all = service.tasks.iter().filter_map(|t| t.addresses.get(key).copied());
+                                all.collect::<BTreeSet<_>>() == found
+                            },
+                        )
                     }
                     None => {
                         let all = aim::addresses(state, of);

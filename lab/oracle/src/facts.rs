@@ -56,7 +56,8 @@ pub fn agreement(scene: &Scene<'_>, fact: &Fact) -> Agreement {
         Must::Inside(net) => {
             let net = IpNet::V4(*net);
             let inside = |w: &String| {
-                w.parse::<IpNet>().is_ok_and(|n| net.contains(&n)) || w.parse().is_ok_and(|a: std::net::IpAddr| net.contains(&a))
+                w.parse::<IpNet>().is_ok_and(|n| net.contains(&n))
+                    || w.parse().is_ok_and(|a: std::net::IpAddr| net.contains(&a))
             };
             unsure(!given.words.is_empty() && given.words.iter().all(inside), &format!("it is {list}"))
         }
@@ -86,7 +87,9 @@ fn same(scene: &Scene<'_>, subject: &Subject, other: &str) -> Option<Result<Give
 }
 
 fn shares(scene: &Scene<'_>, subject: &Subject, must: &Must) -> bool {
-    let (Subject::Interfaces(a) | Subject::Addresses(a), Must::Same(b)) = (subject, must) else { return false };
+    let (Subject::Interfaces(a) | Subject::Addresses(a), Must::Same(b)) = (subject, must) else {
+        return false;
+    };
     let spaces = &scene.built().spaces;
     spaces.get(a).is_some() && spaces.get(a) == spaces.get(b)
 }
@@ -118,14 +121,17 @@ fn read(scene: &Scene<'_>, subject: &Subject) -> Result<Given, Unknown> {
             let space = space(name)?;
             let words = space.interfaces.iter().flat_map(|i| &i.addresses).map(|a| a.ip.to_string());
             let given = Given::all(words);
-            let chosen = state.containers.get(name.as_str()).is_some_and(|c| {
-                c.networks.iter().any(|(k, a)| state.overlays.contains_key(k) && !a.fixed)
-            });
+            let chosen = state
+                .containers
+                .get(name.as_str())
+                .is_some_and(|c| c.networks.iter().any(|(k, a)| state.overlays.contains_key(k) && !a.fixed));
             // Which address the swarm gives differs; what a container has beside it does not.
             Ok(Given { more: chosen, ..given })
         }
         Subject::Hosts(name) => {
-            let Some(described) = state.lab.containers.get(name) else { return unknown("a host's /etc/hosts") };
+            let Some(described) = state.lab.containers.get(name) else {
+                return unknown("a host's /etc/hosts");
+            };
             if matches!(described.attach, Attach::Host | Attach::Container(_)) {
                 return unknown("a shared /etc/hosts");
             }
@@ -139,7 +145,8 @@ fn read(scene: &Scene<'_>, subject: &Subject) -> Result<Given, Unknown> {
             let local = now.networks.keys().filter(|k| *k != BRIDGE).cloned();
             let on = |key: &String| {
                 let here = |c: &str| state.lab.containers.get(c).is_some_and(|c| c.host == *host);
-                let mut containers = state.containers.iter().filter(|(n, c)| here(n) && c.status == Status::Running);
+                let mut containers =
+                    state.containers.iter().filter(|(n, c)| here(n) && c.status == Status::Running);
                 let manager = state.nodes.get(host).is_some_and(|n| n.role == Role::Manager);
                 manager
                     || containers.any(|(_, c)| c.networks.contains_key(key))
@@ -148,12 +155,15 @@ fn read(scene: &Scene<'_>, subject: &Subject) -> Result<Given, Unknown> {
             let mesh = state.lab.mesh().map_or(labctl_model::INGRESS, |(key, _)| key);
             let node = state.nodes.contains_key(host);
             let overlays = state.overlays.keys().filter(|k| node && (*k == mesh || on(k))).cloned();
-            let name = |key: String| state.lab.networks.get(&key).map_or(key.clone(), |n| n.docker_name.clone());
+            let name =
+                |key: String| state.lab.networks.get(&key).map_or(key.clone(), |n| n.docker_name.clone());
             Ok(Given::all(local.chain(overlays).map(name)))
         }
         Subject::Subnets(key) => Ok(Given::all(subnets(state, key).iter().map(IpNet::to_string))),
         Subject::Status(name) => {
-            let Some(c) = state.containers.get(name.as_str()) else { return unknown("a container that is none") };
+            let Some(c) = state.containers.get(name.as_str()) else {
+                return unknown("a container that is none");
+            };
             let word = match c.status {
                 Status::Absent => "absent",
                 Status::Running => "running",
@@ -161,7 +171,9 @@ fn read(scene: &Scene<'_>, subject: &Subject) -> Result<Given, Unknown> {
             };
             Ok(Given::all([word.to_owned()]))
         }
-        Subject::Exec { command, .. } => unknown(&format!("what `{}` prints", command.argv.first().map_or("", String::as_str))),
+        Subject::Exec { command, .. } => {
+            unknown(&format!("what `{}` prints", command.argv.first().map_or("", String::as_str)))
+        }
         Subject::Nodes(_) | Subject::NetworkPeers { .. } if scene.is_unsure() => {
             unknown("nodes that hear each other only one way")
         }
@@ -178,7 +190,8 @@ fn read(scene: &Scene<'_>, subject: &Subject) -> Result<Given, Unknown> {
         Subject::NetworkPeers { network, host } => {
             let is_on = |node: &str| {
                 let here = |c: &str| state.lab.containers.get(c).is_some_and(|c| c.host == node);
-                let mut containers = state.containers.iter().filter(|(n, c)| here(n) && c.status == Status::Running);
+                let mut containers =
+                    state.containers.iter().filter(|(n, c)| here(n) && c.status == Status::Running);
                 containers.any(|(_, c)| c.networks.contains_key(network))
                     || state.tasks().any(|t| t.host == node && t.addresses.contains_key(network))
             };

@@ -78,7 +78,8 @@ fn on_network(state: &State<'_>, built: &Built, host: &str, key: &str, name: &st
     let docker_name = state.lab.networks.get(key).map_or(key, |n| n.docker_name.as_str());
     // `name.network` is known too.
     let suffix = name.len().checked_sub(docker_name.len() + 1).filter(|at| {
-        name.get(*at..).is_some_and(|s| s.strip_prefix('.').is_some_and(|s| s.eq_ignore_ascii_case(docker_name)))
+        name.get(*at..)
+            .is_some_and(|s| s.strip_prefix('.').is_some_and(|s| s.eq_ignore_ascii_case(docker_name)))
     });
     let short = suffix.and_then(|at| name.get(..at)).unwrap_or(name);
     let same = |other: &str| other.eq_ignore_ascii_case(short);
@@ -105,7 +106,8 @@ fn on_network(state: &State<'_>, built: &Built, host: &str, key: &str, name: &st
         let Some(aliases) = s.spec.networks.get(key) else { continue };
         let tasks: Vec<IpAddr> =
             s.tasks.iter().filter(|t| known(&t.host)).filter_map(|t| t.addresses.get(key).copied()).collect();
-        let of_tasks = short.get(..6).filter(|p| p.eq_ignore_ascii_case("tasks.")).and_then(|_| short.get(6..));
+        let of_tasks =
+            short.get(..6).filter(|p| p.eq_ignore_ascii_case("tasks.")).and_then(|_| short.get(6..));
         if of_tasks.is_some_and(|s| s.eq_ignore_ascii_case(service)) {
             found.extend(tasks);
         } else if (same(service) || aliases.iter().any(|a| same(a))) && !tasks.is_empty() {

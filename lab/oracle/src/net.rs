@@ -359,7 +359,8 @@ impl Namespace {
     /// The source that a packet out of this interface gets: its address in the next hop's subnet, else its first, else
     /// any of the namespace (Linux, net/ipv4/devinet.c, inet_select_addr).
     pub fn source(&self, dev: usize, hop: IpAddr) -> Option<IpAddr> {
-        let of = |i: &Interface| i.addresses.iter().filter(|a| a.ip.is_ipv4() == hop.is_ipv4()).copied().collect();
+        let of =
+            |i: &Interface| i.addresses.iter().filter(|a| a.ip.is_ipv4() == hop.is_ipv4()).copied().collect();
         let own: Vec<Address> = self.interfaces.get(dev).map(of).unwrap_or_default();
         let near = |a: &&Address| IpNet::new(a.ip, a.prefix_len).is_ok_and(|n| n.contains(&hop));
         let others = || {

@@ -131,7 +131,11 @@ fn stage(state: &State<'_>, checks: &[Check]) -> Vec<Checked> {
                 &m.wire
             }
             Check::Fact(f) => {
-                all.push(Checked::Other { what: "fact", line: f.line, agreement: facts::agreement(&scene, f) });
+                all.push(Checked::Other {
+                    what: "fact",
+                    line: f.line,
+                    agreement: facts::agreement(&scene, f),
+                });
                 continue;
             }
             Check::Inject(i) => {

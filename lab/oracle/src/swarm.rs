@@ -31,16 +31,16 @@ impl Gossip {
     /// probes), so parts are what hangs together.
     pub fn of(state: &State<'_>, net: &Net, spaces: &IndexMap<String, usize>, generous: bool) -> Self {
         let runs = |host: &str| state.hosts.get(host).is_some_and(|h| h.up && h.docker);
-        let nodes: Vec<(&String, usize)> = state
-            .nodes
-            .keys()
-            .filter(|n| runs(n))
-            .filter_map(|n| Some((n, *spaces.get(n)?)))
-            .collect();
+        let nodes: Vec<(&String, usize)> =
+            state.nodes.keys().filter(|n| runs(n)).filter_map(|n| Some((n, *spaces.get(n)?))).collect();
         let cache = Cache::default();
         let mut listeners = Listeners::new();
         for (_, ns) in &nodes {
-            listeners.extend([(*ns, Proto::Tcp, GOSSIP), (*ns, Proto::Udp, GOSSIP), (*ns, Proto::Tcp, CONTROL)]);
+            listeners.extend([
+                (*ns, Proto::Tcp, GOSSIP),
+                (*ns, Proto::Udp, GOSSIP),
+                (*ns, Proto::Tcp, CONTROL),
+            ]);
         }
         let reaches = |from: usize, to: (&String, usize), proto: Proto, port: u16| {
             let Some(node) = state.nodes.get(to.0) else { return false };
@@ -48,7 +48,9 @@ impl Gossip {
             match walk::ask(net, &cache, &listeners, &asked) {
                 // What passes such a host is unknown anyway.
                 Err(_) => true,
-                Ok(trips) => trips.iter().all(|t| t.outcome == Outcome::Answered && t.got.iter().any(|g| g.0 == to.1)),
+                Ok(trips) => {
+                    trips.iter().all(|t| t.outcome == Outcome::Answered && t.got.iter().any(|g| g.0 == to.1))
+                }
             }
         };
         let hears = |from: usize, to: (&String, usize)| {
@@ -69,7 +71,9 @@ impl Gossip {
         }
         let managers: Vec<_> = nodes.iter().filter(|(n, _)| state.nodes[*n].role == Role::Manager).collect();
         for node in &nodes {
-            let is = |m: &&&(&String, usize)| m.0 == node.0 || reaches(node.1, **m.to_owned(), Proto::Tcp, CONTROL);
+            let is = |m: &&&(&String, usize)| {
+                m.0 == node.0 || reaches(node.1, **m.to_owned(), Proto::Tcp, CONTROL)
+            };
             if managers.iter().any(|m| is(&m)) {
                 gossip.reports.push(node.0.clone());
             }

@@ -52,7 +52,9 @@ fn network() -> impl Strategy<Value = String> {
     (select(kinds.to_vec()), select(subnets.to_vec()), 0u8..4).prop_map(|(kind, subnet, n)| {
         let ipam = match subnet {
             "" => String::new(),
-            subnet => format!(", ipam: {{ config: [ {{ subnet: {} }} ] }}", subnet.replace('N', &n.to_string())),
+            subnet => {
+                format!(", ipam: {{ config: [ {{ subnet: {} }} ] }}", subnet.replace('N', &n.to_string()))
+            }
         };
         kind.replace(" SUBNET", &ipam)
     })
@@ -67,11 +69,23 @@ fn lab() -> impl Strategy<Value = String> {
         ", routes: [ { to: 172.30.0.0/16, via: 192.168.56.7 } ]",
         ", engine: bookworm",
     ]);
-    let segment = select(vec!["", ", port_security: true", ", mtu: 1200", ", gateway: 192.168.56.1", ", block: [esp]"]);
+    let segment =
+        select(vec!["", ", port_security: true", ", mtu: 1200", ", gateway: 192.168.56.1", ", block: [esp]"]);
     let container = (0usize..3, proptest::collection::vec(0usize..4, 0..3), any::<bool>());
     let step = select(vec![
-        "cut h1", "stop c0", "restart c1", "kill h2", "restart h2", "restart docker h1", "block udp/4789",
-        "remove c1", "connect c0 n0", "disconnect c1 n1", "drain h0", "leave h2", "block icmp from h1",
+        "cut h1",
+        "stop c0",
+        "restart c1",
+        "kill h2",
+        "restart h2",
+        "restart docker h1",
+        "block udp/4789",
+        "remove c1",
+        "connect c0 n0",
+        "disconnect c1 n1",
+        "drain h0",
+        "leave h2",
+        "block icmp from h1",
     ]);
     (
         proptest::collection::vec(host, 3),
@@ -123,7 +137,7 @@ fn lab() -> impl Strategy<Value = String> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 400,
+        cases: 100,
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
         // Many are no labs: a name that is missing, a network without a host.
         max_global_rejects: 100_000,

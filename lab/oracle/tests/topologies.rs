@@ -7,6 +7,29 @@ use std::{collections::BTreeMap, fmt::Write, fs, path::Path};
 use labctl_model::Lab;
 use labctl_oracle::{Agreement, Checked, predict};
 
+/// What it cannot know, and of how many expectations.
+const UNKNOWN: &[(usize, &str)] = &[
+    (18, "all that a segment carries"),
+    (2, "nodes that hear each other only one way"),
+    (1, "what `bash` prints"),
+    (1, "what `cat` prints"),
+    (6, "what `docker` prints"),
+    (2, "what `dockerd` prints"),
+    (1, "what `hostname` prints"),
+    (1, "what `ip` prints"),
+    (2, "what `iptables` has done in host1"),
+    (5, "what `iptables` has done in host2"),
+    (4, "what `iptables` prints"),
+    (15, "what `redis-cli` prints"),
+    (6, "what `sh` has done in c1"),
+    (2, "what `sh` has done in host1"),
+    (1, "what `sh` has done in host2"),
+    (5, "what `sh` prints"),
+    (2, "what `sysctl` prints"),
+    (4, "what host1 tells others after force-new-cluster, until its dockerd starts anew"),
+    (24, "where a crafted frame goes"),
+];
+
 #[test]
 fn the_oracle_agrees_with_reality() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../topologies");
@@ -33,18 +56,23 @@ fn the_oracle_agrees_with_reality() {
                             let cell = match check {
                                 Checked::Matrix { cells, probe, .. } => {
                                     let c = &cells[i];
-                                    format!("{probe} {} -> {}: {} not {}", c.from, c.to, c.predicted, c.expected)
+                                    format!(
+                                        "{probe} {} -> {}: {} not {}",
+                                        c.from, c.to, c.predicted, c.expected
+                                    )
                                 }
                                 Checked::Other { what, .. } => (*what).to_owned(),
                             };
-                            writeln!(differs, "{}.yaml:{line} {:?} {cell}: {why}", lab.name, stage.step).unwrap();
+                            writeln!(differs, "{}.yaml:{line} {:?} {cell}: {why}", lab.name, stage.step)
+                                .unwrap();
                         }
                     }
                 }
             }
         }
     }
-    let counted = unknown.iter().fold(String::new(), |text, (why, n)| text + &format!("{n}  {why}\n"));
-    assert!(differs.is_empty(), "{agrees} agree; these differ:\n{differs}\nunknown:\n{counted}");
-    panic!("{agrees} agree, unknown:\n{counted}");
+    assert!(differs.is_empty(), "{agrees} agree; these differ:\n{differs}");
+    let counted: Vec<(usize, &str)> = unknown.iter().map(|(why, n)| (*n, why.as_str())).collect();
+    assert_eq!(counted, UNKNOWN, "{agrees} agree");
+    assert!(agrees > 1000, "{agrees}");
 }

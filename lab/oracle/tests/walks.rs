@@ -6,7 +6,8 @@ use labctl_oracle::{Explanation, Query, explain};
 
 /// Explains one cell of a lab: `c1 > c2 tcp/80`.
 fn ask(lab: &str, cell: &str) -> Explanation {
-    let lab = Lab::parse(&format!("name: t\n{lab}"), "t.yaml").unwrap_or_else(|e| panic!("{}", e.render(false)));
+    let lab =
+        Lab::parse(&format!("name: t\n{lab}"), "t.yaml").unwrap_or_else(|e| panic!("{}", e.render(false)));
     let (from, rest) = cell.split_once(" > ").unwrap();
     let mut words = rest.split(' ');
     let to = Target::from(words.next().unwrap());
@@ -41,49 +42,62 @@ networks:
   blue: { ipam: { config: [ { subnet: 172.22.0.0/16 } ] } }
   bare: { driver_opts: { com.docker.network.bridge.enable_ip_masquerade: \"false\" }, ipam: { config: [ { subnet: 172.23.0.0/16 } ] } }
 containers:
-  r: { host: h, networks: [red] }
-  b: { host: h, networks: [blue], ports: [ '8080:80' ] }
+  r1: { host: h, networks: [red] }
+  b1: { host: h, networks: [blue], ports: [ '8080:80' ] }
   both: { host: h, networks: [blue, red], ports: [ '8081:80' ] }
-  m: { host: h, networks: [bare] }
+  m1: { host: h, networks: [bare] }
   ro: { host: off, networks: [red] }
   bo: { host: off, networks: [blue], ports: [ '8080:80' ] }
+  bo2: { host: off, networks: [blue] }
 ";
 
 #[test]
 fn masquerading_is_undone_on_the_way_back() {
-    let (there, back) = ways(BRIDGES, "r > client tcp/80");
+    let (there, back) = ways(BRIDGES, "r1 > client tcp/80");
     assert!(there.contains("nat POSTROUTING: -s 172.21.0.0/16 ! -o br-red -j MASQUERADE"), "{there}");
     assert!(there.contains("client/eth0 | tcp 192.168.56.3:40000 > 192.168.56.20:80"), "{there}");
     assert!(back.contains("client | tcp 192.168.56.20:80 > 192.168.56.3:40000"), "{back}");
-    assert!(back.contains("r/eth0 | tcp 192.168.56.20:80 > 172.21.0.2:40000"), "{back}");
-    assert_eq!(word(BRIDGES, "m > client"), "asymmetric", "nobody on the LAN knows the way to 172.23.0.2");
+    assert!(back.contains("r1/eth0 | tcp 192.168.56.20:80 > 172.21.0.2:40000"), "{back}");
+    assert_eq!(word(BRIDGES, "m1 > client"), "asymmetric", "nobody on the LAN knows the way to 172.23.0.2");
 }
 
 #[test]
 fn a_published_port_is_rewritten_there_and_back() {
     let (there, back) = ways(BRIDGES, "client > h tcp/8080");
-    assert!(there.contains("nat DOCKER: ! -i br-blue -p tcp --dport 8080 -j DNAT --to-destination 172.22.0.2:80"), "{there}");
-    assert!(there.contains("filter DOCKER: -d 172.22.0.2/32 ! -i br-blue -o br-blue -p tcp --dport 80 -j ACCEPT"), "{there}");
-    assert!(back.ends_with("client/eth0 | tcp 192.168.56.3:8080 > 192.168.56.20:40000 | for an address of its own\n"), "{back}");
+    assert!(
+        there.contains("nat DOCKER: ! -i br-blue -p tcp --dport 8080 -j DNAT --to-destination 172.22.0.2:80"),
+        "{there}"
+    );
+    assert!(
+        there.contains("filter DOCKER: -d 172.22.0.2/32 ! -i br-blue -o br-blue -p tcp --dport 80 -j ACCEPT"),
+        "{there}"
+    );
+    assert!(
+        back.ends_with(
+            "client/eth0 | tcp 192.168.56.3:8080 > 192.168.56.20:40000 | for an address of its own\n"
+        ),
+        "{back}"
+    );
 }
 
 #[test]
 fn bridges_are_kept_apart_but_for_the_proxy() {
     for (cell, is) in [
-        ("r > b", "silent"),
-        ("r > both", "yes"),
-        ("r > b tcp/80", "silent"),
-        ("r > h tcp/8080", "yes"),     // by docker-proxy
+        ("r1 > b1", "silent"),
+        ("r1 > both", "yes"),
+        ("r1 > b1 tcp/80", "silent"),
+        ("r1 > h tcp/8080", "yes"),      // by docker-proxy
         ("ro > off tcp/8080", "silent"), // which is off there
-        ("b > h tcp/8080", "yes"),     // its own port
-        ("bo > off tcp/8080", "yes"),  // by masquerading
+        ("b1 > h tcp/8080", "yes"),      // its own port
+        ("bo > off tcp/8080", "yes"),    // by masquerading
+        ("bo2 > off tcp/8080", "yes"),   // the answer is rewritten on the bridge
         ("h > h tcp/8080", "yes"),
         ("client > h tcp/8082", "refused"),
-        ("behind > r", "silent"),      // FORWARD's policy
+        ("behind > r1", "silent"), // FORWARD's policy
     ] {
         assert_eq!(word(BRIDGES, cell), is, "{cell}");
     }
-    let e = ask(BRIDGES, "r > b");
+    let e = ask(BRIDGES, "r1 > b1");
     assert_eq!(e.walks[0].why, "h: filter DOCKER-ISOLATION-STAGE-2: -o br-blue -j DROP");
     // The first network by name is the way out: blue.
     assert_eq!(ask(BRIDGES, "client > h tcp/8081").walks[0].answered_by.as_deref(), Some("both"));
@@ -97,16 +111,16 @@ fn the_policy_of_forward_is_set_by_who_turns_forwarding_on() {
 segments: {{ lan: {{ subnet: 192.168.56.0/24 }} }}
 hosts: {{ h: {{ lan: 192.168.56.3, {more} }} }}
 peers: {{ routed: {{ lan: 192.168.56.21, gateway: 192.168.56.3 }} }}
-containers: {{ c: {{}} }}
+containers: {{ c1: {{}} }}
 "
         )
     };
-    assert_eq!(word(&lab(""), "routed > c"), "silent");
-    assert_eq!(word(&lab("sysctls: { net.ipv4.ip_forward: 1 }"), "routed > c"), "yes");
-    assert_eq!(word(&lab("daemon_json: { iptables: false }"), "routed > c"), "yes");
-    assert_eq!(word(&lab("daemon_json: { ip-forward: false }"), "routed > c"), "silent");
-    assert_eq!(word(&lab("daemon_json: { iptables: false }"), "c > routed"), "yes", "it has a route back");
-    let unknown = word(&lab("daemon_json: { bridge: none }"), "routed > c");
+    assert_eq!(word(&lab(""), "routed > c1"), "silent");
+    assert_eq!(word(&lab("sysctls: { net.ipv4.ip_forward: 1 }"), "routed > c1"), "yes");
+    assert_eq!(word(&lab("daemon_json: { iptables: false }"), "routed > c1"), "yes");
+    assert_eq!(word(&lab("daemon_json: { ip-forward: false }"), "routed > c1"), "silent");
+    assert_eq!(word(&lab("daemon_json: { iptables: false }"), "c1 > routed"), "yes", "it has a route back");
+    let unknown = word(&lab("daemon_json: { bridge: none }"), "routed > c1");
     assert_eq!(unknown, "unknown: what `bridge` in daemon.json changes");
 }
 
@@ -144,7 +158,7 @@ hosts:
 networks:
   narrow: { driver_opts: { com.docker.network.driver.mtu: \"1200\" } }
 containers:
-  n: { host: c, networks: [narrow], ports: [ '80:80' ] }
+  n1: { host: c, networks: [narrow], ports: [ '80:80' ] }
 ";
     for (cell, is) in [
         ("a > b icmp 1400", "yes"),
@@ -157,7 +171,7 @@ containers:
     ] {
         assert_eq!(word(lab, cell), is, "{cell}");
     }
-    assert_eq!(word(lab, "n > a icmp 1201"), "unreachable");
+    assert_eq!(word(lab, "n1 > a icmp 1201"), "unreachable");
 }
 
 #[test]
@@ -199,21 +213,25 @@ networks:
     driver_opts: {{ parent: lan, ipvlan_mode: {mode}, ipvlan_flag: {flag} }}
     ipam: {{ config: [ {{ subnet: 10.9.1.0/24 }}, {{ subnet: 10.9.2.0/24 }} ] }}
 containers:
-  a: {{ host: h1, networks: {{ n: {{ ipv4_address: 10.9.1.2 }} }} }}
-  b: {{ host: h1, networks: {{ n: {{ ipv4_address: 10.9.1.3 }} }} }}
+  a1: {{ host: h1, networks: {{ n: {{ ipv4_address: 10.9.1.2 }} }} }}
+  b1: {{ host: h1, networks: {{ n: {{ ipv4_address: 10.9.1.3 }} }} }}
   far: {{ host: h1, networks: {{ n: {{ ipv4_address: 10.9.2.2 }} }} }}
 "
         )
     };
-    assert_eq!(word(&lab("l2", "bridge"), "a > b"), "yes");
-    assert_eq!(word(&lab("l2", "private"), "a > b"), "arp|silent", "the question is heard, the answer dropped");
-    assert_eq!(word(&lab("l3", "bridge"), "a > b"), "yes");
-    assert_eq!(word(&lab("l3", "bridge"), "a > far"), "yes", "any subnet of the parent");
-    assert_eq!(word(&lab("l3", "private"), "a > b"), "silent");
-    assert_eq!(word(&lab("l2", "bridge"), "a > far"), "arp", "by a gateway that nobody has");
-    assert_eq!(word(&lab("l3", "bridge"), "h2 > a"), "yes", "by its route");
-    assert_eq!(word(&lab("l2", "bridge"), "h2 > a"), "silent", "in l2 h1 does not route to it");
-    assert_eq!(word(&lab("l3", "bridge"), "a > h1"), "asymmetric", "its own host");
+    assert_eq!(word(&lab("l2", "bridge"), "a1 > b1"), "yes");
+    assert_eq!(
+        word(&lab("l2", "private"), "a1 > b1"),
+        "arp|silent",
+        "the question is heard, the answer dropped"
+    );
+    assert_eq!(word(&lab("l3", "bridge"), "a1 > b1"), "yes");
+    assert_eq!(word(&lab("l3", "bridge"), "a1 > far"), "yes", "any subnet of the parent");
+    assert_eq!(word(&lab("l3", "private"), "a1 > b1"), "silent");
+    assert_eq!(word(&lab("l2", "bridge"), "a1 > far"), "arp", "by a gateway that nobody has");
+    assert_eq!(word(&lab("l3", "bridge"), "h2 > a1"), "yes", "by its route");
+    assert_eq!(word(&lab("l2", "bridge"), "h2 > a1"), "silent", "in l2 h1 does not route to it");
+    assert_eq!(word(&lab("l3", "bridge"), "a1 > h1"), "asymmetric", "its own host");
 }
 
 const SWARM: &str = "
@@ -256,6 +274,8 @@ fn the_mesh_hides_the_client_and_a_ping_of_a_virtual_address_proves_nothing() {
     assert_eq!(e.walks[0].answered_by.as_deref(), Some("web.1"));
     assert!(e.walks[0].source.unwrap().to_string().starts_with("10.0.0."), "{:?}", e.walks[0].source);
     assert_eq!(word(&lab, "c1 > web tcp/80"), "yes");
+    assert_eq!(word(&lab, "c1 > h1 tcp/8080"), "yes");
+    assert_eq!(word(&lab, "c1 > h2 tcp/8080"), "yes");
     assert_eq!(word(&lab, "c1 > web"), "misdelivered");
-    assert_eq!(word(&lab, "h1 > h2 tcp/7946"), "yes", "the run listens there");
+    assert_eq!(word(&lab, "h1 > h2 tcp/7946"), "unknown: what dockerd does at its own port tcp/7946");
 }

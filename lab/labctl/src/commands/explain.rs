@@ -68,11 +68,15 @@ pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         endpoint(lab, name, &services.collect::<Vec<_>>())?;
     }
     if args.step > lab.steps.len() {
-        let message = format!("lab `{}` has {} steps, so there is no step {}", lab.name, lab.steps.len(), args.step);
+        let message =
+            format!("lab `{}` has {} steps, so there is no step {}", lab.name, lab.steps.len(), args.step);
         return Err(Error::Usage(format!("{message}\nhint: --step 0 is the lab as it comes up")));
     }
     if args.by_name && matches!(to, Target::Address(_)) {
-        return Err(Error::Usage(format!("{} has no name to be reached by\nhint: leave out --by-name", args.to)));
+        return Err(Error::Usage(format!(
+            "{} has no name to be reached by\nhint: leave out --by-name",
+            args.to
+        )));
     }
     let by = if args.by_name { By::Name } else { By::Address };
     let query = Query { from: args.from, to, probe: args.probe, by, size: args.size, step: args.step };

@@ -53,7 +53,11 @@ pub fn summary(p: &Predictions) -> String {
         n => format!("; {n} it expects otherwise"),
     };
     let unknown = if p.unknown == 0 { String::new() } else { format!("; {} unknown", p.unknown) };
-    format!("the oracle agrees with {} of {}{differs}{unknown}", p.agrees, count(p.expectations, "expectation"))
+    format!(
+        "the oracle agrees with {} of {}{differs}{unknown}",
+        p.agrees,
+        count(p.expectations, "expectation")
+    )
 }
 
 /// What is unknown, and why.

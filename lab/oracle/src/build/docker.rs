@@ -1,6 +1,9 @@
 //! What dockerd makes of its networks on a host: bridges, sub-interfaces, rules, proxies.
 
-use std::{collections::BTreeSet, net::{IpAddr, SocketAddr}};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+};
 
 use labctl_model::{Attach, Driver, Engine, Network, Protocol, PublishMode};
 use serde_json::Value;
@@ -92,9 +95,15 @@ impl Built {
                 continue;
             }
             let mut bridge = self.interface(bridge_name(state, key), Link::Bridge);
-            let addresses = pools.iter().map(|p| Address { ip: p.gateway, prefix_len: p.subnet.prefix_len() });
+            let addresses =
+                pools.iter().map(|p| Address { ip: p.gateway, prefix_len: p.subnet.prefix_len() });
             bridge.addresses = addresses.collect();
-            bridge.unknown = network.and_then(unmodelled_options);
+            let icc_off = network.is_some_and(|n| n.options.get(ICC).is_some_and(|v| v == "false"))
+                || key == BRIDGE && now.daemon_json.get("icc") == Some(&Value::Bool(false));
+            let linked = state.lab.containers_on(host).any(|(_, c)| !c.links.is_empty());
+            let links =
+                (icc_off && linked).then(|| "the ports that a link opens where icc is off".to_owned());
+            bridge.unknown = network.and_then(unmodelled_options).or(links);
             let given = network.and_then(|n| n.options.get(MTU)?.parse().ok());
             let daemon = now.daemon_json.get("mtu").and_then(Value::as_u64).filter(|_| key == BRIDGE);
             if let Some(mtu) = given.or(daemon.and_then(|m| u32::try_from(m).ok())) {
@@ -118,7 +127,8 @@ impl Built {
             if network.is_some_and(|n| n.driver != Driver::Bridge) {
                 continue;
             }
-            let option = |key: &str| network.and_then(|n| n.options.get(key)).is_none_or(|v| v != "false" && v != "0");
+            let option =
+                |key: &str| network.and_then(|n| n.options.get(key)).is_none_or(|v| v != "false" && v != "0");
             let default = key == BRIDGE;
             rules.bridges.push(BridgeRules {
                 interface: bridge_name(state, key),
@@ -132,8 +142,7 @@ impl Built {
         self.ports(state, host, &mut rules);
         let meshed = state.services.values().flat_map(|s| &s.spec.ports);
         let meshed = meshed.filter(|p| p.mode == PublishMode::Ingress);
-        let meshed: BTreeSet<_> =
-            meshed.filter_map(|p| Some((proto(p.protocol), p.published?))).collect();
+        let meshed: BTreeSet<_> = meshed.filter_map(|p| Some((proto(p.protocol), p.published?))).collect();
         if let Some(node) = state.nodes.get(host)
             && let Some(sandbox) = node.sandbox
         {
@@ -144,8 +153,9 @@ impl Built {
         let space = &mut self.net.spaces[ns];
         if rules.proxy && now.docker {
             let proxies = rules.ports.iter();
-            space.proxies =
-                proxies.map(|p| ProxyAt { ip: p.host_ip, proto: p.proto, port: p.published, to: p.to }).collect();
+            space.proxies = proxies
+                .map(|p| ProxyAt { ip: p.host_ip, proto: p.proto, port: p.published, to: p.to })
+                .collect();
         }
         if !is("iptables", false) {
             space.firewall = rules.firewall();
@@ -165,7 +175,9 @@ impl Built {
     /// Ports are published by the network that a container has its way out by, if that is a bridge.
     fn ports(&self, state: &State<'_>, host: &str, rules: &mut HostRules) {
         for (name, c) in state.lab.containers_on(host) {
-            let Some(now) = state.containers.get(name).filter(|c| c.status == Status::Running) else { continue };
+            let Some(now) = state.containers.get(name).filter(|c| c.status == Status::Running) else {
+                continue;
+            };
             if !matches!(c.attach, Attach::DefaultBridge { .. } | Attach::Networks(_)) {
                 continue;
             }
@@ -192,7 +204,13 @@ impl Built {
             for p in service.spec.ports.iter().filter(|p| p.mode == PublishMode::Host) {
                 let Some(published) = p.published else { continue };
                 let (interface, to) = (bridge_name(state, key), SocketAddr::new(*ip, p.target));
-                rules.ports.push(PortRule { interface, host_ip: None, proto: proto(p.protocol), published, to });
+                rules.ports.push(PortRule {
+                    interface,
+                    host_ip: None,
+                    proto: proto(p.protocol),
+                    published,
+                    to,
+                });
             }
         }
     }

@@ -156,9 +156,7 @@ impl Built {
             let Some(parent) = self.net.spaces[ns].interface(&i.parent) else { continue };
             let parent = At { ns, iface: parent };
             let mut made = match i.kind {
-                InterfaceKind::Macvlan => {
-                    self.interface(&i.name, Link::Macvlan(parent, MacvlanMode::Bridge))
-                }
+                InterfaceKind::Macvlan => self.interface(&i.name, Link::Macvlan(parent, MacvlanMode::Bridge)),
                 InterfaceKind::Ipvlan => {
                     self.interface(&i.name, Link::Ipvlan(parent, IpvlanMode::L2, IpvlanFlag::Bridge))
                 }
@@ -174,7 +172,8 @@ impl Built {
             self.net.plug(ns, made);
         }
         let segments = &state.lab.segments;
-        let gateway = host.nics.iter().filter(|n| n.peer.is_none()).find_map(|n| segments.get(&n.segment)?.gateway);
+        let gateway =
+            host.nics.iter().filter(|n| n.peer.is_none()).find_map(|n| segments.get(&n.segment)?.gateway);
         let default = gateway.map(|via| Described {
             to: ipnet::Ipv4Net::default(),
             via: Some(via),
@@ -188,10 +187,10 @@ impl Built {
 
     fn route(&mut self, ns: usize, route: &Described, host: &Host) {
         let space = &self.net.spaces[ns];
-        let nic_on = |segment: &String| host.nics.iter().find(|n| n.segment == *segment).map(|n| n.name.as_str());
-        let named = route.dev.as_ref().and_then(|dev| {
-            space.interface(dev).or_else(|| space.interface(nic_on(dev)?))
-        });
+        let nic_on =
+            |segment: &String| host.nics.iter().find(|n| n.segment == *segment).map(|n| n.name.as_str());
+        let named =
+            route.dev.as_ref().and_then(|dev| space.interface(dev).or_else(|| space.interface(nic_on(dev)?)));
         let near = |via: IpAddr| match space.route(via, None) {
             crate::net::Next::Out { dev, .. } => Some(dev),
             _ => None,
@@ -236,7 +235,8 @@ impl Built {
 
     /// The namespace of a container, made or shared.
     fn container(&mut self, state: &State<'_>, name: &str) {
-        let (Some(described), Some(now)) = (state.lab.containers.get(name), state.containers.get(name)) else {
+        let (Some(described), Some(now)) = (state.lab.containers.get(name), state.containers.get(name))
+        else {
             return;
         };
         if now.status != Status::Running {
@@ -245,9 +245,10 @@ impl Built {
         let shared = match &described.attach {
             Attach::Host => self.spaces.get(&described.host).copied(),
             Attach::Container(of) => {
-                let same = state.containers.get(of.as_str()).is_some_and(|x| {
-                    x.status == Status::Running && Some(x.generation) == now.joined
-                });
+                let same = state
+                    .containers
+                    .get(of.as_str())
+                    .is_some_and(|x| x.status == Status::Running && Some(x.generation) == now.joined);
                 self.spaces.get(of).copied().filter(|_| same)
             }
             _ => None,
@@ -260,7 +261,8 @@ impl Built {
         }
         let space = &mut self.net.spaces[ns];
         space.unknown = space.unknown.take().or_else(|| now.unknown.clone());
-        if shared.is_some() || !matches!(described.attach, Attach::DefaultBridge { .. } | Attach::Networks(_)) {
+        if shared.is_some() || !matches!(described.attach, Attach::DefaultBridge { .. } | Attach::Networks(_))
+        {
             return;
         }
         for (key, at) in &now.networks {
@@ -270,7 +272,13 @@ impl Built {
         if let Some(ip) = now.gwbridge {
             self.attach_local(state, &described.host, ns, state.gwbridge(), ip, None);
         }
-        self.default_route(state, &described.host, ns, now.networks.iter().map(|(k, a)| (k.as_str(), a.ip)).collect(), now.gwbridge);
+        self.default_route(
+            state,
+            &described.host,
+            ns,
+            now.networks.iter().map(|(k, a)| (k.as_str(), a.ip)).collect(),
+            now.gwbridge,
+        );
     }
 
     /// A namespace of a host. It has the host's setting of ip_forward (Linux, net/ipv4/devinet.c, devinet_init_net).
@@ -293,7 +301,8 @@ impl Built {
         let name = eth(&self.net.spaces[ns]);
         let driver = state.lab.networks.get(key).map_or(&Driver::Bridge, |n| &n.driver);
         let pools = state.hosts.get(host)?.networks.get(key);
-        let prefix_len = pools.and_then(|p| p.iter().find(|p| p.subnet.contains(&ip))).map(|p| p.subnet.prefix_len());
+        let prefix_len =
+            pools.and_then(|p| p.iter().find(|p| p.subnet.contains(&ip))).map(|p| p.subnet.prefix_len());
         let addresses = vec![Address { ip, prefix_len: prefix_len.unwrap_or(32) }];
         let host_ns = *self.spaces.get(host)?;
         match driver {
@@ -316,7 +325,9 @@ impl Built {
                 let (link, mac) = docker::sub_interface(network, parent, self.net.at(parent).mac, mac, ip);
                 let mut i = self.interface(name, link);
                 (i.mac, i.addresses, i.mtu) = (mac, addresses, self.net.at(parent).mtu);
-                i.unknown = docker::unmodelled_options(network);
+                let passthru = matches!(i.link, Link::Macvlan(_, MacvlanMode::Passthru));
+                let passthru = passthru.then(|| "macvlan in mode passthru".to_owned());
+                i.unknown = docker::unmodelled_options(network).or(passthru);
                 Some(self.net.plug(ns, i))
             }
         }
@@ -355,9 +366,9 @@ impl Built {
         if let Some(iface) = self.net.spaces[ns].interface(&wanted) {
             return Some(At { ns, iface });
         }
-        let tagged = wanted.rsplit_once('.').and_then(|(base, id)| {
-            Some((self.net.spaces[ns].interface(base)?, id.parse::<u16>().ok()?))
-        });
+        let tagged = wanted
+            .rsplit_once('.')
+            .and_then(|(base, id)| Some((self.net.spaces[ns].interface(base)?, id.parse::<u16>().ok()?)));
         let made = match tagged {
             Some((base, id)) => {
                 let base = At { ns, iface: base };
@@ -396,7 +407,9 @@ impl Built {
 
     /// Ports of a host that dockerd itself has.
     fn own_ports(&mut self, state: &State<'_>, host: &str, mesh: &BTreeSet<(Proto, u16)>) {
-        let Some(ns) = self.spaces.get(host).copied().filter(|_| state.nodes.contains_key(host)) else { return };
+        let Some(ns) = self.spaces.get(host).copied().filter(|_| state.nodes.contains_key(host)) else {
+            return;
+        };
         let data = state.lab.swarm.as_ref().and_then(|s| s.data_path_port).unwrap_or(4789);
         let swarm = [(Proto::Tcp, 2377), (Proto::Tcp, 7946), (Proto::Udp, 7946), (Proto::Udp, data)];
         for port in swarm.into_iter().chain(mesh.iter().copied()) {
@@ -438,7 +451,10 @@ fn mac_of(text: &str) -> Option<Mac> {
 /// Settings of a host that may change what it does with packets, and that the oracle does not know.
 fn unmodelled(host: &Host, daemon_json: &serde_json::Map<String, Value>) -> Option<String> {
     let harmless = |k: &str| {
-        k == "net.ipv4.ip_forward" || !k.starts_with("net.") || k.starts_with("net.core.") || k.contains(".neigh.")
+        k == "net.ipv4.ip_forward"
+            || !k.starts_with("net.")
+            || k.starts_with("net.core.")
+            || k.contains(".neigh.")
     };
     let sysctl = host.sysctls.keys().find(|k| !harmless(k));
     let key = daemon_json.keys().find(|k| !KNOWN_KEYS.contains(&k.as_str()));

@@ -1,12 +1,19 @@
 //! Overlays: on each node that has an endpoint on one, a namespace with a bridge and a VXLAN device, and a load balancer.
 
-use std::{collections::BTreeMap, net::{IpAddr, SocketAddr}};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use indexmap::IndexMap;
 use ipnet::IpNet;
 use labctl_model::{BUILTIN_IMAGE, EndpointMode, INGRESS, PublishMode};
 
-use super::{Built, docker::{self, proto}, docker_mac, eth};
+use super::{
+    Built,
+    docker::{self, proto},
+    docker_mac, eth,
+};
 use crate::{
     addressing::Pool,
     net::{Address, At, Balancer, Link, Role, Route, Taken, Vxlan},
@@ -61,7 +68,8 @@ impl Built {
         if let (Some(on_mesh), Some(spec)) = (task.addresses.get(mesh), spec) {
             for p in spec.ports.iter().filter(|p| p.mode == PublishMode::Ingress) {
                 let Some(published) = p.published else { continue };
-                let matches = vec![Match::Dst(false, IpNet::from(*on_mesh)), Match::Port(proto(p.protocol), published)];
+                let matches =
+                    vec![Match::Dst(false, IpNet::from(*on_mesh)), Match::Port(proto(p.protocol), published)];
                 let to = SocketAddr::new(*on_mesh, p.target);
                 self.net.spaces[ns].firewall.append(Table::Nat, "PREROUTING", matches, Target::Dnat(to));
             }
@@ -85,7 +93,9 @@ impl Built {
             ends.push(End { host, ip: at.ip, mac, ns: *ns, waits });
         }
         for task in tasks {
-            let (Some(ip), Some(ns)) = (task.addresses.get(key), self.spaces.get(&task.name)) else { continue };
+            let (Some(ip), Some(ns)) = (task.addresses.get(key), self.spaces.get(&task.name)) else {
+                continue;
+            };
             ends.push(End { host: task.host.clone(), ip: *ip, mac: docker_mac(*ip), ns: *ns, waits: None });
         }
         ends
@@ -101,7 +111,8 @@ impl Built {
         let mut balancers: IndexMap<&String, End> = IndexMap::new();
         for node in &nodes {
             if let Some(ip) = pool.allocate() {
-                let name = if mesh { format!("ingress_sbox of {node}") } else { format!("lb-{key} of {node}") };
+                let name =
+                    if mesh { format!("ingress_sbox of {node}") } else { format!("lb-{key} of {node}") };
                 let ns = self.inside(node, &name, Role::Inner);
                 let end = End { host: (*node).clone(), ip, mac: docker_mac(ip), ns, waits: None };
                 balancers.insert(node, end);
@@ -156,7 +167,8 @@ impl Built {
                     self.pair((ns, bridge), end.ns, name, addresses, end.mac, mtu);
                 }
                 Some(inside) => {
-                    let mut outer = self.interface(format!("veth-{}", self.net.spaces[end.ns].name), Link::Veth(inside));
+                    let mut outer =
+                        self.interface(format!("veth-{}", self.net.spaces[end.ns].name), Link::Veth(inside));
                     (outer.master, outer.mtu) = (Some(bridge), mtu);
                     let port = self.net.plug(ns, outer);
                     let i = &mut self.net.spaces[inside.ns].interfaces[inside.iface];

@@ -155,7 +155,10 @@ impl Firewall {
     pub fn ask(&self, table: Table, chain: &str, at: &Situation<'_>) -> Option<Ruling> {
         let ruling = self.follow(table, chain, at, 0).filter(|r| r.target != Target::Return);
         if ruling.is_none() && chain == "FORWARD" && table == Table::Filter && self.forward_drops {
-            return Some(Ruling { target: Target::Drop, by: "filter FORWARD: its policy is DROP".to_owned() });
+            return Some(Ruling {
+                target: Target::Drop,
+                by: "filter FORWARD: its policy is DROP".to_owned(),
+            });
         }
         ruling
     }

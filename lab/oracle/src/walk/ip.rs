@@ -78,7 +78,10 @@ impl Walker<'_> {
             return Ok(self.stand_in(at, packet));
         }
         if space.is_local(packet.tuple.src) {
-            let why = format!("{place}: its source {} is an address of {} itself (martian)", packet.tuple.src, space.name);
+            let why = format!(
+                "{place}: its source {} is an address of {} itself (martian)",
+                packet.tuple.src, space.name
+            );
             return Ok(Fate::Lost(why));
         }
         let before = packet.tuple;
@@ -93,7 +96,10 @@ impl Walker<'_> {
             }
             _ if !space.forwards => {
                 let dst = packet.tuple.dst;
-                Ok(Fate::Lost(format!("{place}: {dst} is no address of {}, which forwards nothing", space.name)))
+                Ok(Fate::Lost(format!(
+                    "{place}: {dst} is no address of {}, which forwards nothing",
+                    space.name
+                )))
             }
             Next::Nowhere => {
                 self.note(place, &packet, "no route");
@@ -183,7 +189,11 @@ impl Walker<'_> {
         if packet.size > iface.mtu {
             if !packet.may_fragment {
                 let what = Complaint::TooBig(iface.mtu);
-                self.note(net.place(at), &packet, format!("{} bytes are more than its MTU of {}", packet.size, iface.mtu));
+                self.note(
+                    net.place(at),
+                    &packet,
+                    format!("{} bytes are more than its MTU of {}", packet.size, iface.mtu),
+                );
                 return Ok(Fate::Returned { ns: at.ns, what, packet });
             }
             packet.size = iface.mtu;
@@ -198,8 +208,13 @@ impl Walker<'_> {
                 let heard = known.heard.first().filter(|_| self.script.choose(2) == 1);
                 let Some(mac) = heard else {
                     self.note(net.place(at), &packet, format!("ARP for {hop}: {}", known.why));
+                    // A router says so after 3 s, or sooner if it had begun to ask before.
+                    let late = input.is_some() && self.script.choose(2) == 0;
                     return Ok(match input {
                         None => Fate::Arp { hop, why: known.why },
+                        Some(_) if late => {
+                            Fate::Lost(format!("{}: ARP for {hop}: {}", net.place(at), known.why))
+                        }
                         Some(_) => Fate::Returned { ns: at.ns, what: Complaint::Host, packet },
                     });
                 };
@@ -210,8 +225,8 @@ impl Walker<'_> {
         let frame = Frame { src: iface.mac, dst: Some(mac), vlan: None, body: Body::Ip(packet) };
         self.note_frame(net.place(at), &frame, format!("to {hop} at {mac}"));
         let branches = {
-            let established = |ns: usize, packet: &Packet| self.is_established(ns, packet);
-            Flood::send(net, &established, at, frame)
+            let answers = |ns: usize, packet: &Packet| self.answers(ns, packet);
+            Flood::send(net, &answers, at, frame)
         };
         self.land(branches)
     }
@@ -255,7 +270,13 @@ impl Walker<'_> {
     }
 
     /// Linux, drivers/net/ipvlan/ipvlan_core.c, ipvlan_xmit_mode_l3 and ipvlan_process_v4_outbound.
-    fn ipvlan_l3(&mut self, at: At, parent: At, flag: IpvlanFlag, mut packet: Packet) -> Result<Fate, Unknown> {
+    fn ipvlan_l3(
+        &mut self,
+        at: At,
+        parent: At,
+        flag: IpvlanFlag,
+        mut packet: Packet,
+    ) -> Result<Fate, Unknown> {
         let net = self.net;
         let dst = packet.tuple.dst;
         let on_parent = net.children.get(&parent).map(Vec::as_slice).unwrap_or_default();
@@ -321,7 +342,9 @@ impl Walker<'_> {
         // The inner sender learns nothing of what goes wrong outside.
         Ok(match self.send(vxlan.outer, packet)? {
             Fate::NoRoute => Fate::Lost(format!("{}: no route to {vtep}", net.spaces[vxlan.outer].name)),
-            Fate::Arp { hop, why } => Fate::Lost(format!("{}: ARP for {hop}: {why}", net.spaces[vxlan.outer].name)),
+            Fate::Arp { hop, why } => {
+                Fate::Lost(format!("{}: ARP for {hop}: {why}", net.spaces[vxlan.outer].name))
+            }
             Fate::Returned { ns, what, packet } if matches!(packet.kind, Kind::Tunnel { .. }) => {
                 Fate::Lost(format!("{}: {what} for {vtep}", net.spaces[ns].name))
             }
@@ -349,13 +372,17 @@ impl Walker<'_> {
         }
         let elsewhere = vxlan.peers.values().find(|(mac, vtep)| *mac == frame.src && *vtep != outer.src);
         if let Some((mac, vtep)) = elsewhere {
-            let why = format!("{}: {mac} is known to be behind {vtep}, and this came from {}", net.place(at), outer.src);
+            let why = format!(
+                "{}: {mac} is known to be behind {vtep}, and this came from {}",
+                net.place(at),
+                outer.src
+            );
             return Ok(Fate::Lost(why));
         }
         self.note_frame(net.place(at), &frame, format!("taken out of VXLAN {vni}"));
         let branches = {
-            let established = |ns: usize, packet: &Packet| self.is_established(ns, packet);
-            Flood::arrive(net, &established, at, *frame)
+            let answers = |ns: usize, packet: &Packet| self.answers(ns, packet);
+            Flood::arrive(net, &answers, at, *frame)
         };
         self.land(branches)
     }
@@ -433,12 +460,14 @@ impl Walker<'_> {
         }
     }
 
-    fn is_established(&self, ns: usize, packet: &Packet) -> bool {
-        let about = match packet.kind {
-            Kind::Complaint(_, about) => about.inverse(),
-            _ => packet.tuple,
-        };
-        self.flows.iter().any(|f| f.ns == ns && f.now.inverse() == about)
+    /// The addresses that an answer has for the one who asked, if it answers a flow of this namespace.
+    fn answers(&self, ns: usize, packet: &Packet) -> Option<Tuple> {
+        let mut flows = self.flows.iter().rev().filter(|f| f.ns == ns);
+        match packet.kind {
+            // It is about a packet, and is not rewritten here: its own addresses are the router's.
+            Kind::Complaint(_, about) => flows.any(|f| f.now == about).then_some(packet.tuple),
+            _ => flows.find(|f| f.now.inverse() == packet.tuple).map(|f| f.orig.inverse()),
+        }
     }
 
     fn rules(
@@ -453,7 +482,11 @@ impl Walker<'_> {
         let space = &self.net.spaces[ns];
         let is_local = |ip| space.is_local(ip);
         let established = tracked.established;
-        space.firewall.ask(table, chain, &Situation { packet, input, output, established, is_local: &is_local })
+        space.firewall.ask(
+            table,
+            chain,
+            &Situation { packet, input, output, established, is_local: &is_local },
+        )
     }
 
     /// Looks a neighbour up, as ARP does.
@@ -468,7 +501,7 @@ impl Walker<'_> {
 
     fn look_up(&self, at: At, hop: IpAddr) -> Result<Neighbour, Unknown> {
         let net = self.net;
-        let no = |_: usize, _: &Packet| false;
+        let no = |_: usize, _: &Packet| None;
         let own = net.at(at).mac;
         let sender = net.spaces[at.ns].source(at.iface, hop);
         let Some(sender) = sender else {
@@ -487,7 +520,12 @@ impl Walker<'_> {
                     if let Link::Vxlan(v) = &net.at(device).link {
                         match v.peers.get(&hop) {
                             Some((mac, _)) => found.answers.push(*mac),
-                            None => found.why = format!("{} knows no such peer, and ARP goes no further", net.place(device)),
+                            None => {
+                                found.why = format!(
+                                    "{} knows no such peer, and ARP goes no further",
+                                    net.place(device)
+                                )
+                            }
                         }
                     }
                 }
@@ -500,18 +538,22 @@ impl Walker<'_> {
                         return Err(Unknown(why.clone()));
                     }
                     if space.is_local(sender) {
-                        found.why = format!("{} has the address {sender} itself, and does not answer it", space.name);
+                        found.why =
+                            format!("{} has the address {sender} itself, and does not answer it", space.name);
                         continue;
                     }
                     let mac = net.at(there).mac;
                     let body = Body::Tell { sender: hop, target: sender };
-                    let back = Flood::send(net, &no, there, Frame { src: mac, dst: Some(own), vlan: None, body });
+                    let back =
+                        Flood::send(net, &no, there, Frame { src: mac, dst: Some(own), vlan: None, body });
                     let mut why = format!("the answer of {} gets lost", space.name);
                     let mut arrived = false;
                     for branch in back {
                         match branch.end {
                             End::Stack(end, _) if end == at => arrived = true,
-                            End::Lost(lost) => why = format!("the answer of {} gets lost: {lost}", space.name),
+                            End::Lost(lost) => {
+                                why = format!("the answer of {} gets lost: {lost}", space.name)
+                            }
                             _ => {}
                         }
                     }
@@ -545,7 +587,11 @@ impl Walker<'_> {
             for (iface, i) in space.interfaces.iter().enumerate() {
                 let there = At { ns, iface };
                 let asks = i.addresses.iter().any(|a| a.ip == hop) && there != at && !is_silent(&i.link);
-                if asks && question(there, hop, sender).iter().any(|b| matches!(b.end, End::Stack(end, _) if end == at)) {
+                if asks
+                    && question(there, hop, sender)
+                        .iter()
+                        .any(|b| matches!(b.end, End::Stack(end, _) if end == at))
+                {
                     heard.push(i.mac);
                 }
             }

@@ -3,7 +3,7 @@
 use crate::{
     net::{At, Interface, IpvlanFlag, IpvlanMode, Link, MacvlanMode, Net, Wire},
     netfilter::{Situation, Table, Target},
-    packet::{Body, Frame, Kind, Mac, Packet, Proto},
+    packet::{Body, Frame, Kind, Mac, Packet, Proto, Tuple},
 };
 use labctl_model::{Protocol, Traffic};
 
@@ -39,27 +39,28 @@ pub(super) struct Branch {
     pub end: End,
 }
 
-/// Says of a packet in a namespace whether its flow has been answered.
-pub(super) type Established<'a> = &'a dyn Fn(usize, &Packet) -> bool;
+/// Says of a packet in a namespace whether it answers a flow that is tracked there, and if so, its addresses as the one
+/// who asked knows them.
+pub(super) type Answers<'a> = &'a dyn Fn(usize, &Packet) -> Option<Tuple>;
 
 /// Follows a frame and all of its copies.
 pub(super) struct Flood<'a> {
     net: &'a Net,
-    established: Established<'a>,
+    answers: Answers<'a>,
     branches: Vec<Branch>,
 }
 
 impl<'a> Flood<'a> {
     /// Sends a frame out of an interface of a stack.
-    pub fn send(net: &'a Net, established: Established<'a>, from: At, frame: Frame) -> Vec<Branch> {
-        let mut flood = Self { net, established, branches: Vec::new() };
+    pub fn send(net: &'a Net, answers: Answers<'a>, from: At, frame: Frame) -> Vec<Branch> {
+        let mut flood = Self { net, answers, branches: Vec::new() };
         flood.out(from, frame, Vec::new());
         flood.branches
     }
 
     /// Lets a frame come in at an interface, as VXLAN does with what it takes out of a packet.
-    pub fn arrive(net: &'a Net, established: Established<'a>, at: At, frame: Frame) -> Vec<Branch> {
-        let mut flood = Self { net, established, branches: Vec::new() };
+    pub fn arrive(net: &'a Net, answers: Answers<'a>, at: At, frame: Frame) -> Vec<Branch> {
+        let mut flood = Self { net, answers, branches: Vec::new() };
         flood.take(at, frame, Vec::new());
         flood.branches
     }
@@ -130,9 +131,10 @@ impl<'a> Flood<'a> {
         if frame.dst == Some(frame.src) && flag != IpvlanFlag::Vepa {
             let slave = self.ipvlan_owner(parent, &frame);
             return match slave {
-                Some(_) if flag == IpvlanFlag::Private => {
-                    self.lost(way, format!("{}: ipvlan with the flag private keeps its interfaces apart", net.place(at)))
-                }
+                Some(_) if flag == IpvlanFlag::Private => self.lost(
+                    way,
+                    format!("{}: ipvlan with the flag private keeps its interfaces apart", net.place(at)),
+                ),
                 Some(slave) => {
                     way.push(note("ipvlan: to another one on the same parent, by its address".into()));
                     self.stack(slave, frame, way);
@@ -166,7 +168,8 @@ impl<'a> Flood<'a> {
             return self.bridge(At { ns: at.ns, iface: master }, at, frame, way);
         }
         if let Some(id) = frame.vlan {
-            let vlan = self.above(at).into_iter().find(|(_, i)| matches!(i.link, Link::Vlan(_, v) if v == id));
+            let vlan =
+                self.above(at).into_iter().find(|(_, i)| matches!(i.link, Link::Vlan(_, v) if v == id));
             return match vlan {
                 Some((vlan, _)) => self.take(vlan, Frame { vlan: None, ..frame }, way),
                 None => self.lost(way, format!("{} has no VLAN {id}", net.place(at))),
@@ -239,15 +242,26 @@ impl<'a> Flood<'a> {
         if frame.dst == Some(iface.mac) {
             return;
         }
-        // br_netfilter: bridged packets pass the host's FORWARD chain.
-        if let Body::Ip(packet) = &frame.body {
+        // br_netfilter: bridged packets pass the host's FORWARD chain, and answers are rewritten.
+        let mut frame = frame;
+        if let Body::Ip(packet) = &mut frame.body {
+            let known = (self.answers)(bridge.ns, packet);
+            let established = known.is_some();
+            if let Some(tuple) = known {
+                if tuple.dst != packet.tuple.dst {
+                    let why = "an answer that is rewritten while it is bridged".to_owned();
+                    return self.end(way, End::Unknown(why));
+                }
+                packet.tuple = tuple;
+            }
+            let packet = &*packet;
             let space = &self.net.spaces[bridge.ns];
             let is_local = |ip| space.is_local(ip);
             let at = Situation {
                 packet,
                 input: &iface.name,
                 output: &iface.name,
-                established: (self.established)(bridge.ns, packet),
+                established,
                 is_local: &is_local,
             };
             match space.firewall.ask(Table::Filter, "FORWARD", &at) {
@@ -302,20 +316,25 @@ impl<'a> Flood<'a> {
             return self.lost(way, format!("{segment}: {} is cut off", self.net.place(at)));
         }
         if wire.port_security && port.host.is_some() && frame.src != mac {
-            let why = format!("{segment}: port security: {} is not the MAC of {}", frame.src, self.net.place(at));
+            let why =
+                format!("{segment}: port security: {} is not the MAC of {}", frame.src, self.net.place(at));
             return self.lost(way, why);
         }
         if let Body::Ip(packet) = &frame.body {
             if packet.size > wire.mtu {
-                return self.lost(way, format!("{segment}: {} bytes are more than its MTU of {}", packet.size, wire.mtu));
+                return self.lost(
+                    way,
+                    format!("{segment}: {} bytes are more than its MTU of {}", packet.size, wire.mtu),
+                );
             }
         }
         way.push(Passed { place: segment.clone(), by: "switched".into() });
         for other in wire.ports.iter().filter(|p| p.at != at) {
             let named = |name: &Option<String>, port: &crate::net::Port| name.is_none() || *name == port.host;
-            let block = wire.blocks.iter().find(|b| {
-                named(&b.from, port) && named(&b.to, other) && is_kind(b.filter, &frame)
-            });
+            let block = wire
+                .blocks
+                .iter()
+                .find(|b| named(&b.from, port) && named(&b.to, other) && is_kind(b.filter, &frame));
             let own = self.net.at(other.at).mac;
             let to_it = frame.dst.is_none_or(|mac| mac == own || self.is_behind(other.at, mac));
             if !to_it {

@@ -73,8 +73,13 @@ impl Walker<'_> {
 
     fn ask_once(&mut self, asked: &Asked, depth: usize) -> Result<Trip, Unknown> {
         let port = if asked.proto == Proto::Icmp { SPORT } else { asked.port };
-        let tuple =
-            Tuple { proto: asked.proto, src: unspecified(asked.to), sport: SPORT, dst: asked.to, dport: port };
+        let tuple = Tuple {
+            proto: asked.proto,
+            src: unspecified(asked.to),
+            sport: SPORT,
+            dst: asked.to,
+            dport: port,
+        };
         let size = match asked.proto {
             Proto::Tcp => LEAST,
             _ => asked.size.unwrap_or(LEAST),
@@ -85,7 +90,8 @@ impl Walker<'_> {
         let before = self.hops.len();
         let fate = self.send(asked.from, request)?;
         let there = self.hops.split_off(before);
-        let mut trip = Trip { outcome: Outcome::Silent, got: Vec::new(), why: String::new(), there, back: Vec::new() };
+        let mut trip =
+            Trip { outcome: Outcome::Silent, got: Vec::new(), why: String::new(), there, back: Vec::new() };
         match fate {
             Fate::NoRoute => {
                 trip.outcome = Outcome::NoRoute;
@@ -123,9 +129,10 @@ impl Walker<'_> {
         trip.got.push((ns, t.src));
         let before = self.hops.len();
         let is_port = t.proto != Proto::Icmp;
-        let proxy = space.proxies.iter().find(|p| {
-            (p.proto, p.port) == (t.proto, t.dport) && p.ip.is_none_or(|ip| ip == t.dst)
-        });
+        let proxy = space
+            .proxies
+            .iter()
+            .find(|p| (p.proto, p.port) == (t.proto, t.dport) && p.ip.is_none_or(|ip| ip == t.dst));
         let mut answer = packet.tuple.inverse();
         if let (Some(proxy), true) = (proxy, depth < DEEPEST) {
             if asked.proto == Proto::Tcp && asked.size.is_some() {
@@ -147,9 +154,11 @@ impl Walker<'_> {
                 // It answers from a socket that is bound to every address.
                 answer.src = unspecified(t.src);
             }
+        } else if let Some(taken) = space.taken.iter().find(|p| is_port && p.port == Some((t.proto, t.dport)))
+        {
+            return Err(Unknown(taken.why.clone()));
         } else if is_port && !self.listeners.contains(&(ns, t.proto, t.dport)) {
-            let taken = space.taken.iter().find(|p| p.port.is_none_or(|p| p == (t.proto, t.dport)));
-            if let Some(taken) = taken {
+            if let Some(taken) = space.taken.iter().find(|p| p.port.is_none()) {
                 return Err(Unknown(taken.why.clone()));
             }
             trip.why = format!("nobody listens on {}/{} in {}", t.proto, t.dport, space.name);
@@ -177,7 +186,13 @@ impl Walker<'_> {
     }
 
     /// Sends an answer; why it did not arrive, if so.
-    fn answer(&mut self, asked: &Asked, ns: usize, tuple: Tuple, size: u32) -> Result<Option<String>, Unknown> {
+    fn answer(
+        &mut self,
+        asked: &Asked,
+        ns: usize,
+        tuple: Tuple,
+        size: u32,
+    ) -> Result<Option<String>, Unknown> {
         let answer = Packet { tuple, kind: Kind::Data, size, may_fragment: false };
         let name = &self.net.spaces[ns].name;
         Ok(match self.send(ns, answer)? {
@@ -198,11 +213,23 @@ impl Walker<'_> {
 
     /// Sends as much over a connection as was asked, there and back, in segments as large as both ends announce; why
     /// they do not pass, if so.
-    fn bulk(&mut self, asked: &Asked, ns: usize, request: &Packet, bytes: u32) -> Result<Option<String>, Unknown> {
+    fn bulk(
+        &mut self,
+        asked: &Asked,
+        ns: usize,
+        request: &Packet,
+        bytes: u32,
+    ) -> Result<Option<String>, Unknown> {
         if self.net.spaces[ns].role == Role::StandIn {
             return Ok(None);
         }
-        let sent = Tuple { proto: Proto::Tcp, src: unspecified(asked.to), sport: SPORT, dst: asked.to, dport: asked.port };
+        let sent = Tuple {
+            proto: Proto::Tcp,
+            src: unspecified(asked.to),
+            sport: SPORT,
+            dst: asked.to,
+            dport: asked.port,
+        };
         let mtu = |w: &Self, ns: usize, to: IpAddr| match w.net.spaces[ns].route(to, None) {
             crate::net::Next::Out { dev, .. } => w.net.spaces[ns].interfaces[dev].mtu,
             _ => u32::MAX,
@@ -216,7 +243,10 @@ impl Walker<'_> {
                 match self.send(from, packet)? {
                     Fate::Returned { ns, what: Complaint::TooBig(mtu), packet } => {
                         if ns != from && !self.complain(ns, Complaint::TooBig(mtu), &packet, from)? {
-                            return Ok(Some(format!("{}: too big, and nobody is told", self.net.spaces[ns].name)));
+                            return Ok(Some(format!(
+                                "{}: too big, and nobody is told",
+                                self.net.spaces[ns].name
+                            )));
                         }
                         size = mtu;
                     }

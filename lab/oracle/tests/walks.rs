@@ -92,7 +92,6 @@ fn bridges_are_kept_apart_but_for_the_proxy() {
         ("bo > off tcp/8080", "yes"),    // by masquerading
         ("bo2 > off tcp/8080", "yes"),   // the answer is rewritten on the bridge
         ("h > h tcp/8080", "yes"),
-        ("client > h tcp/8082", "refused"),
         ("behind > r1", "silent"), // FORWARD's policy
     ] {
         assert_eq!(word(BRIDGES, cell), is, "{cell}");
@@ -158,7 +157,8 @@ hosts:
 networks:
   narrow: { driver_opts: { com.docker.network.driver.mtu: \"1200\" } }
 containers:
-  n1: { host: c, networks: [narrow], ports: [ '80:80' ] }
+  n1: { host: c, networks: [narrow] }
+  w1: { host: c }
 ";
     for (cell, is) in [
         ("a > b icmp 1400", "yes"),
@@ -172,6 +172,7 @@ containers:
         assert_eq!(word(lab, cell), is, "{cell}");
     }
     assert_eq!(word(lab, "n1 > a icmp 1201"), "unreachable");
+    assert_eq!(word(lab, "w1 > n1 icmp 1300"), "unreachable", "before it is dropped between the bridges");
 }
 
 #[test]
@@ -230,7 +231,11 @@ containers:
     assert_eq!(word(&lab("l3", "private"), "a1 > b1"), "silent");
     assert_eq!(word(&lab("l2", "bridge"), "a1 > far"), "arp", "by a gateway that nobody has");
     assert_eq!(word(&lab("l3", "bridge"), "h2 > a1"), "yes", "by its route");
-    assert_eq!(word(&lab("l2", "bridge"), "h2 > a1"), "silent", "in l2 h1 does not route to it");
+    assert_eq!(
+        word(&lab("l2", "bridge"), "h2 > a1"),
+        "asymmetric",
+        "h1 hands it up by its address; a1 has no way back"
+    );
     assert_eq!(word(&lab("l3", "bridge"), "a1 > h1"), "asymmetric", "its own host");
 }
 
@@ -243,6 +248,7 @@ networks:
 containers:
   c1: { host: h1, networks: [net] }
   c2: { host: h2, networks: [net] }
+  alone: { host: h1 }
 services:
   web: { networks: [net], hosts: [h2], ports: [ '8080:80' ] }
 steps: [ { do: STEP } ]
@@ -275,6 +281,7 @@ fn the_mesh_hides_the_client_and_a_ping_of_a_virtual_address_proves_nothing() {
     assert!(e.walks[0].source.unwrap().to_string().starts_with("10.0.0."), "{:?}", e.walks[0].source);
     assert_eq!(word(&lab, "c1 > web tcp/80"), "yes");
     assert_eq!(word(&lab, "c1 > h1 tcp/8080"), "yes");
+    assert_eq!(word(&lab, "alone > h1 tcp/8080"), "yes", "from another bridge");
     assert_eq!(word(&lab, "c1 > h2 tcp/8080"), "yes");
     assert_eq!(word(&lab, "c1 > web"), "misdelivered");
     assert_eq!(word(&lab, "h1 > h2 tcp/7946"), "unknown: what dockerd does at its own port tcp/7946");

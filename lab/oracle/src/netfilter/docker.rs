@@ -74,7 +74,7 @@ impl HostRules {
     }
 
     fn filter(&self, f: &mut Firewall) {
-        use Match::{Dst, Established, In, Out, Port, Src};
+        use Match::{Dst, Established, FromPort, In, Out, Port, Src};
         let jump = |chain: &str| Target::Jump(chain.to_owned());
         let mut add = |chain: &str, matches: Vec<Match>, target: Target| {
             f.append(Table::Filter, chain, matches, target);
@@ -83,6 +83,8 @@ impl HostRules {
             add("FORWARD", vec![], jump("DOCKER-INGRESS"));
             for (proto, port) in &mesh.ports {
                 add("DOCKER-INGRESS", vec![Port(*proto, *port)], Target::Accept);
+                // Its answers too, before bridges are kept apart.
+                add("DOCKER-INGRESS", vec![FromPort(*proto, *port), Established], Target::Accept);
             }
         }
         add("FORWARD", vec![], jump("DOCKER-ISOLATION-STAGE-1"));

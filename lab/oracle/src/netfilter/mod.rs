@@ -37,6 +37,8 @@ pub enum Match {
     Dst(bool, IpNet),
     /// `-p … --dport`
     Port(Proto, u16),
+    /// `-p … --sport`
+    FromPort(Proto, u16),
     /// `-m conntrack --ctstate RELATED,ESTABLISHED`
     Established,
     /// `-m addrtype --dst-type LOCAL`
@@ -82,6 +84,7 @@ impl fmt::Display for Rule {
                 Match::Src(no, net) => write!(f, "{}-s {net} ", not(no))?,
                 Match::Dst(no, net) => write!(f, "{}-d {net} ", not(no))?,
                 Match::Port(proto, port) => write!(f, "-p {proto} --dport {port} ")?,
+                Match::FromPort(proto, port) => write!(f, "-p {proto} --sport {port} ")?,
                 Match::Established => f.write_str("-m conntrack --ctstate RELATED,ESTABLISHED ")?,
                 Match::ToLocal => f.write_str("-m addrtype --dst-type LOCAL ")?,
                 Match::FromLocal => f.write_str("-m addrtype --src-type LOCAL ")?,
@@ -121,6 +124,7 @@ impl Situation<'_> {
             Match::Src(no, net) => net.contains(&t.src) != *no,
             Match::Dst(no, net) => net.contains(&t.dst) != *no,
             Match::Port(proto, port) => t.proto == *proto && t.dport == *port,
+            Match::FromPort(proto, port) => t.proto == *proto && t.sport == *port,
             Match::Established => self.established,
             Match::ToLocal => (self.is_local)(t.dst),
             Match::FromLocal => (self.is_local)(t.src),

@@ -106,6 +106,16 @@ impl Walker<'_> {
                 Ok(Fate::Returned { ns, what: Complaint::Net, packet })
             }
             Next::Out { dev, hop, by } => {
+                let mtu = net.at(At { ns, iface: dev }).mtu;
+                // Before any rule is asked (Linux, net/ipv4/ip_forward.c).
+                if packet.size > mtu && !packet.may_fragment {
+                    self.note(
+                        place,
+                        &packet,
+                        format!("{} bytes are more than the MTU of {mtu}", packet.size),
+                    );
+                    return Ok(Fate::Returned { ns, what: Complaint::TooBig(mtu), packet });
+                }
                 let output = net.at(At { ns, iface: dev }).name.clone();
                 match self.rules(ns, Table::Filter, "FORWARD", &packet, (&input, &output), tracked) {
                     Some(r) if r.target == Target::Drop => {
@@ -557,8 +567,15 @@ impl Walker<'_> {
                             _ => {}
                         }
                     }
+                    let back_here =
+                        matches!(space.route(sender, None), Next::Out { dev, .. } if dev == there.iface);
                     match arrived {
-                        true => found.answers.push(mac),
+                        true if back_here || space.role == Role::StandIn => found.answers.push(mac),
+                        // Seen to stay without an answer where the way back is another interface's.
+                        true => {
+                            found.heard.push(mac);
+                            found.why = format!("{} leads back by another interface", space.name);
+                        }
                         false => found.why = why,
                     }
                 }
@@ -567,7 +584,7 @@ impl Walker<'_> {
         found.answers.sort_unstable();
         found.answers.dedup();
         if found.answers.is_empty() {
-            found.heard = self.heard(at, sender, hop, &question);
+            found.heard.extend(self.heard(at, sender, hop, &question));
         }
         Ok(found)
     }

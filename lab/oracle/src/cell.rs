@@ -319,7 +319,7 @@ pub fn agreement(scene: &Scene<'_>, matrix: &Matrix, cell: &Cell, prediction: &P
         Foretold::Words(words) => words,
     };
     let meets = |word: &&str| observed(word).is_some_and(|o| o.meets(cell.expected));
-    let (good, bad): (Vec<&str>, Vec<&str>) = words.iter().copied().partition(|w| meets(&w));
+    let (good, bad): (Vec<&str>, Vec<&str>) = words.iter().copied().partition(|w| meets(w));
     match (good.is_empty(), bad.is_empty()) {
         (true, _) => {
             let why = prediction.ways.iter().find(|w| bad.contains(&w.verdict)).map(|w| w.why.clone());

@@ -69,7 +69,7 @@ pub fn place<'n>(name: &str, spec: &Service, nodes: impl Iterator<Item = (&'n st
         ServiceMode::Global => eligible.iter().map(|host| task((*host).to_owned(), host)).collect(),
         ServiceMode::Replicated(_) if eligible.is_empty() => Vec::new(),
         ServiceMode::Replicated(n) => {
-            certain &= n as usize % eligible.len() == 0;
+            certain &= (n as usize).is_multiple_of(eligible.len());
             let turn = eligible.iter().cycle().zip(1..=n);
             turn.map(|(host, slot)| task(slot.to_string(), host)).collect()
         }

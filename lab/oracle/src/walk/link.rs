@@ -320,13 +320,11 @@ impl<'a> Flood<'a> {
                 format!("{segment}: port security: {} is not the MAC of {}", frame.src, self.net.place(at));
             return self.lost(way, why);
         }
-        if let Body::Ip(packet) = &frame.body {
-            if packet.size > wire.mtu {
-                return self.lost(
-                    way,
-                    format!("{segment}: {} bytes are more than its MTU of {}", packet.size, wire.mtu),
-                );
-            }
+        if let Body::Ip(packet) = &frame.body
+            && packet.size > wire.mtu
+        {
+            let why = format!("{segment}: {} bytes are more than its MTU of {}", packet.size, wire.mtu);
+            return self.lost(way, why);
         }
         way.push(Passed { place: segment.clone(), by: "switched".into() });
         for other in wire.ports.iter().filter(|p| p.at != at) {

@@ -43,9 +43,7 @@ pub enum Error {
     #[error("there is no node image `{0}`\nhint: `labctl image ls` lists those that there are")]
     NotFound(String),
     /// A program of the system is missing.
-    #[error(
-        "cannot run {program}: {source}\nhint: scripts/setup installs what labctl needs; by hand: apt-get install {package}"
-    )]
+    #[error("cannot run {program}: {source}\nhint: apt-get install {package}")]
     Missing {
         /// The program.
         program: &'static str,

@@ -86,14 +86,8 @@ pub fn require_host(plan: &Plan, host: &str) -> Result<(), Error> {
     if plan.lab.hosts.contains_key(host) {
         return Ok(());
     }
-    let known: Vec<_> = plan.lab.hosts.keys().map(String::as_str).collect();
-    Err(labctl_runtime::Error::NoSuchPart {
-        lab: plan.lab.name.clone(),
-        kind: "host",
-        name: host.to_owned(),
-        known: known.join(", "),
-    }
-    .into())
+    let known = plan.lab.hosts.keys().map(String::as_str);
+    Err(labctl_runtime::Error::no_such(&plan.lab, "host", host, known).into())
 }
 
 /// Path of this program.

@@ -125,7 +125,7 @@ async fn qemu(path: &OsStr) -> Finding {
         Ok(version) if qemu_version(&version).is_some_and(|v| v < vm::OLDEST) => {
             let (major, minor) = vm::OLDEST;
             Finding::new("qemu", Level::Missing, format!("{version} is too old, {major}.{minor} is needed"))
-                .advice("take it from your distribution's backports; scripts/setup does on Debian")
+                .advice("take it from your distribution's backports")
         }
         Ok(version) => Finding::new("qemu", Level::Ok, version),
         Err(why) => {

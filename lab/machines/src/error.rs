@@ -130,7 +130,7 @@ pub enum Error {
     /// The agent's binary is not there.
     #[error(
         "there is no agent at {path}: {said}\n\
-         hint: build it with `make build`, and put it at {beside} or let LABCTL_AGENT name it",
+         hint: install labctl again, or `make build` in its sources; labctl looks at {beside}, or where LABCTL_AGENT says",
         path = path.display(), beside = beside.display()
     )]
     NoAgent {
@@ -142,7 +142,7 @@ pub enum Error {
         beside: PathBuf,
     },
     /// The agent's binary cannot be run, or is not one.
-    #[error("the agent at {path} does not work: {why}\nhint: build it anew with `make build`", path = path.display())]
+    #[error("the agent at {path} does not work: {why}\nhint: install labctl again, or `make build` in its sources", path = path.display())]
     BadAgent {
         /// Where it is.
         path: PathBuf,

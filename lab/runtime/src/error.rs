@@ -6,6 +6,7 @@ use std::{
 };
 
 use labctl_machines::{Error as MachineError, INTERRUPTED};
+use labctl_model::Lab;
 use labctl_protocol::client::ClientError;
 use serde::{Deserialize, Serialize};
 
@@ -132,6 +133,18 @@ fn place(file: Option<&Path>, line: u32) -> String {
 }
 
 impl Error {
+    /// The error for a name that a lab does not have; `known` are the names that it has.
+    pub fn no_such<'n>(
+        lab: &Lab,
+        kind: &'static str,
+        name: &str,
+        known: impl IntoIterator<Item = &'n str>,
+    ) -> Self {
+        let known = known.into_iter().collect::<Vec<_>>().join(", ");
+        let known = if known.is_empty() { format!("no {kind}") } else { known };
+        Self::NoSuchPart { lab: lab.name.clone(), kind, name: name.to_owned(), known }
+    }
+
     /// 2 if the topology or the usage is at fault, 3 if the environment is, 130 if somebody ended it.
     pub fn exit_code(&self) -> u8 {
         match self {

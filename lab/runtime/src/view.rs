@@ -157,7 +157,6 @@ impl<'a> View<'a> {
         name: &str,
         known: impl IntoIterator<Item = &'n str>,
     ) -> Error {
-        let known = known.into_iter().collect::<Vec<_>>().join(", ");
-        Error::NoSuchPart { lab: self.lab.name.clone(), kind, name: name.to_owned(), known }
+        Error::no_such(self.lab, kind, name, known)
     }
 }

@@ -69,11 +69,10 @@ pub fn endpoint(plan: &Plan, place: &str) -> Result<String, Error> {
     if containers.get(container).is_some_and(|c| c.host == host) {
         return Ok(container.to_owned());
     }
-    let there: Vec<_> = containers.iter().filter(|(_, c)| c.host == host).map(|(n, _)| n.as_str()).collect();
-    let known =
-        if there.is_empty() { format!("none on {host}") } else { format!("{} on {host}", there.join(", ")) };
-    let (lab, kind, name) = (plan.lab.name.clone(), "container", place.to_owned());
-    Err(labctl_runtime::Error::NoSuchPart { lab, kind, name, known }.into())
+    let there: Vec<_> =
+        containers.iter().filter(|(_, c)| c.host == host).map(|(name, _)| format!("{host}/{name}")).collect();
+    let known = there.iter().map(String::as_str);
+    Err(labctl_runtime::Error::no_such(&plan.lab, "container", place, known).into())
 }
 
 /// Runs a command, on this terminal if there is one, and returns its exit status.

@@ -161,9 +161,8 @@ fn place(plan: &Plan, text: &str) -> Result<String, Error> {
     if plan.lab.is_endpoint(&name) {
         return Ok(name);
     }
-    let known = plan.lab.endpoints().collect::<Vec<_>>().join(", ");
-    let (lab, kind) = (plan.lab.name.clone(), "host, container or peer");
-    Err(labctl_runtime::Error::NoSuchPart { lab, kind, name, known }.into())
+    Err(labctl_runtime::Error::no_such(&plan.lab, "host, container or peer", &name, plan.lab.endpoints())
+        .into())
 }
 
 fn text(report: &SendReport) -> String {

@@ -44,12 +44,10 @@ pub const OLDEST_TO_SAVE: (u64, u64) = (8, 2);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no QEMU, or it cannot be run.
-    #[error(
-        "cannot run {QEMU}: {0}\nhint: scripts/setup installs what labctl needs; by hand: apt-get install qemu-system-x86"
-    )]
+    #[error("cannot run {QEMU}: {0}\nhint: apt-get install qemu-system-x86")]
     NoQemu(#[source] io::Error),
     /// QEMU lacks what labctl uses.
-    #[error("QEMU {0} is too old: labctl needs {major}.{minor}\nhint: on Debian, take it from backports (scripts/setup does)",
+    #[error("QEMU {0} is too old: labctl needs {major}.{minor}\nhint: take it from your distribution's backports",
         major = OLDEST.0, minor = OLDEST.1)]
     TooOld(String),
     /// QEMU ended as soon as it was started.

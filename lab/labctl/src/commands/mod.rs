@@ -2,6 +2,7 @@
 
 pub mod capture;
 pub mod check;
+pub mod checkpoint;
 pub mod completions;
 pub mod r#do;
 pub mod docker;
@@ -14,6 +15,7 @@ pub mod image;
 pub mod logs;
 pub mod man;
 pub mod ps;
+pub mod reset;
 pub mod schema;
 pub mod send;
 pub mod supervise;

@@ -28,6 +28,12 @@ pub(super) struct Parts {
 }
 
 impl Parts {
+    /// Of a lab with nothing made yet, which clients know by this name.
+    fn of(lab: &Lab, name: &str) -> Self {
+        let declared = lab.swarm.iter().flat_map(|s| s.nodes.keys().cloned()).collect();
+        Self { hosts: Hosts::of(name), declared, ..Self::default() }
+    }
+
     /// Takes a host out of those that run.
     pub fn remove(&mut self, name: &str) {
         if let Some(host) = self.hosts.shift_remove(name) {
@@ -52,8 +58,7 @@ pub(super) struct Shared(Arc<Mutex<Parts>>);
 impl Shared {
     /// For a lab with nothing made yet, which clients know by this name.
     pub fn new(lab: &Lab, name: &str) -> Self {
-        let declared = lab.swarm.iter().flat_map(|s| s.nodes.keys().cloned()).collect();
-        Self(Arc::new(Mutex::new(Parts { hosts: Hosts::of(name), declared, ..Parts::default() })))
+        Self(Arc::new(Mutex::new(Parts::of(lab, name))))
     }
 
     pub fn lock(&self) -> MutexGuard<'_, Parts> {
@@ -63,6 +68,13 @@ impl Shared {
     /// Takes all parts, to take them down.
     pub fn take(&self) -> Parts {
         std::mem::take(&mut *self.lock())
+    }
+
+    /// Takes all parts, to make the lab again.
+    pub fn clear(&self, lab: &Lab, name: &str) -> Parts {
+        let parts = std::mem::replace(&mut *self.lock(), Parts::of(lab, name));
+        parts.hosts.values().for_each(|host| host.withdraw());
+        parts
     }
 
     /// Adds a running host. When its machine ends, it is noted as down at once.

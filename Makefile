@@ -34,7 +34,7 @@ test-all: setup ## the same with every engine and on every runtime, and make tru
 	@scripts/test all
 
 truth: image ## every topology and engine: is each host, restored or in a container, as it is when booted?
-	$(CARGO) test --profile $(PROFILE) --locked -p labctl-tests --test truth -- --ignored --nocapture
+	$(CARGO) test --profile $(PROFILE) --locked -p labctl-tests --test labs truth:: -- --ignored --nocapture
 
 setup: ## install the system packages that are missing
 	@scripts/setup $(NEEDS)

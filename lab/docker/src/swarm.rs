@@ -1,6 +1,6 @@
 //! The swarm operations of a host's dockerd.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bollard::models::{
     LocalNodeState, Node as Entry, NodeSpec, NodeSpecAvailabilityEnum, NodeSpecRoleEnum, NodeState,
@@ -11,6 +11,7 @@ use bollard::query_parameters::{
     UpdateSwarmOptionsBuilder,
 };
 use labctl_model::{Role, Swarm, SwarmNode, Token};
+use labctl_protocol::polling::Polling;
 use labctl_report::seen::NodeSeen;
 
 use crate::{Call, Error, HostDocker, docker_error, retry_transient};
@@ -233,20 +234,20 @@ impl HostDocker {
             let is_manager = node.spec.as_ref().and_then(|s| s.role) == Some(NodeSpecRoleEnum::MANAGER);
             was = Some(if is_manager { Role::Manager } else { Role::Worker });
             let id = node.id.unwrap_or_default();
-            let deadline = Instant::now() + DEMOTED;
+            let wait = Polling::new(DEMOTED, LOOK_AGAIN);
             let mut demoted = false;
             loop {
                 match self.delete_node(&id, true, &what).await {
                     // Raft removes nobody who has a vote, and takes a moment after a demotion. After a new cluster was
                     // forced a manager may have no vote, and cannot be demoted.
                     Err(Error::Refused { message, .. })
-                        if message.contains(STILL_MEMBER) && Instant::now() < deadline =>
+                        if message.contains(STILL_MEMBER) && !wait.is_over() =>
                     {
                         if !demoted {
                             self.update_node(host, Some(&id), NodeChange::Role(Role::Worker)).await?;
                             demoted = true;
                         }
-                        tokio::time::sleep(LOOK_AGAIN).await;
+                        wait.pause().await;
                     }
                     done => break done?,
                 }

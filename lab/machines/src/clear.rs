@@ -1,7 +1,8 @@
 //! Clears what a lab left whose supervisor is gone.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use labctl_protocol::polling::Polling;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -52,12 +53,11 @@ pub async fn end(process: &Process) -> Result<(), String> {
         Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
         Err(e) => return Err(e.to_string()),
     }
-    let deadline = Instant::now() + DIES_WITHIN;
+    let wait = Polling::new(DIES_WITHIN, LOOK);
     while process.is_alive() {
-        if Instant::now() > deadline {
+        if !wait.again().await {
             return Err("does not die".into());
         }
-        tokio::time::sleep(LOOK).await;
     }
     Ok(())
 }

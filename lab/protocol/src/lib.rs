@@ -10,5 +10,6 @@ pub mod lines;
 pub mod messages;
 pub mod mux;
 pub mod node;
+pub mod polling;
 pub mod preamble;
 pub mod probe;

@@ -7,6 +7,7 @@ use std::{
 
 use labctl_machines::{Event, Events};
 use labctl_model::{Action, Check, Step};
+use labctl_protocol::polling::Polling;
 use labctl_report::{ActionsReport, CheckReport, Found, Report, StepReport};
 use serde::{Deserialize, Serialize};
 
@@ -116,12 +117,12 @@ async fn one(
         Check::Inject(i) => (Duration::ZERO, i.line, i.wire.as_slice(), 0),
     };
     let watch = WireWatch::begin(&running.view(), watched).await;
-    let deadline = Instant::now() + within;
+    let wait = Polling::new(within, LOOK_AGAIN);
     let (mut looks, mut captures, mut settled_ms) = (0, Vec::new(), None);
     let found = loop {
         looks += 1;
         // A look that began in time may have waited for something not yet ready, and so not show the final state.
-        let last = Instant::now() >= deadline;
+        let last = wait.is_over();
         let evidence = match check {
             Check::Matrix(_) => Some(Evidence::begin(&running.view()).await?),
             Check::Fact(_) | Check::Inject(_) => None,
@@ -142,7 +143,7 @@ async fn one(
             }
             break found;
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
+        wait.pause().await;
     };
     let sent = !matches!(&found, Found::Frame(frame) if frame.error.is_some());
     let (within_ms, wire) = (millis(within), watch.end(sent).await);

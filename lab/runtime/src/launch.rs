@@ -4,13 +4,14 @@ use std::{
     fs::File,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use labctl_machines::{
     Dirs, Error as MachineError, LabDir, Origin, Plan, Runtime, clear::clear, limits, state::Lock, sys::detach,
 };
 use labctl_model::Lab;
+use labctl_protocol::polling::Polling;
 use tokio::net::UnixStream;
 
 use crate::Error;
@@ -99,15 +100,14 @@ fn write_plan(dir: &LabDir, dirs: &Dirs, options: &UpOptions) -> Result<Plan, Er
 
 /// Takes the lock, or fails with [`Error::AlreadyUp`]. One refusal proves nothing: a lab that is up answers.
 async fn take_lock(dir: &LabDir) -> Result<Lock, Error> {
-    let deadline = Instant::now() + UNLOCKED_WITHIN;
+    let wait = Polling::new(UNLOCKED_WITHIN, ASK_EVERY);
     loop {
         if let Some(lock) = dir.lock()? {
             return Ok(lock);
         }
-        if Instant::now() > deadline || UnixStream::connect(dir.control_socket()).await.is_ok() {
+        if UnixStream::connect(dir.control_socket()).await.is_ok() || !wait.again().await {
             return Err(Error::AlreadyUp(dir.name().to_owned()));
         }
-        tokio::time::sleep(ASK_EVERY).await;
     }
 }
 
@@ -121,7 +121,7 @@ async fn start(dir: &LabDir, exe: &Path, lock: &Lock) -> Result<(), Error> {
     command.stdin(Stdio::from(stdin)).stdout(log).stderr(errors);
     detach(&mut command);
     let mut child = command.spawn().map_err(Error::io("cannot start", exe))?;
-    let deadline = Instant::now() + ANSWERS_WITHIN;
+    let wait = Polling::new(ANSWERS_WITHIN, ASK_EVERY);
     loop {
         if UnixStream::connect(dir.control_socket()).await.is_ok() {
             return Ok(());
@@ -133,12 +133,11 @@ async fn start(dir: &LabDir, exe: &Path, lock: &Lock) -> Result<(), Error> {
             }
             return Err(Error::Control(format!("the supervisor ended at once ({status}){}", log_tail(dir))));
         }
-        if Instant::now() > deadline {
+        if !wait.again().await {
             let _ = child.kill();
             let _ = child.wait();
             return Err(Error::Control(format!("the supervisor did not answer{}", log_tail(dir))));
         }
-        tokio::time::sleep(ASK_EVERY).await;
     }
 }
 

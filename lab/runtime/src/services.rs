@@ -10,6 +10,7 @@ use std::{
 use labctl_docker::Error as DockerError;
 use labctl_machines::Events;
 use labctl_model::ServiceChange;
+use labctl_protocol::polling::Polling;
 use labctl_report::{
     count,
     seen::{Seen, TaskSeen, UpdateSeen},
@@ -103,16 +104,16 @@ async fn wait_ended(
     began: Instant,
     within: Duration,
 ) -> Result<(), Error> {
-    let deadline = began + within;
+    let wait = Polling::since(began, within, LOOK_AGAIN);
     loop {
-        match ending(view, name, id).await {
+        let left = match ending(view, name, id).await {
             Ok(left) if left.is_empty() => return Ok(()),
-            Ok(left) if Instant::now() >= deadline => {
-                let missing = format!("service {name} has tasks that do not end: {}", left.join(", "));
-                return Err(Error::Tasks { after_s: within.as_secs(), missing });
-            }
-            Err(error) if !error.is_transient() || Instant::now() >= deadline => return Err(error),
-            _ => tokio::time::sleep(LOOK_AGAIN).await,
+            Err(error) if !error.is_transient() => return Err(error),
+            looked => looked,
+        };
+        if !wait.again().await {
+            let missing = format!("service {name} has tasks that do not end: {}", left?.join(", "));
+            return Err(Error::Tasks { after_s: within.as_secs(), missing });
         }
     }
 }
@@ -138,12 +139,12 @@ async fn wait(
     whole: impl Fn(&str, &Seen) -> bool,
 ) -> Result<(), Error> {
     let within = within.unwrap_or(RUNNING);
-    let deadline = Instant::now() + within;
+    let poll = Polling::new(within, LOOK_AGAIN);
     let mut told = BTreeSet::new();
     loop {
         let seen = match look(view).await {
-            Err(error) if error.is_transient() && Instant::now() < deadline => {
-                tokio::time::sleep(LOOK_AGAIN).await;
+            Err(error) if error.is_transient() && !poll.is_over() => {
+                poll.pause().await;
                 continue;
             }
             seen => seen?,
@@ -167,13 +168,12 @@ async fn wait(
             let what = format!("update service {name}");
             return Err(DockerError::Refused { host: manager.name.clone(), what, message }.into());
         }
-        if Instant::now() >= deadline {
+        if !poll.again().await {
             let reasons = reasons::read(view, &seen, &waiting).await;
             let missing = waiting.iter().map(|n| missing(n, &seen, &reasons)).collect::<Vec<_>>().join("; ");
             let late = Error::Tasks { after_s: within.as_secs(), missing };
             return Err(Error::at(events.and(view.lab.lines.services.get(*first)))(late));
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 

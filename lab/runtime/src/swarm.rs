@@ -9,6 +9,7 @@ use futures::future::{select_ok, try_join_all};
 use labctl_docker::{Error as DockerError, HostDocker, is_transient, swarm::NodeChange};
 use labctl_machines::Events;
 use labctl_model::{Driver, INGRESS, Lab, Network, Role, Swarm, SwarmNode, Token};
+use labctl_protocol::polling::Polling;
 use labctl_report::{count, seen::NodeSeen};
 
 use crate::{Error, host::RunningHost, view::View};
@@ -81,23 +82,20 @@ pub async fn form(view: &View<'_>, events: &Events) -> Result<(), Error> {
 
 /// Replaces Docker's default network for the routing mesh with the topology's.
 async fn replace_mesh(lab: &Lab, mesh: &Network, manager: &HostDocker) -> Result<(), Error> {
-    let deadline = Instant::now() + MESH;
+    let wait = Polling::new(MESH, LOOK_AGAIN);
     loop {
         // The new manager creates the default network some time later (swarmkit manager/manager.go, becomeLeader).
         manager.remove_network_if_there(INGRESS).await?;
         // The swarm forgets the network before this node has left it, and until then it gets on no other.
-        if manager.network_names().await?.iter().any(|n| n == INGRESS) && Instant::now() < deadline {
-            tokio::time::sleep(LOOK_AGAIN).await;
-            continue;
-        }
-        match manager.create_network(lab, mesh).await {
-            Err(DockerError::Refused { message, .. })
-                if message.contains(MESH_EXISTS) && Instant::now() < deadline =>
-            {
-                tokio::time::sleep(LOOK_AGAIN).await;
+        let gone = !manager.network_names().await?.iter().any(|n| n == INGRESS);
+        if gone || wait.is_over() {
+            match manager.create_network(lab, mesh).await {
+                Err(DockerError::Refused { message, .. })
+                    if message.contains(MESH_EXISTS) && !wait.is_over() => {}
+                done => return Ok(done.map(drop)?),
             }
-            done => return Ok(done.map(drop)?),
         }
+        wait.pause().await;
     }
 }
 
@@ -108,7 +106,7 @@ async fn replace_mesh(lab: &Lab, mesh: &Network, manager: &HostDocker) -> Result
 async fn wait_on_mesh(view: &View<'_>, name: &str, manager: &HostDocker) -> Result<(), Error> {
     let (lab, host) = (view.lab, view.host(name)?);
     let mesh = lab.mesh_name();
-    let deadline = Instant::now() + READY;
+    let wait = Polling::new(READY, LOOK_AGAIN);
     let mut touch = lab.mesh().map(|_| Instant::now() + TOUCH);
     while !host.docker.is_on_mesh(mesh).await? {
         if touch.is_some_and(|touch| Instant::now() >= touch) {
@@ -120,29 +118,28 @@ async fn wait_on_mesh(view: &View<'_>, name: &str, manager: &HostDocker) -> Resu
             }
             touch = Some(Instant::now() + TOUCH);
         }
-        if Instant::now() >= deadline {
+        if !wait.again().await {
             return Err(Error::Swarm(format!(
                 "after {} s node {name} has no address on {mesh}, the routing mesh's network",
                 READY.as_secs()
             )));
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
     }
     Ok(())
 }
 
 async fn wait_ready(swarm: &Swarm, view: &View<'_>, manager: &HostDocker) -> Result<(), Error> {
-    let deadline = Instant::now() + READY;
+    let wait = Polling::new(READY, LOOK_AGAIN);
     loop {
         let seen = match manager.nodes().await {
-            Err(error) if is_transient(&error) && Instant::now() < deadline => Vec::new(),
+            Err(error) if is_transient(&error) && !wait.is_over() => Vec::new(),
             seen => seen?,
         };
         let missing: Vec<&String> = swarm.nodes.keys().filter(|h| !is_ready(&seen, h)).collect();
         if missing.is_empty() {
             return Ok(());
         }
-        if Instant::now() >= deadline {
+        if !wait.again().await {
             let mut words = Vec::new();
             for host in missing {
                 let own = match view.host(host) {
@@ -153,7 +150,6 @@ async fn wait_ready(swarm: &Swarm, view: &View<'_>, manager: &HostDocker) -> Res
             }
             return Err(Error::Swarm(format!("after {} s {}", READY.as_secs(), words.join("; "))));
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 
@@ -195,21 +191,21 @@ async fn own_id(view: &View<'_>, name: &str) -> Option<String> {
 /// # Errors
 /// It is not so in time.
 async fn wait_node(view: &View<'_>, name: &str, role: Role) -> Result<(), Error> {
-    let deadline = Instant::now() + READY;
+    let wait = Polling::new(READY, LOOK_AGAIN);
     loop {
         // A node that is joining has an id only once it has joined.
         let own = own_id(view, name).await;
         let is =
             |n: &NodeSeen| own.as_ref() == Some(&n.id) && n.ready && n.manager == (role == Role::Manager);
         // While managers change, the one that is asked may have no answer.
-        match manager(view).await {
-            Ok((_, seen)) if seen.iter().any(is) => return Ok(()),
-            Err(error) if Instant::now() >= deadline => return Err(error),
-            _ if Instant::now() >= deadline => {
-                let words = format!("after {} s {name} is no {} that is ready", READY.as_secs(), word(role));
-                return Err(Error::Swarm(words));
-            }
-            _ => tokio::time::sleep(LOOK_AGAIN).await,
+        let looked = manager(view).await;
+        if matches!(&looked, Ok((_, seen)) if seen.iter().any(is)) {
+            return Ok(());
+        }
+        if !wait.again().await {
+            looked?;
+            let words = format!("after {} s {name} is no {} that is ready", READY.as_secs(), word(role));
+            return Err(Error::Swarm(words));
         }
     }
 }
@@ -287,15 +283,15 @@ pub async fn force_new_cluster(view: &View<'_>, name: &str) -> Result<(), Error>
     let host = view.host(name)?;
     let swarm = view.swarm()?;
     let node = as_node(view.lab, name, Role::Manager, None)?;
-    let deadline = Instant::now() + READY;
+    let wait = Polling::new(READY, LOOK_AGAIN);
     loop {
         match host.docker.force_new_cluster(swarm, &node).await {
             // Docker gives the old manager 15 s to stop, and the new one 5 s to answer (moby daemon/cluster,
             // `nodeRunner.Stop` and `initClusterSpec`). After that it must be asked again.
             Err(DockerError::Refused { message, .. })
-                if message.contains("context deadline exceeded") && Instant::now() < deadline =>
+                if message.contains("context deadline exceeded") && !wait.is_over() =>
             {
-                tokio::time::sleep(LOOK_AGAIN).await;
+                wait.pause().await;
             }
             done => break done?,
         }
@@ -303,13 +299,14 @@ pub async fn force_new_cluster(view: &View<'_>, name: &str) -> Result<(), Error>
     loop {
         // Former managers are still listed, but not as members. Until the manager leads, Docker refuses in several ways:
         // no leader, no control socket, no manager.
-        match host.docker.nodes().await {
-            Ok(seen) if seen.iter().any(|n| n.host == name && n.ready && n.manager) => return Ok(()),
-            Err(error) if Instant::now() >= deadline => return Err(error.into()),
-            _ if Instant::now() >= deadline => {
-                return Err(Error::Swarm(format!("after {} s {name} does not lead", READY.as_secs())));
-            }
-            _ => tokio::time::sleep(LOOK_AGAIN).await,
+        let looked = host.docker.nodes().await;
+        let leads = |n: &NodeSeen| n.host == name && n.ready && n.manager;
+        if matches!(&looked, Ok(seen) if seen.iter().any(leads)) {
+            return Ok(());
+        }
+        if !wait.again().await {
+            looked?;
+            return Err(Error::Swarm(format!("after {} s {name} does not lead", READY.as_secs())));
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Takes labs down, even if their supervisor is gone.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use labctl_machines::{
     Dirs, Error as MachineError, LabDir,
     clear::{DIES_WITHIN, clear, end},
     state::{self, Lock, Process},
 };
+use labctl_protocol::polling::Polling;
 
 use crate::{
     Error,
@@ -55,7 +56,7 @@ pub async fn down(dirs: &Dirs, name: &str) -> Result<Vec<String>, Error> {
             warnings.extend(end(supervisor).await.err());
         }
     }
-    let deadline = Instant::now() + DIES_WITHIN;
+    let wait = Polling::new(DIES_WITHIN, LOOK);
     loop {
         match dir.path().exists() {
             true if dir.supervisor() == supervisor => {}
@@ -65,14 +66,13 @@ pub async fn down(dirs: &Dirs, name: &str) -> Result<Vec<String>, Error> {
             warnings.extend(clear(&dir, &lock).await);
             return Ok(warnings);
         }
-        if Instant::now() > deadline {
+        if !wait.again().await {
             let why = format!("lab `{name}` is held by a process that does not answer");
             return Err(Error::Control(format!(
                 "{why}\nhint: `fuser {}` finds it",
                 dir.path().join("lock").display()
             )));
         }
-        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -88,7 +88,7 @@ enum Holder {
 
 /// Finds out who holds a lab's folder. Waits for a supervisor that is just starting and does not listen yet.
 async fn find_holder(dir: &LabDir, within: Duration) -> Result<Holder, Error> {
-    let deadline = Instant::now() + within;
+    let wait = Polling::new(within, LOOK);
     loop {
         if !dir.path().exists() {
             return Ok(Holder::Nobody);
@@ -99,10 +99,9 @@ async fn find_holder(dir: &LabDir, within: Duration) -> Result<Holder, Error> {
         if let Ok(client) = Client::connect(dir).await {
             return Ok(Holder::Supervisor(Box::new(client)));
         }
-        if Instant::now() > deadline || dir.supervisor().is_some_and(|s| s.is_stopped()) {
+        if dir.supervisor().is_some_and(|s| s.is_stopped()) || !wait.again().await {
             return Ok(Holder::Silent);
         }
-        tokio::time::sleep(LOOK).await;
     }
 }
 

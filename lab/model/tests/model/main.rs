@@ -1,0 +1,12 @@
+//! Topologies, good and bad. One binary: each costs a link.
+#![allow(clippy::unwrap_used)]
+
+mod diagnostics;
+mod labs;
+mod limits;
+mod nonsense;
+mod peers;
+mod random;
+mod schema;
+mod swarm;
+mod wire;

@@ -1,0 +1,15 @@
+//! Labs of real kernels and real Docker. One binary: each costs a link.
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
+
+mod act;
+mod clones;
+mod dind;
+mod flagship;
+mod hurt;
+mod library;
+mod life;
+mod peers;
+mod send;
+mod trouble;
+mod truth;
+mod vanilla;

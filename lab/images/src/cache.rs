@@ -6,9 +6,10 @@ use std::{
     io,
     os::unix::fs::MetadataExt as _,
     path::Path,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use labctl_protocol::polling::Polling;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
@@ -38,12 +39,11 @@ pub async fn lock_shared(file: &File, within: Duration) -> bool {
 }
 
 async fn until(locked: impl Fn() -> bool, within: Duration) -> bool {
-    let since = Instant::now();
+    let wait = Polling::new(within, LOOK);
     while !locked() {
-        if since.elapsed() > within {
+        if !wait.again().await {
             return false;
         }
-        tokio::time::sleep(LOOK).await;
     }
     true
 }

@@ -217,17 +217,22 @@ impl RunningLab {
         let wire = self.wire().ok_or_else(|| Error::NotUp(lab.name.clone()))?;
         wire.restore(saved.wire.clone()).await.map_err(|e| Error::Wire(e.to_string()))?;
         let machines: Vec<Saving> = self.parts().machines.values().filter_map(|m| m.saving()).collect();
-        try_join_all(machines.iter().map(Saving::resume)).await?;
-        tracing::info!("machines run after {:.3} s", began.elapsed().as_secs_f64());
-        try_join_all(started.into_iter().map(async |(name, (agent, ended, _))| {
+        let run = async {
+            try_join_all(machines.iter().map(Saving::resume)).await?;
+            tracing::info!("machines run after {:.3} s", began.elapsed().as_secs_f64());
+            Ok(())
+        };
+        // Called before they run, an agent finds its port still connected.
+        let wake = try_join_all(started.into_iter().map(async |(name, (agent, ended, _))| {
             let agent = AgentClient::dial(agent).await.map_err(Error::agent(name))?;
             let socket = self.dir.docker_socket(name);
             let api = saved.hosts.get(name).map_or("", |h| &h.api);
+            tracing::info!("{name} dialled after {:.3} s", began.elapsed().as_secs_f64());
             self.parts.admit(RunningHost::wake(name, agent, socket, api).await?, ended);
             events.host(name, "goes on");
             Ok::<_, Error>(())
-        }))
-        .await?;
+        }));
+        tokio::try_join!(run, wake)?;
         for host in self.hosts().values() {
             host.set_clock().await?;
         }

@@ -1,5 +1,4 @@
 //! Labs that are saved, restored and reset, with real machines.
-#![allow(clippy::unwrap_used, missing_docs)]
 
 use std::{
     fs,

@@ -19,13 +19,16 @@ use nix::unistd::Pid;
 /// Size of a page in bytes.
 const PAGE: usize = 4096;
 
+/// A page without anything.
+const ZEROS: [u8; PAGE] = [0; PAGE];
+
 /// The first bytes of a file of pages; the last ones are its version.
 const MAGIC: [u8; 8] = *b"pages\0\0\x01";
 
 /// Most pieces of one call (IOV_MAX).
 const PIECES: usize = 1024;
 
-/// Bytes read from a file at once: they fit a processor's cache.
+/// Bytes copied at once: they fit a processor's cache.
 const CHUNK: usize = 256 << 10;
 
 /// Adjacent pages.
@@ -95,17 +98,26 @@ impl Pages {
     /// The process has ended.
     pub fn copy(&self, mut buffer: Vec<u8>) -> io::Result<Copied> {
         let runs = self.written()?;
-        buffer.resize(total(&runs), 0);
-        let mut rest = buffer.as_mut_slice();
-        for runs in runs.chunks(PIECES) {
-            let (here, after) = rest.split_at_mut(total(runs));
-            let copied = process_vm_readv(self.pid, &mut [IoSliceMut::new(here)], &self.remote(runs))?;
-            if copied != total(runs) {
+        let mut pages = Vec::with_capacity(total(&runs) / PAGE);
+        let mut chunk = vec![0; CHUNK];
+        buffer.clear();
+        for runs in batches(&runs) {
+            let here = chunk.get_mut(..total(&runs)).ok_or(io::ErrorKind::InvalidData)?;
+            let length = here.len();
+            if process_vm_readv(self.pid, &mut [IoSliceMut::new(here)], &self.remote(&runs))? != length {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            rest = after;
+            let numbers = runs.iter().flat_map(|run| run.first..run.first + run.count);
+            for (number, page) in numbers.zip(here.chunks(PAGE)) {
+                // Guests clear more than they use: what is read but not kept costs half.
+                let is_zero = page == ZEROS;
+                if !is_zero {
+                    buffer.extend_from_slice(page);
+                }
+                pages.push((number, is_zero));
+            }
         }
-        Ok(Copied { runs, bytes: buffer })
+        Ok(Copied { pages, bytes: buffer })
     }
 
     /// Writes the pages of a file into the machine, which has not run yet.
@@ -140,49 +152,46 @@ impl Pages {
 /// Copied pages, in memory.
 #[derive(Debug)]
 pub struct Copied {
-    runs: Vec<Run>,
+    /// Their numbers, and whether they are all zeros.
+    pages: Vec<(u32, bool)>,
+    /// Those that are not.
     bytes: Vec<u8>,
 }
 
 impl Copied {
-    /// How many bytes were copied.
-    pub fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
     /// Writes those pages to a new file that differ from `base`, the file that the machine maps. Returns its length.
     ///
     /// # Errors
     /// Those of the file system.
     pub fn write(self, base: &File, to: &Path) -> io::Result<u64> {
-        let (mut kept, mut at) = (Vec::<Run>::new(), 0);
-        let mut pieces: Vec<&[u8]> = Vec::new();
-        let mut original = Vec::new();
-        for run in &self.runs {
-            original.resize(run.bytes(), 0);
-            base.read_exact_at(&mut original, run.offset())?;
-            let now = self.bytes.get(at..at + run.bytes()).ok_or(io::ErrorKind::InvalidData)?;
-            at += run.bytes();
-            for (page, (now, before)) in (run.first..).zip(now.chunks(PAGE).zip(original.chunks(PAGE))) {
-                if now == before {
-                    continue;
-                }
-                pieces.push(now);
-                match kept.last_mut() {
-                    Some(last) if last.first + last.count == page => last.count += 1,
-                    _ => kept.push(Run { first: page, count: 1 }),
-                }
+        let (mut runs, mut kept) = (Vec::<Run>::new(), Vec::<&[u8]>::new());
+        let (mut bytes, mut before) = (self.bytes.chunks(PAGE), [0; PAGE]);
+        for (page, is_zero) in self.pages {
+            let now = if is_zero { ZEROS.as_slice() } else { bytes.next().unwrap_or_default() };
+            base.read_exact_at(&mut before, u64::from(page) * PAGE as u64)?;
+            if now == before {
+                continue;
             }
+            kept.push(now);
+            add(&mut runs, page);
         }
         let mut head = MAGIC.to_vec();
-        head.extend(u32::try_from(kept.len()).map_err(io::Error::other)?.to_le_bytes());
-        head.extend(kept.iter().flat_map(|r| [r.first.to_le_bytes(), r.count.to_le_bytes()].concat()));
+        head.extend(u32::try_from(runs.len()).map_err(io::Error::other)?.to_le_bytes());
+        head.extend(runs.iter().flat_map(|r| [r.first.to_le_bytes(), r.count.to_le_bytes()].concat()));
         head.resize(head.len().next_multiple_of(PAGE), 0);
         let mut file = BufWriter::with_capacity(CHUNK, File::create(to)?);
         file.write_all(&head)?;
-        pieces.iter().try_for_each(|page| file.write_all(page))?;
+        kept.iter().try_for_each(|page| file.write_all(page))?;
         file.flush()?;
-        Ok((head.len() + total(&kept)) as u64)
+        Ok((head.len() + total(&runs)) as u64)
+    }
+}
+
+/// Adds a page behind all others.
+fn add(runs: &mut Vec<Run>, page: u32) {
+    match runs.last_mut() {
+        Some(run) if run.first + run.count == page => run.count += 1,
+        _ => runs.push(Run { first: page, count: 1 }),
     }
 }
 
@@ -227,10 +236,7 @@ fn runs(pagemap: &[u8]) -> Vec<Run> {
         if entry & THERE == 0 || entry & OF_FILE != 0 {
             continue;
         }
-        match runs.last_mut() {
-            Some(run) if run.first + run.count == page => run.count += 1,
-            _ => runs.push(Run { first: page, count: 1 }),
-        }
+        add(&mut runs, page);
     }
     runs
 }
@@ -351,12 +357,13 @@ mod tests {
         for page in [0, 1, 2, 9, 200, 299] {
             one[page * PAGE + 5] = page as u8;
         }
-        // Written, but as it was.
+        // Written, but as it was; and cleared.
         one[50 * PAGE] = 7;
+        one[60 * PAGE..61 * PAGE].fill(0);
         let pages = pages_of(one);
-        assert_eq!(pages.size().unwrap(), 7 * PAGE);
+        assert_eq!(pages.size().unwrap(), 8 * PAGE);
         let copied = pages.copy(vec![1; 3]).unwrap();
-        assert_eq!(copied.write(&base, &saved).unwrap(), 7 * PAGE as u64, "a head and six pages");
+        assert_eq!(copied.write(&base, &saved).unwrap(), 8 * PAGE as u64, "a head and seven pages");
 
         let two = map();
         pages_of(two).fill(&saved).unwrap();

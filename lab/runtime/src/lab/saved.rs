@@ -227,7 +227,6 @@ impl RunningLab {
             let agent = AgentClient::dial(agent).await.map_err(Error::agent(name))?;
             let socket = self.dir.docker_socket(name);
             let api = saved.hosts.get(name).map_or("", |h| &h.api);
-            tracing::info!("{name} dialled after {:.3} s", began.elapsed().as_secs_f64());
             self.parts.admit(RunningHost::wake(name, agent, socket, api).await?, ended);
             events.host(name, "goes on");
             Ok::<_, Error>(())
@@ -300,7 +299,8 @@ async fn wait(task: &mut JoinHandle<Result<(), Error>>) -> Result<(), Error> {
     task.await.map_err(|e| Error::Control(e.to_string()))?
 }
 
-/// Stops all machines, copies them and the wire, and lets them go on, whatever happens.
+/// Stops all machines, copies them and the wire, and lets each go on as soon as it is copied, whatever happens. Returns
+/// for how long the last one stood still.
 async fn stand_still(
     machines: Vec<(String, Saving)>,
     buffers: Vec<Vec<u8>>,
@@ -309,20 +309,18 @@ async fn stand_still(
 ) -> Result<(Vec<(String, Saving, Copied)>, WireState, Duration), Error> {
     let began = Instant::now();
     let stopped = join_all(machines.iter().map(|(_, m)| m.stop())).await;
-    tracing::debug!("stopped after {:?}", began.elapsed());
-    let taken = async {
-        stopped.into_iter().collect::<Result<Vec<()>, _>>()?;
-        let wire = wire.save().await.map_err(|e| Error::Wire(e.to_string()))?;
-        let copies = machines.iter().zip(buffers).map(|((_, m), buffer)| m.take(buffer, &dir));
-        Ok::<_, Error>((wire, try_join_all(copies).await?))
-    }
-    .await;
-    let resumed = join_all(machines.iter().map(|(_, m)| m.resume())).await;
+    let stopped = stopped.into_iter().collect::<Result<Vec<()>, _>>();
+    let wire = wire.save().await.map_err(|e| Error::Wire(e.to_string()));
+    let copies = join_all(machines.into_iter().zip(buffers).map(async |((name, saving), buffer)| {
+        let copied = if stopped.is_ok() { Some(saving.take(buffer, &dir).await) } else { None };
+        saving.resume().await?;
+        Ok::<_, Error>(copied.transpose()?.map(|copied| (name, saving, copied)))
+    }));
+    let copies = copies.await;
     let pause = began.elapsed();
-    let (wire, copies) = taken?;
-    resumed.into_iter().collect::<Result<Vec<()>, _>>()?;
-    let machines = machines.into_iter().zip(copies).map(|((name, saving), copied)| (name, saving, copied));
-    Ok((machines.collect(), wire, pause))
+    stopped?;
+    let copies = copies.into_iter().collect::<Result<Vec<_>, _>>()?;
+    Ok((copies.into_iter().flatten().collect(), wire?, pause))
 }
 
 /// Writes what was taken.

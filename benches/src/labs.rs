@@ -74,16 +74,18 @@ pub fn checkpoints() {
     let mut labctl = Labctl::new();
     labctl.checkpoints = true;
     let sixteen = hosts(&dir, 16);
-    for (file, aim) in [
-        (topology("ipvlan-2host.yaml"), 0.5),
-        (topology("ingress.yaml"), 0.75),
-        (sixteen, 1.0),
-    ] {
+    for (file, aim) in
+        [(topology("ipvlan-2host.yaml"), 0.5), (topology("ingress.yaml"), 0.75), (sixteen, 1.0)]
+    {
         let lab = file.file_stem().and_then(|s| s.to_str()).expect("a name of ours").to_owned();
         let (mut restored, mut fresh, mut resets) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..RUNS {
             fresh.push(seconds(|| {
-                drop(labctl.run(["up".as_ref(), "--no-check".as_ref(), "--fresh".as_ref(), file.as_os_str()]).exits(0));
+                drop(
+                    labctl
+                        .run(["up".as_ref(), "--no-check".as_ref(), "--fresh".as_ref(), file.as_os_str()])
+                        .exits(0),
+                );
             }));
             down(&labctl);
             restored.push(up(&labctl, &file, false));

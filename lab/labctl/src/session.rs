@@ -1,6 +1,8 @@
 //! What verbs do with a lab: bring it up, check it, take it down.
 
-use labctl_machines::{Error as MachineError, Event, LabDir, Origin, Runtime, images, install, limits, runtimes};
+use labctl_machines::{
+    Error as MachineError, Event, LabDir, Origin, Runtime, images, install, limits, runtimes,
+};
 use labctl_model::{Action, Lab};
 use labctl_report::Report;
 use labctl_runtime::{
@@ -35,8 +37,8 @@ pub struct Manner {
     /// Make the lab anew instead of taking it from a checkpoint, and leave another checkpoint
     #[arg(long)]
     pub fresh: bool,
-    /// Neither take the lab from a checkpoint nor leave one
-    #[arg(long, env = "LABCTL_NO_CHECKPOINT", conflicts_with = "fresh")]
+    /// Neither take the lab from a checkpoint nor leave one, unless `--fresh` says to leave one
+    #[arg(long, env = "LABCTL_NO_CHECKPOINT")]
     pub no_checkpoint: bool,
     /// Leave labs as they are, also one that does not come up: `exec`, `docker` and `logs` work on what there is
     #[arg(long)]

@@ -142,7 +142,8 @@ impl Checkpoint {
 
     /// Notes that it was used now.
     pub fn touch(&self) {
-        let touch = || File::options().append(true).open(self.dir.join(MANIFEST))?.set_modified(SystemTime::now());
+        let touch =
+            || File::options().append(true).open(self.dir.join(MANIFEST))?.set_modified(SystemTime::now());
         if let Err(e) = touch() {
             tracing::warn!("{}: {e}", self.dir.display());
         }
@@ -158,7 +159,10 @@ impl Checkpoint {
             None => Ok(()),
             Some((part, value)) => Err(Error::Checkpoint {
                 name: self.name.clone(),
-                why: format!("it needs another {part}: {value}, and here is {}", here.get(part).map_or("none", |v| v)),
+                why: format!(
+                    "it needs another {part}: {value}, and here is {}",
+                    here.get(part).map_or("none", |v| v)
+                ),
             }),
         }
     }
@@ -297,14 +301,15 @@ impl Store {
             Err(_) if !dir.exists() => return Err(Unfit::Absent),
             Err(e) => return Err(Unfit::Damaged(format!("its manifest cannot be read: {e}"))),
         };
-        let value: serde_json::Value =
-            serde_json::from_slice(&text).map_err(|e| Unfit::Damaged(format!("its manifest is damaged: {e}")))?;
+        let value: serde_json::Value = serde_json::from_slice(&text)
+            .map_err(|e| Unfit::Damaged(format!("its manifest is damaged: {e}")))?;
         if value["version"] != json!(VERSION) {
             return Err(Unfit::Damaged("it was saved by another version of labctl".to_owned()));
         }
         let manifest: Manifest = serde_json::from_value(value)
             .map_err(|e| Unfit::Damaged(format!("it was saved by another version of labctl: {e}")))?;
-        let marks = manifest.files.as_ref().ok_or_else(|| Unfit::Damaged("it was not finished".to_owned()))?;
+        let marks =
+            manifest.files.as_ref().ok_or_else(|| Unfit::Damaged("it was not finished".to_owned()))?;
         marks.check(&dir).map_err(Unfit::Damaged)?;
         Ok(manifest)
     }
@@ -323,7 +328,8 @@ impl Store {
         let files = fs::read_dir(&dir).into_iter().flatten().flatten().filter_map(|e| e.metadata().ok());
         // A base with another name is a template's, or another checkpoint's.
         let bytes = files.filter(|m| m.nlink() == 1).map(|m| m.blocks() * 512).sum();
-        let used = fs::metadata(dir.join(MANIFEST)).or_else(|_| fs::metadata(&dir)).and_then(|m| m.modified());
+        let used =
+            fs::metadata(dir.join(MANIFEST)).or_else(|_| fs::metadata(&dir)).and_then(|m| m.modified());
         let used = used.ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok()).unwrap_or_default().as_secs();
         let (by_up, damage) = (name.contains('.'), read.as_ref().err().map(ToString::to_string));
         let manifest = read.ok();
@@ -463,7 +469,9 @@ steps: [ { name: cut it, do: cut a } ]
         let same = kind_of(LAB, "10");
         let written = format!("# a remark\n{}", LAB.replace("One", "Two").replace("icmp", "tcp/80"));
         assert_eq!(kind_of(&written, "10"), same);
-        for (from, to) in [("10.0.0.2 }", "10.0.0.3 }"), ("cut a", "cut b"), ("b: { lan", "b: { engine: bookworm, lan")] {
+        for (from, to) in
+            [("10.0.0.2 }", "10.0.0.3 }"), ("cut a", "cut b"), ("b: { lan", "b: { engine: bookworm, lan")]
+        {
             assert_ne!(kind_of(&LAB.replace(from, to), "10"), same, "{to}");
         }
         assert_ne!(kind_of(LAB, "11"), same);

@@ -91,7 +91,9 @@ pub enum Error {
         hint: String,
     },
     /// A checkpoint cannot be used or replaced.
-    #[error("checkpoint `{name}`: {why}\nhint: `labctl checkpoint ls` shows all, `labctl checkpoint rm {name}` removes it")]
+    #[error(
+        "checkpoint `{name}`: {why}\nhint: `labctl checkpoint ls` shows all, `labctl checkpoint rm {name}` removes it"
+    )]
     Checkpoint {
         /// Its name.
         name: String,

@@ -148,7 +148,9 @@ impl RunningLab {
             let from = ago(checkpoint.manifest.age());
             match self.restore(&checkpoint, events).await {
                 Ok(()) => {
-                    events.note(format!("taken from a checkpoint that is {from} (`--fresh` makes the lab anew)"));
+                    events.note(format!(
+                        "taken from a checkpoint that is {from} (`--fresh` makes the lab anew)"
+                    ));
                     return Ok(());
                 }
                 Err(e) if self.plan.origin == Origin::Kind => {

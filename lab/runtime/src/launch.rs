@@ -8,7 +8,8 @@ use std::{
 };
 
 use labctl_machines::{
-    Dirs, Error as MachineError, LabDir, Origin, Plan, Runtime, clear::clear, limits, state::Lock, sys::detach,
+    Dirs, Error as MachineError, LabDir, Origin, Plan, Runtime, clear::clear, limits, state::Lock,
+    sys::detach,
 };
 use labctl_model::Lab;
 use labctl_protocol::polling::Polling;

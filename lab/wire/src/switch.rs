@@ -466,7 +466,11 @@ impl Switch {
         let stations = |segment: &Segment| {
             let heard = segment.fdb.iter(now.secs).filter(|(.., id)| !self.ports[*id].station);
             let mut stations: Vec<Station> = heard
-                .map(|(vid, mac, id)| Station { vid, mac: mac.octets(), port: self.ports[id].name.to_string() })
+                .map(|(vid, mac, id)| Station {
+                    vid,
+                    mac: mac.octets(),
+                    port: self.ports[id].name.to_string(),
+                })
                 .collect();
             stations.sort();
             stations

@@ -16,7 +16,7 @@ fn two_hosts(name: &str) -> String {
 segments: {{ lan: {{ subnet: 192.168.56.0/24, gateway: 192.168.56.1 }} }}
 hosts: {{ host1: {{ lan: 192.168.56.3 }}, host2: {{ lan: 192.168.56.7 }} }}
 peers: {{ client: {{ lan: 192.168.56.20 }} }}
-networks: {{ net: {{ driver: macvlan, parent: lan, ipam: {{ config: [ {{ subnet: 192.168.56.0/24 }} ] }} }} }}
+networks: {{ net: {{ driver: macvlan, driver_opts: {{ parent: lan }}, ipam: {{ config: [ {{ subnet: 192.168.56.0/24 }} ] }} }} }}
 containers:
   c1: {{ host: host1, networks: {{ net: {{ ipv4_address: 192.168.56.31 }} }} }}
   c2: {{ host: host2, networks: {{ net: {{ ipv4_address: 192.168.56.33 }} }} }}
@@ -132,8 +132,13 @@ fn a_saved_lab_goes_on_and_two_of_it_do_not_meet() {
     here.labctl.up(&here.topology("saved"));
     here.labctl.run(["do", "saved", "block", "udp/53", "on", "lan"]).exits(0);
     here.labctl.run(["host", "kill", "saved", "host2"]).exits(0);
-    here.exec("saved", "host1", "echo lesson > /root/lesson; (while echo >> /root/ticks; do sleep 0.05; done) & sleep 0.2");
-    let saved = here.labctl.run(["checkpoint", "save", "saved", "lesson", "--format", "json"]).exits(0).json();
+    here.exec(
+        "saved",
+        "host1",
+        "echo lesson > /root/lesson; (while echo >> /root/ticks; do sleep 0.05; done) & sleep 0.2",
+    );
+    let saved =
+        here.labctl.run(["checkpoint", "save", "saved", "lesson", "--format", "json"]).exits(0).json();
     assert!(saved["pause_us"].as_u64().unwrap() < 1_000_000, "{saved}");
     let ticks = |lab: &str| here.exec(lab, "host1", "wc -l < /root/ticks").parse::<u64>().unwrap();
     let before = ticks("saved");

@@ -166,7 +166,9 @@ async fn save(context: &Context, lab: &str, name: Option<String>) -> Result<(), 
     let Saved { name, pause_us, bytes } =
         session::ask(&dir, &Request::Save { name }, &mut stop, take).await?;
     match context.printer.format {
-        Format::Json => context.printer.json(&json!({ "name": name, "pause_us": pause_us, "bytes": bytes }))?,
+        Format::Json => {
+            context.printer.json(&json!({ "name": name, "pause_us": pause_us, "bytes": bytes }))?
+        }
         Format::Text => context.printer.say(&format!(
             "lab {lab} is saved as {name}: {}; it stood still for {} ms",
             size(bytes),
@@ -211,7 +213,9 @@ fn ls(context: &Context, all: &[Listed]) -> Result<(), Error> {
         return context.printer.json(&all);
     }
     if all.is_empty() {
-        context.printer.say("no checkpoints yet; `labctl up` leaves one, `labctl checkpoint save LAB` makes one");
+        context
+            .printer
+            .say("no checkpoints yet; `labctl up` leaves one, `labctl checkpoint save LAB` makes one");
         return Ok(());
     }
     let mut table = Table::new(["CHECKPOINT", "LAB", "HOSTS", "SIZE", "SAVED", "WHAT"]);

@@ -61,7 +61,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     repeat: u32,
     /// Repeat everything instead, steps too: before each repetition the lab is reset to what it was at the end of `up`
-    #[arg(long, conflicts_with = "no_checkpoint")]
+    #[arg(long)]
     reset: bool,
     /// How often a lab that does not hold is tried again, from its start
     ///

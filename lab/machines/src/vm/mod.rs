@@ -26,8 +26,8 @@ use std::time::Duration;
 
 pub use accel::{Accel, kvm_boots, kvm_works};
 pub use machine::{QemuVersion, Vm, require_qemu};
-pub use provider::VmProvider;
 pub use pages::Copied;
+pub use provider::VmProvider;
 pub use qmp::{Event, Qmp};
 pub use saving::{SavedMachine, Saving};
 pub use spawn::settled;

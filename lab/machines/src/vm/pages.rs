@@ -69,7 +69,8 @@ impl Pages {
     /// There is none, or this process may not look.
     pub fn of(pid: u32, bytes: u64) -> io::Result<Self> {
         let maps = std::fs::read_to_string(format!("/proc/{pid}/maps"))?;
-        let at = find(&maps, bytes).ok_or_else(|| io::Error::other("QEMU maps no file of the machine's memory"))?;
+        let at = find(&maps, bytes)
+            .ok_or_else(|| io::Error::other("QEMU maps no file of the machine's memory"))?;
         let pid = i32::try_from(pid).map_err(io::Error::other)?;
         Ok(Self { pid: Pid::from_raw(pid), at })
     }
@@ -204,12 +205,17 @@ fn find(maps: &str, bytes: u64) -> Option<Range<u64>> {
         let (start, end) = range.split_once('-')?;
         let (start, end) = (u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
         let (offset, inode) = (u64::from_str_radix(words.next()?, 16).ok()?, words.nth(1)?);
-        if !access.starts_with("rw") || !access.ends_with('p') || !words.next().is_some_and(|p| p.starts_with('/')) {
+        if !access.starts_with("rw")
+            || !access.ends_with('p')
+            || !words.next().is_some_and(|p| p.starts_with('/'))
+        {
             last = None;
             continue;
         }
         last = match last {
-            Some((before, file)) if before.end == start && file == inode && offset == before.end - before.start => {
+            Some((before, file))
+                if before.end == start && file == inode && offset == before.end - before.start =>
+            {
                 Some((before.start..end, file))
             }
             _ if offset == 0 => Some((start..end, inode)),
@@ -243,7 +249,8 @@ fn runs(pagemap: &[u8]) -> Vec<Run> {
 
 /// Reads the head of a file of pages: its runs, and where the pages begin.
 fn read_runs(file: &File, memory: u64) -> io::Result<(Vec<Run>, u64)> {
-    let damaged = || io::Error::new(io::ErrorKind::InvalidData, "it is no file of memory pages, or a damaged one");
+    let damaged =
+        || io::Error::new(io::ErrorKind::InvalidData, "it is no file of memory pages, or a damaged one");
     let length = file.metadata()?.len();
     let mut start = [0; MAGIC.len() + 4];
     file.read_exact_at(&mut start, 0)?;
@@ -320,7 +327,8 @@ mod tests {
 
     #[test]
     fn batches_are_the_same_pages_in_order() {
-        let runs = [Run { first: 1, count: 100 }, Run { first: 200, count: 1 }, Run { first: 300, count: 64 }];
+        let runs =
+            [Run { first: 1, count: 100 }, Run { first: 200, count: 1 }, Run { first: 300, count: 64 }];
         let all: Vec<Vec<Run>> = batches(&runs).collect();
         assert!(all.iter().all(|b| total(b) <= CHUNK));
         let pages = |runs: &[Run]| runs.iter().flat_map(|r| r.first..r.first + r.count).collect::<Vec<_>>();
@@ -342,7 +350,12 @@ mod tests {
             // SAFETY: a new mapping of a file that this test made and does not cut.
             unsafe {
                 let at = libc::mmap(
-                    std::ptr::null_mut(), size, libc::PROT_READ | libc::PROT_WRITE, flags, base.as_raw_fd(), 0,
+                    std::ptr::null_mut(),
+                    size,
+                    libc::PROT_READ | libc::PROT_WRITE,
+                    flags,
+                    base.as_raw_fd(),
+                    0,
                 );
                 assert_ne!(at, libc::MAP_FAILED);
                 std::slice::from_raw_parts_mut(at.cast::<u8>(), size)
@@ -371,7 +384,9 @@ mod tests {
 
         let whole = std::fs::read(&saved).unwrap();
         let three = map();
-        for damaged in [&whole[..whole.len() - 1], &whole[..100], &whole[1..], &[whole.clone(), vec![0]].concat()] {
+        for damaged in
+            [&whole[..whole.len() - 1], &whole[..100], &whole[1..], &[whole.clone(), vec![0]].concat()]
+        {
             std::fs::write(&saved, damaged).unwrap();
             assert!(pages_of(three).fill(&saved).is_err());
         }

@@ -11,7 +11,8 @@ use labctl_model::{Host, Lab};
 use tokio::sync::OnceCell;
 
 use super::{
-    Accel, Memory, OLDEST_TO_SAVE, QemuVersion, SavedMachine, Saving, Template, Vm, VmNic, VmSpec, anew, devices,
+    Accel, Memory, OLDEST_TO_SAVE, QemuVersion, SavedMachine, Saving, Template, Vm, VmNic, VmSpec, anew,
+    devices,
     pages::Pages,
     require_qemu,
     saving::Base,

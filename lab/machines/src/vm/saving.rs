@@ -5,7 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Qmp, devices, pages::{Copied, Pages}};
+use super::{
+    Qmp, devices,
+    pages::{Copied, Pages},
+};
 use crate::Error;
 
 /// Memory that a machine may write between the look at it and its stop, in bytes. More only makes its stop longer.

@@ -213,7 +213,10 @@ impl Recipe {
         let devices = hex(&Sha256::digest(format!("{RECIPE} {}", spec.fingerprint())));
         let part = |name: &str, value: String| (name.to_owned(), value);
         [
-            part(&format!("node image {}", self.image.suite()), format!("{}, {}", self.image.id(), self.image.built())),
+            part(
+                &format!("node image {}", self.image.suite()),
+                format!("{}, {}", self.image.id(), self.image.built()),
+            ),
             part("agent", initrd),
             part("QEMU", self.qemu.clone()),
             part("processor", format!("{:?}", self.accel)),

@@ -22,7 +22,8 @@ const CHUNK: usize = 64 << 10;
 /// There is no zstd, or the file cannot be written.
 pub async fn export(checkpoint: &Checkpoint, file: &Path) -> Result<u64, Error> {
     let (dir, to) = (checkpoint.dir.clone(), file.to_owned());
-    let names: Vec<String> = std::iter::once(MANIFEST.to_owned()).chain(checkpoint.manifest.file_names()).collect();
+    let names: Vec<String> =
+        std::iter::once(MANIFEST.to_owned()).chain(checkpoint.manifest.file_names()).collect();
     let write = move || {
         let draft = to.with_extension("new");
         let mut zstd = zstd(&["-q", "-T0", "-3"], Stdio::piped(), File::create(&draft)?.into())?;
@@ -53,7 +54,8 @@ pub async fn import(store: &Store, file: &Path, name: Option<&str>) -> Result<St
     let stem = file.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
     let name = name.map_or(stem, str::to_owned);
     check_name(&name)?;
-    let taken = || Error::Checkpoint { name: name.clone(), why: "there is one of this name already".to_owned() };
+    let taken =
+        || Error::Checkpoint { name: name.clone(), why: "there is one of this name already".to_owned() };
     if store.list().iter().any(|l| l.name == name) {
         return Err(taken());
     }
@@ -73,7 +75,9 @@ pub async fn import(store: &Store, file: &Path, name: Option<&str>) -> Result<St
         ended(&mut zstd)?;
         let manifest: Manifest = serde_json::from_slice(&text)?;
         match manifest.file_names().iter().find(|name| !dir.join(name).is_file()) {
-            Some(missing) => Err(io::Error::new(io::ErrorKind::InvalidData, format!("{missing} is missing in it"))),
+            Some(missing) => {
+                Err(io::Error::new(io::ErrorKind::InvalidData, format!("{missing} is missing in it")))
+            }
             None => Ok(manifest),
         }
     };
@@ -88,9 +92,12 @@ fn unpack(dir: &Path, from: Option<impl Read>) -> io::Result<Vec<u8>> {
     let mut manifest = None;
     for entry in archive.entries()? {
         let mut entry = entry?;
-        let path = entry.path()?.into_owned();
-        let name = path.file_name().filter(|name| *name == path.as_os_str() && entry.header().entry_type().is_file());
-        let name = name.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it holds more than a checkpoint's files"))?;
+        let (path, kind) = (entry.path()?.into_owned(), entry.header().entry_type());
+        // Its own name alone: nothing is written elsewhere.
+        let own = path.file_name().filter(|name| *name == path.as_os_str());
+        let name = own.filter(|_| kind.is_file() || kind.is_gnu_sparse()).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidData, "it holds more than a checkpoint's files")
+        })?;
         if name == MANIFEST {
             let mut text = Vec::new();
             entry.read_to_end(&mut text)?;
@@ -125,7 +132,8 @@ fn write_sparse(from: &mut impl Read, to: &Path) -> io::Result<()> {
 }
 
 fn zstd(arguments: &[&str], stdin: Stdio, stdout: Stdio) -> io::Result<Child> {
-    let started = Command::new("zstd").args(arguments).stdin(stdin).stdout(stdout).stderr(Stdio::piped()).spawn();
+    let started =
+        Command::new("zstd").args(arguments).stdin(stdin).stdout(stdout).stderr(Stdio::piped()).spawn();
     started.map_err(|e| io::Error::new(e.kind(), format!("zstd cannot be run ({e}): apt-get install zstd")))
 }
 

@@ -118,8 +118,12 @@ impl RunningLab {
 
     fn cannot_be_saved(&self) -> Error {
         let why = match self.plan.runtime {
-            Runtime::Dind => "its hosts are containers on this machine's kernel, whose memory cannot be saved: `--runtime vm` has machines",
-            Runtime::Vm => "its hosts were booted: only hosts that began as a saved machine (without --cold) can be saved",
+            Runtime::Dind => {
+                "its hosts are containers on this machine's kernel, whose memory cannot be saved: `--runtime vm` has machines"
+            }
+            Runtime::Vm => {
+                "its hosts were booted: only hosts that began as a saved machine (without --cold) can be saved"
+            }
         };
         Error::NotSaved { lab: self.plan.lab.name.clone(), why }
     }
@@ -138,13 +142,18 @@ impl RunningLab {
                 let Some((_, kind)) = self.kind().await? else { return Ok(None) };
                 match store.open(&self.name_of_kind(&kind)).await? {
                     Ok(old) if old.manifest.age() > checkpoint::KEPT => {
-                        events.note(format!("the checkpoint of this lab is {}: it is made anew", ago(old.manifest.age())));
+                        events.note(format!(
+                            "the checkpoint of this lab is {}: it is made anew",
+                            ago(old.manifest.age())
+                        ));
                         return Ok(None);
                     }
                     Ok(checkpoint) => checkpoint,
                     Err(Unfit::Absent) => return Ok(None),
                     Err(Unfit::Damaged(why)) => {
-                        events.note(format!("the checkpoint of this lab cannot be used ({why}): it is made anew"));
+                        events.note(format!(
+                            "the checkpoint of this lab cannot be used ({why}): it is made anew"
+                        ));
                         return Ok(None);
                     }
                 }
@@ -269,7 +278,8 @@ impl RunningLab {
         let Some((here, _)) = self.kind().await? else { return Err(self.cannot_be_saved()) };
         checkpoint.check_fits(&here)?;
         if !checkpoint::is_same(&checkpoint.manifest.plan.lab, lab) {
-            let why = format!("it is of a lab with other hosts, networks or containers than {} has", lab.name);
+            let why =
+                format!("it is of a lab with other hosts, networks or containers than {} has", lab.name);
             return Err(Error::Checkpoint { name, why });
         }
         let warnings = self.take_apart(self.parts.clear(lab, self.dir.name())).await;

@@ -5,7 +5,7 @@
 //! - [`Stack`]: whole frames, built from layers ([`Stack::build`]), read back ([`Stack::parse`], or as far as possible
 //!   [`Dissection`]), and written as [`text`].
 //! - [`EthernetFrame`], [`Ipv4View`], …: zero-copy views that read one field at a time, for hot paths.
-//! - [`Template`]: a frame built once and varied in place; [`Varied`]: a template whose fields count up.
+//! - [`FrameTemplate`]: a frame built once and varied in place; [`Varied`]: a template whose fields count up.
 //! - `port` (feature `ports`): sends and receives frames on Linux.
 //! - [`describe`]: a frame in one line; [`filter`]: selects frames.
 //! - [`reply`]: the frames with which a gateway answers; [`checksum`]: the internet checksum, whole and incremental.
@@ -42,5 +42,5 @@ pub use proto::udp::{Udp, UdpView};
 pub use proto::vxlan::Vxlan;
 pub use proto::{BuildProblem, Decode, Kind, Layer, Payload, Wrong};
 pub use stack::{BuildError, Dissection, MAX_LAYERS, Stack};
-pub use template::{Field, ParseVaryError, Template, TemplateError, Value, Varied, Vary};
+pub use template::{Field, FrameTemplate, ParseVaryError, TemplateError, Value, Varied, Vary};
 pub use text::ParseStackError;

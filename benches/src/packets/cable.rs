@@ -10,7 +10,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 use nix::unistd::Pid;
 use vxlan::port::{PacketPort, Ready, RxRing, RxRingSize, Stats, TxRing, index_of, wait};
-use vxlan::{Field, Stack, Template};
+use vxlan::{Field, FrameTemplate, Stack};
 
 use super::FRAME;
 use crate::measure::{RUNS, alone, versus};
@@ -41,8 +41,9 @@ fn received(interface: &str) -> u64 {
 }
 
 /// The frame, and its source port, which is to vary.
-fn template() -> (Template, Field) {
-    let mut template = Template::new(&FRAME.parse().expect("the frame is one")).expect("the frame builds");
+fn template() -> (FrameTemplate, Field) {
+    let mut template =
+        FrameTemplate::new(&FRAME.parse().expect("the frame is one")).expect("the frame builds");
     let port = template.field("udp.sport").expect("the frame has one");
     (template, port)
 }

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::process::Command;
 
-use vxlan::{EthernetFrame, Ipv4View, Stack, Template, UdpView, describe};
+use vxlan::{EthernetFrame, FrameTemplate, Ipv4View, Stack, UdpView, describe};
 
 use super::{FRAME, per_second};
 use crate::measure::{RUNS, against_aim, versus};
@@ -62,7 +62,7 @@ pub fn craft() {
     need("scapy", &format!("{PYTHON} -c 'import scapy.layers.vxlan'"), "python3-scapy");
     let stack: Stack = FRAME.parse().expect("the frame is one");
     let bytes = stack.build().expect("the frame builds");
-    let mut template = Template::new(&stack).expect("the frame builds");
+    let mut template = FrameTemplate::new(&stack).expect("the frame builds");
     let fields =
         ["vxlan.vni", "ip#2.dst", "icmp.seq"].map(|name| template.field(name).expect("the frame has it"));
 

@@ -17,6 +17,7 @@ use crate::{
 const AFTER: &str = "\
 Examples:
   labctl doctor                            what this machine can do
+  labctl predict topologies/ipvlan-2host.yaml   what will reach what, and why, without running anything
   labctl up topologies/ipvlan-2host.yaml   two Docker hosts on two kernels, every pair probed
   labctl exec ipvlan-2host host1 -- ip route
   labctl down --all
@@ -66,6 +67,8 @@ pub enum Verb {
     Send(send::Args),
     Vxlan(vxlan::Args),
     Validate(validate::Args),
+    Predict(predict::Args),
+    Explain(explain::Args),
     Schema(schema::Args),
     Image(image::Args),
     Doctor(doctor::Args),
@@ -135,6 +138,8 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Error> {
         Verb::Send(args) => send::run(args, context).await,
         Verb::Vxlan(args) => vxlan::run(args, context).await,
         Verb::Validate(args) => validate::run(args, context),
+        Verb::Predict(args) => predict::run(args, context),
+        Verb::Explain(args) => explain::run(args, context),
         Verb::Schema(args) => schema::run(args, context),
         Verb::Image(args) => image::run(args, context).await,
         Verb::Doctor(args) => doctor::run(args, context).await,

@@ -73,7 +73,7 @@ fn validate_names_the_line_and_the_words_and_leaves_stdout_to_data() {
     let home = home_with(&[("good.yaml", GOOD), ("broken.yaml", &broken)]);
     let (code, out, err) = run(home.path(), &["validate", "good.yaml", "broken.yaml"]);
     assert_eq!(code, 2, "{err}");
-    assert_eq!(out, "ok  good.yaml: lab good: 1 host, 1 cell\n");
+    assert_eq!(out, "ok  good.yaml: lab good: 1 host, 1 cell; the oracle agrees with 1 of 1 expectation\n");
     assert!(err.contains("broken.yaml:3") && err.contains("hots") && err.contains("hosts"), "{err}");
     assert!(!err.contains('\x1b'), "no colour into a pipe: {err:?}");
 
@@ -86,6 +86,49 @@ fn validate_names_the_line_and_the_words_and_leaves_stdout_to_data() {
         "{out}"
     );
     assert_eq!((&all[1]["lab"], &all[1]["valid"]), (&"good".into(), &true.into()), "{out}");
+}
+
+#[test]
+fn a_prediction_that_differs_shows_both_words_and_the_walk() {
+    let wrong = GOOD.replace("verdict: yes", "verdict: arp");
+    let home = home_with(&[("good.yaml", GOOD), ("wrong.yaml", &wrong)]);
+    let (code, out, err) = run(home.path(), &["predict", "good.yaml"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert!(out.contains("host1    yes"), "{out}");
+
+    let (code, out, _) = run(home.path(), &["predict", "wrong.yaml"]);
+    assert_eq!(code, 1, "{out}");
+    for words in [
+        "yes≠arp",
+        "host1 -> 192.168.56.1  icmp  expected arp, predicted yes",
+        "(wrong.yaml:4)",
+        "route 192.168.56.0/24 dev eth0",
+        "the oracle agrees with 0 of 1 expectation; 1 it expects otherwise",
+    ] {
+        assert!(out.contains(words), "{words}: {out}");
+    }
+    let (code, out, _) = run(home.path(), &["predict", "wrong.yaml", "--format", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let cell = &json["scenes"][0]["checks"][0]["cells"][0];
+    assert_eq!((code, &cell["predicted"], &cell["expected"]), (1, &"yes".into(), &"arp".into()), "{out}");
+}
+
+#[test]
+fn a_walk_is_explained_and_who_is_not_there_is_named() {
+    let home = home_with(&[("good.yaml", GOOD)]);
+    let (code, out, err) = run(home.path(), &["explain", "good.yaml", "host1", "8.8.8.8"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    for words in ["route default via 192.168.56.1 dev eth0", "segment lan", "the answer", "\nyes"] {
+        assert!(out.contains(words), "{words}: {out}");
+    }
+    let (code, out, _) = run(home.path(), &["explain", "good.yaml", "host1", "8.8.8.8", "--format", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &json["predicted"]), (0, &"yes".into()), "{out}");
+    for args in [&["host2", "host1"][..], &["host1", "host2"], &["host1", "host1", "icmp", "--step", "1"]] {
+        let (code, out, err) = run(home.path(), &[&["explain", "good.yaml"], args].concat());
+        assert_eq!((code, out.as_str()), (2, ""), "{args:?}: {err}");
+        assert!(err.contains("hint:"), "{args:?}: {err}");
+    }
 }
 
 #[test]

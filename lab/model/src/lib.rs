@@ -29,7 +29,7 @@ pub use host::*;
 pub use image::DebianImage;
 pub use inject::*;
 pub use lab::*;
-pub use labctl_yaml::{Diagnostics, Report, is_hostile, plain, plain_lines, styled_lines};
+pub use labctl_yaml::{Diagnostics, Mistake, is_hostile, plain, plain_lines, styled_lines};
 pub use places::{Lines, Places, Remark};
 pub use read::{LoadError, MAX_FILE_SIZE};
 pub use schema::schema;

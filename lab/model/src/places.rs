@@ -98,7 +98,7 @@ mod tests {
         let line = |path: &[&str]| {
             let path = path.iter().map(ToString::to_string).collect();
             let remark = Remark { path, message: "m".into(), label: "l".into(), hint: None };
-            places.locate(&[remark]).unwrap().reports()[0].line
+            places.locate(&[remark]).unwrap().mistakes()[0].line
         };
         assert_eq!(line(&["networks", "blue", "driver"]), 4);
         assert_eq!(line(&["networks", "red", "driver"]), 5);

@@ -17,21 +17,25 @@ use crate::{
 /// Most lines for the cells of one cause.
 const MOST_LINES: usize = 3;
 
-/// The table: sources down, destinations across, in the topology's order; `-` if nothing was probed, `OBSERVED≠EXPECTED`
-/// if a cell is not as expected, `yes≠answer` if its answer is not.
+/// The table: `-` if nothing was probed, `OBSERVED≠EXPECTED` if a cell is not as expected, `yes≠answer` if its answer is
+/// not.
 pub fn table(cells: &[CellReport]) -> String {
-    let mut rows: IndexMap<&str, IndexMap<&str, &CellReport>> = IndexMap::new();
-    for cell in cells {
-        rows.entry(&cell.from).or_default().insert(&cell.to, cell);
+    grid(cells.iter().map(|c| (c.from.as_str(), c.to.as_str(), verdict(c))))
+}
+
+/// A table of words, each with its source and destination: sources down, destinations across, in the topology's order; `-`
+/// where there is none.
+pub fn grid<'a>(cells: impl IntoIterator<Item = (&'a str, &'a str, (String, Style))>) -> String {
+    let mut rows: IndexMap<&str, IndexMap<&str, (String, Style)>> = IndexMap::new();
+    for (from, to, word) in cells {
+        rows.entry(from).or_default().insert(to, word);
     }
     let targets = merged(rows.values().map(|row| row.keys().copied()));
     let mut table = Table::new(std::iter::once("from\\to").chain(targets.iter().copied()));
     for (source, row) in &rows {
-        let verdicts = targets.iter().map(|to| match row.get(to) {
-            Some(cell) => verdict(cell),
-            None => ("-".to_owned(), style::DIM),
-        });
-        table.row(std::iter::once(((*source).to_owned(), style::HEAD)).chain(verdicts));
+        let none = || ("-".to_owned(), style::DIM);
+        let words = targets.iter().map(|to| row.get(to).cloned().unwrap_or_else(none));
+        table.row(std::iter::once(((*source).to_owned(), style::HEAD)).chain(words));
     }
     table.render()
 }

@@ -17,7 +17,7 @@ use vxlan::Decode;
 
 use crate::{
     Error,
-    frames::{self, Tap},
+    frames::{self, SegmentTap},
     view::View,
 };
 
@@ -25,7 +25,7 @@ use crate::{
 const MOST: usize = 8 << 20;
 
 /// A capture of every segment while a matrix is probed. Dropping it keeps nothing.
-pub struct Evidence(Vec<(String, Tap<Ring>)>);
+pub struct Evidence(Vec<(String, SegmentTap<Ring>)>);
 
 /// The last frames of a segment.
 #[derive(Default)]
@@ -54,7 +54,7 @@ impl Evidence {
         for segment in view.lab.segments.keys() {
             taps.push((
                 segment.clone(),
-                Tap::begin(view.wire()?, segment, Ring::default(), Ring::push).await?,
+                SegmentTap::begin(view.wire()?, segment, Ring::default(), Ring::push).await?,
             ));
         }
         Ok(Self(taps))

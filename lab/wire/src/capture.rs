@@ -131,7 +131,7 @@ impl Capture {
 }
 
 /// The wire's end of a capture.
-pub(crate) struct Tap {
+pub(crate) struct Recorder {
     frames: Sender<CapturedFrame>,
     lost: Arc<AtomicU64>,
     lost_before: u64,
@@ -141,7 +141,11 @@ pub(crate) struct Tap {
 }
 
 /// A capture and the wire's end of it.
-pub(crate) fn open(segment: &str, spec: &CaptureSpec, now: Instant) -> Result<(Capture, Tap), WireError> {
+pub(crate) fn open(
+    segment: &str,
+    spec: &CaptureSpec,
+    now: Instant,
+) -> Result<(Capture, Recorder), WireError> {
     if spec.snaplen == 0 {
         return Err(WireError::CaptureSpec("a snaplen of at least 1 byte"));
     }
@@ -153,7 +157,7 @@ pub(crate) fn open(segment: &str, spec: &CaptureSpec, now: Instant) -> Result<(C
     }
     let (sender, frames) = channel(spec.buffer);
     let lost = Arc::<AtomicU64>::default();
-    let tap = Tap {
+    let tap = Recorder {
         frames: sender,
         lost: Arc::clone(&lost),
         lost_before: 0,
@@ -166,7 +170,7 @@ pub(crate) fn open(segment: &str, spec: &CaptureSpec, now: Instant) -> Result<(C
     Ok((Capture { frames, lost, segment: segment.into(), snaplen }, tap))
 }
 
-impl Tap {
+impl Recorder {
     /// Records a frame. Returns false once the capture has ended.
     pub(crate) fn offer(
         &mut self,

@@ -13,7 +13,7 @@ use vxlan::{EthernetFrame, MacAddr};
 use crate::{
     WireError,
     block::{Block, Blocks, Rule},
-    capture::{Fate, Tap},
+    capture::{Fate, Recorder},
     fdb::Fdb,
     frame::Frame,
     offload::{self, Offload},
@@ -58,7 +58,7 @@ struct Segment {
     fdb: Fdb,
     standin: Option<StandIn>,
     blocks: Blocks,
-    taps: Vec<Tap>,
+    taps: Vec<Recorder>,
 }
 
 /// A [`Fate`] with port numbers instead of names.
@@ -244,7 +244,7 @@ impl Switch {
         &self.ports[id].name
     }
 
-    pub(crate) fn add_tap(&mut self, segment: &str, tap: Tap) -> Result<(), WireError> {
+    pub(crate) fn add_tap(&mut self, segment: &str, tap: Recorder) -> Result<(), WireError> {
         let id = self.segment_id(segment)?;
         self.segments[id].taps.push(tap);
         Ok(())
@@ -252,7 +252,7 @@ impl Switch {
 
     /// When the next capture ends by itself.
     pub(crate) fn next_end(&self) -> Option<Instant> {
-        self.segments.iter().flat_map(|segment| &segment.taps).filter_map(Tap::until).min()
+        self.segments.iter().flat_map(|segment| &segment.taps).filter_map(Recorder::until).min()
     }
 
     /// Ends the captures whose time has come.

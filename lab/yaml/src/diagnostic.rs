@@ -166,7 +166,7 @@ pub struct Diagnostics {
 
 /// One mistake, for machines to read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub struct Mistake {
     /// Line, counted from 1.
     pub line: u32,
     /// Column in characters, counted from 1.
@@ -196,12 +196,12 @@ impl Diagnostics {
     }
 
     /// The mistakes for machines to read, at most 100.
-    pub fn reports(&self) -> Vec<Report> {
+    pub fn mistakes(&self) -> Vec<Mistake> {
         self.list
             .iter()
             .map(|d| {
                 let at = self.source.sane(d.at).start;
-                Report {
+                Mistake {
                     line: self.source.line(at),
                     column: self.source.column(at),
                     message: d.message.clone(),

@@ -16,7 +16,7 @@ mod yaml;
 pub use control::reject_controls;
 pub use cx::{Cx, Foreign, split_words};
 pub use decode::{Fields, FromNode, Json, Map, OneOrMany, bare, value_of};
-pub use diagnostic::{Collector, Diagnostic, Diagnostics, Report, SourceText};
+pub use diagnostic::{Collector, Diagnostic, Diagnostics, Mistake, SourceText};
 pub use printable::{is_hostile, plain, plain_lines, styled_lines};
 pub use scalar::{Bad, Scalar};
 pub use span::{At, Span};

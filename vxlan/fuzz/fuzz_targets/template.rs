@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use vxlan::{Stack, Template};
+use vxlan::{Stack, FrameTemplate};
 
 const KEYS: [&str; 18] = [
     "dst", "src", "vid", "smac", "tell", "tmac", "who", "id", "ttl", "flow", "hlim", "seq", "sport", "dport", "ack",
@@ -12,7 +12,7 @@ const KEYS: [&str; 18] = [
 fuzz_target!(|input: (&[u8], u8, u8, u8)| {
     let (bytes, layer, key, value) = input;
     let Ok(stack) = Stack::parse(bytes) else { return };
-    let mut template = Template::new(&stack).expect("what was read builds");
+    let mut template = FrameTemplate::new(&stack).expect("what was read builds");
     assert_eq!(template.frame(), bytes);
     let names: Vec<_> = stack.layers.iter().map(|layer| layer.kind().name()).collect();
     let Some(name) = names.get(usize::from(layer) % names.len().max(1)) else { return };

@@ -1,11 +1,11 @@
 //! Frames built once and then varied in place; checksums are updated incrementally (RFC 1624).
 //!
 //! ```
-//! use vxlan::{Stack, Template};
+//! use vxlan::{Stack, FrameTemplate};
 //!
 //! let stack: Stack = "eth/ip(src=192.0.2.1,dst=192.0.2.2)/udp/vxlan(vni=1)\
 //!     /eth/ip(src=10.3.1.1,dst=10.3.1.3)/icmp(id=7)".parse()?;
-//! let mut template = Template::new(&stack)?;
+//! let mut template = FrameTemplate::new(&stack)?;
 //! let (vni, to) = (template.field("vxlan.vni")?, template.field("ip#2.dst")?);
 //! template.set(vni, 4097u32)?;
 //! template.set(to, std::net::Ipv4Addr::new(10, 3, 1, 4))?;
@@ -35,7 +35,7 @@ use crate::proto::{Kind, Layer};
 use follow::Follow;
 use sums::{Sums, Touched};
 
-/// A field of a [`Template`], from [`Template::field`] or [`Template::payload`].
+/// A field of a [`FrameTemplate`], from [`FrameTemplate::field`] or [`FrameTemplate::payload`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Field(usize);
 
@@ -95,7 +95,7 @@ struct Piece {
 /// Fields that the stack leaves unset continue to follow other fields: checksums, the outer source port (from the inner
 /// flow), a group's Ethernet address, an ARP's sender. A field that you ask for itself stops following.
 #[derive(Debug, Clone)]
-pub struct Template {
+pub struct FrameTemplate {
     bytes: Vec<u8>,
     layers: Vec<Layer>,
     rooms: Vec<Range<usize>>,
@@ -107,7 +107,7 @@ pub struct Template {
     due: u32,
 }
 
-impl Template {
+impl FrameTemplate {
     /// Builds the frame.
     ///
     /// # Errors

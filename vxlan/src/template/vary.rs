@@ -4,12 +4,12 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use super::{Field, Template, TemplateError, Value};
+use super::{Field, FrameTemplate, TemplateError, Value};
 use crate::MacAddr;
 use crate::stack::Stack;
 
 /// A field that takes one value after another, over and over: `udp.sport` (all its values), `vxlan.vni=1..100`,
-/// `ip#2.dst=10.3.1.1..10.3.1.9`. The field is named as in [`Template::field`].
+/// `ip#2.dst=10.3.1.1..10.3.1.9`. The field is named as in [`FrameTemplate::field`].
 ///
 /// ```
 /// use vxlan::{Stack, Varied, Vary};
@@ -90,7 +90,7 @@ fn value(text: &str) -> Option<u128> {
 /// A template whose fields count up, each by itself.
 #[derive(Debug, Clone)]
 pub struct Varied {
-    template: Template,
+    template: FrameTemplate,
     counting: Vec<Counting>,
 }
 
@@ -108,7 +108,7 @@ impl Varied {
     /// # Errors
     /// If the stack cannot be built, has no such field that can vary, or a value does not fit its field.
     pub fn new(stack: &Stack, fields: &[Vary]) -> Result<Self, TemplateError> {
-        let mut template = Template::new(stack)?;
+        let mut template = FrameTemplate::new(stack)?;
         let mut counting = Vec::new();
         for Vary { field: name, range } in fields {
             let field = template.field(name)?;

@@ -2,7 +2,7 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use vxlan::{Kind, Layer, MacAddr, Stack, Template, Value, checksum, text};
+use vxlan::{FrameTemplate, Kind, Layer, MacAddr, Stack, Value, checksum, text};
 
 use crate::stacks;
 
@@ -124,7 +124,7 @@ proptest! {
         mut stack in any_stack(),
         changes in vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), values(), any::<bool>()), 1..12),
     ) {
-        let mut template = Template::new(&stack).unwrap();
+        let mut template = FrameTemplate::new(&stack).unwrap();
         prop_assert_eq!(template.frame(), stack.build().unwrap());
         for (at, which, value, look) in changes {
             let index = at.index(stack.layers.len());
@@ -184,8 +184,8 @@ fn odd_frames_follow_their_flow() {
     }
 }
 
-fn template(text: &str) -> Template {
-    Template::new(&text.parse().unwrap()).unwrap()
+fn template(text: &str) -> FrameTemplate {
+    FrameTemplate::new(&text.parse().unwrap()).unwrap()
 }
 
 /// The two zeros of ones' complement: an ICMP message of nothing but zeros has a sum of all ones, no other has.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use pcap_file::pcapng::{Block, PcapNgReader};
-use vxlan::{Kind, Layer, Stack, Template};
+use vxlan::{FrameTemplate, Kind, Layer, Stack};
 
 fn frames(file: &str) -> Vec<Vec<u8>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(file);
@@ -30,7 +30,7 @@ fn read_back_equal(bytes: &[u8]) -> Stack {
         assert!(layer.wrong().is_empty(), "{layer} in {stack}");
     }
     assert_eq!(stack.to_string().parse::<Stack>().unwrap(), stack);
-    assert_eq!(Template::new(&stack).unwrap().frame(), bytes);
+    assert_eq!(FrameTemplate::new(&stack).unwrap().frame(), bytes);
     stack
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use vxlan::port::{
     Batch, Direction, KernelFilter, PacketPort, Ready, RxRing, RxRingSize, TxRing, index_of, wait,
 };
-use vxlan::{Stack, Template};
+use vxlan::{FrameTemplate, Stack};
 
 use crate::net::{self, PATIENCE};
 
@@ -16,7 +16,7 @@ fn frames(count: u32) -> Vec<Vec<u8>> {
                         /udp(sport=7,dport=4789)/vxlan/eth/ip(src=10.3.1.1,dst=10.3.1.2)/icmp/payload(size=40)"
         .parse()
         .unwrap();
-    let mut template = Template::new(&stack).unwrap();
+    let mut template = FrameTemplate::new(&stack).unwrap();
     let (vni, number) = (template.field("vxlan.vni").unwrap(), template.payload("payload", 0..4).unwrap());
     let numbered = |i: u32| {
         template.set(vni, i % 1000).unwrap();

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use labctl_model::{Check, Lab, LoadError};
+use labctl_oracle::Predictions;
 use serde_json::json;
 
 use crate::{
     context::Context,
     exit::{Error, Exit},
     printer::{Format, style},
-    render::count,
+    render::{count, predicted},
     topology,
 };
 
@@ -19,6 +20,8 @@ Examples:
   labctl validate topologies/";
 
 /// Read topologies and say what is wrong with them, line by line
+///
+/// For a sound topology it also says with how many of its expectations the oracle agrees. `labctl predict` shows more.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
@@ -26,6 +29,9 @@ pub struct Args {
     #[arg(value_name = "FILE|DIR", required = true)]
     files: Vec<PathBuf>,
 }
+
+/// Most cells of a lab that are predicted here: some seconds' worth would be a surprise.
+const MOST_PREDICTED: usize = 50_000;
 
 /// Runs the verb.
 pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
@@ -35,11 +41,15 @@ pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         let shown = file.display().to_string();
         match topology::load(&file) {
             Ok(t) => {
+                let p = (cells(&t.lab) <= MOST_PREDICTED).then(|| labctl_oracle::predict(&t.lab));
                 if context.printer.format == Format::Text {
-                    let good = style::GOOD;
-                    context.printer.data(&format!("{good}ok{good:#}  {shown}: {}", summary(&t.lab)))?;
+                    let (good, said) = (style::GOOD, summary(&t.lab));
+                    let more = agreement(p.as_ref(), &shown);
+                    context.printer.data(&format!("{good}ok{good:#}  {shown}: {said}{more}"))?;
                 }
-                found.push(json!({ "file": shown, "lab": t.lab.name, "valid": true }));
+                let oracle =
+                    p.map(|p| json!({ "agrees": p.agrees, "differs": p.differs, "unknown": p.unknown }));
+                found.push(json!({ "file": shown, "lab": t.lab.name, "valid": true, "oracle": oracle }));
             }
             Err(e) => {
                 context.printer.error(&e);
@@ -54,10 +64,30 @@ pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     Ok(worst)
 }
 
+/// With how many of a lab's expectations the oracle agrees, as the end of a line.
+fn agreement(predictions: Option<&Predictions>, shown: &str) -> String {
+    match predictions {
+        None => format!("; not predicted here, since it has so many (labctl predict {shown})"),
+        Some(p) if p.expectations == 0 => String::new(),
+        Some(p) if p.holds => format!("; {}", predicted::summary(p)),
+        Some(p) => format!("; {} (labctl predict {shown})", predicted::summary(p)),
+    }
+}
+
+/// How many cells all matrices of a lab have.
+fn cells(lab: &Lab) -> usize {
+    let checks = lab.expect.iter().chain(lab.steps.iter().flat_map(|s| &s.expect));
+    let of = |check: &Check| match check {
+        Check::Matrix(m) => m.cells.len(),
+        _ => 0,
+    };
+    checks.map(of).sum()
+}
+
 /// The mistakes as JSON, each with its line and column if known.
 fn mistakes(error: &Error) -> serde_json::Value {
     match error {
-        Error::Topology(LoadError::Invalid(all)) => json!(all.reports()),
+        Error::Topology(LoadError::Invalid(all)) => json!(all.mistakes()),
         e => json!([{ "message": e.to_string() }]),
     }
 }
@@ -65,10 +95,10 @@ fn mistakes(error: &Error) -> serde_json::Value {
 /// A summary such as `lab x: 2 hosts, 4 containers, 30 cells, 1 step`.
 fn summary(lab: &Lab) -> String {
     let checks = lab.expect.iter().chain(lab.steps.iter().flat_map(|s| &s.expect));
-    let (mut cells, mut facts, mut frames) = (0, 0, 0);
+    let (cells, mut facts, mut frames) = (cells(lab), 0, 0);
     for check in checks {
         match check {
-            Check::Matrix(m) => cells += m.cells.len(),
+            Check::Matrix(_) => {}
             Check::Fact(_) => facts += 1,
             Check::Inject(_) => frames += 1,
         }

@@ -36,7 +36,7 @@ fn mistakes_are_shown_as_a_compiler_shows_them() {
 fn machines_get_the_same_places() {
     let text = "name: lab\nsegments: { lan: { subnet: 10.0.0.0/24 } }\nhosts:\n  hé: { lam: 10.0.0.3 }\n";
     let found = Lab::parse(text, "lab.yaml").unwrap_err();
-    let reports = found.reports();
+    let reports = found.mistakes();
     assert_eq!(found.count(), reports.len());
     let lam = reports.iter().find(|r| r.message.contains("`lam`")).unwrap();
     // Columns count characters: the é before it is one.
@@ -79,7 +79,7 @@ fn names_cannot_speak_to_the_terminal() {
     let text = "name: lab\nhosts: { host1: {} }\ncontainers: { cc: { \"im\\e[2Jage\\n\": x, links: [\"\\e[31m\"] } }\n";
     let found = Lab::parse(text, "lab\u{1b}[2J.yaml").unwrap_err();
     assert!(!found.render(false).contains('\u{1b}'), "{found:?}");
-    assert!(found.reports().iter().all(|r| !r.message.contains(char::is_control)));
+    assert!(found.mistakes().iter().all(|r| !r.message.contains(char::is_control)));
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn a_hopeless_file_is_cut_short() {
     }
     let found = Lab::parse(&text, "lab.yaml").unwrap_err();
     assert_eq!(found.count(), 120);
-    assert_eq!(found.reports().len(), 100);
+    assert_eq!(found.mistakes().len(), 100);
     assert!(found.render(false).contains("120 errors (the first 100 are shown)"));
 }
 

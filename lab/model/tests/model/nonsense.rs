@@ -203,7 +203,7 @@ fn nonsense_is_refused_by_line() {
             .position(|l| l.contains("bad") || l.contains(text.lines().last().unwrap()))
             .unwrap()
             + 1;
-        let right = found.reports().into_iter().any(|r| {
+        let right = found.mistakes().into_iter().any(|r| {
             let all = r.message + &r.hint.unwrap_or_default();
             all.contains(said) && r.line as usize == line
         });

@@ -21,7 +21,7 @@ fn look(text: &str) {
     if let Err(found) = Lab::parse(text, "random.yaml") {
         assert!(found.count() > 0);
         assert!(!found.render(true).is_empty() && !found.render(false).is_empty());
-        for r in found.reports() {
+        for r in found.mistakes() {
             assert!(r.line >= 1 && r.column >= 1 && r.line as usize <= text.lines().count() + 1, "{r:?}");
         }
     }

@@ -119,7 +119,7 @@ fn an_update_has_what_it_names_and_nothing_else() {
     assert_eq!((change.ports, change.replicas), (Some(vec![]), None));
     // Where it is wrong is where it stands, behind the words of the action.
     let wrong = Action::parse("update web { ports: [ '8081:0' ] }", &lab).unwrap_err();
-    assert!(wrong.reports()[0].line == 1 && (23..=30).contains(&wrong.reports()[0].column), "{wrong}");
+    assert!(wrong.mistakes()[0].line == 1 && (23..=30).contains(&wrong.mistakes()[0].column), "{wrong}");
 }
 
 #[test]

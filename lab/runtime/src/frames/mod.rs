@@ -22,7 +22,7 @@ use labctl_report::{
     sent::{Arrival, SendReport},
 };
 pub use order::vxlan_ports;
-pub(crate) use tap::Tap;
+pub(crate) use tap::SegmentTap;
 pub use wire::WireWatch;
 
 use crate::{Error, probe, view::View};

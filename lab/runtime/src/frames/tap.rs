@@ -11,7 +11,7 @@ const BUFFER: usize = 65_536;
 const AT_ONCE: usize = 256;
 
 /// A watch on a segment, and what is made of its frames. Dropping it ends it.
-pub struct Tap<T> {
+pub struct SegmentTap<T> {
     stop: oneshot::Sender<()>,
     task: JoinHandle<Tapped<T>>,
 }
@@ -24,7 +24,7 @@ pub struct Tapped<T> {
     pub lost: u64,
 }
 
-impl<T: Send + 'static> Tap<T> {
+impl<T: Send + 'static> SegmentTap<T> {
     /// Begins: when this returns, no frame is missed. `see` gets each frame with the result so far.
     pub async fn begin(
         wire: &Wire,

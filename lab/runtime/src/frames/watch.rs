@@ -19,7 +19,7 @@ use vxlan::Decode;
 
 use super::{
     order::Known,
-    tap::{Tap, Tapped},
+    tap::{SegmentTap, Tapped},
 };
 use crate::{Error, host::RunningHost, peers::Peers, view::View};
 
@@ -148,11 +148,11 @@ pub async fn taps(
     view: &View<'_>,
     known: &[Known],
     decode: &Decode,
-) -> Result<Vec<(String, Tap<Entered>)>, Error> {
+) -> Result<Vec<(String, SegmentTap<Entered>)>, Error> {
     let mut taps = Vec::new();
     for segment in view.lab.segments.keys() {
         let (known, decode) = (known.to_vec(), decode.clone());
-        let tap = Tap::begin(view.wire()?, segment, Entered::new(), move |entered, frame| {
+        let tap = SegmentTap::begin(view.wire()?, segment, Entered::new(), move |entered, frame| {
             let Some(mark) = known.first().and_then(|first| first.find(&frame.data)) else { return };
             let index = usize::try_from(mark.unwrap_or(0)).unwrap_or(usize::MAX);
             // An answer or an error about it is another frame.
@@ -171,7 +171,7 @@ pub async fn taps(
 
 /// What the segments carried of it, and where how many frames came too fast to be looked at.
 pub async fn passages(
-    taps: Vec<(String, Tap<Entered>)>,
+    taps: Vec<(String, SegmentTap<Entered>)>,
 ) -> Result<(Vec<Passage>, BTreeMap<String, u64>), Error> {
     let (mut all, mut missed) = (Vec::new(), BTreeMap::new());
     for (segment, tap) in taps {

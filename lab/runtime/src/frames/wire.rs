@@ -8,7 +8,7 @@ use super::{
     NOT_SENT,
     book::Book,
     order,
-    tap::{Tap, Tapped},
+    tap::{SegmentTap, Tapped},
 };
 use crate::{Error, probe, view::View};
 
@@ -20,7 +20,7 @@ pub struct WireWatch {
 /// A filled-in filter and its tap.
 struct Watched {
     filter: String,
-    tap: Tap<Passed>,
+    tap: SegmentTap<Passed>,
 }
 
 /// Frames that matched a filter: how many, and the first.
@@ -69,16 +69,17 @@ impl WireWatch {
 
 async fn begin(view: &View<'_>, segment: &str, text: String, decode: Decode) -> Result<Watched, Error> {
     let filter = text.parse::<Filter>().map_err(|e| Error::Frame(format!("filter `{text}`: {e}")))?;
-    let tap = Tap::begin(view.wire()?, segment, Passed::default(), move |passed: &mut Passed, frame| {
-        let dissection = Dissection::of(&frame.data, &decode);
-        if filter.meets(&dissection) {
-            passed.count += 1;
-            passed.first.get_or_insert_with(|| {
-                format!("{}: {}", frame.port, vxlan::describe_as(&frame.data, &decode))
-            });
-        }
-    })
-    .await?;
+    let tap =
+        SegmentTap::begin(view.wire()?, segment, Passed::default(), move |passed: &mut Passed, frame| {
+            let dissection = Dissection::of(&frame.data, &decode);
+            if filter.meets(&dissection) {
+                passed.count += 1;
+                passed.first.get_or_insert_with(|| {
+                    format!("{}: {}", frame.port, vxlan::describe_as(&frame.data, &decode))
+                });
+            }
+        })
+        .await?;
     Ok(Watched { filter: text, tap })
 }
 

@@ -1,0 +1,99 @@
+//! `labctl explain`
+
+use std::path::PathBuf;
+
+use labctl_model::{By, Lab, Probe, Target};
+use labctl_oracle::Query;
+
+use crate::{
+    context::Context,
+    engines::Engines,
+    exit::{Error, Exit},
+    printer::Format,
+    render::predicted,
+    topology,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  labctl explain topologies/ipvlan-2host.yaml host1 c1-1
+  labctl explain topologies/ingress.yaml client host3 tcp/8080
+  labctl explain topologies/vpn-conflict.yaml host1 172.20.2.52 --step 1
+  labctl explain lab.yaml c1 c2@backend icmp --size 1400
+  labctl explain lab.yaml web db tcp/5432 --by-name
+
+Each line of the walk is a place (namespace/interface, or a segment), the packet as it is there, and the rule, route or table
+that decides.";
+
+/// Walk one packet through a topology, hop by hop, and say where and why it ends
+///
+/// FROM is a host, container or peer. TO is one of these, a service, an address, or NAME@NETWORK, as in the tables of a
+/// topology. The cell need not be one that the topology expects anything of.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Args {
+    /// Topology
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Who asks
+    #[arg(value_name = "FROM")]
+    from: String,
+    /// Who is asked
+    #[arg(value_name = "TO")]
+    to: String,
+    /// What is sent: icmp, tcp/PORT, udp/PORT or dns/NAME
+    #[arg(value_name = "PROBE", default_value = "icmp")]
+    probe: Probe,
+    /// After so many of the topology's steps
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    step: usize,
+    /// Look TO up by its name
+    #[arg(long)]
+    by_name: bool,
+    /// Bytes: of the packet (icmp, udp), or over the connection (tcp)
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(48..=16_777_216))]
+    size: Option<u32>,
+    #[command(flatten)]
+    engines: Engines,
+}
+
+/// Runs the verb.
+pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
+    let topology = topology::load_with(&args.file, &args.engines)?;
+    let lab = &topology.lab;
+    let to = Target::from(args.to.as_str());
+    let services = lab.services.keys().map(String::as_str);
+    endpoint(lab, &args.from, &[])?;
+    if let Target::Endpoint { name, .. } = &to {
+        endpoint(lab, name, &services.collect::<Vec<_>>())?;
+    }
+    if args.step > lab.steps.len() {
+        let message =
+            format!("lab `{}` has {} steps, so there is no step {}", lab.name, lab.steps.len(), args.step);
+        return Err(Error::Usage(format!("{message}\nhint: --step 0 is the lab as it comes up")));
+    }
+    if args.by_name && matches!(to, Target::Address(_)) {
+        return Err(Error::Usage(format!(
+            "{} has no name to be reached by\nhint: leave out --by-name",
+            args.to
+        )));
+    }
+    let by = if args.by_name { By::Name } else { By::Address };
+    let query = Query { from: args.from, to, probe: args.probe, by, size: args.size, step: args.step };
+    let explanation = labctl_oracle::explain(lab, &query);
+    match context.printer.format {
+        Format::Json => context.printer.json(&explanation)?,
+        Format::Text => context.printer.data(&predicted::explained(&explanation))?,
+    }
+    Ok(Exit::OK)
+}
+
+/// Refuses a name that the lab does not have.
+fn endpoint(lab: &Lab, name: &str, more: &[&str]) -> Result<(), Error> {
+    if lab.is_endpoint(name) || more.contains(&name) {
+        return Ok(());
+    }
+    let known: Vec<&str> = lab.endpoints().chain(more.iter().copied()).take(20).collect();
+    let message = format!("lab `{}` has no `{name}`\nhint: it has {}", lab.name, known.join(", "));
+    Err(Error::Usage(message))
+}

@@ -1,0 +1,232 @@
+//! Who is meant by a cell, by which address, and who listens for it: what labctl does before it probes.
+
+use std::net::IpAddr;
+
+use labctl_model::{Attach, By, Cell, Lab, Matrix, Probe, Protocol, PublishMode, Target};
+
+use crate::{
+    build::Built,
+    packet::Proto,
+    state::{BRIDGE, State, Status},
+    walk::Listeners,
+};
+
+/// The `lo` in `name@lo`.
+const LOOPBACK: &str = "lo";
+
+/// Where a cell leads to.
+#[derive(Clone, Debug)]
+pub struct Aim {
+    /// Those of whom one must get the request; nobody for an address that nobody has.
+    pub meant: Vec<String>,
+    /// The host whose published port it is.
+    pub door: Option<String>,
+    /// Who listens, and on which port.
+    pub listeners: Vec<(String, u16)>,
+    /// The address.
+    pub address: Result<IpAddr, NoAddress>,
+}
+
+/// Why there is no address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoAddress {
+    /// It does not run.
+    Down(String),
+    /// It has none.
+    None(String),
+}
+
+/// Transport and port of a probe.
+pub fn transport(probe: &Probe) -> Option<(Protocol, u16)> {
+    match probe {
+        Probe::Tcp(port) => Some((Protocol::Tcp, *port)),
+        Probe::Udp(port) => Some((Protocol::Udp, *port)),
+        Probe::Icmp | Probe::Dns(_) => None,
+    }
+}
+
+/// Where the run listens for all cells of a matrix.
+pub fn listeners(state: &State<'_>, built: &Built, matrix: &Matrix) -> Listeners {
+    let Some((protocol, _)) = transport(&matrix.probe) else { return Listeners::new() };
+    let proto = match protocol {
+        Protocol::Tcp => Proto::Tcp,
+        Protocol::Udp => Proto::Udp,
+    };
+    let all = matrix.cells.iter().flat_map(|cell| aim(state, &matrix.probe, matrix.by, cell).listeners);
+    all.filter_map(|(name, port)| Some((*built.spaces.get(&name)?, proto, port))).collect()
+}
+
+/// The aim of a cell.
+pub fn aim(state: &State<'_>, probe: &Probe, by: By, cell: &Cell) -> Aim {
+    let owner = match &cell.to {
+        Target::Endpoint { name, .. } => Some(name.clone()),
+        Target::Address(address) => owner(state, IpAddr::V4(*address)),
+    };
+    let meant: Vec<String> = match &owner {
+        Some(name) if state.lab.services.contains_key(name) => state
+            .services
+            .get(name)
+            .map(|s| s.tasks.iter().map(|t| t.name.clone()).collect())
+            .unwrap_or_default(),
+        Some(name) => vec![name.clone()],
+        None => Vec::new(),
+    };
+    let address = address(state, &cell.from, &cell.to);
+    let host = owner.as_deref().and_then(|name| state.lab.hosts.get_key_value(name));
+    let behind = transport(probe).zip(host).and_then(|(port, (name, host))| {
+        let by = match by {
+            By::Address => address.clone().ok(),
+            By::Name => host.nics.first().map(|n| IpAddr::V4(n.address)),
+        };
+        published(state, name, by, port)
+    });
+    match (behind, transport(probe)) {
+        (Some(behind), _) if behind.is_empty() => Aim { meant, address, door: None, listeners: behind },
+        (Some(listeners), _) => {
+            let meant = listeners.iter().map(|(name, _)| name.clone()).collect();
+            Aim { meant, door: owner, listeners, address }
+        }
+        (None, Some((_, port))) => {
+            let listeners = meant.iter().map(|name| (name.clone(), port)).collect();
+            Aim { meant, listeners, address, door: None }
+        }
+        (None, None) => Aim { meant, address, door: None, listeners: Vec::new() },
+    }
+}
+
+/// The running containers and tasks that a port of a host leads to by one of its addresses; `None` if nobody publishes it.
+fn published(
+    state: &State<'_>,
+    host: &str,
+    address: Option<IpAddr>,
+    (protocol, port): (Protocol, u16),
+) -> Option<Vec<(String, u16)>> {
+    let mut is_published = false;
+    let mut behind = Vec::new();
+    for (name, c) in state.lab.containers_on(host).filter(|(name, _)| state.is_running(name)) {
+        for p in c.ports.iter().filter(|p| p.published == Some(port) && p.protocol == protocol) {
+            is_published = true;
+            if p.host_ip.is_none_or(|ip| ip.is_unspecified() || Some(IpAddr::V4(ip)) == address) {
+                behind.push((name.to_owned(), p.target));
+            }
+        }
+    }
+    for s in state.services.values() {
+        for p in s.spec.ports.iter().filter(|p| p.published == Some(port) && p.protocol == protocol) {
+            is_published = true;
+            let leads = s.tasks.iter().filter(|t| match p.mode {
+                PublishMode::Ingress => state.nodes.contains_key(host),
+                PublishMode::Host => t.host == host,
+            });
+            behind.extend(leads.map(|t| (t.name.clone(), p.target)));
+        }
+    }
+    is_published.then_some(behind)
+}
+
+/// Whether a name runs; of a service, whether a task does.
+pub fn runs(state: &State<'_>, name: &str) -> bool {
+    let up = |host: &str| state.hosts.get(host).is_some_and(|h| h.up);
+    if state.lab.hosts.contains_key(name) {
+        return up(name);
+    }
+    if let Some(c) = state.lab.containers.get(name) {
+        return up(&c.host) && state.containers.get(name).is_some_and(|c| c.status == Status::Running);
+    }
+    if state.lab.services.contains_key(name) {
+        return state.services.get(name).is_some_and(|s| s.tasks.iter().any(|t| up(&t.host)));
+    }
+    state.lab.peers.contains_key(name)
+}
+
+/// Docker's name of a network; of anything else its name.
+fn docker_name<'s>(lab: &'s Lab, key: &'s str) -> &'s str {
+    lab.networks.get(key).map_or(key, |n| n.docker_name.as_str())
+}
+
+/// Addresses with the segment or network that each is on, in the topology's order.
+pub fn addresses(state: &State<'_>, name: &str) -> Vec<(String, IpAddr)> {
+    let lab = state.lab;
+    let on_networks = |all: Vec<(&String, IpAddr)>| -> Vec<(String, IpAddr)> {
+        all.into_iter().map(|(key, ip)| (docker_name(lab, key).to_owned(), ip)).collect()
+    };
+    if let Some(host) = lab.hosts.get(name) {
+        return host.nics.iter().map(|n| (n.segment.clone(), IpAddr::V4(n.address))).collect();
+    }
+    if let Some(peer) = lab.peers.get(name) {
+        return vec![(peer.nic.segment.clone(), IpAddr::V4(peer.nic.address))];
+    }
+    if let Some(c) = lab.containers.get(name) {
+        return match &c.attach {
+            Attach::Host => addresses(state, &c.host),
+            Attach::Container(of) if of != name => addresses(state, of),
+            attach => {
+                let now = state.containers.get(name).filter(|c| c.status == Status::Running);
+                let mut all: Vec<(&String, IpAddr)> =
+                    now.map(|c| c.networks.iter().map(|(k, a)| (k, a.ip)).collect()).unwrap_or_default();
+                if let Attach::Networks(networks) = attach {
+                    all.sort_by_key(|(key, _)| networks.get_index_of(*key).unwrap_or(usize::MAX));
+                }
+                on_networks(all)
+            }
+        };
+    }
+    let mesh = lab.mesh().map_or(labctl_model::INGRESS, |(key, _)| key);
+    if let Some(task) = state.task(name) {
+        let mut all: Vec<_> =
+            task.addresses.iter().filter(|(k, _)| *k != mesh).map(|(k, ip)| (k, *ip)).collect();
+        all.extend(task.gwbridge.iter().filter(|(k, _)| k == BRIDGE).map(|(k, ip)| (k, *ip)));
+        return on_networks(all);
+    }
+    let Some(service) = state.services.get(name) else { return Vec::new() };
+    let mut all = Vec::new();
+    for key in service.spec.networks.keys() {
+        let vip = state.overlays.get(key).and_then(|o| o.vips.get(name));
+        match service.spec.endpoint_mode {
+            labctl_model::EndpointMode::Vip => all.extend(vip.map(|ip| (key, *ip))),
+            labctl_model::EndpointMode::Dnsrr => {
+                all.extend(service.tasks.iter().filter_map(|t| Some((key, *t.addresses.get(key)?))));
+            }
+        }
+    }
+    on_networks(all)
+}
+
+/// The address by which one end reaches the other.
+fn address(state: &State<'_>, from: &str, target: &Target) -> Result<IpAddr, NoAddress> {
+    let (name, at) = match target {
+        Target::Address(address) => return Ok(IpAddr::V4(*address)),
+        Target::Endpoint { name, at } => (name, at),
+    };
+    if !runs(state, name) {
+        return Err(NoAddress::Down(format!("{name} does not run")));
+    }
+    if at.as_deref() == Some(LOOPBACK) {
+        return Ok(IpAddr::from([127, 0, 0, 1]));
+    }
+    let all = addresses(state, name);
+    let found = match at {
+        Some(at) => all.iter().find(|(place, _)| place == at || place == docker_name(state.lab, at)),
+        None => shared(state, from, &all).or(all.first()),
+    };
+    found.map(|(_, a)| *a).ok_or_else(|| match at {
+        Some(at) => NoAddress::None(format!("{name} has no address on {at}")),
+        None => NoAddress::None(format!("{name} has no address")),
+    })
+}
+
+/// The first address on a segment or network of the one who asks, else of its host.
+fn shared<'a>(state: &State<'_>, from: &str, all: &'a [(String, IpAddr)]) -> Option<&'a (String, IpAddr)> {
+    let mine = addresses(state, from);
+    let host = state.lab.host_of(from).map(|h| addresses(state, h)).unwrap_or_default();
+    let on = |place: &String| mine.iter().any(|(m, _)| m == place && m != BRIDGE);
+    let beside = |place: &String| host.iter().any(|(h, _)| h == place);
+    all.iter().find(|(place, _)| on(place)).or_else(|| all.iter().find(|(place, _)| beside(place)))
+}
+
+/// The endpoint that has an address.
+fn owner(state: &State<'_>, address: IpAddr) -> Option<String> {
+    let tasks = state.tasks().map(|t| t.name.as_str());
+    let all = state.lab.endpoints().chain(tasks).chain(state.services.keys().map(String::as_str));
+    all.filter(|e| addresses(state, e).iter().any(|(_, a)| *a == address)).map(str::to_owned).next()
+}

@@ -1,0 +1,217 @@
+//! What dockerd makes of its networks on a host: bridges, sub-interfaces, rules, proxies.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+};
+
+use labctl_model::{Attach, Driver, Engine, Network, Protocol, PublishMode};
+use serde_json::Value;
+
+use super::{Built, docker_mac};
+use crate::{
+    net::{Address, At, IpvlanFlag, IpvlanMode, Link, MacvlanMode, ProxyAt},
+    netfilter::docker::{BridgeRules, HostRules, MeshRules, PortRule},
+    packet::{Mac, Proto},
+    state::{BRIDGE, GWBRIDGE, State, Status},
+};
+
+const NAME: &str = "com.docker.network.bridge.name";
+const ICC: &str = "com.docker.network.bridge.enable_icc";
+const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
+const BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
+const MTU: &str = "com.docker.network.driver.mtu";
+/// Options that the oracle knows.
+const KNOWN: [&str; 9] =
+    [NAME, ICC, MASQUERADE, BINDING, MTU, "macvlan_mode", "ipvlan_mode", "ipvlan_flag", "encrypted"];
+
+/// Docker's name of a network.
+pub(super) fn docker_name<'s>(state: &'s State<'_>, key: &'s str) -> &'s str {
+    state.lab.networks.get(key).map_or(key, |n| n.docker_name.as_str())
+}
+
+/// The interface of a bridge. Docker takes the network's id unless a name is given; here its name stands for the id.
+pub(super) fn bridge_name(state: &State<'_>, key: &str) -> String {
+    match state.lab.networks.get(key) {
+        Some(n) => n.options.get(NAME).cloned().unwrap_or_else(|| format!("br-{}", n.docker_name)),
+        None if key == BRIDGE => "docker0".to_owned(),
+        None => key.to_owned(),
+    }
+}
+
+/// The transport of a published port.
+pub(super) fn proto(protocol: Protocol) -> Proto {
+    match protocol {
+        Protocol::Tcp => Proto::Tcp,
+        Protocol::Udp => Proto::Udp,
+    }
+}
+
+/// The first option of a network that the oracle does not know.
+pub(super) fn unmodelled_options(network: &Network) -> Option<String> {
+    let odd = network.options.keys().find(|k| !KNOWN.contains(&k.as_str()));
+    odd.map(|k| format!("what the option `{k}` of network {} changes", network.docker_name))
+}
+
+/// The interface of a macvlan or ipvlan network in a container, and its MAC.
+pub(super) fn sub_interface(
+    network: &Network,
+    parent: At,
+    parent_mac: Mac,
+    given: Option<Mac>,
+    ip: IpAddr,
+) -> (Link, Mac) {
+    let option = |key: &str| network.options.get(key).map(String::as_str).unwrap_or_default();
+    if matches!(network.driver, Driver::Macvlan { .. }) {
+        let mode = match option("macvlan_mode") {
+            "private" => MacvlanMode::Private,
+            "vepa" => MacvlanMode::Vepa,
+            "passthru" => MacvlanMode::Passthru,
+            _ => MacvlanMode::Bridge,
+        };
+        let mac = if mode == MacvlanMode::Passthru { parent_mac } else { given.unwrap_or(docker_mac(ip)) };
+        return (Link::Macvlan(parent, mode), mac);
+    }
+    let mode = match option("ipvlan_mode") {
+        "l3" | "l3s" => IpvlanMode::L3,
+        _ => IpvlanMode::L2,
+    };
+    let flag = match option("ipvlan_flag") {
+        "private" => IpvlanFlag::Private,
+        "vepa" => IpvlanFlag::Vepa,
+        _ => IpvlanFlag::Bridge,
+    };
+    // All of them have the parent's.
+    (Link::Ipvlan(parent, mode, flag), parent_mac)
+}
+
+impl Built {
+    /// The bridges of a host, each with its gateway's address.
+    pub(super) fn bridges(&mut self, state: &State<'_>, host: &str) {
+        let (Some(now), Some(ns)) = (state.hosts.get(host), self.spaces.get(host).copied()) else { return };
+        for (key, pools) in &now.networks {
+            let network = state.lab.networks.get(key);
+            if network.is_some_and(|n| n.driver != Driver::Bridge) {
+                continue;
+            }
+            let mut bridge = self.interface(bridge_name(state, key), Link::Bridge);
+            let addresses =
+                pools.iter().map(|p| Address { ip: p.gateway, prefix_len: p.subnet.prefix_len() });
+            bridge.addresses = addresses.collect();
+            let icc_off = network.is_some_and(|n| n.options.get(ICC).is_some_and(|v| v == "false"))
+                || key == BRIDGE && now.daemon_json.get("icc") == Some(&Value::Bool(false));
+            let linked = state.lab.containers_on(host).any(|(_, c)| !c.links.is_empty());
+            let links =
+                (icc_off && linked).then(|| "the ports that a link opens where icc is off".to_owned());
+            bridge.unknown = network.and_then(unmodelled_options).or(links);
+            let given = network.and_then(|n| n.options.get(MTU)?.parse().ok());
+            let daemon = now.daemon_json.get("mtu").and_then(Value::as_u64).filter(|_| key == BRIDGE);
+            if let Some(mtu) = given.or(daemon.and_then(|m| u32::try_from(m).ok())) {
+                bridge.mtu = mtu;
+            }
+            self.net.plug(ns, bridge);
+        }
+    }
+
+    /// The rules and proxies of a host.
+    pub(super) fn rules(&mut self, state: &State<'_>, host: &str) {
+        let (Some(now), Some(described)) = (state.hosts.get(host), state.lab.hosts.get(host)) else { return };
+        let Some(ns) = self.spaces.get(host).copied() else { return };
+        let is = |key: &str, wanted: bool| now.daemon_json.get(key) == Some(&Value::Bool(wanted));
+        let mut rules = HostRules { proxy: !is("userland-proxy", false), ..HostRules::default() };
+        // Docker 20.10 to 27 set the policy where they turn forwarding on themselves.
+        let forwarded = described.sysctls.get("net.ipv4.ip_forward").is_some_and(|v| v == "1");
+        rules.forward_drops = !forwarded && !is("ip-forward", false);
+        for (key, pools) in &now.networks {
+            let network = state.lab.networks.get(key);
+            if network.is_some_and(|n| n.driver != Driver::Bridge) {
+                continue;
+            }
+            let option =
+                |key: &str| network.and_then(|n| n.options.get(key)).is_none_or(|v| v != "false" && v != "0");
+            let default = key == BRIDGE;
+            rules.bridges.push(BridgeRules {
+                interface: bridge_name(state, key),
+                subnets: pools.iter().map(|p| p.subnet).collect(),
+                internal: network.is_some_and(|n| n.internal),
+                // Docker makes its own docker_gwbridge without.
+                icc: option(ICC) && !(default && is("icc", false)) && !(network.is_none() && key == GWBRIDGE),
+                masquerade: option(MASQUERADE) && !(default && is("ip-masq", false)),
+            });
+        }
+        self.ports(state, host, &mut rules);
+        let meshed = state.services.values().flat_map(|s| &s.spec.ports);
+        let meshed = meshed.filter(|p| p.mode == PublishMode::Ingress);
+        let meshed: BTreeSet<_> = meshed.filter_map(|p| Some((proto(p.protocol), p.published?))).collect();
+        if let Some(node) = state.nodes.get(host)
+            && let Some(sandbox) = node.sandbox
+        {
+            let interface = bridge_name(state, state.gwbridge());
+            rules.mesh = Some(MeshRules { interface, sandbox, ports: meshed.iter().copied().collect() });
+        }
+        self.own_ports(state, host, &meshed);
+        let space = &mut self.net.spaces[ns];
+        if rules.proxy && now.docker {
+            let proxies = rules.ports.iter();
+            space.proxies = proxies
+                .map(|p| ProxyAt { ip: p.host_ip, proto: p.proto, port: p.published, to: p.to })
+                .collect();
+        }
+        if !is("iptables", false) {
+            space.firewall = rules.firewall();
+        }
+        // moby#45637.
+        let port = state.lab.swarm.as_ref().and_then(|s| s.data_path_port);
+        if described.engine == Engine::Bookworm && port.is_some_and(|p| p != 4789) {
+            for at in self.net.tunnels.clone() {
+                let i = &mut self.net.spaces[at.ns].interfaces[at.iface];
+                if matches!(&i.link, Link::Vxlan(v) if v.encrypted && v.outer == ns) {
+                    i.link = Link::Dummy;
+                }
+            }
+        }
+    }
+
+    /// Ports are published by the network that a container has its way out by, if that is a bridge.
+    fn ports(&self, state: &State<'_>, host: &str, rules: &mut HostRules) {
+        for (name, c) in state.lab.containers_on(host) {
+            let Some(now) = state.containers.get(name).filter(|c| c.status == Status::Running) else {
+                continue;
+            };
+            if !matches!(c.attach, Attach::DefaultBridge { .. } | Attach::Networks(_)) {
+                continue;
+            }
+            let out = now.networks.iter().filter(|(key, _)| state.has_way_out(key));
+            let first = out.min_by_key(|(key, _)| docker_name(state, key).to_owned());
+            let by = first.map(|(key, a)| (key.as_str(), a.ip));
+            let Some((key, ip)) = by.or(now.gwbridge.map(|ip| (state.gwbridge(), ip))) else { continue };
+            let network = state.lab.networks.get(key);
+            if network.is_some_and(|n| n.driver != Driver::Bridge) {
+                continue;
+            }
+            let binding = network.and_then(|n| n.options.get(BINDING)?.parse::<IpAddr>().ok());
+            for p in &c.ports {
+                let Some(published) = p.published else { continue };
+                let host_ip = p.host_ip.map(IpAddr::V4).or(binding).filter(|ip| !ip.is_unspecified());
+                let to = SocketAddr::new(ip, p.target);
+                let interface = bridge_name(state, key);
+                rules.ports.push(PortRule { interface, host_ip, proto: proto(p.protocol), published, to });
+            }
+        }
+        for task in state.tasks().filter(|t| t.host == host) {
+            let Some(service) = state.services.get(&task.service) else { continue };
+            let Some((key, ip)) = &task.gwbridge else { continue };
+            for p in service.spec.ports.iter().filter(|p| p.mode == PublishMode::Host) {
+                let Some(published) = p.published else { continue };
+                let (interface, to) = (bridge_name(state, key), SocketAddr::new(*ip, p.target));
+                rules.ports.push(PortRule {
+                    interface,
+                    host_ip: None,
+                    proto: proto(p.protocol),
+                    published,
+                    to,
+                });
+            }
+        }
+    }
+}

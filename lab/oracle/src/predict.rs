@@ -1,0 +1,267 @@
+//! Predicts a whole lab, steps included, and holds it against what the lab expects.
+
+use labctl_model::{Cell, Check, Lab, Matrix, Probe, Target};
+use serde::Serialize;
+
+use crate::{
+    cell::{self, Agreement, Foretold, Scene, Way},
+    facts,
+    state::State,
+};
+
+/// A lab's predictions.
+#[derive(Clone, Debug, Serialize)]
+pub struct Predictions {
+    /// The lab.
+    pub lab: String,
+    /// Whether nothing differs.
+    pub holds: bool,
+    /// How many expectations there are.
+    pub expectations: usize,
+    /// With how many the oracle agrees.
+    pub agrees: usize,
+    /// With how many it does not.
+    pub differs: usize,
+    /// Of how many it cannot say.
+    pub unknown: usize,
+    /// The lab as it comes up, then after each of its steps.
+    pub scenes: Vec<Stage>,
+}
+
+/// The predictions of one `expect`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Stage {
+    /// The step; `None` for the lab as it comes up.
+    pub step: Option<String>,
+    /// Its checks.
+    pub checks: Vec<Checked>,
+}
+
+/// The prediction of one check.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Checked {
+    /// A matrix.
+    Matrix {
+        /// What is probed: `icmp`, `tcp/80 by name`.
+        probe: String,
+        /// Its line in the topology.
+        line: u32,
+        /// Its cells.
+        cells: Vec<CellPrediction>,
+    },
+    /// A fact, a frame, or what a segment must carry.
+    Other {
+        /// What it is.
+        what: &'static str,
+        /// Its line in the topology.
+        line: u32,
+        /// Whether it is as expected.
+        agreement: Agreement,
+    },
+}
+
+/// The prediction of a cell.
+#[derive(Clone, Debug, Serialize)]
+pub struct CellPrediction {
+    /// Source.
+    pub from: String,
+    /// Destination.
+    pub to: String,
+    /// What the topology expects.
+    pub expected: String,
+    /// The word, several with `|` between them, or `unknown`.
+    pub predicted: String,
+    /// Whether they agree.
+    pub agreement: Agreement,
+    /// Its line in the topology.
+    pub line: u32,
+    /// Where they differ: the walks that lead to the prediction.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub walks: Vec<Way>,
+}
+
+/// Predicts all that a lab expects.
+pub fn predict(lab: &Lab) -> Predictions {
+    let mut state = State::new(lab);
+    let mut scenes = vec![Stage { step: None, checks: stage(&state, &lab.expect) }];
+    for step in &lab.steps {
+        state.apply(step);
+        scenes.push(Stage { step: Some(step.name.clone()), checks: stage(&state, &step.expect) });
+    }
+    let (mut agrees, mut differs, mut unknown) = (0, 0, 0);
+    for agreement in scenes.iter().flat_map(|s| &s.checks).flat_map(Checked::agreements) {
+        match agreement {
+            Agreement::Agrees => agrees += 1,
+            Agreement::Differs(_) => differs += 1,
+            Agreement::Unknown(_) => unknown += 1,
+        }
+    }
+    Predictions {
+        lab: lab.name.clone(),
+        holds: differs == 0,
+        expectations: agrees + differs + unknown,
+        agrees,
+        differs,
+        unknown,
+        scenes,
+    }
+}
+
+impl Checked {
+    /// Whether each of its expectations is met.
+    pub fn agreements(&self) -> Vec<&Agreement> {
+        match self {
+            Checked::Matrix { cells, .. } => cells.iter().map(|c| &c.agreement).collect(),
+            Checked::Other { agreement, .. } => vec![agreement],
+        }
+    }
+}
+
+fn stage(state: &State<'_>, checks: &[Check]) -> Vec<Checked> {
+    if checks.is_empty() {
+        return Vec::new();
+    }
+    let scene = Scene::new(state);
+    let mut all = Vec::new();
+    for check in checks {
+        let wire = match check {
+            Check::Matrix(m) => {
+                all.push(matrix(&scene, m));
+                &m.wire
+            }
+            Check::Fact(f) => {
+                all.push(Checked::Other {
+                    what: "fact",
+                    line: f.line,
+                    agreement: facts::agreement(&scene, f),
+                });
+                continue;
+            }
+            Check::Inject(i) => {
+                let agreement = Agreement::Unknown("where a crafted frame goes".to_owned());
+                all.push(Checked::Other { what: "frame", line: i.line, agreement });
+                &i.wire
+            }
+        };
+        all.extend(wire.iter().map(|w| {
+            let agreement = Agreement::Unknown("all that a segment carries".to_owned());
+            Checked::Other { what: "wire", line: w.line, agreement }
+        }));
+    }
+    all
+}
+
+fn matrix(scene: &Scene<'_>, matrix: &Matrix) -> Checked {
+    let listeners = scene.listeners(matrix);
+    let cells = matrix.cells.iter().map(|c| {
+        let prediction = scene.predict(matrix, c, &listeners);
+        let agreement = cell::agreement(scene, matrix, c, &prediction);
+        let differs = matches!(agreement, Agreement::Differs(_));
+        CellPrediction {
+            from: c.from.clone(),
+            to: c.to.to_string(),
+            expected: c.expected.to_string(),
+            predicted: prediction.foretold.text(),
+            agreement,
+            line: c.line,
+            walks: if differs { one_each(prediction.ways) } else { Vec::new() },
+        }
+    });
+    Checked::Matrix { probe: caption(matrix), line: matrix.line, cells: cells.collect() }
+}
+
+/// What a matrix probes, in words.
+fn caption(matrix: &Matrix) -> String {
+    let size = matrix.size.map(|s| format!(" of {s} bytes")).unwrap_or_default();
+    let by = if matrix.by == labctl_model::By::Name { " by name" } else { "" };
+    format!("{}{size}{by}", matrix.probe)
+}
+
+/// One way for each word.
+fn one_each(ways: Vec<Way>) -> Vec<Way> {
+    let mut kept: Vec<Way> = Vec::new();
+    for way in ways {
+        if !kept.iter().any(|k| k.verdict == way.verdict) {
+            kept.push(way);
+        }
+    }
+    kept
+}
+
+/// The walk behind a cell.
+#[derive(Clone, Debug, Serialize)]
+pub struct Explanation {
+    /// Source.
+    pub from: String,
+    /// Destination.
+    pub to: String,
+    /// What is probed.
+    pub probe: String,
+    /// The step after which it is; `None` for the lab as it comes up.
+    pub step: Option<String>,
+    /// The word, several with `|` between them, or `unknown`.
+    pub predicted: String,
+    /// Why nobody can say.
+    pub unknown: Option<String>,
+    /// The walks, one for each word.
+    pub walks: Vec<Way>,
+}
+
+/// What is to be explained.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// A host, container or peer.
+    pub from: String,
+    /// What it probes.
+    pub to: Target,
+    /// The probe.
+    pub probe: Probe,
+    /// Whether by address or by name.
+    pub by: labctl_model::By,
+    /// The size, as in a table.
+    pub size: Option<u32>,
+    /// After how many steps.
+    pub step: usize,
+}
+
+/// Explains a cell, whether the lab expects anything of it or not.
+pub fn explain(lab: &Lab, query: &Query) -> Explanation {
+    let mut state = State::new(lab);
+    let steps = &lab.steps[..query.step.min(lab.steps.len())];
+    steps.iter().for_each(|step| state.apply(step));
+    let scene = Scene::new(&state);
+    let cell = Cell {
+        from: query.from.clone(),
+        to: query.to.clone(),
+        expected: labctl_model::Expected::Yes,
+        answers: None,
+        line: 0,
+    };
+    let matrix = Matrix {
+        probe: query.probe.clone(),
+        size: query.size,
+        by: query.by,
+        timeout: labctl_model::DEFAULT_TIMEOUT,
+        within: std::time::Duration::ZERO,
+        cells: vec![cell.clone()],
+        answers: Vec::new(),
+        wire: Vec::new(),
+        line: 0,
+    };
+    let prediction = scene.predict(&matrix, &cell, &scene.listeners(&matrix));
+    let predicted = prediction.foretold.text();
+    let unknown = match prediction.foretold {
+        Foretold::Unknown(why) => Some(why),
+        Foretold::Words(_) => None,
+    };
+    Explanation {
+        from: query.from.clone(),
+        to: query.to.to_string(),
+        probe: caption(&matrix),
+        step: steps.last().map(|s| s.name.clone()),
+        predicted,
+        unknown,
+        walks: one_each(prediction.ways),
+    }
+}

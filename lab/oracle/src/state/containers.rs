@@ -1,0 +1,194 @@
+//! Networks made and removed by steps, containers and their addresses.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use labctl_model::{Attach, Driver};
+
+use super::{Attached, BRIDGE, ContainerState, GWBRIDGE, State, Status};
+use crate::addressing::Pool;
+
+impl State<'_> {
+    pub(super) fn create_network(&mut self, key: &str) {
+        let Some(network) = self.lab.networks.get(key) else { return };
+        match network.driver {
+            Driver::Overlay => self.make_overlay(key),
+            _ => {
+                for host in &network.hosts {
+                    self.make_local(host, key);
+                }
+            }
+        }
+    }
+
+    pub(super) fn prune(&mut self, host: &str) {
+        let used: BTreeSet<String> = self
+            .lab
+            .containers_on(host)
+            .filter_map(|(name, _)| self.containers.get(name))
+            .filter(|c| c.status != Status::Absent)
+            .flat_map(|c| c.networks.keys().cloned())
+            .collect();
+        if let Some(h) = self.hosts.get_mut(host) {
+            h.networks.retain(|key, _| key == BRIDGE || key == GWBRIDGE || used.contains(key));
+        }
+    }
+
+    /// Whether a container runs.
+    pub fn is_running(&self, container: &str) -> bool {
+        self.containers.get(container).is_some_and(|c| c.status == Status::Running)
+    }
+
+    pub(super) fn create(&mut self, name: &str) {
+        let Some(described) = self.lab.containers.get(name) else { return };
+        let Some(state) = self.containers.get_mut(name) else { return };
+        let generation = state.generation;
+        *state = ContainerState { generation, ..ContainerState::absent() };
+        state.status = Status::Exited;
+        state.unknown = unmodelled_sysctls(described);
+        match &described.attach {
+            Attach::DefaultBridge { .. } => self.connect(name, BRIDGE, None),
+            Attach::Networks(networks) => {
+                for (key, at) in networks {
+                    self.connect(name, key, at.ipv4_address.map(IpAddr::V4));
+                }
+            }
+            _ => {}
+        }
+        self.start(name);
+    }
+
+    pub(super) fn connect(&mut self, container: &str, key: &str, wanted: Option<IpAddr>) {
+        let Some(described) = self.lab.containers.get(container) else { return };
+        let declared = match &described.attach {
+            Attach::Networks(networks) => networks.get(key).cloned().unwrap_or_default(),
+            _ => labctl_model::Attachment::default(),
+        };
+        let wanted = wanted.or(declared.ipv4_address.map(IpAddr::V4));
+        let Some(ip) = self.give(&described.host, key, wanted) else { return };
+        let attached = Attached {
+            ip,
+            fixed: wanted.is_some(),
+            held: true,
+            aliases: declared.aliases,
+            mac: declared.mac_address,
+        };
+        if let Some(c) = self.containers.get_mut(container) {
+            c.networks.insert(key.to_owned(), attached);
+        }
+        self.settle_gateway(container);
+    }
+
+    pub(super) fn disconnect(&mut self, container: &str, key: &str) {
+        let host = self.lab.containers.get(container).map(|c| c.host.clone()).unwrap_or_default();
+        let gone = self.containers.get_mut(container).and_then(|c| c.networks.shift_remove(key));
+        if let Some(at) = gone {
+            self.take_back(&host, key, at.ip);
+        }
+        self.settle_gateway(container);
+    }
+
+    pub(super) fn give(&mut self, host: &str, key: &str, wanted: Option<IpAddr>) -> Option<IpAddr> {
+        let pools: Vec<&mut Pool> = match self.overlays.get_mut(key) {
+            Some(overlay) => vec![&mut overlay.pool],
+            None => self.hosts.get_mut(host)?.networks.get_mut(key)?.iter_mut().collect(),
+        };
+        for pool in pools {
+            match wanted {
+                Some(wanted) if pool.subnet.contains(&wanted) => {
+                    pool.request(wanted);
+                    return Some(wanted);
+                }
+                Some(_) => {}
+                None => return pool.allocate(),
+            }
+        }
+        None
+    }
+
+    pub(super) fn take_back(&mut self, host: &str, key: &str, ip: IpAddr) {
+        if let Some(overlay) = self.overlays.get_mut(key) {
+            overlay.pool.release(ip);
+        } else if let Some(pools) = self.hosts.get_mut(host).and_then(|h| h.networks.get_mut(key)) {
+            pools.iter_mut().filter(|p| p.subnet.contains(&ip)).for_each(|p| p.release(ip));
+        }
+    }
+
+    /// Whether a network provides a default route: it is not internal, and no overlay.
+    pub fn has_way_out(&self, key: &str) -> bool {
+        match self.lab.networks.get(key) {
+            None => true,
+            Some(n) => {
+                let parentless =
+                    matches!(n.driver, Driver::Macvlan { parent: None } | Driver::Ipvlan { parent: None });
+                n.driver != Driver::Overlay && !n.internal && !parentless
+            }
+        }
+    }
+
+    /// An endpoint on docker_gwbridge is there where no other network leads out, and one is not internal.
+    pub(super) fn settle_gateway(&mut self, container: &str) {
+        let Some(c) = self.containers.get(container) else { return };
+        let open =
+            |k: &String| self.lab.networks.get(k).is_some_and(|n| n.driver == Driver::Overlay && !n.internal);
+        let runs = c.status == Status::Running;
+        let needs = runs && c.networks.keys().any(open) && !c.networks.keys().any(|k| self.has_way_out(k));
+        let (key, had) = (self.gwbridge(), c.gwbridge);
+        let host = self.lab.containers.get(container).map(|c| c.host.clone()).unwrap_or_default();
+        let now = match (needs, had) {
+            (true, None) => self.give(&host, key, None),
+            (false, Some(ip)) => {
+                self.take_back(&host, key, ip);
+                None
+            }
+            (_, had) => had,
+        };
+        if let Some(c) = self.containers.get_mut(container) {
+            c.gwbridge = now;
+        }
+    }
+
+    pub(super) fn start(&mut self, name: &str) {
+        let Some(described) = self.lab.containers.get(name) else { return };
+        let joined = match &described.attach {
+            Attach::Container(of) => self.containers.get(of.as_str()).map(|c| c.generation),
+            _ => None,
+        };
+        let Some(c) = self.containers.get_mut(name).filter(|c| c.status == Status::Exited) else { return };
+        c.status = Status::Running;
+        c.generation += 1;
+        c.joined = joined;
+        let given_up = c.networks.iter().filter(|(_, a)| !a.held);
+        let given_up: Vec<_> = given_up.map(|(k, a)| (k.clone(), a.fixed.then_some(a.ip))).collect();
+        for (key, wanted) in given_up {
+            // What Docker chose it chooses anew.
+            let Some(ip) = self.give(&described.host, &key, wanted) else { continue };
+            if let Some(at) = self.containers.get_mut(name).and_then(|c| c.networks.get_mut(&key)) {
+                (at.ip, at.held) = (ip, true);
+            }
+        }
+        self.settle_gateway(name);
+    }
+
+    pub(super) fn stop(&mut self, name: &str, status: Status) {
+        let Some(described) = self.lab.containers.get(name) else { return };
+        let Some(c) = self.containers.get_mut(name) else { return };
+        c.status = if c.status == Status::Absent { Status::Absent } else { status };
+        let held = c.networks.iter().filter(|(_, a)| a.held);
+        let given: Vec<(String, IpAddr)> = held.map(|(k, a)| (k.clone(), a.ip)).collect();
+        match status {
+            Status::Absent => c.networks.clear(),
+            _ => c.networks.values_mut().for_each(|a| a.held = false),
+        }
+        for (key, ip) in given {
+            self.take_back(&described.host, &key, ip);
+        }
+        self.settle_gateway(name);
+    }
+}
+
+/// Settings of a container that may change what it does with packets.
+fn unmodelled_sysctls(c: &labctl_model::Container) -> Option<String> {
+    let harmless = |k: &str| k.ends_with("ip_default_ttl") || !k.starts_with("net.ipv4.");
+    let odd = c.sysctls.keys().find(|k| !harmless(k));
+    odd.map(|k| format!("what `{k}` changes in a container"))
+}

@@ -1,0 +1,157 @@
+//! Walks a request through the network, and its answer back.
+
+mod ip;
+mod link;
+mod trip;
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+};
+
+use serde::Serialize;
+
+pub use trip::{Asked, Outcome, Trip};
+
+use crate::{
+    net::{At, Net},
+    packet::{Complaint, Mac, Packet, Proto, Tuple},
+};
+
+/// Most different ways that one request is followed.
+const MOST_WAYS: usize = 256;
+
+/// A place that a packet passed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Hop {
+    /// `host1/eth0`, `segment lan`.
+    pub at: String,
+    /// The packet as it was there.
+    pub packet: String,
+    /// The rule, route or table that decided.
+    pub by: String,
+}
+
+/// Why something cannot be predicted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unknown(pub String);
+
+/// Where the run listens: namespace, protocol and port.
+pub type Listeners = BTreeSet<(usize, Proto, u16)>;
+
+/// Who answers for an address at an interface.
+#[derive(Clone, Debug, Default)]
+struct Neighbour {
+    /// MACs of those who answer.
+    answers: Vec<Mac>,
+    /// MACs of those who do not, but whose own question is heard: from then on they are known.
+    heard: Vec<Mac>,
+    /// If nobody answers: why.
+    why: String,
+}
+
+/// What was found out once, and holds for all walks.
+#[derive(Default)]
+pub struct Cache {
+    neighbours: RefCell<HashMap<(At, IpAddr), Result<Neighbour, Unknown>>>,
+}
+
+/// A flow that a namespace tracks.
+#[derive(Clone, Debug)]
+struct Flow {
+    ns: usize,
+    /// As its first packet came.
+    orig: Tuple,
+    /// As it went on.
+    now: Tuple,
+    /// Whether it is through with rewriting.
+    confirmed: bool,
+    /// Whether an answer was seen.
+    answered: bool,
+}
+
+/// What became of a packet.
+#[derive(Clone, Debug)]
+enum Fate {
+    /// The stack of a namespace took it.
+    Taken { ns: usize, packet: Packet },
+    /// Gone without a word.
+    Lost(String),
+    /// The sender's own kernel has no route.
+    NoRoute,
+    /// The sender's own kernel finds no neighbour.
+    Arp { hop: IpAddr, why: String },
+    /// A router complains to the sender, or the sender's own kernel does.
+    Returned { ns: usize, what: Complaint, packet: Packet },
+}
+
+/// Choices that nobody can foresee: which backend, which of two owners.
+#[derive(Default)]
+struct Script {
+    path: Vec<(usize, usize)>,
+    at: usize,
+}
+
+impl Script {
+    fn choose(&mut self, of: usize) -> usize {
+        if self.at == self.path.len() {
+            self.path.push((0, of));
+        }
+        let (chosen, _) = self.path[self.at];
+        self.at += 1;
+        chosen
+    }
+
+    /// Whether there is another way.
+    fn next(&mut self) -> bool {
+        self.at = 0;
+        while let Some((chosen, of)) = self.path.last_mut() {
+            *chosen += 1;
+            if *chosen < *of {
+                return true;
+            }
+            self.path.pop();
+        }
+        false
+    }
+}
+
+/// One request on its way.
+struct Walker<'a> {
+    net: &'a Net,
+    cache: &'a Cache,
+    listeners: &'a Listeners,
+    script: &'a mut Script,
+    flows: Vec<Flow>,
+    hops: Vec<Hop>,
+    /// Stacks that it may still pass.
+    budget: u32,
+}
+
+/// Follows a request every way that it may go. At least one trip.
+///
+/// # Errors
+/// If it passes something that cannot be known.
+pub fn ask(net: &Net, cache: &Cache, listeners: &Listeners, asked: &Asked) -> Result<Vec<Trip>, Unknown> {
+    let mut script = Script::default();
+    let mut trips = Vec::new();
+    loop {
+        let walker = Walker {
+            net,
+            cache,
+            listeners,
+            script: &mut script,
+            flows: Vec::new(),
+            hops: Vec::new(),
+            budget: ip::MOST_STACKS,
+        };
+        trips.push(walker.trip(asked)?);
+        if !script.next() {
+            return Ok(trips);
+        }
+        if trips.len() >= MOST_WAYS {
+            return Err(Unknown(format!("it may go more than {MOST_WAYS} ways")));
+        }
+    }
+}

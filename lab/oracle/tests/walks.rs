@@ -1,0 +1,288 @@
+//! Single walks: what decides on the way, and what becomes of it.
+#![allow(clippy::unwrap_used)]
+
+use labctl_model::{By, Lab, Target};
+use labctl_oracle::{Explanation, Query, explain};
+
+/// Explains one cell of a lab: `c1 > c2 tcp/80`.
+fn ask(lab: &str, cell: &str) -> Explanation {
+    let lab =
+        Lab::parse(&format!("name: t\n{lab}"), "t.yaml").unwrap_or_else(|e| panic!("{}", e.render(false)));
+    let (from, rest) = cell.split_once(" > ").unwrap();
+    let mut words = rest.split(' ');
+    let to = Target::from(words.next().unwrap());
+    let probe = words.next().unwrap_or("icmp").parse().unwrap();
+    let size = words.next().and_then(|w| w.parse().ok());
+    let step = lab.steps.len();
+    explain(&lab, &Query { from: from.into(), to, probe, by: By::Address, size, step })
+}
+
+fn word(lab: &str, cell: &str) -> String {
+    let e = ask(lab, cell);
+    e.unknown.map_or(e.predicted, |why| format!("unknown: {why}"))
+}
+
+/// The places and decisions of the way there, then of the way back.
+fn ways(lab: &str, cell: &str) -> (String, String) {
+    let e = ask(lab, cell);
+    let text = |hops: &[labctl_oracle::Hop]| {
+        hops.iter().map(|h| format!("{} | {} | {}\n", h.at, h.packet, h.by)).collect::<String>()
+    };
+    (text(&e.walks[0].there), text(&e.walks[0].back))
+}
+
+const BRIDGES: &str = "
+segments: { lan: { subnet: 192.168.56.0/24, gateway: 192.168.56.1 } }
+hosts:
+  h: { lan: 192.168.56.3 }
+  off: { lan: 192.168.56.4, daemon_json: { userland-proxy: false } }
+peers: { client: { lan: 192.168.56.20 }, behind: { lan: 192.168.56.21, gateway: 192.168.56.3 } }
+networks:
+  red: { ipam: { config: [ { subnet: 172.21.0.0/16 } ] } }
+  blue: { ipam: { config: [ { subnet: 172.22.0.0/16 } ] } }
+  bare: { driver_opts: { com.docker.network.bridge.enable_ip_masquerade: \"false\" }, ipam: { config: [ { subnet: 172.23.0.0/16 } ] } }
+containers:
+  r1: { host: h, networks: [red] }
+  b1: { host: h, networks: [blue], ports: [ '8080:80' ] }
+  both: { host: h, networks: [blue, red], ports: [ '8081:80' ] }
+  m1: { host: h, networks: [bare] }
+  ro: { host: off, networks: [red] }
+  bo: { host: off, networks: [blue], ports: [ '8080:80' ] }
+  bo2: { host: off, networks: [blue] }
+";
+
+#[test]
+fn masquerading_is_undone_on_the_way_back() {
+    let (there, back) = ways(BRIDGES, "r1 > client tcp/80");
+    assert!(there.contains("nat POSTROUTING: -s 172.21.0.0/16 ! -o br-red -j MASQUERADE"), "{there}");
+    assert!(there.contains("client/eth0 | tcp 192.168.56.3:40000 > 192.168.56.20:80"), "{there}");
+    assert!(back.contains("client | tcp 192.168.56.20:80 > 192.168.56.3:40000"), "{back}");
+    assert!(back.contains("r1/eth0 | tcp 192.168.56.20:80 > 172.21.0.2:40000"), "{back}");
+    assert_eq!(word(BRIDGES, "m1 > client"), "asymmetric", "nobody on the LAN knows the way to 172.23.0.2");
+}
+
+#[test]
+fn a_published_port_is_rewritten_there_and_back() {
+    let (there, back) = ways(BRIDGES, "client > h tcp/8080");
+    assert!(
+        there.contains("nat DOCKER: ! -i br-blue -p tcp --dport 8080 -j DNAT --to-destination 172.22.0.2:80"),
+        "{there}"
+    );
+    assert!(
+        there.contains("filter DOCKER: -d 172.22.0.2/32 ! -i br-blue -o br-blue -p tcp --dport 80 -j ACCEPT"),
+        "{there}"
+    );
+    assert!(
+        back.ends_with(
+            "client/eth0 | tcp 192.168.56.3:8080 > 192.168.56.20:40000 | for an address of its own\n"
+        ),
+        "{back}"
+    );
+}
+
+#[test]
+fn bridges_are_kept_apart_but_for_the_proxy() {
+    for (cell, is) in [
+        ("r1 > b1", "silent"),
+        ("r1 > both", "yes"),
+        ("r1 > b1 tcp/80", "silent"),
+        ("r1 > h tcp/8080", "yes"),      // by docker-proxy
+        ("ro > off tcp/8080", "silent"), // which is off there
+        ("b1 > h tcp/8080", "yes"),      // its own port
+        ("bo > off tcp/8080", "yes"),    // by masquerading
+        ("bo2 > off tcp/8080", "yes"),   // the answer is rewritten on the bridge
+        ("h > h tcp/8080", "yes"),
+        ("behind > r1", "silent"), // FORWARD's policy
+    ] {
+        assert_eq!(word(BRIDGES, cell), is, "{cell}");
+    }
+    let e = ask(BRIDGES, "r1 > b1");
+    assert_eq!(e.walks[0].why, "h: filter DOCKER-ISOLATION-STAGE-2: -o br-blue -j DROP");
+    // The first network by name is the way out: blue.
+    assert_eq!(ask(BRIDGES, "client > h tcp/8081").walks[0].answered_by.as_deref(), Some("both"));
+}
+
+#[test]
+fn the_policy_of_forward_is_set_by_who_turns_forwarding_on() {
+    let lab = |more: &str| {
+        format!(
+            "
+segments: {{ lan: {{ subnet: 192.168.56.0/24 }} }}
+hosts: {{ h: {{ lan: 192.168.56.3, {more} }} }}
+peers: {{ routed: {{ lan: 192.168.56.21, gateway: 192.168.56.3 }} }}
+containers: {{ c1: {{}} }}
+"
+        )
+    };
+    assert_eq!(word(&lab(""), "routed > c1"), "silent");
+    assert_eq!(word(&lab("sysctls: { net.ipv4.ip_forward: 1 }"), "routed > c1"), "yes");
+    assert_eq!(word(&lab("daemon_json: { iptables: false }"), "routed > c1"), "yes");
+    assert_eq!(word(&lab("daemon_json: { ip-forward: false }"), "routed > c1"), "silent");
+    assert_eq!(word(&lab("daemon_json: { iptables: false }"), "c1 > routed"), "yes", "it has a route back");
+    let unknown = word(&lab("daemon_json: { bridge: none }"), "routed > c1");
+    assert_eq!(unknown, "unknown: what `bridge` in daemon.json changes");
+}
+
+#[test]
+fn the_longest_prefix_then_the_metric_decides() {
+    let lab = "
+segments:
+  one: { subnet: 10.1.0.0/24, gateway: 10.1.0.1 }
+  two: { subnet: 10.2.0.0/24, gateway: 10.2.0.1, outside: [172.20.2.0/24] }
+hosts:
+  h:
+    one: 10.1.0.3
+    two: 10.2.0.3
+    routes:
+      - { to: 172.20.0.0/16, via: 10.1.0.1, metric: 1 }
+      - { to: 172.20.0.0/16, via: 10.2.0.1, metric: 2 }
+      - { to: 172.20.2.0/25, via: 10.2.0.1, metric: 9 }
+";
+    let by = |to: &str| ask(lab, &format!("h > {to}")).walks[0].there[0].by.clone();
+    assert_eq!(by("172.20.2.5"), "route 172.20.2.0/25 via 10.2.0.1 dev eth1");
+    assert_eq!(by("172.20.2.200"), "route 172.20.0.0/16 via 10.1.0.1 dev eth0");
+    assert_eq!(by("8.8.8.8"), "route default via 10.1.0.1 dev eth0");
+    assert_eq!(word(lab, "h > 10.2.0.99"), "arp");
+}
+
+#[test]
+fn what_is_too_large_is_told_at_once_or_never() {
+    let lab = "
+segments:
+  lan: { subnet: 10.1.0.0/24, mtu: 1400 }
+hosts:
+  a: { lan: { address: 10.1.0.1, mtu: 1500 } }
+  b: { lan: { address: 10.1.0.2, mtu: 1500 } }
+  c: { lan: 10.1.0.3 }
+networks:
+  narrow: { driver_opts: { com.docker.network.driver.mtu: \"1200\" } }
+containers:
+  n1: { host: c, networks: [narrow] }
+  w1: { host: c }
+";
+    for (cell, is) in [
+        ("a > b icmp 1400", "yes"),
+        ("a > b icmp 1401", "silent"),
+        ("a > b icmp 1501", "unreachable"),
+        ("c > a icmp 1401", "unreachable"),
+        ("a > b tcp/80 20000", "stalled"),
+        ("a > b tcp/80 200", "yes"),
+        ("a > c tcp/80 20000", "yes"), // c announces what fits
+    ] {
+        assert_eq!(word(lab, cell), is, "{cell}");
+    }
+    assert_eq!(word(lab, "n1 > a icmp 1201"), "unreachable");
+    assert_eq!(word(lab, "w1 > n1 icmp 1300"), "unreachable", "before it is dropped between the bridges");
+}
+
+#[test]
+fn port_security_lets_only_the_nics_own_mac_pass() {
+    let lab = |secure: bool| {
+        format!(
+            "
+segments: {{ lan: {{ subnet: 192.168.56.0/24, port_security: {secure} }} }}
+hosts: {{ h1: {{ lan: 192.168.56.3 }}, h2: {{ lan: 192.168.56.7 }} }}
+networks:
+  mac: {{ driver: macvlan, driver_opts: {{ parent: lan }}, ipam: {{ config: [ {{ subnet: 192.168.56.0/24, ip_range: 192.168.56.32/28 }} ] }} }}
+  ip: {{ driver: ipvlan, driver_opts: {{ parent: lan }}, ipam: {{ config: [ {{ subnet: 192.168.56.0/24, ip_range: 192.168.56.64/28 }} ] }} }}
+containers:
+  m1: {{ host: h1, networks: {{ mac: {{ ipv4_address: 192.168.56.33 }} }} }}
+  i2: {{ host: h2, networks: {{ ip: {{ ipv4_address: 192.168.56.65 }} }} }}
+"
+        )
+    };
+    assert_eq!(word(&lab(false), "m1 > h2"), "yes");
+    assert_eq!(word(&lab(false), "m1 > i2"), "yes");
+    // Whoever was asked by h2 before knows its MAC, and then it is the echo that is dropped.
+    assert_eq!(word(&lab(true), "m1 > h2"), "arp|silent");
+    assert_eq!(word(&lab(true), "h2 > m1"), "arp");
+    assert_eq!(word(&lab(true), "i2 > h1"), "yes", "ipvlan has the NIC's MAC");
+    assert_eq!(word(&lab(false), "m1 > h1"), "arp", "its own host");
+    assert_eq!(word(&lab(false), "h2 > i2"), "arp", "its own host");
+}
+
+#[test]
+fn ipvlans_of_one_parent_meet_by_mode_and_flag() {
+    let lab = |mode: &str, flag: &str| {
+        format!(
+            "
+segments: {{ lan: {{ subnet: 192.168.56.0/24 }} }}
+hosts: {{ h1: {{ lan: 192.168.56.3 }}, h2: {{ lan: 192.168.56.7, routes: [ {{ to: 10.9.0.0/16, via: 192.168.56.3 }} ] }} }}
+networks:
+  n:
+    driver: ipvlan
+    driver_opts: {{ parent: lan, ipvlan_mode: {mode}, ipvlan_flag: {flag} }}
+    ipam: {{ config: [ {{ subnet: 10.9.1.0/24 }}, {{ subnet: 10.9.2.0/24 }} ] }}
+containers:
+  a1: {{ host: h1, networks: {{ n: {{ ipv4_address: 10.9.1.2 }} }} }}
+  b1: {{ host: h1, networks: {{ n: {{ ipv4_address: 10.9.1.3 }} }} }}
+  far: {{ host: h1, networks: {{ n: {{ ipv4_address: 10.9.2.2 }} }} }}
+"
+        )
+    };
+    assert_eq!(word(&lab("l2", "bridge"), "a1 > b1"), "yes");
+    assert_eq!(
+        word(&lab("l2", "private"), "a1 > b1"),
+        "arp|silent",
+        "the question is heard, the answer dropped"
+    );
+    assert_eq!(word(&lab("l3", "bridge"), "a1 > b1"), "yes");
+    assert_eq!(word(&lab("l3", "bridge"), "a1 > far"), "yes", "any subnet of the parent");
+    assert_eq!(word(&lab("l3", "private"), "a1 > b1"), "silent");
+    assert_eq!(word(&lab("l2", "bridge"), "a1 > far"), "arp", "by a gateway that nobody has");
+    assert_eq!(word(&lab("l3", "bridge"), "h2 > a1"), "yes", "by its route");
+    assert_eq!(
+        word(&lab("l2", "bridge"), "h2 > a1"),
+        "asymmetric",
+        "h1 hands it up by its address; a1 has no way back"
+    );
+    assert_eq!(word(&lab("l3", "bridge"), "a1 > h1"), "asymmetric", "its own host");
+}
+
+const SWARM: &str = "
+segments: { lan: { subnet: 192.168.56.0/24 } }
+hosts: { h1: { lan: 192.168.56.3, engine: ENGINE }, h2: { lan: 192.168.56.7, engine: ENGINE } }
+swarm: { managers: [h1], advertise_addr: lan, data_path_port: PORT }
+networks:
+  net: { driver: overlay, attachable: true, driver_opts: { encrypted: \"\" }, ipam: { config: [ { subnet: 10.3.1.0/24 } ] } }
+containers:
+  c1: { host: h1, networks: [net] }
+  c2: { host: h2, networks: [net] }
+  alone: { host: h1 }
+services:
+  web: { networks: [net], hosts: [h2], ports: [ '8080:80' ] }
+steps: [ { do: STEP } ]
+";
+
+#[test]
+fn an_encrypted_overlay_needs_esp_and_a_docker_that_can() {
+    let lab = |engine: &str, port: &str, step: &str| {
+        SWARM.replace("ENGINE", engine).replace("PORT", port).replace("STEP", step)
+    };
+    let nothing = "exec h1 -- true";
+    assert_eq!(word(&lab("trixie", "4789", nothing), "c1 > c2"), "yes");
+    assert_eq!(word(&lab("trixie", "7789", nothing), "c1 > c2"), "yes");
+    assert_eq!(word(&lab("bookworm", "4789", nothing), "c1 > c2"), "yes");
+    assert_ne!(word(&lab("bookworm", "7789", nothing), "c1 > c2"), "yes", "moby#45637");
+    assert_eq!(word(&lab("trixie", "4789", "block esp"), "c1 > c2"), "silent");
+    assert_eq!(word(&lab("trixie", "4789", "block udp/4789"), "c1 > c2"), "yes");
+    assert_eq!(word(&lab("trixie", "4789", "cut h2"), "c1 > c2"), "arp", "given up by the gossip");
+    let (there, _) = ways(&lab("trixie", "4789", nothing), "c1 > c2");
+    assert!(there.contains("esp 192.168.56.3 > 192.168.56.7, vxlan"), "{there}");
+    let unknown = word(&lab("trixie", "4789", "exec h2 -- iptables -F"), "c1 > c2");
+    assert_eq!(unknown, "unknown: what `iptables` has done in h2");
+}
+
+#[test]
+fn the_mesh_hides_the_client_and_a_ping_of_a_virtual_address_proves_nothing() {
+    let lab = SWARM.replace("ENGINE", "trixie").replace("PORT", "4789").replace("STEP", "exec h1 -- true");
+    let e = ask(&lab, "h2 > h1 tcp/8080");
+    assert_eq!(e.walks[0].answered_by.as_deref(), Some("web.1"));
+    assert!(e.walks[0].source.unwrap().to_string().starts_with("10.0.0."), "{:?}", e.walks[0].source);
+    assert_eq!(word(&lab, "c1 > web tcp/80"), "yes");
+    assert_eq!(word(&lab, "c1 > h1 tcp/8080"), "yes");
+    assert_eq!(word(&lab, "alone > h1 tcp/8080"), "yes", "from another bridge");
+    assert_eq!(word(&lab, "c1 > h2 tcp/8080"), "yes");
+    assert_eq!(word(&lab, "c1 > web"), "misdelivered");
+    assert_eq!(word(&lab, "h1 > h2 tcp/7946"), "unknown: what dockerd does at its own port tcp/7946");
+}

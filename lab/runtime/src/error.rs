@@ -106,6 +106,19 @@ pub enum Error {
          hint: `labctl checkpoint save {0} NAME` makes one of now, and `labctl reset {0} NAME` goes back to it"
     )]
     NoOrigin(String),
+    /// A lab whose copy does not fit this machine's memory.
+    #[error(
+        "lab `{lab}` cannot be saved: its copy takes {mib} MiB of memory until it is on disk, at most half of what is free, \
+         and {free} MiB are\nhint: take other labs down (`labctl ps`)"
+    )]
+    NoMemory {
+        /// Lab.
+        lab: String,
+        /// What the copy takes, in MiB.
+        mib: u64,
+        /// What is free, in MiB.
+        free: u64,
+    },
     /// A lab that cannot be saved.
     #[error("lab `{lab}` cannot be saved: {why}")]
     NotSaved {

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::machine::{Fingerprint, HostPlan, Machine, Provider, Started};
 use crate::state::Process;
-use crate::{Error, Events, Plan};
+use crate::{Error, Events, Plan, limits};
 
 /// Memory that QEMU and a guest with a busy dockerd typically take, in MiB, however much the guest may use.
 const TYPICAL_MIB: u64 = 450;
@@ -224,7 +224,7 @@ impl VmProvider {
             }
         }
         let wanted: u64 = lab.hosts.values().map(|h| TYPICAL_MIB.min(u64::from(h.memory_mib))).sum();
-        if let Some(free) = available_mib().filter(|free| *free < wanted) {
+        if let Some(free) = limits::available_mib().filter(|free| *free < wanted) {
             events.note(format!(
                 "{} hosts may take {wanted} MiB of memory, where {free} are free",
                 lab.hosts.len()
@@ -302,11 +302,4 @@ async fn fill(vm: &Vm, saved: &SavedMachine) -> io::Result<()> {
 /// A machine's memory in bytes.
 fn memory(vm: &Vm) -> u64 {
     u64::from(vm.spec().memory_mib) << 20
-}
-
-/// Memory that is available without swapping (proc(5), MemAvailable).
-fn available_mib() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
-    line.split_ascii_whitespace().next()?.parse::<u64>().ok().map(|kib| kib >> 10)
 }

@@ -58,15 +58,22 @@ pub struct Saving {
 }
 
 impl Saving {
-    /// Memory to copy to, as much as a copy would take now.
+    /// Bytes that a copy may take, of a machine that still runs.
     ///
     /// # Errors
     /// The machine has ended, or it is not ours to look at.
-    pub async fn prepare(&self) -> Result<Vec<u8>, Error> {
+    pub async fn size(&self) -> Result<usize, Error> {
         let (pid, memory) = (self.pid, self.memory);
+        self.blocking(move || Ok(Pages::of(pid, memory)?.size()? + MARGIN)).await
+    }
+
+    /// Memory to copy to, of this size.
+    ///
+    /// # Errors
+    /// The async runtime ends.
+    pub async fn prepare(&self, size: usize) -> Result<Vec<u8>, Error> {
         // Memory that was not touched would be made while the machine is stopped.
-        let prepare = move || Ok(vec![1; Pages::of(pid, memory)?.size()? + MARGIN]);
-        self.blocking(prepare).await
+        self.blocking(move || Ok(vec![1; size])).await
     }
 
     /// Stops the machine.

@@ -34,6 +34,19 @@ impl Parts {
         Self { hosts: Hosts::of(name), declared, ..Self::default() }
     }
 
+    /// Counts every host that does not run as down, for this reason. Returns the machines that were started for them.
+    pub fn give_up(&mut self, lab: &Lab, why: &str) -> Self {
+        let mut unused = Self::default();
+        for host in lab.hosts.keys() {
+            if self.hosts.contains_key(host) {
+                continue;
+            }
+            self.hosts.ended.insert(host.clone(), why.to_owned());
+            unused.machines.extend(self.machines.swap_remove_entry(host));
+        }
+        unused
+    }
+
     /// Takes a host out of those that run.
     pub fn remove(&mut self, name: &str) {
         if let Some(host) = self.hosts.shift_remove(name) {

@@ -9,7 +9,7 @@ use std::{
 use futures::future::{join_all, try_join_all};
 use labctl_images::{cache::Staging, load};
 use labctl_machines::{
-    Events, Need, Origin, Runtime,
+    Events, Need, Origin, Runtime, limits,
     machine::Fingerprint,
     vm::{Copied, Saving},
 };
@@ -97,11 +97,18 @@ impl RunningLab {
             }
         }
         let store = self.store();
-        let buffers = try_join_all(machines.iter().map(|(_, saving)| saving.prepare())).await?;
-        let bytes = buffers.iter().map(|b| b.len() as u64).sum::<u64>() + ROOM;
+        let sizes = try_join_all(machines.iter().map(|(_, saving)| saving.size())).await?;
+        let bytes = sizes.iter().map(|s| *s as u64).sum::<u64>() + ROOM;
+        let (mib, free) = (bytes >> 20, limits::available_mib().unwrap_or(u64::MAX));
+        // Half of it is left to the machines, which grow.
+        if mib > free / 2 {
+            return Err(Error::NoMemory { lab: self.plan.lab.name.clone(), mib, free });
+        }
         let staging = store.stage()?;
         let hint = "name another folder with --cache-dir or LABCTL_CACHE_DIR, or `labctl checkpoint prune`";
         Need { bytes, what: "a saved lab takes", hint }.check(store.root())?;
+        let prepared = machines.iter().zip(sizes).map(|((_, saving), size)| saving.prepare(size));
+        let buffers = try_join_all(prepared).await?;
         let dir = staging.path().to_owned();
         // In a task of its own: nobody who gives up must leave the machines stopped.
         let still = tokio::spawn(stand_still(machines, buffers, dir, wire));
@@ -288,12 +295,8 @@ impl RunningLab {
         let restored = self.restore(&checkpoint, events).await;
         *self.began_as() = began_as;
         if let Err(e) = &restored {
-            let mut parts = self.parts();
-            for host in lab.hosts.keys() {
-                if !parts.hosts.contains_key(host) {
-                    parts.hosts.ended.insert(host.clone(), format!("it could not be reset: {e}"));
-                }
-            }
+            let unused = self.parts().give_up(lab, &format!("it could not be reset: {e}"));
+            self.take_apart(unused).await.iter().for_each(|w| tracing::warn!("{w}"));
         }
         restored
     }

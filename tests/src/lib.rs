@@ -120,7 +120,7 @@ impl Labctl {
             .env_remove("DOCKER_HOST")
             // What a test does not say shall not hang on the machine that it runs on.
             .env("LABCTL_RUNTIME", "vm")
-            .env("LABCTL_NO_CHECKPOINT", (!self.checkpoints).to_string())
+            .env("LABCTL_CHECKPOINT", self.checkpoints.to_string())
             .stdin(Stdio::null());
         command
     }

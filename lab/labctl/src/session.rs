@@ -34,12 +34,12 @@ pub struct Manner {
     /// Run Docker as its packager ships it: without the shortcuts that emulated machines have
     #[arg(long)]
     pub vanilla: bool,
-    /// Make the lab anew instead of taking it from a checkpoint, and leave another checkpoint
+    /// Take the lab from the checkpoint that an earlier one of its kind left; if there is none, leave one
+    #[arg(long, env = "LABCTL_CHECKPOINT")]
+    pub checkpoint: bool,
+    /// Make the lab anew, and leave another checkpoint
     #[arg(long)]
     pub fresh: bool,
-    /// Neither take the lab from a checkpoint nor leave one, unless `--fresh` says to leave one
-    #[arg(long, env = "LABCTL_NO_CHECKPOINT")]
-    pub no_checkpoint: bool,
     /// Leave labs as they are, also one that does not come up: `exec`, `docker` and `logs` work on what there is
     #[arg(long)]
     pub keep: bool,
@@ -48,10 +48,10 @@ pub struct Manner {
 impl Manner {
     /// Which checkpoint a lab is taken from.
     fn origin(self) -> Origin {
-        match (self.fresh, self.no_checkpoint) {
+        match (self.fresh, self.checkpoint) {
             (true, _) => Origin::Fresh,
-            (_, true) => Origin::None,
-            _ => Origin::Kind,
+            (_, true) => Origin::Kind,
+            _ => Origin::None,
         }
     }
 }

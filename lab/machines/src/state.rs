@@ -69,11 +69,11 @@ pub struct Plan {
 #[serde(rename_all = "kebab-case")]
 pub enum Origin {
     /// The one that an earlier lab of its kind left, if there is one; else it leaves one.
-    #[default]
     Kind,
     /// None; it leaves one of its kind.
     Fresh,
     /// None, and it leaves none.
+    #[default]
     None,
     /// This one, saved by a user.
     Named(String),

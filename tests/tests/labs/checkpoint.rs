@@ -233,6 +233,8 @@ fn what_is_damaged_or_half_made_is_never_used() {
     here.labctl.up(&file).says("taken from a checkpoint");
     here.labctl.run(["down", "hurt"]).exits(0);
     here.labctl.run(["up", "--no-check", "--fresh", file.to_str().unwrap()]).exits(0);
+    // It waits until what `up` leaves is on disk.
+    here.labctl.run(["reset", "hurt"]).exits(0);
     here.labctl.run(["checkpoint", "prune", "--keep", "0"]).exits(0);
     assert_eq!(here.names(), ["fine"]);
     here.labctl.run(["reset", "hurt"]).exits(2).says("there is no checkpoint");

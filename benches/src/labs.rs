@@ -68,6 +68,36 @@ pub fn scale() {
     }
 }
 
+/// A lab from the checkpoint that an earlier one left, against the same lab made anew; and its reset.
+pub fn checkpoints() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let mut labctl = Labctl::new();
+    labctl.checkpoints = true;
+    let sixteen = hosts(&dir, 16);
+    for (file, aim) in
+        [(topology("ipvlan-2host.yaml"), 0.5), (topology("ingress.yaml"), 0.75), (sixteen, 1.0)]
+    {
+        let lab = file.file_stem().and_then(|s| s.to_str()).expect("a name of ours").to_owned();
+        let (mut restored, mut fresh, mut resets) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..RUNS {
+            fresh.push(seconds(|| {
+                drop(
+                    labctl
+                        .run(["up".as_ref(), "--no-check".as_ref(), "--fresh".as_ref(), file.as_os_str()])
+                        .exits(0),
+                );
+            }));
+            down(&labctl);
+            restored.push(up(&labctl, &file, false));
+            resets.push(seconds(|| drop(labctl.run(["reset", &lab]).exits(0))));
+            down(&labctl);
+        }
+        versus(&format!("up --no-check of {lab}, from a checkpoint / made anew"), "s", &restored, &fresh);
+        against_aim(&format!("up --no-check of {lab}, from a checkpoint"), "s", &restored, aim);
+        against_aim(&format!("reset of {lab}"), "s", &resets, 1.0);
+    }
+}
+
 /// Memory that belongs to each machine alone: private pages of its process, from smaps_rollup (proc(5)).
 pub fn memory() {
     let dir = tempfile::tempdir().expect("a temporary folder");

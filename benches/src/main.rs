@@ -13,9 +13,10 @@ mod packets;
 mod wire;
 
 /// What can be measured, by name.
-const GROUPS: [(&str, fn()); 8] = [
+const GROUPS: [(&str, fn()); 9] = [
     ("up", labs::flagship),
     ("scale", labs::scale),
+    ("checkpoints", labs::checkpoints),
     ("memory", labs::memory),
     ("matrix", matrix::all_pairs),
     ("dind", dind::dind),

@@ -77,6 +77,8 @@ pub struct Labctl {
     binary: PathBuf,
     /// Cache folder.
     pub cache: PathBuf,
+    /// Whether `up` may take labs from checkpoints and leave some. Most tests are about what `up` itself makes.
+    pub checkpoints: bool,
     /// Words before labctl's own path: `setpriv …`, for one.
     pub prefix: Vec<String>,
 }
@@ -96,7 +98,8 @@ impl Labctl {
     /// With another binary.
     pub fn with_binary(binary: PathBuf) -> Self {
         let state = tempfile::Builder::new().prefix("lab").tempdir().expect("a temporary folder");
-        Self { keeper: keeper(&binary, state.path()), state, binary, cache: cache(), prefix: Vec::new() }
+        let keeper = keeper(&binary, state.path());
+        Self { keeper, state, binary, cache: cache(), checkpoints: false, prefix: Vec::new() }
     }
 
     /// Its state folder.
@@ -117,6 +120,7 @@ impl Labctl {
             .env_remove("DOCKER_HOST")
             // What a test does not say shall not hang on the machine that it runs on.
             .env("LABCTL_RUNTIME", "vm")
+            .env("LABCTL_CHECKPOINT", self.checkpoints.to_string())
             .stdin(Stdio::null());
         command
     }

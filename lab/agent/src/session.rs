@@ -117,6 +117,7 @@ async fn perform(server: &Arc<Server>, request: Request) -> Result<Value, String
             value(&api)
         }
         Request::Clock { clock_ns } => done(ops::configure::clock(server, clock_ns)),
+        Request::Wake { clock_ns, entropy } => done(ops::configure::wake(server, clock_ns, &entropy)),
         Request::Settle => {
             server.engine.lock().await.settle().await;
             Ok(Value::Null)

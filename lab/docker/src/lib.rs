@@ -53,6 +53,12 @@ impl HostDocker {
         self.api.ping().within(PING).await.map(drop).map_err(self.failed("ping"))
     }
 
+    /// The API version that is spoken, `1.45`.
+    pub fn newest(&self) -> String {
+        let ClientVersion { major_version, minor_version } = self.api.client_version();
+        format!("{major_version}.{minor_version}")
+    }
+
     /// Another client of the same dockerd, on another socket.
     pub fn another(&self, socket: &Path) -> Result<Docker, Error> {
         Docker::connect_with_unix(&socket.to_string_lossy(), TIMEOUT_S, &self.api.client_version())

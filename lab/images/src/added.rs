@@ -122,6 +122,18 @@ pub fn of_packages(cache: &Path, name: &str, image: &DebianImage) -> Result<Vec<
     found.archive(&tagged(name), image)
 }
 
+/// What tells an image from others of this name: its file in the cache, or its id in this machine's Docker.
+pub(crate) async fn identity(cache: &Path, name: &str) -> Result<Option<String>, Error> {
+    let tagged = tagged(name);
+    if let Some(image) = list(cache)?.into_iter().find(|i| i.names.contains(&tagged)) {
+        return Ok(image.path.file_name().map(|n| n.to_string_lossy().into_owned()));
+    }
+    let Ok(docker) = Docker::connect_with_unix(LOCAL_DAEMON, TIMEOUT_S, API_DEFAULT_VERSION) else {
+        return Ok(None);
+    };
+    Ok(docker.inspect_image(&tagged).await.ok().and_then(|i| i.id))
+}
+
 async fn from_daemon(name: &str) -> Result<Vec<u8>, bollard::errors::Error> {
     let docker =
         Docker::connect_with_unix(LOCAL_DAEMON, TIMEOUT_S, API_DEFAULT_VERSION)?.negotiate_version().await?;

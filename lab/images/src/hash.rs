@@ -4,6 +4,11 @@ use std::io::{self, Read};
 
 use sha2::{Digest, Sha256};
 
+/// The SHA-256 of some bytes, in hex.
+pub fn sha256(bytes: impl AsRef<[u8]>) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
 /// Lower-case hex digits, two for each byte.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use bytes::Bytes;
 use labctl_model::{BUILTIN_IMAGE, Lab};
 
-use crate::{Error, added, builtin};
+use crate::{Error, added, builtin, container};
 
 /// Tars of container images by name, read once for all hosts.
 pub type Images = BTreeMap<String, Bytes>;
@@ -35,6 +35,27 @@ pub async fn images(lab: &Lab, cache: &Path, agent: &Path) -> Result<Images, Err
         }
     }
     Ok(images)
+}
+
+/// What tells the images that a lab's containers need from others of the same names, without reading them. An image
+/// that is not here yet has none.
+///
+/// # Errors
+/// The cache cannot be read.
+pub async fn identities(lab: &Lab, cache: &Path) -> Result<BTreeMap<String, String>, Error> {
+    let mut identities = BTreeMap::new();
+    for image in lab.images_of_all().map(|(_, image)| image).chain(lab.images_of_updates()) {
+        // The agent is in it, and has its own identity.
+        if image == BUILTIN_IMAGE || identities.contains_key(image) {
+            continue;
+        }
+        let identity = match lab.image(image) {
+            Some(debian) => container::find(cache, debian).map(|i| format!("{} {}", i.id(), i.bytes())),
+            None => added::identity(cache, image).await?,
+        };
+        identities.insert(image.to_owned(), identity.unwrap_or_default());
+    }
+    Ok(identities)
 }
 
 /// The tar of an image; the inner `Err` says why it is not available.

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use labctl_machines::{Dirs, Event, LabDir, Runtime, clear::clear, images, install, runtimes, state};
+use labctl_machines::{Dirs, Event, LabDir, Origin, Runtime, clear::clear, images, install, runtimes, state};
 use labctl_runtime::{UpOptions, launch};
 
 use crate::{
@@ -23,6 +23,7 @@ pub struct Lab {
     topology: PathBuf,
     runtime: Option<Runtime>,
     cold: bool,
+    origin: Origin,
     state: Option<PathBuf>,
     cache: Option<PathBuf>,
     agent: Option<PathBuf>,
@@ -64,6 +65,7 @@ impl Lab {
             topology,
             runtime: None,
             cold: false,
+            origin: Origin::None,
             state: None,
             cache: None,
             agent: None,
@@ -84,6 +86,22 @@ impl Lab {
     /// Boots the hosts instead of restoring a saved machine.
     pub fn cold(self, cold: bool) -> Self {
         Self { cold, ..self }
+    }
+
+    /// Takes the lab from the checkpoint that an earlier one of its kind left, within a second, or leaves one for the next:
+    /// so each test of many begins with the same lab (docs/checkpoints.md). [`RunningLab::reset`] then goes back to it. By
+    /// default, the lab is made anew. On a runtime that cannot save labs this changes nothing.
+    ///
+    /// ```no_run
+    /// # async fn f() -> Result<(), lab::Error> {
+    /// let lab = lab::Lab::from_file("lab.yaml")?.from_checkpoint(true).up().await?;
+    /// lab.act("kill host2").await?;
+    /// lab.reset().await?;
+    /// assert!(lab.check().await?.holds);
+    /// # Ok(()) }
+    /// ```
+    pub fn from_checkpoint(self, yes: bool) -> Self {
+        Self { origin: if yes { Origin::Kind } else { Origin::None }, ..self }
     }
 
     /// Runs Docker as its packager ships it: without the shortcuts that emulated machines have (docs/vanilla.md).
@@ -136,6 +154,7 @@ impl Lab {
         };
         let name = self.model.name.clone();
         let (model, topology, asked, cold) = (self.model, self.topology, self.runtime, self.cold);
+        let origin = self.origin;
         let home = Home::start(&name)?;
         let events = home.events(self.tell);
         let (held, told) = (home.held(), events.clone());
@@ -147,7 +166,7 @@ impl Lab {
                 told.note(why);
             }
             let options =
-                UpOptions { lab: model, topology, runtime: chosen.runtime, cold, keep: false, agent };
+                UpOptions { lab: model, topology, runtime: chosen.runtime, cold, keep: false, origin, agent };
             images::ensure(&dirs.cache, &options.lab, &told).await?;
             clear_dead(&dirs, &name).await;
             let dir = LabDir::of(&dirs, &format!("{name}.{:06x}", rand::random::<u32>() >> 8));

@@ -326,6 +326,37 @@ impl RunningLab {
         self.home.run(async move { lab.act(&action, &events).await }).await
     }
 
+    /// Saves the lab as it is as a checkpoint of this name, for `labctl checkpoint restore` and [`RunningLab::reset_to`].
+    /// It stands still for some tens of milliseconds.
+    ///
+    /// # Errors
+    /// If its hosts cannot be saved (docs/checkpoints.md), or there is no room.
+    pub async fn save(&self, name: &str) -> Result<(), Error> {
+        let (lab, name) = (self.lab.clone(), name.to_owned());
+        self.home.run(async move { lab.save(&name).await.map(drop) }).await
+    }
+
+    /// Makes the lab what it was at the end of [`Lab::up`](crate::Lab::up), within a second. Connections to it end.
+    ///
+    /// # Errors
+    /// If it was not brought up with [`Lab::from_checkpoint`](crate::Lab::from_checkpoint).
+    pub async fn reset(&self) -> Result<(), Error> {
+        self.go_back(None).await
+    }
+
+    /// Makes the lab what it was when it was saved under this name.
+    ///
+    /// # Errors
+    /// If there is no such checkpoint of this lab.
+    pub async fn reset_to(&self, name: &str) -> Result<(), Error> {
+        self.go_back(Some(name.to_owned())).await
+    }
+
+    async fn go_back(&self, name: Option<String>) -> Result<(), Error> {
+        let (lab, events) = (self.lab.clone(), self.events.clone());
+        self.home.run(async move { lab.reset(name.as_deref(), &events).await }).await
+    }
+
     /// Takes the lab down. Dropping it does the same, but cannot report what was left.
     ///
     /// # Errors

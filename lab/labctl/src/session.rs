@@ -1,6 +1,8 @@
 //! What verbs do with a lab: bring it up, check it, take it down.
 
-use labctl_machines::{Error as MachineError, Event, LabDir, Runtime, images, install, limits, runtimes};
+use labctl_machines::{
+    Error as MachineError, Event, LabDir, Origin, Runtime, images, install, limits, runtimes,
+};
 use labctl_model::{Action, Lab};
 use labctl_report::Report;
 use labctl_runtime::{
@@ -32,9 +34,26 @@ pub struct Manner {
     /// Run Docker as its packager ships it: without the shortcuts that emulated machines have
     #[arg(long)]
     pub vanilla: bool,
+    /// Take the lab from the checkpoint that an earlier one of its kind left; if there is none, leave one
+    #[arg(long, env = "LABCTL_CHECKPOINT")]
+    pub checkpoint: bool,
+    /// Make the lab anew, and leave another checkpoint
+    #[arg(long)]
+    pub fresh: bool,
     /// Leave labs as they are, also one that does not come up: `exec`, `docker` and `logs` work on what there is
     #[arg(long)]
     pub keep: bool,
+}
+
+impl Manner {
+    /// Which checkpoint a lab is taken from.
+    fn origin(self) -> Origin {
+        match (self.fresh, self.checkpoint) {
+            (true, _) => Origin::Fresh,
+            (_, true) => Origin::Kind,
+            _ => Origin::None,
+        }
+    }
 }
 
 /// The runtime that a user asks for.
@@ -84,12 +103,34 @@ pub async fn bring_up(
         runtime: chosen.runtime,
         cold: manner.cold,
         keep: manner.keep,
+        origin: manner.origin(),
         agent,
     };
     tokio::select! {
         built = make_images(context, &topology.lab, &topology.shown, progress) => built?,
         () = stop.wait() => return Err(Error::Interrupted),
     }
+    match begin(context, options, progress, stop).await {
+        Err(e) if manner.keep && !matches!(e, Error::Interrupted) && !is_taken_down(&e) => {
+            let (lab, file) = (&topology.lab.name, &topology.shown);
+            progress.phase(&format!(
+                "left as it is: `labctl ps`, `labctl logs {lab}`; `labctl down {file}` takes it away"
+            ));
+            Err(e)
+        }
+        done => done,
+    }
+}
+
+/// Starts a lab's supervisor and follows it until the lab is up. If that fails, nothing of the lab is left, unless the
+/// options say to keep it.
+pub async fn begin(
+    context: &Context,
+    options: UpOptions,
+    progress: &mut Progress<'_>,
+    stop: &mut Stop,
+) -> Result<LabDir, Error> {
+    let keep = options.keep;
     // Must not be interrupted: until it returns, we do not know whether a lab of this name is ours to take down.
     let dir = launch::begin(&context.dirs, options, &own_exe()?).await?;
     let followed = tokio::select! {
@@ -99,13 +140,7 @@ pub async fn bring_up(
     match followed {
         Ok(()) => Ok(dir),
         Err(e) if is_taken_down(&e) => Err(e),
-        Err(e) if manner.keep && !matches!(e, Error::Interrupted) => {
-            let (lab, file) = (&topology.lab.name, &topology.shown);
-            progress.phase(&format!(
-                "left as it is: `labctl ps`, `labctl logs {lab}`; `labctl down {file}` takes it away"
-            ));
-            Err(e)
-        }
+        Err(e) if keep && !matches!(e, Error::Interrupted) => Err(e),
         Err(e) => {
             clear(context, &dir, progress, stop).await;
             Err(e)
@@ -162,6 +197,12 @@ pub async fn check(
         found = run => found,
         () = stop.wait() => Err(Error::Interrupted),
     }
+}
+
+/// Makes a lab what it was at the end of `up`, or when a checkpoint of it was saved.
+pub async fn reset(dir: &LabDir, name: Option<String>, stop: &mut Stop) -> Result<(), Error> {
+    let take = |answer| matches!(answer, Answer::Reset).then_some(());
+    ask(dir, &Request::Reset { name }, stop, take).await
 }
 
 /// Does one action of a step in a lab that is up.

@@ -20,7 +20,7 @@ pub mod sys;
 mod tail;
 pub mod vm;
 
-pub use error::{Error, INTERRUPTED};
+pub use error::{Error, INTERRUPTED, Need};
 pub use event::{Event, Events};
 pub use runtime::Runtime;
-pub use state::{Dirs, LabDir, Plan};
+pub use state::{Dirs, LabDir, Origin, Plan};

@@ -37,3 +37,10 @@ fn files(lab: &Lab) -> u64 {
     let ports = lab.hosts.values().map(|h| h.nics.len()).sum::<usize>() + lab.peers.len();
     FILES + FILES_OF_HOST * lab.hosts.len() as u64 + FILES_OF_PORT * ports as u64
 }
+
+/// Memory of this machine that is available without swapping (proc(5), MemAvailable), in MiB.
+pub fn available_mib() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
+    line.split_ascii_whitespace().next()?.parse::<u64>().ok().map(|kib| kib >> 10)
+}

@@ -1,19 +1,34 @@
 //! The interface between a lab and what its hosts run on. A runtime only implements [`Provider`]: plan, wire, agent,
 //! Docker, probing and teardown are the same for all.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use futures::future::BoxFuture;
 use labctl_model::{Host, Lab};
 pub use labctl_protocol::client::{Dial, Stream};
 use labctl_wire::Transport;
 
-use crate::{Error, Events, state::Process};
+use crate::{
+    Error, Events,
+    state::Process,
+    vm::{SavedMachine, Saving},
+};
 
 /// Makes hosts.
 pub trait Provider: Send + Sync {
     /// Fails before anything is made if this lab cannot run here, and says what is missing and what needs it.
-    fn preflight<'a>(&'a self, lab: &'a Lab, events: &'a Events) -> BoxFuture<'a, Result<(), Error>>;
+    /// `restored`: all its hosts come from a checkpoint.
+    fn preflight<'a>(
+        &'a self,
+        lab: &'a Lab,
+        restored: bool,
+        events: &'a Events,
+    ) -> BoxFuture<'a, Result<(), Error>>;
+
+    /// What saved hosts of this lab depend on. `None`: they cannot be saved.
+    fn fingerprint<'a>(&'a self, _lab: &'a Lab) -> BoxFuture<'a, Result<Option<Fingerprint>, Error>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
 
     /// How a NIC's frames reach the wire, which listens at this path.
     fn transport(&self, listen: PathBuf) -> Transport {
@@ -29,6 +44,9 @@ pub trait Provider: Send + Sync {
     fn start<'a>(&'a self, host: &'a HostPlan) -> BoxFuture<'a, Result<Started, Error>>;
 }
 
+/// What saved hosts depend on, by the name by which a user knows it: `QEMU`, `agent`.
+pub type Fingerprint = BTreeMap<String, String>;
+
 /// What a provider gets to know about a host.
 #[derive(Clone, Debug)]
 pub struct HostPlan {
@@ -42,6 +60,8 @@ pub struct HostPlan {
     pub dir: PathBuf,
     /// The socket where the wire listens, for each NIC in order.
     pub nic_sockets: Vec<PathBuf>,
+    /// The machine that it is restored from. It is then stopped, until [`Saving::resume`].
+    pub saved: Option<SavedMachine>,
 }
 
 /// A host that was started.
@@ -60,6 +80,11 @@ pub struct Started {
 pub trait Machine: Send {
     /// Its process, which is noted on disk so that `down` finds it after a crash.
     fn process(&self) -> Option<Process>;
+
+    /// Saves it; `None` if it cannot be saved.
+    fn saving(&self) -> Option<Saving> {
+        None
+    }
 
     /// Describes a machine that no longer answers: its state, and the tail of its console.
     fn post_mortem(&mut self) -> String;

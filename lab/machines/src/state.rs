@@ -53,12 +53,30 @@ pub struct Plan {
     pub cold: bool,
     /// Keep what was made if the lab does not come up.
     pub keep: bool,
+    /// Which checkpoint it is taken from.
+    #[serde(default)]
+    pub origin: Origin,
     /// When it began, in seconds since the epoch.
     pub since: u64,
     /// The agent's binary.
     pub agent: PathBuf,
     /// Cache folder.
     pub cache: PathBuf,
+}
+
+/// Which checkpoint a lab is taken from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// The one that an earlier lab of its kind left, if there is one; else it leaves one.
+    Kind,
+    /// None; it leaves one of its kind.
+    Fresh,
+    /// None, and it leaves none.
+    #[default]
+    None,
+    /// This one, saved by a user.
+    Named(String),
 }
 
 /// A process of a lab. Its start time tells it from a later one with the same pid.

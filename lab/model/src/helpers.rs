@@ -11,6 +11,16 @@ use crate::{
 const DEEPEST: usize = 64;
 
 impl Lab {
+    /// What can be the name of a lab, in words.
+    pub const NAME: &str = "1 to 32 of `a-z`, `0-9` and `-`, beginning with a letter";
+
+    /// Whether this can be the name of a lab.
+    pub fn is_name(name: &str) -> bool {
+        (1..=32).contains(&name.len())
+            && name.starts_with(|c: char| c.is_ascii_lowercase())
+            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+    }
+
     /// The endpoint whose network namespace this one lives in: itself, or what `network_mode` says. `None` for a name that
     /// is neither a host nor a container: peers have no namespace.
     pub fn namespace_of<'a>(&'a self, endpoint: &'a str) -> Option<&'a str> {

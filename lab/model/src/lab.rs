@@ -28,6 +28,8 @@ pub struct Lab {
     /// Whether hosts run Docker without labctl's shortcuts (docs/vanilla.md).
     #[serde(default)]
     pub vanilla: bool,
+    /// Whether `up` may take it from a checkpoint, and leave one (docs/checkpoints.md).
+    pub checkpoint: bool,
     /// L2 underlay networks by name.
     pub segments: IndexMap<String, Segment>,
     /// Lab hosts by name.

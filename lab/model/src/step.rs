@@ -148,6 +148,8 @@ pub enum Action {
         /// Whether to remove a node that is not down, too.
         force: bool,
     },
+    /// `reset`: the lab is again what it was at the end of `up`.
+    Reset,
     /// `force-new-cluster HOST`: a manager becomes the only one, as with `docker swarm init --force-new-cluster`.
     ForceNewCluster(String),
     /// `exec HOST|CONTAINER [with host-tools] -- COMMAND`: must end with status 0.

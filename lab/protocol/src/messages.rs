@@ -11,7 +11,7 @@ use labctl_model::{Interface, Protocol, Route, Tools};
 use serde::{Deserialize, Serialize};
 
 /// Version of the protocol; both sides must have the same.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The longest line either side accepts, in bytes, LF included.
 pub const MAX_LINE: usize = 4 << 20;
@@ -65,6 +65,13 @@ pub enum Request {
     Clock {
         /// Wall clock of labctl's machine when this was sent, ns since the epoch.
         clock_ns: u64,
+    },
+    /// Makes a machine that was restored as it was one of now: sets its clock and reseeds its random generator.
+    Wake {
+        /// Wall clock of labctl's machine when this was sent, ns since the epoch.
+        clock_ns: u64,
+        /// Fresh random octets, in hex.
+        entropy: String,
     },
     /// Prepares the machine for being saved, so that a restored one can quickly take its own identity.
     Settle,
@@ -123,6 +130,7 @@ impl Request {
             Request::EndDocker { .. } => "end-docker",
             Request::StartDocker => "start-docker",
             Request::Clock { .. } => "clock",
+            Request::Wake { .. } => "wake",
             Request::Settle => "settle",
             Request::DialUnix { .. } => "dial-unix",
             Request::Exec(_) => "exec",

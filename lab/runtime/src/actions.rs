@@ -125,6 +125,7 @@ pub async fn run(running: &RunningLab, action: &Action, events: &Events) -> Resu
             host.agent.docker(daemon_json.clone()).await.map(drop).map_err(host.failed())
         }
         Action::Power { host, power } => running.power(host, *power, events).await,
+        Action::Reset => running.reset_alone(None, events).await,
         Action::Docker { host: name, power } => {
             let host = view.host(name)?;
             if *power != Power::Start {

@@ -62,7 +62,7 @@ impl RunningLab {
     pub async fn act(&self, action: &Action, events: &Events) -> Result<(), Error> {
         // A host must not vanish while a run probes it. A run copes with all other changes.
         let _no_run = match action {
-            Action::Power { .. } => Some(self.alone().await),
+            Action::Power { .. } | Action::Reset => Some(self.alone().await),
             _ => None,
         };
         actions::run(self, action, events).await

@@ -83,6 +83,52 @@ pub enum Error {
         /// What is blocked.
         known: Vec<String>,
     },
+    /// No checkpoint of this name.
+    #[error("there is no checkpoint `{name}`\nhint: {hint}")]
+    NoSuchCheckpoint {
+        /// Name that was asked for.
+        name: String,
+        /// The way out.
+        hint: String,
+    },
+    /// A checkpoint cannot be used or replaced.
+    #[error(
+        "checkpoint `{name}`: {why}\nhint: `labctl checkpoint ls` shows all, `labctl checkpoint rm {name}` removes it"
+    )]
+    Checkpoint {
+        /// Its name.
+        name: String,
+        /// Why not.
+        why: String,
+    },
+    /// A lab without a checkpoint to go back to.
+    #[error(
+        "lab `{0}` has no checkpoint of the end of `up`\n\
+         hint: `labctl up --checkpoint` leaves one; `labctl checkpoint save {0} NAME` makes one of now, and `labctl reset {0} \
+         NAME` goes back to it"
+    )]
+    NoOrigin(String),
+    /// A lab whose copy does not fit this machine's memory.
+    #[error(
+        "lab `{lab}` cannot be saved: its copy takes {mib} MiB of memory until it is on disk, at most half of what is free, \
+         and {free} MiB are\nhint: take other labs down (`labctl ps`)"
+    )]
+    NoMemory {
+        /// Lab.
+        lab: String,
+        /// What the copy takes, in MiB.
+        mib: u64,
+        /// What is free, in MiB.
+        free: u64,
+    },
+    /// A lab that cannot be saved.
+    #[error("lab `{lab}` cannot be saved: {why}")]
+    NotSaved {
+        /// Lab.
+        lab: String,
+        /// Why, and the way out.
+        why: &'static str,
+    },
     /// Nobody waits for the result any more.
     #[error("cancelled")]
     Cancelled,
@@ -156,6 +202,9 @@ impl Error {
             | Error::WrongState { .. }
             | Error::Down { .. }
             | Error::NothingBlocked { .. }
+            | Error::NoSuchCheckpoint { .. }
+            | Error::NoOrigin(_)
+            | Error::NotSaved { .. }
             | Error::Frame(_) => 2,
             Error::At { source, .. } => source.exit_code(),
             Error::Remote(f) => f.exit_code,

@@ -67,6 +67,21 @@ impl RunningHost {
         Ok(host)
     }
 
+    /// A host that was restored as it was: what its agent, its dockerd (of this API version) and this machine lack is made
+    /// again.
+    pub async fn wake(
+        name: &str,
+        agent: AgentClient,
+        docker_socket: PathBuf,
+        api: &str,
+    ) -> Result<Self, Error> {
+        let entropy = hex(&rand::rng().random::<[u8; 32]>());
+        agent.wake(now_ns(), entropy).await.map_err(Error::agent(name))?;
+        let forward = Forward::start(docker_socket.clone(), agent.clone(), GUEST_DOCKER_SOCKET)?;
+        let docker = HostDocker::connect(name, &docker_socket, api, agent.hello().shortcuts)?;
+        Ok(Self { name: name.to_owned(), agent, docker, forward })
+    }
+
     async fn provide_images(&self, lab: &Lab, images: &Images, had: &[&str]) -> Result<(), Error> {
         let wanted = lab.containers.values().filter(|c| c.host == self.name).map(|c| c.image.as_str());
         // Any node may get a task.

@@ -2,14 +2,19 @@
 
 mod parts;
 mod reach;
+mod saved;
 
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
 
-use futures::future::{join_all, try_join_all};
+use futures::future::{BoxFuture, join_all, try_join_all};
 use labctl_images::load::{self, Images};
 use labctl_machines::{
-    Error as MachineError, Events, LabDir, Plan, images,
-    machine::{HostPlan, Machine, Provider, Started},
+    Error as MachineError, Events, LabDir, Origin, Plan, images,
+    machine::{Dial, HostPlan, Machine, Provider, Started},
     runtimes,
     state::Process,
 };
@@ -17,7 +22,7 @@ use labctl_model::{Driver, Lab, Power};
 use labctl_protocol::client::AgentClient;
 use labctl_report::{count, sent::SendReport, tunnels::VxlanReport};
 use labctl_wire::{PortSpec, Wire};
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, task::JoinHandle};
 
 use crate::{
     Error, frames,
@@ -28,6 +33,7 @@ use crate::{
 };
 use parts::{Parts, Shared};
 pub use reach::Frames;
+pub use saved::{Saved, ago};
 
 /// How many hosts start at once per processor: while one waits for its disk, another computes.
 const AT_ONCE: usize = 2;
@@ -40,13 +46,25 @@ pub struct RunningLab {
     parts: Shared,
     // Two runs at once would take each other's listeners.
     checking: tokio::sync::Mutex<()>,
+    /// Name of the checkpoint that it began as, or left at the end of `up`.
+    began_as: Mutex<Option<String>>,
+    /// Writes that checkpoint.
+    writing: tokio::sync::Mutex<Option<JoinHandle<Result<(), Error>>>>,
 }
 
 impl RunningLab {
     /// A lab with nothing made yet.
     pub fn new(plan: Plan, dir: LabDir, provider: Box<dyn Provider>) -> Self {
         let parts = Shared::new(&plan.lab, dir.name());
-        Self { plan, dir, provider, parts, checking: tokio::sync::Mutex::default() }
+        Self {
+            plan,
+            dir,
+            provider,
+            parts,
+            checking: tokio::sync::Mutex::default(),
+            began_as: Mutex::default(),
+            writing: tokio::sync::Mutex::default(),
+        }
     }
 
     /// The plan it is made from.
@@ -59,8 +77,12 @@ impl RunningLab {
         &self.dir
     }
 
-    fn parts(&self) -> std::sync::MutexGuard<'_, Parts> {
+    fn parts(&self) -> MutexGuard<'_, Parts> {
         self.parts.lock()
+    }
+
+    fn began_as(&self) -> MutexGuard<'_, Option<String>> {
+        self.began_as.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The wire, while it runs.
@@ -122,8 +144,30 @@ impl RunningLab {
     }
 
     async fn make(&self, events: &Events) -> Result<(), Error> {
+        if let Some(checkpoint) = self.origin(events).await? {
+            let from = ago(checkpoint.manifest.age());
+            match self.restore(&checkpoint, events).await {
+                Ok(()) => {
+                    events.note(format!(
+                        "taken from a checkpoint that is {from} (`--fresh` makes the lab anew)"
+                    ));
+                    return Ok(());
+                }
+                Err(e) if self.plan.origin == Origin::Kind => {
+                    self.give_up_restoring().await;
+                    events.note(format!("the checkpoint of this lab cannot be used: it is made anew ({e})"));
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        self.make_anew(events).await?;
+        self.leave_checkpoint(events).await;
+        Ok(())
+    }
+
+    async fn make_anew(&self, events: &Events) -> Result<(), Error> {
         let lab = &self.plan.lab;
-        self.provider.preflight(lab, events).await?;
+        self.provider.preflight(lab, false, events).await?;
         let images = self.images().await?;
         let plans = self.host_plans()?;
         self.start_wire(&plans).await?;
@@ -177,6 +221,7 @@ impl RunningLab {
                 host: host.clone(),
                 dir,
                 nic_sockets,
+                saved: None,
             })
         });
         hosts.collect()
@@ -201,14 +246,23 @@ impl RunningLab {
         Ok(())
     }
 
-    async fn start_host(&self, plan: &HostPlan, images: &Images, events: &Events) -> Result<(), Error> {
-        let name = &plan.name;
-        events.host(name, "starting");
-        let Started { machine, agent, ended, images: had } = self.provider.start(plan).await?;
+    /// Starts a host's machine and keeps it. Returns how to call its agent, its end, and the images that it has.
+    async fn start_machine(
+        &self,
+        plan: &HostPlan,
+    ) -> Result<(Dial, BoxFuture<'static, String>, &'static [&'static str]), Error> {
+        let Started { machine, agent, ended, images } = self.provider.start(plan).await?;
         if let Some(process) = machine.process() {
             self.dir.record(&process)?;
         }
-        self.parts().machines.insert(name.clone(), machine);
+        self.parts().machines.insert(plan.name.clone(), machine);
+        Ok((agent, ended, images))
+    }
+
+    async fn start_host(&self, plan: &HostPlan, images: &Images, events: &Events) -> Result<(), Error> {
+        let name = &plan.name;
+        events.host(name, "starting");
+        let (agent, ended, had) = self.start_machine(plan).await?;
         let set_up = async {
             let agent = AgentClient::dial(agent).await.map_err(Error::agent(name))?;
             events.host(name, "agent answers");
@@ -330,7 +384,17 @@ impl RunningLab {
     /// Takes down everything that was made, and goes on past failures, which it returns. The lab's folder stays: it
     /// belongs to the caller.
     pub async fn down(&self) -> Vec<String> {
-        let Parts { wire, machines, hosts, peers, .. } = self.parts.take();
+        if let Err(e) = self.written().await {
+            // The lab was none the worse for it; the next one is made anew.
+            tracing::warn!("its checkpoint is not left: {e}");
+        }
+        let parts = self.parts.take();
+        self.take_apart(parts).await
+    }
+
+    /// Ends the machines, the peers and the wire.
+    async fn take_apart(&self, parts: Parts) -> Vec<String> {
+        let Parts { wire, machines, hosts, peers, .. } = parts;
         drop((hosts, peers));
         let kills = join_all(machines.into_iter().map(|(name, mut machine)| async move {
             machine.kill().await.err().map(|e| format!("host {name}: {e}"))

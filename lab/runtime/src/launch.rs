@@ -8,7 +8,8 @@ use std::{
 };
 
 use labctl_machines::{
-    Dirs, Error as MachineError, LabDir, Plan, Runtime, clear::clear, limits, state::Lock, sys::detach,
+    Dirs, Error as MachineError, LabDir, Origin, Plan, Runtime, clear::clear, limits, state::Lock,
+    sys::detach,
 };
 use labctl_model::Lab;
 use labctl_protocol::polling::Polling;
@@ -39,6 +40,8 @@ pub struct UpOptions {
     pub cold: bool,
     /// Keep what was made if the lab does not come up, for inspection.
     pub keep: bool,
+    /// Which checkpoint it is taken from.
+    pub origin: Origin,
     /// The agent's binary.
     pub agent: PathBuf,
 }
@@ -87,6 +90,7 @@ fn write_plan(dir: &LabDir, dirs: &Dirs, options: &UpOptions) -> Result<Plan, Er
         runtime: options.runtime,
         cold: options.cold,
         keep: options.keep,
+        origin: options.origin.clone(),
         since: now.as_secs(),
         agent: options.agent.clone(),
         cache: dirs.cache.clone(),

@@ -2,6 +2,7 @@
 
 mod actions;
 mod check;
+pub mod checkpoint;
 pub mod control;
 pub mod error;
 mod evidence;

@@ -337,6 +337,22 @@ impl LabService {
                 self.must_be_up()?;
                 forwarding(answers, async |events| self.lab.act(&action, events).await).await
             }
+            Request::Save { name } => {
+                self.must_be_up()?;
+                let saved = self.lab.save(&name).await?;
+                let _ = answers.send(Answer::Saved(saved)).await;
+                Ok(())
+            }
+            Request::Reset { name } => {
+                self.must_be_up()?;
+                // In a task of its own: a client that goes away must not leave half a lab.
+                let lab = self.lab.clone();
+                let reset =
+                    tokio::spawn(async move { lab.reset(name.as_deref(), &Events::channel().0).await });
+                reset.await.map_err(|e| Error::Control(e.to_string()))??;
+                let _ = answers.send(Answer::Reset).await;
+                Ok(())
+            }
             Request::Exec { command, tty } => self.exec(command, tty, answers, input).await,
             Request::Send(order) => self.send(*order, answers, input).await,
             Request::Vxlan { from, to, port } => self.vxlan(Which { from, to, port }, answers, input).await,

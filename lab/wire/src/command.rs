@@ -4,7 +4,7 @@ use labctl_model::Traffic;
 use tokio::sync::oneshot;
 use vxlan::MacAddr;
 
-use crate::{Block, Capture, CaptureSpec, LinkState, Stats, WireError, port::Brings};
+use crate::{Block, Capture, CaptureSpec, LinkState, Stats, WireError, WireState, port::Brings};
 
 /// The channel for an answer.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, WireError>>;
@@ -56,6 +56,13 @@ pub(crate) enum Command {
     },
     Stats {
         reply: Reply<Stats>,
+    },
+    Save {
+        reply: Reply<WireState>,
+    },
+    Restore {
+        state: WireState,
+        reply: Reply<()>,
     },
     Inject {
         segment: String,

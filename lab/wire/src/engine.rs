@@ -204,6 +204,12 @@ impl Engine {
                     drop(reply.send(self.switch.inject(&segment, &frame, now)));
                 }
                 Ok(Command::Stats { reply }) => drop(reply.send(Ok(self.switch.stats(now)))),
+                Ok(Command::Save { reply }) => drop(reply.send(Ok(self.switch.save(now)))),
+                Ok(Command::Restore { state, reply }) => {
+                    // A NIC that connects later would make its port forget its stations.
+                    (0..self.io.len()).for_each(|port| self.accept(port));
+                    drop(reply.send(self.switch.restore(&state, now)));
+                }
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
             }

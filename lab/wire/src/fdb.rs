@@ -53,6 +53,12 @@ impl Fdb {
         self.stations.retain(|_, station| station.port != port);
     }
 
+    /// The stations that are known and not aged: VLAN, address and port.
+    pub(crate) fn iter(&self, now: u32) -> impl Iterator<Item = (u16, MacAddr, PortId)> {
+        let known = self.stations.iter().filter(move |(_, station)| !station.aged(now));
+        known.map(|((vid, mac), station)| (*vid, *mac, station.port))
+    }
+
     /// How many stations are known and not aged.
     pub(crate) fn len(&self, now: u32) -> usize {
         self.stations.values().filter(|station| !station.aged(now)).count()

@@ -20,6 +20,7 @@ use crate::{
     outbox::Outbox,
     policy::{DropReason, LinkState, Pipeline, Stage, Verdict},
     port::PortId,
+    saved::{Station, WireState},
     standin::{GATEWAY_PORT, StandIn},
     stats::{Counters, PortStats, SegmentStats, Stats},
 };
@@ -457,6 +458,50 @@ impl Switch {
             (segment.name.clone(), stats)
         });
         Stats { ports: ports.collect(), segments: segments.collect() }
+    }
+
+    /// What another switch needs to go on in this one's place.
+    pub(crate) fn save(&self, now: Now) -> WireState {
+        let nics = self.ports.iter().filter(|port| !port.removed && !port.station);
+        let stations = |segment: &Segment| {
+            let heard = segment.fdb.iter(now.secs).filter(|(.., id)| !self.ports[*id].station);
+            let mut stations: Vec<Station> = heard
+                .map(|(vid, mac, id)| Station {
+                    vid,
+                    mac: mac.octets(),
+                    port: self.ports[id].name.to_string(),
+                })
+                .collect();
+            stations.sort();
+            stations
+        };
+        let blocks = |segment: &Segment| segment.blocks.iter().map(|rule| self.named(rule)).collect();
+        WireState {
+            links: nics.map(|port| (port.name.to_string(), port.pipeline.link())).collect(),
+            blocks: self.segments.iter().map(|s| (s.name.clone(), blocks(s))).collect(),
+            stations: self.segments.iter().map(|s| (s.name.clone(), stations(s))).collect(),
+        }
+    }
+
+    /// Goes on in the place of another switch. Its stations count as heard now.
+    pub(crate) fn restore(&mut self, state: &WireState, now: Now) -> Result<(), WireError> {
+        for (port, link) in &state.links {
+            let id = self.port_id(port)?;
+            self.set_link(id, *link);
+        }
+        for (segment, blocks) in &state.blocks {
+            let id = self.segment_id(segment)?;
+            self.segments[id].blocks = Blocks::default();
+            blocks.iter().try_for_each(|block| self.block(segment, block))?;
+        }
+        for (segment, stations) in &state.stations {
+            let id = self.segment_id(segment)?;
+            for station in stations {
+                let port = self.port_id(&station.port)?;
+                self.segments[id].fdb.learn(station.vid, MacAddr(station.mac), port, now.secs);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::{sync::oneshot, time::timeout};
 use vxlan::MacAddr;
 
 use crate::{
-    Block, Capture, CaptureSpec, LinkState, PortSpec, Stats, Transport, WireError,
+    Block, Capture, CaptureSpec, LinkState, PortSpec, Stats, Transport, WireError, WireState,
     command::{Command, NewPort, Reply, Socket},
     engine::{Engine, WAKER},
     frame::MAX_FRAME_LEN,
@@ -149,6 +149,22 @@ impl Wire {
     /// If the wire has stopped.
     pub async fn stats(&self) -> Result<Stats, WireError> {
         self.ask(|reply| Command::Stats { reply }).await
+    }
+
+    /// Returns what it has learned and was told.
+    ///
+    /// # Errors
+    /// If the wire has stopped.
+    pub async fn save(&self) -> Result<WireState, WireError> {
+        self.ask(|reply| Command::Save { reply }).await
+    }
+
+    /// Learns and does what another wire had ([`Wire::save`]). Every NIC must be connected, or about to be accepted.
+    ///
+    /// # Errors
+    /// If the other wire had ports or segments that this one lacks.
+    pub async fn restore(&self, state: WireState) -> Result<(), WireError> {
+        self.ask(|reply| Command::Restore { state, reply }).await
     }
 
     /// Ends the thread and removes the sockets; running captures end. Doing so twice is no error.

@@ -110,7 +110,7 @@ fn a_torn_template_is_made_anew() {
     let whole = ram.metadata().unwrap().len();
     ram.set_len(whole / 2).unwrap();
     cut_initrds(&image);
-    labctl.up(&file).says("memory file was changed or cut short").says("the initial RAM disk");
+    labctl.up(&file).says("its file ram was changed or cut short").says("the initial RAM disk");
     assert_eq!(ram_length(&template), whole);
     labctl.run(["down", "torn"]).exits(0);
     let again = labctl.up(&file);

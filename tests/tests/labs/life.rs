@@ -53,6 +53,12 @@ fn an_ordinary_user_runs_the_flagship() {
     let report = &found["labs"][0]["report"];
     assert_eq!((&report["holds"], cells(report).len()), (&true.into(), 30), "{found}");
     assert_eq!(report["checks"][0]["looks"], 2, "{found}");
+    // Its machines are this user's own, so it may copy their memory.
+    labctl.checkpoints = true;
+    labctl.up(&file);
+    labctl.run(["reset", "ipvlan-2host"]).exits(0);
+    labctl.run(["check", "ipvlan-2host"]).exits(0);
+    labctl.run(["down", "ipvlan-2host"]).exits(0);
     assert_eq!(files_of(labctl.state()), Vec::<String>::new());
 }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 mod act;
+mod checkpoint;
 mod clones;
 mod dind;
 mod flagship;

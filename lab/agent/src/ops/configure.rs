@@ -268,6 +268,15 @@ pub fn clock(server: &Server, clock_ns: u64) -> Result<(), ConfigureError> {
     }
 }
 
+/// Sets the clock of a machine that has its own, and reseeds its random generator.
+pub fn wake(server: &Server, clock_ns: u64, entropy: &str) -> Result<(), ConfigureError> {
+    clock(server, clock_ns)?;
+    match server.kernel {
+        Kernel::Own => reseed(entropy),
+        Kernel::Shared => Ok(()),
+    }
+}
+
 fn set_clock(clock_ns: u64, slack: Duration) -> Result<(), ConfigureError> {
     let wanted = Duration::from_nanos(clock_ns);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

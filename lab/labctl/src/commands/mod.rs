@@ -2,6 +2,7 @@
 
 pub mod capture;
 pub mod check;
+pub mod checkpoint;
 pub mod completions;
 pub mod r#do;
 pub mod docker;
@@ -16,6 +17,7 @@ pub mod logs;
 pub mod man;
 pub mod predict;
 pub mod ps;
+pub mod reset;
 pub mod schema;
 pub mod send;
 pub mod supervise;

@@ -36,6 +36,7 @@ Examples:
   labctl test topologies/ --junit report.xml --captures failed/
   labctl test topologies/ingress.yaml --engine bookworm --engine host1=trixie
   labctl test topologies/overlay-attachable.yaml --repeat 20
+  labctl test topologies/swarm-life.yaml --repeat 20 --reset
   labctl test topologies/ --retries 1      # on a busy machine: those that hold on the second try only are flaky
   labctl test topologies/ --format json | jq -r '.labs[] | select(.holds | not) | .lab'";
 
@@ -59,6 +60,9 @@ pub struct Args {
     /// Probe each matrix so many times in a row, those of steps too; it must hold each time
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     repeat: u32,
+    /// Repeat everything instead, steps too: before each repetition the lab is reset to what it was at the end of `up`
+    #[arg(long)]
+    reset: bool,
     /// How often a lab that does not hold is tried again, from its start
     ///
     /// Every failed try is told in full. A lab that holds in the end counts as passed, and as flaky.
@@ -116,10 +120,12 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let interrupted = AtomicBool::new(false);
     let jobs = topologies.into_iter().enumerate().map(|(i, topology)| {
         let how = How {
-            manner: args.manner,
+            // There must be something to go back to.
+            manner: Manner { checkpoint: args.manner.checkpoint || args.reset, ..args.manner },
             captures: args.captures.as_deref(),
             limit: args.timeout,
-            checking: Checking { steps: true, again: args.repeat - 1 },
+            checking: Checking { steps: true, again: if args.reset { 0 } else { args.repeat - 1 } },
+            resets: if args.reset { args.repeat - 1 } else { 0 },
         };
         let interrupted = &interrupted;
         async move {
@@ -201,6 +207,8 @@ fn read_all(paths: &[PathBuf], engines: &Engines, context: &Context) -> Result<V
 struct How<'a> {
     manner: Manner,
     checking: Checking,
+    /// How often to reset the lab and check it again, while it holds.
+    resets: u32,
     captures: Option<&'a Path>,
     /// From its start to its last check.
     limit: Duration,
@@ -220,13 +228,24 @@ async fn one(context: &Context, topology: Topology, how: How<'_>, interrupted: &
 }
 
 async fn live_and_die(context: &Context, topology: &Topology, how: How<'_>) -> Result<Report, Error> {
-    let How { manner, checking, captures, limit } = how;
+    let How { manner, checking, resets, captures, limit } = how;
     let dir = LabDir::of(&context.dirs, &topology.lab.name);
     let mut stop = Stop::new()?;
     let mut progress = Progress::new(&context.printer, &topology.lab.name);
     let lived = tokio::time::timeout(limit, async {
         session::bring_up(context, topology, manner, &mut progress, &mut stop).await?;
-        Ok::<_, Error>(session::check(&dir, checking, &mut progress, &mut stop).await)
+        let mut found = session::check(&dir, checking, &mut progress, &mut stop).await;
+        for round in 1..=resets {
+            if !found.as_ref().is_ok_and(|report| report.holds) {
+                break;
+            }
+            progress.phase(&format!("reset, round {} of {}", round + 1, resets + 1));
+            found = match session::reset(&dir, None, &mut stop).await {
+                Ok(()) => session::check(&dir, checking, &mut progress, &mut stop).await,
+                Err(e) => Err(e),
+            };
+        }
+        Ok::<_, Error>(found)
     });
     let mut found = match lived.await {
         Ok(Ok(found)) => found,

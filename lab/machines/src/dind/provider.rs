@@ -133,7 +133,12 @@ impl DindProvider {
 }
 
 impl Provider for DindProvider {
-    fn preflight<'a>(&'a self, lab: &'a Lab, events: &'a Events) -> BoxFuture<'a, Result<(), Error>> {
+    fn preflight<'a>(
+        &'a self,
+        lab: &'a Lab,
+        _restored: bool,
+        events: &'a Events,
+    ) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(self.provide_images(lab, events))
     }
 

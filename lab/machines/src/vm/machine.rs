@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream as StdUnixStream};
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -31,7 +32,7 @@ const VERSION: Duration = Duration::from_secs(20);
 pub struct Vm {
     spec: VmSpec,
     child: Tied,
-    qmp: Qmp,
+    qmp: Arc<Qmp>,
     console: Console,
     process: Option<Process>,
     ended: Option<ExitStatus>,
@@ -70,7 +71,7 @@ impl Vm {
         let mut child = spawn::spawn(command, keep, any_file).await.map_err(Error::NoQemu)?;
         let process = child.id().and_then(|pid| Process::observe(pid, format!("machine of {}", spec.name)));
         match Qmp::handshake(&spec.name, ours, GREETING).await {
-            Ok(qmp) => Ok(Self { spec, child, qmp, console, process, ended: None }),
+            Ok(qmp) => Ok(Self { spec, child, qmp: Arc::new(qmp), console, process, ended: None }),
             Err(error) => Err(explain(&spec, &mut child, error).await),
         }
     }
@@ -81,7 +82,7 @@ impl Vm {
     }
 
     /// Its monitor.
-    pub fn qmp(&self) -> &Qmp {
+    pub fn qmp(&self) -> &Arc<Qmp> {
         &self.qmp
     }
 

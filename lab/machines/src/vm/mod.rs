@@ -10,9 +10,12 @@
 
 mod accel;
 mod anew;
+mod devices;
 mod machine;
+mod pages;
 mod provider;
 mod qmp;
+mod saving;
 mod spawn;
 mod spec;
 mod template;
@@ -23,8 +26,10 @@ use std::time::Duration;
 
 pub use accel::{Accel, kvm_boots, kvm_works};
 pub use machine::{QemuVersion, Vm, require_qemu};
+pub use pages::Copied;
 pub use provider::VmProvider;
 pub use qmp::{Event, Qmp};
+pub use saving::{SavedMachine, Saving};
 pub use spawn::settled;
 pub use spec::{Memory, VmNic, VmSpec};
 pub use template::Template;
@@ -37,7 +42,7 @@ const QEMU: &str = "qemu-system-x86_64";
 /// The first version of QEMU with `-netdev stream`.
 pub const OLDEST: (u64, u64) = (7, 2);
 
-/// The first version of QEMU that can save to a file itself.
+/// The first version of QEMU that loads a state from a file by itself.
 pub const OLDEST_TO_SAVE: (u64, u64) = (8, 2);
 
 /// What can go wrong with a machine.

@@ -1,9 +1,9 @@
 //! Runs hosts of a lab as machines.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::{fs, io};
 
 use futures::future::BoxFuture;
 use labctl_images::{NodeImage, Suite};
@@ -11,12 +11,16 @@ use labctl_model::{Host, Lab};
 use tokio::sync::OnceCell;
 
 use super::{
-    Accel, Memory, OLDEST_TO_SAVE, QemuVersion, Template, Vm, VmNic, VmSpec, anew, require_qemu,
-    template::{Recipe, Stage},
+    Accel, Memory, OLDEST_TO_SAVE, QemuVersion, SavedMachine, Saving, Template, Vm, VmNic, VmSpec, anew,
+    devices,
+    pages::Pages,
+    require_qemu,
+    saving::Base,
+    template::{HOST, RAM, Recipe, Stage},
 };
-use crate::machine::{HostPlan, Machine, Provider, Started};
+use crate::machine::{Fingerprint, HostPlan, Machine, Provider, Started};
 use crate::state::Process;
-use crate::{Error, Events, Plan};
+use crate::{Error, Events, Plan, limits};
 
 /// Memory that QEMU and a guest with a busy dockerd typically take, in MiB, however much the guest may use.
 const TYPICAL_MIB: u64 = 450;
@@ -29,6 +33,7 @@ pub struct VmProvider {
     cold: bool,
     vanilla: bool,
     accel: OnceCell<Accel>,
+    qemu: OnceCell<QemuVersion>,
     templates: Mutex<BTreeMap<Kind, Template>>,
 }
 
@@ -44,6 +49,7 @@ impl VmProvider {
             cold: plan.cold,
             vanilla: plan.lab.vanilla,
             accel: OnceCell::new(),
+            qemu: OnceCell::new(),
             templates: Mutex::default(),
         }
     }
@@ -94,13 +100,17 @@ impl VmProvider {
         let mut spec = self.spec(plan).await?;
         let failed = |e: super::Error| Error::Machine { host: plan.name.clone(), why: e.to_string() };
         let kind = self.kind(&plan.host)?;
-        let template = self.templates.lock().unwrap_or_else(PoisonError::into_inner).get(&kind).cloned();
-        if let Some(template) = &template {
-            spec.memory = Memory::Private(template.ram());
-            spec.incoming = true;
-        }
+        let template = match &plan.saved {
+            Some(_) => None,
+            None => self.template(&plan.host, &Events::channel().0).await?,
+        };
+        let base = template.as_ref().map(Template::ram).or(plan.saved.as_ref().map(|s| s.base.clone()));
+        let base = base.map(|path| self.base(&mut spec, path)).transpose()?;
         let vm = Vm::start(spec).await.map_err(failed)?;
-        if let Some(template) = &template {
+        if let Some(saved) = &plan.saved {
+            fill(&vm, saved).await.map_err(|e| failed(super::Error::io("load", &saved.pages)(e)))?;
+            devices::load(vm.qmp(), &saved.state).await.map_err(failed)?;
+        } else if let Some(template) = &template {
             template.restore(&vm).await.map_err(|e| {
                 if matches!(e, super::Error::Refused { .. }) {
                     // The template is unusable: make a new one next time.
@@ -115,40 +125,76 @@ impl VmProvider {
         Ok(Started {
             agent: vm.dial(),
             ended: vm.gone(),
-            machine: Box::new(VmMachine { host: plan.name.clone(), vm }),
+            machine: Box::new(VmMachine { host: plan.name.clone(), vm, base }),
             images: template.map_or(&[], |_| kind.3.images()),
         })
     }
 
-    /// Provides every template that the lab's hosts are restored from; makes those that the cache lacks.
-    async fn provide_templates(&self, lab: &Lab, qemu: &QemuVersion, events: &Events) -> Result<(), Error> {
-        for host in lab.hosts.values() {
-            let image = self.image(host)?;
-            let kind = self.kind(host)?;
-            if self.templates.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&kind) {
-                continue;
-            }
-            let accel = self.accel(&image).await;
-            let recipe = Recipe {
-                accel,
-                shortcuts: self.shortcuts(accel),
-                agent: self.agent.clone(),
-                initrd: image.initrd(&self.agent)?,
-                memory_mib: host.memory_mib,
-                nics: host.nics.len(),
-                qemu: qemu.text.clone(),
-                stage: kind.3,
-                image,
-            };
-            let template = Template::provide(&self.cache, &recipe, events).await?;
-            self.templates.lock().unwrap_or_else(PoisonError::into_inner).insert(kind, template);
-        }
-        Ok(())
+    /// Makes a machine's memory begin as this file.
+    fn base(&self, spec: &mut VmSpec, path: PathBuf) -> Result<Arc<Base>, Error> {
+        let file = fs::File::open(&path).map_err(Error::io("cannot open", &path))?;
+        // A template is named by its folder, a checkpoint's base by itself.
+        let name = match path.file_name() {
+            Some(name) if name != RAM => PathBuf::from(name),
+            _ => path.parent().and_then(Path::file_name).map(PathBuf::from).unwrap_or_default(),
+        };
+        spec.memory = Memory::Private(path);
+        spec.incoming = true;
+        Ok(Arc::new(Base { file, name: name.with_extension(RAM).to_string_lossy().into_owned() }))
     }
 
-    async fn check(&self, lab: &Lab, events: &Events) -> Result<(), Error> {
-        let first = lab.hosts.keys().next().cloned().unwrap_or_default();
-        let qemu = require_qemu().await.map_err(|e| Error::Machine { host: first, why: e.to_string() })?;
+    /// The recipe of the template that a host is restored from.
+    async fn recipe(&self, host: &Host, qemu: &QemuVersion) -> Result<Recipe, Error> {
+        let image = self.image(host)?;
+        let accel = self.accel(&image).await;
+        Ok(Recipe {
+            accel,
+            shortcuts: self.shortcuts(accel),
+            agent: self.agent.clone(),
+            initrd: image.initrd(&self.agent)?,
+            memory_mib: host.memory_mib,
+            nics: host.nics.len(),
+            qemu: qemu.text.clone(),
+            stage: self.kind(host)?.3,
+            image,
+        })
+    }
+
+    /// The template that a host is restored from, made if the cache lacks it. `None`: hosts are booted.
+    async fn template(&self, host: &Host, events: &Events) -> Result<Option<Template>, Error> {
+        let kind = self.kind(host)?;
+        if let Some(known) = self.templates.lock().unwrap_or_else(PoisonError::into_inner).get(&kind) {
+            return Ok(Some(known.clone()));
+        }
+        let qemu = self.qemu(HOST).await?;
+        if self.cold || qemu.number < OLDEST_TO_SAVE {
+            return Ok(None);
+        }
+        let template = Template::provide(&self.cache, &self.recipe(host, &qemu).await?, events).await?;
+        self.templates.lock().unwrap_or_else(PoisonError::into_inner).insert(kind, template.clone());
+        Ok(Some(template))
+    }
+
+    /// The QEMU here. `host` is named if there is none.
+    async fn qemu(&self, host: &str) -> Result<QemuVersion, Error> {
+        let failed = |e: super::Error| Error::Machine { host: host.to_owned(), why: e.to_string() };
+        self.qemu.get_or_try_init(|| async { require_qemu().await.map_err(failed) }).await.cloned()
+    }
+
+    async fn fingerprint(&self, lab: &Lab) -> Result<Option<Fingerprint>, Error> {
+        let qemu = self.qemu(lab.hosts.keys().next().map_or(HOST, String::as_str)).await?;
+        if self.cold || qemu.number < OLDEST_TO_SAVE {
+            return Ok(None);
+        }
+        let mut parts = Fingerprint::new();
+        for host in lab.hosts.values() {
+            parts.extend(self.recipe(host, &qemu).await?.parts());
+        }
+        Ok(Some(parts))
+    }
+
+    async fn check(&self, lab: &Lab, restored: bool, events: &Events) -> Result<(), Error> {
+        let qemu = self.qemu(lab.hosts.keys().next().map_or(HOST, String::as_str)).await?;
         // Each image once, so that parallel starts find the initial RAM disk made.
         let mut images = BTreeMap::new();
         for host in lab.hosts.values() {
@@ -169,15 +215,16 @@ impl VmProvider {
             events
                 .note("no KVM here: machines are emulated, several times slower (`labctl doctor` says why)");
         }
-        if self.cold || qemu.number < OLDEST_TO_SAVE {
-            if !self.cold {
-                events.note(format!("{} cannot save machines to files: hosts are booted", qemu.text));
+        if !self.cold && qemu.number < OLDEST_TO_SAVE {
+            events.note(format!("{} cannot save machines to files: hosts are booted", qemu.text));
+        }
+        if !restored {
+            for host in lab.hosts.values() {
+                self.template(host, events).await?;
             }
-        } else {
-            self.provide_templates(lab, &qemu, events).await?;
         }
         let wanted: u64 = lab.hosts.values().map(|h| TYPICAL_MIB.min(u64::from(h.memory_mib))).sum();
-        if let Some(free) = available_mib().filter(|free| *free < wanted) {
+        if let Some(free) = limits::available_mib().filter(|free| *free < wanted) {
             events.note(format!(
                 "{} hosts may take {wanted} MiB of memory, where {free} are free",
                 lab.hosts.len()
@@ -188,8 +235,17 @@ impl VmProvider {
 }
 
 impl Provider for VmProvider {
-    fn preflight<'a>(&'a self, lab: &'a Lab, events: &'a Events) -> BoxFuture<'a, Result<(), Error>> {
-        Box::pin(self.check(lab, events))
+    fn preflight<'a>(
+        &'a self,
+        lab: &'a Lab,
+        restored: bool,
+        events: &'a Events,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(self.check(lab, restored, events))
+    }
+
+    fn fingerprint<'a>(&'a self, lab: &'a Lab) -> BoxFuture<'a, Result<Option<Fingerprint>, Error>> {
+        Box::pin(self.fingerprint(lab))
     }
 
     /// dockerd gives its containerd 15 s of real time to start (moby, libcontainerd/supervisor). If more start at once
@@ -206,11 +262,23 @@ impl Provider for VmProvider {
 struct VmMachine {
     host: String,
     vm: Vm,
+    /// What its memory began as; absent if it was booted.
+    base: Option<Arc<Base>>,
 }
 
 impl Machine for VmMachine {
     fn process(&self) -> Option<Process> {
         self.vm.process().cloned()
+    }
+
+    fn saving(&self) -> Option<Saving> {
+        Some(Saving {
+            host: self.host.clone(),
+            qmp: self.vm.qmp().clone(),
+            pid: self.vm.process()?.pid,
+            memory: memory(&self.vm),
+            base: self.base.clone()?,
+        })
     }
 
     fn post_mortem(&mut self) -> String {
@@ -224,9 +292,14 @@ impl Machine for VmMachine {
     }
 }
 
-/// Memory that is available without swapping (proc(5), MemAvailable).
-fn available_mib() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
-    line.split_ascii_whitespace().next()?.parse::<u64>().ok().map(|kib| kib >> 10)
+/// Writes the saved pages into a machine that waits for its state.
+async fn fill(vm: &Vm, saved: &SavedMachine) -> io::Result<()> {
+    let (pid, memory, file) = (vm.process().map_or(0, |p| p.pid), memory(vm), saved.pages.clone());
+    let fill = move || Pages::of(pid, memory)?.fill(&file);
+    tokio::task::spawn_blocking(fill).await.map_err(io::Error::other)?
+}
+
+/// A machine's memory in bytes.
+fn memory(vm: &Vm) -> u64 {
+    u64::from(vm.spec().memory_mib) << 20
 }

@@ -51,7 +51,7 @@ pub struct VmSpec {
     pub nics: Vec<VmNic>,
     /// Whether its agent stands before the engine's programs (docs/vanilla.md).
     pub shortcuts: bool,
-    /// Start stopped, to be filled by `migrate-incoming`, instead of booting.
+    /// Start stopped, to be filled by [`super::devices::load`], instead of booting.
     pub incoming: bool,
 }
 
@@ -159,7 +159,12 @@ impl VmSpec {
             nic.arguments(index, *fd, &mut args);
         }
         if self.incoming {
+            // The state is of devices alone, without a migration's sections around it (see `devices`).
+            args.add("-global", "migration.send-configuration=off");
+            args.add("-machine", "suppress-vmdesc=on");
             args.add("-incoming", "defer");
+            // All machines of a lab go on at once.
+            args.flags(&["-S"]);
         }
         args.0
     }
@@ -285,6 +290,6 @@ mod tests {
         let template = VmSpec { memory: Memory::Shared("/ram".into()), ..spec() };
         let clone = VmSpec { memory: Memory::Private("/ram".into()), ..spec() };
         assert_eq!(text(&template).replace("share=on", "share=off"), text(&clone));
-        assert!(text(&VmSpec { incoming: true, ..clone }).ends_with("-incoming defer"));
+        assert!(text(&VmSpec { incoming: true, ..clone }).ends_with("-incoming defer -S"));
     }
 }

@@ -7,7 +7,7 @@
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -15,17 +15,15 @@ use std::{
 use labctl_docker::HostDocker;
 use labctl_images::{
     NodeImage, builtin,
-    cache::{self, Staging},
+    cache::{self, Marks, Staging},
     durable,
     hash::hex,
 };
 use labctl_model::BUILTIN_IMAGE;
 use labctl_protocol::{client::AgentClient, messages::template_mac};
-use serde::{Deserialize, Serialize};
-use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::{Accel, Error as VmError, Memory, Vm, VmNic, VmSpec};
+use super::{Accel, Error as VmError, Memory, Vm, VmNic, VmSpec, devices};
 use crate::{
     Error, Events,
     error::Need,
@@ -33,7 +31,7 @@ use crate::{
 };
 
 /// Raise this when the preparation of a machine before it is saved changes.
-const RECIPE: u32 = 6;
+const RECIPE: u32 = 7;
 
 /// How far a machine was when it was saved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,14 +52,8 @@ impl Stage {
     }
 }
 
-/// The machine's name in errors until it is saved.
-const HOST: &str = "template";
-
-/// How long saving or loading may take.
-const MIGRATION: Duration = Duration::from_secs(60);
-
-/// How long a command of the monitor may take.
-const COMMAND: Duration = Duration::from_secs(10);
+/// A machine's name in errors if it is no lab's.
+pub(super) const HOST: &str = "template";
 
 /// How long reading Docker's programs from disk may take.
 const READ: Duration = Duration::from_secs(60);
@@ -116,14 +108,11 @@ pub struct Template {
 /// Name of the manifest. It is written last, so that a folder without it is no template.
 const MANIFEST: &str = "template.json";
 
-/// Describes a template's files.
-#[derive(Serialize, Deserialize)]
-struct Manifest {
-    ram_bytes: u64,
-    ram_blocks: u64,
-    ram_mtime_ns: i64,
-    state_sha256: String,
-}
+/// The machine's memory.
+pub(super) const RAM: &str = "ram";
+
+/// The state of its devices.
+const STATE: &str = "state";
 
 impl Template {
     /// Returns the template for this recipe: the cached one if it is intact, else a new one. Others that want it wait.
@@ -166,21 +155,11 @@ impl Template {
         Ok(template)
     }
 
-    /// Whether both files are as they were written. The memory is too large to read at every start: length, blocks on
-    /// disk and modification time reveal a torn or changed file.
+    /// Whether both files are as they were written.
     fn check(&self) -> Result<(), String> {
         let text = fs::read(self.dir.join(MANIFEST)).map_err(|_| "it was not finished".to_owned())?;
-        let expected: Manifest = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
-        let found = Manifest::of(&self.dir).map_err(|e| e.to_string())?;
-        if (found.ram_bytes, found.ram_blocks, found.ram_mtime_ns)
-            != (expected.ram_bytes, expected.ram_blocks, expected.ram_mtime_ns)
-        {
-            return Err("its memory file was changed or cut short".into());
-        }
-        if found.state_sha256 != expected.state_sha256 {
-            return Err("its state file was changed or cut short".into());
-        }
-        Ok(())
+        let marks: Marks = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
+        marks.check(&self.dir)
     }
 
     /// Makes the next [`Self::provide`] make it anew.
@@ -190,7 +169,7 @@ impl Template {
 
     /// The memory that clones map.
     pub fn ram(&self) -> PathBuf {
-        self.dir.join("ram")
+        self.dir.join(RAM)
     }
 
     /// Restores the template into a machine that was started with [`VmSpec::incoming`], and lets it run.
@@ -198,22 +177,8 @@ impl Template {
     /// # Errors
     /// QEMU refuses the state.
     pub async fn restore(&self, vm: &Vm) -> Result<(), VmError> {
-        capabilities(vm).await?;
-        let uri = format!("file:{}", self.dir.join("state").display());
-        migrate(vm, "migrate-incoming", &uri).await?;
-        vm.qmp().execute("cont", json!({}), COMMAND).await.map(drop)
-    }
-}
-
-impl Manifest {
-    fn of(dir: &Path) -> io::Result<Self> {
-        let ram = fs::metadata(dir.join("ram"))?;
-        Ok(Self {
-            ram_bytes: ram.len(),
-            ram_blocks: ram.blocks(),
-            ram_mtime_ns: ram.mtime().saturating_mul(1_000_000_000).saturating_add(ram.mtime_nsec()),
-            state_sha256: hex(&Sha256::digest(fs::read(dir.join("state"))?)),
-        })
+        devices::load(vm.qmp(), &self.dir.join(STATE)).await?;
+        devices::resume(vm.qmp()).await
     }
 }
 
@@ -226,13 +191,37 @@ impl Recipe {
         }
     }
 
-    fn key(&self) -> String {
+    /// Tells it from every other recipe.
+    pub fn key(&self) -> String {
         let initrd = self.initrd.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let spec = self.spec(Path::new("/"), Memory::Private("/ram".into()));
         let (image, built, stage) = (self.image.id(), self.image.built(), self.stage);
         let spec = spec.fingerprint();
         let text = format!("{RECIPE} {image} {built} {initrd} {} {spec} {stage:?}", self.qemu);
         hex(&Sha256::digest(text))[..24].to_owned()
+    }
+
+    /// What a saved machine depends on, each with the name by which a user knows it, wherever the files are.
+    pub fn parts(&self) -> [(String, String); 5] {
+        let initrd = self.initrd.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let spec = VmSpec {
+            kernel: "/kernel".into(),
+            initrd: "/initrd".into(),
+            root: "/root".into(),
+            ..self.spec(Path::new("/"), Memory::Private("/ram".into()))
+        };
+        let devices = hex(&Sha256::digest(format!("{RECIPE} {}", spec.fingerprint())));
+        let part = |name: &str, value: String| (name.to_owned(), value);
+        [
+            part(
+                &format!("node image {}", self.image.suite()),
+                format!("{}, {}", self.image.id(), self.image.built()),
+            ),
+            part("agent", initrd),
+            part("QEMU", self.qemu.clone()),
+            part("processor", format!("{:?}", self.accel)),
+            part(&format!("machine of {} MiB and {} NICs", self.memory_mib, self.nics), devices),
+        ]
     }
 
     /// The machine before it is saved. Its NICs connect to sockets in `dir` that nobody reads.
@@ -274,7 +263,7 @@ async fn make(recipe: &Recipe, root: &Path, to: &Path) -> Result<(), Error> {
 async fn make_once(recipe: &Recipe, root: &Path, to: &Path) -> Result<(), Error> {
     let staging = Staging::new(root).map_err(Error::io("cannot make a folder in", root))?;
     let dir = staging.path();
-    let spec = recipe.spec(dir, Memory::Shared(dir.join("ram")));
+    let spec = recipe.spec(dir, Memory::Shared(dir.join(RAM)));
     // Held open so that the NICs have a far end while the machine runs.
     let mut far_ends = Vec::new();
     for socket in spec.nics.iter().filter_map(|n| n.socket.as_ref()) {
@@ -339,7 +328,7 @@ async fn rehearse(agent: &AgentClient, recipe: &Recipe, dir: &Path) -> Result<()
 /// Restores a machine from `dir` and checks that its agent and its dockerd answer.
 async fn try_out(recipe: &Recipe, dir: &Path) -> Result<(), Error> {
     let failed = |e: VmError| Error::Machine { host: HOST.into(), why: e.to_string() };
-    let memory = Memory::Private(dir.join("ram"));
+    let memory = Memory::Private(dir.join(RAM));
     let mut vm = Vm::start(VmSpec { incoming: true, ..recipe.spec(dir, memory) }).await.map_err(failed)?;
     let heard = async {
         Template { dir: dir.to_owned() }.restore(&vm).await.map_err(failed)?;
@@ -358,40 +347,8 @@ async fn try_out(recipe: &Recipe, dir: &Path) -> Result<(), Error> {
 }
 
 async fn save(vm: &Vm, dir: &Path) -> Result<(), VmError> {
-    vm.qmp().execute("stop", json!({}), COMMAND).await?;
-    capabilities(vm).await?;
-    migrate(vm, "migrate", &format!("file:{}", dir.join("state").display())).await?;
-    vm.qmp().execute("quit", json!({}), COMMAND).await.map(drop)
-}
-
-/// Keeps memory that is mapped shared out of the saved state; `events` reports when saving is done.
-async fn capabilities(vm: &Vm) -> Result<(), VmError> {
-    let on = |name| json!({ "capability": name, "state": true });
-    let capabilities = json!({ "capabilities": [on("x-ignore-shared"), on("events")] });
-    vm.qmp().execute("migrate-set-capabilities", capabilities, COMMAND).await.map(drop)
-}
-
-async fn migrate(vm: &Vm, command: &str, uri: &str) -> Result<(), VmError> {
-    let mut events = vm.qmp().events();
-    vm.qmp().execute(command, json!({ "uri": uri }), COMMAND).await?;
-    let refused = |why: String| VmError::Refused { command: command.to_owned(), why };
-    let ended = async {
-        loop {
-            let event = events.recv().await.map_err(|_| VmError::HungUp(command.to_owned()))?;
-            let status = event.data.get("status").and_then(|s| s.as_str()).unwrap_or_default();
-            match (event.name.as_str(), status) {
-                ("MIGRATION", "completed") => return Ok(()),
-                ("MIGRATION", "failed" | "cancelled") => {
-                    let answer = vm.qmp().execute("query-migrate", json!({}), COMMAND).await?;
-                    return Err(refused(answer["error-desc"].as_str().unwrap_or("it failed").to_owned()));
-                }
-                _ => {}
-            }
-        }
-    };
-    tokio::time::timeout(MIGRATION, ended)
-        .await
-        .unwrap_or_else(|_| Err(refused(format!("not done within {} s", MIGRATION.as_secs()))))
+    devices::stop(vm.qmp()).await?;
+    devices::save(vm.qmp(), &dir.join(STATE)).await
 }
 
 /// Writes the manifest, removes other files, and renames the folder.
@@ -399,13 +356,13 @@ fn publish(staging: Staging, to: &Path) -> io::Result<()> {
     let dir = staging.path();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        if !["ram", "state"].iter().any(|keep| entry.file_name() == *keep) {
+        if ![RAM, STATE].iter().any(|keep| entry.file_name() == *keep) {
             fs::remove_file(entry.path())?;
         }
     }
     // Before the manifest: only then is the number of blocks known.
     durable::sync_files(dir)?;
-    fs::write(dir.join(MANIFEST), serde_json::to_vec(&Manifest::of(dir)?)?)?;
+    fs::write(dir.join(MANIFEST), serde_json::to_vec(&Marks::of(dir, [RAM, STATE])?)?)?;
     staging.publish(to)
 }
 

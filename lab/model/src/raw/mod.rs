@@ -30,6 +30,8 @@ raw! {
         description: Option<At<String>>,
         /// Whether hosts run Docker without labctl's shortcuts, which emulated machines have otherwise.
         vanilla: Option<At<bool>>,
+        /// Whether `up` may take the lab from a checkpoint, and leave one. Default: true.
+        checkpoint: Option<At<bool>>,
         /// L2 underlay networks by name: what hosts' NICs are plugged into.
         segments: Option<Map<Segment>>,
         /// Lab hosts by name: each has its own kernel and its own dockerd.

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Every form, for hints.
-pub(super) const FORMS: [&str; 37] = [
+pub(super) const FORMS: [&str; 38] = [
     "create CONTAINER",
     "start CONTAINER|HOST",
     "stop CONTAINER|HOST",
@@ -52,6 +52,7 @@ pub(super) const FORMS: [&str; 37] = [
     "heal HOST [on SEGMENT]",
     "block FILTER [on SEGMENT] [from HOST] [to HOST]",
     "unblock FILTER|all [on SEGMENT] [from HOST] [to HOST]",
+    "reset",
 ];
 
 /// The words of an action, each with its place in the text.
@@ -260,6 +261,7 @@ pub(super) fn read(text: &At<String>, scene: &Scene, cx: &mut Cx) -> Option<Acti
         }
         ["force-new-cluster"] => Action::ForceNewCluster(words.node(scene, cx)?),
         ["exec"] => return exec::read(text, 1, scene, cx).map(Action::Exec),
+        ["reset"] => Action::Reset,
         ["prune", "networks"] => Action::PruneNetworks(words.host(scene, cx)?),
         ["route", verb] => {
             let add = *verb == "add";

@@ -174,6 +174,7 @@ pub(crate) fn validate(t: &raw::Topology, engine: Engine, cx: &mut Cx) -> Lab {
         name: t.name.value.clone(),
         description: t.description.as_ref().map(|d| d.value.trim().to_owned()).unwrap_or_default(),
         vanilla: t.vanilla.as_ref().is_some_and(|v| v.value),
+        checkpoint: t.checkpoint.as_ref().is_none_or(|c| c.value),
         segments: IndexMap::new(),
         hosts: IndexMap::new(),
         peers: IndexMap::new(),

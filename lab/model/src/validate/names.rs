@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use labctl_yaml::{At, Cx, Diagnostic, Span, is_hostile};
 
 use super::{MOST_CONTAINERS, MOST_HOSTS, MOST_PEERS};
-use crate::{check::is_dns_name, raw};
+use crate::{Lab, check::is_dns_name, raw};
 
 /// Longest name of a container or network, and of a host: the length of a DNS label.
 const LONGEST: usize = 63;
@@ -130,12 +130,8 @@ fn at_most(most: usize, what: &str, names: &[&At<String>], cx: &mut Cx) -> bool 
 
 fn lab_name(name: &At<String>, cx: &mut Cx) {
     let n = &name.value;
-    let ok = (1..=32).contains(&n.len())
-        && n.starts_with(|c: char| c.is_ascii_lowercase())
-        && n.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
-    if !ok {
-        let hint = "1 to 32 of `a-z`, `0-9` and `-`, beginning with a letter";
-        cx.error(Diagnostic::new(name.at, format!("`{n}` cannot be the name of a lab")).hint(hint));
+    if !Lab::is_name(n) {
+        cx.error(Diagnostic::new(name.at, format!("`{n}` cannot be the name of a lab")).hint(Lab::NAME));
     }
 }
 

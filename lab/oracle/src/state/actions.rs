@@ -160,6 +160,7 @@ impl State<'_> {
                     }
                 }
             }
+            Action::Reset => *self = State::new(self.lab),
             Action::Block { filter, place } => self.block(*filter, place),
             Action::Unblock { filter, place } => {
                 let covers = |mine: &Option<String>, its: &Option<String>| mine.is_none() || mine == its;

@@ -262,6 +262,11 @@ impl AgentClient {
         self.request(&Request::Clock { clock_ns }).await.map(drop)
     }
 
+    /// Makes a machine that was restored as it was one of now; `entropy` is hex.
+    pub async fn wake(&self, clock_ns: u64, entropy: String) -> Result<(), ClientError> {
+        self.request(&Request::Wake { clock_ns, entropy }).await.map(drop)
+    }
+
     /// Prepares the machine for being saved.
     pub async fn settle(&self) -> Result<(), ClientError> {
         self.request_within(&Request::Settle, DOCKER).await.map(drop)

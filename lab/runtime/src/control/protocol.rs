@@ -12,7 +12,7 @@ use labctl_protocol::messages::ExecOut;
 use labctl_report::{Report, sent::SendReport, tunnels::VxlanReport};
 use serde::{Deserialize, Serialize};
 
-use crate::{Checking, error::Failure};
+use crate::{Checking, error::Failure, lab::Saved};
 
 /// A client's request to a supervisor.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -64,6 +64,16 @@ pub enum Request {
         /// The action, with names of this lab.
         action: Action,
     },
+    /// Saves the lab as a checkpoint; answered by [`Answer::Saved`].
+    Save {
+        /// The checkpoint's name.
+        name: String,
+    },
+    /// Makes the lab what it was.
+    Reset {
+        /// When this checkpoint was saved; absent: at the end of `up`.
+        name: Option<String>,
+    },
     /// Takes the lab down and ends the supervisor.
     Down {
         /// Who asks, shown to those who use the lab: `` `labctl down x` (process 7)``.
@@ -108,6 +118,10 @@ pub enum Answer {
     Sent(Box<SendReport>),
     /// Answer to [`Request::Vxlan`].
     Vxlan(Box<VxlanReport>),
+    /// Answer to [`Request::Save`].
+    Saved(Saved),
+    /// [`Request::Reset`] is done.
+    Reset,
     /// Output of a command.
     Exec(ExecOut),
     /// The ports of a segment, before its first frame: index to `host/nic`.

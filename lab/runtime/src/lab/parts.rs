@@ -28,6 +28,25 @@ pub(super) struct Parts {
 }
 
 impl Parts {
+    /// Of a lab with nothing made yet, which clients know by this name.
+    fn of(lab: &Lab, name: &str) -> Self {
+        let declared = lab.swarm.iter().flat_map(|s| s.nodes.keys().cloned()).collect();
+        Self { hosts: Hosts::of(name), declared, ..Self::default() }
+    }
+
+    /// Counts every host that does not run as down, for this reason. Returns the machines that were started for them.
+    pub fn give_up(&mut self, lab: &Lab, why: &str) -> Self {
+        let mut unused = Self::default();
+        for host in lab.hosts.keys() {
+            if self.hosts.contains_key(host) {
+                continue;
+            }
+            self.hosts.ended.insert(host.clone(), why.to_owned());
+            unused.machines.extend(self.machines.swap_remove_entry(host));
+        }
+        unused
+    }
+
     /// Takes a host out of those that run.
     pub fn remove(&mut self, name: &str) {
         if let Some(host) = self.hosts.shift_remove(name) {
@@ -52,8 +71,7 @@ pub(super) struct Shared(Arc<Mutex<Parts>>);
 impl Shared {
     /// For a lab with nothing made yet, which clients know by this name.
     pub fn new(lab: &Lab, name: &str) -> Self {
-        let declared = lab.swarm.iter().flat_map(|s| s.nodes.keys().cloned()).collect();
-        Self(Arc::new(Mutex::new(Parts { hosts: Hosts::of(name), declared, ..Parts::default() })))
+        Self(Arc::new(Mutex::new(Parts::of(lab, name))))
     }
 
     pub fn lock(&self) -> MutexGuard<'_, Parts> {
@@ -63,6 +81,13 @@ impl Shared {
     /// Takes all parts, to take them down.
     pub fn take(&self) -> Parts {
         std::mem::take(&mut *self.lock())
+    }
+
+    /// Takes all parts, to make the lab again.
+    pub fn clear(&self, lab: &Lab, name: &str) -> Parts {
+        let parts = std::mem::replace(&mut *self.lock(), Parts::of(lab, name));
+        parts.hosts.values().for_each(|host| host.withdraw());
+        parts
     }
 
     /// Adds a running host. When its machine ends, it is noted as down at once.

@@ -122,3 +122,43 @@ fn who_takes_no_offloads_gets_what_a_cable_would_carry() {
     switch.ingress(from, Some(&nonsense), &frame, now);
     assert_eq!(switch.stats(now).ports["a"].drops[&DropReason::Malformed], 1);
 }
+
+#[test]
+fn another_switch_goes_on_in_its_place() {
+    let lan = lab::Segment {
+        subnet: "10.0.0.0/24".parse().unwrap(),
+        gateway: None,
+        mtu: 1500,
+        port_security: false,
+        outside: vec![],
+        block: vec!["esp".parse().unwrap()],
+    };
+    let segments = IndexMap::from([("lan".to_owned(), lan)]);
+    let switch = || {
+        let mut switch = Switch::new(&segments, &[]);
+        for (name, last) in [("a", 1), ("b", 2), ("c", 3)] {
+            let id = switch.add_port(name, "lan", MacAddr([2, 0, 0, 0, 0, last])).unwrap();
+            switch.connected(id, false);
+        }
+        switch
+    };
+    let now = |secs| Now { instant: Instant::now(), secs };
+    let frame = |dst, src| reply::ethernet(dst, src, None, 60, &[0; 46]);
+    let (a, b) = (MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]));
+    let mut one = switch();
+    one.ingress(1, None, &frame(MacAddr::BROADCAST, b), now(1000));
+    one.inject("lan", &frame(a, MacAddr([2, 0, 0, 0, 0, 77])), now(1000)).unwrap();
+    one.set_link(2, LinkState { from_host: false, to_host: true });
+    one.unblock("lan", None, &None, &None).unwrap();
+    one.block("lan", &Block { filter: "udp/53".parse().unwrap(), from: Some("a".into()), to: None }).unwrap();
+    let state = one.save(now(1000));
+    let heard = [Station { vid: 0, mac: b.octets(), port: "b".into() }];
+    assert_eq!(state.stations["lan"], heard, "what was injected is nobody's NIC");
+
+    let mut two = switch();
+    two.restore(&state, now(0)).unwrap();
+    assert_eq!(two.save(now(0)), state);
+    assert_eq!(two.ingress(0, None, &frame(b, a), now(0)), Some(1), "it knows where b is");
+    let foreign = WireState { links: [("d".to_owned(), LinkState::UP)].into(), ..WireState::default() };
+    assert!(two.restore(&foreign, now(0)).is_err());
+}

@@ -46,7 +46,7 @@ pub struct UpOptions {
     pub agent: PathBuf,
 }
 
-/// Writes the plan and starts `exe supervise DIR`, detached; returns once it answers.
+/// Writes the plan and starts `exe supervise DIR PID`, detached; returns once it answers.
 ///
 /// # Errors
 /// [`Error::AlreadyUp`], or a folder or process cannot be made.
@@ -116,7 +116,7 @@ async fn start(dir: &LabDir, exe: &Path, lock: &Lock) -> Result<(), Error> {
     let log = File::create(dir.log()).map_err(Error::io("cannot write", dir.log()))?;
     let errors = log.try_clone().map_err(Error::io("cannot write", dir.log()))?;
     let mut command = Command::new(exe);
-    command.arg("supervise").arg(dir.path());
+    command.arg("supervise").arg(dir.path()).arg(std::process::id().to_string());
     // Passes the lock as stdin: the file description is shared, so it stays locked until the supervisor ends.
     let stdin = lock.share().map_err(Error::io("cannot hand on the lock of", dir.path()))?;
     command.stdin(Stdio::from(stdin)).stdout(log).stderr(errors);

@@ -1,4 +1,4 @@
-//! The body of `labctl supervise DIR`: one process per lab that owns its wire, its machines and its agents, and answers
+//! The body of `labctl supervise DIR PID`: one process per lab that owns its wire, its machines and its agents, and answers
 //! requests on the lab's control socket until the lab is taken down. A lab in its user's own process answers them
 //! through [`attend`].
 
@@ -24,18 +24,19 @@ const FOLLOWED_WITHIN: Duration = Duration::from_secs(5);
 /// The same for a lab that is being taken down, where somebody waits for the end.
 const TOLD_WITHIN: Duration = Duration::from_secs(1);
 
-/// How long a lab waits for the client that began it before it counts as dead. Much longer than a busy machine needs.
-const FORSAKEN_AFTER: Duration = Duration::from_secs(30);
+/// How often a lab that nobody has followed yet looks whether the client that began it lives.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// How long the last answers may take to reach their clients after the lab is gone.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Brings the lab of this folder up and serves it until it is taken down, by request or by signal.
+/// Brings the lab of this folder up and serves it until it is taken down, by request or by signal. `begun_by` is our
+/// parent, the client that follows us next.
 ///
 /// # Errors
 /// Our stdin is not the folder's lock, the control socket cannot be made, or the plan cannot be read. A failed bring-up
 /// is no error here: followers get it as an answer, and the lab is taken down, or kept if its plan says so.
-pub async fn run(dir: &Path) -> Result<(), Error> {
+pub async fn run(dir: &Path, begun_by: u32) -> Result<(), Error> {
     let dir = LabDir::at(dir);
     let lock = Lock::inherited().map_err(Error::io("cannot use the lock of", dir.path()))?;
     if !dir.is_locked_by(&lock) {
@@ -58,7 +59,7 @@ pub async fn run(dir: &Path) -> Result<(), Error> {
     tokio::select! {
         () = control::serve(&listener, service.clone(), &tracker) => {}
         () = live(&lab, &progress, &stop) => {}
-        () = forsaken(&progress, FORSAKEN_AFTER) => tracing::warn!("nobody has followed: who began it is gone"),
+        () = forsaken(&progress, begun_by) => tracing::warn!("who began it is gone, and nobody has followed"),
         _ = terminate.recv() => {
             tracing::info!("asked to end by a signal");
             progress.send_modify(|p| p.end("a signal to its supervisor"));
@@ -122,13 +123,16 @@ async fn told_why(progress: &watch::Sender<Progress>, within: Duration) {
     let _ = tokio::time::timeout(within, told).await;
 }
 
-/// Returns if nobody has followed in time: a client that was killed right after it began a lab cannot take it down. Once
-/// followed, the lab lives on, except for what [`LabService`] does when its owner ends.
-async fn forsaken(progress: &watch::Sender<Progress>, after: Duration) {
+/// Returns once the client that began the lab has ended before anybody followed: it was killed, and nobody would take
+/// the lab down. Once followed, the lab lives on, except for what [`LabService`] does when its owner ends.
+async fn forsaken(progress: &watch::Sender<Progress>, begun_by: u32) {
     let mut watch = progress.subscribe();
-    let missed = tokio::time::timeout(after, watch.wait_for(|p| p.followed)).await.is_err();
-    if !missed {
-        std::future::pending::<()>().await;
+    while std::os::unix::process::parent_id() == begun_by {
+        // A `Ref` that lived on would keep everybody else from the value.
+        let followed = async { watch.wait_for(|p| p.followed).await.is_ok() };
+        if tokio::time::timeout(LOOK_EVERY, followed).await == Ok(true) {
+            return std::future::pending().await;
+        }
     }
 }
 
@@ -172,11 +176,16 @@ mod tests {
 
     #[tokio::test]
     async fn only_a_lab_that_nobody_has_followed_is_forsaken() {
-        let soon = Duration::from_millis(50);
+        let soon = 4 * LOOK_EVERY;
+        let (parent, nobody) = (std::os::unix::process::parent_id(), 0);
         let progress = Progress::at(Stage::Starting);
-        forsaken(&progress, soon).await;
+        forsaken(&progress, nobody).await;
+        let ended = tokio::time::timeout(soon, forsaken(&progress, parent)).await;
+        assert!(ended.is_err(), "who began it may still follow");
         progress.send_modify(|p| p.followed = true);
-        let ended = tokio::time::timeout(4 * soon, forsaken(&progress, soon)).await;
-        assert!(ended.is_err(), "it was followed");
+        tokio::select! {
+            () = forsaken(&progress, parent) => panic!("it was followed"),
+            () = tokio::time::sleep(soon) => progress.send_modify(|p| p.told = true),
+        }
     }
 }

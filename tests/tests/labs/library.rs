@@ -215,7 +215,7 @@ fn labs_of_one_name_do_not_meet_and_a_killed_program_leaves_no_trouble() {
         }
     }
     let state = state();
-    let name = "labs_of_one_name_do_not_meet_and_a_killed_program_leaves_no_trouble";
+    let name = "library::labs_of_one_name_do_not_meet_and_a_killed_program_leaves_no_trouble";
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture"])
         .env(CHILD, state.path())

@@ -16,6 +16,9 @@ pub struct Args {
     /// The lab's folder
     #[arg(value_name = "DIR")]
     dir: PathBuf,
+    /// The process that began it
+    #[arg(value_name = "PID")]
+    begun_by: u32,
 }
 
 /// Runs the verb.
@@ -27,6 +30,6 @@ pub async fn run(args: Args) -> Result<Exit, Error> {
         .with_writer(|| LogWriter)
         .with_ansi(false)
         .try_init();
-    supervisor::run(&args.dir).await?;
+    supervisor::run(&args.dir, args.begun_by).await?;
     Ok(Exit::OK)
 }

@@ -205,6 +205,7 @@ fn what_is_damaged_or_half_made_is_never_used() {
             here.labctl.run(["checkpoint", "restore", "torn", "--as", "whole"]).exits(0);
             here.labctl.run(["check", "whole"]).exits(0);
             here.labctl.run(["down", "whole"]).exits(0);
+            here.labctl.run(["checkpoint", "rm", "torn"]).exits(0);
         }
         here.labctl.run(["down", "hurt"]).exits(0);
         here.labctl.up(&file).says("taken from a checkpoint");

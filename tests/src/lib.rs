@@ -120,8 +120,11 @@ impl Labctl {
             .env_remove("DOCKER_HOST")
             // What a test does not say shall not hang on the machine that it runs on.
             .env("LABCTL_RUNTIME", "vm")
-            .env("LABCTL_CHECKPOINT", self.checkpoints.to_string())
             .stdin(Stdio::null());
+        match self.checkpoints {
+            true => command.env_remove("LABCTL_CHECKPOINT"),
+            false => command.env("LABCTL_CHECKPOINT", "false"),
+        };
         command
     }
 

@@ -34,9 +34,14 @@ pub struct Manner {
     /// Run Docker as its packager ships it: without the shortcuts that emulated machines have
     #[arg(long)]
     pub vanilla: bool,
-    /// Take the lab from the checkpoint that an earlier one of its kind left; if there is none, leave one
-    #[arg(long, env = "LABCTL_CHECKPOINT")]
-    pub checkpoint: bool,
+    /// Take the lab from the checkpoint that an earlier one of its kind left; if there is none, leave one. `up` does so
+    /// unless told otherwise, `test` only if asked
+    #[arg(long, env = "LABCTL_CHECKPOINT", value_name = "BOOL", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true")]
+    pub checkpoint: Option<bool>,
+    /// Make the lab anew, and leave no checkpoint
+    #[arg(long, conflicts_with = "fresh")]
+    pub no_checkpoint: bool,
     /// Make the lab anew, and leave another checkpoint
     #[arg(long)]
     pub fresh: bool,
@@ -50,7 +55,7 @@ impl Manner {
     fn origin(self) -> Origin {
         match (self.fresh, self.checkpoint) {
             (true, _) => Origin::Fresh,
-            (_, true) => Origin::Kind,
+            (_, Some(true)) if !self.no_checkpoint => Origin::Kind,
             _ => Origin::None,
         }
     }

@@ -104,7 +104,7 @@ pub enum Error {
     /// A lab without a checkpoint to go back to.
     #[error(
         "lab `{0}` has no checkpoint of the end of `up`\n\
-         hint: `labctl up --checkpoint` leaves one; `labctl checkpoint save {0} NAME` makes one of now, and `labctl reset {0} \
+         hint: `labctl up` leaves one unless told otherwise; `labctl checkpoint save {0} NAME` makes one of now, and `labctl reset {0} \
          NAME` goes back to it"
     )]
     NoOrigin(String),

@@ -33,8 +33,8 @@ Examples:
 
 /// Save whole labs, and make labs from what was saved
 ///
-/// A checkpoint is a lab as it was at one moment: all its machines with everything in them, and its wire. `labctl up
-/// --checkpoint` leaves one at its end, and the next one of the same topology is taken from it; `labctl reset` goes back
+/// A checkpoint is a lab as it was at one moment: all its machines with everything in them, and its wire. `labctl up`
+/// leaves one at its end, and the next one of the same topology is taken from it; `labctl reset` goes back
 /// to it. Those under names of your own stay until you remove them.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
@@ -213,9 +213,9 @@ fn ls(context: &Context, all: &[Listed]) -> Result<(), Error> {
         return context.printer.json(&all);
     }
     if all.is_empty() {
-        context.printer.say(
-            "no checkpoints yet; `labctl up --checkpoint` leaves one, `labctl checkpoint save LAB` makes one",
-        );
+        context
+            .printer
+            .say("no checkpoints yet; `labctl up` leaves one, `labctl checkpoint save LAB` makes one");
         return Ok(());
     }
     let mut table = Table::new(["CHECKPOINT", "LAB", "HOSTS", "SIZE", "SAVED", "WHAT"]);

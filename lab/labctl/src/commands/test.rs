@@ -121,7 +121,10 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let jobs = topologies.into_iter().enumerate().map(|(i, topology)| {
         let how = How {
             // There must be something to go back to.
-            manner: Manner { checkpoint: args.manner.checkpoint || args.reset, ..args.manner },
+            manner: Manner {
+                checkpoint: Some(args.reset || args.manner.checkpoint == Some(true)),
+                ..args.manner
+            },
             captures: args.captures.as_deref(),
             limit: args.timeout,
             checking: Checking { steps: true, again: if args.reset { 0 } else { args.repeat - 1 } },

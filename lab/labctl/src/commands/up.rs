@@ -30,6 +30,9 @@ Take it away again with `labctl down`.";
 /// Starts the hosts of a topology, makes its networks and containers, probes what the topology expects and prints
 /// what came out. The lab stays up, whether it holds or not. A lab that does not come up leaves nothing behind, unless
 /// `--keep` leaves it for a look; one that is interrupted never does.
+///
+/// The first `up` of a topology leaves a checkpoint, the next ones take the lab from it, within seconds, and say so.
+/// `--fresh` makes it anew.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
@@ -50,7 +53,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let topology = topology::load_with(&args.file, &args.engines)?;
     let mut stop = Stop::new()?;
     let mut progress = Progress::new(&context.printer, &topology.lab.name);
-    let dir = session::bring_up(context, &topology, args.manner, &mut progress, &mut stop).await?;
+    let manner = Manner { checkpoint: args.manner.checkpoint.or(Some(true)), ..args.manner };
+    let dir = session::bring_up(context, &topology, manner, &mut progress, &mut stop).await?;
     if args.no_check {
         drop(progress);
         match context.printer.format {

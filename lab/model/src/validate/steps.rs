@@ -36,6 +36,10 @@ pub(super) fn read<'a>(
         for a in &actions {
             happen(a, scene);
         }
+        if actions.len() < does.len() {
+            // The one with the mistake may be what makes them: one mistake is told once.
+            scene.made.extend(scene.names.deferred.iter().copied());
+        }
         let within = s.within.as_ref().map(|w| w.value);
         let expect = checks::read(s.expect.as_deref().unwrap_or_default(), scene, within, budget, cx);
         steps.push(Step {

@@ -48,6 +48,17 @@ fn machines_get_the_same_places() {
 }
 
 #[test]
+fn a_mistake_in_an_action_is_told_once() {
+    let text = "name: lab\nsegments: { lan: { subnet: 10.0.0.0/24 } }\nhosts: { host1: { lan: 10.0.0.3 } }\n\
+                containers: { c1: { host: host1, deferred: true } }\n\
+                steps: [ { do: \"create c1, c2\", expect: [ { probe: icmp, from: host1, to: c1, verdict: yes } ] } ]\n";
+    let found = Lab::parse(text, "lab.yaml").unwrap_err();
+    assert_eq!(found.count(), 1, "{found}");
+    let without = text.replace("create c1, c2", "restart docker host1");
+    assert!(Lab::parse(&without, "lab.yaml").unwrap_err().to_string().contains("not made yet"));
+}
+
+#[test]
 fn color_is_only_color() {
     let found = Lab::parse("name: Lab\nhosts: { host1: {} }\n", "lab.yaml").unwrap_err();
     let (plain, colored) = (found.render(false), found.render(true));

@@ -22,6 +22,7 @@ pub mod verdict;
 
 pub use cause::Cause;
 pub use report::{
-    ActionsReport, CellReport, CheckReport, FactReport, Found, MatrixReport, Report, StepReport, VERSION,
+    ActionsReport, CellReport, CheckReport, Environment, FactReport, Found, HostEnvironment, MatrixReport, Report,
+    StepReport, VERSION,
     count, duration,
 };

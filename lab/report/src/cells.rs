@@ -44,7 +44,9 @@ pub fn axes(cells: &[CellReport]) -> (Vec<&str>, Vec<&str>) {
     (rows.into_keys().collect(), columns)
 }
 
-fn by_row<'a, W>(cells: impl IntoIterator<Item = (&'a str, &'a str, W)>) -> IndexMap<&'a str, IndexMap<&'a str, W>> {
+fn by_row<'a, W>(
+    cells: impl IntoIterator<Item = (&'a str, &'a str, W)>,
+) -> IndexMap<&'a str, IndexMap<&'a str, W>> {
     let mut rows: IndexMap<&str, IndexMap<&str, W>> = IndexMap::new();
     for (from, to, word) in cells {
         rows.entry(from).or_default().insert(to, word);

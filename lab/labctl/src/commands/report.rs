@@ -70,11 +70,7 @@ fn once() -> usize {
 
 /// Runs the verb.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
-    if Path::new(&args.what).is_file() {
-        of_file(&args, context)
-    } else {
-        of_lab(&args, context).await
-    }
+    if Path::new(&args.what).is_file() { of_file(&args, context) } else { of_lab(&args, context).await }
 }
 
 async fn of_lab(args: &Args, context: &Context) -> Result<Exit, Error> {
@@ -137,7 +133,13 @@ fn entry(mut json: Value, lab: Option<&str>) -> Result<Entry, String> {
     }
     if let Some(error) = json.get("error").and_then(Value::as_str) {
         let lab = lab.unwrap_or("lab").to_owned();
-        return Ok(Entry { lab, topology: String::new(), tries: 1, report: None, error: Some(error.to_owned()) });
+        return Ok(Entry {
+            lab,
+            topology: String::new(),
+            tries: 1,
+            report: None,
+            error: Some(error.to_owned()),
+        });
     }
     // `check --repeat` has the last run in an object of its own.
     let report = if json.get("runs").is_some() { json["report"].take() } else { json };

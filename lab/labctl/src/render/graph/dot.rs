@@ -12,7 +12,10 @@ pub fn write(scene: &Scene) -> String {
     out += "    edge [fontname=\"sans-serif\", fontsize=10]\n";
     for (n, node) in scene.nodes.iter().enumerate().filter(|(_, node)| node.inside.is_none()) {
         if node.kind == Kind::Host {
-            out += &format!("    subgraph cluster_{n} {{\n        label={}\n        style=rounded\n", label(node));
+            out += &format!(
+                "    subgraph cluster_{n} {{\n        label={}\n        style=rounded\n",
+                label(node)
+            );
             scene.inside(n).for_each(|(n, node)| out += &format!("    {}", self::node(n, node)));
             out += "    }\n";
         } else {

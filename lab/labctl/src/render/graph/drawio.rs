@@ -62,5 +62,7 @@ fn style(node: &Node) -> String {
         Kind::Service => "fillColor=#e3f3ec",
     };
     let dashed = if node.deferred { ";dashed=1" } else { "" };
-    format!("rounded=1;whiteSpace=wrap;html=0;fontSize=11;strokeColor=#6e7781;fontColor=#1f2328;{look}{dashed}")
+    format!(
+        "rounded=1;whiteSpace=wrap;html=0;fontSize=11;strokeColor=#6e7781;fontColor=#1f2328;{look}{dashed}"
+    )
 }

@@ -105,11 +105,13 @@ impl Layout {
             .map(|(n, _)| self.measure(scene, n, &overlays))
             .collect();
         let rows = rows(&rooms);
-        let lanes = |bars: &[usize]| RAIL * i32::try_from(rows.len().saturating_sub(1) * bars.len()).unwrap_or(0);
+        let lanes =
+            |bars: &[usize]| RAIL * i32::try_from(rows.len().saturating_sub(1) * bars.len()).unwrap_or(0);
         let left = MARGIN + lanes(&segments);
         let row_width = |row: &[&Room]| row.iter().map(|r| r.width + 2 * GAP).sum::<i32>() - 2 * GAP;
         let widest = rows.iter().map(|row| row_width(row)).max().unwrap_or(0);
-        let bars = segments.iter().chain(&overlays).map(|n| self.text_width(*n) + RAIL * 4).max().unwrap_or(0);
+        let bars =
+            segments.iter().chain(&overlays).map(|n| self.text_width(*n) + RAIL * 4).max().unwrap_or(0);
         let right = left + widest.max(bars).max(300);
         self.width = right + lanes(&overlays) + MARGIN;
 
@@ -184,7 +186,8 @@ impl Layout {
     /// The size of a host or peer.
     fn measure(&self, scene: &Scene, node: usize, overlays: &[usize]) -> Room {
         let inside = |kind| scene.inside(node).filter(move |(_, n)| n.kind == kind).map(|(n, _)| n);
-        let leads_to = |n: usize, kind| scene.edges.iter().any(|e| e.from == n && scene.nodes[e.to].kind == kind);
+        let leads_to =
+            |n: usize, kind| scene.edges.iter().any(|e| e.from == n && scene.nodes[e.to].kind == kind);
         let (nics, interfaces): (Vec<_>, Vec<_>) =
             inside(Kind::Nic).partition(|n| leads_to(*n, Kind::Segment));
         let networks: Vec<_> = inside(Kind::Network).collect();
@@ -198,9 +201,11 @@ impl Layout {
         let at_right = rails(parents.len() + overlays.len());
         let steps = (0..).zip(&networks).map(|(k, n)| k * RAIL + self.text_width(*n));
         let items = containers.iter().map(|n| rails(networks.len()) + self.text_width(*n));
-        let inner = steps.chain(items).chain(interfaces.iter().map(|n| self.text_width(*n))).map(|w| w + at_right);
+        let inner =
+            steps.chain(items).chain(interfaces.iter().map(|n| self.text_width(*n))).map(|w| w + at_right);
         let ports: i32 = nics.iter().map(|n| self.text_width(*n) + GAP).sum();
-        let width = inner.max().unwrap_or(0).max(ports + at_right).max(self.text_width(node)).max(160) + 2 * PAD;
+        let width =
+            inner.max().unwrap_or(0).max(ports + at_right).max(self.text_width(node)).max(160) + 2 * PAD;
         let rows = interfaces.iter().chain(&networks).map(|_| BAR);
         let rows = rows.chain(containers.iter().map(|n| self.text_height(*n)));
         let height = self.head(scene, node) + self.text_height(node) + rows.map(|h| h + GAP).sum::<i32>();
@@ -243,7 +248,14 @@ impl Layout {
     }
 
     /// Places bars and, below them, the items that hang on them by rails at their left. Returns where it ends.
-    fn stack(&mut self, scene: &Scene, bars: &[usize], items: &[usize], (left, right): (i32, i32), y: i32) -> i32 {
+    fn stack(
+        &mut self,
+        scene: &Scene,
+        bars: &[usize],
+        items: &[usize],
+        (left, right): (i32, i32),
+        y: i32,
+    ) -> i32 {
         let mut y = y;
         for (k, n) in (0..).zip(bars) {
             let x = left + k * RAIL;

@@ -17,7 +17,8 @@ pub fn write(scene: &Scene) -> String {
         }
     }
     for edge in &scene.edges {
-        let label = if edge.label.is_empty() { String::new() } else { format!("|\"{}\"|", text(&edge.label)) };
+        let label =
+            if edge.label.is_empty() { String::new() } else { format!("|\"{}\"|", text(&edge.label)) };
         // From above, so that segments are drawn on top.
         out += &format!("    n{} ---{label} n{}\n", edge.to, edge.from);
     }

@@ -2,8 +2,8 @@
 
 use indexmap::IndexMap;
 use labctl_model::{
-    Attach, Container, Driver, Engine, Host, InterfaceKind, Lab, Network, Nic, Parent, Peer, Publish, PublishMode,
-    Role, Segment, Service, ServiceMode, ServicePort, Traffic,
+    Attach, Container, Driver, Engine, Host, InterfaceKind, Lab, Network, Nic, Parent, Peer, Publish,
+    PublishMode, Role, Segment, Service, ServiceMode, ServicePort, Traffic,
 };
 
 /// A drawing without places.
@@ -77,7 +77,6 @@ impl Kind {
             Self::Service => "service",
         }
     }
-
 }
 
 impl Scene {
@@ -94,7 +93,10 @@ impl Scene {
         lab.segments.iter().for_each(|(name, segment)| builder.segment(name, segment));
         lab.hosts.iter().for_each(|(name, host)| builder.host(name, host));
         lab.peers.iter().for_each(|(name, peer)| builder.peer(name, peer));
-        lab.networks.iter().filter(|(_, n)| n.driver == Driver::Overlay).for_each(|(key, n)| builder.overlay(key, n));
+        lab.networks
+            .iter()
+            .filter(|(_, n)| n.driver == Driver::Overlay)
+            .for_each(|(key, n)| builder.overlay(key, n));
         lab.services.iter().for_each(|(name, service)| builder.service(name, service));
         builder.joins();
         builder.scene
@@ -127,7 +129,14 @@ struct Builder<'a> {
 const DEFAULT_BRIDGE: &str = "bridge";
 
 impl<'a> Builder<'a> {
-    fn node(&mut self, kind: Kind, name: &str, notes: Vec<String>, inside: Option<usize>, deferred: bool) -> usize {
+    fn node(
+        &mut self,
+        kind: Kind,
+        name: &str,
+        notes: Vec<String>,
+        inside: Option<usize>,
+        deferred: bool,
+    ) -> usize {
         self.scene.nodes.push(Node { kind, name: name.to_owned(), notes, inside, deferred });
         self.scene.nodes.len() - 1
     }
@@ -149,10 +158,11 @@ impl<'a> Builder<'a> {
     }
 
     fn host(&mut self, name: &'a str, host: &'a Host) {
-        let role = self.lab.swarm.as_ref().and_then(|swarm| swarm.nodes.get(name)).map(|node| match node.role {
-            Role::Manager => "swarm manager".to_owned(),
-            Role::Worker => "swarm worker".to_owned(),
-        });
+        let role =
+            self.lab.swarm.as_ref().and_then(|swarm| swarm.nodes.get(name)).map(|node| match node.role {
+                Role::Manager => "swarm manager".to_owned(),
+                Role::Worker => "swarm worker".to_owned(),
+            });
         let engine = match host.engine {
             Engine::Trixie => None,
             Engine::Bookworm => Some("Docker of bookworm".to_owned()),
@@ -169,7 +179,8 @@ impl<'a> Builder<'a> {
                 InterfaceKind::Ipvlan => format!("ipvlan on {}", interface.parent),
                 InterfaceKind::Vlan(id) => format!("VLAN {id} on {}", interface.parent),
             };
-            let notes = [kind].into_iter().chain(interface.addresses.iter().map(ToString::to_string)).collect();
+            let notes =
+                [kind].into_iter().chain(interface.addresses.iter().map(ToString::to_string)).collect();
             let made = self.node(Kind::Nic, &interface.name, notes, Some(node), interface.deferred);
             self.edge(made, self.interfaces.get(&(name, interface.parent.as_str())).copied(), String::new());
             self.interfaces.insert((name, &interface.name), made);
@@ -181,7 +192,8 @@ impl<'a> Builder<'a> {
         }
         let containers: Vec<_> = lab.containers.iter().filter(|(_, c)| c.host == name).collect();
         if containers.iter().any(|(_, c)| matches!(c.attach, Attach::DefaultBridge { .. })) {
-            let made = self.node(Kind::Network, DEFAULT_BRIDGE, vec!["Docker's own".to_owned()], Some(node), false);
+            let made =
+                self.node(Kind::Network, DEFAULT_BRIDGE, vec!["Docker's own".to_owned()], Some(node), false);
             self.networks.insert((Some(name), DEFAULT_BRIDGE), made);
         }
         for (key, container) in containers {
@@ -190,7 +202,14 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn local_network(&mut self, node: usize, name: &'a str, host: &'a Host, key: &'a str, network: &'a Network) {
+    fn local_network(
+        &mut self,
+        node: usize,
+        name: &'a str,
+        host: &'a Host,
+        key: &'a str,
+        network: &'a Network,
+    ) {
         let (driver, parent) = match &network.driver {
             Driver::Bridge => ("bridge", None),
             Driver::Macvlan { parent } => ("macvlan", parent.as_ref()),
@@ -222,7 +241,8 @@ impl<'a> Builder<'a> {
         let mode = ["ipvlan_mode", "macvlan_mode"].into_iter().find_map(|option| network.options.get(option));
         let words = mode.into_iter().cloned().chain(network.internal.then(|| "internal".to_owned()));
         let what = [what.to_owned()].into_iter().chain(words).collect::<Vec<_>>().join(", ");
-        let notes = [what].into_iter().chain(network.ipam.iter().map(|pool| pool.subnet.to_string())).collect();
+        let notes =
+            [what].into_iter().chain(network.ipam.iter().map(|pool| pool.subnet.to_string())).collect();
         self.node(Kind::Network, key, notes, inside, network.deferred)
     }
 

@@ -57,6 +57,10 @@ fn node(scene: &Scene, layout: &Layout, n: usize) -> String {
 }
 
 fn text((name, rest): &Line, x: i32, y: i32) -> String {
-    let name = if name.is_empty() { String::new() } else { format!("<tspan class=\"g-name\">{}</tspan> ", xml(name)) };
+    let name = if name.is_empty() {
+        String::new()
+    } else {
+        format!("<tspan class=\"g-name\">{}</tspan> ", xml(name))
+    };
     format!("<text x=\"{x}\" y=\"{y}\">{name}{}</text>", xml(rest))
 }

@@ -39,7 +39,8 @@ fn lab() -> Lab {
 }
 
 /// Ends a string, a tag, a statement and a line in each form, and steers a terminal.
-const HOSTILE: &str = "<script>alert(1)</script>\"'`]})-->\\\n; click n0 %%{init}%% &lt; #quot; \x1b[31m\u{202e}\u{ffff}";
+const HOSTILE: &str =
+    "<script>alert(1)</script>\"'`]})-->\\\n; click n0 %%{init}%% &lt; #quot; \x1b[31m\u{202e}\u{ffff}";
 
 /// The lab, with a hostile text wherever a text can be. Validation refuses such names: here they come as from elsewhere.
 fn hostile() -> Lab {
@@ -85,7 +86,8 @@ fn every_topology_is_drawn_with_all_that_it_has_and_no_box_lies_on_another() {
     assert!(all.len() > 40);
     for (file, lab) in all {
         let scene = Scene::of(&lab);
-        for name in lab.endpoints().chain(lab.networks.keys().chain(lab.services.keys()).map(String::as_str)) {
+        for name in lab.endpoints().chain(lab.networks.keys().chain(lab.services.keys()).map(String::as_str))
+        {
             assert!(scene.nodes.iter().any(|n| n.name == name), "{file}: no {name}");
         }
         let joined = lab.containers.values().map(|c| match &c.attach {
@@ -93,15 +95,21 @@ fn every_topology_is_drawn_with_all_that_it_has_and_no_box_lies_on_another() {
             labctl_model::Attach::DefaultBridge { .. } | labctl_model::Attach::Container(_) => 1,
             labctl_model::Attach::Host | labctl_model::Attach::None => 0,
         });
-        let of_containers = scene.edges.iter().filter(|e| scene.nodes[e.from].kind == Kind::Container).count();
+        let of_containers =
+            scene.edges.iter().filter(|e| scene.nodes[e.from].kind == Kind::Container).count();
         assert_eq!(of_containers, joined.sum::<usize>(), "{file}: edges of containers");
 
         let layout = Layout::of(&scene);
         for (n, node) in scene.nodes.iter().enumerate() {
             let rect = layout.boxes[n];
-            assert!(rect.width > 0 && rect.x >= 0 && rect.right() <= layout.width, "{file}: {}: {rect:?}", node.name);
+            assert!(
+                rect.width > 0 && rect.x >= 0 && rect.right() <= layout.width,
+                "{file}: {}: {rect:?}",
+                node.name
+            );
             assert!(rect.y >= 0 && rect.bottom() <= layout.height, "{file}: {}: {rect:?}", node.name);
-            for (m, other) in scene.nodes.iter().enumerate().skip(n + 1).filter(|(_, o)| o.inside != Some(n)) {
+            for (m, other) in scene.nodes.iter().enumerate().skip(n + 1).filter(|(_, o)| o.inside != Some(n))
+            {
                 assert!(!overlap(rect, layout.boxes[m]), "{file}: {} lies on {}", node.name, other.name);
             }
         }
@@ -116,7 +124,8 @@ fn overlap(a: Rect, b: Rect) -> bool {
 fn many_hosts_go_into_rows() {
     let hosts: String = (0..12).map(|n| format!("  h{n}: {{ lan: 10.0.1.{} }}\n", n + 1)).collect();
     let nodes: Vec<String> = (0..12).map(|n| format!("h{n}")).collect();
-    let containers: String = (0..12).map(|n| format!("  c{n}: {{ host: h{n}, networks: [web] }}\n")).collect();
+    let containers: String =
+        (0..12).map(|n| format!("  c{n}: {{ host: h{n}, networks: [web] }}\n")).collect();
     let text = format!(
         "name: t\nsegments: {{ lan: {{ subnet: 10.0.0.0/16 }} }}\nhosts:\n{hosts}swarm: {{ managers: [{}] }}\nnetworks: \
          {{ web: {{ driver: overlay, attachable: true }} }}\ncontainers:\n{containers}",
@@ -136,7 +145,11 @@ fn hostile_names_steer_no_terminal() {
     for form in [Form::Mermaid, Form::Dot, Form::Svg, Form::Drawio] {
         let drawn = draw(&hostile(), form);
         assert!(!drawn.contains(|c| is_hostile(c) && c != '\n'), "{form:?}:\n{drawn}");
-        assert_eq!(drawn.lines().count(), draw(&lab(), form).lines().count(), "{form:?}: a line for each thing");
+        // In SVG, boxes that are as wide as these go into more rows, and have more wires.
+        let things = |text: &str| {
+            text.lines().filter(|l| !l.starts_with("<polyline") && !l.starts_with("<circle")).count()
+        };
+        assert_eq!(things(&drawn), things(&draw(&lab(), form)), "{form:?}: a line for each thing");
     }
 }
 
@@ -151,7 +164,7 @@ fn hostile_names_are_text_in_xml() {
         };
         let count = |text: &str, tag: &str| elements(text).iter().filter(|(name, _)| name == tag).count();
         assert_eq!(count(&drawn, "script"), 0);
-        for tag in ["g", "rect", "mxCell", "circle"] {
+        for tag in ["g", "rect", "text", "mxCell"] {
             assert_eq!(count(&drawn, tag), count(&ours, tag), "{form:?}: <{tag}>");
         }
         assert!(drawn.contains("&lt;script&gt;"), "{form:?}: it is shown, as text");
@@ -170,7 +183,9 @@ fn hostile_names_end_no_label_of_mermaid_and_dot() {
         let label = line.split('"').nth(1).unwrap_or_default().replace("<br/>", "");
         assert!(!label.contains(['<', '>', '`', '\\', '&', '%', '[', ']', '{', '}']), "{line}");
         let entities = label.split('#').skip(1);
-        assert!(entities.into_iter().all(|e| e.split_once(';').is_some_and(|(n, _)| n.parse::<u32>().is_ok())));
+        assert!(
+            entities.into_iter().all(|e| e.split_once(';').is_some_and(|(n, _)| n.parse::<u32>().is_ok()))
+        );
     }
     for line in draw(&hostile(), Form::Dot).lines() {
         let (mut quoted, mut escaped, mut outside) = (false, false, String::new());
@@ -196,5 +211,8 @@ fn the_pictures_of_the_docs_are_up_to_date() {
         fs::write(&picture, &new).unwrap();
     }
     let again = "UPDATE_PICTURES=1 cargo test --profile quick -p labctl pictures";
-    assert!(fs::read_to_string(&picture).is_ok_and(|old| old == new), "{picture} is not what is drawn now: {again}");
+    assert!(
+        fs::read_to_string(&picture).is_ok_and(|old| old == new),
+        "{picture} is not what is drawn now: {again}"
+    );
 }

@@ -44,7 +44,13 @@ impl Data {
         let columns = columns.into_iter().map(|name| self.word(name)).collect();
         let note = format!("line {}{}{note}", check.line, if note.is_empty() { "" } else { ", " });
         let cells = matrix.cells.iter().map(|cell| self.cell(cell)).collect();
-        self.matrices.push(Matrix { title: plain(&cells::caption(matrix)), note: plain(&note), rows, columns, cells });
+        self.matrices.push(Matrix {
+            title: plain(&cells::caption(matrix)),
+            note: plain(&note),
+            rows,
+            columns,
+            cells,
+        });
         self.matrices.len() - 1
     }
 
@@ -87,8 +93,9 @@ impl Data {
     }
 }
 
-/// Where an endpoint is, for groups: on a host, or among its kind.
+/// Where an endpoint, or an address of one (`host2@data`), is, for groups: on a host, or among its kind.
 fn home(lab: &Lab, name: &str) -> Option<String> {
+    let name = name.split('@').next().unwrap_or(name);
     let kind = if lab.peers.contains_key(name) { "peers" } else { "services" };
     let is_one = lab.peers.contains_key(name) || lab.services.contains_key(name);
     lab.host_of(name).map(str::to_owned).or_else(|| is_one.then(|| kind.to_owned()))

@@ -134,7 +134,8 @@ pub fn page(run: &Run<'_>) -> Result<String, Error> {
     let phases = run.report.map(|report| phases(report, &mut data)).unwrap_or_default();
     data.place(run.model);
     let without_style = |text: String| anstream::adapter::strip_str(&text).to_string();
-    let json = serde_json::to_string(&data).map_err(|e| Error::Environment(format!("cannot write JSON: {e}")))?;
+    let json =
+        serde_json::to_string(&data).map_err(|e| Error::Environment(format!("cannot write JSON: {e}")))?;
     let page = Page {
         lab: run.lab,
         about: run.model.map(|lab| lab.description.as_str()).unwrap_or_default(),
@@ -265,7 +266,13 @@ fn timeline(report: &Report) -> Vec<Row> {
         checks.iter().map(|c| c.settled_ms.unwrap_or(c.within_ms)).max().unwrap_or(0)
     };
     let came_up = report.checks.iter().all(|c| c.holds);
-    let own = ("as it came up".to_owned(), came_up, None, came_up.then(|| given(&report.checks)), given(&report.checks));
+    let own = (
+        "as it came up".to_owned(),
+        came_up,
+        None,
+        came_up.then(|| given(&report.checks)),
+        given(&report.checks),
+    );
     let steps = report.steps.iter().map(|s| {
         let waited = s.settled_ms.unwrap_or_else(|| given(&s.checks));
         (s.name.clone(), s.holds, Some(s.actions.took_ms), s.settled_ms, waited)

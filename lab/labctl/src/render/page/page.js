@@ -171,14 +171,6 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !details.hidden) hide();
 });
 
-function legend(grouped) {
-  const texts = ["answered, as expected", "no answer, as expected", "not as expected", "could not be probed"];
-  const line = make("p", { class: "legend" });
-  texts.forEach((text, look) => line.append(make("span", { class: `key ${LOOKS[look]}`, "aria-hidden": "true" }, ""), `${MARKS[look]} ${text} `));
-  if (grouped) line.append("A cell stands for all between two groups and says how many are wrong; choose it to see them.");
-  return line;
-}
-
 document.querySelectorAll("[data-matrix]").forEach((box) => {
   const matrix = data.matrices[Number(box.dataset.matrix)];
   const at = byPlace(matrix);
@@ -199,5 +191,7 @@ document.querySelectorAll("[data-matrix]").forEach((box) => {
     below.replaceChildren(make("h3", {}, `${title} `, close), scroll(grid));
     grid.querySelector("[tabindex='0']")?.focus();
   };
-  box.append(scroll(table(rows, columns, at, matrix.title, grouped ? inside : single)), legend(grouped), below);
+  box.append(scroll(table(rows, columns, at, matrix.title, grouped ? inside : single)));
+  if (grouped) box.append(make("p", { class: "legend" }, "A cell stands for all between two groups and says how many are wrong; choose it to see them."));
+  box.append(below);
 });

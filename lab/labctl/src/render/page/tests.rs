@@ -68,7 +68,10 @@ fn report(text: &str) -> Report {
         ..cell(text, "a", Observed::No(No::Silent))
     };
     let actions = ActionsReport { holds: false, message: text.into(), took_ms: 100 };
-    let checks = vec![CheckReport { captures: vec![text.into()], ..matrix(vec![wrong, cell("a", text, Observed::Yes)]) }];
+    let checks = vec![CheckReport {
+        captures: vec![text.into()],
+        ..matrix(vec![wrong, cell("a", text, Observed::Yes)])
+    }];
     let step = StepReport { name: text.into(), line: 40, holds: false, actions, settled_ms: None, checks };
     let checks = vec![check(Found::Fact(fact))];
     let mut report = Report { took_ms: 2100, checks, steps: vec![step], ..Report::new(text, "vm") };
@@ -84,7 +87,8 @@ fn data(page: &str) -> Value {
 #[test]
 fn a_page_shows_the_report() {
     let (lab, report) = (Lab::parse(LAB, "t.yaml").unwrap(), report("some text"));
-    let run = Run { lab: "t", topology: "t.yaml", model: Some(&lab), report: Some(&report), tries: 2, error: None };
+    let run =
+        Run { lab: "t", topology: "t.yaml", model: Some(&lab), report: Some(&report), tries: 2, error: None };
     let page = page(&run).unwrap();
     for shown in [
         "<h1>t <span class=\"verdict bad\"><span aria-hidden=\"true\">✗</span> does not hold</span></h1>",
@@ -104,10 +108,22 @@ fn a_page_shows_the_report() {
     let word = |n: &Value| words[usize::try_from(n.as_i64().unwrap()).unwrap()].as_str().unwrap();
     assert_eq!(matrix["cells"].as_array().unwrap().len(), 2);
     let cell = matrix["cells"][0].as_array().unwrap();
-    let told: Vec<_> = cell.iter().take(11).enumerate().filter(|(n, _)| *n != 3).map(|(_, w)| word(w)).collect();
+    let told: Vec<_> =
+        cell.iter().take(11).enumerate().filter(|(n, _)| *n != 3).map(|(_, w)| word(w)).collect();
     assert_eq!(
         told,
-        ["some text", "a", "silent≠answer", "yes", "silent", "some text", "some text", "some text is down", "a", ""]
+        [
+            "some text",
+            "a",
+            "silent≠answer",
+            "yes",
+            "silent",
+            "some text",
+            "some text",
+            "some text is down",
+            "a",
+            ""
+        ]
     );
     assert_eq!((&cell[3], &cell[11], &cell[12]), (&Value::from(2), &Value::from(212), &Value::from(23)));
     let a = words.iter().position(|w| w == "a").unwrap();
@@ -117,12 +133,21 @@ fn a_page_shows_the_report() {
 #[test]
 fn a_lab_that_died_says_so() {
     let lab = Lab::parse(LAB, "t.yaml").unwrap();
-    let run = Run { lab: "t", topology: "t.yaml", model: Some(&lab), error: Some("host b: <gone>"), ..Run::default() };
+    let run = Run {
+        lab: "t",
+        topology: "t.yaml",
+        model: Some(&lab),
+        error: Some("host b: <gone>"),
+        ..Run::default()
+    };
     let page = page(&run).unwrap();
-    for shown in ["<title>t: ended early</title>", "did not come to its end", "host b: &lt;gone&gt;", "<svg xmlns="] {
+    for shown in
+        ["<title>t: ended early</title>", "did not come to its end", "host b: &lt;gone&gt;", "<svg xmlns="]
+    {
         assert!(page.contains(shown), "no {shown}\n{page}");
     }
-    let list = index(&[run, Run { report: Some(&Report::new("u", "vm")), lab: "u", error: None, ..run }]).unwrap();
+    let list =
+        index(&[run, Run { report: Some(&Report::new("u", "vm")), lab: "u", error: None, ..run }]).unwrap();
     for shown in ["1 passed, 1 failed", "<a href=\"t.html\">t</a>", "ended early", "host b: &lt;gone&gt;"] {
         assert!(list.contains(shown), "no {shown}\n{list}");
     }
@@ -131,8 +156,13 @@ fn a_lab_that_died_says_so() {
 #[test]
 fn hostile_names_are_text() {
     let report = report(HOSTILE);
-    let run =
-        Run { lab: HOSTILE, topology: HOSTILE, report: Some(&report), error: Some(HOSTILE), ..Run::default() };
+    let run = Run {
+        lab: HOSTILE,
+        topology: HOSTILE,
+        report: Some(&report),
+        error: Some(HOSTILE),
+        ..Run::default()
+    };
     for (page, scripts) in [(page(&run).unwrap(), 2), (index(&[run]).unwrap(), 0)] {
         assert_eq!(page.matches("<script").count(), scripts, "only our own:\n{page}");
         assert_eq!(page.matches("</script").count(), scripts);
@@ -141,7 +171,10 @@ fn hostile_names_are_text() {
     }
     let page = page(&run).unwrap();
     let names = data(&page)["words"].clone();
-    assert!(names.as_array().unwrap().iter().any(|w| w.as_str().unwrap().starts_with("</script>")), "it is kept");
+    assert!(
+        names.as_array().unwrap().iter().any(|w| w.as_str().unwrap().starts_with("</script>")),
+        "it is kept"
+    );
 }
 
 #[test]

@@ -389,7 +389,7 @@ mod tests {
             std::fs::write(&path, &new).expect("the schema can be written");
         }
         let committed = std::fs::read_to_string(&path).unwrap_or_default();
-        let again = "UPDATE_SCHEMA=1 cargo test --release -p labctl-report schema";
+        let again = "UPDATE_SCHEMA=1 cargo test --profile quick -p labctl-report schema";
         assert!(committed == new, "docs/report.schema.json is not what the code says: {again}");
     }
 

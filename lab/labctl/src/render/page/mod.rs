@@ -68,7 +68,7 @@ struct Page<'a> {
     data: Value,
     style: Value,
     script: Value,
-    script_hash: String,
+    script_hash: Value,
 }
 
 /// A row of the timeline. Times are in thousandths of the whole.
@@ -156,7 +156,7 @@ pub fn page(run: &Run<'_>) -> Result<String, Error> {
         data: Value::from_safe_string(json.replace('<', "\\u003c")),
         style: Value::from_safe_string(STYLE.to_owned()),
         script: Value::from_safe_string(SCRIPT.to_owned()),
-        script_hash: STANDARD.encode(Sha256::digest(SCRIPT)),
+        script_hash: Value::from_safe_string(STANDARD.encode(Sha256::digest(SCRIPT))),
     };
     render(TEMPLATE, &page)
 }

@@ -105,7 +105,7 @@ function steer(grid, places, open) {
   };
   const find = (target) => flat.find(({ place }) => place === target.closest("td"));
   const choose = (chosen) => {
-    grid.querySelectorAll("[aria-selected]").forEach((old) => old.removeAttribute("aria-selected"));
+    document.querySelectorAll("[aria-selected]").forEach((old) => old.removeAttribute("aria-selected"));
     chosen.place.setAttribute("aria-selected", "true");
     open(chosen);
   };

@@ -117,7 +117,7 @@ fn of_file(args: &Args, context: &Context) -> Result<Exit, Error> {
 
 /// Finds the lab's entry in what `up`, `check`, `check --repeat` or `test` printed; an error of theirs, too.
 fn entry(mut json: Value, lab: Option<&str>) -> Result<Entry, String> {
-    if let Some(version) = json.get("version").filter(|v| **v != Value::from(VERSION)) {
+    if let Some(version) = json.get("version").filter(|v| v.as_u64() != Some(VERSION.into())) {
         return Err(format!("it is of version {version}, and this labctl reads {VERSION}"));
     }
     let fits = |entry: &Entry| lab.is_none_or(|lab| lab == entry.lab);

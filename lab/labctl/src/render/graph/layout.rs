@@ -35,8 +35,8 @@ pub struct Layout {
     pub joints: Vec<(i32, i32)>,
 }
 
-/// Width of a character, height of a line.
-const CHAR: f64 = 7.3;
+/// Width of a character in tenths of a pixel, and height of a line.
+const CHAR_TENTHS: i32 = 73;
 pub const LINE: i32 = 17;
 /// Between a box and its text.
 pub const PAD: i32 = 8;
@@ -121,49 +121,42 @@ impl Layout {
             y += BAR + GAP;
         }
         y += SPACE - GAP;
-        // Overlays are below everything: the wires down to them are finished last.
-        let mut down: Vec<(usize, Vec<(i32, i32)>)> = Vec::new();
+        // Overlays are below everything: each, and where a wire down to it begins.
+        let mut down: Vec<(usize, (i32, i32))> = Vec::new();
         for (r, row) in rows.iter().enumerate() {
             let gap = if r == 0 { 0 } else { self.segments_again(&segments, r, y, right) };
             y += gap;
             let mut x = left;
+            let mut of_row = Vec::new();
             for room in row {
                 self.room(scene, room, x, y);
                 self.up(scene, room, &segments, r, y - gap);
                 for (k, overlay) in (0..).zip(&room.overlays) {
                     let rail = x + room.width - PAD - k * RAIL;
-                    let ys = self.joined(scene, &room.containers, *overlay, rail);
-                    down.push((*overlay, vec![(rail, ys), (rail, y + room.height)]));
+                    of_row.push((*overlay, (rail, self.joined(scene, &room.containers, *overlay, rail))));
                 }
                 x += room.width + 2 * GAP;
             }
             y += row.iter().map(|room| room.height).max().unwrap_or(0) + SPACE;
-            let last = r + 1 == rows.len();
-            for (k, overlay) in (0..).zip(&overlays).filter(|_| !last) {
-                // The overlays of this row are continued at the right.
+            if r + 1 == rows.len() {
+                down.extend(of_row);
+                continue;
+            }
+            // The overlays of this row are continued at the right.
+            for (k, overlay) in (0..).zip(&overlays) {
                 let lane = right + RAIL * (i32::try_from(r * overlays.len()).unwrap_or(0) + k + 1);
                 let bus = y - SPACE + GAP + k * 6;
-                let mut here = false;
-                for (_, wire) in down.iter_mut().filter(|(n, wire)| n == overlay && wire.len() == 2) {
-                    let x = wire[1].0;
-                    wire.extend([(x, bus), (lane, bus)]);
-                    here = true;
-                }
-                if here {
-                    down.push((*overlay, vec![(lane, bus), (lane, bus), (lane, bus)]));
-                }
+                let starts: Vec<_> =
+                    of_row.iter().filter(|(n, _)| n == overlay).map(|(_, start)| *start).collect();
+                down.extend(starts.first().map(|_| (*overlay, (lane, bus))));
+                self.wires.extend(starts.into_iter().map(|(x, y)| vec![(x, y), (x, bus), (lane, bus)]));
             }
         }
         let end = self.stack(scene, &overlays, &services, (MARGIN, right + lanes(&overlays)), y);
-        for (overlay, mut wire) in down {
-            let (x, top) = (wire.last().map_or(0, |p| p.0), self.boxes[overlay].y);
-            // A wire of a row that is not the last ends in its lane.
-            if wire.len() != 4 {
-                wire.push((x, top));
-                self.joints.push((x, top));
-            }
-            wire.dedup();
-            self.wires.push(wire);
+        for (overlay, (x, start)) in down {
+            let top = self.boxes[overlay].y;
+            self.wires.push(vec![(x, start), (x, top)]);
+            self.joints.push((x, top));
         }
         let nothing_below = overlays.is_empty() && services.is_empty();
         self.height = if nothing_below { y - SPACE } else { end } + MARGIN;
@@ -387,8 +380,6 @@ fn width(lines: &[Line]) -> i32 {
         name.chars().count() + rest.chars().count() + if name.is_empty() || rest.is_empty() { 0 } else { 1 }
     };
     let most = lines.iter().map(chars).max().unwrap_or(0);
-    let most = u16::try_from(most).unwrap_or(u16::MAX);
-    #[allow(clippy::cast_possible_truncation)]
-    let pixels = (f64::from(most) * CHAR).ceil() as i32;
-    pixels + 2 * PAD
+    let most = i32::try_from(most).unwrap_or(0);
+    (most * CHAR_TENTHS + 9) / 10 + 2 * PAD
 }

@@ -137,7 +137,7 @@ fn many_hosts_go_into_rows() {
     rows.dedup();
     assert!(rows.len() > 1 && layout.width < 1300, "{} rows, {} wide", rows.len(), layout.width);
     let is_out = |(x, y): &(i32, i32)| *x < 0 || *x > layout.width || *y < 0 || *y > layout.height;
-    assert!(!layout.wires.iter().flatten().any(|p| is_out(p)));
+    assert!(!layout.wires.iter().flatten().any(is_out));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use std::{
     io::{self, IsTerminal, Write},
+    path::Path,
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -75,6 +76,14 @@ impl Printer {
     /// Writes a value to stdout as JSON on one line.
     pub fn json_line(&self, value: &serde_json::Value) -> Result<(), Error> {
         self.line(&escaped(&value.to_string()))
+    }
+
+    /// Writes a text without hostile characters to a file, or to stdout.
+    pub fn document(&self, text: &str, file: Option<&Path>) -> Result<(), Error> {
+        match file {
+            Some(file) => std::fs::write(file, text).map_err(Error::file("write", file.display())),
+            None => self.line(text),
+        }
     }
 
     /// Writes bytes to stdout as they are.

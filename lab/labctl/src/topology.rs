@@ -5,9 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use labctl_machines::state;
 use labctl_model::Lab;
 
-use crate::{engines::Engines, exit::Error};
+use crate::{context::Context, engines::Engines, exit::Error};
 
 /// A parsed and validated topology.
 #[derive(Clone, Debug)]
@@ -32,6 +33,19 @@ pub fn load_with(path: &Path, engines: &Engines) -> Result<Topology, Error> {
     engines.apply(&mut lab)?;
     let path = std::path::absolute(path).map_err(Error::file("use", &shown))?;
     Ok(Topology { path, shown, lab })
+}
+
+/// The topology that a user names: that of a lab that is up, or a file.
+pub fn named(given: &str, context: &Context) -> Result<Topology, Error> {
+    let labs = state::list(&context.dirs)?;
+    let is_lab = labs.iter().any(|dir| dir.name() == given);
+    // No lab has such a name.
+    let is_path = given.contains(['/', '.']);
+    if !is_lab && (is_path || Path::new(given).is_file()) {
+        return load(Path::new(given));
+    }
+    let (_, plan) = context.lab(given)?;
+    Ok(Topology { shown: shorten(&plan.topology), path: plan.topology, lab: plan.lab })
 }
 
 /// The files that these paths name: each file itself; of a folder its `*.yaml`, sorted.

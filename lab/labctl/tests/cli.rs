@@ -257,3 +257,66 @@ fn doctor_without_qemu_says_so_and_ends_with_3() {
     assert_eq!(found["findings"][0]["name"], "qemu");
     assert_eq!(found["findings"][0]["level"], "missing");
 }
+
+#[test]
+fn a_topology_is_drawn_in_each_form() {
+    let home = home_with(&[("good.yaml", GOOD)]);
+    for (form, begin) in [("mermaid", "flowchart"), ("dot", "graph"), ("svg", "<svg"), ("drawio", "<mxfile")]
+    {
+        let (code, out, err) = run(home.path(), &["graph", "good.yaml", "--format", form]);
+        assert_eq!((code, err.as_str()), (0, ""));
+        assert!(out.starts_with(begin) && out.contains("host1"), "{form}: {out}");
+        let (code, none, _) = run(home.path(), &["graph", "good.yaml", "--format", form, "-o", "drawing"]);
+        assert_eq!((code, none.as_str()), (0, ""));
+        assert_eq!(fs::read_to_string(home.path().join("drawing")).unwrap(), out);
+    }
+    assert_eq!(run(home.path(), &["graph", "good.yaml", "--format", "json"]).0, 2, "that is no drawing");
+    let (code, _, err) = run(home.path(), &["graph", "good"]);
+    assert!(code == 2 && err.contains("there is no lab `good`"), "{code}: {err}");
+}
+
+#[test]
+fn a_page_is_made_of_whatever_was_printed_as_json() {
+    let report = r#"{ "version": 1, "lab": "good", "runtime": "vm", "holds": true, "took_ms": 7, "checks": [], "steps": [] }"#;
+    let repeated = format!(r#"{{ "version": 1, "lab": "good", "runs": 2, "report": {report} }}"#);
+    let entry = |lab: &str, rest: &str| {
+        format!(r#"{{ "lab": "{lab}", "topology": "good.yaml", "tries": 1, {rest} }}"#)
+    };
+    let (ran, died) =
+        (entry("good", &format!("\"report\": {report}")), entry("other", r#""error": "it is gone""#));
+    let tested = format!(r#"{{ "version": 1, "labs": [ {ran}, {died} ] }}"#);
+    let home = home_with(&[
+        ("good.yaml", GOOD),
+        ("report.json", report),
+        ("repeated.json", &repeated),
+        ("tested.json", &tested),
+        ("error.json", r#"{ "error": "no KVM", "exit_code": 3 }"#),
+        ("later.json", &report.replace("\"version\": 1", "\"version\": 2")),
+        ("none.json", "{}"),
+    ]);
+    let page = |args: &[&str]| {
+        let (code, page, err) = run(home.path(), &[&["report"], args].concat());
+        assert_eq!((code, err.as_str()), (0, ""), "{args:?}");
+        page
+    };
+    assert!(page(&["report.json"]).contains("<title>good: holds</title>"));
+    assert!(page(&["report.json"]).contains("Not drawn"));
+    assert!(page(&["report.json", "--topology", "good.yaml"]).contains("<svg"));
+    assert!(page(&["repeated.json"]).contains("<title>good: holds</title>"));
+    assert!(page(&["tested.json", "--lab", "good"]).contains("<svg"), "of the topology that it names");
+    let ended = page(&["tested.json", "--lab", "other"]);
+    assert!(ended.contains("ended early") && ended.contains("it is gone"));
+    assert!(ended.contains("Not drawn"), "the topology is of another lab");
+    assert!(page(&["error.json"]).contains("no KVM"));
+    for (args, why) in [
+        (&["report", "tested.json"][..], "say which with --lab"),
+        (&["report", "tested.json", "--lab", "x"], "no such lab"),
+        (&["report", "later.json"], "of version 2"),
+        (&["report", "none.json"], "missing field"),
+        (&["report", "nothing"], "there is no lab `nothing`"),
+    ] {
+        let (code, out, err) = run(home.path(), args);
+        assert_eq!((code, out.as_str()), (2, ""), "{args:?}");
+        assert!(err.contains(why), "{args:?}: {err}");
+    }
+}

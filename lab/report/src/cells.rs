@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use anstyle::Style;
 use indexmap::{IndexMap, IndexSet};
-use labctl_model::plain;
+use labctl_model::{Observed, plain};
 
 use crate::{
     CellReport, MatrixReport,
@@ -26,10 +26,7 @@ pub fn table(cells: &[CellReport]) -> String {
 /// A table of words, each with its source and destination: sources down, destinations across, in the topology's order; `-`
 /// where there is none.
 pub fn grid<'a>(cells: impl IntoIterator<Item = (&'a str, &'a str, (String, Style))>) -> String {
-    let mut rows: IndexMap<&str, IndexMap<&str, (String, Style)>> = IndexMap::new();
-    for (from, to, word) in cells {
-        rows.entry(from).or_default().insert(to, word);
-    }
+    let rows = by_row(cells);
     let targets = merged(rows.values().map(|row| row.keys().copied()));
     let mut table = Table::new(std::iter::once("from\\to").chain(targets.iter().copied()));
     for (source, row) in &rows {
@@ -38,6 +35,23 @@ pub fn grid<'a>(cells: impl IntoIterator<Item = (&'a str, &'a str, (String, Styl
         table.row(std::iter::once(((*source).to_owned(), style::HEAD)).chain(words));
     }
     table.render()
+}
+
+/// The sources and the destinations of these cells, each once, in the order of the rows and columns of their table.
+pub fn axes(cells: &[CellReport]) -> (Vec<&str>, Vec<&str>) {
+    let rows = by_row(cells.iter().map(|c| (c.from.as_str(), c.to.as_str(), ())));
+    let columns = merged(rows.values().map(|row| row.keys().copied()));
+    (rows.into_keys().collect(), columns)
+}
+
+fn by_row<'a, W>(
+    cells: impl IntoIterator<Item = (&'a str, &'a str, W)>,
+) -> IndexMap<&'a str, IndexMap<&'a str, W>> {
+    let mut rows: IndexMap<&str, IndexMap<&str, W>> = IndexMap::new();
+    for (from, to, word) in cells {
+        rows.entry(from).or_default().insert(to, word);
+    }
+    rows
 }
 
 /// The order of the columns. Every row has them in order but lacks some, at least its own; so a column that a row adds
@@ -58,12 +72,21 @@ fn merged<'a>(rows: impl Iterator<Item = impl Iterator<Item = &'a str>>) -> Vec<
 }
 
 fn verdict(cell: &CellReport) -> (String, Style) {
+    let style = match (cell.holds, cell.observed) {
+        (false, _) => style::BAD,
+        (true, Observed::Yes) => style::GOOD,
+        (true, _) => Style::new(),
+    };
+    (word(cell), style)
+}
+
+/// The word of a cell in a table: what was observed, and if it is not as expected, what was.
+pub fn word(cell: &CellReport) -> String {
     let observed = cell.observed.word();
-    match (cell.holds, observed) {
-        (false, _) if cell.unmet.is_some() => (format!("{observed}≠answer"), style::BAD),
-        (false, _) => (format!("{observed}≠{}", cell.expected), style::BAD),
-        (true, "yes") => (observed.to_owned(), style::GOOD),
-        (true, _) => (observed.to_owned(), Style::new()),
+    match cell.holds {
+        true => observed.to_owned(),
+        false if cell.unmet.is_some() => format!("{observed}≠answer"),
+        false => format!("{observed}≠{}", cell.expected),
     }
 }
 

@@ -22,6 +22,6 @@ pub mod verdict;
 
 pub use cause::Cause;
 pub use report::{
-    ActionsReport, CellReport, CheckReport, FactReport, Found, MatrixReport, Report, StepReport, VERSION,
-    count, duration,
+    ActionsReport, CellReport, CheckReport, Environment, FactReport, Found, HostEnvironment, MatrixReport,
+    Report, StepReport, VERSION, count, duration,
 };

@@ -3,6 +3,7 @@
 
 use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
+use indexmap::IndexMap;
 use labctl_model::{By, Expected, Matrix, Observed, Probe};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -26,10 +27,35 @@ pub struct Report {
     pub holds: bool,
     /// Wall time in ms.
     pub took_ms: u64,
+    /// What the lab ran on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Environment>,
     /// The checks of the lab's own `expect`, in the topology's order.
     pub checks: Vec<CheckReport>,
     /// Every step that was run, in the topology's order.
     pub steps: Vec<StepReport>,
+}
+
+/// What a lab ran on.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Environment {
+    /// Version of labctl.
+    pub labctl: String,
+    /// When the run began: UTC, as in RFC 3339.
+    pub began: String,
+    /// The hosts that ran when it began, by name.
+    pub hosts: IndexMap<String, HostEnvironment>,
+}
+
+/// What a host ran.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct HostEnvironment {
+    /// Release of its kernel, as `uname -r` prints it.
+    pub kernel: String,
+    /// The Debian suite that its engine is of: `trixie`.
+    pub engine: String,
+    /// The newest version of Docker's API that both its dockerd and labctl speak: `1.45`.
+    pub api: String,
 }
 
 /// One step: its actions, then its checks.
@@ -175,7 +201,7 @@ impl Report {
     pub fn new(lab: &str, runtime: &str) -> Self {
         let (lab, runtime) = (lab.to_owned(), runtime.to_owned());
         let (checks, steps) = (Vec::new(), Vec::new());
-        Self { version: VERSION, lab, runtime, holds: true, took_ms: 0, checks, steps }
+        Self { version: VERSION, lab, runtime, holds: true, took_ms: 0, environment: None, checks, steps }
     }
 
     /// Computes `holds` of every part from what it consists of.
@@ -363,7 +389,7 @@ mod tests {
             std::fs::write(&path, &new).expect("the schema can be written");
         }
         let committed = std::fs::read_to_string(&path).unwrap_or_default();
-        let again = "UPDATE_SCHEMA=1 cargo test --release -p labctl-report schema";
+        let again = "UPDATE_SCHEMA=1 cargo test --profile quick -p labctl-report schema";
         assert!(committed == new, "docs/report.schema.json is not what the code says: {again}");
     }
 

@@ -2,13 +2,15 @@
 
 use std::{
     path::PathBuf,
-    time::{Duration, Instant},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
 };
 
+use labctl_images::Suite;
 use labctl_machines::{Event, Events};
 use labctl_model::{Action, Check, Step};
 use labctl_protocol::polling::Polling;
-use labctl_report::{ActionsReport, CheckReport, Found, Report, StepReport};
+use labctl_report::{ActionsReport, CheckReport, Environment, Found, HostEnvironment, Report, StepReport};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -16,8 +18,11 @@ use crate::{
     evidence::Evidence,
     facts,
     frames::{self, WireWatch},
+    host::RunningHost,
     lab::RunningLab,
-    probe, wire,
+    probe,
+    view::View,
+    wire,
 };
 
 /// Pause between two looks at something that may still settle.
@@ -42,6 +47,7 @@ impl RunningLab {
         let lab = &self.plan().lab;
         let began = Instant::now();
         let mut report = Report::new(&lab.name, &self.plan().runtime.to_string());
+        report.environment = Some(environment(&self.view()));
         events.phase(format!("probing {}", probes(&lab.expect)));
         report.checks = checks(self, &lab.expect, how, "").await?;
         if how.steps {
@@ -66,6 +72,20 @@ impl RunningLab {
             _ => None,
         };
         actions::run(self, action, events).await
+    }
+}
+
+/// What the lab's hosts run, now.
+fn environment(view: &View<'_>) -> Environment {
+    let host = |(name, host): (&String, &Arc<RunningHost>)| {
+        let engine = view.lab.hosts.get(name).map(|h| Suite::from(h.engine).to_string()).unwrap_or_default();
+        let (kernel, api) = (host.agent.hello().kernel.clone(), host.docker.newest());
+        (name.clone(), HostEnvironment { kernel, engine, api })
+    };
+    Environment {
+        labctl: env!("CARGO_PKG_VERSION").to_owned(),
+        began: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+        hosts: view.hosts.iter().map(host).collect(),
     }
 }
 

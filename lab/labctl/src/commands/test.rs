@@ -23,7 +23,7 @@ use crate::{
     render::{
         duration,
         junit::{self, Outcome},
-        report,
+        page, report,
     },
     session::{self, Manner},
     stop::Stop,
@@ -33,7 +33,7 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   labctl test topologies/ipvlan-2host.yaml
-  labctl test topologies/ --junit report.xml --captures failed/
+  labctl test topologies/ --junit report.xml --captures failed/ --html pages/
   labctl test topologies/ingress.yaml --engine bookworm --engine host1=trixie
   labctl test topologies/overlay-attachable.yaml --repeat 20
   labctl test topologies/swarm-life.yaml --repeat 20 --reset
@@ -77,6 +77,9 @@ pub struct Args {
     /// Also write JUnit XML to this file
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
+    /// Also write a page for each lab to this folder, LAB.html, and index.html, which lists them
+    #[arg(long, value_name = "DIR")]
+    html: Option<PathBuf>,
 }
 
 /// The result of one topology.
@@ -175,6 +178,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let runs: Vec<Run> = runs.into_iter().map(|(_, r)| r).collect();
     conclude(context, &runs)?;
     let worst = runs.iter().map(Run::exit).max().unwrap_or(Exit::OK);
+    if let Some(folder) = &args.html {
+        write_pages(folder, &runs)?;
+    }
     if let Some(file) = &args.junit {
         let outcomes: Vec<Outcome> = runs.into_iter().map(Run::into_outcome).collect();
         junit::write(file, &outcomes)?;
@@ -332,6 +338,21 @@ fn conclude(context: &Context, runs: &[Run]) -> Result<(), Error> {
     context.printer.data(&format!("\n{s}{passed} passed{of_them}, {failed} failed{s:#}"))
 }
 
+/// Writes the pages of all labs.
+fn write_pages(folder: &Path, runs: &[Run]) -> Result<(), Error> {
+    fs::create_dir_all(folder).map_err(Error::file("make the folder", folder.display()))?;
+    let write = |name: &str, text: String| {
+        let file = folder.join(name);
+        fs::write(&file, text).map_err(Error::file("write", file.display()))
+    };
+    let errors: Vec<_> = runs.iter().map(|r| r.found.as_ref().err().map(ToString::to_string)).collect();
+    let pages: Vec<_> = runs.iter().zip(&errors).map(|(run, error)| run.page(error.as_deref())).collect();
+    for run in &pages {
+        write(&page::file_name(run.lab), page::page(run)?)?;
+    }
+    write("index.html", page::index(&pages)?)
+}
+
 impl Run {
     fn exit(&self) -> Exit {
         match &self.found {
@@ -355,6 +376,17 @@ impl Run {
             tries: self.tries,
             report: self.found.as_ref().ok(),
             error: self.found.as_ref().err().map(ToString::to_string),
+        }
+    }
+
+    fn page<'a>(&'a self, error: Option<&'a str>) -> page::Run<'a> {
+        page::Run {
+            lab: &self.topology.lab.name,
+            topology: &self.topology.shown,
+            model: Some(&self.topology.lab),
+            report: self.found.as_ref().ok(),
+            error,
+            tries: self.tries,
         }
     }
 

@@ -1,7 +1,9 @@
-//! Forms that only the command line has: JUnit XML, the summary of repeated runs, predictions. The text of reports for
+//! Forms that only the command line has: JUnit XML, the summary of repeated runs, predictions, drawings, pages. The text of reports for
 //! people is made in `labctl_report`.
 
+pub mod graph;
 pub mod junit;
+pub mod page;
 pub mod predicted;
 pub mod repeat;
 

@@ -1,0 +1,54 @@
+//! Graphviz's language. Hosts are clusters.
+
+use labctl_model::plain;
+
+use super::scene::{Kind, Node, Scene};
+
+/// Writes a scene as an undirected graph.
+pub fn write(scene: &Scene) -> String {
+    let mut out = format!("graph {} {{\n", quoted([&scene.title]));
+    out += "    graph [fontname=\"sans-serif\", rankdir=TB, ranksep=0.6]\n";
+    out += "    node [fontname=\"sans-serif\", fontsize=11, shape=box, style=\"filled\", fillcolor=white]\n";
+    out += "    edge [fontname=\"sans-serif\", fontsize=10]\n";
+    for (n, node) in scene.nodes.iter().enumerate().filter(|(_, node)| node.inside.is_none()) {
+        if node.kind == Kind::Host {
+            out += &format!(
+                "    subgraph cluster_{n} {{\n        label={}\n        style=rounded\n",
+                label(node)
+            );
+            scene.inside(n).for_each(|(n, node)| out += &format!("    {}", self::node(n, node)));
+            out += "    }\n";
+        } else {
+            out += &self::node(n, node);
+        }
+    }
+    for edge in &scene.edges {
+        let label =
+            if edge.label.is_empty() { String::new() } else { format!(" [label={}]", quoted([&edge.label])) };
+        // From above, so that segments are drawn on top.
+        out += &format!("    n{} -- n{}{label}\n", edge.to, edge.from);
+    }
+    out + "}\n"
+}
+
+fn node(n: usize, node: &Node) -> String {
+    let look = match node.kind {
+        Kind::Segment => ", fillcolor=\"#cfe8f7\"",
+        Kind::Network => ", fillcolor=\"#fbe7c3\"",
+        Kind::Peer => ", shape=ellipse",
+        Kind::Service => ", shape=box3d",
+        Kind::Host | Kind::Nic | Kind::Container => "",
+    };
+    let dashed = if node.deferred { ", style=\"filled,dashed\"" } else { "" };
+    format!("    n{n} [label={}{look}{dashed}]\n", label(node))
+}
+
+fn label(node: &Node) -> String {
+    quoted([&node.name].into_iter().chain(&node.notes))
+}
+
+/// Lines as a quoted string. Within one, Graphviz knows `"`, `\` and HTML's entities.
+fn quoted<'a>(lines: impl IntoIterator<Item = &'a String>) -> String {
+    let line = |l: &String| plain(l).replace('&', "&amp;").replace('\\', "\\\\").replace('"', "\\\"");
+    format!("\"{}\"", lines.into_iter().map(line).collect::<Vec<_>>().join("\\n"))
+}

@@ -1,0 +1,66 @@
+//! Mermaid flowcharts. A label is in quotes; what would end it, or be markup, is written by its number.
+
+use labctl_model::plain;
+
+use super::scene::{Kind, Node, Scene};
+
+/// Writes a scene as a flowchart.
+pub fn write(scene: &Scene) -> String {
+    let mut out = "flowchart TB\n".to_owned();
+    for (n, node) in scene.nodes.iter().enumerate().filter(|(_, node)| node.inside.is_none()) {
+        if node.kind == Kind::Host {
+            out += &format!("    subgraph n{n}[\"{}\"]\n", label(node));
+            scene.inside(n).for_each(|(n, node)| out += &format!("    {}", self::node(n, node)));
+            out += "    end\n";
+        } else {
+            out += &self::node(n, node);
+        }
+    }
+    for edge in &scene.edges {
+        let label =
+            if edge.label.is_empty() { String::new() } else { format!("|\"{}\"|", text(&edge.label)) };
+        // From above, so that segments are drawn on top.
+        out += &format!("    n{} ---{label} n{}\n", edge.to, edge.from);
+    }
+    out += "    classDef segment fill:#56b4e955,stroke:#0072b2\n";
+    out += "    classDef network fill:#e69f0033,stroke:#b87d00\n";
+    out += "    classDef deferred stroke-dasharray:4 3\n";
+    let mut class = |name: &str, of: &dyn Fn(&Node) -> bool| {
+        let nodes = scene.nodes.iter().enumerate().filter(|(_, node)| of(node));
+        let nodes: Vec<_> = nodes.map(|(n, _)| format!("n{n}")).collect();
+        if !nodes.is_empty() {
+            out += &format!("    class {} {name}\n", nodes.join(","));
+        }
+    };
+    class("segment", &|node| node.kind == Kind::Segment);
+    class("network", &|node| node.kind == Kind::Network);
+    class("deferred", &|node| node.deferred);
+    out
+}
+
+fn node(n: usize, node: &Node) -> String {
+    let (open, close) = match node.kind {
+        Kind::Segment | Kind::Network => ("([", "])"),
+        Kind::Service => ("[[", "]]"),
+        Kind::Peer => ("(", ")"),
+        Kind::Host | Kind::Nic | Kind::Container => ("[", "]"),
+    };
+    format!("    n{n}{open}\"{}\"{close}\n", label(node))
+}
+
+fn label(node: &Node) -> String {
+    let lines = [&node.name].into_iter().chain(&node.notes);
+    lines.map(|line| text(line)).collect::<Vec<_>>().join("<br/>")
+}
+
+/// A line of a label: letters, digits, blanks and a few marks as they are, all other ASCII by its number.
+fn text(line: &str) -> String {
+    let mut out = String::new();
+    for c in plain(line).chars() {
+        match c {
+            c if !c.is_ascii() || c.is_ascii_alphanumeric() || " .,:/-_=()".contains(c) => out.push(c),
+            c => out += &format!("#{};", u32::from(c)),
+        }
+    }
+    out
+}

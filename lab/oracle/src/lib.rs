@@ -9,6 +9,7 @@ mod aim;
 mod build;
 mod cell;
 mod facts;
+mod lint;
 mod names;
 mod net;
 mod netfilter;
@@ -20,5 +21,6 @@ mod swarm;
 mod walk;
 
 pub use cell::{Agreement, Way};
+pub use lint::{LINTS, lint};
 pub use predict::{CellPrediction, Checked, Explanation, Predictions, Query, Stage, explain, predict};
 pub use walk::Hop;

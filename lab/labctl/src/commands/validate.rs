@@ -17,17 +17,24 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   labctl validate lab.yaml
-  labctl validate topologies/";
+  labctl validate --strict topologies/
+
+Each warning has an id. A comment silences it: `# labctl: allow(ID)`, on the line that is shown or above it.
+docs/oracle.md lists the ids.";
 
 /// Read topologies and say what is wrong with them, line by line
 ///
-/// For a sound topology it also says with how many of its expectations the oracle agrees. `labctl predict` shows more.
+/// For a sound topology it also warns of what is legal and will hurt, such as a subnet over a route, and says with how many
+/// of its expectations the oracle agrees. `labctl predict` shows more.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// Topologies, or folders of them
     #[arg(value_name = "FILE|DIR", required = true)]
     files: Vec<PathBuf>,
+    /// Take warnings for mistakes
+    #[arg(long)]
+    strict: bool,
 }
 
 /// Most cells of a lab that are predicted here: some seconds' worth would be a surprise.
@@ -41,15 +48,21 @@ pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         let shown = file.display().to_string();
         match topology::load(&file) {
             Ok(t) => {
+                let warnings = t.lab.places.warn(&labctl_oracle::lint(&t.lab));
                 let p = (cells(&t.lab) <= MOST_PREDICTED).then(|| labctl_oracle::predict(&t.lab));
                 if context.printer.format == Format::Text {
                     let (good, said) = (style::GOOD, summary(&t.lab));
                     let more = agreement(p.as_ref(), &shown);
                     context.printer.data(&format!("{good}ok{good:#}  {shown}: {said}{more}"))?;
                 }
+                if let Some(warnings) = &warnings {
+                    context.printer.warnings(warnings);
+                    worst = if args.strict { worst.max(Exit::USAGE) } else { worst };
+                }
                 let oracle =
                     p.map(|p| json!({ "agrees": p.agrees, "differs": p.differs, "unknown": p.unknown }));
-                found.push(json!({ "file": shown, "lab": t.lab.name, "valid": true, "oracle": oracle }));
+                let listed = warnings.map(|w| w.mistakes()).unwrap_or_default();
+                found.push(json!({ "file": shown, "lab": t.lab.name, "valid": true, "oracle": oracle, "warnings": listed }));
             }
             Err(e) => {
                 context.printer.error(&e);

@@ -37,9 +37,6 @@ pub struct Args {
     strict: bool,
 }
 
-/// Most cells of a lab that are predicted here: some seconds' worth would be a surprise.
-const MOST_PREDICTED: usize = 50_000;
-
 /// Runs the verb.
 pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let mut worst = Exit::OK;
@@ -49,7 +46,7 @@ pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         match topology::load(&file) {
             Ok(t) => {
                 let warnings = t.lab.places.warn(&labctl_oracle::lint(&t.lab));
-                let p = (cells(&t.lab) <= MOST_PREDICTED).then(|| labctl_oracle::predict(&t.lab));
+                let p = predicted::by_the_way(&t.lab);
                 if context.printer.format == Format::Text {
                     let (good, said) = (style::GOOD, summary(&t.lab));
                     let more = agreement(p.as_ref(), &shown);
@@ -87,16 +84,6 @@ fn agreement(predictions: Option<&Predictions>, shown: &str) -> String {
     }
 }
 
-/// How many cells all matrices of a lab have.
-fn cells(lab: &Lab) -> usize {
-    let checks = lab.expect.iter().chain(lab.steps.iter().flat_map(|s| &s.expect));
-    let of = |check: &Check| match check {
-        Check::Matrix(m) => m.cells.len(),
-        _ => 0,
-    };
-    checks.map(of).sum()
-}
-
 /// The mistakes as JSON, each with its line and column if known.
 fn mistakes(error: &Error) -> serde_json::Value {
     match error {
@@ -108,7 +95,7 @@ fn mistakes(error: &Error) -> serde_json::Value {
 /// A summary such as `lab x: 2 hosts, 4 containers, 30 cells, 1 step`.
 fn summary(lab: &Lab) -> String {
     let checks = lab.expect.iter().chain(lab.steps.iter().flat_map(|s| &s.expect));
-    let (cells, mut facts, mut frames) = (cells(lab), 0, 0);
+    let (cells, mut facts, mut frames) = (predicted::expected_cells(lab), 0, 0);
     for check in checks {
         match check {
             Check::Matrix(_) => {}

@@ -45,9 +45,9 @@ impl Bench<'_> {
                 Some(network) => {
                     self.removed(key);
                     self.moved(key, network);
-                    self.from_pool(host, key);
+                    self.other_pools(host, key);
                 }
-                None if key == BRIDGE => self.from_pool(host, key),
+                None if key == BRIDGE => self.other_pools(host, key),
                 None => {}
             }
         }
@@ -88,7 +88,7 @@ impl Bench<'_> {
     }
 
     /// In a subnet that Docker takes from other pools.
-    fn from_pool(&mut self, host: &str, key: &str) {
+    fn other_pools(&mut self, host: &str, key: &str) {
         let Some(base) = self.free_subnet(POOL) else { return };
         let (host, key) = (host.to_owned(), key.to_owned());
         let chosen = self.lab.networks.get(&key).is_some_and(|n| !n.ipam.is_empty());

@@ -168,13 +168,16 @@ fn probed_addresses(lab: &Lab, query: &Query) -> Vec<Target> {
 /// All cells but that of the query; those of its ends first.
 fn other_cells(lab: &Lab, query: &Query, addresses: &[Target]) -> Vec<Cell> {
     let to: Vec<Target> = lab.endpoints().map(Target::from).chain(addresses.iter().cloned()).collect();
+    let is_end = |from: &str, to: &Target| from == query.from || *to == query.to;
+    let row = to.iter().map(|to| (query.from.as_str(), to));
+    let column = lab.endpoints().filter(|from| *from != query.from).map(|from| (from, &query.to));
     let all = lab.endpoints().flat_map(|from| to.iter().map(move |to| (from, to)));
-    let other =
-        all.filter(|(from, to)| **to != Target::from(*from) && (*from != query.from || **to != query.to));
-    let (mut near, far): (Vec<_>, Vec<_>) =
-        other.take(MOST_COMPARED).partition(|(from, to)| *from == query.from || **to == query.to);
-    near.extend(far);
-    near.into_iter().map(|(from, to)| cell::asked(from, to.clone())).collect()
+    row.chain(column)
+        .chain(all.filter(|(from, to)| !is_end(from, to)))
+        .filter(|(from, to)| **to != Target::from(*from) && (*from != query.from || **to != query.to))
+        .map(|(from, to)| cell::asked(from, to.clone()))
+        .take(MOST_COMPARED)
+        .collect()
 }
 
 impl<'a> Bench<'a> {

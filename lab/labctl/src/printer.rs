@@ -12,7 +12,7 @@ use std::{
 use clap::ValueEnum;
 use indicatif::{MultiProgress, ProgressDrawTarget};
 pub use labctl_model::plain;
-use labctl_model::{LoadError, is_hostile, plain_lines, styled_lines};
+use labctl_model::{Diagnostics, LoadError, is_hostile, plain_lines, styled_lines};
 pub use labctl_report::style;
 use serde::Serialize;
 
@@ -145,6 +145,11 @@ impl Printer {
             }
             e => self.stderr(&format!("{s}error:{s:#} {}", hints(&plain_lines(&e.to_string())))),
         }
+    }
+
+    /// Prints warnings, in the form of errors.
+    pub fn warnings(&self, warnings: &Diagnostics) {
+        self.stderr(&warnings.render(true));
     }
 
     fn stderr(&self, text: &str) {

@@ -89,6 +89,28 @@ fn validate_names_the_line_and_the_words_and_leaves_stdout_to_data() {
 }
 
 #[test]
+fn warnings_fail_only_where_that_is_asked_for() {
+    let even = GOOD.replace("expect:", "swarm: { managers: [host1, host2] }\nexpect:");
+    let even = even.replace("192.168.56.3 }", "192.168.56.3 }, host2: { lan: 192.168.56.7 }");
+    let silenced = even.replace("swarm:", "# labctl: allow(even-managers)\nswarm:");
+    let home = home_with(&[("even.yaml", &even), ("silenced.yaml", &silenced)]);
+    let (code, out, err) = run(home.path(), &["validate", "even.yaml"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.starts_with("ok  even.yaml"), "{out}");
+    assert!(err.starts_with("warning[even-managers]: 2 managers") && err.contains("even.yaml:4:10"), "{err}");
+    let (code, out, _) = run(home.path(), &["validate", "--strict", "--format", "json", "even.yaml"]);
+    assert_eq!(code, 2, "{out}");
+    let all: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        (&all[0]["valid"], &all[0]["warnings"][0]["id"]),
+        (&true.into(), &"even-managers".into()),
+        "{out}"
+    );
+    let (code, _, err) = run(home.path(), &["validate", "--strict", "silenced.yaml"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+}
+
+#[test]
 fn a_prediction_that_differs_shows_both_words_and_the_walk() {
     let wrong = GOOD.replace("verdict: yes", "verdict: arp");
     let home = home_with(&[("good.yaml", GOOD), ("wrong.yaml", &wrong)]);

@@ -30,7 +30,7 @@ pub use image::DebianImage;
 pub use inject::*;
 pub use lab::*;
 pub use labctl_yaml::{Diagnostics, Mistake, is_hostile, plain, plain_lines, styled_lines};
-pub use places::{Lines, Places, Remark};
+pub use places::{Lines, Places, Remark, UNUSED_ALLOW, Warning};
 pub use read::{LoadError, MAX_FILE_SIZE};
 pub use schema::schema;
 pub use service::*;

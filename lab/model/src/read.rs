@@ -76,7 +76,7 @@ impl Lab {
                 format!("a topology has at most {MAX_FILE_SIZE} bytes, and this one {}", text.len());
             return Err(only(Diagnostic::new(Span::default(), message)));
         }
-        let root = labctl_yaml::parse(&source).map_err(only)?;
+        let root = labctl_yaml::parse(&source).map_err(|d| only(*d))?;
         if matches!(root.value, Value::Null) {
             let d = Diagnostic::new(Span::default(), "the topology is empty");
             return Err(only(d.hint("the smallest one is `{ name: lab, hosts: { host1: {} } }`")));

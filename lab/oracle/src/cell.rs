@@ -129,6 +129,11 @@ impl<'a> Scene<'a> {
     }
 }
 
+/// A cell of which nothing is expected.
+pub fn asked(from: &str, to: Target) -> Cell {
+    Cell { from: from.to_owned(), to, expected: Expected::Yes, answers: None, line: 0 }
+}
+
 /// A cell and all that its fate hangs on.
 struct Question<'q, 'a> {
     state: &'q State<'a>,

@@ -1,11 +1,12 @@
 //! Predicts a whole lab, steps included, and holds it against what the lab expects.
 
-use labctl_model::{Cell, Check, Lab, Matrix, Probe, Target};
+use labctl_model::{Cell, Check, Lab, Matrix, Observed, Probe, Target};
 use serde::Serialize;
 
 use crate::{
     cell::{self, Agreement, Foretold, Scene, Way},
     facts,
+    repair::{self, Repair},
     state::State,
 };
 
@@ -206,6 +207,8 @@ pub struct Explanation {
     pub unknown: Option<String>,
     /// The walks, one for each word.
     pub walks: Vec<Way>,
+    /// If it is not `yes`: single changes to the topology by which it becomes that.
+    pub repairs: Vec<Repair>,
 }
 
 /// What is to be explained.
@@ -225,35 +228,36 @@ pub struct Query {
     pub step: usize,
 }
 
+impl Query {
+    /// A matrix of these cells, probed as the query wants it.
+    pub(crate) fn matrix(&self, cells: Vec<Cell>) -> Matrix {
+        Matrix {
+            probe: self.probe.clone(),
+            size: self.size,
+            by: self.by,
+            timeout: labctl_model::DEFAULT_TIMEOUT,
+            within: std::time::Duration::ZERO,
+            cells,
+            answers: Vec::new(),
+            wire: Vec::new(),
+            line: 0,
+        }
+    }
+}
+
 /// Explains a cell, whether the lab expects anything of it or not.
 pub fn explain(lab: &Lab, query: &Query) -> Explanation {
     let mut state = State::new(lab);
     let steps = &lab.steps[..query.step.min(lab.steps.len())];
     steps.iter().for_each(|step| state.apply(step));
     let scene = Scene::new(&state);
-    let cell = Cell {
-        from: query.from.clone(),
-        to: query.to.clone(),
-        expected: labctl_model::Expected::Yes,
-        answers: None,
-        line: 0,
-    };
-    let matrix = Matrix {
-        probe: query.probe.clone(),
-        size: query.size,
-        by: query.by,
-        timeout: labctl_model::DEFAULT_TIMEOUT,
-        within: std::time::Duration::ZERO,
-        cells: vec![cell.clone()],
-        answers: Vec::new(),
-        wire: Vec::new(),
-        line: 0,
-    };
+    let cell = cell::asked(&query.from, query.to.clone());
+    let matrix = query.matrix(vec![cell.clone()]);
     let prediction = scene.predict(&matrix, &cell, &scene.listeners(&matrix));
     let predicted = prediction.foretold.text();
-    let unknown = match prediction.foretold {
-        Foretold::Unknown(why) => Some(why),
-        Foretold::Words(_) => None,
+    let (unknown, broken) = match prediction.foretold {
+        Foretold::Unknown(why) => (Some(why), false),
+        Foretold::Words(words) => (None, words.iter().any(|w| *w != Observed::Yes.word())),
     };
     Explanation {
         from: query.from.clone(),
@@ -263,5 +267,6 @@ pub fn explain(lab: &Lab, query: &Query) -> Explanation {
         predicted,
         unknown,
         walks: one_each(prediction.ways),
+        repairs: if broken { repair::repairs(lab, query) } else { Vec::new() },
     }
 }

@@ -3,8 +3,8 @@
 
 use std::{fs, path::Path, sync::LazyLock};
 
-use labctl_model::Lab;
-use labctl_oracle::{Checked, predict};
+use labctl_model::{By, Lab, Probe, Target};
+use labctl_oracle::{Checked, Query, explain, lint, predict};
 use proptest::{prelude::*, sample::select, test_runner::FileFailurePersistence};
 
 /// Topologies to change at random.
@@ -16,7 +16,7 @@ static TOPOLOGIES: LazyLock<Vec<String>> = LazyLock::new(|| {
     files.iter().map(|p| fs::read_to_string(p).unwrap()).collect()
 });
 
-/// Predicts, and looks whether every cell has a word.
+/// Predicts, and looks whether every cell has a word; warns; explains a cell, with its repairs.
 fn look(text: &str) -> bool {
     let Ok(lab) = Lab::parse(text, "random.yaml") else { return false };
     let predictions = predict(&lab);
@@ -25,6 +25,14 @@ fn look(text: &str) -> bool {
         if let Checked::Matrix { cells, .. } = check {
             assert!(cells.iter().all(|c| !c.predicted.is_empty()), "{text}");
         }
+    }
+    lint(&lab);
+    let names: Vec<&str> = lab.endpoints().collect();
+    if let (Some(from), Some(to)) = (names.first(), names.last()) {
+        let (from, to, step) = ((*from).to_owned(), Target::from(*to), lab.steps.len());
+        let query = Query { from, to, probe: Probe::Tcp(80), by: By::Address, size: None, step };
+        let found = explain(&lab, &query);
+        assert!(found.predicted != "yes" || found.repairs.is_empty(), "{text}");
     }
     true
 }

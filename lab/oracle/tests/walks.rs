@@ -199,6 +199,14 @@ containers:
     assert_eq!(word(&lab(true), "i2 > h1"), "yes", "ipvlan has the NIC's MAC");
     assert_eq!(word(&lab(false), "m1 > h1"), "arp", "its own host");
     assert_eq!(word(&lab(false), "h2 > i2"), "arp", "its own host");
+    // The reason says what it is.
+    let why = |secure, cell| ask(&lab(secure), cell).walks[0].why.clone();
+    let own = "ARP for 192.168.56.65: i2/eth0 has it, an ipvlan on h2/eth0, which hands it no frames of its own host";
+    assert_eq!(why(false, "h2 > i2"), own);
+    let host = "ARP for 192.168.56.3: h1/eth0 has it, which hands its host no frames of a macvlan on it";
+    assert_eq!(why(false, "m1 > h1"), host);
+    assert!(why(true, "h2 > m1").contains("port security: 02:42:c0:a8:38:21 is not the MAC of h1/eth0"));
+    assert_eq!(why(false, "h2 > 192.168.56.99"), "ARP for 192.168.56.99: nobody has it");
 }
 
 #[test]

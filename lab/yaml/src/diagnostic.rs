@@ -1,4 +1,4 @@
-//! Mistakes in a text, shown as a good compiler shows them.
+//! Mistakes in a text, and warnings, shown as a good compiler shows them.
 
 use std::{fmt, ops::Range};
 
@@ -24,6 +24,8 @@ const LONGEST_LINE: usize = 2000;
 pub struct Diagnostic {
     /// What is underlined.
     pub at: Span,
+    /// The id of a warning; a mistake has none.
+    pub id: Option<&'static str>,
     /// What is wrong.
     pub message: String,
     /// Words beside the underline; may be empty.
@@ -37,7 +39,13 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// A mistake without label or hint.
     pub fn new(at: Span, message: impl Into<String>) -> Self {
-        Self { at, message: message.into(), label: String::new(), others: Vec::new(), hint: None }
+        Self { at, id: None, message: message.into(), label: String::new(), others: Vec::new(), hint: None }
+    }
+
+    /// Makes a warning of it.
+    pub fn warning(mut self, id: &'static str) -> Self {
+        self.id = Some(id);
+        self
     }
 
     /// Sets the words beside the underline.
@@ -95,7 +103,7 @@ impl SourceText {
     }
 
     /// Line, counted from 0.
-    fn row(&self, byte: usize) -> usize {
+    pub fn row(&self, byte: usize) -> usize {
         self.starts.partition_point(|&s| s <= byte).saturating_sub(1)
     }
 
@@ -120,6 +128,11 @@ impl SourceText {
     /// Start of the line that holds this byte, and the line without its line end.
     pub fn line_at(&self, byte: usize) -> (usize, &str) {
         self.line_of_row(self.row(byte))
+    }
+
+    /// All lines, each with its start.
+    pub fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
+        (0..self.starts.len()).map(|row| self.line_of_row(row))
     }
 
     /// The line after the one that holds this byte.
@@ -155,7 +168,7 @@ impl SourceText {
     }
 }
 
-/// Everything that is wrong with one text, in the order of the text. Never empty.
+/// Everything that is wrong with one text, or all warnings about it, in the order of the text. Never empty.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Diagnostics {
     source: SourceText,
@@ -171,6 +184,9 @@ pub struct Mistake {
     pub line: u32,
     /// Column in characters, counted from 1.
     pub column: u32,
+    /// The id of a warning; a mistake has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<&'static str>,
     /// What is wrong.
     pub message: String,
     /// How to fix it, if known.
@@ -204,6 +220,7 @@ impl Diagnostics {
                 Mistake {
                     line: self.source.line(at),
                     column: self.source.column(at),
+                    id: d.id,
                     message: d.message.clone(),
                     hint: d.hint.clone(),
                 }
@@ -223,9 +240,13 @@ impl Diagnostics {
         let count = self.count();
         let more =
             if self.more > 0 { format!(" (the first {} are shown)", self.list.len()) } else { String::new() };
-        let errors = if count == 1 { "1 error".to_owned() } else { format!("{count} errors") };
-        let total = format!("{} has {errors}{more}", self.source.name);
-        let group = Group::with_title(Level::ERROR.primary_title(total));
+        let (level, word) = match self.list.iter().all(|d| d.id.is_some()) {
+            true => (Level::WARNING, "warning"),
+            false => (Level::ERROR, "error"),
+        };
+        let plural = if count == 1 { "" } else { "s" };
+        let total = format!("{} has {count} {word}{plural}{more}", self.source.name);
+        let group = Group::with_title(level.primary_title(total));
         out.push_str(&renderer.render(&[group]));
         out.push('\n');
         // The snippets are the file's own text, which may hold hostile characters.
@@ -235,9 +256,11 @@ impl Diagnostics {
     fn render_one(&self, d: &Diagnostic, renderer: &Renderer) -> String {
         let source = &self.source;
         let primary = source.sane(d.at);
-        let mut group = Level::ERROR
-            .primary_title(&d.message)
-            .elements(Vec::<Snippet<'_, annotate_snippets::Annotation<'_>>>::new());
+        let title = match d.id {
+            Some(id) => Level::WARNING.primary_title(&d.message).id(id),
+            None => Level::ERROR.primary_title(&d.message),
+        };
+        let mut group = title.elements(Vec::<Snippet<'_, annotate_snippets::Annotation<'_>>>::new());
         let (_, line) = source.line_at(primary.start);
         if line.len() > LONGEST_LINE {
             let origin = annotate_snippets::Origin::path(&source.name)

@@ -92,14 +92,14 @@ impl Yaml {
 ///
 /// # Errors
 /// If it is no YAML, or more than one document.
-pub fn parse(source: &SourceText) -> Result<Yaml, Diagnostic> {
+pub fn parse(source: &SourceText) -> Result<Yaml, Box<Diagnostic>> {
     let options = serde_yaml::options! {
         strict_booleans: true,
         with_snippet: false,
         alias_limits: serde_yaml::alias_limits! { max_total_replayed_events: MOST_ALIASED },
     };
-    let mut node: Yaml =
-        serde_yaml::from_str_with_options(&source.text, options).map_err(|e| diagnostic(source, &e))?;
+    let mut node: Yaml = serde_yaml::from_str_with_options(&source.text, options)
+        .map_err(|e| Box::new(diagnostic(source, &e)))?;
     restore(&mut node, &source.text);
     Ok(node)
 }

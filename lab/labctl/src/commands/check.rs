@@ -11,6 +11,7 @@ use crate::{
     progress::Progress,
     render::{
         junit::{self, Outcome},
+        predicted,
         repeat::Repeated,
         report,
     },
@@ -63,6 +64,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         (Format::Json, _) => context.printer.json(&all)?,
         (Format::Text, runs) => {
             context.printer.data(&report::text(all.report, &topology))?;
+            context.printer.data(&predicted::beside(all.report, &plan.lab))?;
             if runs > 1 {
                 context.printer.data(&all.text(&topology))?;
             }

@@ -23,9 +23,10 @@ Examples:
   labctl explain lab.yaml web db tcp/5432 --by-name
 
 Each line of the walk is a place (namespace/interface, or a segment), the packet as it is there, and the rule, route or table
-that decides.";
+that decides. If the cell is not `yes`, single changes to the topology that make it so are below, each with the other
+cells that it changes.";
 
-/// Walk one packet through a topology, hop by hop, and say where and why it ends
+/// Walk one packet through a topology, hop by hop, and say where and why it ends, and what would let it through
 ///
 /// FROM is a host, container or peer. TO is one of these, a service, an address, or NAME@NETWORK, as in the tables of a
 /// topology. The cell need not be one that the topology expects anything of.

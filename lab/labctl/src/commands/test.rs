@@ -23,7 +23,7 @@ use crate::{
     render::{
         duration,
         junit::{self, Outcome},
-        page, report,
+        page, predicted, report,
     },
     session::{self, Manner},
     stop::Stop,
@@ -309,7 +309,8 @@ fn tell(context: &Context, run: &Run, width: usize) -> Result<(), Error> {
             context.printer.data(&format!("{good}{word}{good:#}  {name:width$}  {score}  ({took})"))
         }
         Ok(r) => {
-            let mistakes = report::mistakes(r, &run.topology.shown);
+            let mistakes =
+                report::mistakes(r, &run.topology.shown) + &predicted::beside(r, &run.topology.lab);
             let list: String = mistakes.lines().map(|l| format!("       {l}\n")).collect();
             context.printer.data(&format!(
                 "{bad}wrong{bad:#}  {name:width$}  {}  ({took})\n{list}",

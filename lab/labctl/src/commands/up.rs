@@ -11,7 +11,7 @@ use crate::{
     exit::{Error, Exit},
     printer::Format,
     progress::Progress,
-    render::report,
+    render::{predicted, report},
     session::{self, Manner},
     stop::Stop,
     topology,
@@ -71,7 +71,10 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let found = checked?;
     match context.printer.format {
         Format::Json => context.printer.json(&found)?,
-        Format::Text => context.printer.data(&report::text(&found, &topology.shown))?,
+        Format::Text => {
+            context.printer.data(&report::text(&found, &topology.shown))?;
+            context.printer.data(&predicted::beside(&found, &topology.lab))?;
+        }
     }
     Ok(Exit::holds(found.holds))
 }

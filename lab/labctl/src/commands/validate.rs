@@ -17,21 +17,25 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   labctl validate lab.yaml
-  labctl validate topologies/";
+  labctl validate --strict topologies/
+
+Each warning has an id. A comment silences it: `# labctl: allow(ID)`, on the line that is shown or above it.
+docs/oracle.md lists the ids.";
 
 /// Read topologies and say what is wrong with them, line by line
 ///
-/// For a sound topology it also says with how many of its expectations the oracle agrees. `labctl predict` shows more.
+/// For a sound topology it also warns of what is legal and will hurt, such as a subnet over a route, and says with how many
+/// of its expectations the oracle agrees. `labctl predict` shows more.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// Topologies, or folders of them
     #[arg(value_name = "FILE|DIR", required = true)]
     files: Vec<PathBuf>,
+    /// Take warnings for mistakes
+    #[arg(long)]
+    strict: bool,
 }
-
-/// Most cells of a lab that are predicted here: some seconds' worth would be a surprise.
-const MOST_PREDICTED: usize = 50_000;
 
 /// Runs the verb.
 pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
@@ -41,15 +45,21 @@ pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         let shown = file.display().to_string();
         match topology::load(&file) {
             Ok(t) => {
-                let p = (cells(&t.lab) <= MOST_PREDICTED).then(|| labctl_oracle::predict(&t.lab));
+                let warnings = t.lab.places.warn(&labctl_oracle::lint(&t.lab));
+                let p = predicted::by_the_way(&t.lab);
                 if context.printer.format == Format::Text {
                     let (good, said) = (style::GOOD, summary(&t.lab));
                     let more = agreement(p.as_ref(), &shown);
                     context.printer.data(&format!("{good}ok{good:#}  {shown}: {said}{more}"))?;
                 }
+                if let Some(warnings) = &warnings {
+                    context.printer.warnings(warnings);
+                    worst = if args.strict { worst.max(Exit::USAGE) } else { worst };
+                }
                 let oracle =
                     p.map(|p| json!({ "agrees": p.agrees, "differs": p.differs, "unknown": p.unknown }));
-                found.push(json!({ "file": shown, "lab": t.lab.name, "valid": true, "oracle": oracle }));
+                let listed = warnings.map(|w| w.mistakes()).unwrap_or_default();
+                found.push(json!({ "file": shown, "lab": t.lab.name, "valid": true, "oracle": oracle, "warnings": listed }));
             }
             Err(e) => {
                 context.printer.error(&e);
@@ -74,16 +84,6 @@ fn agreement(predictions: Option<&Predictions>, shown: &str) -> String {
     }
 }
 
-/// How many cells all matrices of a lab have.
-fn cells(lab: &Lab) -> usize {
-    let checks = lab.expect.iter().chain(lab.steps.iter().flat_map(|s| &s.expect));
-    let of = |check: &Check| match check {
-        Check::Matrix(m) => m.cells.len(),
-        _ => 0,
-    };
-    checks.map(of).sum()
-}
-
 /// The mistakes as JSON, each with its line and column if known.
 fn mistakes(error: &Error) -> serde_json::Value {
     match error {
@@ -95,7 +95,7 @@ fn mistakes(error: &Error) -> serde_json::Value {
 /// A summary such as `lab x: 2 hosts, 4 containers, 30 cells, 1 step`.
 fn summary(lab: &Lab) -> String {
     let checks = lab.expect.iter().chain(lab.steps.iter().flat_map(|s| &s.expect));
-    let (cells, mut facts, mut frames) = (cells(lab), 0, 0);
+    let (cells, mut facts, mut frames) = (predicted::expected_cells(lab), 0, 0);
     for check in checks {
         match check {
             Check::Matrix(_) => {}

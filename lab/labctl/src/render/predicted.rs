@@ -3,10 +3,84 @@
 use std::collections::BTreeMap;
 
 use anstyle::Style;
-use labctl_oracle::{Agreement, CellPrediction, Checked, Explanation, Hop, Predictions, Way};
+use labctl_model::{Check, Lab};
+use labctl_oracle::{
+    Agreement, CellPrediction, ChangedCell, Checked, Explanation, Hop, Predictions, Repair, Way,
+};
+use labctl_report::{Found, Report};
 
 use super::{cells, count, table::Table};
 use crate::printer::{plain, style};
+
+/// Most cells of a lab that are predicted by the way: some seconds' worth would be a surprise.
+const MOST_BY_THE_WAY: usize = 50_000;
+/// Most cells of a report that are held against the oracle.
+const MOST_BESIDE: usize = 12;
+
+/// Predicts a lab, unless it is so large that one would wait for it.
+pub fn by_the_way(lab: &Lab) -> Option<Predictions> {
+    (expected_cells(lab) <= MOST_BY_THE_WAY).then(|| labctl_oracle::predict(lab))
+}
+
+/// How many cells all matrices of a lab have.
+pub fn expected_cells(lab: &Lab) -> usize {
+    let checks = lab.expect.iter().chain(lab.steps.iter().flat_map(|s| &s.expect));
+    let of = |check: &Check| match check {
+        Check::Matrix(m) => m.cells.len(),
+        _ => 0,
+    };
+    checks.map(of).sum()
+}
+
+/// What the oracle says of the cells of a report that came out otherwise than expected; empty if there are none.
+pub fn beside(report: &Report, lab: &Lab) -> String {
+    if report.cells().all(|c| c.holds) {
+        return String::new();
+    }
+    let Some(predictions) = by_the_way(lab) else { return String::new() };
+    let stages = std::iter::once(&report.checks).chain(report.steps.iter().map(|s| &s.checks));
+    let mut lines = Vec::new();
+    for (checks, stage) in stages.zip(&predictions.scenes) {
+        for check in checks {
+            let Found::Matrix(matrix) = &check.found else { continue };
+            let same = stage.checks.iter().find_map(|c| match c {
+                Checked::Matrix { line, cells, probe } if *line == check.line => Some((probe, cells)),
+                _ => None,
+            });
+            let Some((probe, predicted)) = same else { continue };
+            for cell in matrix.cells.iter().filter(|c| !c.holds) {
+                let found = predicted.iter().find(|p| (&p.from, &p.to) == (&cell.from, &cell.to));
+                lines.extend(found.map(|p| compared(p, cell.observed.word(), probe)));
+            }
+        }
+    }
+    let more = lines.len().saturating_sub(MOST_BESIDE);
+    lines.truncate(MOST_BESIDE);
+    if more > 0 {
+        lines.push(format!("oracle  and {more} more: labctl predict\n"));
+    }
+    lines.concat()
+}
+
+/// `oracle  web -> db  icmp  predicted silent, as observed, so the expectation is wrong: host1: filter …`.
+fn compared(p: &CellPrediction, observed: &str, probe: &str) -> String {
+    let said = match &p.agreement {
+        Agreement::Agrees => format!("predicted {}, as expected", p.predicted),
+        Agreement::Differs(why) if p.predicted.split('|').any(|word| word == observed) => {
+            format!("predicted {}, as observed, so the expectation is wrong: {why}", p.predicted)
+        }
+        Agreement::Differs(why) => format!("predicted {}, which is neither: {why}", p.predicted),
+        Agreement::Unknown(why) => format!("cannot say: {why}"),
+    };
+    let head = style::HEAD;
+    format!(
+        "{head}oracle{head:#}  {} -> {}  {}  {}\n",
+        plain(&p.from),
+        plain(&p.to),
+        plain(probe),
+        plain(&said)
+    )
+}
 
 /// All predictions of a lab.
 pub fn text(predictions: &Predictions, topology: &str) -> String {
@@ -116,6 +190,26 @@ pub fn explained(e: &Explanation) -> String {
         out += &format!("unknown: {}\n", plain(why));
     }
     out.extend(e.walks.iter().map(walk));
+    out + &repairs(&e.repairs)
+}
+
+/// Changes that would make it `yes`, each with the other cells that it changes.
+fn repairs(repairs: &[Repair]) -> String {
+    let (head, dim) = (style::HEAD, style::DIM);
+    let Some(compared) = repairs.first().map(|r| r.compared) else { return String::new() };
+    let others = count(compared, "other cell");
+    let mut out = format!("{head}any of these makes it yes{head:#}  {dim}{others} compared{dim:#}\n");
+    for (n, repair) in repairs.iter().enumerate() {
+        let cell =
+            |c: &ChangedCell| format!("{} -> {} {} > {}", plain(&c.from), plain(&c.to), c.was, c.becomes);
+        let more = if repair.changes > repair.cells.len() { ", …" } else { "" };
+        let cells: Vec<String> = repair.cells.iter().map(cell).collect();
+        let changes = match repair.changes {
+            0 => "changes no other".to_owned(),
+            n => format!("changes {n}: {}{more}", cells.join(", ")),
+        };
+        out += &format!("{dim}{:>4}{dim:#}  {}\n      {dim}{changes}{dim:#}\n", n + 1, plain(&repair.change));
+    }
     out
 }
 

@@ -7,7 +7,7 @@ use labctl_report::{
 };
 
 use super::{
-    junit,
+    junit, predicted,
     repeat::Repeated,
     report::{mistakes, text},
 };
@@ -290,4 +290,24 @@ fn what_holds_in_some_runs_only_flips_and_the_rest_varies() {
     varies after step 1: a → b icmp: arp 1×, silent 2×, first in run 2  (x.yaml:23)
     2 of 3 runs as expected, not all alike
     ");
+}
+
+#[test]
+fn the_oracle_says_which_of_the_two_is_right() {
+    let beside = |verdict: &str, expected: Expected, observed: Observed| {
+        let text = format!(
+            "name: x\nsegments: {{ lan: {{ subnet: 10.1.0.0/24 }} }}\n\
+             hosts: {{ h1: {{ lan: 10.1.0.3 }}, h2: {{ lan: 10.1.0.4 }} }}\n\
+             expect:\n  - {{ probe: icmp, from: h1, to: h2, verdict: {verdict} }}\n"
+        );
+        let lab = labctl_model::Lab::parse(&text, "x.yaml").unwrap();
+        let check = CheckReport { line: 5, ..icmp(vec![cell("h1", "h2", expected, observed)]) };
+        anstream::adapter::strip_str(&predicted::beside(&report(vec![check], Vec::new()), &lab)).to_string()
+    };
+    let arp = Observed::No(No::Arp);
+    assert_eq!(beside("yes", Expected::Yes, arp), "oracle  h1 -> h2  icmp  predicted yes, as expected\n");
+    let wrong = beside("arp", Expected::Because(No::Arp), Observed::Yes);
+    assert!(wrong.contains("predicted yes, as observed, so the expectation is wrong"), "{wrong}");
+    let neither = beside("arp", Expected::Because(No::Arp), Observed::No(No::Silent));
+    assert!(neither.contains("predicted yes, which is neither"), "{neither}");
 }

@@ -20,7 +20,8 @@ const NAME: &str = "com.docker.network.bridge.name";
 const ICC: &str = "com.docker.network.bridge.enable_icc";
 const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
 const BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
-const MTU: &str = "com.docker.network.driver.mtu";
+/// The option with the MTU of a bridge, or of an overlay's path.
+pub const MTU: &str = "com.docker.network.driver.mtu";
 /// Options that the oracle knows.
 const KNOWN: [&str; 9] =
     [NAME, ICC, MASQUERADE, BINDING, MTU, "macvlan_mode", "ipvlan_mode", "ipvlan_flag", "encrypted"];

@@ -3,6 +3,9 @@
 mod docker;
 mod overlay;
 
+pub use docker::MTU as MTU_OPTION;
+pub use overlay::{PORT as VXLAN_PORT, path_mtu as overlay_path_mtu};
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,

@@ -7,7 +7,7 @@ use std::{
 
 use indexmap::IndexMap;
 use ipnet::IpNet;
-use labctl_model::{BUILTIN_IMAGE, EndpointMode, INGRESS, PublishMode};
+use labctl_model::{BUILTIN_IMAGE, EndpointMode, INGRESS, Network, PublishMode};
 
 use super::{
     Built,
@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// UDP port of VXLAN, unless the swarm has another.
-const PORT: u16 = 4789;
+pub const PORT: u16 = 4789;
 /// What VXLAN takes from the MTU, and what ESP takes of what is left (moby libnetwork/drivers/overlay, `maxMTU`).
 const VXLAN_BYTES: u32 = 50;
 const ESP_BYTES: u32 = 26;
@@ -139,7 +139,7 @@ impl Built {
         let Some(outer) = self.spaces.get(node).copied() else { return };
         let network = state.lab.networks.get(key);
         let encrypted = network.is_some_and(|n| n.options.contains_key("encrypted"));
-        let mtu = mtu(network.and_then(|n| n.options.get("com.docker.network.driver.mtu")), encrypted);
+        let mtu = mtu(network.map_or(super::MTU, path_mtu), encrypted);
         let pool: &Pool = &overlay.pool;
         let ns = self.inside(node, &format!("{key} of {node}"), Role::Inner);
         let mut bridge = self.interface("br0", Link::Bridge);
@@ -223,10 +223,15 @@ impl Built {
     }
 }
 
+/// How wide an overlay takes its path to be, in bytes of an IP packet.
+pub fn path_mtu(network: &Network) -> u32 {
+    let given = network.options.get(docker::MTU).and_then(|o| o.parse().ok());
+    given.filter(|m| *m > 0).unwrap_or(super::MTU)
+}
+
 /// MTU inside of an overlay.
-fn mtu(option: Option<&String>, encrypted: bool) -> u32 {
-    let outer: u32 = option.and_then(|o| o.parse().ok()).filter(|m| *m > 0).unwrap_or(1500);
-    let plain = outer.saturating_sub(VXLAN_BYTES);
+fn mtu(path: u32, encrypted: bool) -> u32 {
+    let plain = path.saturating_sub(VXLAN_BYTES);
     if !encrypted {
         return plain;
     }

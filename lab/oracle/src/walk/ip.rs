@@ -1,34 +1,20 @@
-//! A packet in stacks: routes, rules, address translation, neighbours, tunnels.
+//! A packet in stacks: routes, rules, neighbours.
 
 use std::net::IpAddr;
 
 use super::{
-    Fate, Flow, Hop, Neighbour, Unknown, Walker,
+    Fate, Hop, Unknown, Walker,
     link::{Branch, End, Flood},
+    track::Tracked,
 };
 use crate::{
     net::{At, IpvlanFlag, IpvlanMode, Link, Next, Role},
-    netfilter::{Ruling, Situation, Table, Target},
+    netfilter::{Table, Target},
     packet::{Body, Complaint, Frame, Kind, Packet, Proto, Tuple},
 };
 
 /// Stacks that a packet may pass: more than any time to live.
 pub(super) const MOST_STACKS: u32 = 256;
-/// Bytes that VXLAN adds: Ethernet, VXLAN, UDP and IPv4 headers (RFC 7348); IPv6 has 20 more.
-const VXLAN_BYTES: u32 = 50;
-/// Bytes that ESP adds at most, with AES-GCM and an ICV of 16 bytes (RFC 4106).
-const ESP_BYTES: u32 = 36;
-/// Source port of outer packets; Linux takes a hash of the inner flow.
-const OUTER_SPORT: u16 = 50_000;
-
-/// The flow of a packet in a namespace.
-#[derive(Clone, Copy)]
-struct Tracked {
-    flow: Option<usize>,
-    /// Whether it goes against the flow's first packet.
-    reply: bool,
-    established: bool,
-}
 
 impl Walker<'_> {
     /// Sends a packet from a namespace. An unspecified source is chosen as Linux does.
@@ -68,7 +54,7 @@ impl Walker<'_> {
     }
 
     /// A packet comes in at an interface.
-    fn receive(&mut self, at: At, mut packet: Packet) -> Result<Fate, Unknown> {
+    pub(super) fn receive(&mut self, at: At, mut packet: Packet) -> Result<Fate, Unknown> {
         self.enter(at.ns)?;
         let (net, ns) = (self.net, at.ns);
         let space = &net.spaces[ns];
@@ -145,7 +131,7 @@ impl Walker<'_> {
     }
 
     /// A packet for an address of the namespace itself.
-    fn local(&mut self, ns: usize, mut packet: Packet, tracked: Tracked) -> Result<Fate, Unknown> {
+    pub(super) fn local(&mut self, ns: usize, mut packet: Packet, tracked: Tracked) -> Result<Fate, Unknown> {
         let net = self.net;
         let space = &net.spaces[ns];
         let t = packet.tuple;
@@ -242,7 +228,7 @@ impl Walker<'_> {
     }
 
     /// Goes on where a frame ended.
-    fn land(&mut self, branches: Vec<Branch>) -> Result<Fate, Unknown> {
+    pub(super) fn land(&mut self, branches: Vec<Branch>) -> Result<Fate, Unknown> {
         let mut lost: Option<(usize, String)> = None;
         let mut ends = Vec::new();
         for branch in branches {
@@ -330,74 +316,7 @@ impl Walker<'_> {
         }
     }
 
-    fn encapsulate(&mut self, at: At, frame: Frame) -> Result<Fate, Unknown> {
-        let net = self.net;
-        let (Link::Vxlan(vxlan), Body::Ip(inner)) = (&net.at(at).link, &frame.body) else {
-            return Ok(Fate::Lost("no tunnel".to_owned()));
-        };
-        let behind = vxlan.peers.values().find(|(mac, _)| Some(*mac) == frame.dst).map(|(_, vtep)| *vtep);
-        let Some(vtep) = behind else {
-            return Ok(Fate::Lost(format!("{}: no node is known for that MAC", net.place(at))));
-        };
-        let (proto, more) = if vxlan.encrypted { (Proto::Esp, ESP_BYTES) } else { (Proto::Udp, 0) };
-        let (sport, dport) = if vxlan.encrypted { (0, 0) } else { (OUTER_SPORT, vxlan.port) };
-        let size = inner.size + VXLAN_BYTES + more;
-        self.note_frame(net.place(at), &frame, format!("its table: {} is behind {vtep}", words(frame.dst)));
-        let packet = Packet {
-            tuple: Tuple { proto, src: unspecified(vtep), sport, dst: vtep, dport },
-            size,
-            may_fragment: true,
-            kind: Kind::Tunnel { vni: vxlan.vni, port: vxlan.port, frame: Box::new(frame) },
-        };
-        // The inner sender learns nothing of what goes wrong outside.
-        Ok(match self.send(vxlan.outer, packet)? {
-            Fate::NoRoute => Fate::Lost(format!("{}: no route to {vtep}", net.spaces[vxlan.outer].name)),
-            Fate::Arp { hop, why } => {
-                Fate::Lost(format!("{}: ARP for {hop}: {why}", net.spaces[vxlan.outer].name))
-            }
-            Fate::Returned { ns, what, packet } if matches!(packet.kind, Kind::Tunnel { .. }) => {
-                Fate::Lost(format!("{}: {what} for {vtep}", net.spaces[ns].name))
-            }
-            fate => fate,
-        })
-    }
-
-    /// Linux, drivers/net/vxlan/vxlan_core.c, vxlan_rcv.
-    fn decapsulate(&mut self, ns: usize, packet: Packet) -> Result<Fate, Unknown> {
-        let net = self.net;
-        let outer = packet.tuple;
-        let Kind::Tunnel { vni, port, frame } = packet.kind else {
-            return Ok(Fate::Lost("no tunnel".to_owned()));
-        };
-        let device = net.tunnels.iter().find_map(|at| match &net.at(*at).link {
-            Link::Vxlan(v) if v.outer == ns && v.vni == vni && v.port == port => Some((*at, v)),
-            _ => None,
-        });
-        let name = &net.spaces[ns].name;
-        let Some((at, vxlan)) = device else {
-            return Ok(Fate::Lost(format!("{name}: no device for VXLAN {vni}")));
-        };
-        if vxlan.encrypted != (outer.proto == Proto::Esp) {
-            return Ok(Fate::Lost(format!("{name}: VXLAN {vni} in clear is dropped")));
-        }
-        let elsewhere = vxlan.peers.values().find(|(mac, vtep)| *mac == frame.src && *vtep != outer.src);
-        if let Some((mac, vtep)) = elsewhere {
-            let why = format!(
-                "{}: {mac} is known to be behind {vtep}, and this came from {}",
-                net.place(at),
-                outer.src
-            );
-            return Ok(Fate::Lost(why));
-        }
-        self.note_frame(net.place(at), &frame, format!("taken out of VXLAN {vni}"));
-        let branches = {
-            let answers = |ns: usize, packet: &Packet| self.answers(ns, packet);
-            Flood::arrive(net, &answers, at, *frame)
-        };
-        self.land(branches)
-    }
-
-    fn enter(&mut self, ns: usize) -> Result<(), Unknown> {
+    pub(super) fn enter(&mut self, ns: usize) -> Result<(), Unknown> {
         self.budget = self.budget.saturating_sub(1);
         match &self.net.spaces[ns].unknown {
             Some(why) => Err(Unknown(why.clone())),
@@ -406,228 +325,13 @@ impl Walker<'_> {
         }
     }
 
-    /// Finds the flow of a packet, or begins one, and rewrites the destination.
-    fn track(&mut self, ns: usize, packet: &mut Packet, chain: &str, input: &str) -> Tracked {
-        let t = packet.tuple;
-        if let Kind::Complaint(what, about) = packet.kind {
-            let flow = self.flows.iter().position(|f| f.ns == ns && f.now == about);
-            if let Some(f) = flow {
-                packet.tuple.dst = self.flows[f].orig.src;
-                packet.kind = Kind::Complaint(what, self.flows[f].orig);
-            }
-            return Tracked { flow: None, reply: false, established: flow.is_some() };
-        }
-        // The newest first: a proxy's own connection may have the numbers of another one.
-        for (index, f) in self.flows.iter_mut().enumerate().rev().filter(|(_, f)| f.ns == ns) {
-            if f.orig == t {
-                (packet.tuple.dst, packet.tuple.dport) = (f.now.dst, f.now.dport);
-                return Tracked { flow: Some(index), reply: false, established: f.answered };
-            }
-            if f.now.inverse() == t {
-                f.answered = true;
-                (packet.tuple.dst, packet.tuple.dport) = (f.orig.src, f.orig.sport);
-                return Tracked { flow: Some(index), reply: true, established: true };
-            }
-        }
-        let new = Tracked { flow: Some(self.flows.len()), reply: false, established: false };
-        let ruling = self.rules(ns, Table::Nat, chain, packet, (input, ""), new);
-        if let Some(Ruling { target: Target::Dnat(to), by }) = ruling {
-            self.note(self.net.spaces[ns].name.clone(), packet, by);
-            (packet.tuple.dst, packet.tuple.dport) = (to.ip(), to.port());
-        }
-        self.flows.push(Flow { ns, orig: t, now: packet.tuple, confirmed: false, answered: false });
-        new
-    }
-
-    fn postrouting(&mut self, at: At, hop: IpAddr, packet: &mut Packet, tracked: Tracked, input: Option<At>) {
-        let Some(flow) = tracked.flow else { return };
-        let known = self.flows[flow].clone();
-        if tracked.reply {
-            return self.source_back(packet, tracked);
-        }
-        if known.confirmed {
-            (packet.tuple.src, packet.tuple.sport) = (known.now.src, known.now.sport);
-            return;
-        }
-        let input = input.filter(|i| i.ns == at.ns).map(|i| self.net.at(i).name.clone()).unwrap_or_default();
-        let output = self.net.at(at).name.clone();
-        let ruling = self.rules(at.ns, Table::Nat, "POSTROUTING", packet, (&input, &output), tracked);
-        if let Some(Ruling { target: Target::Masquerade, by }) = ruling
-            && let Some(source) = self.net.spaces[at.ns].source(at.iface, hop)
-        {
-            self.note(self.net.place(at), packet, by);
-            packet.tuple.src = source;
-        }
-        let f = &mut self.flows[flow];
-        (f.now, f.confirmed) = (packet.tuple, true);
-    }
-
-    /// Gives an answer the source that the question was sent to.
-    fn source_back(&self, packet: &mut Packet, tracked: Tracked) {
-        if let (Some(flow), true) = (tracked.flow, tracked.reply) {
-            let orig = self.flows[flow].orig;
-            (packet.tuple.src, packet.tuple.sport) = (orig.dst, orig.dport);
-        }
-    }
-
-    /// The addresses that an answer has for the one who asked, if it answers a flow of this namespace.
-    fn answers(&self, ns: usize, packet: &Packet) -> Option<Tuple> {
-        let mut flows = self.flows.iter().rev().filter(|f| f.ns == ns);
-        match packet.kind {
-            // It is about a packet, and is not rewritten here: its own addresses are the router's.
-            Kind::Complaint(_, about) => flows.any(|f| f.now == about).then_some(packet.tuple),
-            _ => flows.find(|f| f.now.inverse() == packet.tuple).map(|f| f.orig.inverse()),
-        }
-    }
-
-    fn rules(
-        &self,
-        ns: usize,
-        table: Table,
-        chain: &str,
-        packet: &Packet,
-        (input, output): (&str, &str),
-        tracked: Tracked,
-    ) -> Option<Ruling> {
-        let space = &self.net.spaces[ns];
-        let is_local = |ip| space.is_local(ip);
-        let established = tracked.established;
-        space.firewall.ask(
-            table,
-            chain,
-            &Situation { packet, input, output, established, is_local: &is_local },
-        )
-    }
-
-    /// Looks a neighbour up, as ARP does.
-    fn neighbour(&mut self, at: At, hop: IpAddr) -> Result<Neighbour, Unknown> {
-        if let Some(known) = self.cache.neighbours.borrow().get(&(at, hop)) {
-            return known.clone();
-        }
-        let found = self.look_up(at, hop);
-        self.cache.neighbours.borrow_mut().insert((at, hop), found.clone());
-        found
-    }
-
-    fn look_up(&self, at: At, hop: IpAddr) -> Result<Neighbour, Unknown> {
-        let net = self.net;
-        let no = |_: usize, _: &Packet| None;
-        let own = net.at(at).mac;
-        let sender = net.spaces[at.ns].source(at.iface, hop);
-        let Some(sender) = sender else {
-            return Ok(Neighbour { why: "no address to ask from".into(), ..Neighbour::default() });
-        };
-        let question = |from: At, sender: IpAddr, target: IpAddr| {
-            let body = Body::Ask { sender, target };
-            Flood::send(net, &no, from, Frame { src: net.at(from).mac, dst: None, vlan: None, body })
-        };
-        let mut found = Neighbour { why: "nobody has it".into(), ..Neighbour::default() };
-        for branch in question(at, sender, hop) {
-            match branch.end {
-                End::Unknown(why) => return Err(Unknown(why)),
-                End::Lost(why) => found.why = why,
-                End::Tunnel(device, _) => {
-                    if let Link::Vxlan(v) = &net.at(device).link {
-                        match v.peers.get(&hop) {
-                            Some((mac, _)) => found.answers.push(*mac),
-                            None => {
-                                found.why = format!(
-                                    "{} knows no such peer, and ARP goes no further",
-                                    net.place(device)
-                                )
-                            }
-                        }
-                    }
-                }
-                End::Stack(there, _) => {
-                    let space = &net.spaces[there.ns];
-                    if !space.is_local(hop) || is_silent(&net.at(there).link) {
-                        continue;
-                    }
-                    if let Some(why) = &space.unknown {
-                        return Err(Unknown(why.clone()));
-                    }
-                    if space.is_local(sender) {
-                        found.why =
-                            format!("{} has the address {sender} itself, and does not answer it", space.name);
-                        continue;
-                    }
-                    let mac = net.at(there).mac;
-                    let body = Body::Tell { sender: hop, target: sender };
-                    let back =
-                        Flood::send(net, &no, there, Frame { src: mac, dst: Some(own), vlan: None, body });
-                    let mut why = format!("the answer of {} gets lost", space.name);
-                    let mut arrived = false;
-                    for branch in back {
-                        match branch.end {
-                            End::Stack(end, _) if end == at => arrived = true,
-                            End::Lost(lost) => {
-                                why = format!("the answer of {} gets lost: {lost}", space.name)
-                            }
-                            _ => {}
-                        }
-                    }
-                    let back_here =
-                        matches!(space.route(sender, None), Next::Out { dev, .. } if dev == there.iface);
-                    match arrived {
-                        true if back_here || space.role == Role::StandIn => found.answers.push(mac),
-                        // Seen to stay without an answer where the way back is another interface's.
-                        true => {
-                            found.heard.push(mac);
-                            found.why = format!("{} leads back by another interface", space.name);
-                        }
-                        false => found.why = why,
-                    }
-                }
-            }
-        }
-        found.answers.sort_unstable();
-        found.answers.dedup();
-        if found.answers.is_empty() {
-            found.heard.extend(self.heard(at, sender, hop, &question));
-        }
-        Ok(found)
-    }
-
-    /// MACs of those who have an address and can be heard asking for ours.
-    fn heard(
-        &self,
-        at: At,
-        sender: IpAddr,
-        hop: IpAddr,
-        question: &dyn Fn(At, IpAddr, IpAddr) -> Vec<Branch>,
-    ) -> Vec<crate::packet::Mac> {
-        let net = self.net;
-        let mut heard = Vec::new();
-        let owners = net.owners(hop).iter().map(|ns| (*ns, &net.spaces[*ns]));
-        for (ns, space) in owners.filter(|(_, s)| s.role == Role::Endpoint) {
-            for (iface, i) in space.interfaces.iter().enumerate() {
-                let there = At { ns, iface };
-                let asks = i.addresses.iter().any(|a| a.ip == hop) && there != at && !is_silent(&i.link);
-                if asks
-                    && question(there, hop, sender)
-                        .iter()
-                        .any(|b| matches!(b.end, End::Stack(end, _) if end == at))
-                {
-                    heard.push(i.mac);
-                }
-            }
-        }
-        heard
-    }
-
-    fn note(&mut self, at: String, packet: &Packet, by: impl Into<String>) {
+    pub(super) fn note(&mut self, at: String, packet: &Packet, by: impl Into<String>) {
         self.hops.push(Hop { at, packet: packet.words(), by: by.into() });
     }
 
-    fn note_frame(&mut self, at: String, frame: &Frame, by: impl Into<String>) {
+    pub(super) fn note_frame(&mut self, at: String, frame: &Frame, by: impl Into<String>) {
         self.hops.push(Hop { at, packet: frame.words(), by: by.into() });
     }
-}
-
-/// Interfaces that neither ask nor answer for addresses.
-fn is_silent(link: &Link) -> bool {
-    matches!(link, Link::Ipvlan(_, IpvlanMode::L3, _) | Link::Loopback)
 }
 
 fn is_unicast(ip: IpAddr) -> bool {
@@ -643,8 +347,4 @@ pub(super) fn unspecified(like: IpAddr) -> IpAddr {
         IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
     }
-}
-
-fn words(mac: Option<crate::packet::Mac>) -> String {
-    mac.map_or_else(|| "everybody".to_owned(), |m| m.to_string())
 }

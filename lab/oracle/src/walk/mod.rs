@@ -2,7 +2,10 @@
 
 mod ip;
 mod link;
+mod neighbour;
+mod track;
 mod trip;
+mod tunnel;
 
 use std::{
     cell::RefCell,

@@ -39,6 +39,11 @@ impl FromStr for Given {
 }
 
 impl Engines {
+    /// Whether none was given.
+    pub fn is_empty(&self) -> bool {
+        self.given.is_empty()
+    }
+
     /// The engine of hosts that name none.
     pub fn unnamed(&self) -> Engine {
         let all = self.given.iter().rev().find(|g| g.host.is_none());

@@ -35,14 +35,21 @@ pub fn load_with(path: &Path, engines: &Engines) -> Result<Topology, Error> {
     Ok(Topology { path, shown, lab })
 }
 
-/// The topology that a user names: that of a lab that is up, or a file.
-pub fn named(given: &str, context: &Context) -> Result<Topology, Error> {
-    let labs = state::list(&context.dirs)?;
-    let is_lab = labs.iter().any(|dir| dir.name() == given);
-    // No lab has such a name.
-    let is_path = given.contains(['/', '.']);
-    if !is_lab && (is_path || Path::new(given).is_file()) {
-        return load(Path::new(given));
+/// Whether a lab is meant, not a file: one that is up, or what is no file either. No lab has a name with a dot or a slash.
+pub fn is_lab(given: &str, context: &Context) -> Result<bool, Error> {
+    let is_up = || Ok::<_, Error>(state::list(&context.dirs)?.iter().any(|dir| dir.name() == given));
+    Ok(!given.contains(['/', '.']) && (!Path::new(given).is_file() || is_up()?))
+}
+
+/// The topology that a user names: that of a lab that is up, with the engines that it has, or a file, with these.
+pub fn named(given: &str, engines: &Engines, context: &Context) -> Result<Topology, Error> {
+    if !is_lab(given, context)? {
+        return load_with(Path::new(given), engines);
+    }
+    if !engines.is_empty() {
+        return Err(Error::Usage(format!(
+            "--engine is for files: lab `{given}` is up, with the engines that it has"
+        )));
     }
     let (_, plan) = context.lab(given)?;
     Ok(Topology { shown: shorten(&plan.topology), path: plan.topology, lab: plan.lab })

@@ -136,6 +136,22 @@ fn a_prediction_that_differs_shows_both_words_and_the_walk() {
 }
 
 #[test]
+fn two_topologies_are_held_against_each_other() {
+    let lost = GOOD.replace(", gateway: 192.168.56.1", "");
+    assert_ne!(lost, GOOD);
+    let home = home_with(&[("good.yaml", GOOD), ("lost.yaml", &lost)]);
+    let (code, out, err) = run(home.path(), &["predict", "good.yaml", "--against", "good.yaml"]);
+    assert_eq!((code, out.trim_end(), err.as_str()), (0, "1 cell compared with good.yaml: 0 different", ""));
+    let (code, out, _) = run(home.path(), &["predict", "good.yaml", "--against", "lost.yaml"]);
+    assert_eq!(code, 1, "{out}");
+    assert!(out.contains("host1 -> 192.168.56.1  yes, there arp: ARP for 192.168.56.1"), "{out}");
+    let (code, out, _) =
+        run(home.path(), &["predict", "good.yaml", "--against", "lost.yaml", "--format", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &json["differing"][0]["there"]), (1, &"arp".into()), "{out}");
+}
+
+#[test]
 fn a_walk_is_explained_and_who_is_not_there_is_named() {
     let home = home_with(&[("good.yaml", GOOD)]);
     let (code, out, err) = run(home.path(), &["explain", "good.yaml", "host1", "8.8.8.8"]);

@@ -5,13 +5,14 @@ use std::net::Ipv4Addr;
 
 use indexmap::IndexMap;
 use ipnet::Ipv4Net;
+use labctl_yaml::Places;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     check::Check,
     host::{Host, Peer},
     image::DebianImage,
-    places::{Lines, Places},
+    lines::Lines,
     service::Service,
     step::Step,
     swarm::Swarm,

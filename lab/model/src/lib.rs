@@ -11,7 +11,7 @@ pub mod host;
 pub mod image;
 pub mod inject;
 pub mod lab;
-pub mod places;
+mod lines;
 mod raw;
 mod read;
 mod scalars;
@@ -29,8 +29,10 @@ pub use host::*;
 pub use image::DebianImage;
 pub use inject::*;
 pub use lab::*;
-pub use labctl_yaml::{Diagnostics, Mistake, is_hostile, plain, plain_lines, styled_lines};
-pub use places::{Lines, Places, Remark, UNUSED_ALLOW, Warning};
+pub use labctl_yaml::{
+    Diagnostics, Mistake, Places, Remark, UNUSED_ALLOW, Warning, is_hostile, plain, plain_lines, styled_lines,
+};
+pub use lines::Lines;
 pub use read::{LoadError, MAX_FILE_SIZE};
 pub use schema::schema;
 pub use service::*;

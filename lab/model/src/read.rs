@@ -8,9 +8,11 @@ use std::{
 };
 
 use indexmap::IndexSet;
-use labctl_yaml::{Cx, Diagnostic, Diagnostics, FromNode, SourceText, Span, Value, Yaml, reject_controls};
+use labctl_yaml::{
+    Cx, Diagnostic, Diagnostics, FromNode, Places, SourceText, Span, Value, Yaml, reject_controls,
+};
 
-use crate::{engine::Engine, lab::Lab, places::Places, raw, validate};
+use crate::{engine::Engine, lab::Lab, raw, validate};
 
 /// Largest topology that is read, in bytes.
 pub const MAX_FILE_SIZE: u64 = 1 << 20;

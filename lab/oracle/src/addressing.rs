@@ -118,9 +118,14 @@ pub fn configured_pools(value: &serde_json::Value) -> Option<Vec<IpNet>> {
     Some(all)
 }
 
+/// Whether two networks have an address in common.
+pub fn overlap(a: IpNet, b: IpNet) -> bool {
+    a.contains(&b) || b.contains(&a)
+}
+
 /// The first pool from `start` on, round and round, that meets none of these networks. With its place.
 pub fn choose(pools: &[IpNet], start: usize, taken: &[IpNet]) -> Option<(usize, IpNet)> {
-    let overlaps = |a: &IpNet| taken.iter().any(|b| a.contains(b) || b.contains(a));
+    let overlaps = |a: &IpNet| taken.iter().any(|b| overlap(*a, *b));
     let places = (start..pools.len()).chain(0..start.min(pools.len()));
     places.map(|i| (i, pools[i])).find(|(_, net)| !overlaps(net))
 }

@@ -8,6 +8,7 @@ mod addressing;
 mod aim;
 mod build;
 mod cell;
+mod compare;
 mod facts;
 mod lint;
 mod names;
@@ -22,6 +23,7 @@ mod swarm;
 mod walk;
 
 pub use cell::{Agreement, Way};
+pub use compare::{Comparison, DifferingCell, compare};
 pub use lint::{LINTS, lint};
 pub use predict::{CellPrediction, Checked, Explanation, Predictions, Query, Stage, explain, predict};
 pub use repair::{ChangedCell, Repair};

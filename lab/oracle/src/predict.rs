@@ -173,7 +173,7 @@ fn matrix(scene: &Scene<'_>, matrix: &Matrix) -> Checked {
 }
 
 /// What a matrix probes, in words.
-fn caption(matrix: &Matrix) -> String {
+pub(crate) fn caption(matrix: &Matrix) -> String {
     let size = matrix.size.map(|s| format!(" of {s} bytes")).unwrap_or_default();
     let by = if matrix.by == labctl_model::By::Name { " by name" } else { "" };
     format!("{}{size}{by}", matrix.probe)

@@ -131,8 +131,12 @@ async fn forsaken(progress: &watch::Sender<Progress>, begun_by: u32) {
         // A `Ref` that lived on would keep everybody else from the value.
         let followed = async { watch.wait_for(|p| p.followed).await.is_ok() };
         if tokio::time::timeout(LOOK_EVERY, followed).await == Ok(true) {
-            return std::future::pending().await;
+            break;
         }
+    }
+    // It may have followed at the last moment, and have ended since.
+    if progress.borrow().followed {
+        std::future::pending().await
     }
 }
 

@@ -194,10 +194,12 @@ pub struct Mistake {
 }
 
 impl Diagnostics {
-    /// These mistakes, and how many more were only counted.
+    /// These mistakes, of which the first are kept, and how many more were only counted.
     pub fn new(source: SourceText, mut list: Vec<Diagnostic>, more: usize) -> Self {
-        list.iter_mut().for_each(Diagnostic::tame);
         list.sort_by_key(|d| d.at);
+        let more = more + list.len().saturating_sub(MOST);
+        list.truncate(MOST);
+        list.iter_mut().for_each(Diagnostic::tame);
         Self { source, list, more }
     }
 

@@ -1,7 +1,5 @@
 //! `labctl explain`
 
-use std::path::PathBuf;
-
 use labctl_model::{By, Lab, Probe, Target};
 use labctl_oracle::Query;
 
@@ -21,6 +19,7 @@ Examples:
   labctl explain topologies/vpn-conflict.yaml host1 172.20.2.52 --step 1
   labctl explain lab.yaml c1 c2@backend icmp --size 1400
   labctl explain lab.yaml web db tcp/5432 --by-name
+  labctl explain ipvlan-2host c1-1 host1              of a lab that is up
 
 Each line of the walk is a place (namespace/interface, or a segment), the packet as it is there, and the rule, route or table
 that decides. If the cell is not `yes`, single changes to the topology that make it so are below, each with the other
@@ -33,9 +32,9 @@ cells that it changes.";
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
-    /// Topology
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    /// Topology, or a lab that is up
+    #[arg(value_name = "FILE|LAB")]
+    what: String,
     /// Who asks
     #[arg(value_name = "FROM")]
     from: String,
@@ -60,7 +59,7 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
-    let topology = topology::load_with(&args.file, &args.engines)?;
+    let topology = topology::named(&args.what, &args.engines, context)?;
     let lab = &topology.lab;
     let to = Target::from(args.to.as_str());
     let services = lab.services.keys().map(String::as_str);

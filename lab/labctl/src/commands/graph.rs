@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::{
     context::Context,
+    engines::Engines,
     exit::{Error, Exit},
     printer::Format,
     render::graph::{Form, draw},
@@ -40,7 +41,7 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
-    let lab = topology::named(&args.what, context)?.lab;
+    let lab = topology::named(&args.what, &Engines::default(), context)?.lab;
     context.printer.document(&draw(&lab, args.form), args.output.as_deref())?;
     Ok(Exit::OK)
 }

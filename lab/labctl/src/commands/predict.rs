@@ -15,6 +15,7 @@ const EXAMPLES: &str = "\
 Examples:
   labctl predict topologies/ipvlan-2host.yaml
   labctl predict --engine bookworm lab.yaml
+  labctl predict lab.yaml --against lab-with-another-subnet.yaml
   labctl predict lab.yaml --format json | jq '.scenes[].checks[].cells[]? | select(.agreement.is == \"unknown\")'
 
 A cell is `unknown` where the oracle cannot know: what a command did, what an image listens on, what it does not model;
@@ -27,16 +28,30 @@ A cell is `unknown` where the oracle cannot know: what a command did, what an im
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
-    /// Topology
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    /// Topology, or a lab that is up
+    #[arg(value_name = "FILE|LAB")]
+    what: String,
+    /// Show only which of its cells come out otherwise in this topology, and why; ends with 1 if one does
+    #[arg(long, value_name = "FILE")]
+    against: Option<PathBuf>,
     #[command(flatten)]
     engines: Engines,
 }
 
 /// Runs the verb.
 pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
-    let topology = topology::load_with(&args.file, &args.engines)?;
+    let topology = topology::named(&args.what, &args.engines, context)?;
+    if let Some(file) = &args.against {
+        let other = topology::load_with(file, &args.engines)?;
+        let found = labctl_oracle::compare(&topology.lab, &other.lab);
+        match context.printer.format {
+            Format::Json => context.printer.json(&found)?,
+            Format::Text => {
+                context.printer.data(&predicted::compared_with(&found, &topology.shown, &other.shown))?
+            }
+        }
+        return Ok(Exit::holds(found.differing.is_empty()));
+    }
     let predictions = labctl_oracle::predict(&topology.lab);
     match context.printer.format {
         Format::Json => context.printer.json(&predictions)?,

@@ -70,7 +70,19 @@ fn once() -> usize {
 
 /// Runs the verb.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
-    if Path::new(&args.what).is_file() { of_file(&args, context) } else { of_lab(&args, context).await }
+    if topology::is_lab(&args.what, context)? {
+        if args.topology.is_some() || args.lab.is_some() {
+            return Err(Error::Usage("--topology and --lab are for files with a report".to_owned()));
+        }
+        of_lab(&args, context).await
+    } else {
+        if args.steps {
+            return Err(Error::Usage(
+                "--steps is for a lab that is up: a report has the steps that were done".to_owned(),
+            ));
+        }
+        of_file(&args, context)
+    }
 }
 
 async fn of_lab(args: &Args, context: &Context) -> Result<Exit, Error> {
@@ -128,6 +140,7 @@ fn entry(mut json: Value, lab: Option<&str>) -> Result<Entry, String> {
         return match (fitting.next(), fitting.next()) {
             (Some(entry), None) => Ok(entry),
             (Some(_), Some(_)) => Err(format!("it is of several labs ({names})\nhint: say which with --lab")),
+            (None, _) if names.is_empty() => Err("it is of no lab".to_owned()),
             (None, _) => Err(format!("it has no such lab, but {names}")),
         };
     }
@@ -144,6 +157,9 @@ fn entry(mut json: Value, lab: Option<&str>) -> Result<Entry, String> {
     // `check --repeat` has the last run in an object of its own.
     let report = if json.get("runs").is_some() { json["report"].take() } else { json };
     let report: Report = serde_json::from_value(report).map_err(|e| e.to_string())?;
+    if let Some(lab) = lab.filter(|lab| *lab != report.lab) {
+        return Err(format!("it is of lab `{}`, not `{lab}`", report.lab));
+    }
     let lab = report.lab.clone();
     Ok(Entry { lab, topology: String::new(), tries: 1, report: Some(report), error: None })
 }

@@ -61,7 +61,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     repeat: u32,
     /// Repeat everything instead, steps too: before each repetition the lab is reset to what it was at the end of `up`
-    #[arg(long)]
+    #[arg(long, conflicts_with = "no_checkpoint")]
     reset: bool,
     /// How often a lab that does not hold is tried again, from its start
     ///
@@ -178,13 +178,13 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let runs: Vec<Run> = runs.into_iter().map(|(_, r)| r).collect();
     conclude(context, &runs)?;
     let worst = runs.iter().map(Run::exit).max().unwrap_or(Exit::OK);
-    if let Some(folder) = &args.html {
-        write_pages(folder, &runs)?;
-    }
+    // If the one cannot be written, the other is.
+    let pages = args.html.as_ref().map_or(Ok(()), |folder| write_pages(folder, &runs));
     if let Some(file) = &args.junit {
         let outcomes: Vec<Outcome> = runs.into_iter().map(Run::into_outcome).collect();
         junit::write(file, &outcomes)?;
     }
+    pages?;
     if interrupted.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(worst) }
 }
 
@@ -351,7 +351,7 @@ fn write_pages(folder: &Path, runs: &[Run]) -> Result<(), Error> {
     for run in &pages {
         write(&page::file_name(run.lab), page::page(run)?)?;
     }
-    write("index.html", page::index(&pages)?)
+    write(page::LIST, page::index(&pages)?)
 }
 
 impl Run {

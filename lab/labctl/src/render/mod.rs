@@ -1,5 +1,5 @@
-//! Forms that only the command line has: JUnit XML, the summary of repeated runs, predictions, drawings, pages. The text of reports for
-//! people is made in `labctl_report`.
+//! Forms that only the command line has: JUnit XML, the summary of repeated runs, predictions, drawings, pages. The text of
+//! reports for people is made in `labctl_report`.
 
 pub mod graph;
 pub mod junit;

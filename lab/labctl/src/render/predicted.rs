@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anstyle::Style;
 use labctl_model::{Check, Lab};
 use labctl_oracle::{
-    Agreement, CellPrediction, ChangedCell, Checked, Explanation, Hop, Predictions, Repair, Way,
+    Agreement, CellPrediction, ChangedCell, Checked, Comparison, Explanation, Hop, Predictions, Repair, Way,
 };
 use labctl_report::{Found, Report};
 
@@ -38,28 +38,31 @@ pub fn beside(report: &Report, lab: &Lab) -> String {
         return String::new();
     }
     let Some(predictions) = by_the_way(lab) else { return String::new() };
+    // Both are in the topology's order; a lab that died has not come to all of it.
     let stages = std::iter::once(&report.checks).chain(report.steps.iter().map(|s| &s.checks));
-    let mut lines = Vec::new();
-    for (checks, stage) in stages.zip(&predictions.scenes) {
-        for check in checks {
-            let Found::Matrix(matrix) = &check.found else { continue };
-            let same = stage.checks.iter().find_map(|c| match c {
-                Checked::Matrix { line, cells, probe } if *line == check.line => Some((probe, cells)),
-                _ => None,
-            });
-            let Some((probe, predicted)) = same else { continue };
-            for cell in matrix.cells.iter().filter(|c| !c.holds) {
-                let found = predicted.iter().find(|p| (&p.from, &p.to) == (&cell.from, &cell.to));
-                lines.extend(found.map(|p| compared(p, cell.observed.word(), probe)));
-            }
-        }
+    let observed = stages.map(|checks| {
+        checks.iter().filter_map(|c| match &c.found {
+            Found::Matrix(matrix) => Some(&matrix.cells),
+            _ => None,
+        })
+    });
+    let predicted = predictions.scenes.iter().map(|stage| {
+        stage.checks.iter().filter_map(|c| match c {
+            Checked::Matrix { cells, probe, .. } => Some((probe, cells)),
+            Checked::Other { .. } => None,
+        })
+    });
+    let mut wrong = Vec::new();
+    for (observed, (probe, predicted)) in observed.zip(predicted).flat_map(|(o, p)| o.zip(p)) {
+        let both = observed.iter().zip(predicted).filter(|(cell, _)| !cell.holds);
+        wrong.extend(both.map(|(cell, p)| (p, cell.observed.word(), probe)));
     }
-    let more = lines.len().saturating_sub(MOST_BESIDE);
-    lines.truncate(MOST_BESIDE);
-    if more > 0 {
-        lines.push(format!("oracle  and {more} more: labctl predict\n"));
+    let mut out: String =
+        wrong.iter().take(MOST_BESIDE).map(|(p, word, probe)| compared(p, word, probe)).collect();
+    if let Some(more @ 1..) = wrong.len().checked_sub(MOST_BESIDE) {
+        out += &format!("oracle  and {more} more: labctl predict\n");
     }
-    lines.concat()
+    out
 }
 
 /// `oracle  web -> db  icmp  predicted silent, as observed, so the expectation is wrong: host1: filter …`.
@@ -173,6 +176,42 @@ fn differing(cell: &CellPrediction, probe: &str, topology: &str) -> String {
     );
     out.extend(cell.walks.iter().map(walk));
     out
+}
+
+/// The cells that come out otherwise in another topology.
+pub fn compared_with(found: &Comparison, topology: &str, other: &str) -> String {
+    let (head, good, bad, dim) = (style::HEAD, style::GOOD, style::BAD, style::DIM);
+    let mut out = String::new();
+    let mut heading = None;
+    for cell in &found.differing {
+        let under = (&cell.step, &cell.probe);
+        if heading != Some(under) {
+            let step = cell.step.as_ref().map(|s| format!("step {}: ", plain(s))).unwrap_or_default();
+            out += &format!("{head}{step}{}{head:#}\n", plain(&cell.probe));
+            heading = Some(under);
+        }
+        let why = if cell.why.is_empty() { String::new() } else { format!(": {}", plain(&cell.why)) };
+        out += &format!(
+            "{} -> {}  {}, there {}{why}  {dim}({}:{}){dim:#}\n",
+            plain(&cell.from),
+            plain(&cell.to),
+            cell.here,
+            cell.there,
+            plain(topology),
+            cell.line
+        );
+    }
+    let (differing, compared) = (found.differing.len(), count(found.compared, "cell"));
+    let style = if differing == 0 { good } else { bad };
+    let absent = match found.absent {
+        0 => String::new(),
+        n => format!("; {n} more have an end that it lacks"),
+    };
+    let unknown = if found.unknown == 0 { String::new() } else { format!("; {} unknown", found.unknown) };
+    out + &format!(
+        "{style}{compared} compared with {}: {differing} different{style:#}{unknown}{absent}\n",
+        plain(other)
+    )
 }
 
 /// The walk behind a cell.

@@ -5,7 +5,7 @@ use indexmap::IndexMap;
 use labctl_yaml::{Cx, Map};
 
 use super::entries;
-use crate::{places::Lines, raw};
+use crate::{lines::Lines, raw};
 
 pub(super) fn read(t: &raw::Topology, cx: &Cx) -> Lines {
     fn of<T>(map: &Option<Map<T>>, cx: &Cx) -> IndexMap<String, u32> {

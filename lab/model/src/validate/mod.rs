@@ -30,9 +30,9 @@ mod wire;
 
 use indexmap::{IndexMap, IndexSet};
 
-use labctl_yaml::{At, Cx, Diagnostic, Diagnostics, Map, SourceText, Span, words};
+use labctl_yaml::{At, Cx, Diagnostic, Diagnostics, Map, Places, SourceText, Span, words};
 
-use crate::{engine::Engine, lab::Lab, places::Places, raw, step::Action};
+use crate::{engine::Engine, lab::Lab, raw, step::Action};
 
 /// Most hosts of a lab: each is a machine with a dockerd.
 pub(crate) const MOST_HOSTS: usize = 64;

@@ -37,7 +37,7 @@ pub(super) fn read<'a>(
             happen(a, scene);
         }
         if actions.len() < does.len() {
-            // The one with the mistake may be what makes them: one mistake is told once.
+            // The one with the mistake may be what makes them: one mistake is reported once.
             scene.made.extend(scene.names.deferred.iter().copied());
         }
         let within = s.within.as_ref().map(|w| w.value);

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
-use labctl_model::Driver;
+use labctl_model::{Attach, Driver};
 
 use super::Linter;
 use crate::state::Status;
@@ -57,14 +57,20 @@ impl Linter<'_> {
             }
         }
         for (name, key, ip, (_, first, path)) in twice {
-            let host = lab.containers.get(&name).map(|c| c.host.as_str()).unwrap_or_default();
+            let Some(container) = lab.containers.get(&name) else { continue };
+            let written = matches!(&container.attach, Attach::Networks(all)
+                if all.get(&key).is_some_and(|at| at.ipv4_address.is_some()));
+            let (label, verb) = match written {
+                true => ("an address of the segment, of which Docker knows nothing".to_owned(), "another"),
+                false => (format!("given by the Docker of `{}`, which does not know", container.host), "an"),
+            };
             self.warn(
                 TWICE,
                 &["containers", &name, "networks"],
                 format!("`{name}` gets {ip}, which {first} has too"),
-                &format!("given by the Docker of `{host}`, which does not know"),
+                &label,
                 format!(
-                    "give `{name}` an ipv4_address, or each host a network like `{key}` with an ip_range of its own"
+                    "give `{name}` {verb} ipv4_address, or each host a network like `{key}` with an ip_range of its own"
                 ),
             );
             let path: Vec<&str> = path.iter().map(String::as_str).collect();

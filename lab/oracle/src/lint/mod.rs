@@ -1,5 +1,5 @@
-//! Lints: what is legal in a topology and will hurt. Each is told where it is written, with the way out; a comment silences
-//! it (`labctl_model::Places::warn`). They look at the lab as it comes up, and at all of its networks.
+//! Lints: what is legal in a topology and will hurt. Each is reported where it is written, with the way out; a comment
+//! silences it (`labctl_yaml::Places::warn`). They look at the lab as it comes up, and at all of its networks.
 
 mod addresses;
 mod ports;

@@ -1,6 +1,9 @@
 //! Ports that two publish on one host: containers, tasks, the routing mesh.
 
-use std::{collections::HashMap, net::Ipv4Addr};
+use std::{
+    collections::{HashMap, HashSet},
+    net::Ipv4Addr,
+};
 
 use labctl_model::{Protocol, PublishMode};
 
@@ -14,10 +17,10 @@ type Publisher = (&'static str, String, Option<Ipv4Addr>);
 
 impl Linter<'_> {
     pub(super) fn ports(&mut self) {
-        let mut on: HashMap<(String, u16, bool), Vec<Publisher>> = HashMap::new();
+        let mut on: HashMap<(String, u16, Protocol), Vec<Publisher>> = HashMap::new();
         let mut twice = Vec::new();
         let mut add = |host: &str, port: u16, protocol: Protocol, by: Publisher| {
-            let others = on.entry((host.to_owned(), port, protocol == Protocol::Udp)).or_default();
+            let others = on.entry((host.to_owned(), port, protocol)).or_default();
             let all = |ip: Option<Ipv4Addr>| ip.is_none_or(|ip| ip.is_unspecified());
             let clash = others
                 .iter()
@@ -50,12 +53,8 @@ impl Linter<'_> {
             }
         }
         // A port of the mesh is every node's.
-        let mut seen = Vec::new();
-        twice.retain(|(_, port, a, b)| {
-            let first = !seen.contains(&(*port, a.clone(), b.clone()));
-            seen.push((*port, a.clone(), b.clone()));
-            first
-        });
+        let mut seen = HashSet::new();
+        twice.retain(|(_, port, a, b)| seen.insert((*port, a.clone(), b.clone())));
         for (host, port, first, second) in twice {
             self.warn(
                 TWICE,

@@ -1,10 +1,15 @@
 //! Subnets of Docker over what a host reaches otherwise.
 
+use std::collections::HashSet;
+
 use ipnet::IpNet;
 use labctl_model::Driver;
 
 use super::Linter;
-use crate::{addressing, state::GWBRIDGE};
+use crate::{
+    addressing::{self, overlap},
+    state::GWBRIDGE,
+};
 
 pub(super) const ROUTE: &str = "subnet-over-route";
 pub(super) const SEGMENT: &str = "subnet-over-segment";
@@ -34,12 +39,8 @@ impl Linter<'_> {
             }
         }
         // One network is on many hosts.
-        let mut seen = Vec::new();
-        self.found.retain(|w| {
-            let first = !seen.contains(&(w.id, w.remark.path.clone()));
-            seen.push((w.id, w.remark.path.clone()));
-            first
-        });
+        let mut seen = HashSet::new();
+        self.found.retain(|w| seen.insert((w.id, w.remark.path.clone())));
     }
 
     /// The subnets that Docker has on a host. Those of macvlan and ipvlan are the segment's own.
@@ -94,7 +95,7 @@ impl Linter<'_> {
     fn over_route(&mut self, host: &str, one: &Held) -> bool {
         let routes = self.state.hosts.get(host).map(|h| h.routes.clone()).unwrap_or_default();
         let mut routes = routes.into_iter().enumerate().filter(|(_, r)| r.to.prefix_len() > 0);
-        let Some((index, route)) = routes.find(|(_, r)| meet(one.subnet, IpNet::V4(r.to))) else {
+        let Some((index, route)) = routes.find(|(_, r)| overlap(one.subnet, IpNet::V4(r.to))) else {
             return false;
         };
         let to = IpNet::V4(route.to).trunc();
@@ -117,7 +118,7 @@ impl Linter<'_> {
         let segments = &self.lab.segments;
         let Some((name, subnet)) = segments.iter().find_map(|(name, s)| {
             let subnet = IpNet::V4(s.subnet).trunc();
-            meet(one.subnet, subnet).then(|| (name.clone(), subnet))
+            overlap(one.subnet, subnet).then(|| (name.clone(), subnet))
         }) else {
             return false;
         };
@@ -142,18 +143,14 @@ impl Linter<'_> {
         }
         let mesh = self.mesh().to_owned();
         let ingress = self.state.overlays.get(&mesh).map(|o| o.pool.subnet);
-        if let Some(subnet) = ingress.filter(|s| meet(*s, one.subnet)) {
+        if let Some(subnet) = ingress.filter(|s| overlap(*s, one.subnet)) {
             let message =
                 format!("{} of `{}` lies over the routing mesh's network, {subnet}", one.subnet, one.key);
             self.subnet_warning(INGRESS, one, message, "");
             return true;
         }
-        let own = self.lab.swarm.as_ref().map(|s| s.default_addr_pool.as_slice()).unwrap_or_default();
-        let pools: Vec<IpNet> = match own {
-            [] => vec![IpNet::V4(ipnet::Ipv4Net::new_assert([10, 0, 0, 0].into(), 8))],
-            own => own.iter().map(|p| IpNet::V4(*p).trunc()).collect(),
-        };
-        let Some(pool) = pools.into_iter().find(|p| meet(*p, one.subnet)) else { return false };
+        let pools = self.state.swarm_pools().into_iter().map(|p| IpNet::V4(p).trunc());
+        let Some(pool) = pools.into_iter().find(|p| overlap(*p, one.subnet)) else { return false };
         let message = format!(
             "{} of `{}` lies in {pool}, from which the swarm gives subnets to overlays without looking at `{host}`",
             one.subnet, one.key
@@ -179,7 +176,9 @@ impl Linter<'_> {
         // docker0 and docker_gwbridge take theirs first.
         let first = 1 + usize::from(now.networks.contains_key(GWBRIDGE));
         let count = first + lab.networks.values().filter(|n| without(n)).count();
-        let Some(pool) = pools.into_iter().take(count).find(|p| meet(*p, one.subnet)) else { return false };
+        let Some(pool) = pools.into_iter().take(count).find(|p| overlap(*p, one.subnet)) else {
+            return false;
+        };
         let other = other.clone();
         let message = format!(
             "Docker gives {pool} to `{other}` if that is made before `{}`, and then refuses {}",
@@ -189,8 +188,4 @@ impl Linter<'_> {
         self.beside(&["networks", &other], "has no subnet");
         true
     }
-}
-
-fn meet(a: IpNet, b: IpNet) -> bool {
-    a.contains(&b) || b.contains(&a)
 }

@@ -46,7 +46,7 @@ impl Linter<'_> {
                 MTU,
                 &["networks", &key, "driver_opts", build::MTU_OPTION],
                 format!(
-                    "overlay `{key}` takes its path for {mtu} bytes wide, and `{segment}` carries {path}"
+                    "overlay `{key}` takes its path for {mtu} bytes wide, and that over `{segment}` carries {path}"
                 ),
                 "what is larger is lost, or cut in two",
                 format!(

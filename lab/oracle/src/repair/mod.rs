@@ -12,7 +12,7 @@ use labctl_model::{Cell, Check, Lab, Target};
 use serde::Serialize;
 
 use crate::{
-    aim,
+    addressing, aim,
     cell::{self, Foretold, Scene},
     predict::Query,
     state::State,
@@ -24,8 +24,10 @@ const MOST_WORK: usize = 40_000;
 const TRIALS: std::ops::RangeInclusive<usize> = 32..=400;
 /// Most other cells that are compared, for all repairs together.
 const MOST_COMPARED: usize = 40_000;
-/// Most repairs that are told.
+/// Most repairs that are reported.
 const MOST_REPAIRS: usize = 12;
+/// Most subnets of each private range that are looked at for a free one.
+const MOST_SUBNETS: usize = 4_096;
 /// Most changed cells that are named.
 const MOST_NAMED: usize = 5;
 
@@ -274,9 +276,9 @@ impl<'a> Bench<'a> {
         let bases = bases.into_iter().skip(usize::from(lab.swarm.is_some()));
         let all =
             bases.filter_map(|(base, len)| Ipv4Net::new_assert(base.into(), len).subnets(prefix_len).ok());
-        let overlaps = |a: Ipv4Net, b: &IpNet| IpNet::V4(a).contains(b) || b.contains(&IpNet::V4(a));
-        // Few are taken.
-        all.flatten().take(10_000).find(|net| !taken.iter().any(|t| overlaps(*net, t)))
+        // Of a base either few are taken, or one route takes all of it.
+        let free = |net: &Ipv4Net| !taken.iter().any(|t| addressing::overlap(IpNet::V4(*net), *t));
+        all.flat_map(|nets| nets.take(MOST_SUBNETS)).find(free)
     }
 }
 

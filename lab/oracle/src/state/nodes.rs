@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use indexmap::IndexMap;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use labctl_model::{Driver, Role, Service, ServiceChange, Swarm};
 
 use super::{BRIDGE, NodeState, Overlay, ServiceState, State};
@@ -75,13 +75,19 @@ impl<'a> State<'a> {
         self.overlays.insert(key.to_owned(), Overlay { pool, vni: self.vnis, vips: IndexMap::new() });
     }
 
+    /// What the swarm gives subnets to overlays from.
+    pub(crate) fn swarm_pools(&self) -> Vec<Ipv4Net> {
+        let own = self.lab.swarm.iter().flat_map(|s| s.default_addr_pool.iter().copied());
+        let own: Vec<_> = own.collect();
+        if own.is_empty() { vec![Ipv4Net::new_assert([10, 0, 0, 0].into(), 8)] } else { own }
+    }
+
     pub(super) fn swarm_subnet(&self) -> Option<IpNet> {
         let swarm = self.lab.swarm.as_ref()?;
         let size = swarm.subnet_size.unwrap_or(24);
-        let default = [ipnet::Ipv4Net::new_assert([10, 0, 0, 0].into(), 8)];
-        let pools = if swarm.default_addr_pool.is_empty() { &default[..] } else { &swarm.default_addr_pool };
         let taken: Vec<IpNet> = self.overlays.values().map(|o| o.pool.subnet).collect();
-        let all: Vec<IpNet> = pools
+        let all: Vec<IpNet> = self
+            .swarm_pools()
             .iter()
             .flat_map(|p| p.subnets(size).into_iter().flatten().take(1 << 16))
             .map(IpNet::V4)

@@ -11,7 +11,8 @@ pub fn write(scene: &Scene) -> String {
     out += "    node [fontname=\"sans-serif\", fontsize=11, shape=box, style=\"filled\", fillcolor=white]\n";
     out += "    edge [fontname=\"sans-serif\", fontsize=10]\n";
     for (n, node) in scene.nodes.iter().enumerate().filter(|(_, node)| node.inside.is_none()) {
-        if node.kind == Kind::Host {
+        // A cluster with nothing in it is not drawn.
+        if node.kind == Kind::Host && scene.inside(n).next().is_some() {
             out += &format!(
                 "    subgraph cluster_{n} {{\n        label={}\n        style=rounded\n",
                 label(node)

@@ -2,9 +2,9 @@
 //! and services are at the bottom.
 //!
 //! In a host, NICs sit on its upper edge. Networks are bars, each further to the right than the one above, so that each has
-//! room at its left for a rail down to its containers. What leads out of a box downwards, or from a network up to its parent,
-//! has a rail at the right. Hosts that do not fit into one row go into the next; their segments are continued above that row
-//! by a lane at the left margin, their overlays by one at the right.
+//! room at its left for a rail down to its containers. What leads out of a box downwards, or from a network up to its
+//! parent, has a rail at the right. Hosts that do not fit into one row go into the next; their segments are continued above
+//! that row by a lane at the left margin, their overlays by one at the right.
 
 use super::scene::{Edge, Kind, Scene};
 

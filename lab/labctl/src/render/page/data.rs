@@ -1,5 +1,4 @@
-//! The cells of a report in a form that stays small: each text once, each cell a row of numbers. A matrix of 250,000 cells
-//! is some 9 MB.
+//! The cells of a report in a form that stays small: each text once, each cell a row of numbers.
 
 use indexmap::IndexSet;
 use labctl_model::{Lab, Observed, plain};

@@ -161,9 +161,13 @@ pub fn page(run: &Run<'_>) -> Result<String, Error> {
     render(TEMPLATE, &page)
 }
 
-/// Name of a lab's page in a folder.
+/// The list of pages in a folder.
+pub const LIST: &str = "index.html";
+
+/// Name of a lab's page in a folder. A lab may be called `index`, but no name has a dot.
 pub fn file_name(lab: &str) -> String {
-    format!("{lab}.html")
+    let name = format!("{lab}.html");
+    if name == LIST { format!("{lab}.lab.html") } else { name }
 }
 
 /// Makes the list of the pages of several labs, which are beside it.
@@ -209,8 +213,7 @@ fn not_run(run: &Run<'_>) -> String {
     let (did, all) = (report.steps.len(), lab.steps.len());
     match all.saturating_sub(did) {
         0 => String::new(),
-        _ if did == 0 => format!("The {} of the topology were not run.", count(all, "step")),
-        n => format!("The last {} of {all} were not run.", count(n, "step")),
+        n => format!("Not run: the last {n} of {}.", count(all, "step")),
     }
 }
 
@@ -278,12 +281,14 @@ fn timeline(report: &Report) -> Vec<Row> {
         (s.name.clone(), s.holds, Some(s.actions.took_ms), s.settled_ms, waited)
     });
     let all: Vec<_> = [own].into_iter().chain(steps).collect();
-    let whole = all.iter().map(|(_, _, acting, _, waited)| acting.unwrap_or(0) + waited).sum::<u64>().max(1);
+    // A report may come from anywhere.
+    let whole = all.iter().flat_map(|(_, _, acting, _, waited)| [acting.unwrap_or(0), *waited]);
+    let whole = whole.map(u128::from).sum::<u128>().max(1);
     let mut now = 0;
     let row = |(name, holds, acting, settled, waited): (String, bool, Option<u64>, Option<u64>, u64)| {
-        let (start, middle) = (now, now + acting.unwrap_or(0));
-        now = middle + waited;
-        let part = |ms: u64| ms * 1000 / whole;
+        let (start, middle) = (now, now + u128::from(acting.unwrap_or(0)));
+        now = middle + u128::from(waited);
+        let part = |ms: u128| u64::try_from(ms * 1000 / whole).unwrap_or(1000);
         Row {
             name,
             holds,

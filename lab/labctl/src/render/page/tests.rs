@@ -94,7 +94,7 @@ fn a_page_shows_the_report() {
         "<h1>t <span class=\"verdict bad\"><span aria-hidden=\"true\">✗</span> does not hold</span></h1>",
         "<p>Two hosts</p>",
         "1 of 2 cells, 0 of 1 facts, 0 of 1 steps, in 2.1 s, on try 2",
-        "The last 1 step of 2 were not run.",
+        "Not run: the last 1 of 2 steps.",
         "<svg xmlns=",
         "Step 1 of 1: some text",
         "<h3><span class=\"mark bad\" aria-label=\"wrong\">✗</span> icmp <small>not within 5.0 s</small></h3>",

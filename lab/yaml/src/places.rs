@@ -1,31 +1,14 @@
-//! Where the parts of a lab are written.
+//! Remarks on a sound file, made after it was read: a part is named by its keys, and has its line here.
 
 use std::sync::Arc;
 
-use indexmap::IndexMap;
-use labctl_yaml::{Diagnostic, Diagnostics, SourceText, Span, Value, Yaml};
-use serde::{Deserialize, Serialize};
+use crate::{Diagnostic, Diagnostics, SourceText, Span, Value, Yaml};
 
-/// Lines in the topology, 1-based, by name, so that Docker's errors can be shown beside them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lines {
-    /// Of `swarm`; 0 if there is none.
-    pub swarm: u32,
-    /// Of hosts.
-    pub hosts: IndexMap<String, u32>,
-    /// Of networks.
-    pub networks: IndexMap<String, u32>,
-    /// Of containers.
-    pub containers: IndexMap<String, u32>,
-    /// Of services.
-    pub services: IndexMap<String, u32>,
-}
-
-/// A remark on a part of a sound topology.
+/// A remark on a part of a sound file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remark {
-    /// Keys from the top to the part: `networks`, `blue`, `driver`; of a list's item its place, from 0. If the part is not in the text (a default), the deepest
-    /// key that is counts.
+    /// Keys from the top to the part: `networks`, `blue`, `driver`; of a list's item its place, from 0. If the part is not
+    /// in the text (a default), the deepest key that is counts.
     pub path: Vec<String>,
     /// The message.
     pub message: String,
@@ -35,14 +18,14 @@ pub struct Remark {
     pub hint: Option<String>,
 }
 
-/// What will hurt in a sound topology.
+/// What will hurt in a sound file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
     /// Its id, by which a comment silences it: `port-published-twice`.
     pub id: &'static str,
     /// What, where, and the way out.
     pub remark: Remark,
-    /// Another part of the topology that it is about, and words beside it.
+    /// Another part of the file that it is about, and words beside it.
     pub other: Option<(Vec<String>, String)>,
 }
 
@@ -51,16 +34,17 @@ const ALLOW: &str = "# labctl: allow(";
 /// The id of the warning about a comment that silences nothing.
 pub const UNUSED_ALLOW: &str = "unused-allow";
 
-/// The text of a topology and the place of everything in it, as they were parsed. Empty in a lab that was not parsed here.
+/// A text and the place of everything in it, as they were parsed. Empty for what was not parsed here.
 #[derive(Clone, Default)]
 pub struct Places(Option<Arc<(SourceText, Yaml)>>);
 
 impl Places {
-    pub(crate) fn new(source: SourceText, root: Yaml) -> Self {
+    /// Of this text.
+    pub fn new(source: SourceText, root: Yaml) -> Self {
         Self(Some(Arc::new((source, root))))
     }
 
-    /// The remarks as diagnostics of the topology, with their lines. `None` if there are none, or if the text is not known.
+    /// The remarks as diagnostics, with their lines. `None` if there are none, or if the text is not known.
     pub fn locate(&self, remarks: &[Remark]) -> Option<Diagnostics> {
         let (source, root) = &**self.0.as_ref().filter(|_| !remarks.is_empty())?;
         let list = remarks.iter().map(|remark| located(root, remark));
@@ -113,20 +97,27 @@ struct Allow<'a> {
 
 fn allowed(source: &SourceText) -> Vec<Allow<'_>> {
     let mut all = Vec::new();
-    for (row, (start, line)) in source.lines().enumerate() {
+    let lines: Vec<_> = source.lines().collect();
+    // By line: the first one from there on that is more than a comment.
+    let mut content: Vec<usize> = (0..lines.len()).collect();
+    for row in (0..lines.len().saturating_sub(1)).rev() {
+        if lines[row].1.trim_start().starts_with('#') {
+            content[row] = content[row + 1];
+        }
+    }
+    for (row, (start, line)) in lines.iter().enumerate() {
         let Some((before, comment)) = line.split_once(ALLOW) else { continue };
         let Some((ids, _)) = comment.split_once(')') else { continue };
         let at = start + before.len();
-        // A comment may have more lines.
-        let more = source.lines().skip(row + 1).take_while(|(_, l)| l.trim_start().starts_with('#')).count();
-        let next = if before.trim().is_empty() { row + 1 + more } else { row };
+        // A comment may have more lines. Beside something it is about that.
+        let next = content[row];
         let at = Span { start: at, end: at + ALLOW.len() + ids.len() + 1 };
         all.extend(ids.split(',').map(|id| Allow { id: id.trim(), at, rows: [row, next], used: false }));
     }
     all
 }
 
-/// Two labs are the same wherever they are written.
+/// What was read is the same wherever it is written.
 impl PartialEq for Places {
     fn eq(&self, _: &Self) -> bool {
         true
@@ -165,7 +156,7 @@ mod tests {
     #[test]
     fn a_part_is_found_as_deep_as_the_text_goes() {
         let source = SourceText::new("x.yaml", "name: x\nnetworks:\n  blue:\n    driver: ipvlan\n  red:\n");
-        let root = labctl_yaml::parse(&source).unwrap();
+        let root = crate::parse(&source).unwrap();
         let places = Places::new(source, root);
         let line = |path: &[&str]| {
             let path = path.iter().map(ToString::to_string).collect();
@@ -186,7 +177,7 @@ mod tests {
         };
         let warned = |comments| {
             let source = SourceText::new("x.yaml", &text(comments));
-            let root = labctl_yaml::parse(&source).unwrap();
+            let root = crate::parse(&source).unwrap();
             let remark =
                 Remark { path: vec!["networks".into()], message: "m".into(), label: "l".into(), hint: None };
             let found = Places::new(source, root).warn(&[Warning { id: "odd", remark, other: None }]);

@@ -44,7 +44,7 @@ fn steps_go_together_and_what_the_other_one_lacks_is_counted() {
         (cell.step.as_deref(), cell.to.as_str(), cell.there.as_str()),
         (Some("disconnect c2 n"), "c2", "yes")
     );
-    assert_eq!(cell.line, 10);
+    assert_eq!(cell.line, 9);
 
     let without = before.replace(", c2: { host: h, networks: [n] }", "").replace("[h, c2]", "h");
     let found = compare(&one, &Lab::parse(&without, "three.yaml").unwrap());

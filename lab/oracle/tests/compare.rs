@@ -7,7 +7,7 @@ use labctl_model::Lab;
 use labctl_oracle::compare;
 
 fn topology(name: &str) -> Lab {
-    Lab::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../topologies").join(name)).unwrap()
+    Lab::load(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../topologies").join(name)).unwrap()
 }
 
 #[test]

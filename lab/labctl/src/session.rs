@@ -1,5 +1,6 @@
 //! What verbs do with a lab: bring it up, check it, take it down.
 
+use clap::builder::BoolishValueParser;
 use labctl_machines::{
     Error as MachineError, Event, LabDir, Origin, Runtime, images, install, limits, runtimes,
 };
@@ -37,7 +38,7 @@ pub struct Manner {
     /// Take the lab from the checkpoint that an earlier one of its kind left; if there is none, leave one. `up` does so
     /// unless told otherwise, `test` only if asked
     #[arg(long, env = "LABCTL_CHECKPOINT", value_name = "BOOL", num_args = 0..=1, require_equals = true)]
-    #[arg(default_missing_value = "true")]
+    #[arg(default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub checkpoint: Option<bool>,
     /// Make the lab anew, and leave no checkpoint
     #[arg(long, conflicts_with = "fresh")]

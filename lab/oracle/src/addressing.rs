@@ -26,10 +26,10 @@ pub struct Pool {
 impl Pool {
     /// A pool as a topology describes it.
     pub fn described(described: &IpamPool, serial: bool) -> Self {
-        let subnet = IpNet::V4(described.subnet).trunc();
-        let range = described.ip_range.map_or(subnet, |r| IpNet::V4(r).trunc());
-        let aux = described.aux_addresses.values().map(|a| number(IpAddr::V4(*a))).collect();
-        Self::make(subnet, range, described.gateway.map(IpAddr::V4), aux, serial)
+        let subnet = described.subnet.trunc();
+        let range = described.ip_range.map_or(subnet, |r| r.trunc());
+        let aux = described.aux_addresses.values().map(|a| number(*a)).collect();
+        Self::make(subnet, range, described.gateway, aux, serial)
     }
 
     /// A pool of which only the subnet is known.

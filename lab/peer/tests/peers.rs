@@ -1,10 +1,11 @@
 //! Peers on a real wire: what they say of each other, of nobody, and of the stand-in.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::{net::Ipv4Addr, os::unix::net::UnixStream, time::Duration};
+use std::{net::IpAddr, os::unix::net::UnixStream, time::Duration};
 
 use indexmap::IndexMap;
-use labctl_model::{Protocol, Segment};
+use ipnet::IpNet;
+use labctl_model::{PerFamily, Protocol, Segment};
 use labctl_peer::{Config, Peer, Session};
 use labctl_protocol::{
     frames::Marks,
@@ -16,17 +17,30 @@ use vxlan::{Payload, Stack};
 
 const DEADLINE: Duration = Duration::from_millis(600);
 
-fn address(last: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, 0, 0, last)
+fn address(last: u8) -> IpAddr {
+    [10, 0, 0, last].into()
+}
+
+fn v6(last: u8) -> IpAddr {
+    format!("fd00::{last:x}").parse().unwrap()
+}
+
+fn both(last: u8) -> PerFamily<IpAddr> {
+    [address(last), v6(last)].into_iter().collect()
+}
+
+fn nets(last: u8) -> PerFamily<IpNet> {
+    let (v4, v6) = (IpNet::new(address(last), 24), IpNet::new(v6(last), 64));
+    [v4.unwrap(), v6.unwrap()].into_iter().collect()
 }
 
 fn wire() -> Wire {
     let lan = Segment {
-        subnet: "10.0.0.0/24".parse().unwrap(),
-        gateway: Some(address(254)),
+        subnet: nets(0),
+        gateway: both(254),
         mtu: 1500,
         port_security: true,
-        outside: vec!["8.0.0.0/8".parse().unwrap()],
+        outside: vec!["8.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
         block: Vec::new(),
     };
     Wire::start(&IndexMap::from([("lan".into(), lan)]), Vec::new()).unwrap()
@@ -49,20 +63,19 @@ async fn plug(wire: &Wire, last: u8) -> Peer {
         name: name(last),
         interface: "eth0".into(),
         mac,
-        address: address(last),
-        subnet: "10.0.0.0/24".parse().unwrap(),
-        gateway: (last < 100).then(|| address(254)),
+        addresses: nets(last),
+        gateway: if last < 100 { both(254) } else { PerFamily::default() },
         routes: Vec::new(),
         mtu: 1500,
     };
     Peer::start(config, ours).unwrap()
 }
 
-fn shot(cell: u32, kind: ShotKind, to: Ipv4Addr) -> Shot {
+fn shot(cell: u32, kind: ShotKind, to: IpAddr) -> Shot {
     Shot { cell, from: String::new(), kind, size: 0, to: ShotTarget::Address(to) }
 }
 
-async fn fire(session: &Session, shots: Vec<(ShotKind, Ipv4Addr)>) -> Vec<ShotResult> {
+async fn fire(session: &Session, shots: Vec<(ShotKind, IpAddr)>) -> Vec<ShotResult> {
     let shots = (0..).zip(shots).map(|(cell, (kind, to))| shot(cell, kind, to)).collect();
     let mut results = session.fire(shots, DEADLINE).await.unwrap();
     results.sort_by_key(|r| r.cell);
@@ -96,9 +109,9 @@ async fn everything_that_a_shot_can_come_out_as() {
             (ShotKind::Udp(54), address(2)),
             (ShotKind::Icmp, address(99)),
             (ShotKind::Icmp, address(254)),
-            (ShotKind::Icmp, Ipv4Addr::new(8, 8, 8, 8)),
-            (ShotKind::Tcp(80), Ipv4Addr::new(8, 8, 8, 8)),
-            (ShotKind::Icmp, Ipv4Addr::new(9, 9, 9, 9)),
+            (ShotKind::Icmp, IpAddr::from([8, 8, 8, 8])),
+            (ShotKind::Tcp(80), IpAddr::from([8, 8, 8, 8])),
+            (ShotKind::Icmp, IpAddr::from([9, 9, 9, 9])),
             (ShotKind::Icmp, address(1)),
         ],
     )
@@ -112,8 +125,8 @@ async fn everything_that_a_shot_can_come_out_as() {
     for refused in [3, 4] {
         assert_eq!(results[refused].outcome, Outcome::Refused { from: Some(address(2)) });
     }
-    assert_eq!(results[5].outcome, Outcome::ArpFailed { next_hop: Some(address(99)) });
-    assert_eq!(results[8].outcome, Outcome::Refused { from: Some(Ipv4Addr::new(8, 8, 8, 8)) });
+    assert_eq!(results[5].outcome, Outcome::NeighborFailed { next_hop: Some(address(99)) });
+    assert_eq!(results[8].outcome, Outcome::Refused { from: Some(IpAddr::from([8, 8, 8, 8])) });
     let unreachable = Outcome::Unreachable { from: Some(address(254)), icmp_type: 3, icmp_code: 1 };
     assert_eq!(results[9].outcome, unreachable);
 
@@ -182,7 +195,7 @@ async fn one_way_links_are_silent_and_show_how_far_it_came() {
     let here = one.open(2, Vec::new()).unwrap();
     assert_eq!(
         fire(&here, vec![(ShotKind::Icmp, address(2))]).await[0].outcome,
-        Outcome::ArpFailed { next_hop: Some(address(2)) }
+        Outcome::NeighborFailed { next_hop: Some(address(2)) }
     );
 }
 
@@ -192,7 +205,7 @@ async fn what_no_route_leads_to_and_what_has_no_resolver() {
     let lone = plug(&wire, 200).await;
     let session = lone.open(1, Vec::new()).unwrap();
     assert_eq!(
-        fire(&session, vec![(ShotKind::Icmp, Ipv4Addr::new(8, 8, 8, 8))]).await[0].outcome,
+        fire(&session, vec![(ShotKind::Icmp, IpAddr::from([8, 8, 8, 8]))]).await[0].outcome,
         Outcome::NoRoute
     );
     let named = Shot {

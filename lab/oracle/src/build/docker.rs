@@ -193,7 +193,7 @@ impl Built {
             let binding = network.and_then(|n| n.options.get(BINDING)?.parse::<IpAddr>().ok());
             for p in &c.ports {
                 let Some(published) = p.published else { continue };
-                let host_ip = p.host_ip.map(IpAddr::V4).or(binding).filter(|ip| !ip.is_unspecified());
+                let host_ip = p.host_ip.or(binding).filter(|ip| !ip.is_unspecified());
                 let to = SocketAddr::new(ip, p.target);
                 let interface = bridge_name(state, key);
                 rules.ports.push(PortRule { interface, host_ip, proto: proto(p.protocol), published, to });

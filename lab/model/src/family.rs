@@ -224,6 +224,15 @@ impl Probed {
     }
 }
 
+/// The first address of a subnet that an interface can have; Docker takes it for the gateway if nobody says otherwise.
+pub fn first_host(subnet: IpNet) -> Option<IpAddr> {
+    match subnet {
+        IpNet::V4(net) => net.hosts().next().map(IpAddr::V4),
+        // The first of all is the routers' (RFC 4291 section 2.6.1).
+        IpNet::V6(net) => net.hosts().nth(1).map(IpAddr::V6),
+    }
+}
+
 /// Whether an address is valid on its own link alone: `fe80::/10` (RFC 4291 section 2.5.6).
 pub fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(a) if a.is_unicast_link_local())

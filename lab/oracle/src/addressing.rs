@@ -44,8 +44,9 @@ impl Pool {
         mut taken: BTreeSet<u128>,
         serial: bool,
     ) -> Self {
-        if let IpNet::V4(net) = subnet {
-            taken.extend([number(net.network().into()), number(net.broadcast().into())]);
+        taken.insert(number(subnet.network()));
+        if subnet.addr().is_ipv4() {
+            taken.insert(number(subnet.broadcast()));
         }
         let mut pool = Self { subnet, range, gateway: subnet.network(), taken, serial, last: None };
         match gateway {

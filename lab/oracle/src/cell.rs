@@ -218,6 +218,11 @@ impl Question<'_, '_> {
         if let Some((key, _)) = lab.networks.iter().find(|(_, n)| n.enable_ipv6 == Some(true) && !known(n)) {
             return unknown(format!("what Docker makes of IPv6 for network {key}"));
         }
+        let keys = ["ipv6", "fixed-cidr-v6", "ip6tables"];
+        let set = |h: &crate::state::HostState| keys.into_iter().find(|key| h.daemon_json.contains_key(*key));
+        if let Some(key) = self.state.hosts.values().find_map(set) {
+            return unknown(format!("what `{key}` in daemon.json makes of IPv6"));
+        }
         if aim::transport(&self.matrix.probe).is_some()
             && lab.containers.values().any(|c| !c.ports.is_empty())
         {

@@ -93,54 +93,63 @@ fn answered(result: &ShotResult) -> bool {
     matches!(result.outcome, Outcome::Answered { .. })
 }
 
+/// Addresses of a family: of a peer, in the outside, and beyond it; and what says that a host is unreachable.
+type OfFamily = (fn(u8) -> IpAddr, &'static str, &'static str, (u8, u8));
+
 #[tokio::test]
 async fn everything_that_a_shot_can_come_out_as() {
+    let families: [OfFamily; 2] =
+        [(address, "8.8.8.8", "9.9.9.9", (3, 1)), (v6, "2001:db8::8", "2001:db9::9", (1, 3))];
     let wire = wire();
     let (one, two) = (plug(&wire, 1).await, plug(&wire, 2).await);
-    let there = two.open(7, vec![(Protocol::Tcp, 80), (Protocol::Udp, 53)]).unwrap();
-    let here = one.open(7, Vec::new()).unwrap();
-    let results = fire(
-        &here,
-        vec![
-            (ShotKind::Icmp, address(2)),
-            (ShotKind::Tcp(80), address(2)),
-            (ShotKind::Udp(53), address(2)),
-            (ShotKind::Tcp(81), address(2)),
-            (ShotKind::Udp(54), address(2)),
-            (ShotKind::Icmp, address(99)),
-            (ShotKind::Icmp, address(254)),
-            (ShotKind::Icmp, IpAddr::from([8, 8, 8, 8])),
-            (ShotKind::Tcp(80), IpAddr::from([8, 8, 8, 8])),
-            (ShotKind::Icmp, IpAddr::from([9, 9, 9, 9])),
-            (ShotKind::Icmp, address(1)),
-        ],
-    )
-    .await;
-    assert!([0, 6, 7, 10].iter().all(|n| answered(&results[*n])), "{results:?}");
-    assert_eq!((by(&results[1]), by(&results[2])), (Some("p2"), Some("p2")));
-    for result in &results[1..3] {
-        let Outcome::Answered { by: Some(taker), .. } = &result.outcome else { panic!("{result:?}") };
-        assert_eq!(taker.source, address(1));
-    }
-    for refused in [3, 4] {
-        assert_eq!(results[refused].outcome, Outcome::Refused { from: Some(address(2)) });
-    }
-    assert_eq!(results[5].outcome, Outcome::NeighborFailed { next_hop: Some(address(99)) });
-    assert_eq!(results[8].outcome, Outcome::Refused { from: Some(IpAddr::from([8, 8, 8, 8])) });
-    let unreachable = Outcome::Unreachable { from: Some(address(254)), icmp_type: 3, icmp_code: 1 };
-    assert_eq!(results[9].outcome, unreachable);
+    for (run, (at, outside, beyond, (icmp_type, icmp_code))) in (7..).zip(families) {
+        let there = two.open(run, vec![(Protocol::Tcp, 80), (Protocol::Udp, 53)]).unwrap();
+        let here = one.open(run, Vec::new()).unwrap();
+        let (outside, beyond): (IpAddr, IpAddr) = (outside.parse().unwrap(), beyond.parse().unwrap());
+        let results = fire(
+            &here,
+            vec![
+                (ShotKind::Icmp, at(2)),
+                (ShotKind::Tcp(80), at(2)),
+                (ShotKind::Udp(53), at(2)),
+                (ShotKind::Tcp(81), at(2)),
+                (ShotKind::Udp(54), at(2)),
+                (ShotKind::Icmp, at(99)),
+                (ShotKind::Icmp, at(254)),
+                (ShotKind::Icmp, outside),
+                (ShotKind::Tcp(80), outside),
+                (ShotKind::Icmp, beyond),
+                (ShotKind::Icmp, at(1)),
+            ],
+        )
+        .await;
+        assert!([0, 6, 7, 10].iter().all(|n| answered(&results[*n])), "{results:?}");
+        assert_eq!((by(&results[1]), by(&results[2])), (Some("p2"), Some("p2")));
+        for result in &results[1..3] {
+            let Outcome::Answered { by: Some(taker), .. } = &result.outcome else { panic!("{result:?}") };
+            assert_eq!(taker.source, at(1));
+        }
+        for refused in [3, 4] {
+            assert_eq!(results[refused].outcome, Outcome::Refused { from: Some(at(2)) });
+        }
+        assert_eq!(results[5].outcome, Outcome::NeighborFailed { next_hop: Some(at(99)) });
+        assert_eq!(results[8].outcome, Outcome::Refused { from: Some(outside) });
+        let unreachable = Outcome::Unreachable { from: Some(at(254)), icmp_type, icmp_code };
+        assert_eq!(results[9].outcome, unreachable);
 
-    let seen = there.sightings().await.unwrap();
-    for cell in [0, 2] {
-        let arrived = seen.iter().find(|s| s.cell == Some(cell) && s.inbound && !s.answer).unwrap();
-        assert!(arrived.local && arrived.source == address(1) && arrived.endpoint == "p2", "{arrived:?}");
-        assert!(seen.iter().any(|s| s.cell == Some(cell) && !s.inbound && s.answer), "{seen:?}");
+        let seen = there.sightings().await.unwrap();
+        for cell in [0, 2] {
+            let arrived = seen.iter().find(|s| s.cell == Some(cell) && s.inbound && !s.answer).unwrap();
+            assert!(arrived.local && arrived.source == at(1) && arrived.endpoint == "p2", "{arrived:?}");
+            assert!(seen.iter().any(|s| s.cell == Some(cell) && !s.inbound && s.answer), "{seen:?}");
+        }
+        let mine = here.sightings().await.unwrap();
+        let own_port = results[1].source_port.unwrap();
+        let syn =
+            |s: &&labctl_protocol::messages::Sighting| s.tcp.as_ref().is_some_and(|t| t.client == own_port);
+        assert!(mine.iter().any(|s| syn(&s) && !s.inbound) && seen.iter().any(|s| syn(&s) && s.inbound));
+        assert!(!mine.iter().any(|s| s.cell == Some(5)), "what waits for its neighbour was not seen to leave");
     }
-    let mine = here.sightings().await.unwrap();
-    let own_port = results[1].source_port.unwrap();
-    let syn = |s: &&labctl_protocol::messages::Sighting| s.tcp.as_ref().is_some_and(|t| t.client == own_port);
-    assert!(mine.iter().any(|s| syn(&s) && !s.inbound) && seen.iter().any(|s| syn(&s) && s.inbound));
-    assert!(!mine.iter().any(|s| s.cell == Some(5)), "what waits for ARP was not seen to leave");
 }
 
 /// Whole packets of a size, never in fragments: what fits arrives and is answered by as many bytes, what does not is told

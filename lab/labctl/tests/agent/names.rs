@@ -27,12 +27,12 @@ fn serve_names(socket: UdpSocket) {
         let query = Packet::parse(&buffer[..n]).unwrap();
         let id = query.id();
         let name = query.questions[0].qname.to_string();
+        let asks_v6 = query.questions[0].qtype == TYPE::AAAA.into();
         // Somebody else's answer, which must be told from ours by its id.
         let stray = Packet::new_reply(id.wrapping_add(1)).build_bytes_vec().unwrap();
         socket.send_to(&stray, from).unwrap();
         let mut reply = query.into_reply();
         reply.set_flags(PacketFlag::RESPONSE);
-        let asks_v6 = query.questions[0].qtype == TYPE::AAAA.into();
         let addresses: &[IpAddr] = match name.as_str() {
             "v6.lab" if asks_v6 => &[IpAddr::V6(WEB_V6)],
             "web.lab" => &WEB,

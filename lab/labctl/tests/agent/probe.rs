@@ -401,3 +401,50 @@ async fn a_transfer_comes_back_as_a_whole() {
     assert!(matches!(results[&3].outcome, Outcome::Stalled { back: 0, of: 10, .. }), "{:?}", results[&3]);
     drop(foreign);
 }
+
+#[tokio::test]
+async fn ipv6_comes_out_as_ipv4_does() {
+    let (a, b) = pair();
+    a.ip("addr add fd00::1/64 dev eth0 nodad");
+    b.ip("addr add fd00::2/64 dev eth0 nodad");
+    let v6 = |text: &str| text.parse::<IpAddr>().unwrap();
+    let (there, nobody) = (v6("fd00::2"), v6("fd00::77"));
+    let listeners = vec![listener("b", Protocol::Tcp, 80), listener("b", Protocol::Udp, 53)];
+    let mut client = session(vec![a.endpoint(), b.endpoint()], listeners).await;
+    let results = fire(
+        &mut client,
+        vec![
+            shot(1, "a", ShotKind::Icmp, there),
+            shot(2, "a", ShotKind::Tcp(80), there),
+            shot(3, "a", ShotKind::Udp(53), there),
+            shot(4, "a", ShotKind::Tcp(81), there),
+            shot(5, "a", ShotKind::Udp(54), there),
+            shot(6, "a", ShotKind::Icmp, nobody),
+            shot(7, "a", ShotKind::Tcp(80), nobody),
+            shot(8, "a", ShotKind::Icmp, v6("fd99::1")),
+            Shot { size: 1501, ..shot(9, "a", ShotKind::Udp(53), there) },
+            Shot { size: 1500, ..shot(10, "a", ShotKind::Icmp, there) },
+        ],
+    )
+    .await;
+    assert!([1, 10].iter().all(|n| matches!(results[n].outcome, Outcome::Answered { .. })), "{results:?}");
+    for cell in [2, 3] {
+        let Outcome::Answered { by: Some(taker), .. } = &results[&cell].outcome else { panic!("{results:?}") };
+        assert_eq!((taker.name.as_str(), taker.source), ("b", v6("fd00::1")));
+    }
+    for cell in [4, 5] {
+        assert_eq!(results[&cell].outcome, Outcome::Refused { from: Some(there) }, "cell {cell}");
+    }
+    for cell in [6, 7] {
+        assert_eq!(results[&cell].outcome, Outcome::NeighborFailed { next_hop: Some(nobody) }, "cell {cell}");
+    }
+    assert_eq!(results[&8].outcome, Outcome::NoRoute);
+    assert_eq!(results[&9].outcome, Outcome::Unreachable { from: None, icmp_type: 2, icmp_code: 0 });
+    let sightings = client.sightings().await.unwrap();
+    for cell in [1, 3] {
+        assert!(seen(&sightings, cell, "b").iter().any(|s| s.inbound && s.local && !s.answer), "cell {cell}");
+        assert!(seen(&sightings, cell, "a").iter().any(|s| s.inbound && s.answer), "cell {cell}");
+    }
+    let begun = |s: &Sighting| s.tcp.as_ref().is_some_and(|t| Some(t.client) == results[&2].source_port);
+    assert!(sightings.iter().any(|s| s.endpoint == "b" && s.inbound && begun(s)));
+}

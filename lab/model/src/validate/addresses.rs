@@ -9,6 +9,7 @@ use labctl_yaml::{At, Cx, Diagnostic, Span};
 
 use super::entries;
 use crate::{
+    family::first_host,
     lab::{Driver, Lab, Network, Parent},
     raw,
 };
@@ -158,7 +159,7 @@ fn reserved(name: &str, network: &Network, address: IpAddr, at: Span, cx: &mut C
     for pool in network.ipam.iter().filter(|p| p.subnet.contains(&address)) {
         let gateway = pool.gateway.or_else(|| match network.driver {
             // If the topology has none, Docker takes the first address.
-            Driver::Bridge | Driver::Overlay if pool.ip_range.is_none() => pool.subnet.hosts().next(),
+            Driver::Bridge | Driver::Overlay if pool.ip_range.is_none() => first_host(pool.subnet),
             _ => None,
         });
         let why = if gateway == Some(address) {

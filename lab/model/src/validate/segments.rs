@@ -8,7 +8,7 @@ use labctl_yaml::{At, Cx, Diagnostic, OneOrMany};
 
 use super::{entries, reserved};
 use crate::{
-    family::{Family, LEAST_MTU_V6, OfFamily, PerFamily},
+    family::{Family, LEAST_MTU_V6, OfFamily, PerFamily, first_host},
     lab::Segment,
     raw,
 };
@@ -45,7 +45,7 @@ fn segment(s: &raw::Segment, cx: &mut Cx) -> Option<Segment> {
         && let Some(first) = outside.first()
     {
         let d = Diagnostic::new(first.at, "`outside` lies behind the segment's gateway, and there is none");
-        let example = subnet.first().and_then(|net| net.hosts().next());
+        let example = subnet.first().and_then(first_host);
         cx.error(d.hint(match example {
             Some(address) => format!("give the segment a `gateway`, as {address}"),
             None => "give the segment a `gateway`".into(),

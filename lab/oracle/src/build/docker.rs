@@ -133,7 +133,7 @@ impl Built {
             let default = key == BRIDGE;
             rules.bridges.push(BridgeRules {
                 interface: bridge_name(state, key),
-                subnets: pools.iter().map(|p| p.subnet).collect(),
+                subnets: pools.iter().map(|p| p.subnet).filter(|s| s.addr().is_ipv4()).collect(),
                 internal: network.is_some_and(|n| n.internal),
                 // Docker makes its own docker_gwbridge without.
                 icc: option(ICC) && !(default && is("icc", false)) && !(network.is_none() && key == GWBRIDGE),

@@ -10,7 +10,7 @@ use std::{
 
 use indexmap::IndexMap;
 use ipnet::IpNet;
-use labctl_model::{OfFamily, PerFamily, lab::Segment};
+use labctl_model::{OfFamily, PerFamily, first_host, lab::Segment};
 use labctl_wire::{PortSpec, Transport, Wire};
 use tempfile::TempDir;
 use vxlan::{MacAddr, VlanTag, proto::ethertype, reply};
@@ -38,7 +38,7 @@ pub fn segment(subnet: &str) -> Segment {
 /// With the first address as gateway, and everything outside.
 pub fn routed(subnet: &str) -> Segment {
     let plain = segment(subnet);
-    let gateway: PerFamily<_> = plain.subnet.iter().filter_map(|net| net.hosts().next()).collect();
+    let gateway: PerFamily<_> = plain.subnet.iter().filter_map(first_host).collect();
     let outside = gateway.iter().map(|address| address.family().everything()).collect();
     Segment { gateway, outside, ..plain }
 }

@@ -148,7 +148,10 @@ async fn everything_that_a_shot_can_come_out_as() {
         let syn =
             |s: &&labctl_protocol::messages::Sighting| s.tcp.as_ref().is_some_and(|t| t.client == own_port);
         assert!(mine.iter().any(|s| syn(&s) && !s.inbound) && seen.iter().any(|s| syn(&s) && s.inbound));
-        assert!(!mine.iter().any(|s| s.cell == Some(5)), "what waits for its neighbour was not seen to leave");
+        assert!(
+            !mine.iter().any(|s| s.cell == Some(5)),
+            "what waits for its neighbour was not seen to leave"
+        );
     }
 }
 

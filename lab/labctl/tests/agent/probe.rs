@@ -429,7 +429,9 @@ async fn ipv6_comes_out_as_ipv4_does() {
     .await;
     assert!([1, 10].iter().all(|n| matches!(results[n].outcome, Outcome::Answered { .. })), "{results:?}");
     for cell in [2, 3] {
-        let Outcome::Answered { by: Some(taker), .. } = &results[&cell].outcome else { panic!("{results:?}") };
+        let Outcome::Answered { by: Some(taker), .. } = &results[&cell].outcome else {
+            panic!("{results:?}")
+        };
         assert_eq!((taker.name.as_str(), taker.source), ("b", v6("fd00::1")));
     }
     for cell in [4, 5] {

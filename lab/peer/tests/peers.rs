@@ -5,7 +5,7 @@ use std::{net::IpAddr, os::unix::net::UnixStream, time::Duration};
 
 use indexmap::IndexMap;
 use ipnet::IpNet;
-use labctl_model::{PerFamily, Protocol, Segment};
+use labctl_model::{Family, PerFamily, Protocol, Segment};
 use labctl_peer::{Config, Peer, Session};
 use labctl_protocol::{
     frames::Marks,
@@ -225,7 +225,7 @@ async fn what_no_route_leads_to_and_what_has_no_resolver() {
         from: String::new(),
         kind: ShotKind::Dns,
         size: 0,
-        to: ShotTarget::Name("web".into()),
+        to: ShotTarget::Name("web".into(), Family::V4),
     };
     let result = session.fire(vec![named], DEADLINE).await.unwrap().remove(0);
     assert!(matches!(result.outcome, Outcome::Failed { .. }), "{result:?}");

@@ -37,7 +37,9 @@ async fn facts_of_a_namespace() {
     let facts = client.facts(Netns::Pid(a.pid())).await.unwrap();
     assert_eq!(facts.interfaces, ["eth0", "lo"]);
     let lo = ("lo".to_owned(), net("127.0.0.1/8"));
-    assert_eq!(facts.addresses, [("eth0".to_owned(), net("10.0.0.1/24")), lo]);
+    let v6_lo = ("lo".to_owned(), net("::1/128"));
+    assert_eq!(facts.addresses, [("eth0".to_owned(), net("10.0.0.1/24")), lo, v6_lo]);
+    assert!(facts.link_local.iter().all(|(name, _)| name == "eth0"), "{facts:?}");
     let error = client.facts(Netns::Pid(5_000_000)).await.unwrap_err();
     assert!(error.to_string().contains("process 5000000"), "{error}");
 }

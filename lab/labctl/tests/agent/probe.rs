@@ -30,7 +30,7 @@ fn ip(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
 }
 
 fn listener(endpoint: &str, protocol: Protocol, port: u16) -> Listener {
-    Listener { endpoint: endpoint.into(), protocol, port, families: vec![Family::V4, Family::V6], size: 0 }
+    Listener { endpoint: endpoint.into(), protocol, port, families: vec![Family::V4], size: 0 }
 }
 
 fn shot(cell: u32, from: &str, kind: ShotKind, to: IpAddr) -> Shot {
@@ -409,7 +409,9 @@ async fn ipv6_comes_out_as_ipv4_does() {
     b.ip("addr add fd00::2/64 dev eth0 nodad");
     let v6 = |text: &str| text.parse::<IpAddr>().unwrap();
     let (there, nobody) = (v6("fd00::2"), v6("fd00::77"));
+    let both = |listener| Listener { families: Family::ALL.to_vec(), ..listener };
     let listeners = vec![listener("b", Protocol::Tcp, 80), listener("b", Protocol::Udp, 53)];
+    let listeners = listeners.into_iter().map(both).collect();
     let mut client = session(vec![a.endpoint(), b.endpoint()], listeners).await;
     let results = fire(
         &mut client,

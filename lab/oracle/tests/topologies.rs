@@ -11,6 +11,7 @@ use labctl_oracle::{Agreement, Checked, predict};
 const UNKNOWN: &[(usize, &str)] = &[
     (20, "all that a segment carries"),
     (2, "nodes that hear each other only one way"),
+    (6, "what Docker makes of IPv6 for network inside"),
     (1, "what `bash` prints"),
     (1, "what `cat` prints"),
     (6, "what `docker` prints"),

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Error, Need},
+    inventory::Machines,
     runtime::Runtime,
 };
 
@@ -62,6 +63,9 @@ pub struct Plan {
     pub agent: PathBuf,
     /// Cache folder.
     pub cache: PathBuf,
+    /// The machines that exist, for the `ssh` runtime.
+    #[serde(default)]
+    pub machines: Option<Machines>,
 }
 
 /// Which checkpoint a lab is taken from.

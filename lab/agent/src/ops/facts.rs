@@ -26,12 +26,14 @@ pub async fn read(namespace: &Namespace) -> Result<NetnsFacts, NetlinkError> {
     let netlink = Netlink::open(namespace).await?;
     let links = netlink.links().await?;
     let macs = links.iter().filter_map(|l| Some((l.name.clone(), l.mac?))).collect();
+    let mtus = links.iter().map(|l| (l.name.clone(), l.mtu)).collect();
     let names: HashMap<u32, String> = links.into_iter().map(|l| (l.index, l.name)).collect();
     let addresses = netlink.addresses().await?.into_iter();
     let mut facts = NetnsFacts {
         interfaces: names.values().cloned().collect(),
         addresses: addresses.filter_map(|a| Some((names.get(&a.index)?.clone(), a.address))).collect(),
         macs,
+        mtus,
     };
     facts.interfaces.sort();
     facts.addresses.sort();

@@ -73,9 +73,10 @@ impl Existing {
     /// The machines, if a file of them is given.
     pub fn machines(&self) -> Result<Option<Machines>, Error> {
         let Some(file) = &self.machines else { return Ok(None) };
-        let machines = Machines::load(file).map_err(MachineError::from)?;
-        let (allow_impair, allow_outside) = (self.allow_impair, self.allow_outside);
-        Ok(Some(Machines { allow_impair, allow_outside, ..machines }))
+        let mut machines = Machines::load(file).map_err(MachineError::from)?;
+        machines.allow_impair = self.allow_impair;
+        machines.allow_outside = self.allow_outside;
+        Ok(Some(machines))
     }
 }
 

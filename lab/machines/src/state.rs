@@ -243,6 +243,11 @@ impl LabDir {
         self.host(host).join("console.log")
     }
 
+    /// What ssh said of the way to a machine that exists.
+    pub fn ssh_log(&self, host: &str) -> PathBuf {
+        self.host(host).join("ssh.log")
+    }
+
     /// The socket where the wire listens for a NIC.
     pub fn nic_socket(&self, host: &str, nic: &str) -> PathBuf {
         self.host(host).join(format!("{nic}.sock"))

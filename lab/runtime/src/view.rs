@@ -90,7 +90,7 @@ impl<'a> View<'a> {
     /// Begins to capture a segment, on the wire or at the NICs of machines that exist.
     ///
     /// # Errors
-    /// The wire does not run; a machine does not answer; the limits make no sense.
+    /// The wire does not run; the limits make no sense.
     pub async fn capture(&self, segment: &str, spec: CaptureSpec) -> Result<(Capture, Option<Flush>), Error> {
         if self.filters.is_some() {
             let (capture, flush) = nics::capture(self, segment, &spec).await?;

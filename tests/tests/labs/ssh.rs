@@ -82,8 +82,8 @@ impl Metal {
                 Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(path).status();
             assert!(made.expect("these tests need openssh-client").success());
         }
-        let read = |name: &str| fs::read(dir.path().join(name)).unwrap();
         let metal = Self { labctl, dir };
+        let read = |name: &str| fs::read(metal.dir.path().join(name)).unwrap();
         for host in HOSTS {
             metal.inside(host, FURNISH, b"");
             metal.inside(host, "cat > /etc/ssh/lab/users", &read("user.pub"));
@@ -139,7 +139,7 @@ impl Metal {
 }
 
 /// `labctl VERB --runtime ssh --machines FILE …`, with a state folder of its own.
-fn on_ssh<'a>(verb: &'a str, machines: &'a Path, rest: &[&'a str]) -> Vec<&'a OsStr> {
+fn on_ssh<'a>(verb: &'a str, machines: &'a Path, rest: &'a [&'a str]) -> Vec<&'a OsStr> {
     let words = [verb, "--runtime", "ssh", "--machines"].map(OsStr::new).into_iter();
     words.chain([machines.as_os_str()]).chain(rest.iter().map(OsStr::new)).collect()
 }
@@ -170,12 +170,12 @@ containers:
   c1: { host: host1, networks: [net] }
   c2: { host: host2, networks: [net] }
 services:
-  web: { deploy: { replicas: 2 }, networks: [net], ports: ['8080:80'] }
+  web: { deploy: { replicas: 2, endpoint_mode: dnsrr }, networks: [net] }
 expect:
   - { probe: icmp, rules: [ { from: containers, to: containers, verdict: yes }, { from: hosts, to: hosts, verdict: yes } ] }
 steps:
   - do: cut host2 inbound
-    expect: [ { rules: [ { from: host1, to: host2, verdict: arp } ] } ]
+    expect: [ { rules: [ { from: host1, to: host2, verdict: no } ] } ]
   - do: heal host2
     expect: [ { rules: [ { from: hosts, to: hosts, verdict: yes } ], within: 20s } ]
 ";
@@ -216,7 +216,7 @@ steps:
     let other = Labctl::new();
     let refused = other.run(on_ssh("up", &machines, &["--allow-impair", "--no-check", file])).exits(3);
     refused.says("lab `there` is here already");
-    let supervisor = labctl.run(["ps", "--format", "json"]).json()["labs"][0]["supervisor"].as_i64().unwrap();
+    let supervisor = labctl.run(["ps", "--format", "json"]).json()[0]["supervisor"].as_i64().unwrap();
     kill(Pid::from_raw(i32::try_from(supervisor).unwrap()), Signal::SIGKILL).unwrap();
 
     // From elsewhere: all that is known there is the name and the machines.

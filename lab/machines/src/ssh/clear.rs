@@ -28,6 +28,7 @@ const TRY_AGAIN: Duration = Duration::from_millis(200);
 pub async fn sweep(dir: &LabDir) -> Vec<String> {
     let Ok(plan) = dir.plan() else { return Vec::new() };
     let (Runtime::Ssh, Some(machines)) = (plan.runtime, &plan.machines) else { return Vec::new() };
+    let owner = owner(dir);
     let used = machines
         .hosts
         .iter()

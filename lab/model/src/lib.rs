@@ -24,7 +24,7 @@ mod validate;
 
 pub use check::*;
 pub use draft::{Draft, DraftError, Name};
-pub use engine::Engine;
+pub use engine::{Engine, EngineChoice, Suite, Version, Versions};
 pub use host::*;
 pub use image::DebianImage;
 pub use inject::*;

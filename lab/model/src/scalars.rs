@@ -6,7 +6,10 @@ use ipnet::Ipv4Net;
 use labctl_yaml::{Bad, Scalar, words};
 use schemars::{Schema, json_schema};
 
-use crate::traffic::{NoTraffic, Traffic};
+use crate::{
+    engine::Versions,
+    traffic::{NoTraffic, Traffic},
+};
 
 /// The destination of a route: a prefix, a bare address for itself alone, or `default`.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +57,22 @@ impl Scalar for Traffic {
             "type": "string",
             "pattern": r"^(icmp|esp|tcp|udp|vxlan|(tcp|udp|vxlan|ip)/[0-9]+)$",
             "examples": ["udp/4789", "tcp/2377", "vxlan", "esp"]
+        })
+    }
+}
+
+impl Scalar for Versions {
+    const WHAT: &'static str = "versions of Docker, as `\">=28\"`";
+
+    fn read(text: &str) -> Result<Self, Bad> {
+        text.parse().map_err(|_| Bad::hint("`>=28`, `<27`, `20.10`, or several: `>=27 <28`"))
+    }
+
+    fn schema() -> Schema {
+        json_schema!({
+            "type": ["string", "number"],
+            "pattern": r"^ *((>=|<=|>|<)?[0-9]+(\.[0-9]+)? *)+$",
+            "examples": [">=28", "<28", "20.10"]
         })
     }
 }

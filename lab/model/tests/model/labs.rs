@@ -107,8 +107,8 @@ fn hosts_get_their_links() {
     let host = &lab.hosts["host1"];
     let nics: Vec<_> = host.nics.iter().map(|n| (n.name.as_str(), n.prefix_len, n.peer)).collect();
     assert_eq!(nics, [("eth0", 24, None), ("tun0", 32, Some(ip("10.0.1.66")))]);
-    assert_eq!((host.engine, host.memory_mib), (Engine::Bookworm, 2048));
-    assert_eq!(lab.hosts["host2"].engine, Engine::Trixie);
+    assert_eq!((host.engine.name(), host.memory_mib), ("bookworm", 2048));
+    assert_eq!(lab.hosts["host2"].engine, Engine::default());
     assert_eq!(host.sysctls["net.ipv4.ip_forward"], "1");
     assert_eq!(
         serde_json::Value::Object(host.daemon_json.clone()),

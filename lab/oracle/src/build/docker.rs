@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use labctl_model::{Attach, Driver, Engine, Network, Protocol, PublishMode};
+use labctl_model::{Attach, Driver, Network, Protocol, PublishMode};
 use serde_json::Value;
 
 use super::{Built, docker_mac};
@@ -163,7 +163,7 @@ impl Built {
         }
         // moby#45637.
         let port = state.lab.swarm.as_ref().and_then(|s| s.data_path_port);
-        if described.engine == Engine::Bookworm && port.is_some_and(|p| p != 4789) {
+        if !described.engine.is_at_least(23) && port.is_some_and(|p| p != 4789) {
             for at in self.net.tunnels.clone() {
                 let i = &mut self.net.spaces[at.ns].interfaces[at.iface];
                 if matches!(&i.link, Link::Vxlan(v) if v.encrypted && v.outer == ns) {

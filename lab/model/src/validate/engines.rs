@@ -58,6 +58,10 @@ pub(super) fn are_meant(wanted: &Option<At<Versions>>, lab: &Lab) -> bool {
 
 /// Notes what the engine of a container's host does not know.
 pub(super) fn check(t: &raw::Topology, lab: &Lab, cx: &mut Cx) {
+    // Of a topology that is not for these engines nothing more need be said.
+    if lab.unfit().is_some() {
+        return;
+    }
     for (name, c) in entries(&t.containers) {
         let host = lab.containers.get(&name.value).and_then(|c| Some((&c.host, lab.hosts.get(&c.host)?)));
         let Some((host, engine)) = host.map(|(name, h)| (name, &h.engine)) else { continue };

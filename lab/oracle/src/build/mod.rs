@@ -270,18 +270,21 @@ impl Built {
         }
         for (key, at) in &now.networks {
             let mac = at.mac.as_deref().and_then(mac_of);
-            self.attach_local(state, &described.host, ns, key, at.ip, mac);
+            let named = match &described.attach {
+                Attach::Networks(all) => all.get(key).and_then(|a| a.interface_name.clone()),
+                _ => None,
+            };
+            let made = self.attach_local(state, &described.host, ns, key, at.ip, mac);
+            if let (Some(made), Some(named)) = (made, named) {
+                self.net.spaces[made.ns].interfaces[made.iface].name = named;
+            }
         }
         if let Some(ip) = now.gwbridge {
             self.attach_local(state, &described.host, ns, state.gwbridge(), ip, None);
         }
-        self.default_route(
-            state,
-            &described.host,
-            ns,
-            now.networks.iter().map(|(k, a)| (k.as_str(), a.ip)).collect(),
-            now.gwbridge,
-        );
+        if let Some(by) = state.way_out(name) {
+            self.default_route(state, &described.host, ns, by);
+        }
     }
 
     /// A namespace of a host. It has the host's setting of ip_forward (Linux, net/ipv4/devinet.c, devinet_init_net).
@@ -384,19 +387,8 @@ impl Built {
         Some(self.net.plug(ns, made))
     }
 
-    /// The default route: by the first network by name that leads out, else by docker_gwbridge (moby
-    /// libnetwork/endpoint.go, `Less`).
-    fn default_route(
-        &mut self,
-        state: &State<'_>,
-        host: &str,
-        ns: usize,
-        networks: Vec<(&str, IpAddr)>,
-        gwbridge: Option<IpAddr>,
-    ) {
-        let out = networks.iter().copied().filter(|(key, _)| state.has_way_out(key));
-        let first = out.min_by_key(|(key, _)| docker::docker_name(state, key).to_owned());
-        let Some((key, ip)) = first.or(gwbridge.map(|ip| (state.gwbridge(), ip))) else { return };
+    /// The default route, by this network.
+    fn default_route(&mut self, state: &State<'_>, host: &str, ns: usize, (key, ip): (&str, IpAddr)) {
         let space = &self.net.spaces[ns];
         let dev = space.interfaces.iter().position(|i| i.addresses.iter().any(|a| a.ip == ip));
         let pools = state.hosts.get(host).and_then(|h| h.networks.get(key));

@@ -7,7 +7,7 @@ PROFILE := quick
 BIN     = target/$(shell rustc -vV | sed -n 's/^host: //p')/$(PROFILE)
 LABCTL  = $(BIN)/labctl
 
-.PHONY: demo check test test-all truth setup build image deb dist test-packages bench fuzz miri deny clean help
+.PHONY: demo check test test-all engines truth setup build image deb dist test-packages bench fuzz miri deny clean help
 .NOTPARALLEL:
 
 help: ## what there is
@@ -32,6 +32,9 @@ test: setup ## set up, then run every test
 
 test-all: setup ## the same with every engine and on every runtime, and make truth: before a release
 	@scripts/test all
+
+engines: build ## every topology on every engine, and a table of which cells differ between engines
+	@scripts/test engines
 
 truth: image ## every topology and engine: is each host, restored or in a container, as it is when booted?
 	$(CARGO) test --profile $(PROFILE) --locked -p labctl-tests --test labs truth:: -- --ignored --nocapture

@@ -153,6 +153,9 @@ impl HostDocker {
     }
 }
 
+/// The option by which an endpoint's interface gets its name (moby libnetwork/netlabel, `Ifname`).
+const IFNAME: &str = "com.docker.network.endpoint.ifname";
+
 /// Converts an attachment to Docker's form.
 pub(super) fn endpoint(to: &Attachment) -> EndpointSettings {
     EndpointSettings {
@@ -163,6 +166,11 @@ pub(super) fn endpoint(to: &Attachment) -> EndpointSettings {
         }),
         aliases: (!to.aliases.is_empty()).then(|| to.aliases.clone()),
         mac_address: to.mac_address.clone(),
+        gw_priority: to.gw_priority,
+        driver_opts: to
+            .interface_name
+            .as_ref()
+            .map(|name| HashMap::from([(IFNAME.to_owned(), name.clone())])),
         ..Default::default()
     }
 }

@@ -13,7 +13,9 @@ use nix::unistd::{Pid, Uid, User};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::{Error, Progress, Suite, durable, sources};
+use labctl_model::Suite;
+
+use crate::{Error, Progress, durable, sources};
 
 /// Time limit for a build: packages come over the network.
 pub const LIMIT: Duration = Duration::from_secs(30 * 60);

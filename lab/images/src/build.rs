@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::cache::{self, Staging};
+use labctl_model::{Engine, Suite};
+
 use crate::store::{FILES, MODULES, Manifest, ROOT, TAR, VMLINUX, folder};
-use crate::{Error, NodeImage, Progress, Suite, bootstrap, find, kernel, modules, recipe};
+use crate::{Error, NodeImage, Progress, bootstrap, find, kernel, modules, recipe};
 
 /// MiB that an image needs in the cache while it is being made.
 const NEED_MIB: u64 = 1000;
@@ -22,7 +24,7 @@ const VMLINUZ: &str = "vmlinuz";
 const MODULES_TAR: &str = "modules.tar";
 
 /// Steps of the build.
-const MARKS: bootstrap::Marks = &[
+pub(crate) const MARKS: bootstrap::Marks = &[
     ("I: running apt-get update", "reading package lists"),
     ("I: downloading packages", "downloading packages"),
     ("I: installing essential packages", "installing packages"),
@@ -53,31 +55,63 @@ pub async fn build(
     progress: &(dyn Fn(Progress<'_>) + Send + Sync),
 ) -> Result<NodeImage, Error> {
     let BuildOptions { cache, suite, rebuild } = options;
-    if let Some(image) = find(cache, *suite).filter(|_| !rebuild) {
+    let engine = Engine::Debian(*suite);
+    if let Some(image) = find(cache, &engine).filter(|_| !rebuild) {
         return Ok(image);
     }
-    if std::env::consts::ARCH != "x86_64" {
-        return Err(Error::Architecture(std::env::consts::ARCH));
-    }
-    let mode = bootstrap::Mode::detect().await?;
     let images = folder(cache);
     fs::create_dir_all(&images).map_err(Error::io("make", &images))?;
     let asked = SystemTime::now();
     let _lock = lock(images.join(format!(".lock-{suite}")), MARKS.len(), progress).await?;
     // Another build may have made it while this one waited; a rebuild accepts one made since it was asked for.
     let since = asked.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    if let Some(image) = find(cache, *suite).filter(|image| !rebuild || image.built() > since) {
+    if let Some(image) = find(cache, &engine).filter(|image| !rebuild || image.built() > since) {
         return Ok(image);
     }
     let staging = Staging::new(&images).map_err(Error::io("make a folder in", &images))?;
-    bootstrap::need_space(&images, NEED_MIB, "free some, or give another cache folder (LABCTL_CACHE_DIR)")?;
-    let log = images.join(format!("{suite}.log"));
-    let job = bootstrap::Job {
+    let making = Making {
         suite: *suite,
+        name: None,
+        id: recipe::image_id(*suite),
+        hooks: vec![format!("--customize-hook={}", recipe::hook(*suite))],
+    };
+    make(making, staging, progress).await?;
+    find(cache, &engine).ok_or_else(|| Error::content(&images, "the image vanished while it was made"))
+}
+
+/// A node image to be made.
+pub(crate) struct Making {
+    /// Debian release.
+    pub suite: Suite,
+    /// Name of the engine, if Docker is not the suite's.
+    pub name: Option<String>,
+    /// Name of the image.
+    pub id: String,
+    /// Options for mmdebstrap: the scripts that run when all packages are there.
+    pub hooks: Vec<String>,
+}
+
+/// Makes a node image in a folder beside the others, and puts it among them.
+pub(crate) async fn make(
+    making: Making,
+    staging: Staging,
+    progress: &(dyn Fn(Progress<'_>) + Send + Sync),
+) -> Result<(), Error> {
+    if std::env::consts::ARCH != "x86_64" {
+        return Err(Error::Architecture(std::env::consts::ARCH));
+    }
+    let mode = bootstrap::Mode::detect().await?;
+    let Making { suite, name, id, mut hooks } = making;
+    let images = staging.path().parent().unwrap_or(staging.path()).to_owned();
+    bootstrap::need_space(&images, NEED_MIB, "free some, or give another cache folder (LABCTL_CACHE_DIR)")?;
+    let log = images.join(format!("{}.log", name.as_deref().unwrap_or(suite.name())));
+    hooks.extend(handed_out(staging.path())?);
+    let job = bootstrap::Job {
+        suite,
         mode,
         variant: "essential",
-        packages: &suite.packages(),
-        options: hooks(*suite, staging.path())?,
+        packages: &recipe::packages(suite),
+        options: hooks,
         to: staging.path().join(TAR),
         marks: MARKS,
         scratch_mib: SCRATCH_MIB,
@@ -86,10 +120,10 @@ pub async fn build(
     let docker = bootstrap::run(&job, progress).await?;
     let kernel = assemble(staging.path()).await?;
     let built = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let id = suite.image_id();
     let manifest = Manifest {
         id: id.clone(),
         suite: suite.name().into(),
+        name,
         kernel,
         docker,
         built,
@@ -97,8 +131,7 @@ pub async fn build(
         sha256: BTreeMap::new(),
     };
     manifest.write(staging.path())?;
-    publish(staging, &FILES, &images.join(id))?;
-    find(cache, *suite).ok_or_else(|| Error::content(&images, "the image vanished while it was made"))
+    publish(staging, &FILES, &images.join(id))
 }
 
 /// Turns the hook's output files into what machines boot. Returns the kernel's version.
@@ -153,17 +186,21 @@ pub(crate) async fn lock(
     })
 }
 
-/// The script that runs when all packages are there, and what it hands out into `dir`.
-fn hooks(suite: Suite, dir: &Path) -> Result<Vec<String>, Error> {
-    let mut hooks = vec![format!("--customize-hook={}", suite.hook())];
+/// Options that take what the hook hands out into `dir`.
+fn handed_out(dir: &Path) -> Result<Vec<String>, Error> {
+    let mut hooks = Vec::new();
     for (inside, outside) in [("vmlinuz", VMLINUZ), ("modules.tar", MODULES_TAR), (ROOT, ROOT)] {
-        let to = dir.join(outside);
-        let quoted = to.to_str().filter(|t| !t.contains(['\'', '\\', '\n']));
-        let quoted = quoted.ok_or_else(|| {
-            Error::content(&to, "this name cannot be given to mmdebstrap: use a plainer cache folder")
-        })?;
-        hooks.push(format!("--customize-hook=download /.labctl/{inside} '{quoted}'"));
+        hooks.push(format!("--customize-hook=download /.labctl/{inside} {}", quoted(&dir.join(outside))?));
     }
     hooks.push("--customize-hook=rm -r \"$1/.labctl\"".to_owned());
     Ok(hooks)
+}
+
+/// A path as mmdebstrap's own hooks take it.
+pub(crate) fn quoted(path: &Path) -> Result<String, Error> {
+    let plain = path.to_str().filter(|t| !t.contains(['\'', '\\', '\n']));
+    let plain = plain.ok_or_else(|| {
+        Error::content(path, "this name cannot be given to mmdebstrap: use a plainer cache folder")
+    })?;
+    Ok(format!("'{plain}'"))
 }

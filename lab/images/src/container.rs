@@ -10,13 +10,13 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use labctl_model::DebianImage;
+use labctl_model::{DebianImage, Suite};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    Error, Progress, Suite, archive,
+    Error, Progress, archive,
     bootstrap::{self, Marks},
     build::{lock, publish},
     cache::Staging,
@@ -137,7 +137,7 @@ fn folder(cache: &Path) -> PathBuf {
 }
 
 fn id(image: &DebianImage) -> String {
-    let suite = Suite::from(image.suite);
+    let suite = image.suite;
     let mut hash = Sha256::new();
     hash.update(FORMAT.to_le_bytes());
     for part in [suite.name(), &image.packages.join(","), HOOK] {
@@ -197,7 +197,7 @@ pub async fn build(
     let staging = Staging::new(&images).map_err(Error::io("make a folder in", &images))?;
     bootstrap::need_space(&images, NEED_MIB, "free some, or give another cache folder (LABCTL_CACHE_DIR)")?;
     let log = images.join(format!("{id}.log"));
-    let suite = Suite::from(image.suite);
+    let suite = image.suite;
     let packages: Vec<&str> = image.packages.iter().map(String::as_str).chain([USERS]).collect();
     let job = bootstrap::Job {
         suite,

@@ -3,14 +3,14 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::Suite;
+use labctl_model::{Engine, Suite};
 
 /// What can go wrong with an image.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A lab's host needs an image that is not made.
-    #[error("there is no node image of {0}\nhint: make it with `labctl image build --engine {0}`")]
-    NoNodeImage(Suite),
+    #[error("there is no node image of {0}\nhint: make it with `{make}`", make = making(.0))]
+    NoNodeImage(Engine),
     /// An image of packages that a topology defines is not made.
     #[error("image `{0}` is not made yet\nhint: `labctl up` makes it from its packages")]
     NotMade(String),
@@ -36,9 +36,24 @@ pub enum Error {
         /// What this machine's Docker says.
         why: String,
     },
-    /// Not a Debian release that labctl can make images of.
-    #[error("no node image of engine `{0}`\nhint: there are trixie and bookworm")]
-    UnknownSuite(String),
+    /// A file that is no tarball of Docker's binaries.
+    #[error(
+        "{} is no tarball of Docker: {why}\n\
+         hint: it must hold {}, as https://download.docker.com/linux/static/ has them",
+        path.display(), crate::own::BINARIES.join(", ")
+    )]
+    NoDocker {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A name that no engine can have.
+    #[error(
+        "`{0}` cannot be the name of an engine\n\
+         hint: up to 32 small letters, digits, `.` and `-`, beginning with a letter; not one of Debian's suites"
+    )]
+    EngineName(String),
     /// No such image in the cache.
     #[error("there is no node image `{0}`\nhint: `labctl image ls` lists those that there are")]
     NotFound(String),
@@ -136,5 +151,13 @@ impl Error {
     /// An error in the contents of a file.
     pub fn content(path: impl AsRef<Path>, why: impl Into<String>) -> Self {
         Self::Content { path: path.as_ref().to_owned(), why: why.into() }
+    }
+}
+
+/// The command that makes the node image of an engine.
+fn making(engine: &Engine) -> String {
+    match engine {
+        Engine::Debian(suite) => format!("labctl image build --engine {suite}"),
+        Engine::Own { name, .. } => format!("labctl image build --docker FILE.tgz --name {name}"),
     }
 }

@@ -2,7 +2,9 @@
 
 use tokio::process::Command;
 
-use crate::{Error, Suite};
+use labctl_model::Suite;
+
+use crate::{Error, recipe::kernel_suite};
 
 /// Releases of Debian proper, by which the machine's Debian mirrors are recognised.
 const RELEASES: &[&str] = &[
@@ -59,8 +61,8 @@ fn select(targets: &str, suite: Suite) -> Vec<String> {
     let Some(main) = main else { return Vec::new() };
     let mut lines = vec![format!("deb {main} {suite} main"), format!("deb {main} {suite}-updates main")];
     lines.extend(security.map(|uri| format!("deb {uri} {suite}-security main")));
-    if suite.kernel_suite() != suite.name() {
-        lines.push(format!("deb {main} {} main", suite.kernel_suite()));
+    if kernel_suite(suite) != suite.name() {
+        lines.push(format!("deb {main} {} main", kernel_suite(suite)));
     }
     lines
 }
@@ -96,6 +98,8 @@ mod tests {
             select(targets, Suite::Bookworm)
                 .contains(&"deb http://m.example/debian/ bookworm-backports main".into())
         );
+        // Its kernel is trixie's.
+        assert!(select(targets, Suite::Forky).contains(&"deb http://m.example/debian/ trixie main".into()));
     }
 
     #[test]

@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::{Error, Suite};
+use labctl_model::{Engine, Suite, Version};
+
 use crate::{
-    durable,
+    Error, durable,
     hash::{HashingReader, hex},
+    image_id,
 };
 
 pub(crate) const VMLINUX: &str = "vmlinux";
@@ -35,7 +37,11 @@ pub struct NodeImage {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Manifest {
     pub id: String,
+    /// Debian release that all of it comes from but Docker, and Docker too if it has no name.
     pub suite: String,
+    /// Name of the engine, if Docker is from a tarball.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     pub kernel: String,
     pub docker: String,
     /// Seconds since the epoch.
@@ -58,9 +64,9 @@ impl NodeImage {
         &self.dir
     }
 
-    /// Debian release.
-    pub fn suite(&self) -> &str {
-        &self.manifest.suite
+    /// The engine that it is for: `trixie`, or the name of one from a tarball.
+    pub fn engine(&self) -> &str {
+        self.manifest.name.as_deref().unwrap_or(&self.manifest.suite)
     }
 
     /// Version of the kernel, as `uname -r` gives it.
@@ -68,7 +74,7 @@ impl NodeImage {
         &self.manifest.kernel
     }
 
-    /// Version of the package docker.io.
+    /// Version of Docker: of the package docker.io, or as dockerd says it.
     pub fn docker_version(&self) -> &str {
         &self.manifest.docker
     }
@@ -208,17 +214,40 @@ pub(crate) fn folder(cache: &Path) -> PathBuf {
     cache.join("images")
 }
 
-/// The image that this version of labctl uses for `suite`, if it is in the cache and complete.
-pub fn find(cache: &Path, suite: Suite) -> Option<NodeImage> {
-    NodeImage::open(folder(cache).join(suite.image_id()))
+/// The image that this version of labctl uses for an engine, if it is in the cache and complete.
+pub fn find(cache: &Path, engine: &Engine) -> Option<NodeImage> {
+    match engine {
+        Engine::Debian(suite) => NodeImage::open(folder(cache).join(image_id(*suite))),
+        Engine::Own { name, .. } => own_images(cache, name).max_by_key(NodeImage::built),
+    }
 }
 
-/// Returns the image of a suite from the cache.
+/// The images of an engine from a tarball: one, but for the moment in which another one takes its place.
+pub(crate) fn own_images(cache: &Path, name: &str) -> impl Iterator<Item = NodeImage> {
+    let entries = fs::read_dir(folder(cache)).into_iter().flatten().flatten();
+    entries
+        .filter_map(|e| NodeImage::open(e.path()))
+        .filter(move |image| image.manifest.name.as_deref() == Some(name))
+}
+
+/// The engines that the user has made from tarballs, sorted by name.
+pub fn own_engines(cache: &Path) -> Vec<Engine> {
+    let images = ls(cache).unwrap_or_default();
+    let own = images.iter().filter_map(|l| {
+        let (name, docker) = (l.image.manifest.name.clone()?, Version::of(l.image.docker_version())?);
+        Some(Engine::Own { name, docker })
+    });
+    let mut own: Vec<Engine> = own.collect();
+    own.dedup_by(|a, b| a.name() == b.name());
+    own
+}
+
+/// Returns the image of an engine from the cache.
 ///
 /// # Errors
 /// It is not there; says how to make it.
-pub fn require(cache: &Path, suite: Suite) -> Result<NodeImage, Error> {
-    find(cache, suite).ok_or(Error::NoNodeImage(suite))
+pub fn require(cache: &Path, engine: &Engine) -> Result<NodeImage, Error> {
+    find(cache, engine).ok_or_else(|| Error::NoNodeImage(engine.clone()))
 }
 
 /// All complete images, sorted by name.
@@ -232,13 +261,13 @@ pub fn ls(cache: &Path) -> Result<Vec<Listed>, Error> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(Error::io("read", &folder)(e)),
     };
-    let current = Suite::ALL.map(Suite::image_id);
+    let current = Suite::ALL.map(image_id);
     let mut images: Vec<Listed> = entries
         .filter_map(Result::ok)
         .filter_map(|e| NodeImage::open(e.path()))
         .map(|image| Listed {
             size: on_disk(&image.dir),
-            current: current.iter().any(|id| id == image.id()),
+            current: image.manifest.name.is_some() || current.iter().any(|id| id == image.id()),
             image,
         })
         .collect();
@@ -246,7 +275,7 @@ pub fn ls(cache: &Path) -> Result<Vec<Listed>, Error> {
     Ok(images)
 }
 
-/// Removes an image by its name, or all images of a suite. Returns what was removed.
+/// Removes an image by its name, or all images of an engine. Returns what was removed.
 ///
 /// Running machines keep the files that they have open.
 ///
@@ -255,7 +284,7 @@ pub fn ls(cache: &Path) -> Result<Vec<Listed>, Error> {
 pub fn rm(cache: &Path, name: &str) -> Result<Vec<String>, Error> {
     let mut removed = Vec::new();
     for listed in ls(cache)? {
-        if listed.image.id() == name || listed.image.suite() == name {
+        if listed.image.id() == name || listed.image.engine() == name {
             fs::remove_dir_all(&listed.image.dir).map_err(Error::io("remove", &listed.image.dir))?;
             removed.push(listed.image.id().to_owned());
         }
@@ -282,6 +311,7 @@ mod tests {
         let manifest = Manifest {
             id: id.into(),
             suite: "trixie".into(),
+            name: None,
             kernel: "6".into(),
             docker: "26".into(),
             built: 1,
@@ -295,19 +325,19 @@ mod tests {
     #[test]
     fn an_image_is_found_while_it_is_whole() {
         let cache = tempfile::tempdir().unwrap();
-        assert!(find(cache.path(), Suite::Trixie).is_none());
-        let dir = fake(cache.path(), &Suite::Trixie.image_id());
-        assert_eq!(find(cache.path(), Suite::Trixie).unwrap().kernel(), dir.join("vmlinux"));
-        assert!(find(cache.path(), Suite::Bookworm).is_none());
+        assert!(find(cache.path(), &Engine::default()).is_none());
+        let dir = fake(cache.path(), &image_id(Suite::Trixie));
+        assert_eq!(find(cache.path(), &Engine::default()).unwrap().kernel(), dir.join("vmlinux"));
+        assert!(find(cache.path(), &Engine::Debian(Suite::Bookworm)).is_none());
         fs::write(dir.join(ROOT), "torn").unwrap();
-        assert!(find(cache.path(), Suite::Trixie).is_none());
+        assert!(find(cache.path(), &Engine::default()).is_none());
     }
 
     #[test]
     fn garbage_of_the_right_length_is_found_and_an_earlier_version_s_image_is_believed_once() {
         let cache = tempfile::tempdir().unwrap();
-        let dir = fake(cache.path(), &Suite::Trixie.image_id());
-        let image = || find(cache.path(), Suite::Trixie).unwrap();
+        let dir = fake(cache.path(), &image_id(Suite::Trixie));
+        let image = || find(cache.path(), &Engine::default()).unwrap();
         image().check().unwrap();
         // File systems count time in ticks of some milliseconds.
         let tick = || std::thread::sleep(std::time::Duration::from_millis(20));
@@ -341,7 +371,7 @@ mod tests {
     fn images_are_listed_and_removed_by_name() {
         let cache = tempfile::tempdir().unwrap();
         fake(cache.path(), "trixie-000000000000");
-        fake(cache.path(), &Suite::Trixie.image_id());
+        fake(cache.path(), &image_id(Suite::Trixie));
         let current: Vec<bool> = ls(cache.path()).unwrap().iter().map(|l| l.current).collect();
         assert_eq!(current, [false, true]);
         assert_eq!(rm(cache.path(), "trixie-000000000000").unwrap(), ["trixie-000000000000"]);

@@ -78,7 +78,7 @@ use labctl_machines::{
     dind::{self, Door, NodeContainer},
     images, install,
 };
-use labctl_model::Engine;
+use labctl_model::Suite;
 use labctl_protocol::node::ENGINE_ANSWERS;
 use testcontainers::{
     ContainerAsync, ContainerRequest, Image, ImageExt,
@@ -95,15 +95,15 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 #[derive(Clone, Debug, Default)]
 #[must_use = "nothing is made before `start`"]
 pub struct Node {
-    engine: Engine,
+    suite: Suite,
     cache: Option<PathBuf>,
     agent: Option<PathBuf>,
 }
 
 impl Node {
     /// Chooses whose dockerd runs in it; the default is Debian trixie's, 26.1.
-    pub fn engine(self, engine: Engine) -> Self {
-        Self { engine, ..self }
+    pub fn engine(self, suite: Suite) -> Self {
+        Self { suite, ..self }
     }
 
     /// Sets where node images are kept; see [`crate::Lab::cache_dir`].
@@ -129,9 +129,9 @@ impl Node {
             None => install::find_agent_of_this_program()?,
         };
         let events = home.events(lab::trace);
-        let engine = self.engine;
+        let suite = self.suite;
         let making = async move {
-            let options = BuildOptions { cache, suite: engine.into(), rebuild: false };
+            let options = BuildOptions { cache, suite, rebuild: false };
             let image = images::build_telling(&options, &events).await?;
             let docker = docker().await?;
             dind::import(&image, &docker, &|_, _| {}).await?;

@@ -1,40 +1,35 @@
 //! `--engine`: chooses the hosts' dockerd on the command line.
 
-use std::str::FromStr;
+use std::{convert::Infallible, str::FromStr};
 
-use labctl_model::{Engine, Lab};
+use labctl_model::{Engine, EngineChoice, engine};
 
-use crate::exit::Error;
+use crate::{context::Context, exit::Error};
 
 /// Which dockerd hosts run.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Engines {
-    /// Engine of the hosts that name none, or of one host: trixie (Docker 26.1) or bookworm (20.10)
+    /// Engine of the hosts that name none, or of one host: trixie (Docker 26.1), forky (28.5), bookworm (20.10), a
+    /// version as `28`, or one from a tarball
     #[arg(long = "engine", value_name = "[HOST=]ENGINE", action = clap::ArgAction::Append)]
     given: Vec<Given>,
 }
 
-/// `bookworm`, `host1=bookworm`.
+/// `bookworm`, `host1=28`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Given {
     host: Option<String>,
-    engine: Engine,
+    word: String,
 }
 
 impl FromStr for Given {
-    type Err = String;
+    type Err = Infallible;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (host, word) = match text.split_once('=') {
-            Some((host, word)) => (Some(host.to_owned()), word),
-            None => (None, text),
-        };
-        let engine = match word {
-            "trixie" => Engine::Trixie,
-            "bookworm" => Engine::Bookworm,
-            _ => return Err("there are trixie (Docker 26.1) and bookworm (20.10)".to_owned()),
-        };
-        Ok(Self { host, engine })
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(match text.split_once('=') {
+            Some((host, word)) => Self { host: Some(host.to_owned()), word: word.to_owned() },
+            None => Self { host: None, word: text.to_owned() },
+        })
     }
 }
 
@@ -44,62 +39,70 @@ impl Engines {
         self.given.is_empty()
     }
 
-    /// The engine of hosts that name none.
-    pub fn unnamed(&self) -> Engine {
-        let all = self.given.iter().rev().find(|g| g.host.is_none());
-        all.map_or_else(Engine::default, |g| g.engine)
-    }
-
-    /// Sets the engines given for single hosts.
+    /// The engines that there are, and which of them hosts get. Says which one a version stands for.
     ///
     /// # Errors
-    /// If the lab has no host of that name.
-    pub fn apply(&self, lab: &mut Lab) -> Result<(), Error> {
+    /// If there is no such engine.
+    pub fn choice(&self, context: &Context) -> Result<EngineChoice, Error> {
+        let choice = self.among(labctl_images::own_engines(&context.dirs.cache))?;
+        for given in self.given.iter().filter(|g| engine::is_number(&g.word)) {
+            let found = choice.find(&given.word);
+            found.iter().for_each(|found| context.printer.say(&stands_for(&given.word, found)));
+        }
+        Ok(choice)
+    }
+
+    fn among(&self, own: Vec<Engine>) -> Result<EngineChoice, Error> {
+        let mut choice = EngineChoice { own, ..EngineChoice::default() };
         for given in &self.given {
-            let Some(name) = &given.host else { continue };
-            match lab.hosts.get_mut(name) {
-                Some(host) => host.engine = given.engine,
-                None => {
-                    let known: Vec<_> = lab.hosts.keys().map(String::as_str).collect();
-                    return Err(Error::Usage(format!(
-                        "--engine: lab `{}` has no host `{name}`\nhint: its hosts are {}",
-                        lab.name,
-                        known.join(", ")
-                    )));
-                }
+            let engine = find(&choice, &given.word)?;
+            match &given.host {
+                Some(host) => choice.hosts.push((host.clone(), engine)),
+                None => choice.unnamed = Some(engine),
             }
         }
-        Ok(())
+        Ok(choice)
     }
+}
+
+/// An engine by its name or version.
+///
+/// # Errors
+/// If there is none.
+pub fn find(choice: &EngineChoice, word: &str) -> Result<Engine, Error> {
+    choice.find(word).ok_or_else(|| {
+        Error::Usage(format!("there is no engine `{word}`\nhint: there are {}", choice.listed()))
+    })
+}
+
+/// `engine 28 is forky (Docker 28.5)`
+pub fn stands_for(word: &str, engine: &Engine) -> String {
+    format!("engine {word} is {engine} (Docker {})", engine.docker())
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use labctl_model::{Lab, Suite};
+
     use super::*;
 
-    fn engines(words: &[&str]) -> Engines {
-        Engines { given: words.iter().map(|w| w.parse().unwrap()).collect() }
+    fn choice(words: &[&str]) -> Result<EngineChoice, Error> {
+        Engines { given: words.iter().map(|w| w.parse().unwrap()).collect() }.among(Vec::new())
     }
 
     #[test]
     fn an_engine_is_that_of_all_hosts_that_name_none_or_of_one() {
         let text = "name: t\nhosts: { a: {}, b: {}, c: { engine: trixie } }\n";
-        let engines = engines(&["bookworm", "b=trixie"]);
-        let mut lab = Lab::parse_with(text, "t.yaml", engines.unnamed()).unwrap();
-        engines.apply(&mut lab).unwrap();
-        let found: Vec<_> = lab.hosts.values().map(|h| h.engine).collect();
-        assert_eq!(found, [Engine::Bookworm, Engine::Trixie, Engine::Trixie]);
+        let lab = Lab::parse_with(text, "t.yaml", &choice(&["bookworm", "b=28"]).unwrap()).unwrap();
+        let found: Vec<_> = lab.hosts.values().map(|h| h.engine.name()).collect();
+        assert_eq!(found, ["bookworm", "forky", "trixie"]);
     }
 
     #[test]
     fn what_there_is_not_is_said() {
-        assert!("buster".parse::<Given>().unwrap_err().contains("bookworm"));
-        let mut lab = Lab::parse("name: t\nhosts: { a: {} }\n", "t.yaml").unwrap();
-        let error = engines(&["x=bookworm"]).apply(&mut lab).unwrap_err();
-        assert!(
-            error.to_string().contains("`x`") && error.to_string().contains("its hosts are a"),
-            "{error}"
-        );
+        let error = choice(&["buster"]).unwrap_err().to_string();
+        assert!(error.contains("`buster`") && error.contains("bookworm (Docker 20.10)"), "{error}");
+        assert_eq!(stands_for("28", &Engine::Debian(Suite::Forky)), "engine 28 is forky (Docker 28.5)");
     }
 }

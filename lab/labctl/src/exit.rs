@@ -33,6 +33,16 @@ pub enum Error {
     /// The command line is wrong.
     #[error("{0}")]
     Usage(String),
+    /// The topology is not for the engines that were asked for.
+    #[error("{topology} {why}\nhint: leave --engine out, or choose another one")]
+    NotFor {
+        /// File.
+        topology: String,
+        /// Lab.
+        lab: String,
+        /// `is for Docker >=28, and host1 has 26.1 (trixie)`
+        why: String,
+    },
     /// This machine lacks something.
     #[error("{0}")]
     Environment(String),
@@ -77,11 +87,13 @@ impl Error {
     /// The exit status that this error ends labctl with.
     pub fn exit(&self) -> Exit {
         match self {
-            Error::Topology(_) | Error::Usage(_) => Exit::USAGE,
+            Error::Topology(_) | Error::Usage(_) | Error::NotFor { .. } => Exit::USAGE,
             // A file that does not exist is the command line's mistake; one that cannot be used is the machine's.
             Error::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Exit::USAGE,
             Error::Environment(_) | Error::File { .. } => Exit::ENVIRONMENT,
-            Error::Image(ImageError::NotFound(_) | ImageError::UnknownSuite(_)) => Exit::USAGE,
+            Error::Image(
+                ImageError::NotFound(_) | ImageError::NoDocker { .. } | ImageError::EngineName(_),
+            ) => Exit::USAGE,
             Error::Packages { source: ImageError::NoPackage { .. }, .. } => Exit::USAGE,
             Error::Image(_) | Error::Packages { .. } => Exit::ENVIRONMENT,
             Error::Runtime(e) => Exit(e.exit_code()),

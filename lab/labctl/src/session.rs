@@ -6,7 +6,7 @@ use clap::builder::BoolishValueParser;
 use labctl_machines::{
     Error as MachineError, Event, LabDir, Machines, Origin, Runtime, images, install, limits, runtimes,
 };
-use labctl_model::{Action, Lab};
+use labctl_model::{Action, Lab, engine};
 use labctl_report::Report;
 use labctl_runtime::{
     Checking, UpOptions,
@@ -19,6 +19,7 @@ use labctl_runtime::{
 
 use crate::{
     context::{Context, agent, own_exe},
+    engines,
     exit::Error,
     progress::Progress,
     stop::Stop,
@@ -126,6 +127,13 @@ pub async fn bring_up(
     stop: &mut Stop,
 ) -> Result<LabDir, Error> {
     let lab = &topology.lab;
+    for (host, described) in &lab.hosts {
+        let word = lab.places.scalar(&["hosts", host, "engine"]).filter(|word| engine::is_number(word));
+        if let Some(word) = word {
+            let said = engines::stands_for(word, &described.engine);
+            progress.event(&Event::Note(format!("{host}: {said}")));
+        }
+    }
     // Before anything is made, even a node image.
     limits::allow_files(lab)?;
     let agent = agent()?;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use labctl_machines::state;
-use labctl_model::Lab;
+use labctl_model::{EngineChoice, Lab};
 
 use crate::{context::Context, engines::Engines, exit::Error};
 
@@ -22,15 +22,29 @@ pub struct Topology {
 }
 
 /// Reads a topology.
-pub fn load(path: &Path) -> Result<Topology, Error> {
-    load_with(path, &Engines::default())
+pub fn load(path: &Path, context: &Context) -> Result<Topology, Error> {
+    load_with(path, &Engines::default().choice(context)?)
 }
 
 /// Reads a topology and gives its hosts these engines.
-pub fn load_with(path: &Path, engines: &Engines) -> Result<Topology, Error> {
+///
+/// # Errors
+/// [`Error::NotFor`] if it is not for them.
+pub fn load_with(path: &Path, engines: &EngineChoice) -> Result<Topology, Error> {
     let shown = path.display().to_string();
-    let mut lab = Lab::load_with(path, engines.unnamed())?;
-    engines.apply(&mut lab)?;
+    let lab = Lab::load_with(path, engines)?;
+    if let Some((unknown, _)) = engines.hosts.iter().find(|(name, _)| !lab.hosts.contains_key(name)) {
+        let known: Vec<_> = lab.hosts.keys().map(String::as_str).collect();
+        return Err(Error::Usage(format!(
+            "--engine: lab `{}` has no host `{unknown}`\nhint: its hosts are {}",
+            lab.name,
+            known.join(", ")
+        )));
+    }
+    if let (Some(wanted), Some((host, engine))) = (&lab.engines, lab.unfit()) {
+        let why = format!("is for Docker {wanted}, and `{host}` has {} ({engine})", engine.docker());
+        return Err(Error::NotFor { topology: shown, lab: lab.name, why });
+    }
     let path = std::path::absolute(path).map_err(Error::file("use", &shown))?;
     Ok(Topology { path, shown, lab })
 }
@@ -44,7 +58,7 @@ pub fn is_lab(given: &str, context: &Context) -> Result<bool, Error> {
 /// The topology that a user names: that of a lab that is up, with the engines that it has, or a file, with these.
 pub fn named(given: &str, engines: &Engines, context: &Context) -> Result<Topology, Error> {
     if !is_lab(given, context)? {
-        return load_with(Path::new(given), engines);
+        return load_with(Path::new(given), &engines.choice(context)?);
     }
     if !engines.is_empty() {
         return Err(Error::Usage(format!(

@@ -169,7 +169,7 @@ pub enum Error {
     },
     /// This machine's Docker lacks a node image that was just imported.
     #[error("no node image of {0} in Docker")]
-    NotImported(labctl_images::Suite),
+    NotImported(labctl_model::Engine),
     /// This machine cannot run the lab on the requested runtime: what is missing, and what needs it.
     #[error("{0}")]
     Unfit(String),

@@ -6,8 +6,10 @@ use std::{
     sync::Mutex,
 };
 
-use labctl_images::{BuildOptions, NodeImage, Progress, Suite, build, container, find};
-use labctl_model::{DebianImage, Lab};
+use labctl_images::{
+    BuildOptions, NodeImage, OwnOptions, Progress, build, build_own, container, find, require,
+};
+use labctl_model::{DebianImage, Engine, Lab};
 
 use crate::{Error, Events, Runtime};
 
@@ -19,14 +21,23 @@ use crate::{Error, Events, Runtime};
 pub async fn ensure(cache: &Path, lab: &Lab, runtime: Runtime, events: &Events) -> Result<(), Error> {
     // Machines that exist have a dockerd of their own.
     let made = lab.hosts.values().filter(|_| runtime != Runtime::Ssh);
-    let suites: BTreeSet<Suite> = made.map(|h| h.engine.into()).collect();
-    for suite in suites {
-        let damaged = match find(cache, suite) {
-            Some(image) => examine(move || image.check(), format!("node image {suite}"), events).await,
+    let engines: BTreeSet<&Engine> = made.map(|h| &h.engine).collect();
+    for engine in engines {
+        let damaged = match find(cache, engine) {
+            Some(image) => examine(move || image.check(), format!("node image {engine}"), events).await,
             None => false,
         };
-        let options = BuildOptions { cache: cache.to_owned(), suite, rebuild: damaged };
-        build_telling(&options, events).await?;
+        match engine {
+            Engine::Debian(suite) => {
+                let options = BuildOptions { cache: cache.to_owned(), suite: *suite, rebuild: damaged };
+                build_telling(&options, events).await?;
+            }
+            // Only the user has what it is made of.
+            Engine::Own { .. } if damaged => {
+                return Err(labctl_images::Error::NoNodeImage(engine.clone()).into());
+            }
+            Engine::Own { .. } => drop(require(cache, engine)?),
+        }
     }
     let used = lab.images_of_all().map(|(_, image)| image).chain(lab.images_of_updates());
     let debian: BTreeMap<&str, &DebianImage> =
@@ -66,15 +77,15 @@ async fn examine(
 
 /// Damage found in the node images of a lab whose hosts do not start. The next `labctl up` makes these anew.
 pub async fn find_damage(cache: &Path, lab: &Lab) -> Vec<String> {
-    let suites: BTreeSet<Suite> = lab.hosts.values().map(|h| h.engine.into()).collect();
-    let images: Vec<NodeImage> = suites.into_iter().filter_map(|suite| find(cache, suite)).collect();
+    let engines: BTreeSet<&Engine> = lab.hosts.values().map(|h| &h.engine).collect();
+    let images: Vec<NodeImage> = engines.into_iter().filter_map(|engine| find(cache, engine)).collect();
     let look = move || {
         let damage = images.iter().filter_map(|image| {
             image.distrust();
             let why = image.check().err()?;
             Some(format!(
                 "node image {} is damaged ({why}): the next `labctl up` makes it anew",
-                image.suite()
+                image.engine()
             ))
         });
         damage.collect()
@@ -88,6 +99,14 @@ pub async fn find_damage(cache: &Path, lab: &Lab) -> Vec<String> {
 /// Those of [`labctl_images::build`].
 pub async fn build_telling(options: &BuildOptions, events: &Events) -> Result<NodeImage, Error> {
     Ok(build(options, &telling(events, format!("node image {}", options.suite))).await?)
+}
+
+/// Like [`labctl_images::build_own`], with its steps reported as phases.
+///
+/// # Errors
+/// Those of [`labctl_images::build_own`].
+pub async fn build_own_telling(options: &OwnOptions, events: &Events) -> Result<NodeImage, Error> {
+    Ok(build_own(options, &telling(events, format!("node image {}", options.name))).await?)
 }
 
 /// Reports the progress of making an image.

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use labctl_images::{BuildOptions, NodeImage, Suite};
+use labctl_images::{BuildOptions, NodeImage};
 use labctl_machines::vm::{self, Accel, Memory, Vm, VmNic, VmSpec};
+use labctl_model::Suite;
 use labctl_protocol::client::AgentClient;
 use labctl_protocol::messages::{HostConfig, NicConfig};
 use tokio::io::AsyncReadExt as _;

@@ -25,7 +25,7 @@ pub struct Host {
     pub daemon_json: serde_json::Map<String, serde_json::Value>,
     /// Kernel settings, `net.ipv4.ip_forward` to value.
     pub sysctls: IndexMap<String, String>,
-    /// The node image: the Debian suite whose dockerd runs.
+    /// Which dockerd runs, and so the node image.
     pub engine: Engine,
     /// Memory of the machine in MiB (vm runtime).
     pub memory_mib: u32,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Engine;
+use crate::engine::Suite;
 
 /// A container image made of Debian packages.
 ///
@@ -13,7 +13,7 @@ pub struct DebianImage {
     /// Names of packages, sorted.
     pub packages: Vec<String>,
     /// The Debian suite that they come from.
-    pub suite: Engine,
+    pub suite: Suite,
     /// `ENTRYPOINT` of the image; may be empty.
     pub entrypoint: Vec<String>,
     /// `CMD` of the image; may be empty.

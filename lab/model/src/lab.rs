@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     check::Check,
+    engine::{Engine, Versions},
     family::{Family, OfFamily, PerFamily},
     host::{Host, Peer},
     image::DebianImage,
@@ -32,6 +33,9 @@ pub struct Lab {
     pub vanilla: bool,
     /// Whether `up` may take it from a checkpoint, and leave one (docs/checkpoints.md).
     pub checkpoint: bool,
+    /// The versions of Docker that it is for; all if absent.
+    #[serde(default)]
+    pub engines: Option<Versions>,
     /// L2 underlay networks by name.
     pub segments: IndexMap<String, Segment>,
     /// Lab hosts by name.
@@ -58,6 +62,15 @@ pub struct Lab {
     /// The text itself, in the process that parsed it.
     #[serde(skip)]
     pub places: Places,
+}
+
+impl Lab {
+    /// The first host whose engine the topology is not for.
+    pub fn unfit(&self) -> Option<(&str, &Engine)> {
+        let wanted = self.engines.as_ref()?;
+        let mut hosts = self.hosts.iter().map(|(name, host)| (name.as_str(), &host.engine));
+        hosts.find(|(_, engine)| !wanted.contain(engine.docker()))
+    }
 }
 
 /// An L2 underlay network: one learning switch of the wire.
@@ -216,6 +229,12 @@ pub struct Attachment {
     pub aliases: Vec<String>,
     /// Static MAC.
     pub mac_address: Option<String>,
+    /// Of several networks the one with the highest has the default route. Default 0 (from Docker 28).
+    #[serde(default)]
+    pub gw_priority: Option<i64>,
+    /// Name of its interface (from Docker 28).
+    #[serde(default)]
+    pub interface_name: Option<String>,
 }
 
 impl Network {

@@ -25,7 +25,7 @@ mod validate;
 
 pub use check::*;
 pub use draft::{Draft, DraftError, Name};
-pub use engine::Engine;
+pub use engine::{Engine, EngineChoice, Suite, Version, Versions};
 pub use family::{Family, LEAST_MTU_V6, OfFamily, PerFamily, Probed, first_host, is_link_local};
 pub use host::*;
 pub use image::DebianImage;

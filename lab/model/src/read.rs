@@ -12,7 +12,7 @@ use labctl_yaml::{
     Cx, Diagnostic, Diagnostics, FromNode, Places, SourceText, Span, Value, Yaml, reject_controls,
 };
 
-use crate::{engine::Engine, lab::Lab, raw, validate};
+use crate::{engine::EngineChoice, lab::Lab, raw, validate};
 
 /// Largest topology that is read, in bytes.
 pub const MAX_FILE_SIZE: u64 = 1 << 20;
@@ -63,14 +63,14 @@ impl Lab {
     /// # Errors
     /// If the topology has mistakes: all that one pass finds.
     pub fn parse(text: &str, file_name: &str) -> Result<Lab, Diagnostics> {
-        Self::parse_with(text, file_name, Engine::default())
+        Self::parse_with(text, file_name, &EngineChoice::default())
     }
 
-    /// Reads a topology whose hosts run this engine unless they name one.
+    /// Reads a topology whose hosts run these engines.
     ///
     /// # Errors
     /// As [`Lab::parse`].
-    pub fn parse_with(text: &str, file_name: &str, engine: Engine) -> Result<Lab, Diagnostics> {
+    pub fn parse_with(text: &str, file_name: &str, engines: &EngineChoice) -> Result<Lab, Diagnostics> {
         let source = SourceText::new(file_name, text);
         let only = |d| Diagnostics::new(source.clone(), vec![d], 0);
         if text.len() as u64 > MAX_FILE_SIZE {
@@ -88,7 +88,7 @@ impl Lab {
         cx.foreign = raw::foreign_key;
         cx.names = segment_names(&root);
         reject_controls(&root, &mut cx);
-        let lab = raw::Topology::from_node(&root, &mut cx).map(|t| validate::validate(&t, engine, &mut cx));
+        let lab = raw::Topology::from_node(&root, &mut cx).map(|t| validate::validate(&t, engines, &mut cx));
         cx.found.finish(source.clone())?;
         // There is a lab if no mistake was noted: what cannot be read is a mistake.
         let lab = lab.ok_or_else(|| only(Diagnostic::new(root.at, "this is no topology")))?;
@@ -101,17 +101,17 @@ impl Lab {
     /// If the topology has mistakes: [`LoadError::Invalid`] with all of them. If the file is not readable text of at most
     /// [`MAX_FILE_SIZE`] bytes: the other variants.
     pub fn load(path: impl AsRef<Path>) -> Result<Lab, LoadError> {
-        Self::load_with(path, Engine::default())
+        Self::load_with(path, &EngineChoice::default())
     }
 
-    /// Reads a topology from a file; its hosts run this engine unless they name one.
+    /// Reads a topology from a file; its hosts run these engines.
     ///
     /// # Errors
     /// As [`Lab::load`].
-    pub fn load_with(path: impl AsRef<Path>, engine: Engine) -> Result<Lab, LoadError> {
+    pub fn load_with(path: impl AsRef<Path>, engines: &EngineChoice) -> Result<Lab, LoadError> {
         let path = path.as_ref();
         let text = read(path)?;
-        Lab::parse_with(&text, &path.to_string_lossy(), engine).map_err(LoadError::Invalid)
+        Lab::parse_with(&text, &path.to_string_lossy(), engines).map_err(LoadError::Invalid)
     }
 }
 

@@ -7,6 +7,7 @@ use labctl_yaml::{Bad, Scalar, words};
 use schemars::{Schema, json_schema};
 
 use crate::{
+    engine::Versions,
     family::Family,
     traffic::{NoTraffic, Traffic},
 };
@@ -72,6 +73,22 @@ impl Scalar for Traffic {
             "type": "string",
             "pattern": r"^(icmp|icmp6|esp|tcp|udp|vxlan|(tcp|udp|vxlan|ip)/[0-9]+)$",
             "examples": ["udp/4789", "tcp/2377", "vxlan", "esp"]
+        })
+    }
+}
+
+impl Scalar for Versions {
+    const WHAT: &'static str = "versions of Docker, as `\">=28\"`";
+
+    fn read(text: &str) -> Result<Self, Bad> {
+        text.parse().map_err(|_| Bad::hint("`>=28`, `<27`, `20.10`, or several: `>=27 <28`"))
+    }
+
+    fn schema() -> Schema {
+        json_schema!({
+            "type": ["string", "number"],
+            "pattern": r"^ *((>=|<=|>|<)?[0-9]+(\.[0-9]+)? *)+$",
+            "examples": [">=28", "<28", "20.10"]
         })
     }
 }

@@ -197,7 +197,8 @@ fn the_repositorys_topologies_say_which_warnings_they_are_about() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../topologies");
     let mut warned = String::new();
     let mut seen = BTreeSet::new();
-    for file in fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()) {
+    let folders = [dir.clone(), dir.join("reports")];
+    for file in folders.iter().flat_map(|d| fs::read_dir(d).unwrap()).map(|e| e.unwrap().path()) {
         if file.extension().is_some_and(|e| e == "yaml") {
             let lab = Lab::load(&file).unwrap();
             let warnings = lint(&lab);

@@ -297,3 +297,49 @@ fn the_mesh_hides_the_client_and_a_ping_of_a_virtual_address_proves_nothing() {
     assert_eq!(word(&lab, "c1 > web"), "misdelivered");
     assert_eq!(word(&lab, "h1 > h2 tcp/7946"), "unknown: what dockerd does at its own port tcp/7946");
 }
+
+/// A host whose FORWARD accepts, with a bridge in a gateway mode, and one on the LAN that has a route there.
+const ROUTED_TO: &str = "
+segments: { lan: { subnet: 192.168.56.0/24 } }
+hosts: { h: { lan: 192.168.56.3, engine: ENGINE, sysctls: { net.ipv4.ip_forward: 1 } } }
+peers: { far: { lan: 192.168.56.20, routes: [ { to: 172.21.0.0/16, via: 192.168.56.3 } ] } }
+networks:
+  net:
+    driver_opts: { com.docker.network.bridge.gateway_mode_ipv4: MODE }
+    ipam: { config: [ { subnet: 172.21.0.0/16 } ] }
+  other: { ipam: { config: [ { subnet: 172.22.0.0/16 } ] } }
+containers: { c1: { networks: [net], ports: [ '8080:80' ] }, d1: { networks: [other] } }
+";
+
+#[test]
+fn a_route_to_a_container_is_open_up_to_docker_27_and_then_as_its_gateway_mode_says() {
+    let words = |engine: &str, mode: &str| {
+        let lab = ROUTED_TO.replace("ENGINE", engine).replace("MODE", mode);
+        let cells = ["far > c1", "far > c1 tcp/80", "far > c1 tcp/81", "far > h tcp/8080"];
+        cells.map(|cell| word(&lab, cell)).join(" ")
+    };
+    assert_eq!(words("trixie", "nat"), "yes yes yes yes");
+    assert_eq!(words("bookworm", "routed"), "yes yes yes yes", "which it does not know");
+    assert_eq!(words("forky", "nat"), "silent silent silent yes");
+    assert_eq!(words("forky", "nat-unprotected"), "yes yes yes yes");
+    assert_eq!(words("forky", "routed"), "yes yes silent refused");
+    let lab = ROUTED_TO.replace("ENGINE", "forky").replace("MODE", "nat");
+    let (there, _) = ways(&lab, "far > c1");
+    assert!(there.contains("raw PREROUTING: -d 172.21.0.2/32 ! -i br-net -j DROP"), "{there}");
+    assert_eq!(
+        (word(&lab, "d1 > c1"), word(&lab, "h > c1"), word(&lab, "c1 > far")),
+        ("silent".into(), "yes".into(), "yes".into())
+    );
+}
+
+#[test]
+fn the_network_with_the_highest_priority_has_the_way_out_whatever_it_is_called() {
+    let lab = ROUTED_TO.replace("ENGINE", "forky").replace("MODE", "nat-unprotected").replace(
+        "d1: { networks: [other] }",
+        "d1: { networks: { net: { gw_priority: -1 }, other: { interface_name: up0 } }, ports: [ '8081:80' ] }",
+    );
+    let (there, _) = ways(&lab, "d1 > far");
+    assert!(there.contains("route default via 172.22.0.1 dev up0"), "{there}");
+    let (there, _) = ways(&lab, "far > h tcp/8081");
+    assert!(there.contains("DNAT --to-destination 172.22.0.2:80"), "{there}");
+}

@@ -52,7 +52,7 @@ pub struct Environment {
 pub struct HostEnvironment {
     /// Release of its kernel, as `uname -r` prints it.
     pub kernel: String,
-    /// The Debian suite that its engine is of: `trixie`.
+    /// Its engine: `trixie`, or the name of one from a tarball.
     pub engine: String,
     /// The newest version of Docker's API that both its dockerd and labctl speak: `1.45`.
     pub api: String,

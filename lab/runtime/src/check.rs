@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use labctl_images::Suite;
 use labctl_machines::{Event, Events};
 use labctl_model::{Action, Check, Step};
 use labctl_protocol::polling::Polling;
@@ -78,8 +77,8 @@ impl RunningLab {
 /// What the lab's hosts run, now.
 fn environment(view: &View<'_>) -> Environment {
     let host = |(name, host): (&String, &Arc<RunningHost>)| {
-        let suite = || view.lab.hosts.get(name).map(|h| Suite::from(h.engine).to_string());
-        let engine = host.engine.clone().or_else(suite).unwrap_or_default();
+        let described = || view.lab.hosts.get(name).map(|h| h.engine.to_string());
+        let engine = host.engine.clone().or_else(described).unwrap_or_default();
         let (kernel, api) = (host.agent.hello().kernel.clone(), host.docker.newest());
         (name.clone(), HostEnvironment { kernel, engine, api })
     };

@@ -44,6 +44,19 @@ impl Places {
         Self(Some(Arc::new((source, root))))
     }
 
+    /// The scalar at this path, as it is written.
+    pub fn scalar(&self, path: &[&str]) -> Option<&str> {
+        let (_, root) = &**self.0.as_ref()?;
+        let node = path.iter().try_fold(root, |node, key| match &node.value {
+            Value::Map(entries) => entries.iter().find(|(k, _)| k.value == *key).map(|(_, n)| n),
+            _ => None,
+        })?;
+        match &node.value {
+            Value::Text(text) | Value::Plain(text, ..) => Some(text),
+            _ => None,
+        }
+    }
+
     /// The remarks as diagnostics, with their lines. `None` if there are none, or if the text is not known.
     pub fn locate(&self, remarks: &[Remark]) -> Option<Diagnostics> {
         let (source, root) = &**self.0.as_ref().filter(|_| !remarks.is_empty())?;

@@ -102,6 +102,18 @@ impl Scalar for IpAddr {
     }
 }
 
+impl Scalar for i64 {
+    const WHAT: &'static str = "a whole number";
+
+    fn read(text: &str) -> Result<Self, Bad> {
+        text.parse().map_err(|_| Bad::default())
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "integer" })
+    }
+}
+
 impl Scalar for Ipv4Addr {
     const WHAT: &'static str = "an IPv4 address";
 

@@ -5,6 +5,7 @@ mod act;
 mod checkpoint;
 mod clones;
 mod dind;
+mod engines;
 mod flagship;
 mod hurt;
 mod library;

@@ -67,9 +67,10 @@ impl Host {
         self.set(segment, address)
     }
 
-    /// Chooses whose dockerd runs: `trixie` (26.1, the default) or `bookworm` (20.10).
-    pub fn engine(self, suite: &str) -> Self {
-        self.set("engine", suite)
+    /// Chooses whose dockerd runs: `trixie` (26.1, the default), `forky` (28.5), `bookworm` (20.10), a version, or one
+    /// from a tarball.
+    pub fn engine(self, engine: &str) -> Self {
+        self.set("engine", engine)
     }
 }
 

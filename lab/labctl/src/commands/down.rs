@@ -136,6 +136,6 @@ fn resolve(context: &Context, given: &str) -> Result<Option<String>, Error> {
     if let Some(dir) = labs.iter().find(|d| d.plan().is_ok_and(|p| p.topology == absolute)) {
         return Ok(Some(dir.name().to_owned()));
     }
-    let name = topology::load(path)?.lab.name;
+    let name = topology::load(path, context)?.lab.name;
     Ok(labs.iter().any(|d| d.name() == name).then_some(name))
 }

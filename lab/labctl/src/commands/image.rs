@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
-use labctl_images::{BuildOptions, Error as ImageError, NodeImage, Suite, added, container};
+use labctl_images::{BuildOptions, Error as ImageError, NodeImage, OwnOptions, added, container};
 use labctl_machines::images;
+use labctl_model::{Engine, EngineChoice, Suite, engine};
 use serde_json::json;
 
 use crate::{
     context::Context,
+    engines,
     exit::{Error, Exit},
     printer::Format,
     progress::Progress,
@@ -18,14 +20,16 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   labctl image build
-  labctl image build --engine bookworm
+  labctl image build --engine forky
+  labctl image build --docker docker-29.1.0.tgz --name docker29
   labctl image ls
   docker save nginx:alpine -o nginx.tar && labctl image add nginx.tar
   labctl image rm bookworm";
 
 /// Make and keep node images, and the container images that labs use
 ///
-/// A node image is what the hosts of a lab boot: a kernel and a root filesystem with dockerd, from Debian packages.
+/// A node image is what the hosts of a lab boot: a kernel and a root filesystem with dockerd, from Debian packages, or
+/// with a dockerd of your own from a tarball.
 /// `labctl up` makes it when it is needed. A host of a lab reaches no registry, so container images that topologies
 /// name come from here too, else from the Docker daemon of this machine, if there is one. Those that topologies make of
 /// Debian packages are kept here once they are made; remove one, and the next `labctl up` makes it of newer packages.
@@ -62,15 +66,29 @@ enum What {
 
 /// Make a node image, which takes a Debian mirror and half a minute
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = "Examples:\n  labctl image build\n  labctl image build --engine bookworm")]
+#[command(after_long_help = BUILD_EXAMPLES)]
 struct Build {
-    /// Debian release, and so the version of Docker: trixie has 26.1, bookworm 20.10
-    #[arg(long, value_name = "ENGINE", default_value = "trixie", value_parser = ["trixie", "bookworm"])]
+    /// Debian release, and so the version of Docker: trixie has 26.1, forky 28.5, bookworm 20.10; or a version, as 28
+    ///
+    /// With --docker: where all the rest comes from.
+    #[arg(long, value_name = "ENGINE", default_value = "trixie")]
     engine: String,
+    /// Take Docker from a tarball, as Docker publishes them for Linux
+    #[arg(long, value_name = "FILE.tgz", requires = "name", conflicts_with = "rebuild")]
+    docker: Option<PathBuf>,
+    /// Name of the engine from the tarball: `engine: NAME` in topologies
+    #[arg(long, value_name = "NAME", requires = "docker")]
+    name: Option<String>,
     /// Make it even if it is there
     #[arg(long)]
     rebuild: bool,
 }
+
+const BUILD_EXAMPLES: &str = "\
+Examples:
+  labctl image build
+  labctl image build --engine forky
+  labctl image build --docker docker-29.1.0.tgz --name docker29";
 
 /// Runs the verb.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
@@ -79,7 +97,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
             let mut progress = Progress::new(&context.printer, "image");
             let mut stop = Stop::new()?;
             let built = tokio::select! {
-                built = build(context, args.engine.parse()?, args.rebuild, &mut progress) => built,
+                built = build(context, &args, &mut progress) => built,
                 () = stop.wait() => Err(Error::Interrupted),
             };
             drop(progress);
@@ -111,14 +129,30 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     Ok(Exit::OK)
 }
 
-async fn build(
-    context: &Context,
-    suite: Suite,
-    rebuild: bool,
-    progress: &mut Progress<'_>,
-) -> Result<NodeImage, Error> {
-    let options = BuildOptions { cache: context.dirs.cache.clone(), suite, rebuild };
+async fn build(context: &Context, args: &Build, progress: &mut Progress<'_>) -> Result<NodeImage, Error> {
+    let (suite, cache) = (suite(&args.engine, context)?, context.dirs.cache.clone());
+    if let (Some(tarball), Some(name)) = (args.docker.clone(), args.name.clone()) {
+        let options = OwnOptions { cache, name, tarball, suite };
+        return Ok(progress
+            .showing(async |events| images::build_own_telling(&options, events).await)
+            .await?);
+    }
+    let options = BuildOptions { cache, suite, rebuild: args.rebuild };
     Ok(progress.showing(async |events| images::build_telling(&options, events).await).await?)
+}
+
+/// A suite by its name, or by its version of Docker.
+fn suite(word: &str, context: &Context) -> Result<Suite, Error> {
+    // Without the user's own engines: those are made of tarballs.
+    let choice = EngineChoice::default();
+    let engine = engines::find(&choice, word)?;
+    if engine::is_number(word) {
+        context.printer.say(&engines::stands_for(word, &engine));
+    }
+    Ok(match engine {
+        Engine::Debian(suite) => suite,
+        Engine::Own { .. } => Suite::default(),
+    })
 }
 
 fn ls(context: &Context) -> Result<(), Error> {
@@ -145,7 +179,8 @@ fn ls(context: &Context) -> Result<(), Error> {
     let mut table = Table::new(["IMAGE", "KIND", "SIZE", "WHAT"]);
     for l in &nodes {
         let old = if l.current { "" } else { ", of another version of labctl" };
-        let what = format!("Docker {}, kernel {}{old}", l.image.docker_version(), l.image.kernel_version());
+        let (engine, docker) = (l.image.engine(), l.image.docker_version());
+        let what = format!("engine {engine}: Docker {docker}, kernel {}{old}", l.image.kernel_version());
         table.plain_row([l.image.id().to_owned(), "node".to_owned(), size(l.size), what]);
     }
     for i in &containers {
@@ -174,7 +209,7 @@ fn rm(context: &Context, name: &str) -> Result<Vec<String>, Error> {
 fn node(image: &NodeImage) -> serde_json::Value {
     json!({
         "image": image.id(),
-        "engine": image.suite(),
+        "engine": image.engine(),
         "docker": image.docker_version(),
         "kernel": image.kernel_version(),
         "built": image.built(),

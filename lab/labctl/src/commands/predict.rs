@@ -42,7 +42,7 @@ pub struct Args {
 pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let topology = topology::named(&args.what, &args.engines, context)?;
     if let Some(file) = &args.against {
-        let other = topology::load_with(file, &args.engines)?;
+        let other = topology::load_with(file, &args.engines.choice(context)?)?;
         let found = labctl_oracle::compare(&topology.lab, &other.lab);
         match context.printer.format {
             Format::Json => context.printer.json(&found)?,

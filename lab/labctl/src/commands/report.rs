@@ -113,7 +113,7 @@ fn of_file(args: &Args, context: &Context) -> Result<Exit, Error> {
     let no_report = |why: String| Error::Usage(format!("{} is no report of labctl: {why}", args.what));
     let json: Value = serde_json::from_str(&text).map_err(|e| no_report(e.to_string()))?;
     let entry = entry(json, args.lab.as_deref()).map_err(no_report)?;
-    let model = model(args, &entry)?;
+    let model = model(args, &entry, context)?;
     let noted = args.topology.as_ref().map_or(entry.topology, |file| file.display().to_string());
     let run = Run {
         lab: &entry.lab,
@@ -165,11 +165,11 @@ fn entry(mut json: Value, lab: Option<&str>) -> Result<Entry, String> {
 }
 
 /// The topology that is given, or noted and still of this lab.
-fn model(args: &Args, entry: &Entry) -> Result<Option<Lab>, Error> {
+fn model(args: &Args, entry: &Entry, context: &Context) -> Result<Option<Lab>, Error> {
     match &args.topology {
-        Some(file) => Ok(Some(topology::load(file)?.lab)),
+        Some(file) => Ok(Some(topology::load(file, context)?.lab)),
         None => {
-            let noted = topology::load(Path::new(&entry.topology)).ok().map(|t| t.lab);
+            let noted = topology::load(Path::new(&entry.topology), context).ok().map(|t| t.lab);
             Ok(noted.filter(|lab| lab.name == entry.lab))
         }
     }

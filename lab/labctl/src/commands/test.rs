@@ -10,18 +10,20 @@ use std::{
 
 use futures::StreamExt;
 use labctl_machines::LabDir;
+use labctl_model::{Engine, EngineChoice, engine};
 use labctl_report::{Report, VERSION};
 use labctl_runtime::Checking;
 use serde::Serialize;
 
 use crate::{
     context::Context,
-    engines::Engines,
+    engines::{self, Engines},
     exit::{Error, Exit},
     printer::{Format, style},
     progress::Progress,
     render::{
-        duration,
+        self, duration,
+        engines::{Difference, Ran},
         junit::{self, Outcome},
         page, predicted, report,
     },
@@ -35,6 +37,7 @@ Examples:
   labctl test topologies/ipvlan-2host.yaml
   labctl test topologies/ --junit report.xml --captures failed/ --html pages/
   labctl test topologies/ingress.yaml --engine bookworm --engine host1=trixie
+  labctl test topologies/ --engines bookworm,trixie,forky   # each on each, and which cells differ
   labctl test topologies/overlay-attachable.yaml --repeat 20
   labctl test topologies/swarm-life.yaml --repeat 20 --reset
   labctl test topologies/ --retries 1      # on a busy machine: those that hold on the second try only are flaky
@@ -43,7 +46,7 @@ Examples:
 /// Bring labs up, probe them, do their steps, take them down
 ///
 /// Each topology is brought up, checked with all its steps, and taken down again, whatever came out. Every topology
-/// is read before the first lab is made.
+/// is read before the first lab is made. One that is not for the engine that was asked for (`engines`) is left out.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
@@ -54,6 +57,9 @@ pub struct Args {
     manner: Manner,
     #[command(flatten)]
     engines: Engines,
+    /// Test each topology on each of these engines, one engine after the other, and show which cells differ
+    #[arg(long = "engines", value_name = "ENGINE,ENGINE", value_delimiter = ',', conflicts_with = "given")]
+    each: Vec<String>,
     /// How many labs at once
     #[arg(long, value_name = "N", default_value = "1")]
     jobs: NonZeroUsize,
@@ -85,6 +91,8 @@ pub struct Args {
 /// The result of one topology.
 struct Run {
     topology: Topology,
+    /// The engine of hosts that name none, if several are tested.
+    engine: Option<Engine>,
     found: Result<Report, Error>,
     /// Time of the last try.
     took: Duration,
@@ -97,6 +105,8 @@ struct Run {
 struct RunJson<'a> {
     lab: &'a str,
     topology: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine: Option<&'a str>,
     holds: bool,
     exit_code: u8,
     took_ms: u128,
@@ -113,14 +123,87 @@ struct Summary<'a> {
     passed: usize,
     flaky: usize,
     failed: usize,
+    /// Those that are not for the engine.
+    left_out: Vec<String>,
     labs: Vec<RunJson<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    differences: Vec<Difference>,
 }
 
 /// Runs the verb.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
-    let topologies = read_all(&args.files, &args.engines, context)?;
-    let width = topologies.iter().map(|t| t.lab.name.len()).max().unwrap_or(0);
+    let mut waves = Vec::new();
+    for engine in chosen(&args, context)? {
+        waves.push(read_all(&args.files, engine, context)?);
+    }
+    if waves.iter().all(|wave| wave.topologies.is_empty()) {
+        let left_out = waves.iter_mut().flat_map(|wave| wave.left_out.drain(..)).next_back();
+        return Err(left_out.unwrap_or_else(|| Error::Usage("there is nothing to test".to_owned())));
+    }
     let interrupted = AtomicBool::new(false);
+    let several = waves.len() > 1;
+    let mut left_out = Vec::new();
+    let mut runs: Vec<Run> = Vec::new();
+    for wave in waves {
+        if interrupted.load(Ordering::Relaxed) {
+            break;
+        }
+        if let Some(engine) = wave.engine.as_ref().filter(|_| several) {
+            let said = format!("engine {engine} (Docker {}):", engine.docker());
+            if context.printer.format == Format::Text {
+                context.printer.data(&said)?;
+            }
+        }
+        for e in &wave.left_out {
+            if let Error::NotFor { topology, lab, why } = e {
+                context.printer.say(&format!("left out: {topology} {why}"));
+                left_out.push(lab.clone());
+            }
+        }
+        let engine = wave.engine.filter(|_| several);
+        for run in test(wave.topologies, &args, context, &interrupted).await? {
+            runs.push(Run { engine: engine.clone(), ..run });
+        }
+    }
+    conclude(context, &runs, left_out)?;
+    let worst = runs.iter().map(Run::exit).max().unwrap_or(Exit::OK);
+    // If the one cannot be written, the other is.
+    let pages = args.html.as_ref().map_or(Ok(()), |folder| write_all_pages(folder, &runs));
+    if let Some(file) = &args.junit {
+        let outcomes: Vec<Outcome> = runs.into_iter().map(Run::into_outcome).collect();
+        junit::write(file, &outcomes)?;
+    }
+    pages?;
+    if interrupted.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(worst) }
+}
+
+/// The engines to test on, one after the other.
+fn chosen(args: &Args, context: &Context) -> Result<Vec<EngineChoice>, Error> {
+    let all = args.engines.choice(context)?;
+    if args.each.is_empty() {
+        return Ok(vec![all]);
+    }
+    let mut chosen: Vec<EngineChoice> = Vec::new();
+    for word in &args.each {
+        let engine = engines::find(&all, word)?;
+        if engine::is_number(word) {
+            context.printer.say(&engines::stands_for(word, &engine));
+        }
+        if chosen.iter().all(|c| c.unnamed.as_ref() != Some(&engine)) {
+            chosen.push(EngineChoice { unnamed: Some(engine), ..all.clone() });
+        }
+    }
+    Ok(chosen)
+}
+
+/// Tests these topologies, some at once. Returns those that began, in their order.
+async fn test(
+    topologies: Vec<Topology>,
+    args: &Args,
+    context: &Context,
+    interrupted: &AtomicBool,
+) -> Result<Vec<Run>, Error> {
+    let width = topologies.iter().map(|t| t.lab.name.len()).max().unwrap_or(0);
     // There must be something to go back to.
     let checkpoint = Some(args.reset || args.manner.checkpoint == Some(true));
     let manner = &Manner { checkpoint, ..args.manner.clone() };
@@ -132,7 +215,6 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
             checking: Checking { steps: true, again: if args.reset { 0 } else { args.repeat - 1 } },
             resets: if args.reset { args.repeat - 1 } else { 0 },
         };
-        let interrupted = &interrupted;
         async move {
             let mut run = one(context, topology, how, interrupted).await;
             while run.exit() != Exit::OK && run.tries <= args.retries && !interrupted.load(Ordering::Relaxed)
@@ -174,25 +256,24 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     }
     drop(finished);
     runs.sort_by_key(|(i, _)| *i);
-    let runs: Vec<Run> = runs.into_iter().map(|(_, r)| r).collect();
-    conclude(context, &runs)?;
-    let worst = runs.iter().map(Run::exit).max().unwrap_or(Exit::OK);
-    // If the one cannot be written, the other is.
-    let pages = args.html.as_ref().map_or(Ok(()), |folder| write_pages(folder, &runs));
-    if let Some(file) = &args.junit {
-        let outcomes: Vec<Outcome> = runs.into_iter().map(Run::into_outcome).collect();
-        junit::write(file, &outcomes)?;
-    }
-    pages?;
-    if interrupted.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(worst) }
+    Ok(runs.into_iter().map(|(_, run)| run).collect())
+}
+
+/// What is tested on one engine.
+struct Wave {
+    /// The engine of hosts that name none, if one was asked for.
+    engine: Option<Engine>,
+    topologies: Vec<Topology>,
+    /// Why other topologies are not for it: each an [`Error::NotFor`].
+    left_out: Vec<Error>,
 }
 
 /// Reads every topology, or reports every mistake in them.
-fn read_all(paths: &[PathBuf], engines: &Engines, context: &Context) -> Result<Vec<Topology>, Error> {
+fn read_all(paths: &[PathBuf], engines: EngineChoice, context: &Context) -> Result<Wave, Error> {
     let mut topologies: Vec<Topology> = Vec::new();
-    let mut broken = Vec::new();
+    let (mut broken, mut left_out) = (Vec::new(), Vec::new());
     for file in topology::files(paths)? {
-        match topology::load_with(&file, engines) {
+        match topology::load_with(&file, &engines) {
             Ok(new) => {
                 if let Some(old) = topologies.iter().find(|t| t.lab.name == new.lab.name) {
                     broken.push(Error::Usage(format!(
@@ -202,10 +283,13 @@ fn read_all(paths: &[PathBuf], engines: &Engines, context: &Context) -> Result<V
                 }
                 topologies.push(new);
             }
+            Err(e @ Error::NotFor { .. }) => left_out.push(e),
             Err(e) => broken.push(e),
         }
     }
-    let Some(last) = broken.pop() else { return Ok(topologies) };
+    let Some(last) = broken.pop() else {
+        return Ok(Wave { engine: engines.unnamed, topologies, left_out });
+    };
     broken.iter().for_each(|e| context.printer.error(e));
     Err(last)
 }
@@ -232,7 +316,7 @@ async fn one(context: &Context, topology: Topology, how: How<'_>, interrupted: &
     if matches!(found, Err(Error::Interrupted)) {
         interrupted.store(true, Ordering::Relaxed);
     }
-    Run { topology, found, took: began.elapsed(), tries: 1 }
+    Run { topology, engine: None, found, took: began.elapsed(), tries: 1 }
 }
 
 async fn live_and_die(context: &Context, topology: &Topology, how: How<'_>) -> Result<Report, Error> {
@@ -324,21 +408,51 @@ fn tell(context: &Context, run: &Run, width: usize) -> Result<(), Error> {
     }
 }
 
-fn conclude(context: &Context, runs: &[Run]) -> Result<(), Error> {
+fn conclude(context: &Context, runs: &[Run], left_out: Vec<String>) -> Result<(), Error> {
+    let on_engines: Vec<Ran<'_>> = runs.iter().filter_map(Run::on_engine).collect();
     let passed = runs.iter().filter(|r| r.exit() == Exit::OK).count();
     let failed = runs.len() - passed;
     let flaky = runs.iter().filter(|r| r.is_flaky()).count();
     if context.printer.format == Format::Json {
         let labs = runs.iter().map(Run::json).collect();
         let (version, holds) = (VERSION, failed == 0);
-        return context.printer.json(&Summary { version, holds, passed, flaky, failed, labs });
+        let differences = render::engines::differences(&on_engines);
+        let all = Summary { version, holds, passed, flaky, failed, left_out, labs, differences };
+        return context.printer.json(&all);
     }
+    if !on_engines.is_empty() {
+        let (mut labs, mut engines) = (Vec::new(), Vec::new());
+        let left_out = left_out.iter().map(String::as_str);
+        for lab in on_engines.iter().map(|r| r.lab).chain(left_out) {
+            if !labs.contains(&lab) {
+                labs.push(lab);
+            }
+        }
+        for ran in &on_engines {
+            if !engines.contains(&ran.engine) {
+                engines.push(ran.engine);
+            }
+        }
+        labs.sort_unstable();
+        context.printer.data(&format!("\n{}", render::engines::text(&on_engines, &labs, &engines)))?;
+    }
+    let left_out = match left_out.len() {
+        0 => String::new(),
+        n => format!(", {n} left out"),
+    };
     let s = if failed == 0 { style::GOOD } else { style::BAD };
     let of_them = if flaky == 0 { String::new() } else { format!(" ({flaky} flaky)") };
-    context.printer.data(&format!("\n{s}{passed} passed{of_them}, {failed} failed{s:#}"))
+    context.printer.data(&format!("\n{s}{passed} passed{of_them}, {failed} failed{s:#}{left_out}"))
 }
 
-/// Writes the pages of all labs.
+/// Writes the pages of all labs; of several engines each in a folder of its own.
+fn write_all_pages(folder: &Path, runs: &[Run]) -> Result<(), Error> {
+    runs.chunk_by(|a, b| a.engine == b.engine).try_for_each(|chunk| match &chunk[0].engine {
+        Some(engine) => write_pages(&folder.join(engine.name()), chunk),
+        None => write_pages(folder, chunk),
+    })
+}
+
 fn write_pages(folder: &Path, runs: &[Run]) -> Result<(), Error> {
     fs::create_dir_all(folder).map_err(Error::file("make the folder", folder.display()))?;
     let write = |name: &str, text: String| {
@@ -370,6 +484,7 @@ impl Run {
         RunJson {
             lab: &self.topology.lab.name,
             topology: &self.topology.shown,
+            engine: self.engine.as_ref().map(Engine::name),
             holds: self.exit() == Exit::OK,
             exit_code: self.exit().0,
             took_ms: self.took.as_millis(),
@@ -377,6 +492,12 @@ impl Run {
             report: self.found.as_ref().ok(),
             error: self.found.as_ref().err().map(ToString::to_string),
         }
+    }
+
+    /// As one of several engines' runs, if it is one.
+    fn on_engine(&self) -> Option<Ran<'_>> {
+        let (lab, engine) = (&self.topology.lab.name, self.engine.as_ref()?.name());
+        Some(Ran { lab, engine, exit: self.exit(), report: self.found.as_ref().ok() })
     }
 
     fn page<'a>(&'a self, error: Option<&'a str>) -> page::Run<'a> {
@@ -392,9 +513,11 @@ impl Run {
 
     fn into_outcome(self) -> Outcome {
         let (topology, tries) = (self.topology.shown, self.tries);
+        let on = self.engine.map(|engine| format!(" on {engine}")).unwrap_or_default();
+        let lab = format!("{}{on}", self.topology.lab.name);
         match self.found {
-            Ok(report) => Outcome::Ran { topology, report, tries },
-            Err(e) => Outcome::Failed { topology, lab: self.topology.lab.name, message: e.to_string() },
+            Ok(report) => Outcome::Ran { topology, report: Report { lab, ..report }, tries },
+            Err(e) => Outcome::Failed { topology, lab, message: e.to_string() },
         }
     }
 }

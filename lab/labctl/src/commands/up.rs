@@ -50,7 +50,7 @@ pub struct Args {
 
 /// Runs the verb.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
-    let topology = topology::load_with(&args.file, &args.engines)?;
+    let topology = topology::load_with(&args.file, &args.engines.choice(context)?)?;
     let mut stop = Stop::new()?;
     let mut progress = Progress::new(&context.printer, &topology.lab.name);
     let manner = Manner { checkpoint: args.manner.checkpoint.or(Some(true)), ..args.manner };

@@ -43,7 +43,7 @@ pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let mut found = Vec::new();
     for file in topology::files(&args.files)? {
         let shown = file.display().to_string();
-        match topology::load(&file) {
+        match topology::load(&file, context) {
             Ok(t) => {
                 let warnings = t.lab.places.warn(&labctl_oracle::lint(&t.lab));
                 let p = predicted::by_the_way(&t.lab);

@@ -1,6 +1,7 @@
 //! Forms that only the command line has: JUnit XML, the summary of repeated runs, predictions, drawings, pages. The text of
 //! reports for people is made in `labctl_report`.
 
+pub mod engines;
 pub mod graph;
 pub mod junit;
 pub mod page;

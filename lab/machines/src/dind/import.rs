@@ -32,7 +32,7 @@ pub fn reference(image: &NodeImage) -> String {
 }
 
 /// Makes sure that `docker` has this image, and returns its name there. If it is there already, that costs one request.
-/// Images of the same suite from earlier versions of labctl are removed, unless a container uses them.
+/// Images of the same engine from earlier versions of labctl are removed, unless a container uses them.
 ///
 /// `progress` gets the bytes of the archive that were sent and their total; it is not called if nothing is to be done.
 /// Two imports at once do not collide: the second waits and uses what the first has made.
@@ -143,12 +143,12 @@ async fn unpack(
     }
 }
 
-/// Removes earlier versions' imports of the same suite. One in use stays: Docker refuses to remove it.
+/// Removes earlier versions' imports of the same engine. One in use stays: Docker refuses to remove it.
 async fn remove_older(image: &NodeImage, docker: &Docker) {
-    let of_suite = format!("{REPOSITORY}:{}-", image.suite());
+    let older = format!("{REPOSITORY}:{}", image.engine());
     let current = reference(image);
     for name in imported(docker).await.unwrap_or_default() {
-        if name.starts_with(&of_suite) && name != current {
+        if name.rsplit_once('-').is_some_and(|(engine, _)| engine == older) && name != current {
             let removed = docker.remove_image(&name, None::<RemoveImageOptions>, None).await;
             tracing::debug!("{name}: {removed:?}");
         }

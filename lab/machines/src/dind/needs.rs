@@ -1,8 +1,7 @@
 //! What a lab needs of a shared kernel, and which part of its topology needs it.
 
 use labctl_model::{
-    Action, Driver, EndpointMode, Engine, Host, Interface, InterfaceKind, Lab, Network, Parent, PublishMode,
-    Service,
+    Action, Driver, EndpointMode, Host, Interface, InterfaceKind, Lab, Network, Parent, PublishMode, Service,
 };
 
 use super::container::WITHHELD;
@@ -120,11 +119,10 @@ fn of_network(lab: &Lab, key: &str, network: &Network) -> Vec<Need> {
                 needs.push(feature(Feature::Esp, &by, &at("driver_opts")));
                 let nodes =
                     lab.hosts.iter().filter(|(h, _)| network.hosts.is_empty() || network.hosts.contains(h));
-                let engines: Vec<Engine> = nodes.map(|(_, h)| h.engine).collect();
-                for (engine, what) in
-                    [(Engine::Trixie, Feature::BpfMatch), (Engine::Bookworm, Feature::U32Match)]
-                {
-                    if engines.contains(&engine) {
+                // Docker 20.10 tells encrypted networks apart by u32, later ones by BPF.
+                let modern: Vec<bool> = nodes.map(|(_, h)| h.engine.is_at_least(24)).collect();
+                for (is_modern, what) in [(true, Feature::BpfMatch), (false, Feature::U32Match)] {
+                    if modern.contains(&is_modern) {
                         needs.push(feature(what, &by, &at("driver_opts")));
                     }
                 }

@@ -12,8 +12,8 @@ use std::{
 
 use bollard::query_parameters::{CreateContainerOptionsBuilder, StartContainerOptions};
 use futures::future::BoxFuture;
-use labctl_images::{Suite, require};
-use labctl_model::{Lab, Nic};
+use labctl_images::require;
+use labctl_model::{Engine, Lab, Nic};
 use labctl_protocol::node::FOLDER;
 use labctl_wire::Transport;
 use tokio::sync::OnceCell;
@@ -39,8 +39,8 @@ pub struct DindProvider {
     cache: PathBuf,
     agent: PathBuf,
     daemon: OnceCell<Daemon>,
-    /// Docker's name for the node image of each suite.
-    images: Mutex<BTreeMap<Suite, String>>,
+    /// Docker's name for the node image of each engine.
+    images: Mutex<BTreeMap<Engine, String>>,
 }
 
 impl DindProvider {
@@ -63,32 +63,32 @@ impl DindProvider {
 
     async fn provide_images(&self, lab: &Lab, events: &Events) -> Result<(), Error> {
         let daemon = self.daemon().await?;
-        for suite in lab.hosts.values().map(|h| Suite::from(h.engine)) {
-            if self.image(suite).is_some() {
+        for engine in lab.hosts.values().map(|h| &h.engine) {
+            if self.image(engine).is_some() {
                 continue;
             }
-            let image = require(&self.cache, suite)?;
+            let image = require(&self.cache, engine)?;
             let told = AtomicU64::new(0);
             let tell = |done: u64, of: u64| {
                 let quarter = done * 4 / of.max(1);
                 if done == 0 || told.swap(quarter + 1, Ordering::Relaxed) <= quarter {
-                    events.phase(format!("importing node image {suite} into Docker, {} %", quarter * 25));
+                    events.phase(format!("importing node image {engine} into Docker, {} %", quarter * 25));
                 }
             };
             let name = import(&image, &daemon.api, &tell).await?;
-            self.images.lock().unwrap_or_else(PoisonError::into_inner).insert(suite, name);
+            self.images.lock().unwrap_or_else(PoisonError::into_inner).insert(engine.clone(), name);
         }
         Ok(())
     }
 
-    fn image(&self, suite: Suite) -> Option<String> {
-        self.images.lock().unwrap_or_else(PoisonError::into_inner).get(&suite).cloned()
+    fn image(&self, engine: &Engine) -> Option<String> {
+        self.images.lock().unwrap_or_else(PoisonError::into_inner).get(engine).cloned()
     }
 
     /// The container for a host.
     fn container(&self, plan: &HostPlan) -> Result<NodeContainer, Error> {
-        let suite = Suite::from(plan.host.engine);
-        let image = self.image(suite).ok_or(Error::NotImported(suite))?;
+        let engine = &plan.host.engine;
+        let image = self.image(engine).ok_or_else(|| Error::NotImported(engine.clone()))?;
         let mut node = NodeContainer::new(image, &self.agent);
         let boot_id = fs::read_to_string(BOOT_ID).map_err(Error::io("cannot read", BOOT_ID))?;
         node.command.extend(["--boot-id".into(), boot_id.trim().to_owned()]);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::{fs, io};
 
 use futures::future::BoxFuture;
-use labctl_images::{NodeImage, Suite};
+use labctl_images::NodeImage;
 use labctl_model::{Host, Lab};
 use tokio::sync::OnceCell;
 
@@ -64,7 +64,7 @@ impl VmProvider {
     }
 
     fn image(&self, host: &Host) -> Result<NodeImage, Error> {
-        Ok(labctl_images::require(&self.cache, Suite::from(host.engine))?)
+        Ok(labctl_images::require(&self.cache, &host.engine)?)
     }
 
     /// The kind of template that a host is restored from.
@@ -205,7 +205,7 @@ impl VmProvider {
             if image.mend_initrd(&self.agent)? {
                 events.note(format!(
                     "the initial RAM disk of node image {} was damaged and is made anew",
-                    image.suite()
+                    image.engine()
                 ));
             }
         }

@@ -214,7 +214,7 @@ impl Recipe {
         let part = |name: &str, value: String| (name.to_owned(), value);
         [
             part(
-                &format!("node image {}", self.image.suite()),
+                &format!("node image {}", self.image.engine()),
                 format!("{}, {}", self.image.id(), self.image.built()),
             ),
             part("agent", initrd),

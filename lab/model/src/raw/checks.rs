@@ -5,9 +5,13 @@ use std::time::Duration;
 use ipnet::IpNet;
 use labctl_yaml::{At, Map, OneOrMany, raw};
 
+use crate::engine::Versions;
+
 raw! {
     /// Something that must hold: a table of probes, rules for probes, or a fact.
     Check, "a check" {
+        /// The versions of Docker that it is for, as `">=28"`: with a host of another one it is left out. Default: all.
+        engines: Option<At<Versions>>,
         /// What is sent: `icmp` (default), `tcp/PORT`, `udp/PORT` or `dns/NAME`.
         probe: Option<At<String>>,
         /// Which address family is probed: `4`, `6` or `both`, each of which must come out as the verdict says. Default:
@@ -190,6 +194,8 @@ raw! {
     Step, "a step" {
         /// What it is called in reports; default the text of its actions.
         name: Option<At<String>>,
+        /// The versions of Docker that it is for, as `">=28"`: with a host of another one it is left out. Default: all.
+        engines: Option<At<Versions>>,
         /// What is done: one action or a list, as `stop c1` or `connect c1 net2`. Nothing, where a named step only checks.
         r#do: Option<OneOrMany<At<String>>>,
         /// A part of Docker's message with which the last action must be refused.

@@ -48,6 +48,11 @@ raw! {
         aliases: Option<Vec<At<String>>>,
         /// Static MAC, as 02:42:ac:11:00:02.
         mac_address: Option<At<String>>,
+        /// Of several networks the one with the highest has the default route and the published ports. Default 0. From
+        /// Docker 28.
+        gw_priority: Option<At<i64>>,
+        /// Name of its interface in the container, at most 15 bytes. From Docker 28.
+        interface_name: Option<At<String>>,
     }
 }
 

@@ -78,8 +78,9 @@ raw! {
 raw! {
     /// A lab host's own keys; every other key is a segment that it has a NIC on.
     HostKeys, "a host" {
-        /// Whose dockerd runs: `trixie` (26.1, default) or `bookworm` (20.10), after the Debian suite.
-        #[schemars(extend("enum" = ["trixie", "bookworm"]))]
+        /// Whose dockerd runs: that of a Debian suite, `trixie` (26.1, default), `forky` (28.5) or `bookworm` (20.10);
+        /// a version, as `28`; or a node image that `labctl image build --docker` has made.
+        #[schemars(extend("examples" = ["trixie", "forky", "bookworm", "28"]))]
         engine: Option<At<String>>,
         /// Memory in MiB, default 1024.
         memory: Option<At<u32>>,

@@ -8,8 +8,8 @@ raw! {
     Image, "an image" {
         /// The packages that it is made of; what they depend on comes along.
         debian: OneOrMany<At<String>>,
-        /// The Debian suite that they come from: `trixie` (default) or `bookworm`.
-        #[schemars(extend("enum" = ["trixie", "bookworm"]))]
+        /// The Debian suite that they come from: `trixie` (default), `forky` or `bookworm`.
+        #[schemars(extend("enum" = ["trixie", "forky", "bookworm"]))]
         suite: Option<At<String>>,
         /// What a container of it always runs, as a list or as words.
         entrypoint: Option<CommandLine>,

@@ -21,6 +21,8 @@ pub(crate) use swarm::*;
 
 use labctl_yaml::{At, Map, raw};
 
+use crate::engine::Versions;
+
 raw! {
     /// A lab: hosts on segments, Docker networks and containers on the hosts, and what must hold between them.
     Topology, "a topology" {
@@ -32,6 +34,8 @@ raw! {
         vanilla: Option<At<bool>>,
         /// Whether `up` may take the lab from a checkpoint, and leave one. Default: true.
         checkpoint: Option<At<bool>>,
+        /// The versions of Docker that it is for, as `">=28"`. Default: all.
+        engines: Option<At<Versions>>,
         /// L2 underlay networks by name: what hosts' NICs are plugged into.
         segments: Option<Map<Segment>>,
         /// Lab hosts by name: each has its own kernel and its own dockerd.

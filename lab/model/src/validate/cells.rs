@@ -16,6 +16,7 @@ use crate::{
 };
 
 /// What exists at some point of the lab's life, as far as the topology tells.
+#[derive(Clone)]
 pub(super) struct Scene<'a> {
     pub(super) names: &'a Names<'a>,
     pub(super) lab: &'a Lab,

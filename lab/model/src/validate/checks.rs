@@ -8,7 +8,7 @@ use labctl_yaml::{At, Cx, Diagnostic, OneOrMany, words};
 use super::{
     answers::{self, Asked},
     cells::{self, Budget, Scene},
-    docker, facts, inject, table,
+    docker, engines, facts, inject, table,
 };
 use crate::{
     check::{Answers, By, Cell, Check, DEFAULT_TIMEOUT, Matrix, NoProbe, Probe, Target},
@@ -41,7 +41,7 @@ pub(super) fn read(
                 "it can never hold: `start docker {host}` before it, or check what other dockerds have, hosts and peers"
             )));
         }
-        match check {
+        match check.filter(|_| engines::are_meant(&c.engines, scene.lab)) {
             // Each family is a matrix of its own.
             Some(Check::Matrix(matrix)) if is_both(c) => {
                 read.extend(

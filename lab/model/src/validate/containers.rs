@@ -190,11 +190,14 @@ fn attachment(a: &raw::Attachment, cx: &mut Cx) -> Attachment {
     }
     a.ipv4_address.iter().for_each(|a| _ = reserved::interface(a.value.into(), a, cx));
     a.ipv6_address.iter().for_each(|a| _ = reserved::interface(a.value.into(), a, cx));
+    a.interface_name.iter().for_each(|name| _ = names::interface(name, cx));
     Attachment {
         ipv4_address: a.ipv4_address.as_ref().map(|a| a.value),
         ipv6_address: a.ipv6_address.as_ref().map(|a| a.value),
         aliases: aliases(a, cx),
         mac_address: a.mac_address.as_ref().map(|m| m.value.to_lowercase()),
+        gw_priority: a.gw_priority.as_ref().map(|p| p.value),
+        interface_name: a.interface_name.as_ref().map(|n| n.value.clone()),
     }
 }
 

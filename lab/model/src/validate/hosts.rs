@@ -7,9 +7,9 @@ use ipnet::IpNet;
 
 use labctl_yaml::{At, Cx, Diagnostic, Json, Map, OneOrMany, words};
 
-use super::{entries, flag, names, reserved, segments};
+use super::{engines, entries, flag, names, reserved, segments};
 use crate::{
-    engine::Engine,
+    engine::{Engine, EngineChoice},
     family::{Family, LEAST_MTU_V6, OfFamily, PerFamily},
     host::{Host, Interface, InterfaceKind, Nic, Route},
     lab::{Lab, Segment},
@@ -22,20 +22,27 @@ const MOST_NICS: usize = 16;
 /// Most interfaces on top of NICs.
 const MOST_INTERFACES: usize = 64;
 const KINDS: [&str; 3] = ["macvlan", "ipvlan", "vlan"];
-/// Debian suites.
-pub(super) const SUITES: [&str; 2] = ["trixie", "bookworm"];
 
-pub(super) fn read(t: &raw::Topology, default: Engine, lab: &Lab, cx: &mut Cx) -> IndexMap<String, Host> {
-    let all = t.hosts.0.iter().enumerate();
-    all.filter_map(|(i, (name, h))| {
-        Some((name.value.clone(), host((t, lab, default), i, name, h.as_ref()?, cx)))
-    })
-    .collect()
+pub(super) fn read(
+    t: &raw::Topology,
+    choice: &EngineChoice,
+    lab: &Lab,
+    cx: &mut Cx,
+) -> IndexMap<String, Host> {
+    let unnamed = engines::unnamed(t, choice, cx);
+    let mut all = IndexMap::new();
+    for (i, (name, h)) in t.hosts.0.iter().enumerate() {
+        let Some(h) = h.as_ref() else { continue };
+        let named = h.keys.engine.as_ref().map(|e| engines::named(e, choice, cx));
+        let given = choice.hosts.iter().rev().find(|(host, _)| *host == name.value).map(|(_, e)| e.clone());
+        let engine = given.or(named).unwrap_or_else(|| unnamed.clone());
+        all.insert(name.value.clone(), host((t, lab, engine), i, name, h, cx));
+    }
+    all
 }
 
-/// `default`: the engine of a host that names none.
 fn host(
-    (t, lab, default): (&raw::Topology, &Lab, Engine),
+    (t, lab, engine): (&raw::Topology, &Lab, Engine),
     index: usize,
     name: &At<String>,
     h: &raw::Host,
@@ -45,7 +52,6 @@ fn host(
     let interfaces = interfaces(h, &nics, cx);
     let routes =
         h.keys.routes.iter().flatten().filter_map(|r| configured_route(r, &nics, &interfaces, cx)).collect();
-    let engine = h.keys.engine.as_ref().map_or(default, |e| engine(e, cx));
     let memory_mib = h.keys.memory.as_ref().map_or(DEFAULT_MEMORY_MIB, |m| {
         if !(256..=65_536).contains(&m.value) {
             let d = Diagnostic::new(m.at, format!("{} MiB is no sensible memory for a host", m.value));
@@ -62,23 +68,6 @@ fn host(
         engine,
         memory_mib,
     }
-}
-
-/// A Debian suite by its name.
-pub(super) fn suite(word: &str) -> Option<Engine> {
-    match word {
-        "trixie" => Some(Engine::Trixie),
-        "bookworm" => Some(Engine::Bookworm),
-        _ => None,
-    }
-}
-
-fn engine(word: &At<String>, cx: &mut Cx) -> Engine {
-    suite(&word.value).unwrap_or_else(|| {
-        let hint = words::known("engine", &word.value, SUITES);
-        cx.error(Diagnostic::new(word.at, format!("there is no engine `{}`", word.value)).hint(hint));
-        Engine::default()
-    })
 }
 
 fn daemon_json(h: &raw::Host, cx: &mut Cx) -> serde_json::Map<String, serde_json::Value> {

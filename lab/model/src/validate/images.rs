@@ -4,8 +4,8 @@ use indexmap::IndexMap;
 
 use labctl_yaml::{At, Cx, Diagnostic, words};
 
-use super::{containers, entries, hosts};
-use crate::{engine::Engine, image::DebianImage, lab::Lab, raw};
+use super::{containers, entries};
+use crate::{engine::Suite, image::DebianImage, lab::Lab, raw};
 
 /// The tag that Docker adds to a name without one.
 const LATEST: &str = ":latest";
@@ -44,11 +44,11 @@ fn image(name: &At<String>, i: &raw::Image, cx: &mut Cx) -> DebianImage {
     }
 }
 
-fn suite(word: &At<String>, cx: &mut Cx) -> Engine {
-    hosts::suite(&word.value).unwrap_or_else(|| {
-        let hint = words::known("suite", &word.value, hosts::SUITES);
+fn suite(word: &At<String>, cx: &mut Cx) -> Suite {
+    Suite::named(&word.value).unwrap_or_else(|| {
+        let hint = words::known("suite", &word.value, Suite::ALL.map(Suite::name));
         cx.error(Diagnostic::new(word.at, format!("there is no suite `{}`", word.value)).hint(hint));
-        Engine::default()
+        Suite::default()
     })
 }
 

@@ -9,6 +9,7 @@ mod cells;
 mod checks;
 mod containers;
 mod docker;
+mod engines;
 mod exec;
 mod facts;
 mod hosts;
@@ -32,7 +33,7 @@ use indexmap::{IndexMap, IndexSet};
 
 use labctl_yaml::{At, Cx, Diagnostic, Diagnostics, Map, Places, SourceText, Span, words};
 
-use crate::{engine::Engine, lab::Lab, raw, step::Action};
+use crate::{engine::EngineChoice, lab::Lab, raw, step::Action};
 
 /// Most hosts of a lab: each is a machine with a dockerd.
 pub(crate) const MOST_HOSTS: usize = 64;
@@ -168,13 +169,14 @@ impl<'a> Names<'a> {
 }
 
 /// Validates a topology. The lab is complete only if no mistake was noted.
-pub(crate) fn validate(t: &raw::Topology, engine: Engine, cx: &mut Cx) -> Lab {
+pub(crate) fn validate(t: &raw::Topology, engines: &EngineChoice, cx: &mut Cx) -> Lab {
     let names = Names::new(t);
     let mut lab = Lab {
         name: t.name.value.clone(),
         description: t.description.as_ref().map(|d| d.value.trim().to_owned()).unwrap_or_default(),
         vanilla: t.vanilla.as_ref().is_some_and(|v| v.value),
         checkpoint: t.checkpoint.as_ref().is_none_or(|c| c.value),
+        engines: t.engines.as_ref().map(|e| e.value.clone()),
         segments: IndexMap::new(),
         hosts: IndexMap::new(),
         peers: IndexMap::new(),
@@ -192,7 +194,7 @@ pub(crate) fn validate(t: &raw::Topology, engine: Engine, cx: &mut Cx) -> Lab {
         return lab;
     }
     lab.segments = segments::read(t, cx);
-    lab.hosts = hosts::read(t, engine, &lab, cx);
+    lab.hosts = hosts::read(t, engines, &lab, cx);
     lab.peers = peers::read(t, &lab, cx);
     lab.swarm = swarm::read(t, &names, &lab, cx);
     lab.images = images::read(t, cx);
@@ -202,6 +204,7 @@ pub(crate) fn validate(t: &raw::Topology, engine: Engine, cx: &mut Cx) -> Lab {
     lab.services = services::read(t, &names, &lab, cx);
     images::check(t, &lab, cx);
     attach::check(t, &lab, cx);
+    engines::check(t, &lab, cx);
     order::check(t, &lab, cx);
     addresses::check(t, &lab, cx);
     let mut budget = cells::Budget::default();

@@ -83,13 +83,16 @@ fn networks(s: &raw::Service, names: &Names, lab: &Lab, cx: &mut Cx) -> IndexMap
                 cx.error(d.hint("make the service `deferred: true` as well"));
             }
         }
-        let fixed = a.as_ref().and_then(|a| {
+        let own = a.as_ref().and_then(|a| {
             let address = a.ipv4_address.as_ref().map(|a| (a.at, "ipv4_address"));
-            address.or_else(|| a.mac_address.as_ref().map(|m| (m.at, "mac_address")))
+            let mac = || a.mac_address.as_ref().map(|m| (m.at, "mac_address"));
+            let name = || a.interface_name.as_ref().map(|n| (n.at, "interface_name"));
+            let priority = || a.gw_priority.as_ref().map(|p| (p.at, "gw_priority"));
+            address.or_else(mac).or_else(name).or_else(priority)
         });
-        if let Some((at, key)) = fixed {
+        if let Some((at, key)) = own {
             let d = Diagnostic::new(at, format!("a service has no `{key}`"));
-            cx.error(d.hint("its tasks come and go: Docker gives them addresses"));
+            cx.error(d.hint("its tasks come and go: Docker gives them addresses and interfaces"));
         }
         let aliases = a.as_ref().map(|a| containers::aliases(a, cx)).unwrap_or_default();
         if all.insert(name.value.clone(), aliases).is_some() {

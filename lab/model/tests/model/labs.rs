@@ -111,8 +111,8 @@ fn hosts_get_their_links() {
     });
     let nics: Vec<_> = nics.collect();
     assert_eq!(nics, [("eth0", Some(24), None), ("tun0", Some(32), Some(ip("10.0.1.66")))]);
-    assert_eq!((host.engine, host.memory_mib), (Engine::Bookworm, 2048));
-    assert_eq!(lab.hosts["host2"].engine, Engine::Trixie);
+    assert_eq!((host.engine.name(), host.memory_mib), ("bookworm", 2048));
+    assert_eq!(lab.hosts["host2"].engine, Engine::default());
     assert_eq!(host.sysctls["net.ipv4.ip_forward"], "1");
     assert_eq!(
         serde_json::Value::Object(host.daemon_json.clone()),

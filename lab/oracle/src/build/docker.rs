@@ -5,31 +5,38 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use labctl_model::{Attach, Driver, Engine, Network, Protocol, PublishMode};
+use labctl_model::{Attach, Driver, Network, Protocol, PublishMode};
 use serde_json::Value;
 
 use super::{Built, docker_mac};
 use crate::{
     net::{Address, At, IpvlanFlag, IpvlanMode, Link, MacvlanMode, ProxyAt},
-    netfilter::docker::{BridgeRules, HostRules, MeshRules, PortRule},
+    netfilter::docker::{BridgeRules, GatewayMode, HostRules, MeshRules, PortRule},
     packet::{Mac, Proto},
-    state::{BRIDGE, GWBRIDGE, State, Status},
+    state::{BRIDGE, GWBRIDGE, State},
 };
 
 const NAME: &str = "com.docker.network.bridge.name";
 const ICC: &str = "com.docker.network.bridge.enable_icc";
 const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
 const BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
+/// The option with the gateway mode of a bridge.
+const GATEWAY_MODE: &str = "com.docker.network.bridge.gateway_mode_ipv4";
 /// The option with the MTU of a bridge, or of an overlay's path.
 pub const MTU: &str = "com.docker.network.driver.mtu";
 /// Options that the oracle knows.
-const KNOWN: [&str; 9] =
-    [NAME, ICC, MASQUERADE, BINDING, MTU, "macvlan_mode", "ipvlan_mode", "ipvlan_flag", "encrypted"];
-
-/// Docker's name of a network.
-pub(super) fn docker_name<'s>(state: &'s State<'_>, key: &'s str) -> &'s str {
-    state.lab.networks.get(key).map_or(key, |n| n.docker_name.as_str())
-}
+const KNOWN: [&str; 10] = [
+    NAME,
+    ICC,
+    MASQUERADE,
+    BINDING,
+    GATEWAY_MODE,
+    MTU,
+    "macvlan_mode",
+    "ipvlan_mode",
+    "ipvlan_flag",
+    "encrypted",
+];
 
 /// The interface of a bridge. Docker takes the network's id unless a name is given; here its name stands for the id.
 pub(super) fn bridge_name(state: &State<'_>, key: &str) -> String {
@@ -86,6 +93,32 @@ pub(super) fn sub_interface(
     (Link::Ipvlan(parent, mode, flag), parent_mac)
 }
 
+/// How others get at the containers of a bridge. Docker before 27 does not know the option.
+fn gateway_mode(state: &State<'_>, host: &str, key: &str) -> GatewayMode {
+    let knows = state.lab.hosts.get(host).is_some_and(|h| h.engine.is_at_least(27));
+    let option = state.lab.networks.get(key).and_then(|n| n.options.get(GATEWAY_MODE)).filter(|_| knows);
+    match option.map(String::as_str) {
+        Some("routed") => GatewayMode::Routed,
+        Some("nat-unprotected") => GatewayMode::NatUnprotected,
+        Some("isolated") => GatewayMode::Isolated,
+        _ => GatewayMode::Nat,
+    }
+}
+
+/// The addresses that containers, tasks and the mesh have on a bridge of a host.
+fn endpoints(state: &State<'_>, host: &str, key: &str) -> Vec<IpAddr> {
+    let gwbridge = key == state.gwbridge();
+    let containers = state.lab.containers_on(host).filter(|(name, _)| state.is_running(name));
+    let of_containers = containers.filter_map(|(name, _)| state.containers.get(name)).flat_map(|c| {
+        let on_it = c.networks.get(key).map(|a| a.ip);
+        on_it.into_iter().chain(c.gwbridge.filter(|_| gwbridge))
+    });
+    let tasks = state.tasks().filter(|t| t.host == host).filter_map(|t| t.gwbridge.as_ref());
+    let of_tasks = tasks.filter(|(on, _)| on == key).map(|(_, ip)| *ip);
+    let sandbox = state.nodes.get(host).and_then(|n| n.sandbox).filter(|_| gwbridge);
+    of_containers.chain(of_tasks).chain(sandbox).collect()
+}
+
 impl Built {
     /// The bridges of a host, each with its gateway's address.
     pub(super) fn bridges(&mut self, state: &State<'_>, host: &str) {
@@ -98,7 +131,9 @@ impl Built {
             let mut bridge = self.interface(bridge_name(state, key), Link::Bridge);
             let addresses =
                 pools.iter().map(|p| Address { ip: p.gateway, prefix_len: p.subnet.prefix_len() });
-            bridge.addresses = addresses.collect();
+            if gateway_mode(state, host, key) != GatewayMode::Isolated {
+                bridge.addresses = addresses.collect();
+            }
             let icc_off = network.is_some_and(|n| n.options.get(ICC).is_some_and(|v| v == "false"))
                 || key == BRIDGE && now.daemon_json.get("icc") == Some(&Value::Bool(false));
             let linked = state.lab.containers_on(host).any(|(_, c)| !c.links.is_empty());
@@ -120,7 +155,8 @@ impl Built {
         let Some(ns) = self.spaces.get(host).copied() else { return };
         let is = |key: &str, wanted: bool| now.daemon_json.get(key) == Some(&Value::Bool(wanted));
         let mut rules = HostRules { proxy: !is("userland-proxy", false), ..HostRules::default() };
-        // Docker 20.10 to 27 set the policy where they turn forwarding on themselves.
+        rules.is_28 = described.engine.is_at_least(28);
+        // Docker sets the policy where it turns forwarding on itself.
         let forwarded = described.sysctls.get("net.ipv4.ip_forward").is_some_and(|v| v == "1");
         rules.forward_drops = !forwarded && !is("ip-forward", false);
         for (key, pools) in &now.networks {
@@ -138,6 +174,8 @@ impl Built {
                 // Docker makes its own docker_gwbridge without.
                 icc: option(ICC) && !(default && is("icc", false)) && !(network.is_none() && key == GWBRIDGE),
                 masquerade: option(MASQUERADE) && !(default && is("ip-masq", false)),
+                mode: gateway_mode(state, host, key),
+                endpoints: endpoints(state, host, key),
             });
         }
         self.ports(state, host, &mut rules);
@@ -154,16 +192,16 @@ impl Built {
         let space = &mut self.net.spaces[ns];
         if rules.proxy && now.docker {
             let proxies = rules.ports.iter();
-            space.proxies = proxies
-                .map(|p| ProxyAt { ip: p.host_ip, proto: p.proto, port: p.published, to: p.to })
-                .collect();
+            let at =
+                |p: &PortRule| Some(ProxyAt { ip: p.host_ip, proto: p.proto, port: p.published?, to: p.to });
+            space.proxies = proxies.filter_map(at).collect();
         }
         if !is("iptables", false) {
             space.firewall = rules.firewall();
         }
         // moby#45637.
         let port = state.lab.swarm.as_ref().and_then(|s| s.data_path_port);
-        if described.engine == Engine::Bookworm && port.is_some_and(|p| p != 4789) {
+        if !described.engine.is_at_least(23) && port.is_some_and(|p| p != 4789) {
             for at in self.net.tunnels.clone() {
                 let i = &mut self.net.spaces[at.ns].interfaces[at.iface];
                 if matches!(&i.link, Link::Vxlan(v) if v.encrypted && v.outer == ns) {
@@ -176,26 +214,22 @@ impl Built {
     /// Ports are published by the network that a container has its way out by, if that is a bridge.
     fn ports(&self, state: &State<'_>, host: &str, rules: &mut HostRules) {
         for (name, c) in state.lab.containers_on(host) {
-            let Some(now) = state.containers.get(name).filter(|c| c.status == Status::Running) else {
-                continue;
-            };
-            if !matches!(c.attach, Attach::DefaultBridge { .. } | Attach::Networks(_)) {
+            let bridged = matches!(c.attach, Attach::DefaultBridge { .. } | Attach::Networks(_));
+            if !state.is_running(name) || !bridged {
                 continue;
             }
-            let out = now.networks.iter().filter(|(key, _)| state.has_way_out(key));
-            let first = out.min_by_key(|(key, _)| docker_name(state, key).to_owned());
-            let by = first.map(|(key, a)| (key.as_str(), a.ip));
-            let Some((key, ip)) = by.or(now.gwbridge.map(|ip| (state.gwbridge(), ip))) else { continue };
+            let Some((key, ip)) = state.way_out(name, Family::V4) else { continue };
             let network = state.lab.networks.get(key);
             if network.is_some_and(|n| n.driver != Driver::Bridge) {
                 continue;
             }
+            let routed = gateway_mode(state, host, key) == GatewayMode::Routed;
             let binding = network.and_then(|n| n.options.get(BINDING)?.parse::<IpAddr>().ok());
             for p in &c.ports {
                 let Some(published) = p.published else { continue };
                 let host_ip = p.host_ip.or(binding).filter(|ip| !ip.is_unspecified());
                 let to = SocketAddr::new(ip, p.target);
-                let interface = bridge_name(state, key);
+                let (interface, published) = (bridge_name(state, key), (!routed).then_some(published));
                 rules.ports.push(PortRule { interface, host_ip, proto: proto(p.protocol), published, to });
             }
         }
@@ -209,7 +243,7 @@ impl Built {
                     interface,
                     host_ip: None,
                     proto: proto(p.protocol),
-                    published,
+                    published: Some(published),
                     to,
                 });
             }

@@ -276,15 +276,22 @@ impl Built {
         }
         for (key, at) in &now.networks {
             let mac = at.mac.as_deref().and_then(mac_of);
-            self.attach_local(state, &described.host, ns, key, (at.ip, at.v6), mac);
+            let named = match &described.attach {
+                Attach::Networks(all) => all.get(key).and_then(|a| a.interface_name.clone()),
+                _ => None,
+            };
+            let made = self.attach_local(state, &described.host, ns, key, (at.ip, at.v6), mac);
+            if let (Some(made), Some(named)) = (made, named) {
+                self.net.spaces[made.ns].interfaces[made.iface].name = named;
+            }
         }
         if let Some(ip) = now.gwbridge {
             self.attach_local(state, &described.host, ns, state.gwbridge(), (ip, None), None);
         }
         for family in Family::ALL {
-            let networks = now.networks.iter().filter_map(|(k, a)| Some((k.as_str(), a.address(family)?)));
-            let gwbridge = now.gwbridge.filter(|ip| ip.family() == family);
-            self.default_route(state, &described.host, ns, networks.collect(), gwbridge);
+            if let Some(by) = state.way_out(name, family) {
+                self.default_route(state, &described.host, ns, by);
+            }
         }
     }
 
@@ -390,19 +397,8 @@ impl Built {
         Some(self.net.plug(ns, made))
     }
 
-    /// The default route of a family: by the first network by name that leads out, else by docker_gwbridge (moby
-    /// libnetwork/endpoint.go, `Less`).
-    fn default_route(
-        &mut self,
-        state: &State<'_>,
-        host: &str,
-        ns: usize,
-        networks: Vec<(&str, IpAddr)>,
-        gwbridge: Option<IpAddr>,
-    ) {
-        let out = networks.iter().copied().filter(|(key, _)| state.has_way_out(key));
-        let first = out.min_by_key(|(key, _)| docker::docker_name(state, key).to_owned());
-        let Some((key, ip)) = first.or(gwbridge.map(|ip| (state.gwbridge(), ip))) else { return };
+    /// The default route of an address's family, by this network.
+    fn default_route(&mut self, state: &State<'_>, host: &str, ns: usize, (key, ip): (&str, IpAddr)) {
         let space = &self.net.spaces[ns];
         let dev = space.interfaces.iter().position(|i| i.addresses.iter().any(|a| a.ip == ip));
         let pools = state.hosts.get(host).and_then(|h| h.networks.get(key));

@@ -76,7 +76,7 @@ impl Built {
         }
         if let Some((key, ip)) = &task.gwbridge {
             self.attach_local(state, &task.host, ns, key, (*ip, None), None);
-            self.default_route(state, &task.host, ns, vec![(key, *ip)], None);
+            self.default_route(state, &task.host, ns, (key, *ip));
         }
     }
 

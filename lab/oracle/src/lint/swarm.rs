@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use labctl_model::{Driver, Engine, Network};
+use labctl_model::{Driver, Network};
 
 use super::Linter;
 use crate::{
@@ -120,7 +120,7 @@ impl Linter<'_> {
             .state
             .nodes
             .keys()
-            .find(|h| self.lab.hosts.get(*h).is_some_and(|h| h.engine == Engine::Bookworm));
+            .find(|h| self.lab.hosts.get(*h).is_some_and(|h| !h.engine.is_at_least(23)));
         let Some(old) = old.cloned() else { return };
         let encrypted = |n: &Network| n.driver == Driver::Overlay && n.options.contains_key("encrypted");
         for (key, _) in self.lab.networks.iter().filter(|(_, n)| encrypted(n)) {

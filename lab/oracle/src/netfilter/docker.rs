@@ -1,5 +1,6 @@
-//! The rules that dockerd installs in its host, by what it has there. Layout of Docker 20.10 to 27 (moby
-//! libnetwork/drivers/bridge/setup_ip_tables.go, libnetwork/firewall_linux.go, libnetwork/service_linux.go).
+//! The rules that dockerd installs in its host, by what it has there. Layouts of Docker 20.10 to 27 (moby
+//! libnetwork/drivers/bridge/setup_ip_tables.go, libnetwork/firewall_linux.go, libnetwork/service_linux.go) and of 28
+//! (libnetwork/drivers/bridge/internal/iptabler).
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,6 +8,20 @@ use ipnet::IpNet;
 
 use super::{Firewall, Match, Table, Target};
 use crate::packet::Proto;
+
+/// How others get at the containers of a bridge (moby libnetwork/drivers/bridge/bridge_linux.go, `gwMode`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GatewayMode {
+    /// By published ports of the host.
+    #[default]
+    Nat,
+    /// By these, and by a route to any port.
+    NatUnprotected,
+    /// By a route to published ports.
+    Routed,
+    /// Not at all: the bridge has no address.
+    Isolated,
+}
 
 /// A bridge network, as dockerd's rules see it.
 #[derive(Clone, Debug)]
@@ -21,6 +36,10 @@ pub struct BridgeRules {
     pub icc: bool,
     /// Whether what leaves is masqueraded.
     pub masquerade: bool,
+    /// How others get at its containers.
+    pub mode: GatewayMode,
+    /// Addresses of its containers.
+    pub endpoints: Vec<IpAddr>,
 }
 
 /// A published port.
@@ -32,8 +51,8 @@ pub struct PortRule {
     pub host_ip: Option<IpAddr>,
     /// Transport.
     pub proto: Proto,
-    /// Port of the host.
-    pub published: u16,
+    /// Port of the host; none where the network is routed.
+    pub published: Option<u16>,
     /// The container's address and port.
     pub to: SocketAddr,
 }
@@ -62,15 +81,102 @@ pub struct HostRules {
     pub proxy: bool,
     /// Whether dockerd turned on forwarding itself, and so set the policy.
     pub forward_drops: bool,
+    /// Whether the layout is that of Docker 28.
+    pub is_28: bool,
 }
 
 impl HostRules {
     /// The rules.
     pub fn firewall(&self) -> Firewall {
         let mut f = Firewall { forward_drops: self.forward_drops, ..Firewall::default() };
-        self.filter(&mut f);
+        match self.is_28 {
+            true => {
+                self.raw(&mut f);
+                self.filter_28(&mut f);
+            }
+            false => self.filter(&mut f),
+        }
         self.nat(&mut f);
         f
+    }
+
+    /// What is sent to a container's own address from elsewhere than its bridge, and to a port of loopback from
+    /// elsewhere than loopback, is dropped before its destination is rewritten.
+    fn raw(&self, f: &mut Firewall) {
+        use Match::{Dst, In, Port};
+        let mut add = |matches: Vec<Match>| f.append(Table::Raw, "PREROUTING", matches, Target::Drop);
+        for b in self.bridges.iter().filter(|b| b.mode == GatewayMode::Nat && !b.internal) {
+            for ip in &b.endpoints {
+                add(vec![Dst(false, IpNet::from(*ip)), In(true, b.interface.clone())]);
+            }
+        }
+        for p in &self.ports {
+            if let (Some(ip), Some(published)) = (p.host_ip.filter(IpAddr::is_loopback), p.published) {
+                let to = vec![Port(p.proto, published), Dst(false, IpNet::from(ip))];
+                add(to.into_iter().chain([In(true, "lo".to_owned())]).collect());
+            }
+        }
+    }
+
+    /// Rules are in chains by what they do, and what nothing accepts for a bridge is dropped, whatever the policy.
+    fn filter_28(&self, f: &mut Firewall) {
+        use Match::{Dst, Established, FromPort, In, Of, Out, Port, Src};
+        let jump = |chain: &str| Target::Jump(chain.to_owned());
+        let mut add = |chain: &str, matches: Vec<Match>, target: Target| {
+            f.append(Table::Filter, chain, matches, target);
+        };
+        add("FORWARD", vec![], jump("DOCKER-FORWARD"));
+        if let Some(mesh) = &self.mesh {
+            add("DOCKER-FORWARD", vec![], jump("DOCKER-INGRESS"));
+            for (proto, port) in &mesh.ports {
+                add("DOCKER-INGRESS", vec![Port(*proto, *port)], Target::Accept);
+                add("DOCKER-INGRESS", vec![FromPort(*proto, *port), Established], Target::Accept);
+            }
+        }
+        for chain in ["DOCKER-CT", STAGE_1, "DOCKER-BRIDGE"] {
+            add("DOCKER-FORWARD", vec![], jump(chain));
+        }
+        for b in &self.bridges {
+            let name = || b.interface.clone();
+            let among = vec![In(false, name()), Out(false, name())];
+            if b.internal {
+                for subnet in &b.subnets {
+                    add(STAGE_1, vec![Src(true, *subnet), Out(false, name())], Target::Drop);
+                    add(STAGE_1, vec![Dst(true, *subnet), In(false, name())], Target::Drop);
+                }
+                add("DOCKER-FORWARD", among, if b.icc { Target::Accept } else { Target::Drop });
+                continue;
+            }
+            add("DOCKER-CT", vec![Out(false, name()), Established], Target::Accept);
+            add(STAGE_1, vec![In(false, name()), Out(true, name())], jump(STAGE_2));
+            // Into a routed network published ports decide.
+            let kept_apart = if b.mode == GatewayMode::Routed { Target::Return } else { Target::Drop };
+            add(STAGE_2, vec![Out(false, name())], kept_apart);
+            add("DOCKER-BRIDGE", vec![Out(false, name())], jump("DOCKER"));
+            if !b.icc {
+                add("DOCKER-FORWARD", among, Target::Drop);
+                add("DOCKER-FORWARD", vec![In(false, name()), Out(true, name())], Target::Accept);
+            } else {
+                add("DOCKER-FORWARD", vec![In(false, name())], Target::Accept);
+            }
+        }
+        for p in &self.ports {
+            let matches = vec![
+                Dst(false, IpNet::from(p.to.ip())),
+                In(true, p.interface.clone()),
+                Out(false, p.interface.clone()),
+                Port(p.proto, p.to.port()),
+            ];
+            add("DOCKER", matches, Target::Accept);
+        }
+        for b in self.bridges.iter().filter(|b| !b.internal) {
+            let out = || Out(false, b.interface.clone());
+            if b.mode == GatewayMode::Routed {
+                add("DOCKER", vec![out(), Of(Proto::Icmp)], Target::Accept);
+            }
+            let rest = if b.mode == GatewayMode::NatUnprotected { Target::Accept } else { Target::Drop };
+            add("DOCKER", vec![In(true, b.interface.clone()), out()], rest);
+        }
     }
 
     fn filter(&self, f: &mut Firewall) {
@@ -139,7 +245,8 @@ impl HostRules {
             from_host.insert(0, Dst(true, LOOPBACK));
         }
         add("OUTPUT", from_host, Target::Jump("DOCKER".into()));
-        for b in self.bridges.iter().filter(|b| b.masquerade && !b.internal) {
+        let masqueraded = |b: &&BridgeRules| b.masquerade && !b.internal && b.mode != GatewayMode::Routed;
+        for b in self.bridges.iter().filter(masqueraded) {
             for subnet in &b.subnets {
                 let leaves = vec![Src(false, *subnet), Out(true, b.interface.clone())];
                 add("POSTROUTING", leaves, Target::Masquerade);
@@ -153,12 +260,13 @@ impl HostRules {
             }
         }
         for p in &self.ports {
+            let Some(published) = p.published else { continue };
             let host_ip = p.host_ip.map(|ip| Dst(false, IpNet::from(ip)));
             let mut matches: Vec<Match> = host_ip.into_iter().collect();
             if self.proxy {
                 matches.push(In(true, p.interface.clone()));
             }
-            matches.push(Port(p.proto, p.published));
+            matches.push(Port(p.proto, published));
             add("DOCKER", matches, Target::Dnat(p.to));
             let (own, to) = (IpNet::from(p.to.ip()), p.to.port());
             let to_itself = vec![Src(false, own), Dst(false, own), Port(p.proto, to)];
@@ -166,6 +274,9 @@ impl HostRules {
         }
     }
 }
+
+const STAGE_1: &str = "DOCKER-ISOLATION-STAGE-1";
+const STAGE_2: &str = "DOCKER-ISOLATION-STAGE-2";
 
 /// 127.0.0.0/8.
 const LOOPBACK: IpNet = IpNet::V4(ipnet::Ipv4Net::new_assert(std::net::Ipv4Addr::new(127, 0, 0, 0), 8));

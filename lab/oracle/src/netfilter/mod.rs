@@ -18,6 +18,8 @@ const DEEPEST: usize = 8;
 /// A table of iptables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
+    /// Drops before anything else is known of a packet.
+    Raw,
     /// Rewrites addresses.
     Nat,
     /// Lets through or drops.
@@ -35,6 +37,8 @@ pub enum Match {
     Src(bool, IpNet),
     /// `-d`
     Dst(bool, IpNet),
+    /// `-p`
+    Of(Proto),
     /// `-p … --dport`
     Port(Proto, u16),
     /// `-p … --sport`
@@ -83,6 +87,7 @@ impl fmt::Display for Rule {
                 Match::Out(no, name) => write!(f, "{}-o {name} ", not(no))?,
                 Match::Src(no, net) => write!(f, "{}-s {net} ", not(no))?,
                 Match::Dst(no, net) => write!(f, "{}-d {net} ", not(no))?,
+                Match::Of(proto) => write!(f, "-p {proto} ")?,
                 Match::Port(proto, port) => write!(f, "-p {proto} --dport {port} ")?,
                 Match::FromPort(proto, port) => write!(f, "-p {proto} --sport {port} ")?,
                 Match::Established => f.write_str("-m conntrack --ctstate RELATED,ESTABLISHED ")?,
@@ -123,6 +128,7 @@ impl Situation<'_> {
             Match::Out(no, name) => (self.output == name) != *no,
             Match::Src(no, net) => net.contains(&t.src) != *no,
             Match::Dst(no, net) => net.contains(&t.dst) != *no,
+            Match::Of(proto) => t.proto == *proto,
             Match::Port(proto, port) => t.proto == *proto && t.dport == *port,
             Match::FromPort(proto, port) => t.proto == *proto && t.sport == *port,
             Match::Established => self.established,
@@ -179,6 +185,7 @@ impl Firewall {
                 }
                 target => {
                     let table = match table {
+                        Table::Raw => "raw",
                         Table::Nat => "nat",
                         Table::Filter => "filter",
                     };

@@ -189,9 +189,9 @@ impl Bench<'_> {
                 lab.swarm.iter_mut().for_each(|s| s.data_path_port = Some(port));
             });
         }
-        if self.lab.hosts.values().any(|h| h.engine == Engine::Bookworm) {
+        if self.lab.hosts.values().any(|h| !h.engine.is_at_least(23)) {
             self.may("all hosts with Docker 26.1 (engine: trixie)".to_owned(), |lab| {
-                lab.hosts.values_mut().for_each(|h| h.engine = Engine::Trixie);
+                lab.hosts.values_mut().for_each(|h| h.engine = Engine::default());
             });
         }
         for host in self.hosts.clone() {

@@ -1,6 +1,6 @@
 //! Networks made and removed by steps, containers and their addresses.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{cmp::Reverse, collections::BTreeSet, net::IpAddr};
 
 use labctl_model::{Attach, Driver, Family, OfFamily, PerFamily};
 
@@ -132,6 +132,23 @@ impl State<'_> {
                 n.driver != Driver::Overlay && !n.internal && !parentless
             }
         }
+    }
+
+    /// The network that a container has its way out and its published ports of a family by: of those that lead out the one with the
+    /// highest priority, then the first by name; else docker_gwbridge (moby libnetwork/endpoint.go, `Less`).
+    pub fn way_out(&self, container: &str, family: Family) -> Option<(&str, IpAddr)> {
+        let c = self.containers.get(container)?;
+        let attach = self.lab.containers.get(container).map(|c| &c.attach);
+        let order = |key: &str| {
+            let priority = match attach {
+                Some(Attach::Networks(all)) => all.get(key).and_then(|a| a.gw_priority).unwrap_or_default(),
+                _ => 0,
+            };
+            (Reverse(priority), self.lab.networks.get(key).map_or(key, |n| n.docker_name.as_str()).to_owned())
+        };
+        let here = c.networks.iter().filter_map(|(key, a)| Some((key.as_str(), a.address(family)?)));
+        let first = here.filter(|(key, _)| self.has_way_out(key)).min_by_key(|(key, _)| order(key));
+        first.or(c.gwbridge.filter(|ip| ip.family() == family).map(|ip| (self.gwbridge(), ip)))
     }
 
     /// An endpoint on docker_gwbridge is there where no other network leads out, and one is not internal.

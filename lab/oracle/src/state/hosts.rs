@@ -60,8 +60,11 @@ impl<'a> State<'a> {
             taken.extend(nics.map(|n| n.trunc()));
             taken.extend(h.routes.iter().filter(|r| r.via.is_none()).map(|r| r.to));
         }
+        // From Docker 27 on the first that is free, before that the next one.
+        let lowest = self.lab.hosts.get(host).is_some_and(|h| h.engine.is_at_least(27));
+        let from = if lowest { 0 } else { h.next_pool };
         // Where nothing is left Docker refuses, and a step says so.
-        if let Some((place, subnet)) = addressing::choose(&pools, h.next_pool, &taken) {
+        if let Some((place, subnet)) = addressing::choose(&pools, from, &taken) {
             h.next_pool = place + 1;
             h.networks.insert(key.to_owned(), vec![Pool::new(subnet, false)]);
         }

@@ -70,6 +70,12 @@ impl Walker<'_> {
             );
             return Ok(Fate::Lost(why));
         }
+        let untracked = Tracked { flow: None, reply: false, established: false };
+        let raw = self.rules(ns, Table::Raw, "PREROUTING", &packet, (&input, ""), untracked);
+        if let Some(r) = raw.filter(|r| r.target == Target::Drop) {
+            self.note(place, &packet, r.by.clone());
+            return Ok(Fate::Lost(format!("{}: {}", space.name, r.by)));
+        }
         let before = packet.tuple;
         let tracked = self.track(ns, &mut packet, "PREROUTING", &input);
         if packet.tuple.dst.is_loopback() && packet.tuple != before {

@@ -163,10 +163,7 @@ impl<'a> Builder<'a> {
                 Role::Manager => "swarm manager".to_owned(),
                 Role::Worker => "swarm worker".to_owned(),
             });
-        let engine = match host.engine {
-            Engine::Trixie => None,
-            Engine::Bookworm => Some("Docker of bookworm".to_owned()),
-        };
+        let engine = (host.engine != Engine::default()).then(|| format!("Docker of {}", host.engine));
         let node = self.node(Kind::Host, name, role.into_iter().chain(engine).collect(), None, false);
         for nic in &host.nics {
             let made = self.node(Kind::Nic, &nic.name, vec![address(nic)], Some(node), false);

@@ -424,9 +424,9 @@ impl RunningLab {
 
 /// Stops the running containers, all at once.
 async fn stop_containers(lab: &Lab, host: &RunningHost) -> Result<(), Error> {
-    let stops = lab.containers_on(&host.name).map(|(name, _)| async move {
+    let stops = lab.containers_on(&host.name).map(|(name, container)| async move {
         match host.docker.state(name).await?.status.as_str() {
-            "running" => Ok(host.docker.stop(name).await?),
+            "running" => Ok(host.docker.stop(name, container).await?),
             _ => Ok(()),
         }
     });

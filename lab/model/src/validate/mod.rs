@@ -17,6 +17,7 @@ mod inject;
 mod lines;
 mod names;
 mod networks;
+mod options;
 mod order;
 mod peers;
 mod reserved;

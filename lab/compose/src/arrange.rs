@@ -113,7 +113,8 @@ pub(crate) fn arrange(
         .collect();
     let mut addresses = lan.free.iter().copied();
     let mut next = || addresses.next().unwrap_or(Ipv4Addr::UNSPECIFIED);
-    let client = if project.services.iter().any(|s| s.name.value == "client") { "lan-client" } else { "client" };
+    let client =
+        if project.services.iter().any(|s| s.name.value == "client") { "lan-client" } else { "client" };
     let client = (client.to_owned(), next());
     let mut hosts: Vec<(String, Ipv4Addr)> = hosts.into_iter().map(|h| (h, next())).collect();
     // They were taken from the end of the LAN.
@@ -178,7 +179,10 @@ fn placed(
     for (service, host) in &options.place {
         let Some(i) = services.iter().position(|s| s.name.value == *service) else {
             let known = services.iter().map(|s| s.name.value.as_str());
-            return Err(format!("there is no service `{service}`\nhint: {}", words::known("service", service, known)));
+            return Err(format!(
+                "there is no service `{service}`\nhint: {}",
+                words::known("service", service, known)
+            ));
         };
         let Some(at) = hosts.iter().position(|h| h == host) else {
             let known = words::known("host", host, hosts.iter().map(String::as_str));
@@ -218,7 +222,10 @@ fn join_networks(project: &mut Project, options: &ImportOptions, notes: &mut Not
                     service.mode = Some(labctl_yaml::At { value: "host".to_owned(), at: name.at });
                     networks.clear();
                 } else {
-                    notes.add(name.at, format!("`{}` on the hosts' own network: left out", service.name.value));
+                    notes.add(
+                        name.at,
+                        format!("`{}` on the hosts' own network: left out", service.name.value),
+                    );
                 }
             }
             default |= networks.iter().any(|(name, _)| name.value == DEFAULT);
@@ -259,9 +266,10 @@ fn companions<'s>(services: &'s [ComposeService], service: &'s ComposeService) -
     let find = |name: &str| {
         services.iter().position(|s| s.name.value == name || s.container_name.as_deref() == Some(name))
     };
-    let mode = service.mode.as_ref().and_then(|m| {
-        m.value.strip_prefix("service:").or_else(|| m.value.strip_prefix("container:"))
-    });
+    let mode = service
+        .mode
+        .as_ref()
+        .and_then(|m| m.value.strip_prefix("service:").or_else(|| m.value.strip_prefix("container:")));
     let links = service.links.iter().map(|l| l.value.split(':').next().unwrap_or_default());
     mode.into_iter().chain(links).filter_map(find).collect()
 }
@@ -287,7 +295,9 @@ fn homes(
             let list = words::list(named.into_iter().filter(|n| {
                 services.iter().position(|s| s.name.value == **n).is_some_and(|s| group[s] == group[i])
             }));
-            return Err(format!("{list} cannot be on different hosts\nhint: one links to the other or shares its network"));
+            return Err(format!(
+                "{list} cannot be on different hosts\nhint: one links to the other or shares its network"
+            ));
         }
     }
     let mut turn = 0;
@@ -317,7 +327,10 @@ fn nodes(
             _ => 1,
         };
         if count == 0 {
-            notes.add(service.name.at, format!("service `{}`: left out, it has no replicas", service.name.value));
+            notes.add(
+                service.name.at,
+                format!("service `{}`: left out, it has no replicas", service.name.value),
+            );
         }
         let alone = companions(&project.services, service).is_empty()
             && !options.place.iter().any(|(s, _)| *s == service.name.value)
@@ -331,7 +344,10 @@ fn nodes(
             let mut ports = service.ports.clone();
             if replica > 0 && ports.iter().any(|p| p.published.is_some()) {
                 // Docker Compose fails here.
-                notes.add(service.name.at, format!("ports of `{}`: only its first container publishes them", service.name.value));
+                notes.add(
+                    service.name.at,
+                    format!("ports of `{}`: only its first container publishes them", service.name.value),
+                );
                 ports.clear();
             }
             nodes.push(Node {
@@ -400,18 +416,26 @@ fn order(services: &[ComposeService]) -> Vec<usize> {
     while done.len() < services.len() {
         let ready = |i: &usize| {
             let service = &services[*i];
-            let named = service.depends_on.iter().filter_map(|d| services.iter().position(|s| s.name.value == *d));
+            let named =
+                service.depends_on.iter().filter_map(|d| services.iter().position(|s| s.name.value == *d));
             !done.contains(i)
                 && named.chain(companions(services, service)).all(|d| done.contains(&d) || d == *i)
         };
         // Compose refuses a circle; here its first service goes first.
-        let next = (0..services.len()).find(ready).or_else(|| (0..services.len()).find(|i| !done.contains(i)));
+        let next =
+            (0..services.len()).find(ready).or_else(|| (0..services.len()).find(|i| !done.contains(i)));
         done.extend(next);
     }
     done.into_iter().collect()
 }
 
-fn place(name: &str, service: &ComposeService, project: &Project, names: &[String], notes: &mut Notes) -> Place {
+fn place(
+    name: &str,
+    service: &ComposeService,
+    project: &Project,
+    names: &[String],
+    notes: &mut Notes,
+) -> Place {
     let others: Vec<String> =
         [Some(&service.name.value), service.container_name.as_ref()].into_iter().flatten().cloned().collect();
     match service.mode.as_ref().map(|m| (m, m.value.as_str())) {
@@ -422,12 +446,21 @@ fn place(name: &str, service: &ComposeService, project: &Project, names: &[Strin
         Some((mode, text)) => {
             let of = text.strip_prefix("service:").or_else(|| text.strip_prefix("container:"));
             let at = of.and_then(|of| {
-                project.services.iter().position(|s| s.name.value == of || s.container_name.as_deref() == Some(of))
+                project
+                    .services
+                    .iter()
+                    .position(|s| s.name.value == of || s.container_name.as_deref() == Some(of))
             });
             return match at {
                 Some(at) => Place::Beside(first(&project.services[at], &names[at])),
                 None => {
-                    notes.add(mode.at, format!("`network_mode: {text}` of `{}`: left out, there is none; it has no network", service.name.value));
+                    notes.add(
+                        mode.at,
+                        format!(
+                            "`network_mode: {text}` of `{}`: left out, there is none; it has no network",
+                            service.name.value
+                        ),
+                    );
                     Place::None
                 }
             };
@@ -522,15 +555,25 @@ fn net(
     };
     let driver = match written {
         "overlay" => "overlay",
-        "bridge" if options.swarm => change("overlay", "an overlay, as services of a swarm need".to_owned(), notes),
-        "bridge" if spread.len() > 1 => {
-            change("overlay", "an overlay, since a bridge ends at its host and its services are on several".to_owned(), notes)
+        "bridge" if options.swarm => {
+            change("overlay", "an overlay, as services of a swarm need".to_owned(), notes)
         }
+        "bridge" if spread.len() > 1 => change(
+            "overlay",
+            "an overlay, since a bridge ends at its host and its services are on several".to_owned(),
+            notes,
+        ),
         "bridge" => "bridge",
-        other if options.swarm => change("overlay", format!("an overlay in place of {other}: services are on no other"), notes),
+        other if options.swarm => {
+            change("overlay", format!("an overlay in place of {other}: services are on no other"), notes)
+        }
         "macvlan" => "macvlan",
         "ipvlan" => "ipvlan",
-        other => change("bridge", format!("a bridge in place of driver `{other}`, which a lab does not have"), notes),
+        other => change(
+            "bridge",
+            format!("a bridge in place of driver `{other}`, which a lab does not have"),
+            notes,
+        ),
     };
     let mut keys: Vec<(&'static str, String)> = Vec::new();
     keys.extend(network.docker_name.as_ref().filter(|n| is_own(n, key)).map(|n| ("name", flow::scalar(n))));
@@ -540,7 +583,9 @@ fn net(
         "bridge" => Some(option("com.docker.network.bridge.enable_icc").as_deref() != Some("\"false\"")),
         "overlay" => Some(true),
         "macvlan" if option("macvlan_mode").is_none_or(|m| m == "bridge") => Some(true),
-        "ipvlan" if option("ipvlan_mode").is_none_or(|m| m == "l2") && option("ipvlan_flag").is_none() => Some(true),
+        "ipvlan" if option("ipvlan_mode").is_none_or(|m| m == "l2") && option("ipvlan_flag").is_none() => {
+            Some(true)
+        }
         _ => None,
     };
     if !driver_opts.is_empty() {
@@ -555,7 +600,10 @@ fn net(
     if driver == "overlay" {
         keys.push(("attachable", "true".to_owned()));
         if options.swarm && !network.attachable {
-            notes.add(network.at, format!("network `{key}`: attachable, so that a container can ask services on it"));
+            notes.add(
+                network.at,
+                format!("network `{key}`: attachable, so that a container can ask services on it"),
+            );
         }
     }
     if !network.labels.is_empty() {
@@ -588,21 +636,31 @@ fn driver_opts(
     for (name, value) in &network.options {
         let kept = name == "com.docker.network.driver.mtu" || name == "encrypted" && driver == "overlay";
         if name == "parent" && same {
-            let (interface, vlan) = value.split_once('.').map_or((value.as_str(), None), |(i, v)| (i, Some(v)));
+            let (interface, vlan) =
+                value.split_once('.').map_or((value.as_str(), None), |(i, v)| (i, Some(v)));
             let vlan = vlan.filter(|v| v.parse::<u16>().is_ok_and(|v| (1..4095).contains(&v)));
             let to = vlan.map_or("lan".to_owned(), |v| format!("lan.{v}"));
             if interface != "eth0" {
-                notes.add(network.at, format!("`parent: {value}` of network `{key}`: here it is the hosts' NIC on `lan`"));
+                notes.add(
+                    network.at,
+                    format!("`parent: {value}` of network `{key}`: here it is the hosts' NIC on `lan`"),
+                );
             }
             all.push(("parent".to_owned(), to));
         } else if same || kept {
             all.push((name.clone(), flow::scalar(value)));
         } else {
-            notes.add(network.at, format!("option `{name}` of network `{key}`: left out, it is of another driver"));
+            notes.add(
+                network.at,
+                format!("option `{name}` of network `{key}`: left out, it is of another driver"),
+            );
         }
     }
     if matches!(driver, "macvlan" | "ipvlan") && !network.internal && parent(network).is_none() {
-        notes.add(network.at, format!("network `{key}` has no `parent`: Docker makes it one that leads nowhere"));
+        notes.add(
+            network.at,
+            format!("network `{key}` has no `parent`: Docker makes it one that leads nowhere"),
+        );
     }
     all
 }

@@ -55,7 +55,8 @@ fn of_containers(a: &Arranged, out: &mut Writer) {
     }
     let all: Vec<&Node> =
         a.nodes.iter().filter(|n| matches!(n.place, Place::Networks(_) | Place::Bridge)).collect();
-    let apart = |from: &&Node, to: &&Node| from.name != to.name && relation(a, from, to, false) == Some(false);
+    let apart =
+        |from: &&Node, to: &&Node| from.name != to.name && relation(a, from, to, false) == Some(false);
     if all.iter().any(|from| all.iter().any(|to| apart(from, to))) {
         out.comment("By address it is the same: networks are isolated from each other.");
         let word = |from: &Node, to: &Node| match relation(a, from, to, false) {
@@ -82,7 +83,9 @@ fn of_containers(a: &Arranged, out: &mut Writer) {
             let within = within.map(|w| format!(", within: {w}")).unwrap_or_default();
             let (from, to) = (names(&from), flow::scalar(&to.name));
             let probe = probe(port, udp);
-            out.line(&format!("- {{ probe: {probe}, by: name, from: {from}, to: {to}, verdict: yes{within} }}"));
+            out.line(&format!(
+                "- {{ probe: {probe}, by: name, from: {from}, to: {to}, verdict: yes{within} }}"
+            ));
         }
     }
     outside(a, out);
@@ -92,7 +95,8 @@ fn of_containers(a: &Arranged, out: &mut Writer) {
 fn outside(a: &Arranged, out: &mut Writer) {
     let leads = |node: &&Node| match &node.place {
         Place::Networks(_) => {
-            let each: Vec<Option<bool>> = node.on().filter_map(|k| Some(a.networks.get(k)?.leads_out)).collect();
+            let each: Vec<Option<bool>> =
+                node.on().filter_map(|k| Some(a.networks.get(k)?.leads_out)).collect();
             match (each.contains(&None), each.contains(&Some(true))) {
                 (true, _) => None,
                 (false, out) => Some(out),
@@ -102,9 +106,7 @@ fn outside(a: &Arranged, out: &mut Writer) {
         Place::None => Some(false),
         Place::Beside(_) => None,
     };
-    let some = |wanted: bool| -> Vec<&Node> {
-        a.nodes.iter().filter(|n| leads(n) == Some(wanted)).collect()
-    };
+    let some = |wanted: bool| -> Vec<&Node> { a.nodes.iter().filter(|n| leads(n) == Some(wanted)).collect() };
     let (out_of, inside) = (some(true), some(false));
     if out_of.is_empty() && inside.is_empty() {
         return;
@@ -164,14 +166,12 @@ fn of_services(a: &Arranged, out: &mut Writer) {
     if !a.observers.is_empty() {
         out.comment("Services on a network are reached by name. A service asks nobody itself, so a container on the network does.");
     }
-    let on = |key: &str| a.nodes.iter().filter(move |n| n.on().any(|k| k == key));
+    let on = |key: &str| -> Vec<&Node> { a.nodes.iter().filter(|n| n.on().any(|k| k == key)).collect() };
     for (observer, key) in &a.observers {
         let from = flow::scalar(observer);
         for service in on(key) {
             let to = flow::scalar(&service.name);
-            out.line(&format!(
-                "- {{ probe: dns/{to}, from: {from}, to: {to}, verdict: yes, within: 20s }}"
-            ));
+            out.line(&format!("- {{ probe: dns/{to}, from: {from}, to: {to}, verdict: yes, within: 20s }}"));
         }
         let mut by_port: IndexMap<(u16, bool), Vec<&Node>> = IndexMap::new();
         for service in on(key) {
@@ -203,11 +203,16 @@ fn of_services(a: &Arranged, out: &mut Writer) {
         }
     }
     if !a.observers.is_empty() {
-        out.comment("What is outside is reached, unless the network is internal; the lab's gateway answers for it.");
+        out.comment(
+            "What is outside is reached, unless the network is internal; the lab's gateway answers for it.",
+        );
         out.line("- rules:");
         for (observer, key) in &a.observers {
             let verdict = if a.networks.get(key).is_some_and(|n| n.internal) { "no" } else { "yes" };
-            out.line(&format!("    - {{ from: {}, to: {OUTSIDE}, verdict: {verdict} }}", flow::scalar(observer)));
+            out.line(&format!(
+                "    - {{ from: {}, to: {OUTSIDE}, verdict: {verdict} }}",
+                flow::scalar(observer)
+            ));
         }
     }
     let mut told = false;
@@ -313,9 +318,9 @@ fn matrix(
     };
     out.line(&row("from\\to", nodes.iter().map(|n| name(n)).collect()));
     for from in nodes {
-        let cells = nodes.iter().map(|to| {
-            if to.name == from.name { "-".to_owned() } else { word(from, to).to_owned() }
-        });
+        let cells = nodes
+            .iter()
+            .map(|to| if to.name == from.name { "-".to_owned() } else { word(from, to).to_owned() });
         out.line(&row(&from.name, cells.collect()));
     }
 }

@@ -21,8 +21,7 @@ pub(crate) fn list(items: impl IntoIterator<Item = String>) -> String {
 
 /// `{ a: b, c: d }` of keys and of values that are written already.
 pub(crate) fn map(entries: impl IntoIterator<Item = (String, String)>) -> String {
-    let entries: Vec<String> =
-        entries.into_iter().map(|(k, v)| format!("{}: {v}", scalar(&k))).collect();
+    let entries: Vec<String> = entries.into_iter().map(|(k, v)| format!("{}: {v}", scalar(&k))).collect();
     if entries.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", entries.join(", ")) }
 }
 

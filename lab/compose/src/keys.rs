@@ -78,7 +78,9 @@ impl<'n> Keys<'n> {
             "true" | "True" | "yes" | "on" => true,
             "false" | "False" | "no" | "off" => false,
             other => {
-                notes.cx.error(Diagnostic::new(text.at, format!("expected `true` or `false`, found `{other}`")));
+                notes
+                    .cx
+                    .error(Diagnostic::new(text.at, format!("expected `true` or `false`, found `{other}`")));
                 false
             }
         }
@@ -97,9 +99,9 @@ impl<'n> Keys<'n> {
 
     /// What was not taken, apart from keys that begin with `x-`, which mean nothing.
     pub(crate) fn rest(self) -> impl Iterator<Item = (&'n At<String>, &'n Yaml)> {
-        self.entries.into_iter().filter(|(k, node)| {
-            !k.value.starts_with("x-") && !matches!(node.value, Value::Null)
-        })
+        self.entries
+            .into_iter()
+            .filter(|(k, node)| !k.value.starts_with("x-") && !matches!(node.value, Value::Null))
     }
 
     /// Notes what was not taken as left out.

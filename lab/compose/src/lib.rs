@@ -72,7 +72,12 @@ pub enum ImportError {
 ///
 /// # Errors
 /// If the file is no Compose file, or the options do not fit it.
-pub fn import(text: &str, file: &str, folder: &str, options: &ImportOptions) -> Result<Imported, ImportError> {
+pub fn import(
+    text: &str,
+    file: &str,
+    folder: &str,
+    options: &ImportOptions,
+) -> Result<Imported, ImportError> {
     let source = SourceText::new(file, text);
     let invalid = |d: Diagnostic| ImportError::Invalid(Diagnostics::new(source.clone(), vec![d], 0));
     let mut root = labctl_yaml::parse(&source).map_err(|d| invalid(*d))?;

@@ -60,7 +60,9 @@ pub(crate) fn exposed(of: &str, list: Vec<At<String>>, notes: &mut Notes) -> Vec
             Some((ports, udp)) => {
                 all.extend(few(ports, item.at, of, notes).into_iter().map(|port| (port, udp)));
             }
-            None => notes.add(item.at, format!("`expose` {} of {of}: left out, no TCP or UDP port", item.value)),
+            None => {
+                notes.add(item.at, format!("`expose` {} of {of}: left out, no TCP or UDP port", item.value))
+            }
         }
     }
     all
@@ -154,7 +156,10 @@ fn pair(
     };
     if targets.len() == 1 {
         if published.len() > 1 {
-            notes.add(at, format!("published ports of {of}: Docker takes a free one of the range, the lab the first"));
+            notes.add(
+                at,
+                format!("published ports of {of}: Docker takes a free one of the range, the lab the first"),
+            );
         }
         return Some(vec![port(Some(*published.start()), *targets.start())]);
     }

@@ -112,7 +112,10 @@ fn service(
     let privileged = keys.take("privileged").filter(|(_, n)| text(n).is_some_and(|t| t == "true"));
     if options.swarm {
         if let Some(restart) = &restart {
-            notes.add(restart.at, format!("`restart` of {of}: left out, a service has `deploy.restart_policy`"));
+            notes.add(
+                restart.at,
+                format!("`restart` of {of}: left out, a service has `deploy.restart_policy`"),
+            );
         }
         if let Some((key, _)) = privileged {
             notes.add(key.at, format!("`privileged` of {of}: left out, tasks of services are not"));
@@ -166,7 +169,8 @@ fn image(
     if !options.images {
         let lines: Vec<String> =
             keys.take_all(&PROGRAM).iter().map(|(k, _)| format!("`{}`", k.value)).collect();
-        let with = if lines.is_empty() { String::new() } else { format!(", without its {}", lines.join(", ")) };
+        let with =
+            if lines.is_empty() { String::new() } else { format!(", without its {}", lines.join(", ")) };
         let (at, shown) = match (&image, build) {
             (Some(image), _) => (image.at, format!("image {}", image.value)),
             (None, Some((key, _))) => (key.at, "`build`".to_owned()),
@@ -190,7 +194,10 @@ fn image(
         let long = |n: &Yaml| text(n).is_some_and(|t| seconds(&t).is_some_and(|s| s > LONGEST_S));
         match &node.value {
             Value::Map(entries) if entries.iter().any(|(_, n)| long(n)) => {
-                notes.add(node.at, format!("`healthcheck` of {of}: left out, nothing in a lab takes longer than 10m"));
+                notes.add(
+                    node.at,
+                    format!("`healthcheck` of {of}: left out, nothing in a lab takes longer than 10m"),
+                );
             }
             _ => written.push(("healthcheck", flow::node(node))),
         }
@@ -216,7 +223,8 @@ fn image(
     match (image, build) {
         (Some(image), _) => Some(image.value),
         (None, Some((key, _))) => {
-            let what = "`docker compose build` makes it in this machine's Docker, and the lab takes it from there";
+            let what =
+                "`docker compose build` makes it in this machine's Docker, and the lab takes it from there";
             notes.add(key.at, format!("`build` of {of}: {what}"));
             Some(String::new())
         }
@@ -332,9 +340,7 @@ fn deployment(
             };
             written.push(("restart", restart.to_owned()));
         }
-        for (key, _) in
-            keys.take_all(&["placement", "update_config", "rollback_config", "endpoint_mode"])
-        {
+        for (key, _) in keys.take_all(&["placement", "update_config", "rollback_config", "endpoint_mode"]) {
             notes.add(key.at, format!("`{}` of {of}: left out, it is for a swarm (`--swarm`)", key.value));
         }
         keys.finish(notes);
@@ -350,7 +356,10 @@ fn deployment(
                 deploy.constraints.push(compact);
             } else {
                 let what = format!("constraint `{}` of {of}", constraint.value);
-                notes.add(constraint.at, format!("{what}: left out, no host of the lab is known by that (`--place`)"));
+                notes.add(
+                    constraint.at,
+                    format!("{what}: left out, no host of the lab is known by that (`--place`)"),
+                );
             }
         }
         placement.finish(notes);
@@ -379,7 +388,10 @@ fn replicas(of: &str, number: &At<String>, notes: &mut Notes) -> Option<At<u32>>
 fn is_short(of: &str, duration: &At<String>, notes: &mut Notes) -> bool {
     let long = seconds(&duration.value).is_some_and(|s| s > LONGEST_S);
     if long {
-        notes.add(duration.at, format!("`{}` of {of}: left out, nothing in a lab takes longer than 10m", duration.value));
+        notes.add(
+            duration.at,
+            format!("`{}` of {of}: left out, nothing in a lab takes longer than 10m", duration.value),
+        );
     }
     !long
 }

@@ -51,7 +51,8 @@ fn long(of: &str, node: &Yaml, notes: &mut Notes) -> Option<String> {
     }
     let read_only = keys.flag("read_only", notes);
     let mut written = vec![("type".to_owned(), kind.clone())];
-    written.extend(source.filter(|_| kind == "volume").map(|s| ("source".to_owned(), flow::scalar(&s.value))));
+    written
+        .extend(source.filter(|_| kind == "volume").map(|s| ("source".to_owned(), flow::scalar(&s.value))));
     written.push(("target".to_owned(), flow::scalar(&target.value)));
     if read_only {
         written.push(("read_only".to_owned(), "true".to_owned()));
@@ -81,7 +82,8 @@ pub(crate) fn tmpfs(of: &str, key: Span, node: &Yaml, notes: &mut Notes) -> Vec<
                 _ => notes.add(item.at, format!("`{option}` of a tmpfs of {of}: left out")),
             }
         }
-        let mut written = vec![("type".to_owned(), "tmpfs".to_owned()), ("target".to_owned(), flow::scalar(path))];
+        let mut written =
+            vec![("type".to_owned(), "tmpfs".to_owned()), ("target".to_owned(), flow::scalar(path))];
         if !given.is_empty() {
             written.push(("tmpfs".to_owned(), flow::map(given)));
         }

@@ -15,16 +15,28 @@ pub(crate) fn topology(a: &Arranged, file: &str, options: &ImportOptions) -> Str
         out.push_str(text);
         out.push('\n');
     };
-    line(&format!("# From {} by `labctl import`, which has told what it left out.", labctl_yaml::plain(file)));
+    line(&format!(
+        "# From {} by `labctl import`, which has told what it left out.",
+        labctl_yaml::plain(file)
+    ));
     if !options.images {
-        line("# Containers have labctl's own image: it waits, and every port that is probed listens. `--images` keeps the file's.");
+        line(
+            "# Containers have labctl's own image: it waits, and every port that is probed listens. `--images` keeps the file's.",
+        );
     }
-    line("# `labctl predict FILE` says what will come of it, `labctl up FILE` brings it up and probes every cell.");
+    line(
+        "# `labctl predict FILE` says what will come of it, `labctl up FILE` brings it up and probes every cell.",
+    );
     line(&format!("name: {}", a.name));
     line("");
     line("# The hosts' LAN. Its gateway is the lab's own, and answers for one address outside.");
     line("segments:");
-    line(&format!("  lan: {{ subnet: {}, gateway: {}, outside: [{}/32] }}", a.lan, a.gateway, expect::OUTSIDE));
+    line(&format!(
+        "  lan: {{ subnet: {}, gateway: {}, outside: [{}/32] }}",
+        a.lan,
+        a.gateway,
+        expect::OUTSIDE
+    ));
     line("hosts:");
     for (host, address) in &a.hosts {
         line(&format!("  {host}: {{ lan: {address} }}"));
@@ -34,7 +46,11 @@ pub(crate) fn topology(a: &Arranged, file: &str, options: &ImportOptions) -> Str
     line(&format!("  {}: {{ lan: {} }}", a.client.0, a.client.1));
     if a.swarm {
         line("");
-        line(if services { "# The first host is the manager." } else { "# Overlays need a swarm. The first host is the manager." });
+        line(if services {
+            "# The first host is the manager."
+        } else {
+            "# Overlays need a swarm. The first host is the manager."
+        });
         line("swarm: { advertise_addr: lan }");
     }
     if !a.networks.is_empty() {

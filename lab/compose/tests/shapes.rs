@@ -105,7 +105,8 @@ fn no_key_of_a_service_is_lost() {
     };
     let swarm = ImportOptions { hosts: 2, swarm: true, ..options() };
     for how in [options(), ImportOptions { images: true, ..options() }, swarm] {
-        let file = |more: &str| format!("services:\n  web: {{ image: nginx{more} }}\n  other: {{ image: nginx }}\n");
+        let file =
+            |more: &str| format!("services:\n  web: {{ image: nginx{more} }}\n  other: {{ image: nginx }}\n");
         let (plain, _) = imported(&file(""), &how);
         for key in keys.split_whitespace() {
             let text = file(&format!(", {key}: {}", value(key)));
@@ -133,7 +134,10 @@ fn what_cannot_be_read_says_how_to_go_on() {
         ("web: { image: nginx }\n", "put them below `services:`"),
         ("include: [other.yaml]\nservices: { web: { image: nginx } }\n", "docker compose config"),
         ("services: { web: { extends: { file: base.yaml, service: web } } }\n", "docker compose config"),
-        ("services: { web: { image: nginx, networks: [frnt] } }\nnetworks: { front: }\n", "did you mean `front`?"),
+        (
+            "services: { web: { image: nginx, networks: [frnt] } }\nnetworks: { front: }\n",
+            "did you mean `front`?",
+        ),
         ("services: { web: { image: 'nginx:${TAG:?say which}' } }\n", "say which"),
         ("services: [web]\n", "expected a mapping of services"),
         ("services: { web: { image: \"a\\u001bb\" } }\n", "control character"),
@@ -148,7 +152,9 @@ fn what_cannot_be_read_says_how_to_go_on() {
     };
     assert!(refused(text, &place(&[("wbe", "host1")])).contains("did you mean `web`?"));
     assert!(refused(text, &place(&[("web", "host3")])).contains("there is no host `host3`"));
-    assert!(refused(text, &place(&[("web", "host1"), ("db", "host2")])).contains("cannot be on different hosts"));
+    assert!(
+        refused(text, &place(&[("web", "host1"), ("db", "host2")])).contains("cannot be on different hosts")
+    );
 }
 
 /// What a file has from a stranger stays text: in comments, in quotes, in names.

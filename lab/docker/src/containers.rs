@@ -181,6 +181,8 @@ fn grace(container: &Container) -> i32 {
 fn summary(inspected: ContainerInspectResponse) -> ContainerState {
     let state = inspected.state.unwrap_or_default();
     let networks = inspected.network_settings.and_then(|s| s.networks).unwrap_or_default();
+    let ids = networks.iter().filter_map(|(name, e)| Some((name.clone(), e.network_id.clone()?)));
+    let network_ids = ids.filter(|(_, id)| !id.is_empty()).collect();
     let mut addresses: Vec<(String, Ipv4Addr)> =
         networks.into_iter().filter_map(|(name, e)| Some((name, e.ip_address?.parse().ok()?))).collect();
     addresses.sort();
@@ -188,6 +190,7 @@ fn summary(inspected: ContainerInspectResponse) -> ContainerState {
         status: state.status.map(|s| s.to_string()).unwrap_or_default(),
         pid: state.pid.and_then(|p| u32::try_from(p).ok()).filter(|p| *p > 0),
         addresses,
+        network_ids,
     }
 }
 

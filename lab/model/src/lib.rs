@@ -30,6 +30,7 @@ pub use host::*;
 pub use image::DebianImage;
 pub use inject::*;
 pub use lab::*;
+pub use labctl_yaml::words::nearest as nearest_name;
 pub use labctl_yaml::{
     Diagnostics, Mistake, Places, Remark, UNUSED_ALLOW, Warning, is_hostile, plain, plain_lines, styled_lines,
 };

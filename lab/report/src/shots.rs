@@ -255,7 +255,7 @@ expect:
         let Check::Matrix(matrix) = &lab.expect[0] else { panic!() };
         let mut snapshot =
             Snapshot { nodes: BTreeSet::from(["a".to_owned(), "b".to_owned()]), ..Snapshot::default() };
-        let runs = || ContainerState { status: "running".into(), pid: Some(1), addresses: Vec::new() };
+        let runs = || ContainerState { status: "running".into(), pid: Some(1), ..Default::default() };
         for name in lab.containers.keys() {
             snapshot.containers.insert(name.clone(), runs());
         }

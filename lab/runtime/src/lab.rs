@@ -29,7 +29,7 @@ use crate::{
     host::RunningHost,
     peers, services, swarm,
     view::{Hosts, View},
-    wire::port_name,
+    wire::{self, port_name},
 };
 use parts::{Parts, Shared};
 pub use reach::Frames;
@@ -111,6 +111,10 @@ impl RunningLab {
             Ok(()) => return Ok(()),
             Err(e) => self.explain(e),
         };
+        // A task that never starts says nothing of the frames that it waits for.
+        for lost in wire::lost(&self.view()).await {
+            events.note(lost);
+        }
         Err(match error {
             Error::Machines(MachineError::Agent { host, why }) => {
                 MachineError::Agent { host, why: self.with_damage(why).await }.into()

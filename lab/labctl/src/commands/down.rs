@@ -1,8 +1,6 @@
 //! `labctl down`
 
-use std::path::Path;
-
-use labctl_machines::state;
+use labctl_machines::{Error as MachineError, state};
 use labctl_runtime::teardown;
 use serde_json::json;
 
@@ -50,9 +48,13 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         }
     }
     for given in &args.labs {
-        match resolve(context, given) {
+        match topology::up_from(given, context) {
             Ok(Some(name)) => names.push(name),
             Ok(None) => context.printer.say(&format!("the lab of {given} is not up")),
+            // What is gone already counts as done.
+            Err(Error::Runtime(labctl_runtime::Error::Machines(MachineError::NoSuchLab { name, hint }))) => {
+                context.printer.say(&format!("lab {name} is not up\nhint: {hint}"));
+            }
             Err(e) => fail(e),
         }
     }
@@ -68,6 +70,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
                 context.printer.say(&format!("lab {name} is down"));
                 down.push(json!({ "lab": name, "warnings": warnings }));
             }
+            Err(labctl_runtime::Error::Machines(MachineError::NoSuchLab { .. })) => {
+                context.printer.say(&format!("lab {name} is down"));
+            }
             Err(e) => fail(e.into()),
         }
     }
@@ -75,24 +80,4 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         context.printer.json(&json!({ "down": down, "exit_code": worst.0 }))?;
     }
     Ok(worst)
-}
-
-/// Finds the lab that `given` names; `None` if it is a topology whose lab is not up.
-fn resolve(context: &Context, given: &str) -> Result<Option<String>, Error> {
-    let labs = state::list(&context.dirs)?;
-    if labs.iter().any(|d| d.name() == given) {
-        return Ok(Some(given.to_owned()));
-    }
-    let path = Path::new(given);
-    if !path.is_file() {
-        state::find(&context.dirs, given)?;
-        return Ok(Some(given.to_owned()));
-    }
-    // By path first: the file may have been edited or broken since.
-    let absolute = std::path::absolute(path).map_err(Error::file("use", given))?;
-    if let Some(dir) = labs.iter().find(|d| d.plan().is_ok_and(|p| p.topology == absolute)) {
-        return Ok(Some(dir.name().to_owned()));
-    }
-    let name = topology::load(path)?.lab.name;
-    Ok(labs.iter().any(|d| d.name() == name).then_some(name))
 }

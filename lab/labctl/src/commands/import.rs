@@ -95,11 +95,10 @@ pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let shown = if file.as_os_str() == "-" { "stdin".to_owned() } else { file.display().to_string() };
     let project = std::path::absolute(&folder).ok();
     let project = project.and_then(|f| Some(f.file_name()?.to_str()?.to_owned())).unwrap_or_default();
-    let Imported { topology, notes } =
-        import(&text, &shown, &project, &options).map_err(|e| match e {
-            ImportError::Invalid(mistakes) => Error::Topology(LoadError::Invalid(mistakes)),
-            ImportError::Options(why) => Error::Usage(why),
-        })?;
+    let Imported { topology, notes } = import(&text, &shown, &project, &options).map_err(|e| match e {
+        ImportError::Invalid(mistakes) => Error::Topology(LoadError::Invalid(mistakes)),
+        ImportError::Options(why) => Error::Usage(why),
+    })?;
     // What Compose itself would refuse is found here, on the topology that was written.
     let written = args.output.as_ref().map_or("the topology".to_owned(), |f| f.display().to_string());
     let checked = Lab::parse(&topology, &written);
@@ -132,12 +131,12 @@ fn read(file: &Path) -> Result<(String, PathBuf), Error> {
         stdin.take(MAX_FILE_SIZE).read_to_string(&mut text).map_err(Error::file("read", "stdin"))?;
         return Ok((text, PathBuf::from(".")));
     }
-    let shown = file.display();
-    let size = fs::metadata(file).map_err(Error::file("read", shown))?.len();
+    let shown = file.display().to_string();
+    let size = fs::metadata(file).map_err(Error::file("read", &shown))?.len();
     if size > MAX_FILE_SIZE {
         return Err(Error::Usage(format!("{shown} has {size} bytes; at most {MAX_FILE_SIZE} are read")));
     }
-    let text = fs::read_to_string(file).map_err(Error::file("read", shown))?;
+    let text = fs::read_to_string(file).map_err(Error::file("read", &shown))?;
     let folder = file.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
     Ok((text, folder.to_owned()))
 }
@@ -149,7 +148,8 @@ fn variables(folder: &Path) -> Result<HashMap<String, String>, Error> {
     match fs::read_to_string(&file) {
         Ok(text) => {
             let lines = text.lines().map(str::trim).filter(|l| !l.starts_with('#'));
-            for (name, value) in lines.filter_map(|l| l.strip_prefix("export ").unwrap_or(l).split_once('=')) {
+            for (name, value) in lines.filter_map(|l| l.strip_prefix("export ").unwrap_or(l).split_once('='))
+            {
                 let value = value.trim();
                 let unquoted = ['"', '\''].iter().find_map(|q| value.strip_prefix(*q)?.strip_suffix(*q));
                 // Behind an unquoted value there may be a comment.

@@ -2,12 +2,14 @@
 
 use std::{
     fs,
+    io::Write,
     num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
+use clap::builder::FalseyValueParser;
 use futures::StreamExt;
 use labctl_machines::LabDir;
 use labctl_report::{Report, VERSION};
@@ -21,7 +23,8 @@ use crate::{
     printer::{Format, style},
     progress::Progress,
     render::{
-        duration,
+        compare::{Compared, Earlier},
+        duration, github,
         junit::{self, Outcome},
         page, predicted, report,
     },
@@ -38,6 +41,7 @@ Examples:
   labctl test topologies/overlay-attachable.yaml --repeat 20
   labctl test topologies/swarm-life.yaml --repeat 20 --reset
   labctl test topologies/ --retries 1      # on a busy machine: those that hold on the second try only are flaky
+  labctl test topologies/ --format json > earlier.json; labctl test topologies/ --compare earlier.json
   labctl test topologies/ --format json | jq -r '.labs[] | select(.holds | not) | .lab'";
 
 /// Bring labs up, probe them, do their steps, take them down
@@ -80,7 +84,17 @@ pub struct Args {
     /// Also write a page for each lab to this folder, LAB.html, and index.html, which lists them
     #[arg(long, value_name = "DIR")]
     html: Option<PathBuf>,
+    /// Say what GitHub Actions understands: an annotation at the topology's line for what does not hold, and a summary of
+    /// the job. So it does whenever GITHUB_ACTIONS is set
+    #[arg(long, env = "GITHUB_ACTIONS", value_parser = FalseyValueParser::new(), action = clap::ArgAction::SetTrue, hide_env_values = true)]
+    github: bool,
+    /// Also say what came out otherwise than in an earlier run: the JSON that `test --format json` printed then
+    #[arg(long, value_name = "FILE")]
+    compare: Option<PathBuf>,
 }
+
+/// Most labs that did not hold which the last line names.
+const NAMED: usize = 12;
 
 /// The result of one topology.
 struct Run {
@@ -114,11 +128,15 @@ struct Summary<'a> {
     flaky: usize,
     failed: usize,
     labs: Vec<RunJson<'a>>,
+    /// With `--compare`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compared: Option<&'a Compared>,
 }
 
 /// Runs the verb.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let topologies = read_all(&args.files, &args.engines, context)?;
+    let earlier = args.compare.as_deref().map(read_earlier).transpose()?;
     let width = topologies.iter().map(|t| t.lab.name.len()).max().unwrap_or(0);
     let interrupted = AtomicBool::new(false);
     let jobs = topologies.into_iter().enumerate().map(|(i, topology)| {
@@ -176,7 +194,14 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     drop(finished);
     runs.sort_by_key(|(i, _)| *i);
     let runs: Vec<Run> = runs.into_iter().map(|(_, r)| r).collect();
-    conclude(context, &runs)?;
+    let compared = earlier.map(|(file, earlier)| {
+        let all = runs.iter().map(|r| (r.topology.lab.name.as_str(), r.found.as_ref().ok()));
+        Compared::new(&file, &earlier, all)
+    });
+    conclude(context, &runs, compared.as_ref())?;
+    if args.github {
+        tell_github(context, &runs, compared.as_ref())?;
+    }
     let worst = runs.iter().map(Run::exit).max().unwrap_or(Exit::OK);
     // If the one cannot be written, the other is.
     let pages = args.html.as_ref().map_or(Ok(()), |folder| write_pages(folder, &runs));
@@ -209,6 +234,53 @@ fn read_all(paths: &[PathBuf], engines: &Engines, context: &Context) -> Result<V
     let Some(last) = broken.pop() else { return Ok(topologies) };
     broken.iter().for_each(|e| context.printer.error(e));
     Err(last)
+}
+
+/// Reads an earlier run; returns the file's name too.
+fn read_earlier(file: &Path) -> Result<(String, Earlier), Error> {
+    let shown = file.display().to_string();
+    let text = fs::read_to_string(file).map_err(Error::file("read", &shown))?;
+    let earlier = Earlier::read(&text).map_err(|e| {
+        Error::Usage(format!(
+            "{shown} is no report of labctl: {e}\nhint: `labctl test … --format json > {shown}` makes one"
+        ))
+    })?;
+    Ok((shown, earlier))
+}
+
+/// Writes annotations among the output, and the summary to the file that GitHub names.
+fn tell_github(context: &Context, runs: &[Run], compared: Option<&Compared>) -> Result<(), Error> {
+    let root = std::env::var_os("GITHUB_WORKSPACE").map(PathBuf::from);
+    let file = |t: &Topology| {
+        let inside = root.as_ref().and_then(|root| t.path.strip_prefix(root).ok());
+        inside.map_or_else(|| t.shown.clone(), |path| path.display().to_string())
+    };
+    let all: Vec<github::Run<'_>> = runs
+        .iter()
+        .map(|run| github::Run {
+            lab: &run.topology.lab.name,
+            file: file(&run.topology),
+            found: run.found.as_ref().map_err(ToString::to_string),
+            flaky: run.is_flaky(),
+            took: duration(run.took),
+        })
+        .collect();
+    // GitHub reads both streams, and JSON has stdout to itself.
+    let lines: String = github::annotations(&all).into_iter().map(|line| line + "\n").collect();
+    match context.printer.format {
+        Format::Text => context.printer.data(&lines)?,
+        Format::Json => context.printer.error_bytes(lines.as_bytes()),
+    }
+    let Some(summary) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|f| !f.is_empty()) else {
+        return Ok(());
+    };
+    let shown = summary.display().to_string();
+    let mut file = fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(&summary)
+        .map_err(Error::file("write", &shown))?;
+    file.write_all(github::summary(&all, compared).as_bytes()).map_err(Error::file("write", &shown))
 }
 
 /// How each lab is tested.
@@ -325,18 +397,29 @@ fn tell(context: &Context, run: &Run, width: usize) -> Result<(), Error> {
     }
 }
 
-fn conclude(context: &Context, runs: &[Run]) -> Result<(), Error> {
+fn conclude(context: &Context, runs: &[Run], compared: Option<&Compared>) -> Result<(), Error> {
     let passed = runs.iter().filter(|r| r.exit() == Exit::OK).count();
     let failed = runs.len() - passed;
     let flaky = runs.iter().filter(|r| r.is_flaky()).count();
     if context.printer.format == Format::Json {
         let labs = runs.iter().map(Run::json).collect();
         let (version, holds) = (VERSION, failed == 0);
-        return context.printer.json(&Summary { version, holds, passed, flaky, failed, labs });
+        return context.printer.json(&Summary { version, holds, passed, flaky, failed, labs, compared });
     }
     let s = if failed == 0 { style::GOOD } else { style::BAD };
     let of_them = if flaky == 0 { String::new() } else { format!(" ({flaky} flaky)") };
-    context.printer.data(&format!("\n{s}{passed} passed{of_them}, {failed} failed{s:#}"))
+    let not = runs.iter().filter(|r| r.exit() != Exit::OK).map(|r| r.topology.lab.name.as_str());
+    let named = not.take(NAMED).collect::<Vec<_>>().join(", ");
+    let named = match failed {
+        0 => String::new(),
+        _ if failed > NAMED => format!(": {named} and {} more", failed - NAMED),
+        _ => format!(": {named}"),
+    };
+    context.printer.data(&format!("\n{s}{passed} passed{of_them}, {failed} failed{named}{s:#}"))?;
+    match compared {
+        Some(compared) => context.printer.data(&compared.text()),
+        None => Ok(()),
+    }
 }
 
 /// Writes the pages of all labs.
@@ -394,7 +477,7 @@ impl Run {
     fn into_outcome(self) -> Outcome {
         let (topology, tries) = (self.topology.shown, self.tries);
         match self.found {
-            Ok(report) => Outcome::Ran { topology, report, tries },
+            Ok(report) => Outcome::Ran { topology, report: Box::new(report), tries, took: self.took },
             Err(e) => Outcome::Failed { topology, lab: self.topology.lab.name, message: e.to_string() },
         }
     }

@@ -103,6 +103,11 @@ impl FromNode for Attachments {
             let names = Vec::<At<String>>::from_node(node, cx)?;
             return Some(Self(names.into_iter().map(|n| (n, None)).collect()));
         }
+        if let Value::Text(name) | Value::Plain(name, _) = &node.value {
+            let d = Diagnostic::new(node.at, format!("expected networks, found `{name}`"));
+            cx.error(d.hint(format!("a list: `[{name}]`")));
+            return None;
+        }
         let map: Map<Option<Attachment>> = Map::from_node(node, cx)?;
         map.0.into_iter().map(|(k, v)| v.map(|v| (k, v))).collect::<Option<_>>().map(Self)
     }

@@ -64,7 +64,10 @@ mod tests {
 
     #[test]
     fn only_what_others_know_is_told_as_theirs() {
-        assert!(key("a service", "restart").is_some_and(|(m, h)| m.contains("Compose's") && h.contains("restart_policy")));
+        assert!(
+            key("a service", "restart")
+                .is_some_and(|(m, h)| m.contains("Compose's") && h.contains("restart_policy"))
+        );
         assert!(key("a container", "ipv6_address").is_some_and(|(m, _)| m.contains("IPv4 only")));
         assert_eq!(key("a container", "pids_limt"), None);
         assert_eq!(key("a segment", "pids_limit"), None);

@@ -6,7 +6,7 @@ use labctl_yaml::{At, Cx, FromNode, Map, OneOrMany, Value, Yaml, inline_schema, 
 use schemars::json_schema;
 
 use super::{
-    Attachments, CommandLine, Environment, ExtraHosts, Healthcheck, UpdatePace, RestartPolicy, Ulimit, Volume,
+    Attachments, CommandLine, Environment, ExtraHosts, Healthcheck, RestartPolicy, Ulimit, UpdatePace, Volume,
 };
 
 raw! {

@@ -213,6 +213,9 @@ pub(crate) fn validate(t: &raw::Topology, engine: Engine, cx: &mut Cx) -> Lab {
 }
 
 impl Action {
+    /// The form of each action.
+    pub const FORMS: [&str; 38] = action::FORMS;
+
     /// Reads the text form of one action and checks its names against a lab.
     ///
     /// # Errors

@@ -7,8 +7,8 @@ use labctl_yaml::{At, Cx, Diagnostic, OneOrMany, words};
 use super::{flag, names};
 use crate::{
     options::{
-        Device, FailureAction, Healthcheck, HostAddress, UpdatePace, Restart, RestartCondition, Rolling,
-        RunOptions, TaskRestart, Ulimit, Volume, VolumeSource,
+        Device, FailureAction, Healthcheck, HostAddress, Restart, RestartCondition, Rolling, RunOptions,
+        TaskRestart, Ulimit, UpdatePace, Volume, VolumeSource,
     },
     raw,
 };

@@ -105,7 +105,7 @@ pub(crate) fn arrange(
         }
     }
     project.networks.retain(|key, _| used.contains(key));
-    let lan = lan(&project, &nodes, options.hosts);
+    let lan = lan(&project, &nodes, options);
     let networks: IndexMap<String, Net> = project
         .networks
         .iter()
@@ -489,12 +489,14 @@ struct Lan {
     free: Vec<Ipv4Addr>,
 }
 
-fn lan(project: &Project, nodes: &[Node], hosts: usize) -> Lan {
+fn lan(project: &Project, nodes: &[Node], options: &ImportOptions) -> Lan {
+    let hosts = options.hosts;
     let on_lan = project.networks.iter().find(|(_, n)| {
         let untagged = parent(n).is_none_or(|p| !p.contains('.'));
         let l2 = n.options.iter().all(|(k, v)| k != "ipvlan_mode" || v == "l2");
         let large = n.pools.first().is_some_and(|p| p.subnet.prefix_len() <= 27);
-        matches!(n.driver.as_deref(), Some("macvlan" | "ipvlan")) && untagged && l2 && large && !n.internal
+        let of_lan = !options.swarm && matches!(n.driver.as_deref(), Some("macvlan" | "ipvlan"));
+        of_lan && untagged && l2 && large && !n.internal
     });
     let overlaps = |lan: &Ipv4Net| {
         let pools = project.networks.values().flat_map(|n| &n.pools);

@@ -127,10 +127,10 @@ fn published(a: &Arranged, out: &mut Writer) {
     let mut told = false;
     for node in &a.nodes {
         let Some((host, _)) = node.host.and_then(|h| a.hosts.get(h)) else { continue };
-        // What is published by a bridge or by the bridge beside an overlay.
+        // It is published by the network that leads out. If another one beside a bridge does, nothing is promised.
         let by_bridge = |k: &str| a.networks.get(k).is_some_and(|n| matches!(n.driver, "bridge" | "overlay"));
         let open = match &node.place {
-            Place::Networks(_) if !node.on().any(by_bridge) => continue,
+            Place::Networks(_) if !node.on().all(by_bridge) => continue,
             Place::Networks(_) => node.on().any(|k| a.networks.get(k).is_some_and(|n| !n.internal)),
             Place::Bridge => true,
             Place::Host | Place::None | Place::Beside(_) => continue,

@@ -132,7 +132,14 @@ fn service(
     if let Some(scale) = scale {
         deploy.replicas = deploy.replicas.or_else(|| replicas(&of, &scale, notes));
     }
-    let ports = keys.take("ports").map(|(k, n)| ports::published(&of, k.at, n, notes)).unwrap_or_default();
+    let mut ports =
+        keys.take("ports").map(|(k, n)| ports::published(&of, k.at, n, notes)).unwrap_or_default();
+    for port in ports.iter_mut().filter(|_| options.swarm) {
+        if let Some(ip) = port.host_ip.take() {
+            let what = "a service publishes on all addresses of every node";
+            notes.add(port.at, format!("{ip} of a port of {of}: left out, {what}"));
+        }
+    }
     let expose = keys.texts("expose", notes);
     let depends_on = keys.take("depends_on").map(|(k, n)| depends_on(&of, k.at, n, notes));
     let service = ComposeService {
@@ -166,6 +173,9 @@ fn image(
         ["command", "environment", "healthcheck", "volumes", "tmpfs", "devices", "entrypoint", "env_file"];
     let image = keys.text("image", notes);
     let build = keys.take("build");
+    if let (Some(image), Some((key, _))) = (&image, build) {
+        notes.add(key.at, format!("`build` of {of}: left out, its image is {}", image.value));
+    }
     if !options.images {
         let lines: Vec<String> =
             keys.take_all(&PROGRAM).iter().map(|(k, _)| format!("`{}`", k.value)).collect();

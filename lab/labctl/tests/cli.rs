@@ -385,7 +385,8 @@ fn import_makes_a_topology_of_a_compose_file_and_tells_what_it_left_out() {
     assert!(out.starts_with("# From compose.yaml") && out.contains("name: "), "{out}");
     assert!(err.contains("compose.yaml:5: `mem_limit` of `web`: left out"), "{err}");
 
-    let args = ["import", "compose.yaml", "--images", "--hosts", "2", "--place", "db=host2", "-o", "lab.yaml"];
+    let args =
+        ["import", "compose.yaml", "--images", "--hosts", "2", "--place", "db=host2", "-o", "lab.yaml"];
     let (code, out, err) = run(home.path(), &args);
     assert_eq!((code, out.as_str()), (0, ""), "{err}");
     let written = fs::read_to_string(home.path().join("lab.yaml")).unwrap();
@@ -395,7 +396,10 @@ fn import_makes_a_topology_of_a_compose_file_and_tells_what_it_left_out() {
 
     let (_, out, _) = run(home.path(), &["import", "--format", "json"]);
     let json: serde_json::Value = serde_json::from_str(&out).unwrap();
-    assert!(json["notes"][0]["line"].is_u64() && json["topology"].as_str().unwrap().contains("web"), "{json}");
+    assert!(
+        json["notes"][0]["line"].is_u64() && json["topology"].as_str().unwrap().contains("web"),
+        "{json}"
+    );
 
     let mut piped = labctl(home.path());
     let out = piped.args(["import", "-", "--name", "piped"]).write_stdin(COMPOSE).output().unwrap();
@@ -433,7 +437,8 @@ fn near_names_are_offered() {
 #[test]
 fn github_is_told_and_an_earlier_run_is_compared() {
     let report = r#"{ "version": 1, "lab": "good", "runtime": "vm", "holds": true, "took_ms": 1, "checks": [], "steps": [] }"#;
-    let earlier = format!("{{ \"version\": 1, \"labs\": [ {{ \"lab\": \"good\", \"report\": {report} }} ] }}");
+    let earlier =
+        format!("{{ \"version\": 1, \"labs\": [ {{ \"lab\": \"good\", \"report\": {report} }} ] }}");
     let home = home_with(&[("good.yaml", GOOD), ("earlier.json", &earlier), ("other.json", "[]")]);
     let mut command = labctl(home.path());
     let out = command

@@ -322,6 +322,7 @@ expect:
             status: "running".into(),
             pid: Some(7),
             addresses: vec![("bridge".into(), address)],
+            ..Default::default()
         };
         snapshot.containers.insert("cb".into(), running([172, 17, 0, 2].into()));
         let ports = lab.services["web"].ports.clone();

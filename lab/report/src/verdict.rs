@@ -522,7 +522,10 @@ hosts: { a: { lan: 10.0.0.1 }, b: { lan: 10.0.0.2 }, c: { lan: 10.0.0.3 } }
             place(&snapshot, &Sighting { interface: interface.into(), ..sighting("a", true, false, false) })
         };
         assert_eq!(at("br-dbd5c0ffee00"), "entering a/br-dbd5c0ffee00 (network back)");
-        assert_eq!((at("br-000000000000"), at("eth0")), ("entering a/br-000000000000".into(), "entering a/eth0".into()));
+        assert_eq!(
+            (at("br-000000000000"), at("eth0")),
+            ("entering a/br-000000000000".into(), "entering a/eth0".into())
+        );
     }
 
     #[test]

@@ -461,6 +461,8 @@ async fn create_containers(view: &View<'_>, host: &RunningHost, events: &Events)
             running += 1;
         }
     }
-    events.host(&host.name, format!("{} running", count(running, "container")));
+    if running > 0 {
+        events.host(&host.name, format!("{} running", count(running, "container")));
+    }
     Ok(())
 }

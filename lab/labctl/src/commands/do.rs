@@ -3,6 +3,7 @@
 use labctl_model::{Action, LoadError};
 
 use crate::{
+    commands::exec,
     context::Context,
     exit::{Error, Exit},
     printer::{Format, plain},
@@ -59,6 +60,10 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let (dir, plan) = context.lab(&lab)?;
     let text = args.action.join(" ");
     let action = Action::parse(&text, &plan.lab).map_err(LoadError::Invalid)?;
+    // What a command prints is what one wants of it.
+    if let Action::Exec(command) = action {
+        return exec::in_lab(context, &dir, command).await;
+    }
     session::act(context, &dir, action).await?;
     context.printer.say(&format!("done: {}", plain(&text)));
     Ok(Exit::OK)

@@ -198,7 +198,10 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         let all = runs.iter().map(|r| (r.topology.lab.name.as_str(), r.found.as_ref().ok()));
         Compared::new(&file, &earlier, all)
     });
-    conclude(context, &runs, compared.as_ref())?;
+    // If nothing was run to its end, there is nothing to count.
+    if !runs.is_empty() || !interrupted.load(Ordering::Relaxed) {
+        conclude(context, &runs, compared.as_ref())?;
+    }
     if args.github {
         tell_github(context, &runs, compared.as_ref())?;
     }

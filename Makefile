@@ -20,9 +20,10 @@ bench deb dist test-packages: PROFILE := release
 check test test-all: NEEDS := test
 bench: NEEDS := bench
 
-demo: image ## set up, then bring the flagship up, probe it, and take it down
-	@$(LABCTL) up topologies/ipvlan-2host.yaml; status=$$?; \
-	  $(LABCTL) --quiet down topologies/ipvlan-2host.yaml; exit $$status
+demo: image ## set up, then bring the flagship up and probe it
+	@$(LABCTL) up --replace topologies/ipvlan-2host.yaml; status=$$?; \
+	  echo "next: export PATH=\"$(abspath $(BIN)):\$$PATH\"; labctl probe ipvlan-2host host1 c1-1; labctl down ipvlan-2host"; \
+	  exit $$status
 
 check: setup ## formatting, lint and the tests that need no lab
 	@scripts/test check

@@ -18,9 +18,9 @@ use labctl_model::{Attach, BUILTIN_IMAGE, Container, Lab, Protocol, Publish};
 use labctl_protocol::messages::BUILTIN_RUNTIME;
 use labctl_report::seen::{ContainerState, docker_name};
 
-use crate::{Call, Error, HostDocker, is_not_found, networks::endpoint, retry_transient};
+use crate::{Call, Error, HostDocker, is_not_found, networks::endpoint, options, retry_transient};
 
-/// Seconds that a container gets to stop. The built-in image stops at once.
+/// Seconds that a container gets to stop if it does not say. The built-in image stops at once.
 const STOP_TIMEOUT_S: i32 = 3;
 
 /// Time limit for loading an image.
@@ -133,9 +133,9 @@ impl HostDocker {
             .map_err(self.failed(format!("start container {name}")))
     }
 
-    /// Stops a container.
-    pub async fn stop(&self, name: &str) -> Result<(), Error> {
-        let options = StopContainerOptionsBuilder::new().t(STOP_TIMEOUT_S).build();
+    /// Stops a container; kills it after its grace period.
+    pub async fn stop(&self, name: &str, container: &Container) -> Result<(), Error> {
+        let options = StopContainerOptionsBuilder::new().t(grace(container)).build();
         self.api
             .stop_container(name, Some(options))
             .whole()
@@ -144,10 +144,10 @@ impl HostDocker {
     }
 
     /// Restarts a container.
-    pub async fn restart(&self, name: &str) -> Result<(), Error> {
+    pub async fn restart(&self, name: &str, container: &Container) -> Result<(), Error> {
         let what = format!("restart container {name}");
         retry_transient(|| async {
-            let options = RestartContainerOptionsBuilder::new().t(STOP_TIMEOUT_S).build();
+            let options = RestartContainerOptionsBuilder::new().t(grace(container)).build();
             self.api.restart_container(name, Some(options)).whole().await.map_err(self.failed(what.as_str()))
         })
         .await
@@ -175,9 +175,16 @@ impl HostDocker {
     }
 }
 
+/// Seconds that a container gets to stop.
+fn grace(container: &Container) -> i32 {
+    container.run.stop_grace_period.map_or(STOP_TIMEOUT_S, options::seconds)
+}
+
 fn summary(inspected: ContainerInspectResponse) -> ContainerState {
     let state = inspected.state.unwrap_or_default();
     let networks = inspected.network_settings.and_then(|s| s.networks).unwrap_or_default();
+    let ids = networks.iter().filter_map(|(name, e)| Some((name.clone(), e.network_id.clone()?)));
+    let network_ids = ids.filter(|(_, id)| !id.is_empty()).collect();
     let both = networks.into_iter().flat_map(|(name, e)| {
         let all = [e.ip_address, e.global_ipv6_address].into_iter().flatten();
         all.filter_map(move |a| Some((name.clone(), a.parse().ok()?)))
@@ -188,17 +195,21 @@ fn summary(inspected: ContainerInspectResponse) -> ContainerState {
         status: state.status.map(|s| s.to_string()).unwrap_or_default(),
         pid: state.pid.and_then(|p| u32::try_from(p).ok()).filter(|p| *p > 0),
         addresses,
+        network_ids,
     }
 }
 
 fn create_body(lab: &Lab, container: &Container, has_shortcuts: bool) -> ContainerCreateBody {
     let (mode, endpoints) = attach(lab, container);
+    let run = &container.run;
     ContainerCreateBody {
         image: Some(container.image.clone()),
         cmd: (!container.command.is_empty()).then(|| container.command.clone()),
         hostname: container.hostname.clone(),
         env: Some(container.environment.iter().map(|(k, v)| format!("{k}={v}")).collect()),
         exposed_ports: Some(container.ports.iter().map(port_key).collect()),
+        healthcheck: run.healthcheck.as_ref().map(options::healthcheck),
+        stop_timeout: run.stop_grace_period.map(|d| options::seconds(d).into()),
         host_config: Some(HostConfig {
             network_mode: Some(mode),
             port_bindings: Some(port_bindings(&container.ports)),
@@ -206,6 +217,18 @@ fn create_body(lab: &Lab, container: &Container, has_shortcuts: bool) -> Contain
                 .then(|| container.links.iter().map(|l| format!("{}:{}", l.target, l.alias)).collect()),
             cap_add: (!container.cap_add.is_empty()).then(|| container.cap_add.clone()),
             sysctls: Some(container.sysctls.iter().map(|(k, v)| (k.clone(), v.clone())).collect()),
+            restart_policy: container.restart.map(options::restart),
+            privileged: container.privileged.then_some(true),
+            devices: (!container.devices.is_empty())
+                .then(|| container.devices.iter().map(options::device).collect()),
+            dns: run.dns.as_ref().map(|list| list.iter().map(ToString::to_string).collect()),
+            dns_search: run.dns_search.clone(),
+            dns_options: run.dns_opt.clone(),
+            extra_hosts: run.extra_hosts.as_ref().map(|hosts| {
+                hosts.iter().map(|(name, a)| format!("{name}:{}", options::host_address(*a))).collect()
+            }),
+            mounts: run.volumes.as_ref().map(|list| list.iter().map(options::mount).collect()),
+            ulimits: run.ulimits.as_ref().map(options::ulimits),
             ..shortcuts(&container.image, has_shortcuts)
         }),
         networking_config: endpoints,

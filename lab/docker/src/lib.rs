@@ -3,6 +3,7 @@
 pub mod containers;
 mod error;
 pub mod networks;
+mod options;
 mod owned;
 pub mod services;
 pub mod swarm;

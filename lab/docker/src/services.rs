@@ -16,11 +16,12 @@ use bollard::{
 };
 use indexmap::IndexMap;
 use labctl_model::{
-    EndpointMode, Lab, Placement, Protocol, PublishMode, Service, ServiceChange, ServiceMode, ServicePort,
+    EndpointMode, HostAddress, Lab, Placement, Protocol, PublishMode, Rolling, RunOptions, Service,
+    ServiceChange, ServiceMode, ServicePort,
 };
 use labctl_report::seen::{ServiceSeen, TaskSeen, UpdateSeen, docker_name};
 
-use crate::{Call, Error, HostDocker, retry_transient};
+use crate::{Call, Error, HostDocker, options, retry_transient};
 
 /// A task on the host that it runs on, by the labels that its container has there (moby
 /// daemon/cluster/executor/container/container.go, `labels`).
@@ -226,7 +227,7 @@ fn spec(lab: &Lab, name: &str, service: &Service) -> ServiceSpec {
         env: some(environment(&service.environment)),
         ..Default::default()
     };
-    ServiceSpec {
+    let mut spec = ServiceSpec {
         name: Some(name.to_owned()),
         task_template: Some(TaskSpec {
             container_spec: Some(container),
@@ -246,6 +247,52 @@ fn spec(lab: &Lab, name: &str, service: &Service) -> ServiceSpec {
             ports: some(service.ports.iter().map(port).collect()),
         }),
         ..Default::default()
+    };
+    set(&mut spec, &service.run, &service.rolling);
+    spec
+}
+
+/// Sets what is given of these in a service's spec; the rest stays.
+fn set(spec: &mut ServiceSpec, run: &RunOptions, rolling: &Rolling) {
+    let task = spec.task_template.get_or_insert_default();
+    let container = task.container_spec.get_or_insert_default();
+    if run.dns.is_some() || run.dns_search.is_some() || run.dns_opt.is_some() {
+        let dns = container.dns_config.get_or_insert_default();
+        if let Some(servers) = &run.dns {
+            dns.nameservers = some(servers.iter().map(ToString::to_string).collect());
+        }
+        if let Some(search) = &run.dns_search {
+            dns.search = some(search.clone());
+        }
+        if let Some(options) = &run.dns_opt {
+            dns.options = some(options.clone());
+        }
+    }
+    if let Some(hosts) = &run.extra_hosts {
+        // As in /etc/hosts.
+        let line = |(name, a): &(String, HostAddress)| format!("{} {name}", options::host_address(*a));
+        container.hosts = some(hosts.iter().map(line).collect());
+    }
+    if let Some(volumes) = &run.volumes {
+        container.mounts = some(volumes.iter().map(options::mount).collect());
+    }
+    if let Some(check) = &run.healthcheck {
+        container.health_check = Some(options::healthcheck(check));
+    }
+    if let Some(limits) = &run.ulimits {
+        container.ulimits = some(options::ulimits(limits));
+    }
+    if let Some(grace) = run.stop_grace_period {
+        container.stop_grace_period = Some(options::nanoseconds(grace));
+    }
+    if let Some(restart) = &rolling.restart {
+        task.restart_policy = Some(options::task_restart(restart));
+    }
+    if let Some(pace) = &rolling.update {
+        spec.update_config = Some(options::update(pace));
+    }
+    if let Some(pace) = &rolling.rollback {
+        spec.rollback_config = Some(options::rollback(pace));
     }
 }
 
@@ -286,6 +333,7 @@ fn changed(
     if let Some(replicas) = change.replicas {
         spec.mode = Some(replicated(replicas));
     }
+    set(&mut spec, &change.run, &change.rolling);
     spec
 }
 

@@ -50,11 +50,16 @@ pub struct Cli {
 /// What labctl can do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    #[command(alias = "deploy")]
     Up(up::Args),
     Check(check::Args),
+    Probe(probe::Args),
     Test(test::Args),
     Report(report::Args),
+    // As containerlab and others call it.
+    #[command(alias = "destroy")]
     Down(down::Args),
+    #[command(alias = "inspect")]
     Ps(ps::Args),
     Do(r#do::Args),
     Host(host::Args),
@@ -67,6 +72,8 @@ pub enum Verb {
     Capture(capture::Args),
     Send(send::Args),
     Vxlan(vxlan::Args),
+    Init(init::Args),
+    Import(import::Args),
     Validate(validate::Args),
     Predict(predict::Args),
     Explain(explain::Args),
@@ -125,6 +132,7 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Error> {
     match verb {
         Verb::Up(args) => up::run(args, context).await,
         Verb::Check(args) => check::run(args, context).await,
+        Verb::Probe(args) => probe::run(args, context).await,
         Verb::Test(args) => test::run(args, context).await,
         Verb::Report(args) => report::run(args, context).await,
         Verb::Down(args) => down::run(args, context).await,
@@ -140,6 +148,8 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Error> {
         Verb::Capture(args) => capture::run(args, context).await,
         Verb::Send(args) => send::run(args, context).await,
         Verb::Vxlan(args) => vxlan::run(args, context).await,
+        Verb::Init(args) => init::run(args, context),
+        Verb::Import(args) => import::run(args, context),
         Verb::Validate(args) => validate::run(args, context),
         Verb::Predict(args) => predict::run(args, context),
         Verb::Explain(args) => explain::run(args, context),

@@ -168,6 +168,13 @@ pub async fn bring_up(
             ));
             Err(e)
         }
+        // What the supervisor says: so there was something to look at.
+        Err(e @ Error::Runtime(labctl_runtime::Error::Remote(_))) if !is_taken_down(&e) => {
+            let lab = &topology.lab.name;
+            progress
+                .event(&Event::Note(format!("with `--keep` lab {lab} would be left as it is, for a look")));
+            Err(e)
+        }
         done => done,
     }
 }
@@ -228,9 +235,19 @@ pub async fn check(
     progress: &mut Progress<'_>,
     stop: &mut Stop,
 ) -> Result<Report, Error> {
+    check_by(dir, &Request::Check(how), progress, stop).await
+}
+
+/// Runs the expectations that a request asks for.
+pub async fn check_by(
+    dir: &LabDir,
+    request: &Request,
+    progress: &mut Progress<'_>,
+    stop: &mut Stop,
+) -> Result<Report, Error> {
     let run = async {
         let mut client = Client::connect(dir).await?;
-        client.send(&Request::Check(how)).await?;
+        client.send(request).await?;
         let mut report = None;
         loop {
             match answer(dir, &mut client).await? {

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use labctl_machines::state;
+use labctl_machines::{LabDir, Plan, state};
 use labctl_model::{EngineChoice, Lab};
 
 use crate::{context::Context, engines::Engines, exit::Error};
@@ -67,6 +67,36 @@ pub fn named(given: &str, engines: &Engines, context: &Context) -> Result<Topolo
     }
     let (_, plan) = context.lab(given)?;
     Ok(Topology { shown: shorten(&plan.topology), path: plan.topology, lab: plan.lab })
+}
+
+/// The lab that is up of this name, or that came from this file, and its plan.
+pub fn running(given: &str, context: &Context) -> Result<(LabDir, Plan), Error> {
+    match up_from(given, context)? {
+        Some(name) => context.lab(&name),
+        None => Err(Error::Usage(format!(
+            "the lab of {given} is not up\nhint: `labctl up {given}` brings it up and checks it"
+        ))),
+    }
+}
+
+/// The name of the lab that `given` names, by itself or by its topology; `None` if it is a topology whose lab is not up.
+pub fn up_from(given: &str, context: &Context) -> Result<Option<String>, Error> {
+    let labs = state::list(&context.dirs)?;
+    if labs.iter().any(|d| d.name() == given) {
+        return Ok(Some(given.to_owned()));
+    }
+    let path = Path::new(given);
+    if !path.is_file() {
+        state::find(&context.dirs, given)?;
+        return Ok(Some(given.to_owned()));
+    }
+    // By path first: the file may have been edited or broken since.
+    let absolute = std::path::absolute(path).map_err(Error::file("use", given))?;
+    if let Some(dir) = labs.iter().find(|d| d.plan().is_ok_and(|p| p.topology == absolute)) {
+        return Ok(Some(dir.name().to_owned()));
+    }
+    let name = load(path)?.lab.name;
+    Ok(labs.iter().any(|d| d.name() == name).then_some(name))
 }
 
 /// The files that these paths name: each file itself; of a folder its `*.yaml`, sorted.

@@ -21,6 +21,7 @@ fn labctl_in(home: &Path, mut command: Command) -> Command {
         .env("LABCTL_CACHE_DIR", home.join("cache"))
         .env("LABCTL_AGENT", home.join("no-agent"))
         .env_remove("RUST_LOG")
+        .env_remove("GITHUB_ACTIONS")
         .current_dir(home)
         .timeout(std::time::Duration::from_secs(60));
     command
@@ -357,4 +358,105 @@ fn a_page_is_made_of_whatever_was_printed_as_json() {
         assert_eq!((code, out.as_str()), (2, ""), "{args:?}");
         assert!(err.contains(why), "{args:?}: {err}");
     }
+}
+
+#[test]
+fn init_writes_a_topology_that_holds_and_overwrites_nothing() {
+    let home = home_with(&[]);
+    for example in ["two-hosts", "swarm", "macvlan"] {
+        let file = format!("{example}.yaml");
+        let (code, _, err) = run(home.path(), &["init", example, "-o", &file]);
+        assert_eq!(code, 0, "{err}");
+        assert!(fs::read_to_string(home.path().join(&file)).unwrap().contains(&format!("labctl up {file}")));
+        let (code, out, err) = run(home.path(), &["validate", "--strict", &file]);
+        assert_eq!(code, 0, "{out}{err}");
+        let (code, _, err) = run(home.path(), &["init", example, "-o", &file]);
+        assert!(code == 2 && err.contains("exists"), "{err}");
+    }
+}
+
+const COMPOSE: &str = "services:\n  web:\n    image: nginx:${TAG:-1}\n    ports: ['8080:80']\n    mem_limit: 1g\n  db:\n    image: postgres\n";
+
+#[test]
+fn import_makes_a_topology_of_a_compose_file_and_tells_what_it_left_out() {
+    let home = home_with(&[("compose.yaml", COMPOSE), (".env", "TAG=9 # the newest\n")]);
+    let (code, out, err) = run(home.path(), &["import"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.starts_with("# From compose.yaml") && out.contains("name: "), "{out}");
+    assert!(err.contains("compose.yaml:5: `mem_limit` of `web`: left out"), "{err}");
+
+    let args =
+        ["import", "compose.yaml", "--images", "--hosts", "2", "--place", "db=host2", "-o", "lab.yaml"];
+    let (code, out, err) = run(home.path(), &args);
+    assert_eq!((code, out.as_str()), (0, ""), "{err}");
+    let written = fs::read_to_string(home.path().join("lab.yaml")).unwrap();
+    assert!(written.contains("nginx:9") && written.contains("driver: overlay"), "{written}");
+    let (code, out, err) = run(home.path(), &["validate", "lab.yaml"]);
+    assert_eq!(code, 0, "{out}{err}");
+
+    let (_, out, _) = run(home.path(), &["import", "--format", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert!(
+        json["notes"][0]["line"].is_u64() && json["topology"].as_str().unwrap().contains("web"),
+        "{json}"
+    );
+
+    let mut piped = labctl(home.path());
+    let out = piped.args(["import", "-", "--name", "piped"]).write_stdin(COMPOSE).output().unwrap();
+    assert!(String::from_utf8_lossy(&out.stdout).contains("name: piped"), "{out:?}");
+
+    for (args, part) in [
+        (&["import", "none.yaml"][..], "cannot read none.yaml"),
+        (&["import", "--place", "wbe=host1"], "did you mean `web`?"),
+        (&["import", "--name", "Not A Name"], "cannot be the name of a lab"),
+    ] {
+        let (code, _, err) = run(home.path(), args);
+        assert!(code == 2 && err.contains(part), "{args:?}: {err}");
+    }
+}
+
+#[test]
+fn near_names_are_offered() {
+    let home = home_with(&[("good.yaml", GOOD)]);
+    let (code, out, _) = run(home.path(), &["do", "--list"]);
+    assert!(code == 0 && out.contains("cut HOST") && out.contains("unblock FILTER|all"), "{out}");
+    let (_, out, _) = run(home.path(), &["do", "--list", "--format", "json"]);
+    assert!(serde_json::from_str::<Vec<String>>(&out).unwrap().len() > 30, "{out}");
+    let (code, _, err) = run(home.path(), &["explain", "good.yaml", "hots1", "192.168.56.1"]);
+    assert!(code == 2 && err.contains("did you mean `host1`?"), "{err}");
+    // As others call it.
+    let (code, _, err) = run(home.path(), &["destroy", "good.yaml"]);
+    assert!(code == 0 && err.contains("not up"), "{err}");
+    let (code, _, err) = run(home.path(), &["down", "nothing"]);
+    assert!(code == 0 && err.contains("lab nothing is not up"), "{err}");
+    let (code, _, err) = run(home.path(), &["check", "good.yaml"]);
+    assert!(code == 2 && err.contains("labctl up good.yaml"), "{err}");
+}
+
+/// A lab that cannot be made here is told of to GitHub, and compared with an earlier run in which it held.
+#[test]
+fn github_is_told_and_an_earlier_run_is_compared() {
+    let report = r#"{ "version": 1, "lab": "good", "runtime": "vm", "holds": true, "took_ms": 1, "checks": [], "steps": [] }"#;
+    let earlier =
+        format!("{{ \"version\": 1, \"labs\": [ {{ \"lab\": \"good\", \"report\": {report} }} ] }}");
+    let home = home_with(&[("good.yaml", GOOD), ("earlier.json", &earlier), ("other.json", "[]")]);
+    let mut command = labctl(home.path());
+    let out = command
+        .args(["test", "good.yaml", "--compare", "earlier.json"])
+        .env("GITHUB_ACTIONS", "true")
+        .env("GITHUB_WORKSPACE", home.path())
+        .env("GITHUB_STEP_SUMMARY", home.path().join("summary.md"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&out.stdout);
+    // There is no agent in this home.
+    assert_eq!(out.status.code(), Some(3), "{text}");
+    assert!(text.contains("::error file=good.yaml,title=good::") && text.contains("no-agent"), "{text}");
+    assert!(text.contains("1 failed: good"), "{text}");
+    assert!(text.contains("broke  good:1  the lab: holds, now error"), "{text}");
+    let summary = fs::read_to_string(home.path().join("summary.md")).unwrap();
+    assert!(summary.contains("0 of 1 labs hold") && summary.contains("| good | 💥 error |"), "{summary}");
+
+    let (code, _, err) = run(home.path(), &["test", "good.yaml", "--compare", "other.json"]);
+    assert!(code == 2 && err.contains("other.json is no report of labctl"), "{err}");
 }

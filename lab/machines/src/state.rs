@@ -430,7 +430,10 @@ pub fn find(dirs: &Dirs, name: &str) -> Result<LabDir, Error> {
             let known: Vec<_> = labs.iter().map(LabDir::name).collect();
             let hint = match known.as_slice() {
                 [] => "no lab is up; bring one up with `labctl up FILE`".to_owned(),
-                names => format!("there are: {}", names.join(", ")),
+                names => match labctl_model::nearest_name(name, names.iter().copied()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("there are: {}", names.join(", ")),
+                },
             };
             Err(Error::NoSuchLab { name: name.to_owned(), hint })
         }

@@ -15,6 +15,7 @@ use crate::{
     host::{Host, Peer},
     image::DebianImage,
     lines::Lines,
+    options::{Device, Restart, RunOptions},
     service::Service,
     step::Step,
     swarm::Swarm,
@@ -192,6 +193,14 @@ pub struct Container {
     pub cap_add: Vec<String>,
     /// Namespaced kernel settings.
     pub sysctls: IndexMap<String, String>,
+    /// When Docker starts it again; never if absent.
+    pub restart: Option<Restart>,
+    /// All capabilities and all devices of the host.
+    pub privileged: bool,
+    /// Devices of the host.
+    pub devices: Vec<Device>,
+    /// What it shares with services.
+    pub run: RunOptions,
     /// Made only by a step (`do: create NAME`).
     pub deferred: bool,
 }

@@ -13,6 +13,7 @@ pub mod image;
 pub mod inject;
 pub mod lab;
 mod lines;
+pub mod options;
 mod raw;
 mod read;
 mod scalars;
@@ -31,10 +32,12 @@ pub use host::*;
 pub use image::DebianImage;
 pub use inject::*;
 pub use lab::*;
+pub use labctl_yaml::words::nearest as nearest_name;
 pub use labctl_yaml::{
     Diagnostics, Mistake, Places, Remark, UNUSED_ALLOW, Warning, is_hostile, plain, plain_lines, styled_lines,
 };
 pub use lines::Lines;
+pub use options::*;
 pub use read::{LoadError, MAX_FILE_SIZE};
 pub use schema::schema;
 pub use service::*;

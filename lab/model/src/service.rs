@@ -3,7 +3,10 @@
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use crate::traffic::Protocol;
+use crate::{
+    options::{Rolling, RunOptions},
+    traffic::Protocol,
+};
 
 /// A service: tasks that the swarm keeps running.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +27,10 @@ pub struct Service {
     pub endpoint_mode: EndpointMode,
     /// Where its tasks may run.
     pub placement: Placement,
+    /// What it shares with containers.
+    pub run: RunOptions,
+    /// How its tasks are replaced.
+    pub rolling: Rolling,
     /// Made only by a step (`do: create service NAME`).
     pub deferred: bool,
 }
@@ -47,6 +54,10 @@ pub struct ServiceChange {
     pub endpoint_mode: Option<EndpointMode>,
     /// Where its tasks may run.
     pub placement: Option<Placement>,
+    /// What services share with containers.
+    pub run: RunOptions,
+    /// How tasks are replaced.
+    pub rolling: Rolling,
 }
 
 /// Where the tasks of a service may run.

@@ -137,7 +137,8 @@ fn read(scene: &Scene<'_>, subject: &Subject) -> Result<Given, Unknown> {
             }
             let links = described.links.iter().flat_map(|l| [l.alias.clone(), l.target.clone()]);
             let own = described.hostname.clone();
-            let words = links.chain(own).chain(["localhost".to_owned()]).collect();
+            let extra = described.run.extra_hosts.iter().flatten().map(|(name, _)| name.clone());
+            let words = links.chain(own).chain(extra).chain(["localhost".to_owned()]).collect();
             Ok(Given { words, more: true })
         }
         Subject::Networks(host) => {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use labctl_model::{Attach, Driver, EndpointMode};
+use labctl_model::{Attach, Driver, EndpointMode, HostAddress};
 
 use crate::{
     build::Built,
@@ -38,6 +38,14 @@ pub fn resolve(state: &State<'_>, built: &Built, from: &str, name: &str) -> Foun
     let own = described.hostname.as_deref().is_some_and(same);
     if own {
         return Ok(now.networks.values().map(|a| a.ip).take(1).collect());
+    }
+    let extra: Vec<_> = described.run.extra_hosts.iter().flatten().filter(|(n, _)| same(n)).collect();
+    if !extra.is_empty() {
+        let address = |(_, a): &(String, HostAddress)| match a {
+            HostAddress::Ip(ip) => Ok(*ip),
+            HostAddress::HostGateway => Err(Unknown("the address that host-gateway stands for".to_owned())),
+        };
+        return extra.into_iter().map(address).collect();
     }
     for link in &described.links {
         let target = state.containers.get(link.target.as_str()).filter(|c| c.status == Status::Running);

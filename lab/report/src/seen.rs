@@ -13,6 +13,8 @@ pub struct ContainerState {
     pub pid: Option<u32>,
     /// Addresses by the Docker name of the network.
     pub addresses: Vec<(String, IpAddr)>,
+    /// Ids of these networks by Docker's name of each.
+    pub network_ids: Vec<(String, String)>,
 }
 
 /// The services as a manager sees them at one moment.

@@ -284,7 +284,7 @@ expect:
         let Check::Matrix(matrix) = &lab.expect[0] else { panic!() };
         let mut snapshot =
             Snapshot { nodes: BTreeSet::from(["a".to_owned(), "b".to_owned()]), ..Snapshot::default() };
-        let runs = || ContainerState { status: "running".into(), pid: Some(1), addresses: Vec::new() };
+        let runs = || ContainerState { status: "running".into(), pid: Some(1), ..Default::default() };
         for name in lab.containers.keys() {
             snapshot.containers.insert(name.clone(), runs());
         }
@@ -351,6 +351,7 @@ expect:
             status: "running".into(),
             pid: Some(7),
             addresses: vec![("bridge".into(), address)],
+            ..Default::default()
         };
         snapshot.containers.insert("cb".into(), running([172, 17, 0, 2].into()));
         let ports = lab.services["web"].ports.clone();

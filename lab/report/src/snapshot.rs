@@ -125,6 +125,13 @@ impl Snapshot {
         self.tasks_of(service).flat_map(|(task, _)| self.addresses(lab, task)).collect()
     }
 
+    /// Docker's name of the network whose bridge on a host this interface is, if it is one that Docker has named itself.
+    pub fn network_of_bridge(&self, interface: &str) -> Option<&str> {
+        let id = interface.strip_prefix("br-").filter(|id| id.len() == 12)?;
+        let mut ids = self.containers.values().flat_map(|c| &c.network_ids);
+        ids.find(|(_, whole)| whole.starts_with(id)).map(|(name, _)| name.as_str())
+    }
+
     /// Process of a container, while it runs.
     pub fn pid(&self, name: &str) -> Option<u32> {
         self.containers.get(name)?.pid

@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
 };
 
-use labctl_model::{Cell, Family, Lab, No, Observed, OfFamily, Probe, Target};
+use labctl_model::{Cell, Expected, Family, Lab, No, Observed, OfFamily, Probe, Protocol, Target};
 use labctl_protocol::{
     messages::{Outcome, ShotResult, Sighting, Taker},
     probe::heard::is_port_unreachable,
@@ -66,11 +66,19 @@ pub fn judge(
     match &result.outcome {
         Outcome::Answered { rtt_us, by } => {
             let got = receivers(lab, snapshot, seen);
-            answered(lab, probe, cell, aim, *rtt_us, by.as_ref(), &got, seen)
+            let verdict = answered(lab, probe, cell, aim, *rtt_us, by.as_ref(), &got, seen);
+            // A `yes` where none was expected wants a reason, too.
+            let way = || way(lab, cell, snapshot, result.address);
+            match (cell.expected, verdict.observed, verdict.detail.is_empty()) {
+                (Expected::Yes, ..) | (_, Observed::No(_) | Observed::Failed, _) | (.., false) => verdict,
+                (_, Observed::Yes, true) => Verdict { detail: way().unwrap_or_default(), ..verdict },
+            }
         }
         Outcome::Resolved { rtt_us } => resolved(lab, probe, cell, snapshot, *rtt_us, result),
         Outcome::Refused { from } => {
-            Verdict::no(No::Refused, refused(lab, cell, snapshot, *from, result.address))
+            let mut why = refused(lab, cell, snapshot, *from, result.address);
+            why.extend(published_on(lab, probe, cell).map(|p| format!("; {p}")));
+            Verdict::no(No::Refused, why)
         }
         Outcome::Unreachable { from, icmp_type, icmp_code } => {
             let family = from.or(result.address).map_or(Family::V4, |a| a.family());
@@ -96,9 +104,14 @@ pub fn judge(
             let hop = hop.map_or("the next hop".to_owned(), |a| a.to_string());
             Verdict::no(no, format!("nobody answers {}'s {asks} for {hop}", cell.from))
         }
-        Outcome::Silent => silent(lab, aim, cell, &receivers(lab, snapshot, seen), seen),
+        Outcome::Silent => silent(lab, aim, cell, snapshot, &receivers(lab, snapshot, seen), seen),
         Outcome::Stalled { rtt_us, back, of } => {
-            let words = format!("connected, but {back} of {of} bytes came back");
+            // Behind a published port or a service, it may be any of several.
+            let got = receivers(lab, snapshot, seen);
+            let taker = got.iter().find(|g| aim.arrives_at.iter().any(|m| m == *g));
+            let with = taker.filter(|t| cell.to.to_string() != **t).map(|t| format!(" with {t}"));
+            let with = with.unwrap_or_default();
+            let words = format!("connected{with}, but {back} of {of} bytes came back");
             Verdict { rtt_us: Some(*rtt_us), ..Verdict::no(No::Stalled, words) }
         }
         Outcome::NoName { why } => Verdict::no(No::NoName, why),
@@ -171,6 +184,15 @@ fn answered(
     }
 }
 
+/// By which network or segment a destination was reached: `by network back, 172.18.0.3`.
+fn way(lab: &Lab, cell: &Cell, snapshot: &Snapshot, address: Option<IpAddr>) -> Option<String> {
+    let (Target::Endpoint { name, .. }, Some(address)) = (&cell.to, address) else { return None };
+    let addresses = snapshot.addresses(lab, name);
+    let (place, _) = addresses.iter().find(|(_, a)| *a == address)?;
+    let kind = if lab.segments.contains_key(place) { "segment" } else { "network" };
+    Some(format!("by {kind} {place}, {address}"))
+}
+
 /// The source that the answerer saw: the routing mesh hides the real one.
 fn source_seen(taker: &str, seen: &[&Sighting]) -> Option<IpAddr> {
     seen.iter().find(|s| s.endpoint == taker && s.inbound && s.local && !s.answer).map(|s| s.source)
@@ -225,7 +247,15 @@ fn somebody_else<'a>(lab: &Lab, aim: &Aim, got: &[&'a str]) -> Option<&'a str> {
     got.iter().copied().find(|name| !passes_on(name))
 }
 
-fn silent(lab: &Lab, aim: &Aim, cell: &Cell, got: &[&str], seen: &[&Sighting]) -> Verdict {
+fn silent(
+    lab: &Lab,
+    aim: &Aim,
+    cell: &Cell,
+    snapshot: &Snapshot,
+    got: &[&str],
+    seen: &[&Sighting],
+) -> Verdict {
+    let place = |s: &Sighting| place(snapshot, s);
     if !aim.arrives_at.is_empty() {
         if aim.arrives_at.iter().any(|m| got.contains(&m.as_str())) {
             let answer = seen.iter().rev().find(|s| s.answer);
@@ -263,9 +293,11 @@ fn farthest<'a>(cell: &Cell, seen: &[&'a Sighting]) -> Option<&'a Sighting> {
     requests().rfind(left).or_else(|| requests().next_back()).copied()
 }
 
-fn place(s: &Sighting) -> String {
+/// Where a packet was seen; Docker's own names of bridges say nothing, so their networks do.
+fn place(snapshot: &Snapshot, s: &Sighting) -> String {
     let verb = if s.inbound { "entering" } else { "leaving" };
-    format!("{verb} {}/{}", s.endpoint, s.interface)
+    let of = snapshot.network_of_bridge(&s.interface).map(|n| format!(" (network {n})")).unwrap_or_default();
+    format!("{verb} {}/{}{of}", s.endpoint, s.interface)
 }
 
 fn refused(
@@ -279,6 +311,20 @@ fn refused(
         Some(a) => format!("refused by {}", who(lab, snapshot, cell, a)),
         None => "refused".to_owned(),
     }
+}
+
+/// For a refused port of a host: who publishes it there on another address, if anybody does.
+fn published_on(lab: &Lab, probe: &Probe, cell: &Cell) -> Option<String> {
+    let (port, protocol) = match probe {
+        Probe::Tcp(port) => (*port, Protocol::Tcp),
+        Probe::Udp(port) => (*port, Protocol::Udp),
+        Probe::Icmp | Probe::Dns(_) => return None,
+    };
+    let Target::Endpoint { name: host, .. } = &cell.to else { return None };
+    let here = lab.containers.iter().filter(|(_, c)| c.host == *host);
+    here.flat_map(|(name, c)| c.ports.iter().map(move |p| (name, p)))
+        .filter(|(_, p)| p.published == Some(port) && p.protocol == protocol)
+        .find_map(|(name, p)| Some(format!("{name} publishes it there on {} alone", p.host_ip?)))
 }
 
 /// An address with its owner's name, if it has one.
@@ -318,8 +364,6 @@ fn icmp_words(family: Family, icmp_type: u8, code: u8) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use labctl_model::Expected;
-
     use super::*;
 
     fn ip(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
@@ -465,6 +509,45 @@ hosts: { a: { lan: 10.0.0.1 }, b: { lan: 10.0.0.2 }, c: { lan: 10.0.0.3 } }
             |name: &str| judge(&lab(), &probe, &cell(host(name)), &aim, &Snapshot::default(), &result, &[]);
         assert_eq!(to("b").observed, Observed::No(No::Misdelivered));
         assert_eq!(to("c").observed, Observed::Yes);
+    }
+
+    #[test]
+    fn a_yes_that_nobody_expected_says_by_which_way() {
+        let result = ShotResult { address: Some(ip(10, 0, 0, 2)), ..shot(ANSWERED) };
+        let seen = [sighting("b", true, true, false)];
+        let seen: Vec<&Sighting> = seen.iter().collect();
+        let to = |expected| {
+            let cell = Cell { expected, ..cell(host("b")) };
+            judge(&lab(), &Probe::Icmp, &cell, &aim_at("b"), &Snapshot::default(), &result, &seen).detail
+        };
+        assert_eq!(to(Expected::No), "by segment lan, 10.0.0.2");
+        assert_eq!(to(Expected::Yes), "");
+    }
+
+    #[test]
+    fn a_bridge_with_a_name_of_dockers_is_told_by_its_network() {
+        let state = crate::seen::ContainerState {
+            network_ids: vec![("back".into(), "dbd5c0ffee001234567890".into())],
+            ..Default::default()
+        };
+        let snapshot = Snapshot { containers: BTreeMap::from([("c1".into(), state)]), ..Snapshot::default() };
+        let at = |interface: &str| {
+            place(&snapshot, &Sighting { interface: interface.into(), ..sighting("a", true, false, false) })
+        };
+        assert_eq!(at("br-dbd5c0ffee00"), "entering a/br-dbd5c0ffee00 (network back)");
+        assert_eq!(
+            (at("br-000000000000"), at("eth0")),
+            ("entering a/br-000000000000".into(), "entering a/eth0".into())
+        );
+    }
+
+    #[test]
+    fn a_refused_port_says_where_it_is_published_instead() {
+        let text = LAB.to_owned() + "containers: { web: { host: b, ports: [ \"127.0.0.1:80:8080\" ] } }\n";
+        let lab = Lab::parse(&text, "t.yaml").unwrap();
+        let of = |probe: Probe| published_on(&lab, &probe, &cell(host("b")));
+        assert_eq!(of(Probe::Tcp(80)).unwrap(), "web publishes it there on 127.0.0.1 alone");
+        assert_eq!((of(Probe::Tcp(81)), of(Probe::Udp(80))), (None, None));
     }
 
     #[test]

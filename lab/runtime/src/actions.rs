@@ -55,8 +55,10 @@ pub async fn run(running: &RunningLab, action: &Action, events: &Events) -> Resu
             explained(view, view.home(c)?.docker.run(lab, c, view.container(c)?).await).await
         }
         Action::Start(c) => explained(view, view.home(c)?.docker.start(c).await).await,
-        Action::Stop(c) => Ok(view.home(c)?.docker.stop(c).await?),
-        Action::Restart(c) => explained(view, view.home(c)?.docker.restart(c).await).await,
+        Action::Stop(c) => Ok(view.home(c)?.docker.stop(c, view.container(c)?).await?),
+        Action::Restart(c) => {
+            explained(view, view.home(c)?.docker.restart(c, view.container(c)?).await).await
+        }
         Action::Remove(c) => Ok(view.home(c)?.docker.remove(c).await?),
         Action::Connect { container, network, address } => {
             // The topology's settings for this attachment, if any; the step's own address wins.

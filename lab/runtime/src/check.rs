@@ -36,22 +36,46 @@ pub struct Checking {
     pub again: u32,
 }
 
+/// What is expected of a lab.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Expectations {
+    /// What must hold as it is.
+    pub expect: Vec<Check>,
+    /// Changes to it, each with what must hold after it.
+    pub steps: Vec<Step>,
+}
+
 impl RunningLab {
     /// Runs what the topology expects and, if asked, its steps.
     ///
     /// # Errors
     /// The lab is being taken down. Failed checks and silent hosts are in the report, not errors.
     pub async fn check(&self, how: Checking, events: &Events) -> Result<Report, Error> {
+        let lab = &self.plan().lab;
+        self.check_these(&lab.expect, &lab.steps, how, events).await
+    }
+
+    /// Runs these checks and, if asked, these steps. Their names must be the lab's.
+    ///
+    /// # Errors
+    /// As [`RunningLab::check`].
+    pub async fn check_these(
+        &self,
+        expect: &[Check],
+        steps: &[Step],
+        how: Checking,
+        events: &Events,
+    ) -> Result<Report, Error> {
         let _one_at_a_time = self.alone().await;
         let lab = &self.plan().lab;
         let began = Instant::now();
         let mut report = Report::new(&lab.name, &self.plan().runtime.to_string());
         report.environment = Some(environment(&self.view()));
-        events.phase(format!("probing {}", probes(&lab.expect)));
-        report.checks = checks(self, &lab.expect, how, "").await?;
+        events.phase(format!("probing {}", probes(expect)));
+        report.checks = checks(self, expect, how, "").await?;
         if how.steps {
-            for (index, step) in lab.steps.iter().enumerate() {
-                events.send(Event::Step { step: index, of: lab.steps.len(), name: step.name.clone() });
+            for (index, step) in steps.iter().enumerate() {
+                events.send(Event::Step { step: index, of: steps.len(), name: step.name.clone() });
                 report.steps.push(run_step(self, index, step, how, events).await?);
             }
         }

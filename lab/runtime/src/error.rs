@@ -24,7 +24,7 @@ pub struct Failure {
 pub enum Error {
     /// A lab of that name is up already.
     #[error(
-        "lab `{0}` is already up\nhint: look at it with `labctl check {0}`, or take it down with `labctl down {0}`"
+        "lab `{0}` is already up\nhint: look at it with `labctl check {0}`, take it down with `labctl down {0}`, or make it anew with `labctl up --replace`"
     )]
     AlreadyUp(String),
     /// No such host, container or segment in the lab.
@@ -191,8 +191,12 @@ impl Error {
         name: &str,
         known: impl IntoIterator<Item = &'n str>,
     ) -> Self {
-        let known = known.into_iter().collect::<Vec<_>>().join(", ");
-        let known = if known.is_empty() { format!("no {kind}") } else { known };
+        let all: Vec<&str> = known.into_iter().collect();
+        let known = match (all.is_empty(), labctl_model::nearest_name(name, all.iter().copied())) {
+            (true, _) => format!("no {kind}"),
+            (_, Some(near)) => format!("`{near}`, which is near; all are {}", all.join(", ")),
+            (_, None) => all.join(", "),
+        };
         Self::NoSuchPart { lab: lab.name.clone(), kind, name: name.to_owned(), known }
     }
 

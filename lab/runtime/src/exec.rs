@@ -48,23 +48,47 @@ pub async fn run(view: &View<'_>, command: &Command) -> Result<Ended, Error> {
     })
 }
 
-/// The host of an endpoint, and its namespace there. Asks only that host, and nobody if the endpoint is a host.
+/// The host of an endpoint, and its namespace there. An endpoint is also a task of a service, as `web.1`, and whatever
+/// container a host has, as `HOST/NAME`. Asks only that host (for a task without its host, one after the other), and nobody
+/// if the endpoint is a host.
 ///
 /// # Errors
 /// The endpoint does not run, or its dockerd does not answer.
 pub async fn place<'a>(view: &'a View<'_>, endpoint: &str) -> Result<(&'a RunningHost, Netns), Error> {
-    let home = view.lab.host_of(endpoint).unwrap_or(endpoint);
-    let host = view.host(home)?;
     if view.lab.hosts.contains_key(endpoint) {
-        return Ok((host, Netns::Host));
+        return Ok((view.host(endpoint)?, Netns::Host));
     }
-    match host.docker.state(endpoint).await?.pid {
+    let (home, endpoint) = match (view.lab.host_of(endpoint), endpoint.split_once('/')) {
+        (Some(home), _) => (home, endpoint.to_owned()),
+        (None, Some((home, name))) => {
+            let task = task(view.host(home)?, name).await?;
+            (home, task.unwrap_or_else(|| name.to_owned()))
+        }
+        (None, None) => {
+            let mut found = None;
+            for (home, host) in view.hosts.iter() {
+                if let Some(container) = task(host, endpoint).await? {
+                    found = Some((home.as_str(), container));
+                    break;
+                }
+            }
+            found.unwrap_or((endpoint, endpoint.to_owned()))
+        }
+    };
+    let host = view.host(home)?;
+    match host.docker.state(&endpoint).await?.pid {
         Some(pid) => Ok((host, Netns::Pid(pid))),
         None => {
             let why = format!("container {endpoint} does not run");
             Err(MachineError::Agent { host: home.to_owned(), why }.into())
         }
     }
+}
+
+/// The container of a task that runs on a host, by its name in the lab.
+async fn task(host: &RunningHost, name: &str) -> Result<Option<String>, Error> {
+    let tasks = host.docker.tasks_here().await?;
+    Ok(tasks.into_iter().find(|t| t.name(&host.name) == name).map(|t| t.container))
 }
 
 fn refused(host: &str, message: String) -> Error {

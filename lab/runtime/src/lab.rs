@@ -30,7 +30,7 @@ use crate::{
     nics::Filters,
     peers, services, swarm,
     view::{Hosts, View},
-    wire::port_name,
+    wire::{self, port_name},
 };
 use parts::{Parts, Shared};
 pub use reach::Frames;
@@ -117,6 +117,10 @@ impl RunningLab {
             Ok(()) => return Ok(()),
             Err(e) => self.explain(e),
         };
+        // A task that never starts says nothing of the frames that it waits for.
+        for lost in wire::lost(&self.view()).await {
+            events.note(lost);
+        }
         Err(match error {
             Error::Machines(MachineError::Agent { host, why }) => {
                 MachineError::Agent { host, why: self.with_damage(why).await }.into()
@@ -440,9 +444,9 @@ impl RunningLab {
 
 /// Stops the running containers, all at once.
 async fn stop_containers(lab: &Lab, host: &RunningHost) -> Result<(), Error> {
-    let stops = lab.containers_on(&host.name).map(|(name, _)| async move {
+    let stops = lab.containers_on(&host.name).map(|(name, container)| async move {
         match host.docker.state(name).await?.status.as_str() {
-            "running" => Ok(host.docker.stop(name).await?),
+            "running" => Ok(host.docker.stop(name, container).await?),
             _ => Ok(()),
         }
     });
@@ -473,6 +477,8 @@ async fn create_containers(view: &View<'_>, host: &RunningHost, events: &Events)
             running += 1;
         }
     }
-    events.host(&host.name, format!("{} running", count(running, "container")));
+    if running > 0 {
+        events.host(&host.name, format!("{} running", count(running, "container")));
+    }
     Ok(())
 }

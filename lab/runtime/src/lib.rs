@@ -23,7 +23,7 @@ pub mod teardown;
 mod view;
 mod wire;
 
-pub use check::Checking;
+pub use check::{Checking, Expectations};
 pub use error::Error;
 pub use lab::RunningLab;
 pub use launch::UpOptions;

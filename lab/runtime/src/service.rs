@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use vxlan::{Decode, Dissection, filter::Filter};
 
 use crate::{
-    Checking, Error,
+    Checking, Error, Expectations,
     control::{
         Service,
         protocol::{self, Answer, Frame, HostStatus, Request, Stage, Status},
@@ -129,12 +129,17 @@ impl LabService {
     async fn check(
         &self,
         how: Checking,
+        other: Option<&Expectations>,
         answers: &mpsc::Sender<Answer>,
         input: &mut mpsc::Receiver<String>,
     ) -> Result<(), Error> {
         self.must_be_up()?;
+        let checking = async |events: &Events| match other {
+            None => self.lab.check(how, events).await,
+            Some(e) => self.lab.check_these(&e.expect, &e.steps, how, events).await,
+        };
         let report = tokio::select! {
-            report = forwarding(answers, async |events| self.lab.check(how, events).await) => report?,
+            report = forwarding(answers, checking) => report?,
             // Nobody waits for the result any more.
             _ = input.recv() => return Err(Error::Cancelled),
         };
@@ -329,7 +334,10 @@ impl LabService {
         input: &mut mpsc::Receiver<String>,
     ) -> Result<(), Error> {
         match request {
-            Request::Check(how) => self.check(how, answers, input).await,
+            Request::Check(how) => self.check(how, None, answers, input).await,
+            Request::CheckOther { how, expectations } => {
+                self.check(how, Some(&expectations), answers, input).await
+            }
             Request::Do { action } => {
                 self.must_be_up()?;
                 forwarding(answers, async |events| self.lab.act(&action, events).await).await

@@ -221,6 +221,18 @@ pub(crate) fn dropped(lab: &Lab, before: &Stats, after: &Stats) -> Vec<Drops> {
     all
 }
 
+/// What the wire has dropped since it runs, in words; nothing if it cannot be asked.
+pub(crate) async fn lost(view: &View<'_>) -> Vec<String> {
+    let Ok(wire) = view.wire() else { return Vec::new() };
+    let Ok(stats) = wire.stats().await else { return Vec::new() };
+    let words = |drops: Drops| {
+        let hosts = drops.hosts.into_iter().collect::<Vec<_>>().join(", ");
+        format!("meanwhile the wire dropped frames of {hosts}: {}", drops.cause)
+    };
+    let none = Stats { ports: Default::default(), segments: Default::default() };
+    dropped(view.lab, &none, &stats).into_iter().map(words).collect()
+}
+
 /// The host or peer of a port.
 fn host_of(port: &str) -> &str {
     port.split('/').next().unwrap_or_default()

@@ -66,7 +66,8 @@ impl<T: FromNode> FromNode for Box<T> {
 impl<T: FromNode> FromNode for Vec<T> {
     fn from_node(node: &Yaml, cx: &mut Cx) -> Option<Self> {
         let Value::List(list) = &node.value else {
-            cx.error(Diagnostic::new(node.at, format!("expected a list, found {}", node.what())));
+            let d = Diagnostic::new(node.at, format!("expected a list, found {}", node.what()));
+            cx.error(d.maybe_hint(as_list(node)));
             return None;
         };
         let all: Vec<Option<T>> = list.iter().map(|n| value_of(n, n.at, cx)).collect();
@@ -95,7 +96,8 @@ pub struct Map<T>(pub Vec<(At<String>, Option<T>)>);
 impl<T: FromNode> FromNode for Map<T> {
     fn from_node(node: &Yaml, cx: &mut Cx) -> Option<Self> {
         let Value::Map(entries) = &node.value else {
-            cx.error(Diagnostic::new(node.at, format!("expected a mapping, found {}", node.what())));
+            let d = Diagnostic::new(node.at, format!("expected a mapping, found {}", node.what()));
+            cx.error(d.hint("as `{ NAME: … }`"));
             return None;
         };
         let read = |(key, value): &(At<String>, Yaml)| (key.clone(), value_of(value, key.at, cx));
@@ -122,6 +124,16 @@ impl FromNode for Json {
     }
 }
 
+/// How a scalar is written as a list, for a hint.
+fn as_list(node: &Yaml) -> Option<String> {
+    match &node.value {
+        Value::Text(text) | Value::Plain(text, _) if text.len() <= 40 && !text.contains('\n') => {
+            Some(format!("a list: `[{text}]`"))
+        }
+        _ => None,
+    }
+}
+
 /// The keys of a mapping while a struct is read from it.
 pub struct Fields<'n> {
     entries: Vec<(&'n At<String>, &'n Yaml)>,
@@ -134,7 +146,9 @@ pub struct Fields<'n> {
 
 impl<'n> Fields<'n> {
     /// The keys of a node; `None` if it is no mapping. Nothing at all counts as an empty mapping.
-    pub fn new(node: &'n Yaml, what: &'static str, cx: &mut Cx) -> Option<Self> {
+    ///
+    /// `keys` are those that it may have, for a hint.
+    pub fn new(node: &'n Yaml, what: &'static str, keys: &[&'static str], cx: &mut Cx) -> Option<Self> {
         let entries = match &node.value {
             Value::Map(m) => {
                 m.iter().filter(|(k, _)| !k.value.starts_with("x-")).map(|(k, v)| (k, v)).collect()
@@ -142,7 +156,9 @@ impl<'n> Fields<'n> {
             Value::Null => Vec::new(),
             _ => {
                 let message = format!("expected {what} (a mapping), found {}", node.what());
-                cx.error(Diagnostic::new(node.at, message));
+                let known = words::list(keys.iter().copied());
+                let hint = keys.first().map(|key| format!("as `{{ {key}: … }}`; its keys are {known}"));
+                cx.error(Diagnostic::new(node.at, message).maybe_hint(hint));
                 return None;
             }
         };
@@ -231,8 +247,9 @@ macro_rules! raw {
 
         impl $crate::FromNode for $name {
             fn from_node(node: &$crate::Yaml, cx: &mut $crate::Cx) -> Option<Self> {
-                let mut fields = $crate::Fields::new(node, $what, cx)?;
-                fields.only(&[$( $crate::bare(stringify!($field)), )*], cx);
+                let keys = [$( $crate::bare(stringify!($field)), )*];
+                let mut fields = $crate::Fields::new(node, $what, &keys, cx)?;
+                fields.only(&keys, cx);
                 $( fields.$tolerant(); )?
                 $( let $field: Option<$type> = fields.take($crate::bare(stringify!($field)), cx); )*
                 fields.ok().then_some(())?;

@@ -3,9 +3,10 @@
 use labctl_model::{Action, LoadError};
 
 use crate::{
+    commands::exec,
     context::Context,
     exit::{Error, Exit},
-    printer::plain,
+    printer::{Format, plain},
     session,
 };
 
@@ -21,8 +22,8 @@ Examples:
   labctl do ingress 'update web { ports: [\"8081:80\"] } within 1m'
   labctl do ingress restart docker host2
 
-What there is to do, and its words, are those of a topology's steps: docs/topology.md, `steps`. What is cut and blocked is
-shown by `labctl ps`.";
+`labctl do --list` lists all forms; they are those of a topology's steps: docs/topology.md, `steps`. What is cut and blocked
+is shown by `labctl ps`.";
 
 /// Do in a running lab what a step of its topology could do
 ///
@@ -32,18 +33,37 @@ shown by `labctl ps`.";
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// Lab, as `labctl ps` names it
-    #[arg(value_name = "LAB")]
-    lab: String,
+    #[arg(value_name = "LAB", required_unless_present = "list")]
+    lab: Option<String>,
     /// The action, in words
-    #[arg(value_name = "ACTION", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(
+        value_name = "ACTION",
+        required_unless_present = "list",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
     action: Vec<String>,
+    /// List the forms of all actions
+    #[arg(long)]
+    list: bool,
 }
 
 /// Runs the verb.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
-    let (dir, plan) = context.lab(&args.lab)?;
+    let Some(lab) = args.lab.filter(|_| !args.list) else {
+        return match context.printer.format {
+            Format::Json => context.printer.json(&Action::FORMS.to_vec()),
+            Format::Text => context.printer.data(&Action::FORMS.join("\n")),
+        }
+        .map(|()| Exit::OK);
+    };
+    let (dir, plan) = context.lab(&lab)?;
     let text = args.action.join(" ");
     let action = Action::parse(&text, &plan.lab).map_err(LoadError::Invalid)?;
+    // What a command prints is what one wants of it.
+    if let Action::Exec(command) = action {
+        return exec::in_lab(context, &dir, command).await;
+    }
     session::act(context, &dir, action).await?;
     context.printer.say(&format!("done: {}", plain(&text)));
     Ok(Exit::OK)

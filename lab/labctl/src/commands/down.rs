@@ -67,10 +67,14 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
                 }
             }
         }
-        match resolve(context, given) {
+        match topology::up_from(given, context) {
             Ok(Some(name)) => names.push(name),
             Ok(None) | Err(_) if args.machines.is_some() => {}
             Ok(None) => context.printer.say(&format!("the lab of {given} is not up")),
+            // What is gone already counts as done.
+            Err(Error::Runtime(labctl_runtime::Error::Machines(MachineError::NoSuchLab { name, hint }))) => {
+                context.printer.say(&format!("lab {name} is not up\nhint: {hint}"));
+            }
             Err(e) => fail(e),
         }
     }
@@ -85,6 +89,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
                 warnings.iter().for_each(|w| context.printer.warn(w));
                 context.printer.say(&format!("lab {name} is down"));
                 down.push(json!({ "lab": name, "warnings": warnings }));
+            }
+            Err(labctl_runtime::Error::Machines(MachineError::NoSuchLab { .. })) => {
+                context.printer.say(&format!("lab {name} is down"));
             }
             Err(e) => fail(e.into()),
         }
@@ -116,26 +123,6 @@ fn name_of(context: &Context, given: &str) -> Result<String, Error> {
     match topology::is_lab(given, context)? {
         true if Lab::is_name(given) => Ok(given.to_owned()),
         true => Err(Error::Usage(format!("`{given}` is no name of a lab: {}", Lab::NAME))),
-        false => Ok(topology::load(Path::new(given))?.lab.name),
+        false => Ok(topology::load(Path::new(given), context)?.lab.name),
     }
-}
-
-/// Finds the lab that `given` names; `None` if it is a topology whose lab is not up.
-fn resolve(context: &Context, given: &str) -> Result<Option<String>, Error> {
-    let labs = state::list(&context.dirs)?;
-    if labs.iter().any(|d| d.name() == given) {
-        return Ok(Some(given.to_owned()));
-    }
-    let path = Path::new(given);
-    if !path.is_file() {
-        state::find(&context.dirs, given)?;
-        return Ok(Some(given.to_owned()));
-    }
-    // By path first: the file may have been edited or broken since.
-    let absolute = std::path::absolute(path).map_err(Error::file("use", given))?;
-    if let Some(dir) = labs.iter().find(|d| d.plan().is_ok_and(|p| p.topology == absolute)) {
-        return Ok(Some(dir.name().to_owned()));
-    }
-    let name = topology::load(path, context)?.lab.name;
-    Ok(labs.iter().any(|d| d.name() == name).then_some(name))
 }

@@ -28,6 +28,8 @@ Examples:
   labctl exec ipvlan-2host host1 -- ip -details link
   labctl exec --host-tools ipvlan-2host host1/c1-1 -- ip neighbour
   labctl exec ipvlan-2host host1 -- bash
+  labctl exec --host-tools ingress web.1 -- ip route              a task of a service
+  labctl exec ingress host1/by-hand -- sh                         whatever `docker ps` on host1 lists
   labctl exec redis-cluster host1/r1 -- redis-cli -p 6371 info";
 
 /// Run a command in a host or container
@@ -45,8 +47,8 @@ pub struct Args {
     /// Lab, as `labctl ps` names it
     #[arg(value_name = "LAB")]
     lab: String,
-    /// Where: a host, or a container in it
-    #[arg(value_name = "HOST[/CONTAINER]")]
+    /// Where: a host, a container, or a task of a service, as `web.1`
+    #[arg(value_name = "HOST[/CONTAINER]|CONTAINER|TASK")]
     place: String,
     /// Command and its arguments
     #[arg(value_name = "CMD", trailing_var_arg = true, allow_hyphen_values = true, required = true)]
@@ -56,7 +58,14 @@ pub struct Args {
 /// Runs the verb.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let (dir, plan) = context.lab(&args.lab)?;
-    let place = endpoint(&plan, &args.place)?;
+    // What the topology does not have may be a task, or a container that somebody ran by hand: the host knows.
+    let unknown = |(host, name): (&str, &str)| {
+        plan.lab.hosts.contains_key(host) && !plan.lab.containers.contains_key(name)
+    };
+    let place = match args.place.split_once('/').is_some_and(unknown) {
+        true => args.place,
+        false => endpoint(&plan, &args.place)?,
+    };
     let tools = if args.host_tools { Tools::Host } else { Tools::Own };
     in_lab(context, &dir, Command { place, tools, argv: args.command }).await
 }

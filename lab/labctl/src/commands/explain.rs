@@ -1,6 +1,6 @@
 //! `labctl explain`
 
-use labctl_model::{By, Family, Lab, Probe, Probed, Target};
+use labctl_model::{By, Family, Lab, Probe, Probed, Target, nearest_name};
 use labctl_oracle::Query;
 
 use crate::{
@@ -64,22 +64,11 @@ pub struct Args {
 pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let topology = topology::named(&args.what, &args.engines, context)?;
     let lab = &topology.lab;
-    let to = Target::from(args.to.as_str());
-    let services = lab.services.keys().map(String::as_str);
-    endpoint(lab, &args.from, &[])?;
-    if let Target::Endpoint { name, .. } = &to {
-        endpoint(lab, name, &services.collect::<Vec<_>>())?;
-    }
+    let to = ends(lab, &args.from, &args.to, args.by_name)?;
     if args.step > lab.steps.len() {
         let message =
             format!("lab `{}` has {} steps, so there is no step {}", lab.name, lab.steps.len(), args.step);
         return Err(Error::Usage(format!("{message}\nhint: --step 0 is the lab as it comes up")));
-    }
-    if args.by_name && matches!(to, Target::Address(_)) {
-        return Err(Error::Usage(format!(
-            "{} has no name to be reached by\nhint: leave out --by-name",
-            args.to
-        )));
     }
     let by = if args.by_name { By::Name } else { By::Address };
     let family = args.family.map_or(Probed::Shared, Probed::Only);
@@ -101,12 +90,32 @@ fn family(text: &str) -> Result<Family, String> {
     }
 }
 
+/// Reads who is asked; refuses a name that the lab does not have, and an address by name.
+pub fn ends(lab: &Lab, from: &str, to: &str, by_name: bool) -> Result<Target, Error> {
+    let target = Target::from(to);
+    endpoint(lab, from, &[])?;
+    if let Target::Endpoint { name, .. } = &target {
+        endpoint(lab, name, &lab.services.keys().map(String::as_str).collect::<Vec<_>>())?;
+    }
+    if by_name && matches!(target, Target::Address(_)) {
+        return Err(Error::Usage(format!("{to} has no name to be reached by\nhint: leave out --by-name")));
+    }
+    Ok(target)
+}
+
 /// Refuses a name that the lab does not have.
 fn endpoint(lab: &Lab, name: &str, more: &[&str]) -> Result<(), Error> {
     if lab.is_endpoint(name) || more.contains(&name) {
         return Ok(());
     }
-    let known: Vec<&str> = lab.endpoints().chain(more.iter().copied()).take(20).collect();
-    let message = format!("lab `{}` has no `{name}`\nhint: it has {}", lab.name, known.join(", "));
-    Err(Error::Usage(message))
+    if lab.services.contains_key(name) {
+        let hint = "a service is asked and asks nobody; a container on its network does";
+        return Err(Error::Usage(format!("`{name}` is a service\nhint: {hint}")));
+    }
+    let known: Vec<&str> = lab.endpoints().chain(more.iter().copied()).collect();
+    let hint = match nearest_name(name, known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("it has {}", known.into_iter().take(20).collect::<Vec<_>>().join(", ")),
+    };
+    Err(Error::Usage(format!("lab `{}` has no `{name}`\nhint: {hint}", lab.name)))
 }

@@ -2,12 +2,14 @@
 
 use std::{
     fs,
+    io::Write,
     num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
+use clap::builder::FalseyValueParser;
 use futures::StreamExt;
 use labctl_machines::LabDir;
 use labctl_model::{Engine, EngineChoice, engine};
@@ -22,8 +24,11 @@ use crate::{
     printer::{Format, style},
     progress::Progress,
     render::{
-        self, duration,
+        self,
+        compare::{Compared, Earlier},
+        duration,
         engines::{Difference, Ran},
+        github,
         junit::{self, Outcome},
         page, predicted, report,
     },
@@ -41,6 +46,7 @@ Examples:
   labctl test topologies/overlay-attachable.yaml --repeat 20
   labctl test topologies/swarm-life.yaml --repeat 20 --reset
   labctl test topologies/ --retries 1      # on a busy machine: those that hold on the second try only are flaky
+  labctl test topologies/ --format json > earlier.json; labctl test topologies/ --compare earlier.json
   labctl test topologies/ --format json | jq -r '.labs[] | select(.holds | not) | .lab'";
 
 /// Bring labs up, probe them, do their steps, take them down
@@ -86,7 +92,17 @@ pub struct Args {
     /// Also write a page for each lab to this folder, LAB.html, and index.html, which lists them
     #[arg(long, value_name = "DIR")]
     html: Option<PathBuf>,
+    /// Say what GitHub Actions understands: an annotation at the topology's line for what does not hold, and a summary of
+    /// the job. So it does whenever GITHUB_ACTIONS is set
+    #[arg(long, env = "GITHUB_ACTIONS", value_parser = FalseyValueParser::new(), action = clap::ArgAction::SetTrue, hide_env_values = true)]
+    github: bool,
+    /// Also say what came out otherwise than in an earlier run: the JSON that `test --format json` printed then
+    #[arg(long, value_name = "FILE")]
+    compare: Option<PathBuf>,
 }
+
+/// Most labs that did not hold which the last line names.
+const NAMED: usize = 12;
 
 /// The result of one topology.
 struct Run {
@@ -128,6 +144,9 @@ struct Summary<'a> {
     labs: Vec<RunJson<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     differences: Vec<Difference>,
+    /// With `--compare`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compared: Option<&'a Compared>,
 }
 
 /// Runs the verb.
@@ -140,6 +159,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         let left_out = waves.iter_mut().flat_map(|wave| wave.left_out.drain(..)).next_back();
         return Err(left_out.unwrap_or_else(|| Error::Usage("there is nothing to test".to_owned())));
     }
+    let earlier = args.compare.as_deref().map(read_earlier).transpose()?;
     let interrupted = AtomicBool::new(false);
     let several = waves.len() > 1;
     let mut left_out = Vec::new();
@@ -165,7 +185,18 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
             runs.push(Run { engine: engine.clone(), ..run });
         }
     }
-    conclude(context, &runs, left_out)?;
+    let compared = earlier.map(|(file, earlier)| {
+        let names: Vec<String> = runs.iter().map(Run::name).collect();
+        let all = runs.iter().zip(&names).map(|(r, name)| (name.as_str(), r.found.as_ref().ok()));
+        Compared::new(&file, &earlier, all)
+    });
+    // If nothing was run to its end, there is nothing to count.
+    if !runs.is_empty() || !interrupted.load(Ordering::Relaxed) {
+        conclude(context, &runs, left_out, compared.as_ref())?;
+    }
+    if args.github {
+        tell_github(context, &runs, compared.as_ref())?;
+    }
     let worst = runs.iter().map(Run::exit).max().unwrap_or(Exit::OK);
     // If the one cannot be written, the other is.
     let pages = args.html.as_ref().map_or(Ok(()), |folder| write_all_pages(folder, &runs));
@@ -294,6 +325,53 @@ fn read_all(paths: &[PathBuf], engines: EngineChoice, context: &Context) -> Resu
     Err(last)
 }
 
+/// Reads an earlier run; returns the file's name too.
+fn read_earlier(file: &Path) -> Result<(String, Earlier), Error> {
+    let shown = file.display().to_string();
+    let text = fs::read_to_string(file).map_err(Error::file("read", &shown))?;
+    let earlier = Earlier::read(&text).map_err(|e| {
+        Error::Usage(format!(
+            "{shown} is no report of labctl: {e}\nhint: `labctl test … --format json > {shown}` makes one"
+        ))
+    })?;
+    Ok((shown, earlier))
+}
+
+/// Writes annotations among the output, and the summary to the file that GitHub names.
+fn tell_github(context: &Context, runs: &[Run], compared: Option<&Compared>) -> Result<(), Error> {
+    let root = std::env::var_os("GITHUB_WORKSPACE").map(PathBuf::from);
+    let file = |t: &Topology| {
+        let inside = root.as_ref().and_then(|root| t.path.strip_prefix(root).ok());
+        inside.map_or_else(|| t.shown.clone(), |path| path.display().to_string())
+    };
+    let all: Vec<github::Run<'_>> = runs
+        .iter()
+        .map(|run| github::Run {
+            lab: &run.topology.lab.name,
+            file: file(&run.topology),
+            found: run.found.as_ref().map_err(ToString::to_string),
+            flaky: run.is_flaky(),
+            took: duration(run.took),
+        })
+        .collect();
+    // GitHub reads both streams, and JSON has stdout to itself.
+    let lines: String = github::annotations(&all).into_iter().map(|line| line + "\n").collect();
+    match context.printer.format {
+        Format::Text => context.printer.data(&lines)?,
+        Format::Json => context.printer.error_bytes(lines.as_bytes()),
+    }
+    let Some(summary) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|f| !f.is_empty()) else {
+        return Ok(());
+    };
+    let shown = summary.display().to_string();
+    let mut file = fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(&summary)
+        .map_err(Error::file("write", &shown))?;
+    file.write_all(github::summary(&all, compared).as_bytes()).map_err(Error::file("write", &shown))
+}
+
 /// How each lab is tested.
 #[derive(Clone, Copy)]
 struct How<'a> {
@@ -408,7 +486,12 @@ fn tell(context: &Context, run: &Run, width: usize) -> Result<(), Error> {
     }
 }
 
-fn conclude(context: &Context, runs: &[Run], left_out: Vec<String>) -> Result<(), Error> {
+fn conclude(
+    context: &Context,
+    runs: &[Run],
+    left_out: Vec<String>,
+    compared: Option<&Compared>,
+) -> Result<(), Error> {
     let on_engines: Vec<Ran<'_>> = runs.iter().filter_map(Run::on_engine).collect();
     let passed = runs.iter().filter(|r| r.exit() == Exit::OK).count();
     let failed = runs.len() - passed;
@@ -417,7 +500,8 @@ fn conclude(context: &Context, runs: &[Run], left_out: Vec<String>) -> Result<()
         let labs = runs.iter().map(Run::json).collect();
         let (version, holds) = (VERSION, failed == 0);
         let differences = render::engines::differences(&on_engines);
-        let all = Summary { version, holds, passed, flaky, failed, left_out, labs, differences };
+        let all =
+            Summary { version, holds, passed, flaky, failed, left_out, labs, compared, differences };
         return context.printer.json(&all);
     }
     if !on_engines.is_empty() {
@@ -442,7 +526,18 @@ fn conclude(context: &Context, runs: &[Run], left_out: Vec<String>) -> Result<()
     };
     let s = if failed == 0 { style::GOOD } else { style::BAD };
     let of_them = if flaky == 0 { String::new() } else { format!(" ({flaky} flaky)") };
-    context.printer.data(&format!("\n{s}{passed} passed{of_them}, {failed} failed{s:#}{left_out}"))
+    let not = runs.iter().filter(|r| r.exit() != Exit::OK).map(|r| r.topology.lab.name.as_str());
+    let named = not.take(NAMED).collect::<Vec<_>>().join(", ");
+    let named = match failed {
+        0 => String::new(),
+        _ if failed > NAMED => format!(": {named} and {} more", failed - NAMED),
+        _ => format!(": {named}"),
+    };
+    context.printer.data(&format!("\n{s}{passed} passed{of_them}, {failed} failed{named}{s:#}{left_out}"))?;
+    match compared {
+        Some(compared) => context.printer.data(&compared.text()),
+        None => Ok(()),
+    }
 }
 
 /// Writes the pages of all labs; of several engines each in a folder of its own.
@@ -511,12 +606,20 @@ impl Run {
         }
     }
 
+    /// The lab, and the engine if several are tested.
+    fn name(&self) -> String {
+        let on = self.engine.as_ref().map(|engine| format!(" on {engine}")).unwrap_or_default();
+        format!("{}{on}", self.topology.lab.name)
+    }
+
     fn into_outcome(self) -> Outcome {
+        let lab = self.name();
         let (topology, tries) = (self.topology.shown, self.tries);
-        let on = self.engine.map(|engine| format!(" on {engine}")).unwrap_or_default();
-        let lab = format!("{}{on}", self.topology.lab.name);
         match self.found {
-            Ok(report) => Outcome::Ran { topology, report: Report { lab, ..report }, tries },
+            Ok(report) => {
+                let report = Box::new(Report { lab, ..report });
+                Outcome::Ran { topology, report, tries, took: self.took }
+            }
             Err(e) => Outcome::Failed { topology, lab, message: e.to_string() },
         }
     }

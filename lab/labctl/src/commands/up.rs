@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use labctl_runtime::Checking;
+use labctl_runtime::{Checking, teardown};
 use serde_json::json;
 
 use crate::{
@@ -21,6 +21,7 @@ const EXAMPLES: &str = "\
 Examples:
   labctl up topologies/ipvlan-2host.yaml
   labctl up lab.yaml --no-check && labctl exec lab host1 -- ip address
+  labctl up lab.yaml --replace             the lab anew, after its topology was changed
   labctl up lab.yaml --format json | jq '.checks[].found.cells[]? | select(.holds | not)'
 
 Take it away again with `labctl down`.";
@@ -43,6 +44,9 @@ pub struct Args {
     manner: Manner,
     #[command(flatten)]
     engines: Engines,
+    /// If a lab of this name is up, take it down first
+    #[arg(long)]
+    replace: bool,
     /// Leave it at bringing the lab up
     #[arg(long)]
     no_check: bool,
@@ -53,6 +57,13 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let topology = topology::load_with(&args.file, &args.engines.choice(context)?)?;
     let mut stop = Stop::new()?;
     let mut progress = Progress::new(&context.printer, &topology.lab.name);
+    if args.replace {
+        match teardown::down(&context.dirs, &topology.lab.name).await {
+            Ok(warnings) => warnings.iter().for_each(|w| context.printer.warn(w)),
+            Err(labctl_runtime::Error::Machines(labctl_machines::Error::NoSuchLab { .. })) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
     let manner = Manner { checkpoint: args.manner.checkpoint.or(Some(true)), ..args.manner };
     let dir = session::bring_up(context, &topology, &manner, &mut progress, &mut stop).await?;
     if args.no_check {

@@ -93,7 +93,7 @@ fn mistakes(error: &Error) -> serde_json::Value {
 }
 
 /// A summary such as `lab x: 2 hosts, 4 containers, 30 cells, 1 step`.
-fn summary(lab: &Lab) -> String {
+pub fn summary(lab: &Lab) -> String {
     let checks = lab.expect.iter().chain(lab.steps.iter().flat_map(|s| &s.expect));
     let (cells, mut facts, mut frames) = (predicted::expected_cells(lab), 0, 0);
     for check in checks {

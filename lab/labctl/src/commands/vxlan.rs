@@ -48,6 +48,9 @@ pub struct Args {
     /// UDP port to compare with VXLAN's own [default: 14789]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
+    /// Show every probe, also of pairs that are as they should be
+    #[arg(long)]
+    all: bool,
 }
 
 /// Runs the verb.
@@ -62,14 +65,15 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let report = found.await?;
     match context.printer.format {
         Format::Json => context.printer.json(&report)?,
-        Format::Text => context.printer.data(&text(&report))?,
+        Format::Text => context.printer.data(&text(&report, args.all))?,
     }
     Ok(Exit::holds(report.holds))
 }
 
-fn text(report: &VxlanReport) -> String {
+fn text(report: &VxlanReport, all: bool) -> String {
     let (good, bad) = (style::GOOD, style::BAD);
-    let mut out: String = report.pairs.iter().map(pair).collect();
+    let shown = report.pairs.iter().filter(|p| all || !p.holds);
+    let mut out: String = shown.map(pair).collect();
     let held = report.pairs.iter().filter(|p| p.holds).count();
     let s = if report.holds { good } else { bad };
     out.push_str(&format!("{s}{held} of {} pairs as they should be{s:#}\n", report.pairs.len()));

@@ -17,9 +17,11 @@ pub enum Outcome {
         /// File.
         topology: String,
         /// What was found, on the last try.
-        report: Report,
+        report: Box<Report>,
         /// That try's number, from 1.
         tries: usize,
+        /// Time of that try, with bringing the lab up and taking it down.
+        took: Duration,
     },
     /// Its lab did not come up, or could not be checked.
     Failed {
@@ -37,8 +39,8 @@ pub fn xml(outcomes: &[Outcome]) -> Result<String, Error> {
     let mut all = quick_junit::Report::new("labctl");
     let mut total = Duration::ZERO;
     for outcome in outcomes {
-        if let Outcome::Ran { report, .. } = outcome {
-            total += Duration::from_millis(report.took_ms);
+        if let Outcome::Ran { took, .. } = outcome {
+            total += *took;
         }
         all.add_test_suite(suite(outcome));
     }
@@ -60,12 +62,12 @@ fn suite(outcome: &Outcome) -> TestSuite {
             suite.add_test_case(case("up", topology, status));
             suite
         }
-        Outcome::Ran { topology, report, tries } => {
+        Outcome::Ran { topology, report, tries, took } => {
             let mut suite = TestSuite::new(report.lab.as_str());
             if *tries > 1 {
                 suite.add_property(("tries", tries.to_string().as_str()));
             }
-            suite.set_time(Duration::from_millis(report.took_ms));
+            suite.set_time(*took);
             let steps = report.steps.iter().enumerate();
             suite.add_test_cases(report.checks.iter().flat_map(|c| check(c, "", topology)));
             suite.add_test_cases(steps.flat_map(|(n, s)| step(s, (n, report.steps.len()), topology)));
@@ -78,7 +80,7 @@ fn suite(outcome: &Outcome) -> TestSuite {
 fn step(s: &StepReport, (n, of): (usize, usize), topology: &str) -> Vec<TestCase> {
     let name = format!("step {}: {}", n + 1, s.name);
     let why = || report::step(s, (n, of), topology);
-    let mut actions = case(&name, topology, status(s.actions.holds, why));
+    let mut actions = at(s.line, case(&name, topology, status(s.actions.holds, why)));
     actions.set_time(Duration::from_millis(s.actions.took_ms));
     let after = format!("after step {}: ", n + 1);
     let checks = s.checks.iter().flat_map(|c| check(c, &after, topology));
@@ -103,7 +105,8 @@ fn cells(matrix: &MatrixReport, after: &str, topology: &str) -> Vec<TestCase> {
     let caption = cells::caption(matrix);
     let one = |c: &CellReport| {
         let name = format!("{after}{caption} {} -> {}", c.from, c.to);
-        let mut case = case(&name, topology, status(c.holds, || cells::wrong(matrix, c, topology)));
+        let status = status(c.holds, || cells::wrong(matrix, c, topology));
+        let mut case = at(c.line, case(&name, topology, status));
         if let Some(rtt) = c.rtt_us {
             case.set_time(Duration::from_micros(rtt));
         }
@@ -114,7 +117,7 @@ fn cells(matrix: &MatrixReport, after: &str, topology: &str) -> Vec<TestCase> {
 
 fn fact(f: &FactReport, after: &str, topology: &str) -> TestCase {
     let name = format!("{after}{} {}", f.subject, f.expected);
-    case(&name, topology, status(f.holds, || report::fact(f, topology)))
+    at(f.line, case(&name, topology, status(f.holds, || report::fact(f, topology))))
 }
 
 fn status(holds: bool, why: impl FnOnce() -> String) -> TestCaseStatus {
@@ -122,12 +125,21 @@ fn status(holds: bool, why: impl FnOnce() -> String) -> TestCaseStatus {
         return TestCaseStatus::success();
     }
     let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
-    status.set_message(anstream::adapter::strip_str(why().trim()).to_string());
+    let why = anstream::adapter::strip_str(why().trim()).to_string();
+    // Some readers show the message, some the text.
+    status.set_message(plain(&why)).set_description(plain_lines(&why));
     status
 }
 
 fn case(name: &str, topology: &str, status: TestCaseStatus) -> TestCase {
     let mut case = TestCase::new(plain(name), status);
     case.set_classname(topology);
+    case.extra.insert("file".into(), plain(topology).into());
+    case
+}
+
+/// The same case with its line in the topology, as some readers of JUnit show it.
+fn at(line: u32, mut case: TestCase) -> TestCase {
+    case.extra.insert("line".into(), line.to_string().into());
     case
 }

@@ -1,7 +1,10 @@
-//! Forms that only the command line has: JUnit XML, the summary of repeated runs, predictions, drawings, pages. The text of
+//! Forms that only the command line has: JUnit XML, GitHub's annotations, the summary of repeated runs, what changed since
+//! an earlier run, predictions, drawings, pages. The text of
 //! reports for people is made in `labctl_report`.
 
+pub mod compare;
 pub mod engines;
+pub mod github;
 pub mod graph;
 pub mod junit;
 pub mod page;

@@ -89,18 +89,27 @@ impl<'a> Repeated<'a> {
     }
 }
 
-/// One outcome of a cell or fact.
-struct Outcome {
+/// One outcome of a cell, a fact or a step's actions.
+pub(super) struct Outcome {
     /// Of which, in words.
-    what: String,
-    line: u32,
+    pub(super) what: String,
+    pub(super) line: u32,
     /// What was observed.
-    word: String,
-    holds: bool,
+    pub(super) word: String,
+    pub(super) holds: bool,
 }
 
-/// The outcomes of a run, in the report's order.
-fn outcomes(report: &Report) -> Vec<Outcome> {
+/// The outcomes of a run, steps' actions first.
+pub(super) fn outcomes(report: &Report) -> Vec<Outcome> {
+    let steps = report.steps.iter().enumerate().map(|(n, step)| Outcome {
+        what: format!("step {}: {}", n + 1, step.name),
+        line: step.line,
+        word: match step.actions.message.as_str() {
+            "" => "done".to_owned(),
+            message => message.to_owned(),
+        },
+        holds: step.actions.holds,
+    });
     let of = |(step, check): (Option<usize>, &CheckReport)| {
         let after = step.map(|n| format!("after step {}: ", n + 1)).unwrap_or_default();
         let mut all = Vec::new();
@@ -123,7 +132,7 @@ fn outcomes(report: &Report) -> Vec<Outcome> {
         }));
         all
     };
-    report.all_checks().flat_map(of).collect()
+    steps.chain(report.all_checks().flat_map(of)).collect()
 }
 
 impl Flip {

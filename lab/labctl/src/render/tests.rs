@@ -191,8 +191,13 @@ fn a_lab_that_expects_nothing_says_so() {
 
 #[test]
 fn junit_has_a_case_for_each_cell_fact_and_step() {
-    let xml =
-        junit::xml(&[junit::Outcome::Ran { topology: "x.yaml".into(), report: bad(), tries: 2 }]).unwrap();
+    let xml = junit::xml(&[junit::Outcome::Ran {
+        topology: "x.yaml".into(),
+        report: Box::new(bad()),
+        tries: 2,
+        took: std::time::Duration::from_secs(9),
+    }])
+    .unwrap();
     assert!(xml.contains(r#"tests="9" skipped="0" failures="4" errors="0""#), "{xml}");
     assert!(xml.contains(r#"<property name="settled_ms" value="3200"/>"#), "{xml}");
     assert!(!xml.contains('\x1b'), "control characters are no XML");

@@ -1,9 +1,14 @@
 //! `containers`.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
-use labctl_yaml::{At, Cx, Diagnostic, FromNode, Map, Value, Yaml, inline_schema, raw};
+use labctl_yaml::{At, Cx, Diagnostic, FromNode, Map, OneOrMany, Value, Yaml, inline_schema, raw};
 use schemars::json_schema;
+
+use super::{ExtraHosts, Healthcheck, Ulimit, Volume};
 
 raw! {
     /// A container, in compose's words.
@@ -32,6 +37,28 @@ raw! {
         cap_add: Option<Vec<At<String>>>,
         /// Namespaced kernel settings.
         sysctls: Option<Map<At<String>>>,
+        /// `no` (default), `always`, `unless-stopped` or `on-failure[:TIMES]`: when Docker starts it again.
+        restart: Option<At<String>>,
+        /// All capabilities and all devices of the host. Default false.
+        privileged: Option<At<bool>>,
+        /// Devices of the host: `PATH[:PATH[:rwm]]`.
+        devices: Option<Vec<At<String>>>,
+        /// Name servers behind Docker's own: one or a list.
+        dns: Option<OneOrMany<At<String>>>,
+        /// Domains that are searched: one or a list.
+        dns_search: Option<OneOrMany<At<String>>>,
+        /// Options of the resolver, as `ndots:2`.
+        dns_opt: Option<Vec<At<String>>>,
+        /// Names for `/etc/hosts`: a mapping to addresses, or a list of `NAME=ADDRESS`; `host-gateway` is docker0's.
+        extra_hosts: Option<ExtraHosts>,
+        /// Volumes: `[NAME:]PATH[:ro]`, or in the long form, also with `type: tmpfs`.
+        volumes: Option<Vec<Volume>>,
+        /// How Docker finds out whether it is well.
+        healthcheck: Option<Healthcheck>,
+        /// Limits by name: a number, or `{ soft, hard }`; -1 is none.
+        ulimits: Option<Map<Ulimit>>,
+        /// How long it may take to stop before it is killed.
+        stop_grace_period: Option<At<Duration>>,
         /// Made only by a step (`do: create NAME`).
         deferred: Option<At<bool>>,
     }
@@ -85,6 +112,11 @@ impl FromNode for Attachments {
         if let Value::List(_) = node.value {
             let names = Vec::<At<String>>::from_node(node, cx)?;
             return Some(Self(names.into_iter().map(|n| (n, None)).collect()));
+        }
+        if let Value::Text(name) | Value::Plain(name, _) = &node.value {
+            let d = Diagnostic::new(node.at, format!("expected networks, found `{name}`"));
+            cx.error(d.hint(format!("a list: `[{name}]`")));
+            return None;
         }
         let map: Map<Option<Attachment>> = Map::from_node(node, cx)?;
         map.0.into_iter().map(|(k, v)| v.map(|v| (k, v))).collect::<Option<_>>().map(Self)

@@ -56,9 +56,10 @@ pub(crate) fn key(what: &str, key: &str) -> Option<(String, String)> {
             "`images` makes one of Debian packages; `labctl image add` takes one from this machine's Docker"
         }
         "entrypoint" => "`command` has the whole command; an image of the topology's has an `entrypoint`",
-        "dns" | "dns_opt" | "dns_search" if !service => {
-            "the host's `daemon_json` has `dns` for all its containers"
-        }
+        "restart" if service => "`deploy: { restart_policy: { condition: any } }`",
+        "restart_policy" => "`restart: on-failure`",
+        "tmpfs" => "`volumes: [{ type: tmpfs, target: /PATH }]`",
+        "volumes" if what == "a topology" => "leave it out: Docker makes the volumes that containers name",
         "expose" => "leave it out: containers of a network reach each other's ports",
         "scale" => "`deploy: { replicas: N }`",
         "env_file" => "`environment` has the variables themselves",
@@ -74,9 +75,12 @@ mod tests {
 
     #[test]
     fn only_what_others_know_is_told_as_theirs() {
-        assert!(key("a container", "restart").is_some_and(|(m, _)| m.contains("Compose's `restart`")));
+        assert!(
+            key("a service", "restart")
+                .is_some_and(|(m, h)| m.contains("Compose's") && h.contains("restart_policy"))
+        );
         assert!(key("a container", "ipv6_address").is_some_and(|(_, hint)| hint.contains("ipv6_address: ")));
-        assert_eq!(key("a container", "resart"), None);
-        assert_eq!(key("a segment", "restart"), None);
+        assert_eq!(key("a container", "pids_limt"), None);
+        assert_eq!(key("a segment", "pids_limit"), None);
     }
 }

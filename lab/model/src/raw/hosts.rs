@@ -151,7 +151,7 @@ fn on_segments<T: FromNode>(
     own_keys: &[&'static str],
     cx: &mut Cx,
 ) -> Option<(T, Vec<(At<String>, Nic)>)> {
-    let fields = Fields::new(node, what, cx)?;
+    let fields = Fields::new(node, what, &[], cx)?;
     let rest = fields.rest(own_keys);
     let own = match &node.value {
         Value::Map(m) => {

@@ -7,6 +7,7 @@ mod foreign;
 mod hosts;
 mod images;
 mod networks;
+mod options;
 mod services;
 mod swarm;
 
@@ -16,6 +17,7 @@ pub(crate) use foreign::key as foreign_key;
 pub(crate) use hosts::*;
 pub(crate) use images::*;
 pub(crate) use networks::*;
+pub(crate) use options::*;
 pub(crate) use services::*;
 pub(crate) use swarm::*;
 

@@ -1,9 +1,13 @@
 //! `services`.
 
-use labctl_yaml::{At, Cx, FromNode, Value, Yaml, inline_schema, raw};
+use std::time::Duration;
+
+use labctl_yaml::{At, Cx, FromNode, Map, OneOrMany, Value, Yaml, inline_schema, raw};
 use schemars::json_schema;
 
-use super::{Attachments, CommandLine, Environment};
+use super::{
+    Attachments, CommandLine, Environment, ExtraHosts, Healthcheck, RestartPolicy, Ulimit, UpdatePace, Volume,
+};
 
 raw! {
     /// A service of the swarm, in compose's words.
@@ -20,6 +24,22 @@ raw! {
         ports: Option<Vec<ServicePort>>,
         /// How many tasks there are, and where.
         deploy: Option<Deploy>,
+        /// Name servers behind Docker's own: one or a list.
+        dns: Option<OneOrMany<At<String>>>,
+        /// Domains that are searched: one or a list.
+        dns_search: Option<OneOrMany<At<String>>>,
+        /// Options of the resolver, as `ndots:2`.
+        dns_opt: Option<Vec<At<String>>>,
+        /// Names for `/etc/hosts`: a mapping to addresses, or a list of `NAME=ADDRESS`; `host-gateway` is docker0's.
+        extra_hosts: Option<ExtraHosts>,
+        /// Volumes: `[NAME:]PATH[:ro]`, or in the long form, also with `type: tmpfs`.
+        volumes: Option<Vec<Volume>>,
+        /// How Docker finds out whether it is well.
+        healthcheck: Option<Healthcheck>,
+        /// Limits by name: a number, or `{ soft, hard }`; -1 is none.
+        ulimits: Option<Map<Ulimit>>,
+        /// How long it may take to stop before it is killed.
+        stop_grace_period: Option<At<Duration>>,
         /// The hosts that its tasks may run on; default every node.
         hosts: Option<Vec<At<String>>>,
         /// Made only by a step (`do: create service NAME`).
@@ -40,6 +60,12 @@ raw! {
         endpoint_mode: Option<At<String>>,
         /// Where tasks may run.
         placement: Option<Placement>,
+        /// How its tasks are replaced in an update.
+        update_config: Option<UpdatePace>,
+        /// How its tasks are replaced when Docker goes back to what was before an update.
+        rollback_config: Option<UpdatePace>,
+        /// When a new task is made for one that ended.
+        restart_policy: Option<RestartPolicy>,
     }
 }
 

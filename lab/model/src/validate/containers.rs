@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use indexmap::IndexMap;
 use labctl_yaml::{At, Cx, Diagnostic};
 
-use super::{Names, entries, flag, hosts, images, names, reserved, words};
+use super::{Names, entries, flag, hosts, images, names, options, reserved, words};
 use crate::{
     lab::{Attach, Attachment, BUILTIN_IMAGE, Container, Link, Publish},
     raw,
@@ -34,6 +34,7 @@ fn container(
     let links = c.links.iter().flatten().filter_map(|l| link(l, names, cx)).collect();
     let ports: Vec<Publish> = c.ports.iter().flatten().filter_map(|p| port(p, cx)).collect();
     let sysctls = hosts::sysctls(&c.sysctls, cx);
+    let run = options::run(c.run_keys(), cx);
     let command = c.command.as_ref().map(|c| command(c, cx)).unwrap_or_default();
     c.image.iter().for_each(|i| images::reference(i, cx));
     c.cap_add.iter().flatten().for_each(|c| capability(c, cx));
@@ -55,6 +56,10 @@ fn container(
         ports,
         cap_add: c.cap_add.iter().flatten().map(|c| c.value.clone()).collect(),
         sysctls,
+        restart: c.restart.as_ref().and_then(|r| options::restart(r, cx)),
+        privileged: flag(&c.privileged),
+        devices: c.devices.iter().flatten().filter_map(|d| options::device(d, cx)).collect(),
+        run,
         deferred: flag(&c.deferred),
     })
 }

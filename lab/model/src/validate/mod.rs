@@ -18,6 +18,7 @@ mod inject;
 mod lines;
 mod names;
 mod networks;
+mod options;
 mod order;
 mod peers;
 mod reserved;
@@ -215,6 +216,9 @@ pub(crate) fn validate(t: &raw::Topology, engines: &EngineChoice, cx: &mut Cx) -
 }
 
 impl Action {
+    /// The form of each action.
+    pub const FORMS: [&str; 38] = action::FORMS;
+
     /// Reads the text form of one action and checks its names against a lab.
     ///
     /// # Errors

@@ -7,8 +7,9 @@ use labctl_yaml::{At, Cx, Diagnostic, words};
 
 use super::{Names, entries, flag, hosts, names, reserved, segments};
 use crate::{
-    engine::Engine,
+
     family::{Family, OfFamily},
+    host::{Interface, InterfaceKind},
     lab::{Attach, Driver, IpamPool, Lab, Network, Parent},
     raw,
     swarm::Swarm,
@@ -223,7 +224,23 @@ fn parent(
         };
         for host in hosts {
             let Some(h) = lab.hosts.get(host) else { continue };
-            if !h.nics.iter().any(|nic| nic.segment == base) {
+            let nic = h.nics.iter().find(|nic| nic.segment == base);
+            // Docker makes `eth0.30`, and the kernel has one interface for each VLAN of a NIC.
+            let same = |i: &&Interface| match (nic, i.kind) {
+                (Some(nic), InterfaceKind::Vlan(id)) => {
+                    Some(id) == vlan && i.parent == nic.name && i.name != format!("{}.{id}", nic.name)
+                }
+                _ => false,
+            };
+            if let (Some(id), Some(nic), Some(i)) = (vlan, nic, h.interfaces.iter().find(same)) {
+                let message = format!("VLAN {id} of `{}` is on `{host}` already: `{}`", nic.name, i.name);
+                let d = Diagnostic::new(text.at, message).label("Docker would make it once more");
+                cx.error(d.hint(format!(
+                    "call the interface `{0}.{id}`, which Docker then takes, or leave it out",
+                    nic.name
+                )));
+            }
+            if nic.is_none() {
                 let d = Diagnostic::new(text.at, format!("host `{host}` has no NIC on segment `{base}`"));
                 let nics = words::list(h.nics.iter().map(|n| n.segment.as_str()));
                 cx.error(d.hint(if nics.is_empty() {
@@ -326,9 +343,7 @@ fn families(n: &raw::Network, lab: &Lab, hosts: &[String], cx: &mut Cx) {
         cx.error(d.hint("`enable_ipv6: true`, and an IPv6 subnet in `ipam.config`"));
     }
     // Older ones take no notice of it.
-    let is_old = |host: &&String| {
-        lab.hosts.get(*host).is_some_and(|h| matches!(h.engine, Engine::Trixie | Engine::Bookworm))
-    };
+    let is_old = |host: &&String| lab.hosts.get(*host).is_some_and(|h| !h.engine.is_at_least(28));
     if let Some(host) = hosts.iter().find(is_old) {
         let d = Diagnostic::new(off.at, format!("the dockerd of `{host}` makes no network without IPv4"));
         cx.error(d.hint("Docker 28 and later do: leave `enable_ipv4` out, or choose another `engine`"));

@@ -4,7 +4,7 @@ use indexmap::IndexMap;
 
 use labctl_yaml::{At, Cx, Diagnostic, Span, words};
 
-use super::{Names, containers, entries, flag, images, names::one_line};
+use super::{Names, containers, entries, flag, images, names::one_line, options};
 use crate::{
     lab::{BUILTIN_IMAGE, Driver, Lab},
     raw,
@@ -50,6 +50,8 @@ pub(super) fn service(s: &raw::Service, names: &Names, lab: &Lab, cx: &mut Cx) -
                 .unwrap_or_default(),
             hosts: hosts(s, names, lab, cx),
         },
+        run: options::run(s.run_keys(), cx),
+        rolling: options::rolling(deploy, cx),
         deferred: flag(&s.deferred),
     };
     let ingress = service.ports.iter().any(|p| p.mode == PublishMode::Ingress);

@@ -93,5 +93,7 @@ fn changes(
         replicas,
         endpoint_mode: has_mode.then_some(whole.endpoint_mode),
         placement: placed.then_some(whole.placement),
+        run: whole.run,
+        rolling: whole.rolling,
     })
 }

@@ -12,7 +12,7 @@ use labctl_protocol::messages::ExecOut;
 use labctl_report::{Report, sent::SendReport, tunnels::VxlanReport};
 use serde::{Deserialize, Serialize};
 
-use crate::{Checking, error::Failure, lab::Saved};
+use crate::{Checking, Expectations, error::Failure, lab::Saved};
 
 /// A client's request to a supervisor.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,6 +28,13 @@ pub enum Request {
     Status,
     /// Runs the lab's expectations, and its steps if asked; answered by [`Answer::Report`].
     Check(Checking),
+    /// Runs other expectations, which must be of the same lab; answered by [`Answer::Report`].
+    CheckOther {
+        /// How.
+        how: Checking,
+        /// What is expected.
+        expectations: Box<Expectations>,
+    },
     /// Runs a command in a host or container.
     Exec {
         /// The command.
@@ -112,7 +119,7 @@ pub enum Answer {
     Event(Event),
     /// Answer to [`Request::Status`].
     Status(Box<Status>),
-    /// Answer to [`Request::Check`].
+    /// Answer to [`Request::Check`] and [`Request::CheckOther`].
     Report(Box<Report>),
     /// Answer to [`Request::Send`].
     Sent(Box<SendReport>),

@@ -1,0 +1,124 @@
+//! `labctl probe`
+
+use std::time::Duration;
+
+use labctl_model::{By, Cell, Check, Expected, Matrix, Observed, Probe};
+use labctl_report::{CellReport, MatrixReport, Report, cells, duration};
+use labctl_runtime::{Checking, Expectations, control::protocol::Request};
+
+use crate::{
+    commands::explain::ends,
+    context::Context,
+    exit::{Error, Exit},
+    printer::{Format, plain, style},
+    progress::Progress,
+    session,
+    stop::Stop,
+    topology,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  labctl probe ipvlan-2host c1-1 c2-1
+  labctl probe ingress client host3 tcp/8080
+  labctl probe lab web db tcp/5432 --by-name
+  labctl probe lab c1 c2@backend icmp --size 1400
+  labctl probe lab c1 8.8.8.8 --format json
+
+Exit status: 0 it was reached, 1 it was not. `labctl explain LAB FROM TO PROBE` walks the packet through the topology.";
+
+/// Probe one path in a lab that is up, and say what came of it, and why
+///
+/// FROM is a host, container or peer. TO is one of these, a service, an address, or NAME@NETWORK, as in the tables of a
+/// topology. The topology need not expect anything of this cell.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Args {
+    /// Lab, as `labctl ps` names it, or the topology that it came from
+    #[arg(value_name = "LAB|FILE")]
+    lab: String,
+    /// Who asks
+    #[arg(value_name = "FROM")]
+    from: String,
+    /// Who is asked
+    #[arg(value_name = "TO")]
+    to: String,
+    /// What is sent: icmp, tcp/PORT, udp/PORT or dns/NAME
+    #[arg(value_name = "PROBE", default_value = "icmp")]
+    probe: Probe,
+    /// Look TO up by its name
+    #[arg(long)]
+    by_name: bool,
+    /// Bytes: of the packet (icmp, udp), or over the connection (tcp)
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(48..=16_777_216))]
+    size: Option<u32>,
+    /// How long to wait for an answer
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+}
+
+/// Runs the verb.
+pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
+    let (dir, plan) = topology::running(&args.lab, context)?;
+    let to = ends(&plan.lab, &args.from, &args.to, args.by_name)?;
+    if args.size.is_some_and(|s| s > 9000) && !matches!(args.probe, Probe::Tcp(_)) {
+        return Err(Error::Usage(format!("{} is sent in one packet, of 48 to 9000 bytes", args.probe)));
+    }
+    if matches!(args.probe, Probe::Dns(_)) && (args.size.is_some() || args.by_name) {
+        return Err(Error::Usage("a look-up has neither --size nor --by-name".to_owned()));
+    }
+    // Nothing is expected: with `no` a `yes` gets its reason as well.
+    let cell = Cell { from: args.from, to, expected: Expected::No, answers: None, line: 0 };
+    let matrix = Matrix {
+        probe: args.probe,
+        size: args.size,
+        by: if args.by_name { By::Name } else { By::Address },
+        timeout: args.timeout,
+        within: Duration::ZERO,
+        cells: vec![cell],
+        answers: Vec::new(),
+        wire: Vec::new(),
+        line: 0,
+    };
+    let expectations = Box::new(Expectations { expect: vec![Check::Matrix(matrix)], steps: Vec::new() });
+    let request = Request::CheckOther { how: Checking::default(), expectations };
+    let mut stop = Stop::new()?;
+    let mut progress = Progress::new(&context.printer, dir.name());
+    let report = session::check_by(&dir, &request, &mut progress, &mut stop).await?;
+    drop(progress);
+    let (matrix, cell) = only(&report)
+        .ok_or_else(|| labctl_runtime::Error::Control("the probe ended without a result".to_owned()))?;
+    match context.printer.format {
+        Format::Json => context.printer.json(&serde_json::json!({
+            "lab": report.lab, "from": cell.from, "to": cell.to, "probe": matrix.probe.to_string(),
+            "observed": cell.observed.word(), "detail": cell.detail, "causes": cell.causes,
+            "rtt_us": cell.rtt_us, "answered_by": cell.answered_by, "source": cell.source,
+        }))?,
+        Format::Text => context.printer.data(&text(matrix, cell))?,
+    }
+    Ok(Exit::holds(cell.observed == Observed::Yes))
+}
+
+/// The only cell of a report.
+fn only(report: &Report) -> Option<(&MatrixReport, &CellReport)> {
+    let labctl_report::Found::Matrix(matrix) = &report.checks.first()?.found else { return None };
+    Some((matrix, matrix.cells.first()?))
+}
+
+/// `c1-1 -> c2-1  icmp  yes, after 412 µs: by network ipvlan_net, 192.168.56.33`.
+fn text(matrix: &MatrixReport, cell: &CellReport) -> String {
+    let s = if cell.observed == Observed::Yes { style::GOOD } else { style::BAD };
+    let after = match cell.rtt_us {
+        Some(us @ ..1000) => format!(", after {us} µs"),
+        Some(us) => format!(", after {}", duration(Duration::from_micros(us))),
+        None => String::new(),
+    };
+    let mut why: Vec<String> = Vec::new();
+    if !cell.detail.is_empty() {
+        why.push(plain(&cell.detail));
+    }
+    why.extend(cell.causes.iter().map(ToString::to_string).filter(|c| !cell.detail.contains(c)));
+    let why = if why.is_empty() { String::new() } else { format!(": {}", why.join("; ")) };
+    let (from, to, word) = (plain(&cell.from), plain(&cell.to), cell.observed.word());
+    format!("{from} -> {to}  {}  {s}{word}{s:#}{after}{why}", plain(&cells::caption(matrix)))
+}

@@ -4,7 +4,7 @@ use clap::builder::BoolishValueParser;
 use labctl_machines::{
     Error as MachineError, Event, LabDir, Origin, Runtime, images, install, limits, runtimes,
 };
-use labctl_model::{Action, Lab};
+use labctl_model::{Action, Check, Lab};
 use labctl_report::Report;
 use labctl_runtime::{
     Checking, UpOptions,
@@ -183,9 +183,28 @@ pub async fn check(
     progress: &mut Progress<'_>,
     stop: &mut Stop,
 ) -> Result<Report, Error> {
+    report(dir, &Request::Check(how), progress, stop).await
+}
+
+/// Runs these checks in a lab, in place of its own expectations.
+pub async fn verify(
+    dir: &LabDir,
+    checks: Vec<Check>,
+    progress: &mut Progress<'_>,
+    stop: &mut Stop,
+) -> Result<Report, Error> {
+    report(dir, &Request::Verify { checks }, progress, stop).await
+}
+
+async fn report(
+    dir: &LabDir,
+    request: &Request,
+    progress: &mut Progress<'_>,
+    stop: &mut Stop,
+) -> Result<Report, Error> {
     let run = async {
         let mut client = Client::connect(dir).await?;
-        client.send(&Request::Check(how)).await?;
+        client.send(request).await?;
         let mut report = None;
         loop {
             match answer(dir, &mut client).await? {
@@ -212,9 +231,12 @@ pub async fn reset(dir: &LabDir, name: Option<String>, stop: &mut Stop) -> Resul
 }
 
 /// Does one action of a step in a lab that is up.
-pub async fn act(context: &Context, dir: &LabDir, action: Action) -> Result<(), Error> {
-    let mut stop = Stop::new()?;
-    let mut progress = Progress::new(&context.printer, dir.name());
+pub async fn act(
+    dir: &LabDir,
+    action: Action,
+    progress: &mut Progress<'_>,
+    stop: &mut Stop,
+) -> Result<(), Error> {
     let request = async {
         let mut client = Client::connect(dir).await?;
         client.send(&Request::Do { action }).await?;

@@ -21,6 +21,23 @@ pub struct Topology {
     pub lab: Lab,
 }
 
+impl Topology {
+    /// Gives the lab another name.
+    pub fn rename(&mut self, name: String) -> Result<(), Error> {
+        check_lab_name(&name)?;
+        self.lab.name = name;
+        Ok(())
+    }
+}
+
+/// Fails if this cannot be the name of a lab.
+pub fn check_lab_name(name: &str) -> Result<(), Error> {
+    match Lab::is_name(name) {
+        true => Ok(()),
+        false => Err(Error::Usage(format!("`{name}` cannot be the name of a lab\nhint: {}", Lab::NAME))),
+    }
+}
+
 /// Reads a topology.
 pub fn load(path: &Path) -> Result<Topology, Error> {
     load_with(path, &Engines::default())

@@ -33,7 +33,8 @@ pub use labctl_yaml::{
     Diagnostics, Mistake, Places, Remark, UNUSED_ALLOW, Warning, is_hostile, plain, plain_lines, styled_lines,
 };
 pub use lines::Lines;
-pub use read::{LoadError, MAX_FILE_SIZE};
+pub use raw::Check as WrittenCheck;
+pub use read::{LoadError, MAX_FILE_SIZE, read_text};
 pub use schema::schema;
 pub use service::*;
 pub use step::*;

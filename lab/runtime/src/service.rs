@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures::future::BoxFuture;
 use labctl_machines::{Error as MachineError, Event, Events};
-use labctl_model::{Command, Draft, Source};
+use labctl_model::{Check, Command, Draft, Source};
 use labctl_protocol::messages::{ExecIn, ExecOut};
 use labctl_wire::{CaptureSpec, CapturedFrame, Fate};
 use tokio::sync::{mpsc, watch};
@@ -126,15 +126,21 @@ impl LabService {
         }
     }
 
+    /// Runs the topology's checks, or these.
     async fn check(
         &self,
         how: Checking,
+        checks: Option<Vec<Check>>,
         answers: &mpsc::Sender<Answer>,
         input: &mut mpsc::Receiver<String>,
     ) -> Result<(), Error> {
         self.must_be_up()?;
+        let run = async |events: &Events| match &checks {
+            None => self.lab.check(how, events).await,
+            Some(checks) => self.lab.verify(checks, events).await,
+        };
         let report = tokio::select! {
-            report = forwarding(answers, async |events| self.lab.check(how, events).await) => report?,
+            report = forwarding(answers, run) => report?,
             // Nobody waits for the result any more.
             _ = input.recv() => return Err(Error::Cancelled),
         };
@@ -332,7 +338,8 @@ impl LabService {
         input: &mut mpsc::Receiver<String>,
     ) -> Result<(), Error> {
         match request {
-            Request::Check(how) => self.check(how, answers, input).await,
+            Request::Check(how) => self.check(how, None, answers, input).await,
+            Request::Verify { checks } => self.check(Checking::default(), Some(checks), answers, input).await,
             Request::Do { action } => {
                 self.must_be_up()?;
                 forwarding(answers, async |events| self.lab.act(&action, events).await).await

@@ -6,7 +6,9 @@ use crate::{
     context::Context,
     exit::{Error, Exit},
     printer::plain,
+    progress::Progress,
     session,
+    stop::Stop,
 };
 
 const EXAMPLES: &str = "\
@@ -44,7 +46,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let (dir, plan) = context.lab(&args.lab)?;
     let text = args.action.join(" ");
     let action = Action::parse(&text, &plan.lab).map_err(LoadError::Invalid)?;
-    session::act(context, &dir, action).await?;
+    let (mut progress, mut stop) = (Progress::new(&context.printer, dir.name()), Stop::new()?);
+    session::act(&dir, action, &mut progress, &mut stop).await?;
+    drop(progress);
     context.printer.say(&format!("done: {}", plain(&text)));
     Ok(Exit::OK)
 }

@@ -90,9 +90,19 @@ fn resolve(context: &Context, given: &str) -> Result<Option<String>, Error> {
     }
     // By path first: the file may have been edited or broken since.
     let absolute = std::path::absolute(path).map_err(Error::file("use", given))?;
-    if let Some(dir) = labs.iter().find(|d| d.plan().is_ok_and(|p| p.topology == absolute)) {
+    let from_it: Vec<_> = labs.iter().filter(|d| d.plan().is_ok_and(|p| p.topology == absolute)).collect();
+    if let [dir] = from_it.as_slice() {
         return Ok(Some(dir.name().to_owned()));
     }
     let name = topology::load(path)?.lab.name;
-    Ok(labs.iter().any(|d| d.name() == name).then_some(name))
+    if labs.iter().any(|d| d.name() == name) {
+        return Ok(Some(name));
+    }
+    if from_it.is_empty() {
+        return Ok(None);
+    }
+    let names: Vec<_> = from_it.iter().map(|d| d.name()).collect();
+    let message =
+        format!("several labs come from {given}\nhint: name those that are meant: {}", names.join(", "));
+    Err(Error::Usage(message))
 }

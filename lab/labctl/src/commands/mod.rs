@@ -14,6 +14,7 @@ pub mod explain;
 pub mod graph;
 pub mod host;
 pub mod image;
+pub mod lesson;
 pub mod logs;
 pub mod man;
 pub mod predict;

@@ -1,8 +1,9 @@
-//! Forms that only the command line has: JUnit XML, the summary of repeated runs, predictions, drawings, pages. The text of
+//! Forms that only the command line has: JUnit XML, the summary of repeated runs, predictions, drawings, pages, the texts of lessons. The text of
 //! reports for people is made in `labctl_report`.
 
 pub mod graph;
 pub mod junit;
+pub mod markdown;
 pub mod page;
 pub mod predicted;
 pub mod repeat;

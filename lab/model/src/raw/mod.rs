@@ -10,7 +10,8 @@ mod networks;
 mod services;
 mod swarm;
 
-pub(crate) use checks::*;
+pub use checks::Check;
+pub(crate) use checks::{FactKind, Form, Step};
 pub(crate) use containers::*;
 pub(crate) use foreign::key as foreign_key;
 pub(crate) use hosts::*;

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use labctl_machines::{Event, Runtime};
-use labctl_model::{Action, Command};
+use labctl_model::{Action, Check, Command};
 use labctl_protocol::messages::ExecOut;
 use labctl_report::{Report, sent::SendReport, tunnels::VxlanReport};
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,11 @@ pub enum Request {
     Status,
     /// Runs the lab's expectations, and its steps if asked; answered by [`Answer::Report`].
     Check(Checking),
+    /// Runs these checks in place of the topology's; answered by [`Answer::Report`].
+    Verify {
+        /// The checks, with names of this lab.
+        checks: Vec<Check>,
+    },
     /// Runs a command in a host or container.
     Exec {
         /// The command.
@@ -112,7 +117,7 @@ pub enum Answer {
     Event(Event),
     /// Answer to [`Request::Status`].
     Status(Box<Status>),
-    /// Answer to [`Request::Check`].
+    /// Answer to [`Request::Check`] and [`Request::Verify`].
     Report(Box<Report>),
     /// Answer to [`Request::Send`].
     Sent(Box<SendReport>),

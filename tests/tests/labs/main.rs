@@ -7,6 +7,7 @@ mod clones;
 mod dind;
 mod flagship;
 mod hurt;
+mod lesson;
 mod library;
 mod life;
 mod peers;

@@ -55,6 +55,7 @@ pub enum Verb {
     Check(check::Args),
     Probe(probe::Args),
     Test(test::Args),
+    Lesson(lesson::Args),
     Report(report::Args),
     // As containerlab and others call it.
     #[command(alias = "destroy")]
@@ -134,6 +135,7 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Error> {
         Verb::Check(args) => check::run(args, context).await,
         Verb::Probe(args) => probe::run(args, context).await,
         Verb::Test(args) => test::run(args, context).await,
+        Verb::Lesson(args) => lesson::run(args, context).await,
         Verb::Report(args) => report::run(args, context).await,
         Verb::Down(args) => down::run(args, context).await,
         Verb::Ps(args) => ps::run(args, context).await,

@@ -6,10 +6,10 @@ use clap::builder::BoolishValueParser;
 use labctl_machines::{
     Error as MachineError, Event, LabDir, Machines, Origin, Runtime, images, install, limits, runtimes,
 };
-use labctl_model::{Action, Lab, engine};
+use labctl_model::{Action, Check, Lab, engine};
 use labctl_report::Report;
 use labctl_runtime::{
-    Checking, UpOptions,
+    Checking, Expectations, UpOptions,
     control::{
         Client,
         protocol::{Answer, Request},
@@ -238,6 +238,17 @@ pub async fn check(
     check_by(dir, &Request::Check(how), progress, stop).await
 }
 
+/// Runs these checks in a lab, in place of its own expectations.
+pub async fn verify(
+    dir: &LabDir,
+    checks: Vec<Check>,
+    progress: &mut Progress<'_>,
+    stop: &mut Stop,
+) -> Result<Report, Error> {
+    let expectations = Box::new(Expectations { expect: checks, steps: Vec::new() });
+    check_by(dir, &Request::CheckOther { how: Checking::default(), expectations }, progress, stop).await
+}
+
 /// Runs the expectations that a request asks for.
 pub async fn check_by(
     dir: &LabDir,
@@ -274,9 +285,12 @@ pub async fn reset(dir: &LabDir, name: Option<String>, stop: &mut Stop) -> Resul
 }
 
 /// Does one action of a step in a lab that is up.
-pub async fn act(context: &Context, dir: &LabDir, action: Action) -> Result<(), Error> {
-    let mut stop = Stop::new()?;
-    let mut progress = Progress::new(&context.printer, dir.name());
+pub async fn act(
+    dir: &LabDir,
+    action: Action,
+    progress: &mut Progress<'_>,
+    stop: &mut Stop,
+) -> Result<(), Error> {
     let request = async {
         let mut client = Client::connect(dir).await?;
         client.send(&Request::Do { action }).await?;

@@ -21,6 +21,23 @@ pub struct Topology {
     pub lab: Lab,
 }
 
+impl Topology {
+    /// Gives the lab another name.
+    pub fn rename(&mut self, name: String) -> Result<(), Error> {
+        check_lab_name(&name)?;
+        self.lab.name = name;
+        Ok(())
+    }
+}
+
+/// Fails if this cannot be the name of a lab.
+pub fn check_lab_name(name: &str) -> Result<(), Error> {
+    match Lab::is_name(name) {
+        true => Ok(()),
+        false => Err(Error::Usage(format!("`{name}` cannot be the name of a lab\nhint: {}", Lab::NAME))),
+    }
+}
+
 /// Reads a topology.
 pub fn load(path: &Path, context: &Context) -> Result<Topology, Error> {
     load_with(path, &Engines::default().choice(context)?)
@@ -92,11 +109,21 @@ pub fn up_from(given: &str, context: &Context) -> Result<Option<String>, Error> 
     }
     // By path first: the file may have been edited or broken since.
     let absolute = std::path::absolute(path).map_err(Error::file("use", given))?;
-    if let Some(dir) = labs.iter().find(|d| d.plan().is_ok_and(|p| p.topology == absolute)) {
+    let from_it: Vec<_> = labs.iter().filter(|d| d.plan().is_ok_and(|p| p.topology == absolute)).collect();
+    if let [dir] = from_it.as_slice() {
         return Ok(Some(dir.name().to_owned()));
     }
-    let name = load(path)?.lab.name;
-    Ok(labs.iter().any(|d| d.name() == name).then_some(name))
+    let name = load(path, context)?.lab.name;
+    if labs.iter().any(|d| d.name() == name) {
+        return Ok(Some(name));
+    }
+    if from_it.is_empty() {
+        return Ok(None);
+    }
+    let names: Vec<_> = from_it.iter().map(|d| d.name()).collect();
+    let message =
+        format!("several labs come from {given}\nhint: name those that are meant: {}", names.join(", "));
+    Err(Error::Usage(message))
 }
 
 /// The files that these paths name: each file itself; of a folder its `*.yaml`, sorted.

@@ -24,6 +24,18 @@ pub enum Check {
     Inject(Inject),
 }
 
+impl Check {
+    /// The same check, decided by its first look.
+    pub fn at_once(mut self) -> Self {
+        match &mut self {
+            Check::Matrix(m) => m.within = Duration::ZERO,
+            Check::Fact(f) => f.within = Duration::ZERO,
+            Check::Inject(_) => {}
+        }
+        self
+    }
+}
+
 /// A set of cells with one probe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Matrix {
@@ -295,6 +307,22 @@ pub enum Expected {
     No,
     /// A `no` for this reason.
     Because(No),
+}
+
+impl Expected {
+    /// The verdict of a word of the tables.
+    pub fn from_word(word: &str) -> Option<Self> {
+        match word {
+            "yes" => Some(Expected::Yes),
+            "no" => Some(Expected::No),
+            other => No::ALL.iter().find(|(_, w)| *w == other).map(|(n, _)| Expected::Because(*n)),
+        }
+    }
+
+    /// Every word of the tables.
+    pub fn words() -> impl Iterator<Item = &'static str> {
+        ["yes", "no"].into_iter().chain(No::ALL.iter().map(|(_, word)| *word))
+    }
 }
 
 impl fmt::Display for Expected {

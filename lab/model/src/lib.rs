@@ -38,7 +38,8 @@ pub use labctl_yaml::{
 };
 pub use lines::Lines;
 pub use options::*;
-pub use read::{LoadError, MAX_FILE_SIZE};
+pub use raw::Check as WrittenCheck;
+pub use read::{LoadError, MAX_FILE_SIZE, read_text};
 pub use schema::schema;
 pub use service::*;
 pub use step::*;

@@ -19,7 +19,7 @@ pub const MAX_FILE_SIZE: u64 = 1 << 20;
 /// Linux's `O_NONBLOCK` on every architecture we build for: opening a FIFO must not wait for its writer.
 const O_NONBLOCK: i32 = 0o4000;
 
-/// Why a topology could not be loaded from a file.
+/// Why a topology, or another file about a lab, could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The file cannot be read.
@@ -37,7 +37,7 @@ pub enum LoadError {
         path: PathBuf,
     },
     /// The file is larger than [`MAX_FILE_SIZE`].
-    #[error("{path} has {size} bytes; a topology has at most {MAX_FILE_SIZE}", path = path.display())]
+    #[error("{path} has {size} bytes; such a file has at most {MAX_FILE_SIZE}", path = path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -110,13 +110,16 @@ impl Lab {
     /// As [`Lab::load`].
     pub fn load_with(path: impl AsRef<Path>, engines: &EngineChoice) -> Result<Lab, LoadError> {
         let path = path.as_ref();
-        let text = read(path)?;
+        let text = read_text(path)?;
         Lab::parse_with(&text, &path.to_string_lossy(), engines).map_err(LoadError::Invalid)
     }
 }
 
-/// Reads the text of a topology's file.
-fn read(path: &Path) -> Result<String, LoadError> {
+/// Reads the text of a file.
+///
+/// # Errors
+/// If it is not readable text of at most [`MAX_FILE_SIZE`] bytes.
+pub fn read_text(path: &Path) -> Result<String, LoadError> {
     let io = |source| LoadError::Io { path: path.to_owned(), source };
     let file: File = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path).map_err(io)?;
     let meta = file.metadata().map_err(io)?;

@@ -335,7 +335,7 @@ mod words {
         use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
         pub fn all() -> Vec<&'static str> {
-            ["yes", "no"].into_iter().chain(No::ALL.map(|(_, word)| word)).collect()
+            Expected::words().collect()
         }
 
         pub fn serialize<S: Serializer>(e: &Expected, s: S) -> Result<S::Ok, S::Error> {
@@ -344,13 +344,7 @@ mod words {
 
         pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Expected, D::Error> {
             let word = String::deserialize(d)?;
-            match word.as_str() {
-                "yes" => Ok(Expected::Yes),
-                "no" => Ok(Expected::No),
-                w => because(w)
-                    .map(Expected::Because)
-                    .ok_or_else(|| D::Error::custom(format!("`{w}` is no verdict"))),
-            }
+            Expected::from_word(&word).ok_or_else(|| D::Error::custom(format!("`{word}` is no verdict")))
         }
     }
 

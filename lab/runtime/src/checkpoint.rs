@@ -389,10 +389,11 @@ impl Store {
     }
 }
 
-/// Tells one kind of lab from others: what `up` makes of the topology, whatever its text, and with what. Its
+/// Tells one kind of lab from others: what `up` makes of the topology, whatever its text and its name, and with what. Its
 /// expectations are no part of that; its steps are, since they name images.
 pub fn kind(lab: &Lab, images: &BTreeMap<String, String>, needs: &Fingerprint) -> String {
-    let mut what = json!(Lab { description: String::new(), expect: Vec::new(), ..lab.clone() });
+    let mut what =
+        json!(Lab { name: String::new(), description: String::new(), expect: Vec::new(), ..lab.clone() });
     if let Some(what) = what.as_object_mut() {
         what.remove("lines");
         what.remove("steps");
@@ -400,6 +401,11 @@ pub fn kind(lab: &Lab, images: &BTreeMap<String, String>, needs: &Fingerprint) -
     let actions: Vec<_> = lab.steps.iter().flat_map(|s| &s.actions).collect();
     let text = json!([VERSION, env!("CARGO_PKG_VERSION"), what, actions, images, needs]).to_string();
     sha256(text)[..16].to_owned()
+}
+
+/// Name of the checkpoint that `up` leaves of a kind: no name that a user may give.
+pub(crate) fn name_of_kind(kind: &str) -> String {
+    format!("up.{kind}")
 }
 
 /// Whether two labs have the same parts, whatever their names and what is expected of them.
@@ -469,6 +475,7 @@ steps: [ { name: cut it, do: cut a } ]
         let same = kind_of(LAB, "10");
         let written = format!("# a remark\n{}", LAB.replace("One", "Two").replace("icmp", "tcp/80"));
         assert_eq!(kind_of(&written, "10"), same);
+        assert_eq!(kind_of(&LAB.replace("name: t", "name: seat-7"), "10"), same);
         for (from, to) in
             [("10.0.0.2 }", "10.0.0.3 }"), ("cut a", "cut b"), ("b: { lan", "b: { engine: bookworm, lan")]
         {

@@ -41,13 +41,7 @@ struct Here {
 
 impl Here {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let cache = dir.path().join("cache");
-        own_images(&cache);
-        // Templates are the real ones': another name of each file.
-        link_all(&labctl_tests::cache().join("templates"), &cache.join("templates"));
-        let mut labctl = Labctl::new();
-        (labctl.cache, labctl.checkpoints) = (cache, true);
+        let (labctl, dir) = own_cache();
         Self { labctl, dir }
     }
 
@@ -67,6 +61,18 @@ impl Here {
         let all = self.labctl.run(["checkpoint", "ls", "--format", "json"]).exits(0).json();
         all.as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap().to_owned()).collect()
     }
+}
+
+/// labctl that leaves checkpoints, in a cache of its own in this folder. It has the real one's node image and templates.
+pub fn own_cache() -> (Labctl, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = dir.path().join("cache");
+    own_images(&cache);
+    // Another name of each file.
+    link_all(&labctl_tests::cache().join("templates"), &cache.join("templates"));
+    let mut labctl = Labctl::new();
+    (labctl.cache, labctl.checkpoints) = (cache, true);
+    (labctl, dir)
 }
 
 fn link_all(from: &Path, to: &Path) {
@@ -119,8 +125,16 @@ fn up_takes_a_lab_from_the_checkpoint_that_it_left_and_reset_goes_back_to_it() {
     here.labctl.run(["do", "again", "reset"]).exits(0);
     here.labctl.run(["check", "again"]).exits(0);
 
-    // What it is has changed.
+    // Under another name it is of the same kind, beside the first.
+    let file_name = file.to_str().unwrap();
+    here.labctl.run(["up", file_name, "--name", "seat-2"]).exits(0).says("taken from a checkpoint");
+    here.labctl.run(["up", file_name, "--name", "Seat"]).exits(2).says("cannot be the name of a lab");
+    here.labctl.run(["up", file_name, "--name", "seat-3", "--no-check"]).exits(0);
     here.labctl.run(["down", "again"]).exits(0);
+    here.labctl.run(["down", file_name]).exits(2).says("name those that are meant: seat-2, seat-3");
+    here.labctl.run(["down", "seat-2", "seat-3"]).exits(0);
+
+    // What it is has changed.
     fs::write(&file, two_hosts("again").replace("192.168.56.33", "192.168.56.34")).unwrap();
     let other = here.labctl.up(&file);
     assert!(!other.stderr().contains("taken from"), "{}", other.stderr());

@@ -8,6 +8,7 @@ mod dind;
 mod engines;
 mod flagship;
 mod hurt;
+mod lesson;
 mod library;
 mod life;
 mod peers;

@@ -21,6 +21,7 @@ use crate::{
     render::table::Table,
     session,
     stop::Stop,
+    topology::check_lab_name,
 };
 
 const EXAMPLES: &str = "\
@@ -181,10 +182,7 @@ async fn save(context: &Context, lab: &str, name: Option<String>) -> Result<(), 
 async fn restore(context: &Context, store: &Store, name: String, lab: Option<String>) -> Result<(), Error> {
     let plan = store.require(&name).await?.manifest.plan;
     let lab = Lab { name: lab.unwrap_or_else(|| plan.lab.name.clone()), ..plan.lab };
-    if !Lab::is_name(&lab.name) {
-        let text = format!("`{}` cannot be the name of a lab\nhint: {}", lab.name, Lab::NAME);
-        return Err(Error::Usage(text));
-    }
+    check_lab_name(&lab.name)?;
     limits::allow_files(&lab)?;
     let agent = agent()?;
     install::try_agent(&agent).await?;

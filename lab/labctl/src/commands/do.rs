@@ -7,7 +7,9 @@ use crate::{
     context::Context,
     exit::{Error, Exit},
     printer::{Format, plain},
+    progress::Progress,
     session,
+    stop::Stop,
 };
 
 const EXAMPLES: &str = "\
@@ -64,7 +66,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     if let Action::Exec(command) = action {
         return exec::in_lab(context, &dir, command).await;
     }
-    session::act(context, &dir, action).await?;
+    let (mut progress, mut stop) = (Progress::new(&context.printer, dir.name()), Stop::new()?);
+    session::act(&dir, action, &mut progress, &mut stop).await?;
+    drop(progress);
     context.printer.say(&format!("done: {}", plain(&text)));
     Ok(Exit::OK)
 }

@@ -6,7 +6,9 @@ use labctl_model::{Action, Power};
 use crate::{
     context::{Context, require_host},
     exit::{Error, Exit},
+    progress::Progress,
     session,
+    stop::Stop,
 };
 
 const EXAMPLES: &str = "\
@@ -58,7 +60,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     };
     let (dir, plan) = context.lab(&which.lab)?;
     require_host(&plan, &which.host)?;
-    session::act(context, &dir, Action::Power { host: which.host.clone(), power }).await?;
+    let (mut progress, mut stop) = (Progress::new(&context.printer, dir.name()), Stop::new()?);
+    session::act(&dir, Action::Power { host: which.host.clone(), power }, &mut progress, &mut stop).await?;
+    drop(progress);
     context.printer.say(&format!("host {} {done}", which.host));
     Ok(Exit::OK)
 }

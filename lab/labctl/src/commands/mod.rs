@@ -16,6 +16,7 @@ pub mod host;
 pub mod image;
 pub mod import;
 pub mod init;
+pub mod lesson;
 pub mod logs;
 pub mod man;
 pub mod predict;

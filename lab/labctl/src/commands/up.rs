@@ -22,6 +22,7 @@ Examples:
   labctl up topologies/ipvlan-2host.yaml
   labctl up lab.yaml --no-check && labctl exec lab host1 -- ip address
   labctl up lab.yaml --replace             the lab anew, after its topology was changed
+  labctl up topologies/ipvlan-2host.yaml --name seat-07     the same lab under another name
   labctl up lab.yaml --format json | jq '.checks[].found.cells[]? | select(.holds | not)'
 
 Take it away again with `labctl down`.";
@@ -40,6 +41,9 @@ pub struct Args {
     /// Topology
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// Give the lab another name than the topology does, so that there can be several of it
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
     #[command(flatten)]
     manner: Manner,
     #[command(flatten)]
@@ -54,7 +58,10 @@ pub struct Args {
 
 /// Runs the verb.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
-    let topology = topology::load_with(&args.file, &args.engines.choice(context)?)?;
+    let mut topology = topology::load_with(&args.file, &args.engines.choice(context)?)?;
+    if let Some(name) = args.name {
+        topology.rename(name)?;
+    }
     let mut stop = Stop::new()?;
     let mut progress = Progress::new(&context.printer, &topology.lab.name);
     if args.replace {

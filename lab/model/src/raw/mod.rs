@@ -11,7 +11,8 @@ mod options;
 mod services;
 mod swarm;
 
-pub(crate) use checks::*;
+pub use checks::Check;
+pub(crate) use checks::{FactKind, Form, Step};
 pub(crate) use containers::*;
 pub(crate) use foreign::key as foreign_key;
 pub(crate) use hosts::*;

@@ -10,7 +10,7 @@ use labctl_yaml::{At, Cx, Diagnostic, Span, words};
 
 use super::{MOST_CELLS, MOST_CELLS_IN_LAB, Names, it_is_on, networks, reserved};
 use crate::{
-    check::{Expected, No, Target},
+    check::{Expected, Target},
     lab::{Attach, Lab},
     raw,
 };
@@ -236,18 +236,13 @@ impl Budget {
 
 /// Reads a verdict as tables write it.
 pub(super) fn verdict(word: &At<String>, cx: &mut Cx) -> Option<Expected> {
-    let known = match word.value.as_str() {
-        "yes" => Some(Expected::Yes),
-        "no" => Some(Expected::No),
-        other => No::ALL.iter().find(|(_, w)| *w == other).map(|(n, _)| Expected::Because(*n)),
-    };
+    let known = Expected::from_word(&word.value);
     if known.is_none() {
-        let words = || ["yes", "no"].into_iter().chain(No::ALL.iter().map(|(_, w)| *w));
-        let hint = match (word.value.as_str(), words::nearest(&word.value, words())) {
+        let hint = match (word.value.as_str(), words::nearest(&word.value, Expected::words())) {
             ("true", _) => "write `yes`".into(),
             ("false", _) => "write `no`".into(),
             (_, Some(near)) => format!("did you mean `{near}`?"),
-            _ => format!("the words are {}", words::list(words())),
+            _ => format!("the words are {}", words::list(Expected::words())),
         };
         cx.error(Diagnostic::new(word.at, format!("`{}` is no verdict", word.value)).hint(hint));
     }

@@ -34,7 +34,7 @@ use indexmap::{IndexMap, IndexSet};
 
 use labctl_yaml::{At, Cx, Diagnostic, Diagnostics, Map, Places, SourceText, Span, words};
 
-use crate::{engine::EngineChoice, lab::Lab, raw, step::Action};
+use crate::{check::Check, engine::EngineChoice, lab::Lab, raw, step::Action};
 
 /// Most hosts of a lab: each is a machine with a dockerd.
 pub(crate) const MOST_HOSTS: usize = 64;
@@ -228,11 +228,26 @@ impl Action {
         let mut cx = Cx::new(source.clone());
         cx.foreign = raw::foreign_key;
         let text = At { value: text.to_owned(), at: Span::new(0, text.len()) };
-        let names = Names::of(lab);
-        let action = action::read(&text, &cells::Scene::of(&names, lab), &mut cx);
+        let action = lab.read_action(&text, &mut cx);
         cx.found.finish(source.clone())?;
         // There is an action if no mistake was noted: what cannot be read is a mistake.
         action.ok_or_else(|| Diagnostics::new(source, vec![Diagnostic::new(text.at, "this is no action")], 0))
+    }
+}
+
+/// For files about a lab that are no topologies, such as lessons: what a topology says in `expect` and `do`. Every
+/// container of the lab may exist.
+impl Lab {
+    /// Reads the text form of an action; notes what is wrong with it.
+    pub fn read_action(&self, text: &At<String>, cx: &mut Cx) -> Option<Action> {
+        let names = Names::of(self);
+        action::read(text, &cells::Scene::of(&names, self), cx)
+    }
+
+    /// Reads checks; notes what is wrong with them.
+    pub fn read_checks(&self, written: &[raw::Check], cx: &mut Cx) -> Vec<Check> {
+        let names = Names::of(self);
+        checks::read(written, &cells::Scene::of(&names, self), None, &mut cells::Budget::default(), cx)
     }
 }
 

@@ -150,7 +150,7 @@ impl RunningLab {
             }
             Origin::Kind if self.plan.lab.checkpoint => {
                 let Some((_, kind)) = self.kind().await? else { return Ok(None) };
-                match store.open(&self.name_of_kind(&kind)).await? {
+                match store.open(&checkpoint::name_of_kind(&kind)).await? {
                     Ok(old) if old.manifest.age() > checkpoint::KEPT => {
                         events.note(format!(
                             "the checkpoint of this lab is {}: it is made anew",
@@ -173,10 +173,6 @@ impl RunningLab {
         Ok(Some(checkpoint))
     }
 
-    fn name_of_kind(&self, kind: &str) -> String {
-        format!("{}.{kind}", self.plan.lab.name)
-    }
-
     /// Leaves a checkpoint for the next lab of this kind, unless that is not wanted. The lab stands still for a moment;
     /// the rest is done in the background. A failure is no failure of the lab.
     pub(super) async fn leave_checkpoint(&self, events: &Events) {
@@ -190,7 +186,7 @@ impl RunningLab {
         };
         match taken {
             Ok(taken) => {
-                let (store, name) = (self.store(), self.name_of_kind(&taken.manifest.kind));
+                let (store, name) = (self.store(), checkpoint::name_of_kind(&taken.manifest.kind));
                 *self.began_as() = Some(name.clone());
                 let finish = async move {
                     if let Err(e) = store.prune(LIMIT).await {

@@ -37,8 +37,12 @@ test-all: setup ## the same with every engine and on every runtime, and make tru
 engines: build ## every topology on every engine, and a table of which cells differ between engines
 	@scripts/test engines
 
-truth: image ## every topology and engine: is each host, restored or in a container, as it is when booted?
+# Random labs that `make truth` runs, from this seed on.
+LABS ?= 50
+SEED ?= 1
+truth: image ## is each host, restored or in a container, as it is when booted? Is what the oracle predicts of random labs true?
 	$(CARGO) test --profile $(PROFILE) --locked -p labctl-tests --test labs truth:: -- --ignored --nocapture
+	$(CARGO) run --profile $(PROFILE) --locked -p labctl-fuzz -- --seed $(SEED) --labs $(LABS)
 
 setup: ## install the system packages that are missing
 	@scripts/setup $(NEEDS)

@@ -9,11 +9,13 @@ mod labs;
 mod matrix;
 mod measure;
 mod need;
+mod oracle;
 mod packets;
 mod wire;
 
 /// What can be measured, by name.
-const GROUPS: [(&str, fn()); 9] = [
+const GROUPS: [(&str, fn()); 10] = [
+    ("oracle", oracle::oracle),
     ("up", labs::flagship),
     ("scale", labs::scale),
     ("checkpoints", labs::checkpoints),

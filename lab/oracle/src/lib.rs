@@ -8,6 +8,7 @@ mod addressing;
 mod aim;
 mod build;
 mod cell;
+mod classes;
 mod compare;
 mod facts;
 mod lint;

@@ -1,10 +1,13 @@
 //! Predicts a whole lab, steps included, and holds it against what the lab expects.
 
-use labctl_model::{Cell, Check, Lab, Matrix, Observed, Probe, Probed, Target};
+use std::collections::HashMap;
+
+use labctl_model::{By, Cell, Check, Expected, Lab, Matrix, Observed, Probe, Probed, Target};
 use serde::Serialize;
 
 use crate::{
     cell::{self, Agreement, Foretold, Scene, Way},
+    classes::{self, Classes},
     facts,
     repair::{self, Repair},
     state::State,
@@ -155,27 +158,68 @@ fn stage(state: &State<'_>, checks: &[Check]) -> Vec<Checked> {
 
 fn matrix(scene: &Scene<'_>, matrix: &Matrix) -> Checked {
     let listeners = scene.listeners(matrix);
+    let mut fates = Fates::new(scene, matrix);
     let cells = matrix.cells.iter().map(|c| {
-        let prediction = scene.predict(matrix, c, &listeners);
-        let agreement = cell::agreement(scene, matrix, c, &prediction);
-        let differs = matches!(agreement, Agreement::Differs(_));
+        let key = fates.key(c);
+        let (predicted, agreement, walks) = match key.as_ref().and_then(|key| fates.known.get(key)) {
+            Some((predicted, agreement)) => (predicted.clone(), agreement.clone(), Vec::new()),
+            None => {
+                let prediction = scene.predict(matrix, c, &listeners);
+                let agreement = cell::agreement(scene, matrix, c, &prediction);
+                let predicted = prediction.foretold.text();
+                if matches!(agreement, Agreement::Differs(_)) {
+                    (predicted, agreement, one_each(prediction.ways))
+                } else {
+                    // Only these: a difference is shown with the walk of its own cell.
+                    fates.known.extend(key.map(|key| (key, (predicted.clone(), agreement.clone()))));
+                    (predicted, agreement, Vec::new())
+                }
+            }
+        };
         CellPrediction {
             from: c.from.clone(),
             to: c.to.to_string(),
             expected: c.expected.to_string(),
-            predicted: prediction.foretold.text(),
+            predicted,
             agreement,
             line: c.line,
-            walks: if differs { one_each(prediction.ways) } else { Vec::new() },
+            walks,
         }
     });
     Checked::Matrix { probe: caption(matrix), line: matrix.line, cells: cells.collect() }
 }
 
+/// What is known of a matrix's cells by the classes of their ends.
+struct Fates {
+    classes: Option<Classes>,
+    known: HashMap<Fate, (String, Agreement)>,
+}
+
+/// What the fate of a cell hangs on, besides the matrix: its ends' classes, the place in `name@place`, what is expected.
+type Fate = (classes::Pair, Option<String>, Expected);
+
+impl Fates {
+    /// Fewer cells than these are walked sooner than sorted.
+    const WORTH_IT: usize = 500;
+
+    fn new(scene: &Scene<'_>, matrix: &Matrix) -> Self {
+        let worth_it = matrix.by == By::Address && matrix.cells.len() >= Self::WORTH_IT;
+        let classes = worth_it.then(|| Classes::new(scene.state(), scene.built()));
+        Self { classes, known: HashMap::new() }
+    }
+
+    /// What the fate of a cell hangs on; `None` if on itself alone.
+    fn key(&self, cell: &Cell) -> Option<Fate> {
+        let classes = self.classes.as_ref().filter(|_| cell.answers.is_none())?;
+        let Target::Endpoint { name, at } = &cell.to else { return None };
+        Some((classes.pair(&cell.from, name)?, at.clone(), cell.expected))
+    }
+}
+
 /// What a matrix probes, in words.
 pub(crate) fn caption(matrix: &Matrix) -> String {
     let size = matrix.size.map(|s| format!(" of {s} bytes")).unwrap_or_default();
-    let by = if matrix.by == labctl_model::By::Name { " by name" } else { "" };
+    let by = if matrix.by == By::Name { " by name" } else { "" };
     let over = matrix.family.family().map(|f| format!(" over {f}")).unwrap_or_default();
     format!("{}{size}{over}{by}", matrix.probe)
 }
@@ -222,7 +266,7 @@ pub struct Query {
     /// The probe.
     pub probe: Probe,
     /// Whether by address or by name.
-    pub by: labctl_model::By,
+    pub by: By,
     /// The address family, as in a table.
     pub family: Probed,
     /// The size, as in a table.

@@ -1,7 +1,7 @@
 //! No valid lab, however odd, makes the oracle panic; and it always says something.
 #![allow(clippy::unwrap_used)]
 
-use std::{fs, path::Path, sync::LazyLock};
+use std::{fs, ops::Range, path::Path, sync::LazyLock};
 
 use labctl_model::{By, Lab, Probe, Target};
 use labctl_oracle::{Checked, Query, explain, lint, predict};
@@ -76,7 +76,16 @@ fn network() -> impl Strategy<Value = String> {
     })
 }
 
-fn lab() -> impl Strategy<Value = String> {
+/// What every lab expects.
+const CHECKS: &str = "
+  - { rules: [ { from: all, to: all, verdict: yes } ] }
+  - { probe: tcp/80, size: 3000, from: [hosts, containers], to: [hosts, containers], verdict: no }
+  - { probe: udp/800, size: 1400, from: all, to: [hosts, containers], verdict: no }
+  - { probe: tcp/8080, by: name, from: [hosts, containers], to: all, verdict: no }
+";
+
+/// A lab with so many containers.
+fn lab(containers: Range<usize>) -> impl Strategy<Value = String> {
     let host = select(vec![
         "",
         ", daemon_json: { userland-proxy: false }",
@@ -107,7 +116,7 @@ fn lab() -> impl Strategy<Value = String> {
         proptest::collection::vec(host, 3),
         segment,
         proptest::collection::vec(network(), 4),
-        proptest::collection::vec(container, 1..5),
+        proptest::collection::vec(container, containers),
         any::<bool>(),
         proptest::collection::vec(step, 0..3),
     )
@@ -134,17 +143,11 @@ fn lab() -> impl Strategy<Value = String> {
                 let port = if *port { format!(", ports: [ '80{i}:80' ]") } else { String::new() };
                 text += &format!("  c{i}: {{ host: h{host}{at}{port} }}\n");
             }
-            let checks = "
-  - { rules: [ { from: all, to: all, verdict: yes } ] }
-  - { probe: tcp/80, size: 3000, from: [hosts, containers], to: [hosts, containers], verdict: no }
-  - { probe: udp/800, size: 1400, from: all, to: [hosts, containers], verdict: no }
-  - { probe: tcp/8080, by: name, from: [hosts, containers], to: all, verdict: no }
-";
-            text += &format!("expect:{checks}");
+            text += &format!("expect:{CHECKS}");
             if !steps.is_empty() {
                 text += "steps:\n";
                 for step in steps {
-                    text += &format!("  - do: {step}\n    expect:{}\n", checks.replace("\n  -", "\n      -"));
+                    text += &format!("  - do: {step}\n    expect:{}\n", CHECKS.replace("\n  -", "\n      -"));
                 }
             }
             text
@@ -161,7 +164,7 @@ proptest! {
     })]
 
     #[test]
-    fn any_lab(text in lab()) {
+    fn any_lab(text in lab(1..5)) {
         prop_assume!(look(&text));
     }
 
@@ -177,4 +180,33 @@ proptest! {
         twice.insert(with, lines[line]);
         look(&twice.join("\n"));
     }
+
+    /// A large matrix is predicted by classes of endpoints, a row of it cell by cell.
+    #[test]
+    fn classes_change_nothing(text in lab(22..28)) {
+        let lab = Lab::parse(&text, "random.yaml");
+        prop_assume!(lab.is_ok());
+        let lab = lab.unwrap();
+        let (before, _) = text.split_once("expect:").unwrap();
+        for (probe, from, to) in [("icmp", "all", "all"), ("tcp/80", "all", "all"), ("udp/80, size: 1400", "containers", "all")] {
+            let check = |from: &str| format!("  - {{ probe: {probe}, from: {from}, to: {to}, verdict: yes }}\n");
+            let whole = words(&format!("{before}expect:\n{}", check(from)));
+            let sources = lab.endpoints().filter(|e| from == "all" || lab.containers.contains_key(*e));
+            let rows = words(&format!("{before}expect:\n{}", sources.map(check).collect::<String>()));
+            prop_assert_eq!(whole, rows);
+        }
+    }
+}
+
+/// Each cell's ends and predicted word.
+fn words(text: &str) -> Vec<(String, String, String)> {
+    let predictions = predict(&Lab::parse(text, "random.yaml").unwrap());
+    let mut all = Vec::new();
+    for check in predictions.scenes.into_iter().flat_map(|s| s.checks) {
+        if let Checked::Matrix { cells, .. } = check {
+            all.extend(cells.into_iter().map(|c| (c.from, c.to, c.predicted)));
+        }
+    }
+    all.sort();
+    all
 }

@@ -1,0 +1,68 @@
+//! The oracle: no lab runs here.
+
+use std::{fmt::Write, fs, path::Path};
+
+use labctl_model::Lab;
+use labctl_oracle::{Predictions, predict};
+
+use crate::measure::{RUNS, alone, seconds, versus};
+
+/// Hosts, and containers on each of them.
+const HOSTS: usize = 16;
+const CONTAINERS: usize = 30;
+
+/// Prints the figures.
+pub fn oracle() {
+    let labs = topologies();
+    let mut cells = 0;
+    let all: Vec<f64> = (0..RUNS)
+        .map(|_| seconds(|| cells = labs.iter().map(|lab| predict(lab).expectations).sum()))
+        .collect();
+    alone(&format!("predicting all {} topologies, {cells} expectations", labs.len()), "s", &all);
+
+    // A row alone is walked cell by cell; a whole matrix goes by classes of endpoints.
+    let names: Vec<String> = (0..HOSTS * CONTAINERS).map(|n| format!("c{n}")).collect();
+    let (whole, rows) = (parse(&lab(&["containers".to_owned()])), parse(&lab(&names)));
+    let (mut by_class, mut walked) = (Vec::new(), Vec::new());
+    for _ in 0..RUNS {
+        let (mut one, mut other): (Option<Predictions>, Option<Predictions>) = (None, None);
+        by_class.push(seconds(|| one = Some(predict(&whole))));
+        walked.push(seconds(|| other = Some(predict(&rows))));
+        let agreed = [one, other].map(|p| p.map(|p| (p.expectations, p.agrees)));
+        assert_eq!(agreed[0], agreed[1], "both say the same");
+    }
+    let cells = names.len() * (names.len() - 1);
+    versus(&format!("{cells} cells, by classes / cell by cell"), "s", &by_class, &walked);
+}
+
+fn topologies() -> Vec<Lab> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../topologies");
+    let files = fs::read_dir(dir).expect("the topologies").map(|e| e.expect("a file").path());
+    let yaml = files.filter(|p| p.extension().is_some_and(|e| e == "yaml"));
+    yaml.map(|p| Lab::load(p).expect("a valid topology")).collect()
+}
+
+fn parse(text: &str) -> Lab {
+    Lab::parse(text, "bench.yaml").expect("a valid topology")
+}
+
+/// Containers on a bridge of their host, every other one on a macvlan too; a matrix for each of these sources.
+fn lab(sources: &[String]) -> String {
+    let mut text = String::from("name: bench\nsegments: { lan: { subnet: 10.1.0.0/16 } }\nhosts:\n");
+    for host in 0..HOSTS {
+        let _ = writeln!(text, "  h{host}: {{ lan: 10.1.0.{} }}", host + 1);
+    }
+    text += "networks:\n  near: { ipam: { config: [ { subnet: 172.30.0.0/16 } ] } }\n  \
+             far: { driver: macvlan, driver_opts: { parent: lan }, ipam: { config: [ { subnet: 10.1.0.0/16 } ] } }\n\
+             containers:\n";
+    for n in 0..HOSTS * CONTAINERS {
+        let far = format!(", far: {{ ipv4_address: 10.1.{}.{} }}", 1 + n / 200, 1 + n % 200);
+        let far = if n % 2 == 0 { far.as_str() } else { "" };
+        let _ = writeln!(text, "  c{n}: {{ host: h{}, networks: {{ near: {{}}{far} }} }}", n % HOSTS);
+    }
+    text += "expect:\n";
+    for source in sources {
+        let _ = writeln!(text, "  - {{ from: {source}, to: containers, verdict: yes }}");
+    }
+    text
+}

@@ -3,7 +3,7 @@
 use std::{
     ffi::{OsStr, OsString},
     io::Write,
-    net::Ipv4Addr,
+    net::IpAddr,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -48,7 +48,7 @@ enum Command {
     Init,
     ServeStdio,
     ServeNode,
-    ServeForeign(String, Option<Ipv4Addr>),
+    ServeForeign(String, Option<IpAddr>),
     Node(node::Options),
     Engine,
     Kernel,
@@ -170,7 +170,7 @@ fn raise_descriptors() {
     }
 }
 
-async fn serve_foreign(lab: String, door: Option<Ipv4Addr>) -> anyhow::Result<()> {
+async fn serve_foreign(lab: String, door: Option<IpAddr>) -> anyhow::Result<()> {
     let part = Foreign::of(&lab, door)?;
     serve_stdio(|_, namespace| Server::foreign(namespace, part)).await
 }

@@ -3,13 +3,13 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    net::Ipv4Addr,
+    net::IpAddr,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::Stdio,
 };
 
-use labctl_model::{Interface, Route};
+use labctl_model::{Interface, OfFamily, Route};
 use labctl_protocol::{
     kernel::is_own_sysctl,
     made::{Made, Notes, NotesRequest, table},
@@ -80,7 +80,7 @@ pub struct Foreign {
     lab: String,
     path: PathBuf,
     /// The address here that ssh comes to, if it comes by a network.
-    door: Option<Ipv4Addr>,
+    door: Option<IpAddr>,
     one_at_a_time: Mutex<()>,
 }
 
@@ -89,7 +89,7 @@ impl Foreign {
     ///
     /// # Errors
     /// This program has no path.
-    pub fn of(lab: &str, door: Option<Ipv4Addr>) -> io::Result<Self> {
+    pub fn of(lab: &str, door: Option<IpAddr>) -> io::Result<Self> {
         let exe = std::env::current_exe()?;
         let folder = exe.parent().unwrap_or(Path::new("/")).join("labs");
         Ok(Self { door, ..Self::at(lab, folder.join(format!("{lab}.json"))) })
@@ -148,20 +148,21 @@ impl Foreign {
                 self.add(Made::Up(nic.name.clone()))?;
                 network::set_up(&netlink, &link).await?;
             }
-            let (address, peer) = (nic.address, nic.peer);
-            if netlink.addresses().await?.iter().any(|a| a.index == link.index && a.address == address) {
-                continue;
+            for address in nic.addresses.iter() {
+                let peer = nic.peer.get(address.addr().family());
+                if netlink.addresses().await?.iter().any(|a| a.index == link.index && a.address == address) {
+                    continue;
+                }
+                self.add(Made::Address { interface: nic.name.clone(), address, peer })?;
+                let mut request = netlink.0.address().add(link.index, address.addr(), address.prefix_len());
+                if let Some(peer) = peer {
+                    let attributes = &mut request.message_mut().attributes;
+                    attributes.retain(|a| matches!(a, AddressAttribute::Local(_)));
+                    attributes.push(AddressAttribute::Address(peer));
+                }
+                let what = format!("give {} the address {address}", nic.name);
+                request.execute().await.map_err(NetlinkError::of(what))?;
             }
-            self.add(Made::Address { interface: nic.name.clone(), address, peer })?;
-            let mut request =
-                netlink.0.address().add(link.index, address.addr().into(), address.prefix_len());
-            if let Some(peer) = peer {
-                let attributes = &mut request.message_mut().attributes;
-                attributes.retain(|a| matches!(a, AddressAttribute::Local(_)));
-                attributes.push(AddressAttribute::Address(peer.into()));
-            }
-            let what = format!("give {} the address {address}", nic.name);
-            request.execute().await.map_err(NetlinkError::of(what))?;
         }
         for interface in &config.interfaces {
             self.make_interface(&netlink, interface).await?;

@@ -120,8 +120,13 @@ fn found(observed: Observed) -> CheckReport {
         line: 1,
     };
     let holds = cell.holds;
-    let matrix =
-        MatrixReport { probe: labctl_model::Probe::Icmp, size: None, by_name: false, cells: vec![cell] };
+    let matrix = MatrixReport {
+        probe: labctl_model::Probe::Icmp,
+        size: None,
+        by_name: false,
+        family: None,
+        cells: vec![cell],
+    };
     let (captures, wire) = (Vec::new(), Vec::new());
     CheckReport {
         line: 1,

@@ -1,8 +1,8 @@
 //! What a lab makes on a machine that is not labctl's own, as it is noted there before it is made.
 
-use std::{fmt, net::Ipv4Addr};
+use std::{fmt, net::IpAddr};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use labctl_model::Route;
 use serde::{Deserialize, Serialize};
 
@@ -23,9 +23,9 @@ pub enum Made {
         /// Interface.
         interface: String,
         /// The address and its prefix length.
-        address: Ipv4Net,
+        address: IpNet,
         /// Point-to-point peer.
-        peer: Option<Ipv4Addr>,
+        peer: Option<IpAddr>,
     },
     /// An interface was set up.
     Up(String),
@@ -47,7 +47,7 @@ pub enum Made {
     /// A network that dockerd makes by itself for a swarm.
     Network(String),
     /// A swarm that this machine was made a node of. These are the addresses of all nodes of the lab.
-    Swarm(Vec<Ipv4Addr>),
+    Swarm(Vec<IpAddr>),
 }
 
 impl Made {

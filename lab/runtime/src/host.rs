@@ -125,7 +125,7 @@ impl RunningHost {
         if !self.agent.hello().foreign {
             return Ok(());
         }
-        let nics = lab.hosts.values().flat_map(|h| &h.nics).map(|nic| nic.address);
+        let nics = lab.hosts.values().flat_map(|h| &h.nics).flat_map(|nic| nic.ips());
         let advertised = lab.swarm.iter().flat_map(|s| s.nodes.values()).map(|node| node.advertise);
         if !self.docker.network_names().await?.iter().any(|n| n == GWBRIDGE) {
             self.note(Made::Network(GWBRIDGE.to_owned())).await?;

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures::future::BoxFuture;
 use labctl_machines::{Error as MachineError, Event, Events};
-use labctl_model::{Check, Command, Draft, Source};
+use labctl_model::{Command, Draft, Source};
 use labctl_protocol::messages::{ExecIn, ExecOut};
 use labctl_wire::{CaptureSpec, CapturedFrame, Fate};
 use tokio::sync::{mpsc, watch};

@@ -500,8 +500,7 @@ fn conclude(
         let labs = runs.iter().map(Run::json).collect();
         let (version, holds) = (VERSION, failed == 0);
         let differences = render::engines::differences(&on_engines);
-        let all =
-            Summary { version, holds, passed, flaky, failed, left_out, labs, compared, differences };
+        let all = Summary { version, holds, passed, flaky, failed, left_out, labs, compared, differences };
         return context.printer.json(&all);
     }
     if !on_engines.is_empty() {

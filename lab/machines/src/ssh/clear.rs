@@ -1,6 +1,6 @@
 //! Removes what a lab has made on machines that are not labctl's own: what is labelled and what is noted, and no more.
 
-use std::{net::Ipv4Addr, path::Path, time::Duration};
+use std::{net::IpAddr, path::Path, time::Duration};
 
 use futures::future::join_all;
 use labctl_docker::HostDocker;
@@ -158,13 +158,13 @@ async fn clear_docker(docker: &HostDocker, lab: &str, notes: &Notes) -> Result<V
 }
 
 /// Leaves the lab's swarm. One that somebody else has joined this machine to since has other managers.
-async fn leave(docker: &HostDocker, nodes: &[Ipv4Addr]) -> Result<Option<String>, Error> {
+async fn leave(docker: &HostDocker, nodes: &[IpAddr]) -> Result<Option<String>, Error> {
     let info = docker.api.info().await.map_err(docker.failed("info"))?;
     if docker.swarm_state().await?.starts_with("inactive") {
         return Ok(None);
     }
     let managers = info.swarm.and_then(|s| s.remote_managers).unwrap_or_default();
-    let address = |addr: &str| addr.rsplit_once(':').and_then(|(ip, _)| ip.parse::<Ipv4Addr>().ok());
+    let address = |addr: &str| addr.rsplit_once(':').and_then(|(ip, _)| ip.parse::<IpAddr>().ok());
     let strange = managers
         .into_iter()
         .filter_map(|m| m.addr)

@@ -1,6 +1,5 @@
 //! What of a topology cannot be done on machines that exist, or not without permission.
 
-use ipnet::Ipv4Net;
 use labctl_model::{Action, Check, Lab, Places, Source, Step, Target};
 use labctl_yaml::Remark;
 
@@ -17,7 +16,7 @@ pub(super) fn remarks(lab: &Lab, machines: &Machines) -> Vec<Remark> {
         if segment.port_security {
             found.wire(&[path[0], path[1], "port_security"], format!("port security on {name}"));
         }
-        if !segment.outside.is_empty() && segment.outside != [Ipv4Net::default()] {
+        if segment.outside.iter().any(|net| net.prefix_len() > 0) {
             found.wire(&[path[0], path[1], "outside"], format!("a stand-in for what is outside of {name}"));
         }
         if !segment.block.is_empty() {
@@ -219,8 +218,8 @@ impl Found {
 }
 
 /// Whether an address lies in a segment, in a network's pool, or is an interface's.
-fn is_inside(lab: &Lab, address: std::net::Ipv4Addr) -> bool {
-    let segments = lab.segments.values().map(|s| s.subnet);
+fn is_inside(lab: &Lab, address: std::net::IpAddr) -> bool {
+    let segments = lab.segments.values().flat_map(|s| s.subnet.iter());
     let pools = lab.networks.values().flat_map(|n| n.ipam.iter().map(|p| p.subnet));
     let interfaces =
         lab.hosts.values().flat_map(|h| h.interfaces.iter().flat_map(|i| i.addresses.iter().copied()));

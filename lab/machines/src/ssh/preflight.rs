@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use ipnet::IpNet;
 use labctl_docker::HostDocker;
-use labctl_model::{Driver, Host, Lab};
+use labctl_model::{Driver, Host, Lab, OfFamily};
 use labctl_protocol::{
     client::AgentClient,
     kernel::{Feature, Findings},
@@ -84,7 +85,7 @@ pub(super) async fn examine(
     remarks.extend(nics(subject, &facts));
     let version = engine(subject, &dockerd.docker, &mut remarks).await?;
     let nics: Vec<String> =
-        subject.host.nics.iter().map(|nic| format!("{} {}", nic.name, nic.address)).collect();
+        subject.host.nics.iter().map(|nic| format!("{} {}", nic.name, nic.addresses)).collect();
     let kernel = &agent.hello().kernel;
     events.host(name, format!("reached: kernel {kernel}, Docker {version}, {}", nics.join(", ")));
     Ok(remarks)
@@ -114,26 +115,24 @@ fn features(subject: &Subject<'_>, findings: &Findings) -> Vec<Remark> {
 /// Which addresses are not as the topology has them.
 fn nics(subject: &Subject<'_>, facts: &NetnsFacts) -> Vec<Remark> {
     let mut remarks = Vec::new();
-    for nic in &subject.host.nics {
+    for (nic, wanted) in subject.host.nics.iter().flat_map(|n| n.addresses.iter().map(move |a| (n, a))) {
         let has = |name: &str| {
             facts.addresses.iter().filter(|(of, _)| of == name).map(|(_, a)| *a).collect::<Vec<_>>()
         };
         let there = has(&nic.name);
-        let elsewhere = facts.addresses.iter().find(|(of, a)| *of != nic.name && a.addr() == nic.address);
-        let wanted = format!("{}/{}", nic.address, nic.prefix_len);
-        let right = |a: &ipnet::Ipv4Net| {
-            a.addr() == nic.address && (a.prefix_len() == nic.prefix_len || nic.peer.is_some())
-        };
+        let elsewhere = facts.addresses.iter().find(|(of, a)| *of != nic.name && a.addr() == wanted.addr());
+        let is_link = nic.peer.has(wanted.addr().family());
+        let right = |a: &IpNet| a.addr() == wanted.addr() && (a == &wanted || is_link);
         let (message, hint) = if there.iter().any(right) {
             continue;
         } else if let Some((other, _)) = elsewhere {
             (
-                format!("{} of {} has the address {}", other, subject.name, nic.address),
+                format!("{} of {} has the address {}", other, subject.name, wanted.addr()),
                 "name that NIC in machines.yaml",
             )
-        } else if there.iter().any(|a| a.addr() == nic.address) {
+        } else if there.iter().any(|a| a.addr() == wanted.addr()) {
             let message =
-                format!("{} of {} has {} with another prefix length", nic.name, subject.name, nic.address);
+                format!("{} of {} has {} with another prefix length", nic.name, subject.name, wanted.addr());
             (message, "give the segment that subnet")
         } else if subject.machine.configure {
             continue;

@@ -7,7 +7,6 @@ use labctl_yaml::{At, Cx, Diagnostic, words};
 
 use super::{Names, entries, flag, hosts, names, reserved, segments};
 use crate::{
-
     family::{Family, OfFamily},
     host::{Interface, InterfaceKind},
     lab::{Attach, Driver, IpamPool, Lab, Network, Parent},

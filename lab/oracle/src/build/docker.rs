@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use labctl_model::{Attach, Driver, Network, Protocol, PublishMode};
+use labctl_model::{Attach, Driver, Family, Network, Protocol, PublishMode};
 use serde_json::Value;
 
 use super::{Built, docker_mac};

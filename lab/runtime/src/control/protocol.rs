@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use labctl_machines::{Event, Runtime};
-use labctl_model::{Action, Check, Command};
+use labctl_model::{Action, Command};
 use labctl_protocol::messages::ExecOut;
 use labctl_report::{Report, sent::SendReport, tunnels::VxlanReport};
 use serde::{Deserialize, Serialize};

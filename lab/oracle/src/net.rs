@@ -337,9 +337,8 @@ impl Namespace {
             return Next::Local;
         }
         // Docker's bridges come after a host's own routes.
-        let is_bridge = |i: &Interface| matches!(i.link, Link::Bridge);
-        let own = self.addressed().filter(|(dev, i)| *dev > 0 && !is_bridge(i));
-        let bridges = self.addressed().filter(|(_, i)| is_bridge(i));
+        let own = self.addressed().filter(|(dev, i)| *dev > 0 && !matches!(i.link, Link::Bridge));
+        let bridges = self.addressed().filter(|(_, i)| matches!(i.link, Link::Bridge));
         let connected = |(dev, i): (usize, &Interface)| {
             let routes = i.addresses.iter().filter_map(|a| IpNet::new(a.ip, a.prefix_len).ok());
             // An address alone is no route.

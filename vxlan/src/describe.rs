@@ -3,10 +3,10 @@
 use std::fmt::Display;
 
 use crate::proto::{Decode, Kind, Layer};
-use crate::proto::{arp, gbp, icmp, ip_protocol, ipv4, vxlan};
+use crate::proto::{arp, gbp, icmp, icmpv6, ip_protocol, ipv4, vxlan};
 use crate::stack::Dissection;
 use crate::text::{ArpOperation, Icmp6Type, IcmpType, Named};
-use crate::{Ipv4View, UdpView};
+use crate::{IpView, UdpView};
 
 /// Describes an Ethernet frame in one line, inner layers of VXLAN included, much like tcpdump.
 ///
@@ -92,10 +92,7 @@ fn part(layer: &Layer, above: &[Layer], below: Option<Kind>) -> Option<String> {
             )
         }
         Layer::Icmp(message) => icmp_part(message, above),
-        Layer::Icmpv6(message) => {
-            let name = type_name::<Icmp6Type>(message.icmp_type, message.code);
-            format!("ICMP6 {name} id {} seq {} length {length}", message.id, message.seq)
-        }
+        Layer::Icmpv6(message) => icmpv6_part(message, above),
         Layer::Tcp(tcp) => {
             format!("TCP [{}] seq {} ack {} win {} length {length}", tcp.flags, tcp.seq, tcp.ack, tcp.window)
         }
@@ -201,9 +198,37 @@ fn icmp_part(message: &icmp::Icmp, above: &[Layer]) -> String {
     format!("ICMP {name}{mtu}{}", quoted(payload))
 }
 
+fn icmpv6_part(message: &icmpv6::Icmpv6, above: &[Layer]) -> String {
+    let name = type_name::<Icmp6Type>(message.icmp_type, message.code);
+    let payload = match above.first() {
+        Some(Layer::Payload(payload)) => payload.0.as_slice(),
+        _ => &[],
+    };
+    let head = [message.icmp_type, message.code, 0, 0, 0, 0, 0, 0];
+    let whole = [&head[..], payload].concat();
+    if let Some(found) = icmpv6::Discovery::of(std::net::Ipv6Addr::UNSPECIFIED, &whole) {
+        return match (found.asks, found.mac) {
+            (true, _) => format!("ICMP6 who-has {}", found.target),
+            (false, Some(mac)) => format!("ICMP6 {} is-at {mac}", found.target),
+            (false, None) => format!("ICMP6 {} is here", found.target),
+        };
+    }
+    match message.icmp_type {
+        // Bytes 4 to 7 are the MTU.
+        icmpv6::PACKET_TOO_BIG => {
+            let mtu = u32::from(message.id) << 16 | u32::from(message.seq);
+            format!("ICMP6 {name} mtu {mtu}{}", quoted(payload))
+        }
+        icmpv6::UNREACHABLE | icmpv6::TIME_EXCEEDED | icmpv6::PARAMETER_PROBLEM => {
+            format!("ICMP6 {name}{}", quoted(payload))
+        }
+        _ => format!("ICMP6 {name} id {} seq {} length {}", message.id, message.seq, payload.len()),
+    }
+}
+
 /// The packet that an ICMP error is about.
 fn quoted(packet: &[u8]) -> String {
-    let Ok(ip) = Ipv4View::header_checked(packet) else { return String::new() };
+    let Ok(ip) = IpView::header_checked(packet) else { return String::new() };
     let ports = match ip.protocol() {
         // TCP's ports are where UDP's are.
         ip_protocol::TCP | ip_protocol::UDP if ip.fragment_offset() == 0 => {

@@ -35,6 +35,7 @@ pub use proto::gbp::Gbp;
 pub use proto::gpe::Gpe;
 pub use proto::icmp::{Icmp, IcmpView};
 pub use proto::icmpv6::Icmpv6;
+pub use proto::ip::IpView;
 pub use proto::ipv4::{Ipv4, Ipv4View};
 pub use proto::ipv6::Ipv6;
 pub use proto::tcp::{Tcp, TcpFlags, TcpView};

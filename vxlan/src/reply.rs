@@ -3,13 +3,20 @@
 //! The `…_to` functions answer a frame. They return `None` if the frame is not one to answer that way, so a caller can
 //! try each in turn. The answer has the question's VLAN tag.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::proto::{arp, ethertype, icmp, ip_protocol, ipv4};
-use crate::{Arp, Dot1q, Ether, EthernetFrame, IcmpView, Ipv4, Ipv4View, MacAddr, Payload, Stack, VlanTag};
+use crate::checksum::Addresses;
+use crate::proto::{arp, ethertype, icmp, icmpv6, ip_protocol, ipv4, ipv6};
+use crate::{
+    Arp, Dot1q, Ether, EthernetFrame, IcmpView, IpView, Ipv4, Ipv6, MacAddr, Payload, Stack, VlanTag,
+};
 
 /// Most bytes of an ICMP error's packet, quoted bytes included (RFC 1812, section 4.3.2.3).
 const MAX_ERROR_LEN: usize = 576;
+/// Most bytes of an ICMPv6 error's packet (RFC 4443, section 2.4).
+const MAX_ERROR_LEN_V6: usize = 1280;
+/// Every IPv6 station of a link.
+pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 /// Hops that answers may take.
 const TTL: u8 = 64;
 
@@ -40,6 +47,25 @@ pub fn ipv4(src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, ttl: u8, payload: &[u8])
     let header =
         Ipv4 { src: Some(src), dst: Some(dst), protocol: Some(protocol), ttl, df: true, ..Ipv4::default() };
     built(&(header / Payload::from(payload)))
+}
+
+/// An IP packet of either family, without options. IPv4 has don't-fragment set. A payload too long for its header is cut.
+#[must_use]
+pub fn ip(ends: Addresses, protocol: u8, hops: u8, payload: &[u8]) -> Vec<u8> {
+    match ends {
+        Addresses::V4 { src, dst } => ipv4(src, dst, protocol, hops, payload),
+        Addresses::V6 { src, dst } => {
+            let payload = &payload[..payload.len().min(usize::from(u16::MAX))];
+            let header = Ipv6 {
+                src: Some(src),
+                dst: Some(dst),
+                hop_limit: hops,
+                next_header: Some(protocol),
+                ..Ipv6::default()
+            };
+            built(&(header / Payload::from(payload)))
+        }
+    }
 }
 
 /// An ARP packet, without frame.
@@ -100,81 +126,233 @@ pub fn icmp_echo_request(
 }
 
 /// The answer to an ICMP echo request to any unicast address, from that address at `mac`. The caller decides whether to
-/// answer for it ([`Ipv4View::dst`]). Fragments are not answered.
+/// answer for it ([`IpView::dst`]). Fragments are not answered.
 #[must_use]
 pub fn icmp_echo_reply_to(frame: &EthernetFrame<'_>, mac: MacAddr) -> Option<Vec<u8>> {
     let ask = answerable(frame)?;
-    if ask.is_fragment() || ask.protocol() != ip_protocol::ICMP {
+    if ask.is_fragment() || !ask.is_icmp() {
         return None;
     }
+    let ends = ask.addresses();
+    let (request, answer) = match ends {
+        Addresses::V4 { .. } => (icmp::ECHO_REQUEST, icmp::ECHO_REPLY),
+        Addresses::V6 { .. } => (icmpv6::ECHO_REQUEST, icmpv6::ECHO_REPLY),
+    };
     let ping = IcmpView::new_checked(ask.payload()).ok()?;
-    if ping.icmp_type() != icmp::ECHO_REQUEST || !ping.checksum_ok() {
+    if ping.icmp_type() != request || !ends.icmp_checksum_ok(ask.payload()) {
         return None;
     }
-    let pong = icmp::echo_reply(ping.id(), ping.seq(), ping.payload());
-    let packet = ipv4(ask.dst(), ask.src(), ip_protocol::ICMP, TTL, &pong);
-    Some(ethernet(frame.src(), mac, frame.vlan(), ethertype::IPV4, &packet))
+    let rest = icmp::id_and_seq(ping.id(), ping.seq());
+    let pong = ends.back().icmp_message(answer, 0, rest, ping.payload());
+    Some(back(frame, mac, &ip(ends.back(), ends.icmp(), TTL, &pong)))
 }
 
 /// The kind of an ICMP error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IcmpError {
-    /// Destination unreachable, with one of [`icmp::unreachable`]'s codes.
-    Unreachable(u8),
+    /// The host does not answer ARP or neighbour discovery.
+    HostUnreachable,
+    /// The host does not speak the protocol.
+    ProtocolUnreachable,
+    /// Nobody listens on the port.
+    PortUnreachable,
     /// Too big, and must not be fragmented; the next hop's MTU in bytes.
-    FragmentationNeeded(u16),
+    TooBig(u16),
     /// Out of hops.
     TimeExceeded,
 }
 
-/// The error that a router at `mac` and `ip` sends about a frame.
+impl IcmpError {
+    /// Type, code and bytes 4 to 7 in the ICMP of these addresses' family.
+    fn header(self, ends: Addresses) -> (u8, u8, [u8; 4]) {
+        use icmp::unreachable as v4;
+        use icmpv6::unreachable as v6;
+        let none = [0; 4];
+        let in_v4 = |code| (icmp::UNREACHABLE, code, none);
+        let in_v6 = |code| (icmpv6::UNREACHABLE, code, none);
+        match (self, ends) {
+            (Self::HostUnreachable, Addresses::V4 { .. }) => in_v4(v4::HOST),
+            (Self::ProtocolUnreachable, Addresses::V4 { .. }) => in_v4(v4::PROTOCOL),
+            (Self::PortUnreachable, Addresses::V4 { .. }) => in_v4(v4::PORT),
+            (Self::TooBig(mtu), Addresses::V4 { .. }) => {
+                let [high, low] = mtu.to_be_bytes();
+                (icmp::UNREACHABLE, v4::FRAGMENTATION_NEEDED, [0, 0, high, low])
+            }
+            (Self::TimeExceeded, Addresses::V4 { .. }) => (icmp::TIME_EXCEEDED, 0, none),
+            (Self::HostUnreachable, Addresses::V6 { .. }) => in_v6(v6::ADDRESS),
+            (Self::ProtocolUnreachable, Addresses::V6 { .. }) => {
+                // Points to the field that names the protocol.
+                (icmpv6::PARAMETER_PROBLEM, icmpv6::UNKNOWN_NEXT_HEADER, 6u32.to_be_bytes())
+            }
+            (Self::PortUnreachable, Addresses::V6 { .. }) => in_v6(v6::PORT),
+            (Self::TooBig(mtu), Addresses::V6 { .. }) => {
+                (icmpv6::PACKET_TOO_BIG, 0, u32::from(mtu).to_be_bytes())
+            }
+            (Self::TimeExceeded, Addresses::V6 { .. }) => (icmpv6::TIME_EXCEEDED, 0, none),
+        }
+    }
+}
+
+/// The error that a router at `mac` and `from` sends about a frame.
 ///
-/// `None` if no error may be sent about the frame (RFC 1122, section 3.2.2): errors, groups and broadcasts, later
-/// fragments, senders that are no single host.
+/// `None` if no error may be sent about the frame (RFC 1122, section 3.2.2; RFC 4443, section 2.4): errors, groups and
+/// broadcasts, later fragments, senders that are no single host. Also if `from` is of another family.
 #[must_use]
 pub fn icmp_error_to(
     frame: &EthernetFrame<'_>,
     mac: MacAddr,
-    ip: Ipv4Addr,
+    from: IpAddr,
     error: IcmpError,
 ) -> Option<Vec<u8>> {
     let about = answerable(frame)?;
     if about.fragment_offset() != 0 {
         return None;
     }
-    if about.protocol() == ip_protocol::ICMP && about.payload().first().is_none_or(|t| icmp::is_error(*t)) {
+    let ends = Addresses::of(from, about.src())?;
+    let is_error = |icmp_type: &u8| match ends {
+        Addresses::V4 { .. } => icmp::is_error(*icmp_type),
+        Addresses::V6 { .. } => *icmp_type < icmpv6::ECHO_REQUEST,
+    };
+    if about.is_icmp() && about.payload().first().is_none_or(is_error) {
         return None;
     }
-    let (icmp_type, code, mtu) = match error {
-        IcmpError::Unreachable(code) => (icmp::UNREACHABLE, code, 0),
-        IcmpError::FragmentationNeeded(mtu) => {
-            (icmp::UNREACHABLE, icmp::unreachable::FRAGMENTATION_NEEDED, mtu)
-        }
-        IcmpError::TimeExceeded => (icmp::TIME_EXCEEDED, 0, 0),
+    let (icmp_type, code, rest) = error.header(ends);
+    let room = match ends {
+        Addresses::V4 { .. } => MAX_ERROR_LEN - ipv4::HEADER_LEN,
+        Addresses::V6 { .. } => MAX_ERROR_LEN_V6 - ipv6::HEADER_LEN,
     };
     let quoted = about.bytes();
-    let quoted = &quoted[..quoted.len().min(MAX_ERROR_LEN - ipv4::HEADER_LEN - icmp::HEADER_LEN)];
-    let [high, low] = mtu.to_be_bytes();
-    let message = icmp::message(icmp_type, code, [0, 0, high, low], quoted);
-    let packet = ipv4(ip, about.src(), ip_protocol::ICMP, TTL, &message);
-    Some(ethernet(frame.src(), mac, frame.vlan(), ethertype::IPV4, &packet))
+    let quoted = &quoted[..quoted.len().min(room - icmp::HEADER_LEN)];
+    let message = ends.icmp_message(icmp_type, code, rest, quoted);
+    Some(back(frame, mac, &ip(ends, ends.icmp(), TTL, &message)))
 }
 
-/// The packet in `frame` if it is IPv4, well-formed, from one host and to one station.
-fn answerable<'a>(frame: &EthernetFrame<'a>) -> Option<Ipv4View<'a>> {
-    if frame.ethertype() != ethertype::IPV4 || frame.dst().is_multicast() || !frame.src().is_unicast() {
+/// A frame back to the sender of `frame`, with its tag.
+fn back(frame: &EthernetFrame<'_>, mac: MacAddr, packet: &[u8]) -> Vec<u8> {
+    ethernet(frame.src(), mac, frame.vlan(), frame.ethertype(), packet)
+}
+
+/// The packet in `frame` if it is IP, well-formed, from one host and to one station.
+fn answerable<'a>(frame: &EthernetFrame<'a>) -> Option<IpView<'a>> {
+    if frame.dst().is_multicast() || !frame.src().is_unicast() {
         return None;
     }
-    let packet = Ipv4View::new_checked(frame.payload()).ok()?;
+    let packet = IpView::new_checked(frame.payload()).ok()?;
+    if frame.ethertype() != packet.addresses().ethertype() {
+        return None;
+    }
     let (src, dst) = (packet.src(), packet.dst());
-    let sender = !(src.is_unspecified() || src.is_broadcast() || src.is_multicast() || src.is_loopback());
-    (sender && packet.checksum_ok() && !dst.is_multicast() && !dst.is_broadcast()).then_some(packet)
+    let everybody = |address| matches!(address, IpAddr::V4(a) if a.is_broadcast());
+    let sender = !(src.is_unspecified() || everybody(src) || src.is_multicast() || src.is_loopback());
+    (sender && packet.checksum_ok() && !dst.is_multicast() && !everybody(dst)).then_some(packet)
+}
+
+/// A multicast that asks who has `who`; `ip` at `mac` asks. With `::` as `ip` it asks whether somebody else has it (RFC
+/// 4862).
+#[must_use]
+pub fn neighbor_solicitation(mac: MacAddr, ip: Ipv6Addr, who: Ipv6Addr) -> Vec<u8> {
+    let group = icmpv6::solicited_node(who);
+    let ends = Addresses::V6 { src: ip, dst: group };
+    let mut body = who.octets().to_vec();
+    if !ip.is_unspecified() {
+        body.extend(mac_option(icmpv6::option::SOURCE_MAC, mac));
+    }
+    let message = ends.icmp_message(icmpv6::NEIGHBOR_SOLICITATION, 0, [0; 4], &body);
+    let packet = self::ip(ends, ip_protocol::ICMPV6, icmpv6::ON_LINK_HOPS, &message);
+    ethernet(icmpv6::group_mac(group), mac, None, ethertype::IPV6, &packet)
+}
+
+/// Says to `to`, or to all if it has no address yet, that `ip` is at `mac`. `router`: whether that is a router.
+#[must_use]
+pub fn neighbor_advertisement(mac: MacAddr, ip: Ipv6Addr, to: (MacAddr, Ipv6Addr), router: bool) -> Vec<u8> {
+    let asked = !to.1.is_unspecified();
+    let (to_mac, dst) = match asked {
+        true => to,
+        false => (icmpv6::group_mac(ALL_NODES), ALL_NODES),
+    };
+    let flags = u8::from(router) << 7 | u8::from(asked) << 6 | 1 << 5;
+    let ends = Addresses::V6 { src: ip, dst };
+    let body = [&ip.octets()[..], &mac_option(icmpv6::option::TARGET_MAC, mac)].concat();
+    let message = ends.icmp_message(icmpv6::NEIGHBOR_ADVERTISEMENT, 0, [flags, 0, 0, 0], &body);
+    let packet = self::ip(ends, ip_protocol::ICMPV6, icmpv6::ON_LINK_HOPS, &message);
+    ethernet(to_mac, mac, None, ethertype::IPV6, &packet)
+}
+
+/// The question who has `who`, in the way of its family; `None` if `ip` is of another.
+#[must_use]
+pub fn who_has(mac: MacAddr, ip: IpAddr, who: IpAddr) -> Option<Vec<u8>> {
+    match (ip, who) {
+        (IpAddr::V4(ip), IpAddr::V4(who)) => Some(arp_request(mac, ip, who)),
+        (IpAddr::V6(ip), IpAddr::V6(who)) => Some(neighbor_solicitation(mac, ip, who)),
+        _ => None,
+    }
+}
+
+/// A question or an answer of ARP or neighbour discovery: who has an address, and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Neighbors {
+    /// Whether it asks.
+    pub asks: bool,
+    /// The address that is asked for, or that the answer is for.
+    pub target: IpAddr,
+    /// What it tells: an address and its MAC.
+    pub tells: Option<(IpAddr, MacAddr)>,
+    /// The one who asks; `::` or 0.0.0.0 if it has no address yet.
+    pub sender: IpAddr,
+}
+
+impl Neighbors {
+    /// Reads a frame; `None` if it is neither ARP nor neighbour discovery.
+    #[must_use]
+    pub fn read(frame: &EthernetFrame<'_>) -> Option<Self> {
+        if frame.ethertype() == ethertype::ARP {
+            let arp = arp::parse(frame.payload()).ok()?;
+            let (sender, mac) =
+                (IpAddr::from(arp.get_sender_proto_addr()), MacAddr::from(arp.get_sender_hw_addr()));
+            return Some(Self {
+                asks: arp.get_operation().0 == arp::REQUEST,
+                target: arp.get_target_proto_addr().into(),
+                tells: (mac.is_unicast() && !sender.is_unspecified()).then_some((sender, mac)),
+                sender,
+            });
+        }
+        if frame.ethertype() != ethertype::IPV6 {
+            return None;
+        }
+        let packet = IpView::new_checked(frame.payload()).ok()?;
+        let found = icmpv6::Discovery::read(&packet)?;
+        let told = if found.asks { found.sender } else { found.target };
+        // An answer to one station needs no option: it comes from where the target is.
+        let mac = found.mac.or((!found.asks).then_some(frame.src()));
+        let tells =
+            mac.filter(|mac| mac.is_unicast() && !told.is_unspecified()).map(|mac| (told.into(), mac));
+        let target = if found.asks { found.target.into() } else { packet.dst() };
+        Some(Self { asks: found.asks, target, tells, sender: found.sender.into() })
+    }
+
+    /// The answer to a question in `frame`, whichever address it asks for: that address is at `mac`. The caller decides
+    /// whether to answer for it ([`Self::target`]). `router`: whether that is a router.
+    #[must_use]
+    pub fn answer(&self, frame: &EthernetFrame<'_>, mac: MacAddr, router: bool) -> Option<Vec<u8>> {
+        match (self.target, self.sender) {
+            (IpAddr::V4(_), _) => arp_reply_to(frame, mac),
+            (IpAddr::V6(ip), IpAddr::V6(asker)) if self.asks && frame.src().is_unicast() => {
+                Some(neighbor_advertisement(mac, ip, (frame.src(), asker), router))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn mac_option(kind: u8, mac: MacAddr) -> Vec<u8> {
+    [&[kind, 1][..], &mac.octets()].concat()
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::Ipv4View;
     use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 
     const GATEWAY: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
@@ -230,15 +408,14 @@ mod tests {
     #[test]
     fn errors_quote_the_packet_and_are_not_answered_with_errors() {
         let big = icmp_echo_request((HOST, HOST_IP), (GATEWAY, FAR), 7, 8, &[0x5a; 1400]);
-        let error =
-            icmp_error_to(&frame(&big), GATEWAY, GATEWAY_IP, IcmpError::FragmentationNeeded(1400)).unwrap();
+        let error = icmp_error_to(&frame(&big), GATEWAY, GATEWAY_IP.into(), IcmpError::TooBig(1400)).unwrap();
         let packet = Ipv4View::new_checked(frame(&error).payload()).unwrap();
         assert_eq!((packet.src(), packet.dst(), packet.bytes().len()), (GATEWAY_IP, HOST_IP, MAX_ERROR_LEN));
         let icmp = IcmpView::new_checked(packet.payload()).unwrap();
         assert!(icmp.checksum_ok() && packet.checksum_ok());
         assert_eq!(icmp.seq(), 1400);
         assert_eq!(icmp.payload(), &big[14..14 + MAX_ERROR_LEN - 28]);
-        assert_eq!(icmp_error_to(&frame(&error), HOST, HOST_IP, IcmpError::TimeExceeded), None);
+        assert_eq!(icmp_error_to(&frame(&error), HOST, HOST_IP.into(), IcmpError::TimeExceeded), None);
     }
 
     #[test]
@@ -253,8 +430,8 @@ mod tests {
             from(HOST, Ipv4Addr::UNSPECIFIED),
             from(HOST, Ipv4Addr::LOCALHOST),
         ] {
-            let error = IcmpError::Unreachable(icmp::unreachable::HOST);
-            assert_eq!(icmp_error_to(&frame(&unanswered), GATEWAY, GATEWAY_IP, error), None);
+            let error = IcmpError::HostUnreachable;
+            assert_eq!(icmp_error_to(&frame(&unanswered), GATEWAY, GATEWAY_IP.into(), error), None);
             assert_eq!(icmp_echo_reply_to(&frame(&unanswered), GATEWAY), None);
         }
     }
@@ -269,5 +446,58 @@ mod tests {
         assert_eq!(ipv4::decrement_ttl(&mut packet), Ok(None));
         assert_eq!(packet, before);
         assert!(ipv4::decrement_ttl(&mut [0x45; 10]).is_err());
+    }
+
+    const GATEWAY_IP6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
+    const HOST_IP6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0x12, 0x3456);
+
+    #[test]
+    fn a_solicitation_is_answered_and_both_tell_where_their_senders_are() {
+        let ask = neighbor_solicitation(HOST, HOST_IP6, GATEWAY_IP6);
+        assert_eq!(ask[..6], [0x33, 0x33, 0xff, 0, 0, 1]);
+        let asked = Neighbors::read(&frame(&ask)).unwrap();
+        assert_eq!((asked.asks, asked.target), (true, IpAddr::V6(GATEWAY_IP6)));
+        assert_eq!(asked.tells, Some((HOST_IP6.into(), HOST)));
+        let answer = asked.answer(&frame(&ask), GATEWAY, true).unwrap();
+        let told = Neighbors::read(&frame(&answer)).unwrap();
+        assert_eq!((told.asks, told.target), (false, IpAddr::V6(HOST_IP6)));
+        assert_eq!(told.tells, Some((GATEWAY_IP6.into(), GATEWAY)));
+        assert_eq!(told.answer(&frame(&answer), HOST, false), None, "an answer is not answered");
+
+        // Somebody who checks whether its address is taken has none yet: all are told.
+        let check = neighbor_solicitation(HOST, Ipv6Addr::UNSPECIFIED, HOST_IP6);
+        let asked = Neighbors::read(&frame(&check)).unwrap();
+        assert_eq!(asked.tells, None);
+        let answer = asked.answer(&frame(&check), GATEWAY, false).unwrap();
+        assert_eq!(answer[..6], [0x33, 0x33, 0, 0, 0, 1]);
+        // From beyond the link (RFC 4861 section 6.1.1), or with a wrong checksum, nothing is taken.
+        let mut far = ask.clone();
+        far[14 + 7] = 64;
+        assert_eq!(Neighbors::read(&frame(&far)), None);
+        let mut wrong = ask;
+        wrong[14 + 42] ^= 1;
+        assert_eq!(Neighbors::read(&frame(&wrong)), None);
+    }
+
+    #[test]
+    fn pings_and_errors_of_ipv6_are_as_another_library_reads_them() {
+        let ends = Addresses::V6 { src: HOST_IP6, dst: GATEWAY_IP6 };
+        let ping = ip(ends, ip_protocol::ICMPV6, 64, &ends.echo_request(7, 8, &[0x5a; 1400]));
+        let ping = ethernet(GATEWAY, HOST, None, ethertype::IPV6, &ping);
+        let pong = icmp_echo_reply_to(&frame(&ping), GATEWAY).unwrap();
+        let error =
+            icmp_error_to(&frame(&ping), GATEWAY, GATEWAY_IP6.into(), IcmpError::TooBig(1400)).unwrap();
+        for (bytes, icmp_type, rest) in [(&pong, 129, [0, 7, 0, 8]), (&error, 2, [0, 0, 5, 120])] {
+            let seen = SlicedPacket::from_ethernet(bytes).unwrap();
+            let Some(NetSlice::Ipv6(ip)) = seen.net else { panic!("no IPv6") };
+            let (src, dst) = (ip.header().source(), ip.header().destination());
+            assert_eq!((src, dst), (GATEWAY_IP6.octets(), HOST_IP6.octets()));
+            let Some(TransportSlice::Icmpv6(icmp)) = seen.transport else { panic!("no ICMPv6") };
+            assert!(icmp.is_checksum_valid(src, dst));
+            assert_eq!((icmp.type_u8(), icmp.bytes5to8()), (icmp_type, rest));
+        }
+        assert_eq!(error.len(), 14 + MAX_ERROR_LEN_V6);
+        assert_eq!(icmp_error_to(&frame(&error), HOST, HOST_IP6.into(), IcmpError::TimeExceeded), None);
+        assert_eq!(icmp_error_to(&frame(&ping), HOST, HOST_IP.into(), IcmpError::TimeExceeded), None);
     }
 }

@@ -70,8 +70,8 @@ fn thread_named(name: &str) -> PathBuf {
 pub fn ours(near: &Namespace, far: &Namespace) -> Switch {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let segment = Segment {
-        subnet: "10.77.0.0/24".parse().expect("a subnet"),
-        gateway: None,
+        subnet: ["10.77.0.0/24".parse().expect("a subnet")].into_iter().collect(),
+        gateway: Default::default(),
         mtu: 1500,
         port_security: false,
         outside: vec![],

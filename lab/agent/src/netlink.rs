@@ -1,16 +1,13 @@
 //! Interfaces, addresses, routes and neighbours of one namespace, through rtnetlink(7).
 
-use std::{
-    collections::HashMap,
-    io,
-    net::{IpAddr, Ipv4Addr},
-};
+use std::{collections::HashMap, io, net::IpAddr};
 
 use futures::TryStreamExt;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
+use labctl_model::Family;
 use netlink_packet_route::{
     AddressFamily,
-    address::{AddressAttribute, AddressMessage},
+    address::{AddressAttribute, AddressFlags, AddressMessage},
     link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage},
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourState},
     route::{RouteAddress, RouteAttribute},
@@ -79,21 +76,25 @@ pub struct Link {
     pub mtu: u32,
     /// Whether it is up.
     pub up: bool,
+    /// Whether it is up and carries frames.
+    pub running: bool,
     /// Index of the interface it sits on.
     pub parent: Option<u32>,
     /// Kind of a virtual interface.
     pub kind: Option<InfoKind>,
 }
 
-/// An IPv4 address of an interface.
+/// An address of an interface.
 #[derive(Clone, Debug)]
 pub struct Address {
     /// Index of the interface.
     pub index: u32,
     /// The address and its prefix length (on a point-to-point link, the peer's prefix length).
-    pub address: Ipv4Net,
+    pub address: IpNet,
     /// Point-to-point peer.
-    pub peer: Option<Ipv4Addr>,
+    pub peer: Option<IpAddr>,
+    /// What the kernel says of it.
+    pub flags: AddressFlags,
     /// The kernel's message, for removal.
     pub message: AddressMessage,
 }
@@ -127,24 +128,24 @@ impl Netlink {
         Ok(link.ok_or_else(|| NetlinkError::NoInterface(name.to_owned()))?.index)
     }
 
-    /// All IPv4 addresses.
+    /// All addresses of both families.
     pub async fn addresses(&self) -> Result<Vec<Address>, NetlinkError> {
-        let mut request = self.0.address().get();
-        request.message_mut().header.family = AddressFamily::Inet;
+        let request = self.0.address().get();
         let all = request.execute().try_filter_map(async |m| Ok(address(m))).try_collect();
         all.await.map_err(NetlinkError::of("list addresses"))
     }
 
     /// The next hop towards an address and the interface to it; the next hop is the address itself if it is on a link.
-    pub async fn next_hop(&self, to: Ipv4Addr) -> Result<(Ipv4Addr, u32), NetlinkError> {
-        let question = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(to, 32).build();
+    pub async fn next_hop(&self, to: IpAddr) -> Result<(IpAddr, u32), NetlinkError> {
+        let question = route_to(IpNet::from(to)).build();
         let what = || format!("route to {to}");
         let route =
             self.0.route().get(question).execute().try_next().await.map_err(NetlinkError::of(what()))?;
         let (mut hop, mut index) = (to, 0);
         for attribute in route.map(|r| r.attributes).unwrap_or_default() {
             match attribute {
-                RouteAttribute::Gateway(RouteAddress::Inet(gateway)) => hop = gateway,
+                RouteAttribute::Gateway(RouteAddress::Inet(gateway)) => hop = gateway.into(),
+                RouteAttribute::Gateway(RouteAddress::Inet6(gateway)) => hop = gateway.into(),
                 RouteAttribute::Oif(oif) => index = oif,
                 _ => {}
             }
@@ -152,18 +153,24 @@ impl Netlink {
         Ok((hop, index))
     }
 
-    /// State of every IPv4 neighbour, by interface and address.
-    pub async fn neighbours(&self) -> Result<HashMap<(u32, Ipv4Addr), NeighbourState>, NetlinkError> {
-        let list =
-            self.0.neighbours().get().set_address_family(AddressFamily::Inet).execute().try_filter_map(
-                async |m| {
-                    let address = m.attributes.iter().find_map(|a| match a {
-                        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(*address),
-                        _ => None,
-                    });
-                    Ok(address.map(|address| ((m.header.ifindex, address), m.header.state)))
-                },
-            );
+    /// State of every neighbour of a family, by interface and address.
+    pub async fn neighbours(
+        &self,
+        family: Family,
+    ) -> Result<HashMap<(u32, IpAddr), NeighbourState>, NetlinkError> {
+        let family = match family {
+            Family::V4 => AddressFamily::Inet,
+            Family::V6 => AddressFamily::Inet6,
+        };
+        let all = self.0.neighbours().get().set_address_family(family).execute();
+        let list = all.try_filter_map(async |m| {
+            let address = m.attributes.iter().find_map(|a| match a {
+                NeighbourAttribute::Destination(NeighbourAddress::Inet(a)) => Some(IpAddr::from(*a)),
+                NeighbourAttribute::Destination(NeighbourAddress::Inet6(a)) => Some(IpAddr::from(*a)),
+                _ => None,
+            });
+            Ok(address.map(|address| ((m.header.ifindex, address), m.header.state)))
+        });
         list.try_collect().await.map_err(NetlinkError::of("list neighbours"))
     }
 }
@@ -177,6 +184,7 @@ fn link(message: LinkMessage) -> Link {
         mac: None,
         mtu: 0,
         up: flags.contains(netlink_packet_route::link::LinkFlags::Up),
+        running: flags.contains(netlink_packet_route::link::LinkFlags::Running),
         parent: None,
         kind: None,
     };
@@ -198,18 +206,24 @@ fn link(message: LinkMessage) -> Link {
     link
 }
 
+/// A message about routes to a prefix. The generic builder fails for mixed families alone, and this has one address.
+pub fn route_to(to: IpNet) -> RouteMessageBuilder<IpAddr> {
+    RouteMessageBuilder::<IpAddr>::new().destination_prefix(to.network(), to.prefix_len()).unwrap_or_default()
+}
+
 /// Reads an address from the kernel's message: IFA_LOCAL is our own, IFA_ADDRESS the peer's or the same.
 fn address(message: AddressMessage) -> Option<Address> {
-    let (mut local, mut far) = (None, None);
+    let (mut local, mut far, mut flags) = (None, None, AddressFlags::empty());
     for attribute in &message.attributes {
         match attribute {
-            AddressAttribute::Local(IpAddr::V4(a)) => local = Some(*a),
-            AddressAttribute::Address(IpAddr::V4(a)) => far = Some(*a),
+            AddressAttribute::Local(a) => local = Some(*a),
+            AddressAttribute::Address(a) => far = Some(*a),
+            AddressAttribute::Flags(all) => flags = *all,
             _ => {}
         }
     }
     let own = local.or(far)?;
-    let address = Ipv4Net::new(own, message.header.prefix_len).ok()?;
+    let address = IpNet::new(own, message.header.prefix_len).ok()?;
     let peer = far.filter(|&far| far != own);
-    Some(Address { index: message.header.index, address, peer, message })
+    Some(Address { index: message.header.index, address, peer, flags, message })
 }

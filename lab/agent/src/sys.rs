@@ -6,6 +6,7 @@ use std::{
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
 };
 
+use labctl_model::Family;
 use nix::{
     errno::Errno,
     libc,
@@ -60,15 +61,36 @@ pub fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 
 /// Makes a socket never fragment and ignore the path MTU (ip(7): IP_PMTUDISC_PROBE): a packet larger than the interface's
 /// MTU is refused with EMSGSIZE.
-pub fn never_fragment(socket: &impl AsFd) -> io::Result<()> {
-    let how: libc::c_int = libc::IP_PMTUDISC_PROBE;
+pub fn never_fragment(socket: &impl AsFd, family: Family) -> io::Result<()> {
+    let (level, option, how): (_, _, libc::c_int) = match family {
+        Family::V4 => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE),
+        Family::V6 => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE),
+    };
     let length = size_of_val(&how) as libc::socklen_t;
-    let (level, option) = (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER);
     let fd = socket.as_fd().as_raw_fd();
     // SAFETY: the kernel reads `length` bytes from the pointer, which are those of the integer.
     Errno::result(unsafe { libc::setsockopt(fd, level, option, std::ptr::from_ref(&how).cast(), length) })?;
     Ok(())
 }
+
+/// Lets only these types of ICMPv6 messages through to a raw socket (RFC 3542 section 3.2).
+pub fn only_icmpv6_types(socket: &impl AsFd, types: &[u8]) -> io::Result<()> {
+    // A bit for each type: what is set is blocked.
+    let mut blocked = [u32::MAX; 8];
+    for kind in types {
+        blocked[usize::from(kind >> 5)] &= !(1 << (kind & 31));
+    }
+    let fd = socket.as_fd().as_raw_fd();
+    let length = size_of_val(&blocked) as libc::socklen_t;
+    // SAFETY: the kernel reads `length` bytes of the array, which outlives the call.
+    Errno::result(unsafe {
+        libc::setsockopt(fd, libc::IPPROTO_ICMPV6, ICMP6_FILTER, blocked.as_ptr().cast(), length)
+    })?;
+    Ok(())
+}
+
+/// Option of a raw ICMPv6 socket (linux/icmpv6.h).
+const ICMP6_FILTER: libc::c_int = 1;
 
 /// A descriptor that becomes readable when the process ends.
 pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {

@@ -1,6 +1,6 @@
 //! Containers of a lab on one host.
 
-use std::{collections::HashMap, net::Ipv4Addr, time::Duration};
+use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use bollard::{
     models::{
@@ -176,8 +176,11 @@ impl HostDocker {
 fn summary(inspected: ContainerInspectResponse) -> ContainerState {
     let state = inspected.state.unwrap_or_default();
     let networks = inspected.network_settings.and_then(|s| s.networks).unwrap_or_default();
-    let mut addresses: Vec<(String, Ipv4Addr)> =
-        networks.into_iter().filter_map(|(name, e)| Some((name, e.ip_address?.parse().ok()?))).collect();
+    let both = networks.into_iter().flat_map(|(name, e)| {
+        let all = [e.ip_address, e.global_ipv6_address].into_iter().flatten();
+        all.filter_map(move |a| Some((name.clone(), a.parse().ok()?)))
+    });
+    let mut addresses: Vec<(String, IpAddr)> = both.collect();
     addresses.sort();
     ContainerState {
         status: state.status.map(|s| s.to_string()).unwrap_or_default(),

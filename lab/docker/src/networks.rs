@@ -9,7 +9,7 @@ use bollard::{
     },
     query_parameters::{ListNetworksOptions, PruneNetworksOptions},
 };
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use labctl_model::{Attachment, Driver, Lab, Network};
 
 use crate::{Call, Error, HostDocker, is_not_found, retry_transient};
@@ -112,15 +112,16 @@ impl HostDocker {
     /// while the network is in use there.
     pub async fn vni(&self, name: &str) -> Result<Option<u32>, Error> {
         match self.api.inspect_network(name, None).whole().await {
-            // libnetwork's overlay driver lists one per subnet; with IPv4 alone there is one.
+            // libnetwork's overlay driver lists one per subnet: IPv6 has the next, and both families of a pair go by the
+            // first.
             Ok(network) => Ok(network.options.and_then(|o| o.get(VNI_LIST)?.split(',').next()?.parse().ok())),
             Err(e) if is_not_found(&e) => Ok(None),
             Err(e) => Err(self.failed(format!("inspect network {name}"))(e)),
         }
     }
 
-    /// IPv4 subnets of a network; `None` if this host does not have it.
-    pub async fn subnets(&self, name: &str) -> Result<Option<Vec<Ipv4Net>>, Error> {
+    /// Subnets of a network; `None` if this host does not have it.
+    pub async fn subnets(&self, name: &str) -> Result<Option<Vec<IpNet>>, Error> {
         match self.api.inspect_network(name, None).whole().await {
             Ok(network) => {
                 let pools = network.ipam.and_then(|i| i.config).unwrap_or_default();
@@ -157,9 +158,11 @@ const IFNAME: &str = "com.docker.network.endpoint.ifname";
 /// Converts an attachment to Docker's form.
 pub(super) fn endpoint(to: &Attachment) -> EndpointSettings {
     EndpointSettings {
-        ipam_config: to
-            .ipv4_address
-            .map(|a| EndpointIpamConfig { ipv4_address: Some(a.to_string()), ..Default::default() }),
+        ipam_config: (!to.addresses().is_empty()).then(|| EndpointIpamConfig {
+            ipv4_address: to.ipv4_address.map(|a| a.to_string()),
+            ipv6_address: to.ipv6_address.map(|a| a.to_string()),
+            ..Default::default()
+        }),
         aliases: (!to.aliases.is_empty()).then(|| to.aliases.clone()),
         mac_address: to.mac_address.clone(),
         gw_priority: to.gw_priority,
@@ -200,6 +203,8 @@ fn create_request(lab: &Lab, host: &str, network: &Network) -> NetworkCreateRequ
         internal: Some(network.internal),
         attachable: Some(network.attachable),
         ingress: Some(network.ingress),
+        enable_ipv4: network.enable_ipv4,
+        enable_ipv6: network.enable_ipv6,
         ipam: (!pools.is_empty()).then(|| Ipam { config: Some(pools), ..Default::default() }),
         options: Some(options),
         labels: Some(network.labels.iter().map(|(k, v)| (k.clone(), v.clone())).collect()),

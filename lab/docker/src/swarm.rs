@@ -1,6 +1,6 @@
 //! The swarm operations of a host's dockerd.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use bollard::models::{
     LocalNodeState, Node as Entry, NodeSpec, NodeSpecAvailabilityEnum, NodeSpecRoleEnum, NodeState,
@@ -10,7 +10,7 @@ use bollard::query_parameters::{
     DeleteNodeOptionsBuilder, LeaveSwarmOptionsBuilder, ListNodesOptions, UpdateNodeOptionsBuilder,
     UpdateSwarmOptionsBuilder,
 };
-use labctl_model::{Role, Swarm, SwarmNode, Token};
+use labctl_model::{OfFamily, Role, Swarm, SwarmNode, Token};
 use labctl_protocol::polling::Polling;
 use labctl_report::seen::NodeSeen;
 
@@ -124,7 +124,7 @@ impl HostDocker {
             listen_addr: Some(listen(node)),
             advertise_addr: Some(node.advertise.to_string()),
             data_path_addr: node.data_path.map(|a| a.to_string()),
-            remote_addrs: Some(vec![format!("{}:{CONTROL_PORT}", manager.advertise)]),
+            remote_addrs: Some(vec![SocketAddr::new(manager.advertise, CONTROL_PORT).to_string()]),
             join_token: Some(token.to_owned()),
         };
         match self.api.join_swarm(request).whole().await {
@@ -334,8 +334,8 @@ fn is_up(node: &Entry) -> bool {
 
 fn listen(node: &SwarmNode) -> String {
     match node.listen {
-        Some(address) => format!("{address}:{CONTROL_PORT}"),
-        None => format!("0.0.0.0:{CONTROL_PORT}"),
+        Some(address) => SocketAddr::new(address, CONTROL_PORT).to_string(),
+        None => SocketAddr::new(node.advertise.family().unspecified(), CONTROL_PORT).to_string(),
     }
 }
 

@@ -164,6 +164,7 @@ impl RunningLab {
         let matrix = Matrix {
             probe,
             size: None,
+            family: Default::default(),
             by: By::Address,
             timeout: labctl_model::check::DEFAULT_TIMEOUT,
             within: Duration::ZERO,

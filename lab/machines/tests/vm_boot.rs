@@ -165,8 +165,8 @@ async fn nics_reach_the_wire(agent: &AgentClient, wire: tokio::task::JoinHandle<
     let nic = NicConfig {
         mac,
         name: "lan0".into(),
-        address: "10.1.2.3/24".parse().unwrap(),
-        peer: None,
+        addresses: "10.1.2.3/24".parse::<ipnet::IpNet>().unwrap().into(),
+        peer: Default::default(),
         mtu: 1500,
     };
     let config = HostConfig {
@@ -177,7 +177,7 @@ async fn nics_reach_the_wire(agent: &AgentClient, wire: tokio::task::JoinHandle<
         engine_id: "3c0e8fe1-77aa-4d7c-9b1f-c5d3a1b2e4f6".into(),
         nics: vec![nic],
         interfaces: Vec::new(),
-        gateway: None,
+        gateway: Default::default(),
         routes: Vec::new(),
         sysctls: Default::default(),
         hosts: Default::default(),

@@ -1,13 +1,16 @@
 //! What must hold: matrices of probes, and facts about endpoints.
 
-use std::{fmt, net::Ipv4Addr, str::FromStr, time::Duration};
+use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// How long a matrix or an injection waits for silent cells, unless the topology says otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
-use crate::inject::{Inject, OnWire};
+use crate::{
+    family::{Probed, is_link_local},
+    inject::{Inject, OnWire},
+};
 
 /// One entry of `expect`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +33,9 @@ pub struct Matrix {
     /// its way; the answer has the same size. `tcp`: what is sent over the connection and must all come back. Absent: the
     /// least that carries a nonce.
     pub size: Option<u32>,
+    /// Which address families are probed.
+    #[serde(default)]
+    pub family: Probed,
     /// Whether the destination is reached by address or by name.
     pub by: By,
     /// How long we wait for silent cells; one deadline for the whole matrix.
@@ -81,9 +87,9 @@ pub struct Answers {
 #[serde(rename_all = "lowercase")]
 pub enum SourceSeen {
     /// This address.
-    Address(Ipv4Addr),
+    Address(IpAddr),
     /// An address in this prefix.
-    Subnet(Ipv4Net),
+    Subnet(IpNet),
     /// An address of this endpoint.
     Endpoint(String),
     /// An address in a subnet of this network: a key of the topology, or `ingress` for the routing mesh.
@@ -117,7 +123,7 @@ pub enum Target {
         at: Option<String>,
     },
     /// An address as written.
-    Address(Ipv4Addr),
+    Address(IpAddr),
 }
 
 impl fmt::Display for Target {
@@ -147,7 +153,7 @@ impl From<&str> for Target {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Probe {
-    /// ICMP echo.
+    /// ICMP echo, of ICMPv6 over IPv6.
     Icmp,
     /// A TCP connection to this port.
     Tcp(u16),
@@ -240,6 +246,8 @@ pub enum No {
     NoRoute,
     /// The next hop did not answer ARP.
     Arp,
+    /// The next hop did not answer IPv6's neighbour discovery.
+    Neighbour,
     /// Nothing came back, and the request was not seen at the destination.
     Silent,
     /// The request arrived somewhere else; the detail says where.
@@ -257,11 +265,12 @@ pub enum No {
 
 impl No {
     /// Every reason with its word in tables.
-    pub const ALL: [(No, &'static str); 10] = [
+    pub const ALL: [(No, &'static str); 11] = [
         (No::Refused, "refused"),
         (No::Unreachable, "unreachable"),
         (No::NoRoute, "no-route"),
         (No::Arp, "arp"),
+        (No::Neighbour, "neighbour"),
         (No::Silent, "silent"),
         (No::Misdelivered, "misdelivered"),
         (No::Asymmetric, "asymmetric"),
@@ -350,7 +359,7 @@ pub struct Fact {
 pub enum Subject {
     /// Interface names in the network namespace of a host or container, sorted.
     Interfaces(String),
-    /// IPv4 addresses (without prefix length) in the network namespace of a host or container, sorted.
+    /// Addresses (without prefix length) in the network namespace of a host or container, sorted: those that [`is_told`] lets through.
     Addresses(String),
     /// Names in the /etc/hosts of a container, sorted.
     Hosts(String),
@@ -378,6 +387,12 @@ pub enum Subject {
         /// Host that we ask.
         host: String,
     },
+}
+
+/// Whether the fact `addresses` has this address. What the kernel gives every interface by itself is left out: IPv6's
+/// link-local addresses, and its loopback.
+pub fn is_told(address: IpAddr) -> bool {
+    !is_link_local(address) && (address.is_ipv4() || !address.is_loopback())
 }
 
 /// A command that is run in a host or container.
@@ -420,7 +435,7 @@ pub enum Must {
     /// None of these is in it.
     Lack(Vec<String>),
     /// The list is not empty, and every subnet or address in it lies inside this one.
-    Inside(Ipv4Net),
+    Inside(IpNet),
     /// The same set as this subject has for another endpoint (a container with `container:X` has the addresses of X).
     Same(String),
     /// This text is part of what a command prints; empty: only the exit status counts.

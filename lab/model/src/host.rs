@@ -1,12 +1,16 @@
 //! Hosts and peers: their NICs, interfaces and routes.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use indexmap::IndexMap;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Engine;
+use crate::{
+    Lab,
+    engine::Engine,
+    family::{Family, OfFamily, PerFamily},
+};
 
 /// A lab host: one kernel, one dockerd.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,7 +37,7 @@ pub struct Peer {
     /// Its only NIC.
     pub nic: Nic,
     /// Next hop of its default route: the topology's, else the segment's gateway.
-    pub gateway: Option<Ipv4Addr>,
+    pub gateway: PerFamily<IpAddr>,
     /// Routes beyond the connected one and the default.
     pub routes: Vec<Route>,
 }
@@ -45,12 +49,11 @@ pub struct Nic {
     pub name: String,
     /// The segment that it is plugged into.
     pub segment: String,
-    /// Its address. The prefix length is the segment's unless `peer` is set.
-    pub address: Ipv4Addr,
-    /// Prefix length in bits.
-    pub prefix_len: u8,
-    /// Point-to-point: the address of the other side (`ip address add ADDRESS peer PEER`).
-    pub peer: Option<Ipv4Addr>,
+    /// Its addresses, with the prefix length of the segment's subnet, or that of one address alone if the family has a
+    /// `peer`.
+    pub addresses: PerFamily<IpNet>,
+    /// Point-to-point: the addresses of the other side (`ip address add ADDRESS peer PEER`).
+    pub peer: PerFamily<IpAddr>,
     /// Largest IP packet in bytes that the host sends through it: the segment's unless the topology gives another.
     pub mtu: u16,
     /// MAC address, six octets, unique in the lab and locally administered.
@@ -60,7 +63,38 @@ pub struct Nic {
 impl std::fmt::Display for Nic {
     /// `eth0 192.168.56.3/24 on lan`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}/{} on {}", self.name, self.address, self.prefix_len, self.segment)
+        write!(f, "{} {} on {}", self.name, self.addresses, self.segment)
+    }
+}
+
+impl Nic {
+    /// Its address of a family.
+    pub fn address(&self, family: Family) -> Option<IpAddr> {
+        self.addresses.get(family).map(|net| net.addr())
+    }
+
+    /// Its addresses, without prefix lengths.
+    pub fn ips(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        self.addresses.iter().map(|net| net.addr())
+    }
+
+    /// Whether it has this address.
+    pub fn has(&self, address: IpAddr) -> bool {
+        self.address(address.family()) == Some(address)
+    }
+}
+
+impl Host {
+    /// Next hop of its default route: the gateway of the first NIC whose segment has one of this family. Point-to-point
+    /// NICs do not count: a VPN sets its own routes.
+    pub fn gateway(&self, lab: &Lab, family: Family) -> Option<IpAddr> {
+        let links = self.nics.iter().filter(|n| n.addresses.has(family) && !n.peer.has(family));
+        links.filter_map(|n| lab.segments.get(&n.segment)).find_map(|s| s.gateway.get(family))
+    }
+
+    /// Its first address, by which other hosts know its name: of its first NIC.
+    pub fn first_address(&self) -> Option<IpAddr> {
+        self.nics.first()?.ips().next()
     }
 }
 
@@ -74,7 +108,7 @@ pub struct Interface {
     /// Name of the interface it sits on.
     pub parent: String,
     /// Its addresses with prefix lengths; may be empty.
-    pub addresses: Vec<Ipv4Net>,
+    pub addresses: Vec<IpNet>,
     /// Made only by a step (`do: create interface HOST NAME`), not when the lab comes up.
     pub deferred: bool,
 }
@@ -95,9 +129,9 @@ pub enum InterfaceKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     /// Destination.
-    pub to: Ipv4Net,
+    pub to: IpNet,
     /// Next hop.
-    pub via: Option<Ipv4Addr>,
+    pub via: Option<IpAddr>,
     /// Interface name.
     pub dev: Option<String>,
     /// Metric: of two routes to one destination the kernel takes the lower; absent: 0.

@@ -1,16 +1,17 @@
 //! The validated lab: what every later stage sees. Nothing here can be inconsistent: names resolve, addresses lie in
 //! their subnets, and every default is filled in. Order is the topology's own everywhere.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use indexmap::IndexMap;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use labctl_yaml::Places;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     check::Check,
     engine::{Engine, Versions},
+    family::{Family, OfFamily, PerFamily},
     host::{Host, Peer},
     image::DebianImage,
     lines::Lines,
@@ -75,17 +76,17 @@ impl Lab {
 /// An L2 underlay network: one learning switch of the wire.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Segment {
-    /// The subnet its NICs take their addresses from.
-    pub subnet: Ipv4Net,
-    /// The address that the lab's own stand-in answers for; hosts take the first segment's gateway as default route.
-    pub gateway: Option<Ipv4Addr>,
+    /// The subnets its NICs take their addresses from, of each family that it carries.
+    pub subnet: PerFamily<IpNet>,
+    /// The addresses that the lab's own stand-in answers for; hosts take the first segment's gateway as default route.
+    pub gateway: PerFamily<IpAddr>,
     /// Largest IP packet in bytes that the segment carries (default 1500; 576 to 9000).
     pub mtu: u16,
     /// Drop frames whose source MAC is not that of the host NIC on that port, as a hypervisor's vSwitch does.
     pub port_security: bool,
-    /// Prefixes behind the gateway: the stand-in answers ICMP echo for them. Default: 0.0.0.0/0 with a gateway (any
-    /// address outside the lab's segments), empty without.
-    pub outside: Vec<Ipv4Net>,
+    /// Prefixes behind the gateway: the stand-in answers ICMP echo for them. Default: everything of the gateway's
+    /// families (any address outside the lab's segments), empty without a gateway.
+    pub outside: Vec<IpNet>,
     /// Packets that it drops from the start.
     pub block: Vec<Traffic>,
 }
@@ -101,6 +102,10 @@ pub struct Network {
     pub options: IndexMap<String, String>,
     /// Address pools; empty lets Docker choose.
     pub ipam: Vec<IpamPool>,
+    /// Whether it has IPv4 (Docker 28 and later); Docker's default if absent.
+    pub enable_ipv4: Option<bool>,
+    /// Whether it has IPv6; Docker's default if absent.
+    pub enable_ipv6: Option<bool>,
     /// Whether it has no way out.
     pub internal: bool,
     /// Whether plain containers may join an overlay.
@@ -155,13 +160,13 @@ pub enum Parent {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IpamPool {
     /// The subnet.
-    pub subnet: Ipv4Net,
+    pub subnet: IpNet,
     /// Gateway; if absent, Docker takes the first address.
-    pub gateway: Option<Ipv4Addr>,
+    pub gateway: Option<IpAddr>,
     /// Part of the subnet that containers get addresses from.
-    pub ip_range: Option<Ipv4Net>,
+    pub ip_range: Option<IpNet>,
     /// Addresses that Docker must not hand out, by name.
-    pub aux_addresses: IndexMap<String, Ipv4Addr>,
+    pub aux_addresses: IndexMap<String, IpAddr>,
 }
 
 /// A container.
@@ -216,8 +221,10 @@ pub enum Attach {
 /// One attachment to a user-defined network.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
-    /// Static address.
+    /// Static IPv4 address.
     pub ipv4_address: Option<Ipv4Addr>,
+    /// Static IPv6 address.
+    pub ipv6_address: Option<Ipv6Addr>,
     /// Further names on this network.
     pub aliases: Vec<String>,
     /// Static MAC.
@@ -228,6 +235,29 @@ pub struct Attachment {
     /// Name of its interface (from Docker 28).
     #[serde(default)]
     pub interface_name: Option<String>,
+}
+
+impl Network {
+    /// The address pools of a family.
+    pub fn pools(&self, family: Family) -> impl Iterator<Item = &IpamPool> {
+        self.ipam.iter().filter(move |p| p.subnet.family() == family)
+    }
+}
+
+impl Attachment {
+    /// The static addresses.
+    pub fn addresses(&self) -> PerFamily<IpAddr> {
+        let v4 = self.ipv4_address.map(IpAddr::V4);
+        v4.into_iter().chain(self.ipv6_address.map(IpAddr::V6)).collect()
+    }
+
+    /// Sets a static address.
+    pub fn set_address(&mut self, address: IpAddr) {
+        match address {
+            IpAddr::V4(address) => self.ipv4_address = Some(address),
+            IpAddr::V6(address) => self.ipv6_address = Some(address),
+        }
+    }
 }
 
 /// A `--link`.
@@ -243,7 +273,7 @@ pub struct Link {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Publish {
     /// Address of the host to bind; all if absent.
-    pub host_ip: Option<Ipv4Addr>,
+    pub host_ip: Option<IpAddr>,
     /// Port on the host; Docker chooses if absent.
     pub published: Option<u16>,
     /// Port in the container.

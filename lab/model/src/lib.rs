@@ -6,6 +6,7 @@
 pub mod check;
 pub mod draft;
 pub mod engine;
+pub mod family;
 mod helpers;
 pub mod host;
 pub mod image;
@@ -25,6 +26,7 @@ mod validate;
 pub use check::*;
 pub use draft::{Draft, DraftError, Name};
 pub use engine::{Engine, EngineChoice, Suite, Version, Versions};
+pub use family::{Family, LEAST_MTU_V6, OfFamily, PerFamily, Probed, first_host, is_link_local};
 pub use host::*;
 pub use image::DebianImage;
 pub use inject::*;

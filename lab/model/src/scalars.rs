@@ -1,35 +1,51 @@
 //! Scalars that only topologies have.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use labctl_yaml::{Bad, Scalar, words};
 use schemars::{Schema, json_schema};
 
 use crate::{
     engine::Versions,
+    family::Family,
     traffic::{NoTraffic, Traffic},
 };
 
 /// The destination of a route: a prefix, a bare address for itself alone, or `default`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Destination(pub(crate) Ipv4Net);
+pub(crate) enum Destination {
+    /// Everything of the next hop's family.
+    Default,
+    /// A prefix.
+    Prefix(IpNet),
+}
+
+impl Destination {
+    /// The prefix; `family` is that of the next hop.
+    pub(crate) fn prefix(self, family: Option<Family>) -> IpNet {
+        match self {
+            Self::Default => family.unwrap_or(Family::V4).everything(),
+            Self::Prefix(net) => net,
+        }
+    }
+}
 
 impl Scalar for Destination {
     const WHAT: &'static str = "a prefix as 172.16.0.0/12, an address, or `default`";
 
     fn read(text: &str) -> Result<Self, Bad> {
         if text == "default" {
-            return Ok(Self(Ipv4Net::default()));
+            return Ok(Self::Default);
         }
-        if let Ok(address) = text.parse::<Ipv4Addr>() {
-            return Ok(Self(address.into()));
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Ok(Self::Prefix(address.into()));
         }
-        Ipv4Net::read(text).map(Self).map_err(|_| Bad::default())
+        IpNet::read(text).map(Self::Prefix).map_err(|_| Bad::default())
     }
 
     fn schema() -> Schema {
-        json_schema!({ "type": "string", "pattern": r"^(default|[0-9.]+(/[0-9]{1,2})?)$" })
+        json_schema!({ "type": "string", "pattern": r"^(default|[0-9a-fA-F.:]+(/[0-9]{1,3})?)$" })
     }
 }
 
@@ -41,7 +57,7 @@ impl Scalar for Traffic {
             let hint = match &why {
                 NoTraffic::Unknown(word) => match words::nearest(word, Traffic::WORDS) {
                     Some(near) => format!("did you mean `{near}`?"),
-                    None => "`udp/PORT`, `tcp/PORT`, `vxlan`, `esp`, `icmp`, or `ip/NUMBER` of any protocol"
+                    None => "`udp/PORT`, `tcp/PORT`, `vxlan`, `esp`, `icmp`, `icmp6`, or `ip/NUMBER` of any protocol"
                         .into(),
                 },
                 NoTraffic::NoPorts(name) => format!("`{name}` alone"),
@@ -55,7 +71,7 @@ impl Scalar for Traffic {
     fn schema() -> Schema {
         json_schema!({
             "type": "string",
-            "pattern": r"^(icmp|esp|tcp|udp|vxlan|(tcp|udp|vxlan|ip)/[0-9]+)$",
+            "pattern": r"^(icmp|icmp6|esp|tcp|udp|vxlan|(tcp|udp|vxlan|ip)/[0-9]+)$",
             "examples": ["udp/4789", "tcp/2377", "vxlan", "esp"]
         })
     }

@@ -1,6 +1,6 @@
 //! Changes to a running lab.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -50,7 +50,7 @@ pub enum Action {
         /// Key of the network.
         network: String,
         /// Static address.
-        ipv4_address: Option<Ipv4Addr>,
+        address: Option<IpAddr>,
     },
     /// `disconnect CONTAINER NETWORK`
     Disconnect {
@@ -139,7 +139,7 @@ pub enum Action {
         /// Token that it presents.
         token: Token,
         /// Address that it advertises; if absent, the one from `swarm`, or that of its first NIC.
-        advertise: Option<Ipv4Addr>,
+        advertise: Option<IpAddr>,
     },
     /// `remove node HOST [by force]`: as `docker node rm`; if the host has several entries, only the stale ones.
     RemoveNode {

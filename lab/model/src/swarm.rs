@@ -1,9 +1,9 @@
 //! The swarm of a lab.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use indexmap::IndexMap;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// A Docker swarm over hosts of the lab.
@@ -14,7 +14,7 @@ pub struct Swarm {
     /// UDP port of VXLAN; 4789 if absent.
     pub data_path_port: Option<u16>,
     /// Pools from which overlay networks without a subnet get one; empty: Docker's own (10.0.0.0/8).
-    pub default_addr_pool: Vec<Ipv4Net>,
+    pub default_addr_pool: Vec<IpNet>,
     /// Prefix length of those networks; Docker's own (24) if absent.
     pub subnet_size: Option<u8>,
 }
@@ -25,11 +25,11 @@ pub struct SwarmNode {
     /// Its role when the lab comes up.
     pub role: Role,
     /// The address that it advertises to the other nodes.
-    pub advertise: Ipv4Addr,
+    pub advertise: IpAddr,
     /// Its address for VXLAN; the advertised one if absent.
-    pub data_path: Option<Ipv4Addr>,
+    pub data_path: Option<IpAddr>,
     /// The address on which it listens for the other nodes; all if absent.
-    pub listen: Option<Ipv4Addr>,
+    pub listen: Option<IpAddr>,
 }
 
 /// Role of a node.

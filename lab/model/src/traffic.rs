@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 /// IANA's port of VXLAN (RFC 7348).
 const VXLAN_PORT: u16 = 4789;
 /// IP protocols that have a name here.
-const PROTOCOLS: [(&str, u8); 4] = [("icmp", 1), ("tcp", 6), ("udp", 17), ("esp", 50)];
+const PROTOCOLS: [(&str, u8); 5] = [("icmp", 1), ("tcp", 6), ("udp", 17), ("esp", 50), ("icmp6", 58)];
 
-/// IPv4 packets of one kind. Text form: `udp/4789`, `tcp/2377`, `icmp`, `esp`, `tcp`, `udp`, `ip/NUMBER`, `vxlan`,
+/// IP packets of one kind, of both families. Text form: `udp/4789`, `tcp/2377`, `icmp`, `icmp6`, `esp`, `tcp`, `udp`, `ip/NUMBER`, `vxlan`,
 /// `vxlan/PORT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
@@ -101,7 +101,7 @@ impl FromStr for Traffic {
                 Ok(number) if digits(n) => Ok(Traffic::Ip(number)),
                 _ => Err(NoTraffic::Protocol(n.to_owned())),
             },
-            Some((name @ ("icmp" | "esp"), _)) => Err(NoTraffic::NoPorts(name.to_owned())),
+            Some((name @ ("icmp" | "icmp6" | "esp"), _)) => Err(NoTraffic::NoPorts(name.to_owned())),
             Some((name, _)) => Err(NoTraffic::Unknown(name.to_owned())),
         }
     }
@@ -109,7 +109,7 @@ impl FromStr for Traffic {
 
 impl Traffic {
     /// The words that can stand before the slash.
-    pub(crate) const WORDS: [&str; 6] = ["udp", "tcp", "vxlan", "esp", "icmp", "ip"];
+    pub(crate) const WORDS: [&str; 7] = ["udp", "tcp", "vxlan", "esp", "icmp", "icmp6", "ip"];
 }
 
 #[cfg(test)]
@@ -123,6 +123,7 @@ mod tests {
             ("tcp/2377", Traffic::Port(Protocol::Tcp, 2377)),
             ("esp", Traffic::Ip(50)),
             ("icmp", Traffic::Ip(1)),
+            ("icmp6", Traffic::Ip(58)),
             ("tcp", Traffic::Ip(6)),
             ("udp", Traffic::Ip(17)),
             ("ip/2", Traffic::Ip(2)),

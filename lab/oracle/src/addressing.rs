@@ -26,10 +26,10 @@ pub struct Pool {
 impl Pool {
     /// A pool as a topology describes it.
     pub fn described(described: &IpamPool, serial: bool) -> Self {
-        let subnet = IpNet::V4(described.subnet).trunc();
-        let range = described.ip_range.map_or(subnet, |r| IpNet::V4(r).trunc());
-        let aux = described.aux_addresses.values().map(|a| number(IpAddr::V4(*a))).collect();
-        Self::make(subnet, range, described.gateway.map(IpAddr::V4), aux, serial)
+        let subnet = described.subnet.trunc();
+        let range = described.ip_range.map_or(subnet, |r| r.trunc());
+        let aux = described.aux_addresses.values().map(|a| number(*a)).collect();
+        Self::make(subnet, range, described.gateway, aux, serial)
     }
 
     /// A pool of which only the subnet is known.
@@ -44,8 +44,9 @@ impl Pool {
         mut taken: BTreeSet<u128>,
         serial: bool,
     ) -> Self {
-        if let IpNet::V4(net) = subnet {
-            taken.extend([number(net.network().into()), number(net.broadcast().into())]);
+        taken.insert(number(subnet.network()));
+        if subnet.addr().is_ipv4() {
+            taken.insert(number(subnet.broadcast()));
         }
         let mut pool = Self { subnet, range, gateway: subnet.network(), taken, serial, last: None };
         match gateway {

@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use labctl_model::{Attach, By, Cell, Lab, Matrix, Probe, Protocol, PublishMode, Target};
+use labctl_model::{
+    Attach, By, Cell, Family, Lab, Matrix, OfFamily, Probe, Probed, Protocol, PublishMode, Target,
+};
 
 use crate::{
     build::Built,
@@ -52,15 +54,18 @@ pub fn listeners(state: &State<'_>, built: &Built, matrix: &Matrix) -> Listeners
         Protocol::Tcp => Proto::Tcp,
         Protocol::Udp => Proto::Udp,
     };
-    let all = matrix.cells.iter().flat_map(|cell| aim(state, &matrix.probe, matrix.by, cell).listeners);
+    let all = matrix
+        .cells
+        .iter()
+        .flat_map(|cell| aim(state, &matrix.probe, (matrix.by, matrix.family), cell).listeners);
     all.filter_map(|(name, port)| Some((*built.spaces.get(&name)?, proto, port))).collect()
 }
 
 /// The aim of a cell.
-pub fn aim(state: &State<'_>, probe: &Probe, by: By, cell: &Cell) -> Aim {
+pub fn aim(state: &State<'_>, probe: &Probe, (by, probed): (By, Probed), cell: &Cell) -> Aim {
     let owner = match &cell.to {
         Target::Endpoint { name, .. } => Some(name.clone()),
-        Target::Address(address) => owner(state, IpAddr::V4(*address)),
+        Target::Address(address) => owner(state, *address),
     };
     let meant: Vec<String> = match &owner {
         Some(name) if state.lab.services.contains_key(name) => state
@@ -71,12 +76,12 @@ pub fn aim(state: &State<'_>, probe: &Probe, by: By, cell: &Cell) -> Aim {
         Some(name) => vec![name.clone()],
         None => Vec::new(),
     };
-    let address = address(state, &cell.from, &cell.to);
+    let address = address(state, &cell.from, &cell.to, probed);
     let host = owner.as_deref().and_then(|name| state.lab.hosts.get_key_value(name));
     let behind = transport(probe).zip(host).and_then(|(port, (name, host))| {
         let by = match by {
             By::Address => address.clone().ok(),
-            By::Name => host.nics.first().map(|n| IpAddr::V4(n.address)),
+            By::Name => host.first_address(),
         };
         published(state, name, by, port)
     });
@@ -106,7 +111,11 @@ fn published(
     for (name, c) in state.lab.containers_on(host).filter(|(name, _)| state.is_running(name)) {
         for p in c.ports.iter().filter(|p| p.published == Some(port) && p.protocol == protocol) {
             is_published = true;
-            if p.host_ip.is_none_or(|ip| ip.is_unspecified() || Some(IpAddr::V4(ip)) == address) {
+            let covers = |ip: IpAddr| match address {
+                Some(address) if ip.is_unspecified() => ip.family() == address.family(),
+                address => ip.is_unspecified() || Some(ip) == address,
+            };
+            if p.host_ip.is_none_or(covers) {
                 behind.push((name.to_owned(), p.target));
             }
         }
@@ -151,10 +160,10 @@ pub fn addresses(state: &State<'_>, name: &str) -> Vec<(String, IpAddr)> {
         all.into_iter().map(|(key, ip)| (docker_name(lab, key).to_owned(), ip)).collect()
     };
     if let Some(host) = lab.hosts.get(name) {
-        return host.nics.iter().map(|n| (n.segment.clone(), IpAddr::V4(n.address))).collect();
+        return host.nics.iter().flat_map(|n| n.ips().map(|ip| (n.segment.clone(), ip))).collect();
     }
     if let Some(peer) = lab.peers.get(name) {
-        return vec![(peer.nic.segment.clone(), IpAddr::V4(peer.nic.address))];
+        return peer.nic.ips().map(|ip| (peer.nic.segment.clone(), ip)).collect();
     }
     if let Some(c) = lab.containers.get(name) {
         return match &c.attach {
@@ -162,8 +171,9 @@ pub fn addresses(state: &State<'_>, name: &str) -> Vec<(String, IpAddr)> {
             Attach::Container(of) if of != name => addresses(state, of),
             attach => {
                 let now = state.containers.get(name).filter(|c| c.status == Status::Running);
-                let mut all: Vec<(&String, IpAddr)> =
-                    now.map(|c| c.networks.iter().map(|(k, a)| (k, a.ip)).collect()).unwrap_or_default();
+                let mut all: Vec<(&String, IpAddr)> = now
+                    .map(|c| c.networks.iter().flat_map(|(k, a)| a.ips().map(move |ip| (k, ip))).collect())
+                    .unwrap_or_default();
                 if let Attach::Networks(networks) = attach {
                     all.sort_by_key(|(key, _)| networks.get_index_of(*key).unwrap_or(usize::MAX));
                 }
@@ -192,26 +202,46 @@ pub fn addresses(state: &State<'_>, name: &str) -> Vec<(String, IpAddr)> {
     on_networks(all)
 }
 
+/// The family by which one end reaches the other: IPv4 if both have it there, else IPv6 if the other has that.
+pub fn family(state: &State<'_>, from: &str, target: &Target, probed: Probed) -> Family {
+    let (name, at) = match (probed, target) {
+        (Probed::Only(family), _) => return family,
+        (Probed::Shared, Target::Address(address)) => return address.family(),
+        (Probed::Shared, Target::Endpoint { name, at }) => (name, at),
+    };
+    let (own, all) = (addresses(state, from), addresses(state, name));
+    let there = |place: &String| {
+        at.as_ref().is_none_or(|at| place == at || at == LOOPBACK || place == docker_name(state.lab, at))
+    };
+    let sends = |family| own.is_empty() || own.iter().any(|(_, a)| a.family() == family);
+    let takes = |family| all.iter().any(|(place, a)| there(place) && a.family() == family);
+    let shared = Family::ALL.into_iter().find(|family| sends(*family) && takes(*family));
+    shared.or_else(|| Family::ALL.into_iter().find(|family| takes(*family))).unwrap_or(Family::V4)
+}
+
 /// The address by which one end reaches the other.
-fn address(state: &State<'_>, from: &str, target: &Target) -> Result<IpAddr, NoAddress> {
+fn address(state: &State<'_>, from: &str, target: &Target, probed: Probed) -> Result<IpAddr, NoAddress> {
     let (name, at) = match target {
-        Target::Address(address) => return Ok(IpAddr::V4(*address)),
+        Target::Address(address) => return Ok(*address),
         Target::Endpoint { name, at } => (name, at),
     };
     if !runs(state, name) {
         return Err(NoAddress::Down(format!("{name} does not run")));
     }
     if at.as_deref() == Some(LOOPBACK) {
-        return Ok(IpAddr::from([127, 0, 0, 1]));
+        return Ok(family(state, from, target, probed).loopback());
     }
-    let all = addresses(state, name);
+    let family = family(state, from, target, probed);
+    let mut all = addresses(state, name);
+    all.retain(|(_, address)| address.family() == family);
     let found = match at {
         Some(at) => all.iter().find(|(place, _)| place == at || place == docker_name(state.lab, at)),
         None => shared(state, from, &all).or(all.first()),
     };
+    let kind = probed.family().map_or("address".to_owned(), |family| format!("{family} address"));
     found.map(|(_, a)| *a).ok_or_else(|| match at {
-        Some(at) => NoAddress::None(format!("{name} has no address on {at}")),
-        None => NoAddress::None(format!("{name} has no address")),
+        Some(at) => NoAddress::None(format!("{name} has no {kind} on {at}")),
+        None => NoAddress::None(format!("{name} has no {kind}")),
     })
 }
 

@@ -3,7 +3,9 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnet::IpNet;
-use labctl_model::{Answers, By, Cell, Expected, INGRESS, Matrix, No, Observed, Probe, SourceSeen, Target};
+use labctl_model::{
+    Answers, By, Cell, Expected, Family, INGRESS, Matrix, No, Observed, Probe, SourceSeen, Target,
+};
 use serde::Serialize;
 
 use crate::{
@@ -151,7 +153,11 @@ impl Question<'_, '_> {
         if !aim::runs(state, &cell.from) {
             return only(No::Down, format!("{} does not run", cell.from));
         }
-        let aim = aim::aim(state, probe, self.matrix.by, cell);
+        let family = aim::family(state, &cell.from, &cell.to, self.matrix.family);
+        if family == Family::V6 {
+            self.check_modelled()?;
+        }
+        let aim = aim::aim(state, probe, (self.matrix.by, self.matrix.family), cell);
         if let Probe::Dns(name) = probe {
             return self.resolved(name);
         }
@@ -189,12 +195,48 @@ impl Question<'_, '_> {
         Ok(ways)
     }
 
+    /// Of IPv6, macvlan, ipvlan, hosts and peers are modelled.
+    fn check_modelled(&self) -> Result<(), Unknown> {
+        let unknown = |why: String| Err(Unknown(why));
+        if self.matrix.by == By::Name || matches!(self.matrix.probe, Probe::Dns(_)) {
+            return unknown("what a name server says of IPv6".to_owned());
+        }
+        let (lab, cell) = (self.state.lab, self.cell);
+        let target = match &cell.to {
+            Target::Endpoint { name, .. } => Some(name.as_str()),
+            Target::Address(_) => None,
+        };
+        for name in [Some(cell.from.as_str()), target].into_iter().flatten() {
+            if lab.services.contains_key(name) || self.state.task(name).is_some() {
+                return unknown("how a service is reached by IPv6".to_owned());
+            }
+        }
+        let known = |n: &labctl_model::Network| {
+            matches!(n.driver, labctl_model::Driver::Macvlan { .. } | labctl_model::Driver::Ipvlan { .. })
+                && !n.internal
+        };
+        if let Some((key, _)) = lab.networks.iter().find(|(_, n)| n.enable_ipv6 == Some(true) && !known(n)) {
+            return unknown(format!("what Docker makes of IPv6 for network {key}"));
+        }
+        let keys = ["ipv6", "fixed-cidr-v6", "ip6tables"];
+        let set = |h: &crate::state::HostState| keys.into_iter().find(|key| h.daemon_json.contains_key(*key));
+        if let Some(key) = self.state.hosts.values().find_map(set) {
+            return unknown(format!("what `{key}` in daemon.json makes of IPv6"));
+        }
+        if aim::transport(&self.matrix.probe).is_some()
+            && lab.containers.values().any(|c| !c.ports.is_empty())
+        {
+            return unknown("how a published port is reached by IPv6".to_owned());
+        }
+        Ok(())
+    }
+
     /// What Docker decides at its own choice cannot be foretold.
     fn check_certain(&self, aim: &Aim) -> Result<(), Unknown> {
         let state = self.state;
         let unknown = |why: String| Err(Unknown(why));
         if let Target::Address(address) = &self.cell.to {
-            let address = IpAddr::V4(*address);
+            let address = *address;
             for (key, overlay) in state.overlays.iter().filter(|(_, o)| o.pool.subnet.contains(&address)) {
                 let holders = state.containers.values().filter_map(|c| c.networks.get(key));
                 let (mut fixed, mut chosen) = (address == overlay.pool.gateway, false);
@@ -237,7 +279,7 @@ impl Question<'_, '_> {
         }
         let list = found.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ");
         let right = match &cell.to {
-            Target::Address(a) => found.contains(&IpAddr::V4(*a)),
+            Target::Address(a) => found.contains(a),
             Target::Endpoint { name: of, at } => {
                 let place =
                     at.as_deref().map(|at| state.lab.networks.get(at).map_or(at, |n| n.docker_name.as_str()));
@@ -303,7 +345,8 @@ impl Question<'_, '_> {
             Outcome::Unreachable(Complaint::Port) => no(No::Refused, trip.why.clone()),
             Outcome::Unreachable(_) => no(No::Unreachable, trip.why.clone()),
             Outcome::NoRoute => no(No::NoRoute, trip.why.clone()),
-            Outcome::Arp => no(No::Arp, trip.why.clone()),
+            Outcome::Arp(hop) if hop.is_ipv6() => no(No::Neighbour, trip.why.clone()),
+            Outcome::Arp(_) => no(No::Arp, trip.why.clone()),
             Outcome::Stalled => no(No::Stalled, trip.why.clone()),
         };
         let (answered_by, source) = by.map_or((None, None), |(by, source)| (Some(by), Some(source)));
@@ -357,8 +400,8 @@ fn unmet(state: &State<'_>, asked: &Answers, ways: &[Way]) -> Option<String> {
         }
         let seen = match &asked.source {
             None => continue,
-            Some(SourceSeen::Address(a)) => source == IpAddr::V4(*a),
-            Some(SourceSeen::Subnet(net)) => IpNet::V4(*net).contains(&source),
+            Some(SourceSeen::Address(a)) => source == *a,
+            Some(SourceSeen::Subnet(net)) => net.contains(&source),
             Some(SourceSeen::Endpoint(name)) => aim::addresses(state, name).iter().any(|(_, a)| *a == source),
             Some(SourceSeen::Network(key)) => subnets(state, key).iter().any(|n| n.contains(&source)),
         };

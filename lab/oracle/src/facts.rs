@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use ipnet::IpNet;
-use labctl_model::{Attach, Driver, Fact, Must, Role, Subject};
+use labctl_model::{Attach, Driver, Fact, Must, Role, Subject, is_told};
 
 use crate::{
     cell::{Agreement, Scene, subnets},
@@ -54,7 +54,6 @@ pub fn agreement(scene: &Scene<'_>, fact: &Fact) -> Agreement {
         Must::Contain(wanted) => unsure(set(wanted).is_subset(&given.words), &format!("it is {list}")),
         Must::Lack(wanted) => unsure(set(wanted).is_disjoint(&given.words), &format!("it is {list}")),
         Must::Inside(net) => {
-            let net = IpNet::V4(*net);
             let inside = |w: &String| {
                 w.parse::<IpNet>().is_ok_and(|n| net.contains(&n))
                     || w.parse().is_ok_and(|a: std::net::IpAddr| net.contains(&a))
@@ -119,7 +118,8 @@ fn read(scene: &Scene<'_>, subject: &Subject) -> Result<Given, Unknown> {
         }
         Subject::Addresses(name) => {
             let space = space(name)?;
-            let words = space.interfaces.iter().flat_map(|i| &i.addresses).map(|a| a.ip.to_string());
+            let words = space.interfaces.iter().flat_map(|i| &i.addresses).map(|a| a.ip);
+            let words = words.filter(|ip| is_told(*ip)).map(|ip| ip.to_string());
             let given = Given::all(words);
             let chosen = state
                 .containers

@@ -70,7 +70,7 @@ fn resolve_beside(state: &State<'_>, built: &Built, of: &str, from: &str, name: 
 /// Hosts know each other by their first address.
 fn of_hosts(state: &State<'_>, name: &str) -> Vec<IpAddr> {
     let same = state.lab.hosts.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
-    same.and_then(|(_, h)| h.nics.first()).map(|n| IpAddr::V4(n.address)).into_iter().collect()
+    same.and_then(|(_, h)| h.first_address()).into_iter().collect()
 }
 
 /// What the name server of a host knows of a network.

@@ -195,7 +195,9 @@ pub struct Namespace {
     pub routes: Vec<Route>,
     /// Whether it forwards.
     pub forwards: bool,
-    /// Its rules.
+    /// Whether it forwards IPv6.
+    pub forwards_v6: bool,
+    /// Its rules, of IPv4: Docker sets none for IPv6 unless daemon.json says so.
     pub firewall: Firewall,
     /// Proxies.
     pub proxies: Vec<ProxyAt>,
@@ -290,7 +292,10 @@ impl Namespace {
             name: "lo".into(),
             mac: Mac([0; 6]),
             mtu: 65536,
-            addresses: vec![Address { ip: [127, 0, 0, 1].into(), prefix_len: 8 }],
+            addresses: vec![
+                Address { ip: [127, 0, 0, 1].into(), prefix_len: 8 },
+                Address { ip: std::net::Ipv6Addr::LOCALHOST.into(), prefix_len: 128 },
+            ],
             link: Link::Loopback,
             master: None,
             unknown: None,
@@ -301,6 +306,7 @@ impl Namespace {
             interfaces: vec![lo],
             routes: Vec::new(),
             forwards: false,
+            forwards_v6: false,
             firewall: Firewall::default(),
             proxies: Vec::new(),
             balancers: Vec::new(),
@@ -309,6 +315,11 @@ impl Namespace {
             outside: Default::default(),
             addressed: vec![0],
         }
+    }
+
+    /// Whether it forwards packets of this address's family.
+    pub fn forwards(&self, to: IpAddr) -> bool {
+        if to.is_ipv4() { self.forwards } else { self.forwards_v6 }
     }
 
     /// Whether an address is its own.

@@ -143,6 +143,11 @@ impl Packet {
     }
 }
 
+/// How a neighbour with this address is looked for.
+pub fn asks(hop: IpAddr) -> &'static str {
+    if hop.is_ipv4() { "ARP" } else { "neighbour discovery" }
+}
+
 /// What a frame carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
@@ -181,8 +186,8 @@ impl Frame {
     /// A frame in words.
     pub fn words(&self) -> String {
         match &self.body {
-            Body::Ask { sender, target } => format!("ARP: who has {target}? tell {sender}"),
-            Body::Tell { sender, .. } => format!("ARP: {sender} is at {}", self.src),
+            Body::Ask { sender, target } => format!("{}: who has {target}? tell {sender}", asks(*target)),
+            Body::Tell { sender, .. } => format!("{}: {sender} is at {}", asks(*sender), self.src),
             Body::Ip(packet) => packet.words(),
         }
     }

@@ -1,6 +1,6 @@
 //! Predicts a whole lab, steps included, and holds it against what the lab expects.
 
-use labctl_model::{Cell, Check, Lab, Matrix, Observed, Probe, Target};
+use labctl_model::{Cell, Check, Lab, Matrix, Observed, Probe, Probed, Target};
 use serde::Serialize;
 
 use crate::{
@@ -176,7 +176,8 @@ fn matrix(scene: &Scene<'_>, matrix: &Matrix) -> Checked {
 pub(crate) fn caption(matrix: &Matrix) -> String {
     let size = matrix.size.map(|s| format!(" of {s} bytes")).unwrap_or_default();
     let by = if matrix.by == labctl_model::By::Name { " by name" } else { "" };
-    format!("{}{size}{by}", matrix.probe)
+    let over = matrix.family.family().map(|f| format!(" over {f}")).unwrap_or_default();
+    format!("{}{size}{over}{by}", matrix.probe)
 }
 
 /// One way for each word.
@@ -222,6 +223,8 @@ pub struct Query {
     pub probe: Probe,
     /// Whether by address or by name.
     pub by: labctl_model::By,
+    /// The address family, as in a table.
+    pub family: Probed,
     /// The size, as in a table.
     pub size: Option<u32>,
     /// After how many steps.
@@ -235,6 +238,7 @@ impl Query {
             probe: self.probe.clone(),
             size: self.size,
             by: self.by,
+            family: self.family,
             timeout: labctl_model::DEFAULT_TIMEOUT,
             within: std::time::Duration::ZERO,
             cells,

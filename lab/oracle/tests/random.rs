@@ -30,7 +30,15 @@ fn look(text: &str) -> bool {
     let names: Vec<&str> = lab.endpoints().collect();
     if let (Some(from), Some(to)) = (names.first(), names.last()) {
         let (from, to, step) = ((*from).to_owned(), Target::from(*to), lab.steps.len());
-        let query = Query { from, to, probe: Probe::Tcp(80), by: By::Address, size: None, step };
+        let query = Query {
+            from,
+            to,
+            probe: Probe::Tcp(80),
+            by: By::Address,
+            family: Default::default(),
+            size: None,
+            step,
+        };
         let found = explain(&lab, &query);
         assert!(found.predicted != "yes" || found.repairs.is_empty(), "{text}");
     }

@@ -19,7 +19,10 @@ fn ask(topology: &str, cell: &str, step: usize) -> Explanation {
     let to = Target::from(words.next().unwrap());
     let probe = words.next().unwrap_or("icmp").parse().unwrap();
     let size = words.next().and_then(|w| w.parse().ok());
-    explain(&lab, &Query { from: from.into(), to, probe, by: By::Address, size, step })
+    explain(
+        &lab,
+        &Query { from: from.into(), to, probe, by: By::Address, family: Default::default(), size, step },
+    )
 }
 
 /// Topology, cell, steps, and repairs that must be among those that are found.

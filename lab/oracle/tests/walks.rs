@@ -14,7 +14,10 @@ fn ask(lab: &str, cell: &str) -> Explanation {
     let probe = words.next().unwrap_or("icmp").parse().unwrap();
     let size = words.next().and_then(|w| w.parse().ok());
     let step = lab.steps.len();
-    explain(&lab, &Query { from: from.into(), to, probe, by: By::Address, size, step })
+    explain(
+        &lab,
+        &Query { from: from.into(), to, probe, by: By::Address, family: Default::default(), size, step },
+    )
 }
 
 fn word(lab: &str, cell: &str) -> String {

@@ -1,8 +1,9 @@
 //! The configuration of a peer.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
+use labctl_model::{Family, OfFamily, PerFamily};
 
 /// A peer's name, addresses and routes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,14 +14,24 @@ pub struct Config {
     pub interface: String,
     /// Its MAC address.
     pub mac: [u8; 6],
-    /// Its address.
-    pub address: Ipv4Addr,
-    /// The segment's subnet.
-    pub subnet: Ipv4Net,
-    /// Next hop of its default route.
-    pub gateway: Option<Ipv4Addr>,
+    /// Its addresses, with the prefix lengths of the segment's subnets.
+    pub addresses: PerFamily<IpNet>,
+    /// Next hops of its default routes.
+    pub gateway: PerFamily<IpAddr>,
     /// Further routes: prefix and next hop; `None`: on the link.
-    pub routes: Vec<(Ipv4Net, Option<Ipv4Addr>)>,
+    pub routes: Vec<(IpNet, Option<IpAddr>)>,
     /// Most bytes of an IP packet.
     pub mtu: u16,
+}
+
+impl Config {
+    /// Its address of a family.
+    pub fn address(&self, family: Family) -> Option<IpAddr> {
+        self.addresses.get(family).map(|net| net.addr())
+    }
+
+    /// Whether this is an address of its own.
+    pub fn is_own(&self, address: IpAddr) -> bool {
+        self.address(address.family()) == Some(address)
+    }
 }

@@ -1,12 +1,18 @@
 //! The UDP datagrams that a peer sends.
 
-use std::net::Ipv4Addr;
-
-use vxlan::{Ipv4, Payload, Udp};
+use vxlan::{
+    checksum::{self, Addresses},
+    proto::{ip_protocol, udp},
+    reply,
+};
 
 /// A UDP datagram as an IP packet.
-pub fn datagram_to(src: Ipv4Addr, own: u16, to: (Ipv4Addr, u16), payload: &[u8]) -> Vec<u8> {
-    let ip = Ipv4 { src: Some(src), dst: Some(to.0), ttl: 64, df: true, ..Ipv4::default() };
-    let udp = Udp { src_port: Some(own), dst_port: Some(to.1), ..Udp::default() };
-    (ip / udp / Payload::from(payload)).build().unwrap_or_default()
+pub fn udp_packet(ends: Addresses, (own, to): (u16, u16), payload: &[u8]) -> Vec<u8> {
+    // Longer ones fit no packet, which `reply::ip` cuts.
+    let length = u16::try_from(udp::HEADER_LEN + payload.len()).unwrap_or(u16::MAX);
+    let mut datagram = [own, to, length, 0].map(u16::to_be_bytes).concat();
+    datagram.extend(payload);
+    let sum = checksum::udp(ends, &datagram);
+    datagram[6..8].copy_from_slice(&sum.to_be_bytes());
+    reply::ip(ends, ip_protocol::UDP, 64, &datagram)
 }

@@ -1,15 +1,16 @@
-//! The link below the stack: Ethernet, ARP (RFC 826) and the routing table of one interface.
+//! The link below the stack: Ethernet, ARP (RFC 826), IPv6's neighbour discovery (RFC 4861) and the routing table of one interface.
 //!
 //! Like Linux: it asks for a next hop three times, one second apart, while packets wait. Then the next hop has failed.
 
-use std::{collections::HashMap, net::Ipv4Addr, time::Duration};
+use std::{collections::HashMap, net::IpAddr, time::Duration};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
+use labctl_model::{OfFamily, PerFamily};
 use tokio::time::Instant;
 use vxlan::{
     EthernetFrame, MacAddr,
-    proto::{arp, ethertype},
-    reply,
+    proto::{ethertype, icmpv6},
+    reply::{self, ALL_NODES, Neighbors},
 };
 
 use crate::Config;
@@ -34,7 +35,7 @@ pub enum Hop {
     /// To this station itself.
     Own,
     /// To this neighbour.
-    Neighbour(Ipv4Addr),
+    Neighbour(IpAddr),
     /// Nowhere.
     NoRoute,
 }
@@ -43,26 +44,29 @@ pub enum Hop {
 #[derive(Debug)]
 pub struct Link {
     mac: MacAddr,
-    address: Ipv4Addr,
+    addresses: PerFamily<IpAddr>,
     /// Longest prefixes first. Without a next hop, the destination is on the link.
-    routes: Vec<(Ipv4Net, Option<Ipv4Addr>)>,
-    neighbours: HashMap<Ipv4Addr, Neighbour>,
+    routes: Vec<(IpNet, Option<IpAddr>)>,
+    neighbours: HashMap<IpAddr, Neighbour>,
 }
 
 impl Link {
     /// The link of a peer.
     pub fn new(config: &Config) -> Self {
-        let mut routes = vec![(config.subnet.trunc(), None)];
+        let mut routes: Vec<_> = config.addresses.iter().map(|net| (net.trunc(), None)).collect();
         routes.extend(config.routes.iter().copied());
-        routes.extend(config.gateway.map(|gateway| (Ipv4Net::default(), Some(gateway))));
+        // A gateway of a family that it has no address of is of no use.
+        let gateways = config.gateway.iter().filter(|g| config.addresses.has(g.family()));
+        routes.extend(gateways.map(|gateway| (gateway.family().everything(), Some(gateway))));
         // Stable sort: for equal prefixes, the connected one comes first, then the topology's own.
         routes.sort_by_key(|(to, _)| std::cmp::Reverse(to.prefix_len()));
-        Self { mac: MacAddr(config.mac), address: config.address, routes, neighbours: HashMap::new() }
+        let addresses = config.addresses.iter().map(|net| net.addr()).collect();
+        Self { mac: MacAddr(config.mac), addresses, routes, neighbours: HashMap::new() }
     }
 
     /// Where a packet to `to` goes first.
-    pub fn hop(&self, to: Ipv4Addr) -> Hop {
-        if to == self.address || to.is_loopback() {
+    pub fn hop(&self, to: IpAddr) -> Hop {
+        if self.is_own(to) || to.is_loopback() {
             return Hop::Own;
         }
         match self.routes.iter().find(|(prefix, _)| prefix.contains(&to)) {
@@ -71,18 +75,27 @@ impl Link {
         }
     }
 
+    fn is_own(&self, address: IpAddr) -> bool {
+        self.addresses.get(address.family()) == Some(address)
+    }
+
+    /// The question for a neighbour's MAC.
+    fn question(&self, hop: IpAddr) -> Option<Vec<u8>> {
+        reply::who_has(self.mac, self.addresses.get(hop.family())?, hop)
+    }
+
     /// Forgets the known neighbours: later packets ask on the wire again.
     pub fn forget(&mut self) {
         self.neighbours.retain(|_, n| matches!(n, Neighbour::Asked { .. }));
     }
 
     /// Whether we asked for this neighbour and it has not answered yet.
-    pub fn is_unresolved(&self, hop: Ipv4Addr) -> bool {
+    pub fn is_unresolved(&self, hop: IpAddr) -> bool {
         matches!(self.neighbours.get(&hop), Some(Neighbour::Asked { .. }))
     }
 
     /// Sends a packet to a neighbour. Puts frames that can leave now into `out`.
-    pub fn send(&mut self, hop: Ipv4Addr, packet: Vec<u8>, now: Instant, out: &mut Vec<Vec<u8>>) {
+    pub fn send(&mut self, hop: IpAddr, packet: Vec<u8>, now: Instant, out: &mut Vec<Vec<u8>>) {
         let full = self.neighbours.len() >= NEIGHBOURS;
         match self.neighbours.get_mut(&hop) {
             Some(Neighbour::Known(mac)) => {
@@ -97,7 +110,7 @@ impl Link {
             }
             None if full => {}
             None => {
-                out.push(reply::arp_request(self.mac, self.address, hop));
+                out.extend(self.question(hop));
                 let (bytes, waiting) = (packet.len(), vec![packet]);
                 let asked = Neighbour::Asked { questions: 1, next: now + AGAIN, waiting, bytes };
                 self.neighbours.insert(hop, asked);
@@ -106,47 +119,57 @@ impl Link {
     }
 
     fn frame(&self, to: MacAddr, packet: &[u8]) -> Vec<u8> {
-        reply::ethernet(to, self.mac, None, ethertype::IPV4, packet)
+        let is_v6 = packet.first().is_some_and(|first| first >> 4 == 6);
+        let kind = if is_v6 { ethertype::IPV6 } else { ethertype::IPV4 };
+        reply::ethernet(to, self.mac, None, kind, packet)
     }
 
-    /// Takes a frame. Returns its IP packet, if the frame is for this station. Puts ARP answers into `out`.
+    /// Takes a frame. Returns its IP packet, if the frame is for this station. Puts answers to questions for its MAC into
+    /// `out`.
     pub fn receive<'f>(&mut self, frame: &EthernetFrame<'f>, out: &mut Vec<Vec<u8>>) -> Option<&'f [u8]> {
-        let for_us = frame.dst() == self.mac || frame.dst().is_broadcast();
+        let for_us = frame.dst() == self.mac || frame.dst().is_broadcast() || self.is_in_group(frame.dst());
         // An interface without VLANs accepts a priority tag and no other.
         if !for_us || frame.vlan().is_some_and(|tag| tag.vid != 0) {
             return None;
         }
-        match frame.ethertype() {
-            ethertype::IPV4 => Some(frame.payload()),
-            ethertype::ARP => {
-                self.arp(frame, out);
-                None
-            }
-            _ => None,
+        if let Some(told) = Neighbors::read(frame) {
+            self.discover(frame, &told, out);
+            return None;
         }
+        matches!(frame.ethertype(), ethertype::IPV4 | ethertype::IPV6).then(|| frame.payload())
     }
 
-    fn arp(&mut self, frame: &EthernetFrame<'_>, out: &mut Vec<Vec<u8>>) {
-        let Ok(arp) = arp::parse(frame.payload()) else { return };
-        let (ip, mac) = (arp.get_sender_proto_addr(), MacAddr::from(arp.get_sender_hw_addr()));
-        let to_us = arp.get_target_proto_addr() == self.address;
-        // What is not for us only updates known entries (RFC 826).
-        let wanted = self.neighbours.contains_key(&ip) || to_us && self.neighbours.len() < NEIGHBOURS;
-        if wanted && mac.is_unicast() && !ip.is_unspecified() && ip != self.address {
+    /// Whether it listens to this group: that of all nodes, and those of the solicitations for its address.
+    fn is_in_group(&self, dst: MacAddr) -> bool {
+        self.addresses.iter().any(|own| match own {
+            IpAddr::V4(_) => false,
+            IpAddr::V6(own) => [ALL_NODES, icmpv6::solicited_node(own)]
+                .into_iter()
+                .any(|group| icmpv6::group_mac(group) == dst),
+        })
+    }
+
+    /// Takes a question or an answer of ARP or neighbour discovery.
+    fn discover(&mut self, frame: &EthernetFrame<'_>, told: &Neighbors, out: &mut Vec<Vec<u8>>) {
+        let to_us = self.is_own(told.target);
+        // What is not for us only updates known entries (RFC 826, RFC 4861 section 7.2.5).
+        let wanted =
+            |ip: &IpAddr| self.neighbours.contains_key(ip) || to_us && self.neighbours.len() < NEIGHBOURS;
+        if let Some((ip, mac)) = told.tells.filter(|(ip, _)| wanted(ip) && !self.is_own(*ip)) {
             let known = self.neighbours.insert(ip, Neighbour::Known(mac));
             if let Some(Neighbour::Asked { waiting, .. }) = known {
                 out.extend(waiting.iter().map(|packet| self.frame(mac, packet)));
             }
         }
         if to_us {
-            out.extend(reply::arp_reply_to(frame, self.mac));
+            out.extend(told.answer(frame, self.mac, false));
         }
     }
 
-    /// Repeats due ARP requests. Returns the neighbours that have failed.
-    pub fn ask_again(&mut self, now: Instant, out: &mut Vec<Vec<u8>>) -> Vec<Ipv4Addr> {
+    /// Repeats due questions. Returns the neighbours that have failed.
+    pub fn ask_again(&mut self, now: Instant, out: &mut Vec<Vec<u8>>) -> Vec<IpAddr> {
         let mut failed = Vec::new();
-        let (mac, address) = (self.mac, self.address);
+        let (mac, own) = (self.mac, self.addresses);
         self.neighbours.retain(|hop, neighbour| match neighbour {
             Neighbour::Asked { questions, next, .. } if *next <= now => {
                 if *questions >= QUESTIONS {
@@ -155,7 +178,7 @@ impl Link {
                 }
                 *questions += 1;
                 *next = now + AGAIN;
-                out.push(reply::arp_request(mac, address, *hop));
+                out.extend(own.get(hop.family()).and_then(|own| reply::who_has(mac, own, *hop)));
                 true
             }
             _ => true,
@@ -180,7 +203,11 @@ mod tests {
 
     const OTHER: MacAddr = MacAddr([2, 0, 0, 0, 0, 9]);
 
-    fn ip(text: &str) -> Ipv4Addr {
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn v4(text: &str) -> std::net::Ipv4Addr {
         text.parse().unwrap()
     }
 
@@ -189,9 +216,11 @@ mod tests {
             name: "client".into(),
             interface: "eth0".into(),
             mac: [2, 0, 0, 0, 0, 1],
-            address: ip("10.0.0.1"),
-            subnet: "10.0.0.1/24".parse().unwrap(),
-            gateway: Some(ip("10.0.0.254")),
+            addresses: ["10.0.0.1/24", "fd00::1/64"]
+                .map(|net| net.parse::<IpNet>().unwrap())
+                .into_iter()
+                .collect(),
+            gateway: [ip("10.0.0.254"), ip("fd00::fe")].into_iter().collect(),
             routes: vec![("172.16.0.0/12".parse().unwrap(), Some(ip("10.0.0.9")))],
             mtu: 1500,
         })
@@ -204,6 +233,9 @@ mod tests {
         assert_eq!(link.hop(ip("172.17.0.2")), Hop::Neighbour(ip("10.0.0.9")));
         assert_eq!(link.hop(ip("8.8.8.8")), Hop::Neighbour(ip("10.0.0.254")));
         assert_eq!(link.hop(ip("10.0.0.1")), Hop::Own);
+        assert_eq!(link.hop(ip("fd00::7")), Hop::Neighbour(ip("fd00::7")));
+        assert_eq!(link.hop(ip("2001:db8::1")), Hop::Neighbour(ip("fd00::fe")));
+        assert_eq!(link.hop(ip("fd00::1")), Hop::Own);
         link.routes.retain(|(to, _)| to.prefix_len() > 0);
         assert_eq!(link.hop(ip("8.8.8.8")), Hop::NoRoute);
     }
@@ -226,7 +258,7 @@ mod tests {
 
         out.clear();
         link.send(hop, vec![3; 20], start, &mut out);
-        let answer = reply::arp_reply(OTHER, hop, MacAddr([2, 0, 0, 0, 0, 1]), ip("10.0.0.1"));
+        let answer = reply::arp_reply(OTHER, v4("10.0.0.9"), MacAddr([2, 0, 0, 0, 0, 1]), v4("10.0.0.1"));
         assert!(link.receive(&EthernetFrame::new_checked(&answer).unwrap(), &mut out).is_none());
         let sent = EthernetFrame::new_checked(out.last().unwrap()).unwrap();
         assert_eq!((sent.dst(), &sent.payload()[..20]), (OTHER, &[3; 20][..]));
@@ -235,13 +267,17 @@ mod tests {
     #[test]
     fn questions_for_others_are_neither_answered_nor_learned() {
         let (mut link, mut out) = (link(), Vec::new());
-        let question = reply::arp_request(OTHER, ip("10.0.0.9"), ip("10.0.0.3"));
-        link.receive(&EthernetFrame::new_checked(&question).unwrap(), &mut out);
-        assert!(out.is_empty() && link.neighbours.is_empty());
-        let question = reply::arp_request(OTHER, ip("10.0.0.9"), ip("10.0.0.1"));
-        link.receive(&EthernetFrame::new_checked(&question).unwrap(), &mut out);
-        let answer = EthernetFrame::new_checked(&out[0]).unwrap();
-        assert_eq!(arp::parse(answer.payload()).unwrap().get_sender_proto_addr(), ip("10.0.0.1"));
-        assert_eq!(answer.dst(), OTHER);
+        for (asker, other, own) in [("10.0.0.9", "10.0.0.3", "10.0.0.1"), ("fd00::9", "fd00::3", "fd00::1")] {
+            let question = reply::who_has(OTHER, ip(asker), ip(other)).unwrap();
+            link.receive(&EthernetFrame::new_checked(&question).unwrap(), &mut out);
+            assert!(out.is_empty() && link.neighbours.is_empty());
+            let question = reply::who_has(OTHER, ip(asker), ip(own)).unwrap();
+            link.receive(&EthernetFrame::new_checked(&question).unwrap(), &mut out);
+            let answer = EthernetFrame::new_checked(&out[0]).unwrap();
+            let told = Neighbors::read(&answer).unwrap();
+            assert_eq!((told.tells, answer.dst()), (Some((ip(own), MacAddr([2, 0, 0, 0, 0, 1]))), OTHER));
+            out.clear();
+            link.neighbours.clear();
+        }
     }
 }

@@ -2,11 +2,11 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
-use labctl_model::Protocol;
+use labctl_model::{OfFamily, PerFamily, Protocol};
 use labctl_protocol::{
     messages::{Outcome, Shot, ShotKind, ShotResult, ShotTarget, Sighting},
     probe::{
@@ -18,27 +18,24 @@ use labctl_protocol::{
 };
 use smoltcp::iface::SocketHandle;
 use tokio::{sync::mpsc::UnboundedSender, time::Instant};
-use vxlan::{
-    proto::{icmp, ip_protocol},
-    reply,
-};
+use vxlan::{checksum::Addresses, proto::ip_protocol, reply};
 
 use crate::{
     Config,
-    datagram::datagram_to,
+    datagram::udp_packet,
     link::{Hop, Link},
     stack::{Progress, Stack},
 };
 
 /// Source ports of shots (Linux: ip_local_port_range).
 const PORTS: std::ops::RangeInclusive<u16> = 32_768..=60_999;
-/// Bytes of an IP packet before the payload of a ping or a datagram.
-const HEADERS: usize = 20 + 8;
+/// Bytes of a ping or a datagram before its payload.
+const HEADER: usize = 8;
 
 /// A shot that has no outcome yet.
 struct Pending {
     key: Key,
-    to: Ipv4Addr,
+    to: IpAddr,
     sent: Instant,
     deadline: Instant,
     results: UnboundedSender<ShotResult>,
@@ -57,7 +54,7 @@ pub struct Run {
     pub number: u64,
     name: String,
     interface: String,
-    address: Ipv4Addr,
+    addresses: PerFamily<IpAddr>,
     mtu: u16,
     listeners: HashSet<(Protocol, u16)>,
     tracer: Tracer,
@@ -79,7 +76,7 @@ impl Run {
             number,
             name: config.name.clone(),
             interface: config.interface.clone(),
-            address: config.address,
+            addresses: config.addresses.iter().map(|net| net.addr()).collect(),
             mtu: config.mtu,
             listeners: listeners.into_iter().collect(),
             tracer: Tracer::new(number),
@@ -142,38 +139,39 @@ impl Run {
         let failed = |why: &str| Outcome::Failed { why: why.to_owned() };
         let to = match &shot.to {
             ShotTarget::Address(to) => *address.insert(*to),
-            ShotTarget::Name(_) => return ended(None, failed("a peer has no resolver")),
+            ShotTarget::Name(..) => return ended(None, failed("a peer has no resolver")),
         };
-        if link.hop(to) == Hop::NoRoute {
-            return ended(address, Outcome::NoRoute);
-        }
+        let own_address = self.addresses.get(to.family());
+        let ends =
+            own_address.filter(|_| link.hop(to) != Hop::NoRoute).and_then(|own| Addresses::of(own, to));
+        let Some(ends) = ends else { return ended(address, Outcome::NoRoute) };
         let one_packet = matches!(shot.kind, ShotKind::Icmp | ShotKind::Udp(_));
         if one_packet && shot.size > u32::from(self.mtu) {
             // As a kernel reports it; probes are never fragmented.
-            let (icmp_type, icmp_code) = (icmp::UNREACHABLE, icmp::unreachable::FRAGMENTATION_NEEDED);
+            let (icmp_type, icmp_code) = heard::too_big(to.family());
             return ended(address, Outcome::Unreachable { from: None, icmp_type, icmp_code });
         }
         let mut nonce = Nonce { kind: Kind::Request, run: self.number, cell: shot.cell }.bytes().to_vec();
-        let wanted = usize::try_from(shot.size).unwrap_or(0).saturating_sub(HEADERS);
+        let wanted =
+            usize::try_from(shot.size).unwrap_or(0).saturating_sub(to.family().header_len() + HEADER);
         nonce.resize(nonce.len().max(wanted), 0);
         let (key, packet, connection) = match shot.kind {
             ShotKind::Icmp => {
                 self.echoes = self.echoes.wrapping_add(1);
                 // The high and the low half.
                 let (id, seq) = ((self.echoes >> 16) as u16, self.echoes as u16);
-                let message = icmp::echo_request(id, seq, &nonce);
-                let packet = reply::ipv4(self.address, to, ip_protocol::ICMP, 64, &message);
+                let packet = reply::ip(ends, ends.icmp(), 64, &ends.echo_request(id, seq, &nonce));
                 (Key::Echo(id, seq), Some(packet), None)
             }
             ShotKind::Udp(port) => {
-                let Some(own) = self.free_port(ip_protocol::UDP, SocketAddrV4::new(to, port)) else {
+                let Some(own) = self.free_port(ip_protocol::UDP, SocketAddr::new(to, port)) else {
                     return ended(address, failed("all source ports are taken"));
                 };
-                let key = Key::Port(ip_protocol::UDP, own, SocketAddrV4::new(to, port));
-                (key, Some(datagram_to(self.address, own, (to, port), &nonce)), None)
+                let key = Key::Port(ip_protocol::UDP, own, SocketAddr::new(to, port));
+                (key, Some(udp_packet(ends, (own, port), &nonce)), None)
             }
             ShotKind::Tcp(port) => {
-                let there = SocketAddrV4::new(to, port);
+                let there = SocketAddr::new(to, port);
                 let Some(own) = self.free_port(ip_protocol::TCP, there) else {
                     return ended(address, failed("all source ports are taken"));
                 };
@@ -195,7 +193,7 @@ impl Run {
     }
 
     /// The next source port that no other shot to the same destination has.
-    fn free_port(&mut self, protocol: u8, to: SocketAddrV4) -> Option<u16> {
+    fn free_port(&mut self, protocol: u8, to: SocketAddr) -> Option<u16> {
         for _ in PORTS {
             self.port = if self.port >= *PORTS.end() { *PORTS.start() } else { self.port + 1 };
             if !self.awaited.contains_key(&Key::Port(protocol, self.port, to)) {
@@ -234,11 +232,11 @@ impl Run {
     }
 
     /// Ends the shots that go by a neighbour that did not answer.
-    pub fn no_neighbour(&mut self, hop: Ipv4Addr, link: &Link, stack: &mut Stack) {
+    pub fn no_neighbour(&mut self, hop: IpAddr, link: &Link, stack: &mut Stack) {
         let by_it = |s: &Pending| link.hop(s.to) == Hop::Neighbour(hop);
         let cells: Vec<u32> = self.shots.iter().filter(|(_, s)| by_it(s)).map(|(c, _)| *c).collect();
         for cell in cells {
-            self.settle(cell, Outcome::ArpFailed { next_hop: Some(hop) }, stack);
+            self.settle(cell, Outcome::NeighborFailed { next_hop: Some(hop) }, stack);
         }
     }
 
@@ -283,7 +281,7 @@ impl Run {
             let outcome = match (open, link.hop(shot.to)) {
                 (Some((connection, rtt)), _) => connection.outcome(rtt, self.number),
                 (None, Hop::Neighbour(hop)) if link.is_unresolved(hop) => {
-                    Outcome::ArpFailed { next_hop: Some(hop) }
+                    Outcome::NeighborFailed { next_hop: Some(hop) }
                 }
                 (None, _) => Outcome::Silent,
             };
@@ -321,7 +319,7 @@ impl Connection {
     }
 }
 
-fn result(cell: u32, address: Option<Ipv4Addr>, source_port: Option<u16>, outcome: Outcome) -> ShotResult {
+fn result(cell: u32, address: Option<IpAddr>, source_port: Option<u16>, outcome: Outcome) -> ShotResult {
     ShotResult { cell, address, resolved: Vec::new(), source_port, outcome }
 }
 

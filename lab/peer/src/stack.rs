@@ -2,19 +2,20 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
 };
 
+use labctl_model::{OfFamily, PerFamily};
 use labctl_protocol::{messages::Taker, probe::greeting::greeting};
 use smoltcp::{
     iface::{self, Interface, SocketHandle, SocketSet},
     phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken},
     socket::tcp::{self, State},
     time::Instant as StackTime,
-    wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint},
+    wire::{HardwareAddress, IpCidr, IpEndpoint},
 };
 use tokio::time::Instant;
-use vxlan::{Ipv4View, TcpFlags, TcpView, proto::ip_protocol};
+use vxlan::{IpView, TcpFlags, TcpView, proto::ip_protocol};
 
 use crate::Config;
 
@@ -86,7 +87,7 @@ pub struct Stack {
     sockets: SocketSet<'static>,
     began: Instant,
     name: String,
-    address: Ipv4Addr,
+    addresses: PerFamily<IpAddr>,
     /// Ports that we listen on, and the run that they are for.
     listens: HashSet<u16>,
     run: u64,
@@ -97,17 +98,20 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// A stack with the one address of this peer.
+    /// A stack with the addresses of this peer.
     pub fn new(peer: &Config, now: Instant) -> Self {
-        let (mtu, address) = (usize::from(peer.mtu), peer.address);
+        let mtu = usize::from(peer.mtu);
+        let addresses: PerFamily<IpAddr> = peer.addresses.iter().map(|net| net.addr()).collect();
         let mut queues = Queues { mtu, incoming: VecDeque::new(), outgoing: VecDeque::new() };
         let mut config = iface::Config::new(HardwareAddress::Ip);
         config.random_seed = rand::random();
         let mut interface = Interface::new(config, &mut queues, StackTime::ZERO);
         // The link knows the routes; to the stack, every address is on the link.
         interface.update_ip_addrs(|all| {
-            // There is room for the first.
-            let _ = all.push(IpCidr::new(IpAddress::Ipv4(address), 0));
+            // There is room for the first two.
+            for address in addresses.iter() {
+                let _ = all.push(IpCidr::new(address.into(), 0));
+            }
         });
         Self {
             interface,
@@ -115,7 +119,7 @@ impl Stack {
             sockets: SocketSet::new(Vec::new()),
             began: now,
             name: peer.name.clone(),
-            address,
+            addresses,
             listens: HashSet::new(),
             run: 0,
             served: Vec::new(),
@@ -157,13 +161,13 @@ impl Stack {
 
     /// Makes a listening socket for each new connection: one of smoltcp takes only one.
     fn spare_listener(&mut self, packet: &[u8]) -> Option<SocketHandle> {
-        let ip = Ipv4View::new_checked(packet).ok().filter(|ip| ip.protocol() == ip_protocol::TCP)?;
+        let ip = IpView::new_checked(packet).ok().filter(|ip| ip.protocol() == ip_protocol::TCP)?;
         let segment = TcpView::new_checked(ip.payload()).ok()?;
         let begins = segment.flags().contains(TcpFlags::SYN) && !segment.flags().contains(TcpFlags::ACK);
         if !begins || !self.listens.contains(&segment.dst_port()) || self.served.len() >= MOST_SERVED {
             return None;
         }
-        let from = IpEndpoint::new(IpAddress::Ipv4(ip.src()), segment.src_port());
+        let from = IpEndpoint::new(ip.src().into(), segment.src_port());
         let again = |(handle, _): &(SocketHandle, bool)| {
             self.sockets.get::<tcp::Socket>(*handle).remote_endpoint() == Some(from)
         };
@@ -179,10 +183,11 @@ impl Stack {
     ///
     /// # Errors
     /// If nothing can connect to this address or port.
-    pub fn connect(&mut self, own: u16, to: SocketAddrV4) -> Result<SocketHandle, String> {
+    pub fn connect(&mut self, own: u16, to: SocketAddr) -> Result<SocketHandle, String> {
         let mut socket = socket();
-        let local = IpEndpoint::new(IpAddress::Ipv4(self.address), own);
-        let remote = IpEndpoint::new(IpAddress::Ipv4(*to.ip()), to.port());
+        let address = self.addresses.get(to.ip().family()).ok_or("no address of that family")?;
+        let local = IpEndpoint::new(address.into(), own);
+        let remote = IpEndpoint::new(to.ip().into(), to.port());
         socket.connect(self.interface.context(), remote, local).map_err(|e| e.to_string())?;
         Ok(self.sockets.add(socket))
     }
@@ -219,9 +224,9 @@ impl Stack {
             let socket = sockets.get_mut::<tcp::Socket>(*handle);
             if socket.may_send()
                 && socket.state() != State::SynReceived
-                && let Some(IpEndpoint { addr: IpAddress::Ipv4(source), .. }) = socket.remote_endpoint()
+                && let Some(IpEndpoint { addr, .. }) = socket.remote_endpoint()
             {
-                let greeting = greeting(self.run, &Taker { name: self.name.clone(), source });
+                let greeting = greeting(self.run, &Taker { name: self.name.clone(), source: addr.into() });
                 // A fresh connection always has room for a line.
                 *greeted = socket.send_slice(greeting.as_bytes()).is_ok();
                 socket.close();

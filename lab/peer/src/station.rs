@@ -21,13 +21,13 @@ use tokio::{
 };
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 use vxlan::{
-    EthernetFrame, IcmpView, Ipv4View, MacAddr, UdpView,
-    proto::{ethertype, icmp, ip_protocol},
+    EthernetFrame, IcmpView, IpView, MacAddr, UdpView,
+    proto::{ethertype, icmp, icmpv6, ip_protocol},
 };
 
 use crate::{
     Config,
-    datagram::datagram_to,
+    datagram::udp_packet,
     link::{Hop, Link},
     run::Run,
     stack::Stack,
@@ -112,9 +112,9 @@ impl Station {
             self.turn(Instant::now());
             for frame in self.out.drain(..) {
                 self.watches.values_mut().for_each(|w| w.see(0, false, false, &frame));
-                // Not earlier: a packet that waits for ARP has not left.
+                // Not earlier: a packet that waits for its next hop's MAC has not left.
                 if let (Some(run), Ok(frame)) = (&mut self.run, EthernetFrame::new_checked(&frame))
-                    && frame.ethertype() == ethertype::IPV4
+                    && matches!(frame.ethertype(), ethertype::IPV4 | ethertype::IPV6)
                 {
                     run.see(frame.payload(), false, false);
                 }
@@ -208,7 +208,7 @@ impl Station {
 
     /// Sends an IP packet of our own.
     fn send(&mut self, packet: Vec<u8>, now: Instant) {
-        let Ok(to) = Ipv4View::new_checked(&packet).map(|ip| ip.dst()) else { return };
+        let Ok(to) = IpView::new_checked(&packet).map(|ip| ip.dst()) else { return };
         match self.link.hop(to) {
             Hop::Own => self.packet(&packet, now),
             Hop::Neighbour(hop) => self.link.send(hop, packet, now, &mut self.out),
@@ -228,8 +228,8 @@ impl Station {
 
     /// Takes an IP packet from the wire or from ourselves.
     fn packet(&mut self, bytes: &[u8], now: Instant) {
-        let Ok(ip) = Ipv4View::new_checked(bytes) else { return };
-        let local = ip.dst() == self.config.address;
+        let Ok(ip) = IpView::new_checked(bytes) else { return };
+        let local = self.config.is_own(ip.dst());
         if let Some(run) = &mut self.run {
             run.see(ip.bytes(), true, local);
         }
@@ -238,7 +238,7 @@ impl Station {
             return;
         }
         let handled = match ip.protocol() {
-            ip_protocol::ICMP => self.icmp(&ip),
+            _ if ip.is_icmp() => self.icmp(&ip),
             ip_protocol::UDP => self.udp(&ip, now),
             _ => false,
         };
@@ -248,13 +248,14 @@ impl Station {
     }
 
     /// Gives answers and errors to the run; returns false for a request, which is the stack's.
-    fn icmp(&mut self, ip: &Ipv4View<'_>) -> bool {
+    fn icmp(&mut self, ip: &IpView<'_>) -> bool {
         let Ok(message) = IcmpView::new_checked(ip.payload()) else { return true };
-        if message.icmp_type() == icmp::ECHO_REQUEST {
+        let request = if ip.src().is_ipv4() { icmp::ECHO_REQUEST } else { icmpv6::ECHO_REQUEST };
+        if message.icmp_type() == request {
             return false;
         }
         if let Some(run) = &mut self.run
-            && message.checksum_ok()
+            && ip.addresses().icmp_checksum_ok(ip.payload())
             && let Some((key, heard)) = heard::read(ip.bytes(), run.number)
         {
             run.hear(key, heard, &mut self.stack);
@@ -263,11 +264,11 @@ impl Station {
     }
 
     /// Takes answers to shots and requests to ports that we listen on. The stack refuses the rest.
-    fn udp(&mut self, ip: &Ipv4View<'_>, now: Instant) -> bool {
+    fn udp(&mut self, ip: &IpView<'_>, now: Instant) -> bool {
         let Some(run) = &mut self.run else { return false };
         let Ok(datagram) = UdpView::new_checked(ip.payload()) else { return true };
         let (from, to) = (datagram.src_port(), datagram.dst_port());
-        let key = Key::Port(ip_protocol::UDP, to, std::net::SocketAddrV4::new(ip.src(), from));
+        let key = Key::Port(ip_protocol::UDP, to, std::net::SocketAddr::new(ip.src(), from));
         if run.awaits(&key) {
             if datagram.checksum_ok(ip.addresses()) {
                 run.answered(key, datagram.payload(), now);
@@ -283,7 +284,7 @@ impl Station {
         };
         let taker = Taker { name: self.config.name.clone(), source: ip.src() };
         let answer = greeting::answer(nonce, &taker, datagram.payload().len());
-        let answer = datagram_to(self.config.address, to, (ip.src(), from), &answer);
+        let answer = udp_packet(ip.addresses().back(), (to, from), &answer);
         self.send(answer, now);
         true
     }

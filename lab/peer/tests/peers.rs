@@ -1,10 +1,11 @@
 //! Peers on a real wire: what they say of each other, of nobody, and of the stand-in.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::{net::Ipv4Addr, os::unix::net::UnixStream, time::Duration};
+use std::{net::IpAddr, os::unix::net::UnixStream, time::Duration};
 
 use indexmap::IndexMap;
-use labctl_model::{Protocol, Segment};
+use ipnet::IpNet;
+use labctl_model::{Family, PerFamily, Protocol, Segment};
 use labctl_peer::{Config, Peer, Session};
 use labctl_protocol::{
     frames::Marks,
@@ -16,17 +17,30 @@ use vxlan::{Payload, Stack};
 
 const DEADLINE: Duration = Duration::from_millis(600);
 
-fn address(last: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, 0, 0, last)
+fn address(last: u8) -> IpAddr {
+    [10, 0, 0, last].into()
+}
+
+fn v6(last: u8) -> IpAddr {
+    format!("fd00::{last:x}").parse().unwrap()
+}
+
+fn both(last: u8) -> PerFamily<IpAddr> {
+    [address(last), v6(last)].into_iter().collect()
+}
+
+fn nets(last: u8) -> PerFamily<IpNet> {
+    let (v4, v6) = (IpNet::new(address(last), 24), IpNet::new(v6(last), 64));
+    [v4.unwrap(), v6.unwrap()].into_iter().collect()
 }
 
 fn wire() -> Wire {
     let lan = Segment {
-        subnet: "10.0.0.0/24".parse().unwrap(),
-        gateway: Some(address(254)),
+        subnet: nets(0),
+        gateway: both(254),
         mtu: 1500,
         port_security: true,
-        outside: vec!["8.0.0.0/8".parse().unwrap()],
+        outside: vec!["8.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
         block: Vec::new(),
     };
     Wire::start(&IndexMap::from([("lan".into(), lan)]), Vec::new()).unwrap()
@@ -49,20 +63,19 @@ async fn plug(wire: &Wire, last: u8) -> Peer {
         name: name(last),
         interface: "eth0".into(),
         mac,
-        address: address(last),
-        subnet: "10.0.0.0/24".parse().unwrap(),
-        gateway: (last < 100).then(|| address(254)),
+        addresses: nets(last),
+        gateway: if last < 100 { both(254) } else { PerFamily::default() },
         routes: Vec::new(),
         mtu: 1500,
     };
     Peer::start(config, ours).unwrap()
 }
 
-fn shot(cell: u32, kind: ShotKind, to: Ipv4Addr) -> Shot {
+fn shot(cell: u32, kind: ShotKind, to: IpAddr) -> Shot {
     Shot { cell, from: String::new(), kind, size: 0, to: ShotTarget::Address(to) }
 }
 
-async fn fire(session: &Session, shots: Vec<(ShotKind, Ipv4Addr)>) -> Vec<ShotResult> {
+async fn fire(session: &Session, shots: Vec<(ShotKind, IpAddr)>) -> Vec<ShotResult> {
     let shots = (0..).zip(shots).map(|(cell, (kind, to))| shot(cell, kind, to)).collect();
     let mut results = session.fire(shots, DEADLINE).await.unwrap();
     results.sort_by_key(|r| r.cell);
@@ -80,54 +93,66 @@ fn answered(result: &ShotResult) -> bool {
     matches!(result.outcome, Outcome::Answered { .. })
 }
 
+/// Addresses of a family: of a peer, in the outside, and beyond it; and what says that a host is unreachable.
+type OfFamily = (fn(u8) -> IpAddr, &'static str, &'static str, (u8, u8));
+
 #[tokio::test]
 async fn everything_that_a_shot_can_come_out_as() {
+    let families: [OfFamily; 2] =
+        [(address, "8.8.8.8", "9.9.9.9", (3, 1)), (v6, "2001:db8::8", "2001:db9::9", (1, 3))];
     let wire = wire();
     let (one, two) = (plug(&wire, 1).await, plug(&wire, 2).await);
-    let there = two.open(7, vec![(Protocol::Tcp, 80), (Protocol::Udp, 53)]).unwrap();
-    let here = one.open(7, Vec::new()).unwrap();
-    let results = fire(
-        &here,
-        vec![
-            (ShotKind::Icmp, address(2)),
-            (ShotKind::Tcp(80), address(2)),
-            (ShotKind::Udp(53), address(2)),
-            (ShotKind::Tcp(81), address(2)),
-            (ShotKind::Udp(54), address(2)),
-            (ShotKind::Icmp, address(99)),
-            (ShotKind::Icmp, address(254)),
-            (ShotKind::Icmp, Ipv4Addr::new(8, 8, 8, 8)),
-            (ShotKind::Tcp(80), Ipv4Addr::new(8, 8, 8, 8)),
-            (ShotKind::Icmp, Ipv4Addr::new(9, 9, 9, 9)),
-            (ShotKind::Icmp, address(1)),
-        ],
-    )
-    .await;
-    assert!([0, 6, 7, 10].iter().all(|n| answered(&results[*n])), "{results:?}");
-    assert_eq!((by(&results[1]), by(&results[2])), (Some("p2"), Some("p2")));
-    for result in &results[1..3] {
-        let Outcome::Answered { by: Some(taker), .. } = &result.outcome else { panic!("{result:?}") };
-        assert_eq!(taker.source, address(1));
-    }
-    for refused in [3, 4] {
-        assert_eq!(results[refused].outcome, Outcome::Refused { from: Some(address(2)) });
-    }
-    assert_eq!(results[5].outcome, Outcome::ArpFailed { next_hop: Some(address(99)) });
-    assert_eq!(results[8].outcome, Outcome::Refused { from: Some(Ipv4Addr::new(8, 8, 8, 8)) });
-    let unreachable = Outcome::Unreachable { from: Some(address(254)), icmp_type: 3, icmp_code: 1 };
-    assert_eq!(results[9].outcome, unreachable);
+    for (run, (at, outside, beyond, (icmp_type, icmp_code))) in (7..).zip(families) {
+        let there = two.open(run, vec![(Protocol::Tcp, 80), (Protocol::Udp, 53)]).unwrap();
+        let here = one.open(run, Vec::new()).unwrap();
+        let (outside, beyond): (IpAddr, IpAddr) = (outside.parse().unwrap(), beyond.parse().unwrap());
+        let results = fire(
+            &here,
+            vec![
+                (ShotKind::Icmp, at(2)),
+                (ShotKind::Tcp(80), at(2)),
+                (ShotKind::Udp(53), at(2)),
+                (ShotKind::Tcp(81), at(2)),
+                (ShotKind::Udp(54), at(2)),
+                (ShotKind::Icmp, at(99)),
+                (ShotKind::Icmp, at(254)),
+                (ShotKind::Icmp, outside),
+                (ShotKind::Tcp(80), outside),
+                (ShotKind::Icmp, beyond),
+                (ShotKind::Icmp, at(1)),
+            ],
+        )
+        .await;
+        assert!([0, 6, 7, 10].iter().all(|n| answered(&results[*n])), "{results:?}");
+        assert_eq!((by(&results[1]), by(&results[2])), (Some("p2"), Some("p2")));
+        for result in &results[1..3] {
+            let Outcome::Answered { by: Some(taker), .. } = &result.outcome else { panic!("{result:?}") };
+            assert_eq!(taker.source, at(1));
+        }
+        for refused in [3, 4] {
+            assert_eq!(results[refused].outcome, Outcome::Refused { from: Some(at(2)) });
+        }
+        assert_eq!(results[5].outcome, Outcome::NeighborFailed { next_hop: Some(at(99)) });
+        assert_eq!(results[8].outcome, Outcome::Refused { from: Some(outside) });
+        let unreachable = Outcome::Unreachable { from: Some(at(254)), icmp_type, icmp_code };
+        assert_eq!(results[9].outcome, unreachable);
 
-    let seen = there.sightings().await.unwrap();
-    for cell in [0, 2] {
-        let arrived = seen.iter().find(|s| s.cell == Some(cell) && s.inbound && !s.answer).unwrap();
-        assert!(arrived.local && arrived.source == address(1) && arrived.endpoint == "p2", "{arrived:?}");
-        assert!(seen.iter().any(|s| s.cell == Some(cell) && !s.inbound && s.answer), "{seen:?}");
+        let seen = there.sightings().await.unwrap();
+        for cell in [0, 2] {
+            let arrived = seen.iter().find(|s| s.cell == Some(cell) && s.inbound && !s.answer).unwrap();
+            assert!(arrived.local && arrived.source == at(1) && arrived.endpoint == "p2", "{arrived:?}");
+            assert!(seen.iter().any(|s| s.cell == Some(cell) && !s.inbound && s.answer), "{seen:?}");
+        }
+        let mine = here.sightings().await.unwrap();
+        let own_port = results[1].source_port.unwrap();
+        let syn =
+            |s: &&labctl_protocol::messages::Sighting| s.tcp.as_ref().is_some_and(|t| t.client == own_port);
+        assert!(mine.iter().any(|s| syn(&s) && !s.inbound) && seen.iter().any(|s| syn(&s) && s.inbound));
+        assert!(
+            !mine.iter().any(|s| s.cell == Some(5)),
+            "what waits for its neighbour was not seen to leave"
+        );
     }
-    let mine = here.sightings().await.unwrap();
-    let own_port = results[1].source_port.unwrap();
-    let syn = |s: &&labctl_protocol::messages::Sighting| s.tcp.as_ref().is_some_and(|t| t.client == own_port);
-    assert!(mine.iter().any(|s| syn(&s) && !s.inbound) && seen.iter().any(|s| syn(&s) && s.inbound));
-    assert!(!mine.iter().any(|s| s.cell == Some(5)), "what waits for ARP was not seen to leave");
 }
 
 /// Whole packets of a size, never in fragments: what fits arrives and is answered by as many bytes, what does not is told
@@ -182,7 +207,7 @@ async fn one_way_links_are_silent_and_show_how_far_it_came() {
     let here = one.open(2, Vec::new()).unwrap();
     assert_eq!(
         fire(&here, vec![(ShotKind::Icmp, address(2))]).await[0].outcome,
-        Outcome::ArpFailed { next_hop: Some(address(2)) }
+        Outcome::NeighborFailed { next_hop: Some(address(2)) }
     );
 }
 
@@ -192,7 +217,7 @@ async fn what_no_route_leads_to_and_what_has_no_resolver() {
     let lone = plug(&wire, 200).await;
     let session = lone.open(1, Vec::new()).unwrap();
     assert_eq!(
-        fire(&session, vec![(ShotKind::Icmp, Ipv4Addr::new(8, 8, 8, 8))]).await[0].outcome,
+        fire(&session, vec![(ShotKind::Icmp, IpAddr::from([8, 8, 8, 8]))]).await[0].outcome,
         Outcome::NoRoute
     );
     let named = Shot {
@@ -200,7 +225,7 @@ async fn what_no_route_leads_to_and_what_has_no_resolver() {
         from: String::new(),
         kind: ShotKind::Dns,
         size: 0,
-        to: ShotTarget::Name("web".into()),
+        to: ShotTarget::Name("web".into(), Family::V4),
     };
     let result = session.fire(vec![named], DEADLINE).await.unwrap().remove(0);
     assert!(matches!(result.outcome, Outcome::Failed { .. }), "{result:?}");

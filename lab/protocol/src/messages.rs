@@ -4,14 +4,14 @@
 //! A stream begins with one [`Request`] as a line of JSON (at most [`MAX_LINE`] bytes, LF-terminated); the agent
 //! answers with one [`Reply`] line. What follows depends on the request: nothing, raw bytes, or further lines.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, net::IpAddr};
 
-use ipnet::Ipv4Net;
-use labctl_model::{Interface, Protocol, Route, Tools};
+use ipnet::IpNet;
+use labctl_model::{Family, Interface, PerFamily, Protocol, Route, Tools};
 use serde::{Deserialize, Serialize};
 
 /// Version of the protocol; both sides must have the same.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The longest line either side accepts, in bytes, LF included.
 pub const MAX_LINE: usize = 4 << 20;
@@ -187,14 +187,23 @@ pub struct HostConfig {
     pub nics: Vec<NicConfig>,
     /// Interfaces on top of them.
     pub interfaces: Vec<Interface>,
-    /// Default route's next hop.
-    pub gateway: Option<Ipv4Addr>,
+    /// Next hops of the default routes.
+    pub gateway: PerFamily<IpAddr>,
     /// Further routes.
     pub routes: Vec<Route>,
     /// Kernel settings, `net.ipv4.ip_forward` to value.
     pub sysctls: BTreeMap<String, String>,
     /// All lab hosts with their first address, for /etc/hosts.
-    pub hosts: BTreeMap<String, Ipv4Addr>,
+    pub hosts: BTreeMap<String, IpAddr>,
+}
+
+impl HostConfig {
+    /// Whether it gives the host an IPv6 address.
+    pub fn has_v6(&self) -> bool {
+        let nics = self.nics.iter().flat_map(|n| n.addresses.iter());
+        nics.chain(self.interfaces.iter().flat_map(|i| i.addresses.iter().copied()))
+            .any(|net| net.addr().is_ipv6())
+    }
 }
 
 /// One NIC.
@@ -204,10 +213,10 @@ pub struct NicConfig {
     pub mac: [u8; 6],
     /// Its new interface name.
     pub name: String,
-    /// Address and prefix length.
-    pub address: Ipv4Net,
-    /// Point-to-point peer.
-    pub peer: Option<Ipv4Addr>,
+    /// Addresses with their prefix lengths.
+    pub addresses: PerFamily<IpNet>,
+    /// Point-to-point peers.
+    pub peer: PerFamily<IpAddr>,
     /// MTU in bytes.
     pub mtu: u16,
 }
@@ -295,6 +304,8 @@ pub struct Listener {
     pub protocol: Protocol,
     /// Port.
     pub port: u16,
+    /// Address families; one that the kernel does not have is left out.
+    pub families: Vec<Family>,
     /// Bytes that a TCP listener echoes after its greeting; 0: it closes the connection.
     pub size: u32,
 }
@@ -349,9 +360,9 @@ pub enum ShotKind {
 #[serde(rename_all = "kebab-case")]
 pub enum ShotTarget {
     /// An address.
-    Address(Ipv4Addr),
-    /// A name, looked up in the endpoint's /etc/hosts, then by its resolvers.
-    Name(String),
+    Address(IpAddr),
+    /// A name, whose addresses of a family are looked up in the endpoint's /etc/hosts, then by its resolvers.
+    Name(String, Family),
 }
 
 /// What the agent sends within a probe session.
@@ -370,9 +381,9 @@ pub struct ShotResult {
     /// Cell.
     pub cell: u32,
     /// Address that was probed, after the look-up.
-    pub address: Option<Ipv4Addr>,
+    pub address: Option<IpAddr>,
     /// All addresses that the name resolved to.
-    pub resolved: Vec<Ipv4Addr>,
+    pub resolved: Vec<IpAddr>,
     /// Source port, for TCP and UDP, host order.
     pub source_port: Option<u16>,
     /// What happened.
@@ -390,15 +401,15 @@ pub enum Outcome {
         /// What the answering listener said, if it is one of the run's (TCP and UDP).
         by: Option<Taker>,
     },
-    /// RST, or ICMP port unreachable.
+    /// RST, or port unreachable of ICMP or ICMPv6.
     Refused {
         /// Who sent it, if known.
-        from: Option<Ipv4Addr>,
+        from: Option<IpAddr>,
     },
-    /// ICMP destination unreachable, time exceeded or the like.
+    /// Destination unreachable, time exceeded or the like, of ICMP or, if the probed address is IPv6, of ICMPv6.
     Unreachable {
         /// Who sent it, if known.
-        from: Option<Ipv4Addr>,
+        from: Option<IpAddr>,
         /// ICMP type.
         icmp_type: u8,
         /// ICMP code.
@@ -406,10 +417,10 @@ pub enum Outcome {
     },
     /// The sender's own kernel has no route (ENETUNREACH).
     NoRoute,
-    /// The next hop did not answer ARP: EHOSTUNREACH, or its neighbour entry was INCOMPLETE or FAILED at the deadline.
-    ArpFailed {
+    /// The next hop did not answer ARP or neighbour discovery: EHOSTUNREACH, or its neighbour entry was INCOMPLETE or FAILED at the deadline.
+    NeighborFailed {
         /// Next hop.
-        next_hop: Option<Ipv4Addr>,
+        next_hop: Option<IpAddr>,
     },
     /// Nothing came back before the deadline.
     Silent,
@@ -445,7 +456,7 @@ pub struct Taker {
     /// The endpoint that it listens in.
     pub name: String,
     /// The address that the request came from, as it sees it.
-    pub source: Ipv4Addr,
+    pub source: IpAddr,
 }
 
 /// A packet of this run that a watcher saw pass an interface.
@@ -466,9 +477,9 @@ pub struct Sighting {
     /// For TCP: the attempt, by its ports.
     pub tcp: Option<TcpTrace>,
     /// Source address in the packet.
-    pub source: Ipv4Addr,
+    pub source: IpAddr,
     /// Destination address in the packet.
-    pub destination: Ipv4Addr,
+    pub destination: IpAddr,
 }
 
 /// Identifies a TCP attempt by the requester's port and the probed port.
@@ -485,8 +496,11 @@ pub struct TcpTrace {
 pub struct NetnsFacts {
     /// Interface names.
     pub interfaces: Vec<String>,
-    /// Interface names, each with an IPv4 address and its prefix length.
-    pub addresses: Vec<(String, Ipv4Net)>,
+    /// Interface names, each with an address and its prefix length; no link-local ones.
+    pub addresses: Vec<(String, IpNet)>,
+    /// The same for IPv6's link-local addresses.
+    #[serde(default)]
+    pub link_local: Vec<(String, IpNet)>,
     /// MAC addresses by interface.
     pub macs: BTreeMap<String, [u8; 6]>,
 }

@@ -1,22 +1,22 @@
 //! Who answered, and which source they saw: summed up over the requests of a cell and compared with the topology.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use indexmap::{IndexMap, IndexSet};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use labctl_model::{Answers, Cell, Lab, Matrix, Observed, SourceSeen};
 
 use crate::{CellReport, snapshot::Snapshot, verdict::Verdict};
 
 /// Subnets of the networks that a matrix expects sources to be in, by the topology's name.
-pub type Subnets = BTreeMap<String, Vec<Ipv4Net>>;
+pub type Subnets = BTreeMap<String, Vec<IpNet>>;
 
 /// Sums up all requests of a cell in one report.
 pub fn sum_up(cell: &Cell, verdicts: Vec<Verdict>) -> CellReport {
     let wrong = |v: &&Verdict| !v.observed.meets(cell.expected);
     let (requests, failed) = (verdicts.len(), verdicts.iter().filter(wrong).count());
     let mut takers: IndexMap<&str, usize> = IndexMap::new();
-    let mut source: IndexSet<Ipv4Addr> = IndexSet::new();
+    let mut source: IndexSet<IpAddr> = IndexSet::new();
     for verdict in &verdicts {
         if let Some(by) = &verdict.by {
             *takers.entry(by).or_default() += 1;
@@ -134,7 +134,7 @@ fn is(snapshot: &Snapshot, taker: &str, name: &str) -> bool {
     taker == name || snapshot.tasks.get(taker).is_some_and(|t| t.service == name)
 }
 
-fn admits(lab: &Lab, snapshot: &Snapshot, subnets: &Subnets, source: &SourceSeen, address: Ipv4Addr) -> bool {
+fn admits(lab: &Lab, snapshot: &Snapshot, subnets: &Subnets, source: &SourceSeen, address: IpAddr) -> bool {
     match source {
         SourceSeen::Address(wanted) => *wanted == address,
         SourceSeen::Subnet(net) => net.contains(&address),

@@ -90,10 +90,11 @@ pub fn word(cell: &CellReport) -> String {
     }
 }
 
-/// What a matrix probes, as a caption: `icmp`, `icmp of 1400 bytes`, `tcp/80 by name`.
+/// What a matrix probes, as a caption: `icmp`, `icmp of 1400 bytes`, `icmp over IPv6`, `tcp/80 by name`.
 pub fn caption(matrix: &MatrixReport) -> String {
     let size = matrix.size.map(|s| format!(" of {s} bytes")).unwrap_or_default();
-    format!("{}{size}{}", matrix.probe, if matrix.by_name { " by name" } else { "" })
+    let over = matrix.family.map(|f| format!(" over {f}")).unwrap_or_default();
+    format!("{}{size}{over}{}", matrix.probe, if matrix.by_name { " by name" } else { "" })
 }
 
 /// Renders the wrong cells of a matrix. A cell that is alone with its cause is one line. Several cells with one cause are

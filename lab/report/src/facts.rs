@@ -1,6 +1,6 @@
 //! Judges facts: what was read of a running lab rather than probed.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use labctl_model::{Command, Fact, Must, Subject};
 
@@ -54,9 +54,9 @@ fn holds(list: &[String], must: &Must, same: &[String]) -> bool {
         Must::Lack(unwanted) => !unwanted.iter().any(|w| list.contains(w)),
         Must::Inside(outer) => {
             !list.is_empty()
-                && list.iter().all(|item| match item.parse::<ipnet::Ipv4Net>() {
+                && list.iter().all(|item| match item.parse::<ipnet::IpNet>() {
                     Ok(net) => outer.contains(&net),
-                    Err(_) => item.parse::<Ipv4Addr>().is_ok_and(|a| outer.contains(&a)),
+                    Err(_) => item.parse::<IpAddr>().is_ok_and(|a| outer.contains(&a)),
                 })
         }
     }

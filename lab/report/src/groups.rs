@@ -84,7 +84,7 @@ mod tests {
             line: 1,
         };
         let cells = cells.iter().enumerate().map(cell).collect();
-        MatrixReport { probe: Probe::Icmp, size: None, by_name: false, cells }
+        MatrixReport { probe: Probe::Icmp, size: None, family: None, by_name: false, cells }
     }
 
     #[test]

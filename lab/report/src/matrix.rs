@@ -1,6 +1,6 @@
 //! Judges a matrix: sorts what all probers report by its cells, and sums up each.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use labctl_model::{Cell, Lab, Matrix, No, Observed, Target};
 use labctl_protocol::messages::{Outcome, ShotResult, Sighting};
@@ -34,7 +34,7 @@ pub fn judge(
     told: Told,
 ) -> MatrixReport {
     let Told { results, sightings, absent } = told;
-    let mut senders: BTreeMap<u32, Vec<Ipv4Addr>> = BTreeMap::new();
+    let mut senders: BTreeMap<u32, Vec<IpAddr>> = BTreeMap::new();
     for (cell, aim) in matrix.cells.iter().zip(aims) {
         for shot in &aim.shots {
             let own = snapshot.addresses(lab, &cell.from).iter().map(|(_, a)| *a).collect();
@@ -116,7 +116,7 @@ fn causes(
 fn by_cell<'a>(
     results: &[ShotResult],
     sightings: &'a [Sighting],
-    senders: &BTreeMap<u32, Vec<Ipv4Addr>>,
+    senders: &BTreeMap<u32, Vec<IpAddr>>,
 ) -> BTreeMap<u32, Vec<&'a Sighting>> {
     let mut map: BTreeMap<u32, Vec<&Sighting>> = BTreeMap::new();
     let mut by_port: BTreeMap<u16, Vec<&ShotResult>> = BTreeMap::new();

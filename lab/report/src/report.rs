@@ -1,10 +1,10 @@
 //! The report of a run, nested as a topology is: steps, their checks, and what each check found. Serialized as it is, this
 //! is the `--format json` of `up`, `check` and `test` (docs/report.md).
 
-use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use indexmap::IndexMap;
-use labctl_model::{By, Expected, Matrix, Observed, Probe};
+use labctl_model::{By, Expected, Family, Matrix, Observed, Probe};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -134,6 +134,11 @@ pub struct MatrixReport {
     /// Size of what was sent, in bytes, if the topology gives one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u32>,
+    /// The address family that was probed, `4` or `6`; absent if the topology does not say: then IPv4 where both ends have
+    /// it, else IPv6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("enum" = ["4", "6"]))]
+    pub family: Option<Family>,
     /// Whether the destinations were looked up by name.
     pub by_name: bool,
     /// Every cell, in the topology's order.
@@ -168,7 +173,7 @@ pub struct CellReport {
     /// Who answered, in order of the requests, each once; empty if unknown.
     pub answered_by: Vec<String>,
     /// Source addresses that these saw.
-    pub source: Vec<Ipv4Addr>,
+    pub source: Vec<IpAddr>,
     /// For a `yes`, how its answer differs from `answered_by`, `source` and `requests`; absent if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unmet: Option<String>,
@@ -274,7 +279,8 @@ impl MatrixReport {
     /// The report of a matrix with these cells. Computes their `holds`.
     pub fn new(matrix: &Matrix, cells: Vec<CellReport>) -> Self {
         let by_name = matrix.by == By::Name;
-        let mut report = Self { probe: matrix.probe.clone(), size: matrix.size, by_name, cells };
+        let (probe, family) = (matrix.probe.clone(), matrix.family.family());
+        let mut report = Self { probe, size: matrix.size, family, by_name, cells };
         report.conclude();
         report
     }

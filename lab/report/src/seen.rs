@@ -1,6 +1,6 @@
 //! What Docker says of a lab's containers, services and nodes at one moment.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use labctl_model::{INGRESS, Lab, ServicePort};
 
@@ -12,7 +12,7 @@ pub struct ContainerState {
     /// Process id in the host, while it runs.
     pub pid: Option<u32>,
     /// Addresses by the Docker name of the network.
-    pub addresses: Vec<(String, Ipv4Addr)>,
+    pub addresses: Vec<(String, IpAddr)>,
 }
 
 /// The services as a manager sees them at one moment.
@@ -85,7 +85,7 @@ pub struct ServiceSeen {
     /// Its name.
     pub name: String,
     /// Its virtual address by the Docker name of the network.
-    pub addresses: Vec<(String, Ipv4Addr)>,
+    pub addresses: Vec<(String, IpAddr)>,
     /// How many tasks it should have.
     pub desired: u64,
     /// Whether it has a task on every node that it may run on.

@@ -2,10 +2,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::IpAddr,
 };
 
-use labctl_model::{By, Cell, Lab, Matrix, No, Observed, Probe, Protocol, PublishMode, Target};
+use labctl_model::{
+    By, Cell, Family, Lab, Matrix, No, Observed, OfFamily, Probe, Protocol, PublishMode, Target,
+};
 use labctl_protocol::messages::{Endpoint, Listener, Shot, ShotKind, ShotTarget};
 
 use crate::snapshot::{NoAddress, ServiceAt, Snapshot, TaskAt};
@@ -80,14 +82,33 @@ pub fn plan(lab: &Lab, matrix: &Matrix, snapshot: &Snapshot) -> (BTreeMap<String
         aims.push(aim);
     }
     if let Some((protocol, _)) = transport(&matrix.probe) {
+        let families = families(&orders);
         for (host, ports) in listeners {
             orders.entry(host).or_default().listeners = ports
                 .into_iter()
-                .map(|(endpoint, port)| Listener { endpoint, protocol, port, size })
+                .map(|(endpoint, port)| Listener {
+                    endpoint,
+                    protocol,
+                    port,
+                    families: families.clone(),
+                    size,
+                })
                 .collect();
         }
     }
     (orders, aims)
+}
+
+/// The families that listeners need: a proxy may pass a request of IPv6 on by IPv4.
+fn families(orders: &BTreeMap<String, Orders>) -> Vec<Family> {
+    let is_v6 = |shot: &Shot| match &shot.to {
+        ShotTarget::Address(address) => address.is_ipv6(),
+        ShotTarget::Name(_, family) => *family == Family::V6,
+    };
+    match orders.values().flat_map(|o| &o.shots).any(is_v6) {
+        true => Family::ALL.to_vec(),
+        false => vec![Family::V4],
+    }
 }
 
 fn aim(lab: &Lab, matrix: &Matrix, cell: &Cell, snapshot: &Snapshot) -> (Aim, Option<ShotTarget>) {
@@ -102,13 +123,13 @@ fn aim(lab: &Lab, matrix: &Matrix, cell: &Cell, snapshot: &Snapshot) -> (Aim, Op
     }
     let owner = endpoint(lab, cell, snapshot);
     let meant = owner.as_deref().map(|e| snapshot.takers(lab, e)).unwrap_or_default();
-    let address = snapshot.address(lab, &cell.from, &cell.to);
+    let address = snapshot.address(lab, &cell.from, &cell.to, matrix.family);
     let host = owner.as_deref().and_then(|name| lab.hosts.get_key_value(name));
     let behind = transport(&matrix.probe).zip(host).and_then(|(port, (name, host))| {
         let by = match matrix.by {
             By::Address => address.clone().ok(),
             // Hosts know each other by their first address.
-            By::Name => host.nics.first().map(|n| n.address),
+            By::Name => host.first_address(),
         };
         published(lab, snapshot, name, by, port)
     });
@@ -136,7 +157,10 @@ fn aim(lab: &Lab, matrix: &Matrix, cell: &Cell, snapshot: &Snapshot) -> (Aim, Op
         (_, Err(NoAddress::Unseen(why))) if !matches!(matrix.probe, Probe::Dns(_)) => {
             foregone(Observed::Failed, why)
         }
-        (Some(name), _) => (aim, Some(ShotTarget::Name(name))),
+        (Some(name), _) => {
+            let family = snapshot.family(lab, &cell.from, &cell.to, matrix.family);
+            (aim, Some(ShotTarget::Name(name, family)))
+        }
         (None, Ok(address)) => (aim, Some(ShotTarget::Address(address))),
         (None, Err(NoAddress::Down(why) | NoAddress::Unseen(why) | NoAddress::None(why))) => {
             (Aim { foregone: Some((Observed::No(No::NoRoute), why)), ..aim }, None)
@@ -179,7 +203,7 @@ fn published(
     lab: &Lab,
     snapshot: &Snapshot,
     host: &str,
-    address: Option<Ipv4Addr>,
+    address: Option<IpAddr>,
     (protocol, port): (Protocol, u16),
 ) -> Option<Vec<(String, u16)>> {
     let mut is_published = false;
@@ -187,7 +211,12 @@ fn published(
     for (name, c) in lab.containers.iter().filter(|(name, c)| c.host == host && snapshot.runs(lab, name)) {
         for p in c.ports.iter().filter(|p| p.published == Some(port) && p.protocol == protocol) {
             is_published = true;
-            if p.host_ip.is_none_or(|ip| ip.is_unspecified() || Some(ip) == address) {
+            // `0.0.0.0` is every address of IPv4, `::` every one of IPv6.
+            let covers = |ip: IpAddr| match address {
+                Some(address) if ip.is_unspecified() => ip.family() == address.family(),
+                address => ip.is_unspecified() || Some(ip) == address,
+            };
+            if p.host_ip.is_none_or(covers) {
                 behind.push((name.clone(), p.target));
             }
         }

@@ -2,10 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::IpAddr,
 };
 
-use labctl_model::{Attach, Lab, Peer, ServicePort, Target};
+use labctl_model::{Attach, Family, Lab, OfFamily, Peer, Probed, ServicePort, Target};
 use labctl_protocol::messages::Netns;
 
 use crate::seen::{ContainerState, docker_name};
@@ -13,7 +13,7 @@ use crate::seen::{ContainerState, docker_name};
 /// Docker's name of the default bridge network.
 const DEFAULT_BRIDGE: &str = "bridge";
 
-/// The `lo` in `name@lo`: 127.0.0.1, as the source sees it.
+/// The `lo` in `name@lo`: 127.0.0.1 or ::1, as the source sees it.
 const LOOPBACK: &str = "lo";
 
 /// The containers of a lab as Docker has them at one moment.
@@ -37,7 +37,7 @@ pub struct Snapshot {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceAt {
     /// Its virtual addresses, with Docker's name of the network.
-    pub addresses: Vec<(String, Ipv4Addr)>,
+    pub addresses: Vec<(String, IpAddr)>,
     /// Its published ports.
     pub ports: Vec<ServicePort>,
     /// Whether its name resolves to the addresses of its tasks.
@@ -121,7 +121,7 @@ impl Snapshot {
     }
 
     /// Addresses of a service's running tasks, with Docker's name of the network.
-    pub fn task_addresses(&self, lab: &Lab, service: &str) -> Vec<(String, Ipv4Addr)> {
+    pub fn task_addresses(&self, lab: &Lab, service: &str) -> Vec<(String, IpAddr)> {
         self.tasks_of(service).flat_map(|(task, _)| self.addresses(lab, task)).collect()
     }
 
@@ -135,8 +135,33 @@ impl Snapshot {
         self.netns(lab, name).is_some() || lab.peers.contains_key(name)
     }
 
+    /// The family by which `from` should reach an endpoint, at this place if one is named: IPv4 if both have it there, else
+    /// IPv6 if the destination has that.
+    pub fn family(&self, lab: &Lab, from: &str, target: &Target, probed: Probed) -> Family {
+        let (name, at) = match (probed, target) {
+            (Probed::Only(family), _) => return family,
+            (Probed::Shared, Target::Address(address)) => return address.family(),
+            (Probed::Shared, Target::Endpoint { name, at }) => (name, at),
+        };
+        let (own, all) = (self.addresses(lab, from), self.addresses(lab, name));
+        let there = |place: &String| {
+            at.as_ref().is_none_or(|at| place == at || at == LOOPBACK || place == docker_name(lab, at))
+        };
+        // Who has no address at all may still be asked to send.
+        let sends = |family| own.is_empty() || own.iter().any(|(_, a)| a.family() == family);
+        let takes = |family| all.iter().any(|(place, a)| there(place) && a.family() == family);
+        let shared = Family::ALL.into_iter().find(|family| sends(*family) && takes(*family));
+        shared.or_else(|| Family::ALL.into_iter().find(|family| takes(*family))).unwrap_or(Family::V4)
+    }
+
     /// The address by which `from` should reach `target`.
-    pub fn address(&self, lab: &Lab, from: &str, target: &Target) -> Result<Ipv4Addr, NoAddress> {
+    pub fn address(
+        &self,
+        lab: &Lab,
+        from: &str,
+        target: &Target,
+        probed: Probed,
+    ) -> Result<IpAddr, NoAddress> {
         match target {
             Target::Address(address) => Ok(*address),
             Target::Endpoint { name, at } => {
@@ -155,18 +180,21 @@ impl Snapshot {
                     return Err(NoAddress::Down(format!("{name} is {}", self.status(lab, name))));
                 }
                 if at.as_deref() == Some(LOOPBACK) {
-                    return Ok(Ipv4Addr::LOCALHOST);
+                    return Ok(self.family(lab, from, target, probed).loopback());
                 }
-                let addresses = self.addresses(lab, name);
+                let family = self.family(lab, from, target, probed);
+                let mut addresses = self.addresses(lab, name);
+                addresses.retain(|(_, address)| address.family() == family);
                 let found = match at {
                     Some(at) => {
                         addresses.iter().find(|(place, _)| place == at || place == docker_name(lab, at))
                     }
                     None => self.shared(lab, from, &addresses).or(addresses.first()),
                 };
+                let kind = probed.family().map_or("address".to_owned(), |family| format!("{family} address"));
                 found.map(|(_, a)| *a).ok_or_else(|| match at {
-                    Some(at) => NoAddress::None(format!("{name} has no address on {at}")),
-                    None => NoAddress::None(format!("{name} has no address")),
+                    Some(at) => NoAddress::None(format!("{name} has no {kind} on {at}")),
+                    None => NoAddress::None(format!("{name} has no {kind}")),
                 })
             }
         }
@@ -174,12 +202,12 @@ impl Snapshot {
 
     /// Addresses of an endpoint with the segment or (Docker's name of the) network each is on, in the topology's
     /// order.
-    pub fn addresses(&self, lab: &Lab, name: &str) -> Vec<(String, Ipv4Addr)> {
+    pub fn addresses(&self, lab: &Lab, name: &str) -> Vec<(String, IpAddr)> {
         if let Some(host) = lab.hosts.get(name) {
-            return host.nics.iter().map(|n| (n.segment.clone(), n.address)).collect();
+            return host.nics.iter().flat_map(|n| n.ips().map(|ip| (n.segment.clone(), ip))).collect();
         }
         if let Some(Peer { nic, .. }) = lab.peers.get(name) {
-            return vec![(nic.segment.clone(), nic.address)];
+            return nic.ips().map(|ip| (nic.segment.clone(), ip)).collect();
         }
         // Nobody is reached by an address on the routing mesh's network.
         if let Some(task) = self.containers.get(name).filter(|_| self.tasks.contains_key(name)) {
@@ -218,8 +246,8 @@ impl Snapshot {
         &self,
         lab: &Lab,
         from: &str,
-        addresses: &'a [(String, Ipv4Addr)],
-    ) -> Option<&'a (String, Ipv4Addr)> {
+        addresses: &'a [(String, IpAddr)],
+    ) -> Option<&'a (String, IpAddr)> {
         let mine = self.addresses(lab, from);
         let host = lab.host_of(from).map(|h| self.addresses(lab, h)).unwrap_or_default();
         let on = |place: &String| mine.iter().any(|(m, _)| m == place && m != DEFAULT_BRIDGE);
@@ -230,7 +258,7 @@ impl Snapshot {
     }
 
     /// The endpoint that owns an address, hosts before containers, then tasks and services.
-    pub fn owner<'a>(&'a self, lab: &'a Lab, address: Ipv4Addr) -> Option<&'a str> {
+    pub fn owner<'a>(&'a self, lab: &'a Lab, address: IpAddr) -> Option<&'a str> {
         let services = lab.services.keys().map(String::as_str);
         self.endpoints(lab)
             .chain(services)

@@ -1,7 +1,7 @@
 //! What becomes of VXLAN between hosts: of each probe, and what the differences mean. Serialized as it is, this is the
 //! `--format json` of `vxlan`.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -26,9 +26,9 @@ pub struct PairReport {
     /// Segment that they share: if both are swarm nodes, the one of their VXLAN.
     pub segment: String,
     /// Address of the sender there.
-    pub source: Ipv4Addr,
+    pub source: IpAddr,
     /// Address of the receiver there.
-    pub destination: Ipv4Addr,
+    pub destination: IpAddr,
     /// Whether all is as it should be.
     pub holds: bool,
     /// Each probe, at each port.

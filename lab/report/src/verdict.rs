@@ -2,17 +2,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::IpAddr,
 };
 
-use labctl_model::{Cell, Lab, No, Observed, Probe, Target};
-use labctl_protocol::messages::{Outcome, ShotResult, Sighting, Taker};
+use labctl_model::{Cell, Family, Lab, No, Observed, OfFamily, Probe, Target};
+use labctl_protocol::{
+    messages::{Outcome, ShotResult, Sighting, Taker},
+    probe::heard::is_port_unreachable,
+};
 
 use crate::{seen::docker_name, shots::Aim, snapshot::Snapshot};
-
-/// ICMP destination unreachable, and its code for a closed UDP port (RFC 792).
-const UNREACHABLE: u8 = 3;
-const PORT_UNREACHABLE: u8 = 3;
 
 /// The result of a cell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +25,7 @@ pub struct Verdict {
     /// Who answered a `yes`, if known.
     pub by: Option<String>,
     /// The source that the answerer saw.
-    pub source: Option<Ipv4Addr>,
+    pub source: Option<IpAddr>,
 }
 
 impl Verdict {
@@ -74,11 +73,12 @@ pub fn judge(
             Verdict::no(No::Refused, refused(lab, cell, snapshot, *from, result.address))
         }
         Outcome::Unreachable { from, icmp_type, icmp_code } => {
-            if (*icmp_type, *icmp_code) == (UNREACHABLE, PORT_UNREACHABLE) {
+            let family = from.or(result.address).map_or(Family::V4, |a| a.family());
+            if is_port_unreachable(family, *icmp_type, *icmp_code) {
                 return Verdict::no(No::Refused, refused(lab, cell, snapshot, *from, result.address));
             }
             let by = from.map_or(format!("{}'s own kernel", cell.from), |a| who(lab, snapshot, cell, a));
-            Verdict::no(No::Unreachable, format!("{by} says {}", icmp_words(*icmp_type, *icmp_code)))
+            Verdict::no(No::Unreachable, format!("{by} says {}", icmp_words(family, *icmp_type, *icmp_code)))
         }
         Outcome::NoRoute => Verdict::no(
             No::NoRoute,
@@ -87,9 +87,14 @@ pub fn judge(
                 None => format!("{} has no route", cell.from),
             },
         ),
-        Outcome::ArpFailed { next_hop } => {
-            let hop = next_hop.or(result.address).map_or("the next hop".to_owned(), |a| a.to_string());
-            Verdict::no(No::Arp, format!("nobody answers {}'s ARP for {hop}", cell.from))
+        Outcome::NeighborFailed { next_hop } => {
+            let hop = next_hop.or(result.address);
+            let (no, asks) = match hop.map_or(Family::V4, |a| a.family()) {
+                Family::V4 => (No::Arp, "ARP"),
+                Family::V6 => (No::Neighbour, "neighbour discovery"),
+            };
+            let hop = hop.map_or("the next hop".to_owned(), |a| a.to_string());
+            Verdict::no(no, format!("nobody answers {}'s {asks} for {hop}", cell.from))
         }
         Outcome::Silent => silent(lab, aim, cell, &receivers(lab, snapshot, seen), seen),
         Outcome::Stalled { rtt_us, back, of } => {
@@ -112,7 +117,7 @@ fn answered(
     got: &[&str],
     seen: &[&Sighting],
 ) -> Verdict {
-    let yes = |by: Option<&str>, source: Option<Ipv4Addr>, detail: String| Verdict {
+    let yes = |by: Option<&str>, source: Option<IpAddr>, detail: String| Verdict {
         rtt_us: Some(rtt_us),
         by: by.map(str::to_owned),
         source,
@@ -167,7 +172,7 @@ fn answered(
 }
 
 /// The source that the answerer saw: the routing mesh hides the real one.
-fn source_seen(taker: &str, seen: &[&Sighting]) -> Option<Ipv4Addr> {
+fn source_seen(taker: &str, seen: &[&Sighting]) -> Option<IpAddr> {
     seen.iter().find(|s| s.endpoint == taker && s.inbound && s.local && !s.answer).map(|s| s.source)
 }
 
@@ -179,16 +184,18 @@ fn resolved(
     rtt_us: u64,
     result: &ShotResult,
 ) -> Verdict {
-    let list = result.resolved.iter().map(Ipv4Addr::to_string).collect::<Vec<_>>().join(", ");
+    let list = result.resolved.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ");
     let right = match &cell.to {
         Target::Address(a) => result.resolved.contains(a),
         Target::Endpoint { name, at } if asks_for_tasks(snapshot, probe, name) => {
-            // All tasks and nothing else, on one network.
-            let tasks = snapshot.task_addresses(lab, name);
+            // All tasks and nothing else, on one network, in the family that was asked for.
+            let mut tasks = snapshot.task_addresses(lab, name);
+            let asked = result.resolved.first().map(|a| a.family());
+            tasks.retain(|(_, a)| Some(a.family()) == asked);
             let place = at.as_deref().map(|at| docker_name(lab, at)).or_else(|| {
                 tasks.iter().find(|(_, a)| result.resolved.contains(a)).map(|(place, _)| place.as_str())
             });
-            let on: BTreeSet<Ipv4Addr> =
+            let on: BTreeSet<IpAddr> =
                 tasks.iter().filter(|(p, _)| Some(p.as_str()) == place).map(|(_, a)| *a).collect();
             !on.is_empty() && on == result.resolved.iter().copied().collect()
         }
@@ -265,8 +272,8 @@ fn refused(
     lab: &Lab,
     cell: &Cell,
     snapshot: &Snapshot,
-    from: Option<Ipv4Addr>,
-    address: Option<Ipv4Addr>,
+    from: Option<IpAddr>,
+    address: Option<IpAddr>,
 ) -> String {
     match from.or(address) {
         Some(a) => format!("refused by {}", who(lab, snapshot, cell, a)),
@@ -275,7 +282,7 @@ fn refused(
 }
 
 /// An address with its owner's name, if it has one.
-fn who(lab: &Lab, snapshot: &Snapshot, cell: &Cell, address: Ipv4Addr) -> String {
+fn who(lab: &Lab, snapshot: &Snapshot, cell: &Cell, address: IpAddr) -> String {
     if let Target::Endpoint { name, .. } = &cell.to
         && snapshot.addresses(lab, name).iter().any(|(_, a)| *a == address)
     {
@@ -287,18 +294,23 @@ fn who(lab: &Lab, snapshot: &Snapshot, cell: &Cell, address: Ipv4Addr) -> String
     }
 }
 
-/// ICMP destination unreachable and time exceeded, in words (RFC 792, RFC 1122 section 3.2.2.1, RFC 1812).
-fn icmp_words(icmp_type: u8, code: u8) -> String {
-    let words = match (icmp_type, code) {
-        (3, 0) => "network unreachable",
-        (3, 1) => "host unreachable",
-        (3, 2) => "protocol unreachable",
-        (3, 3) => "port unreachable",
-        (3, 4) => "fragmentation needed",
-        (3, 9 | 10 | 13) => "administratively prohibited",
-        (3, _) => "destination unreachable",
-        (11, _) => "time exceeded",
-        _ => return format!("ICMP type {icmp_type} code {code}"),
+/// Destination unreachable, too big and time exceeded, in words (RFC 792, RFC 1122 section 3.2.2.1, RFC 1812; RFC 4443).
+fn icmp_words(family: Family, icmp_type: u8, code: u8) -> String {
+    let words = match (family, icmp_type, code) {
+        (Family::V4, 3, 0) => "network unreachable",
+        (Family::V4, 3, 1) => "host unreachable",
+        (Family::V4, 3, 2) | (Family::V6, 4, 1) => "protocol unreachable",
+        (Family::V4, 3, 3) | (Family::V6, 1, 4) => "port unreachable",
+        (Family::V4, 3, 4) => "fragmentation needed",
+        (Family::V4, 3, 9 | 10 | 13) | (Family::V6, 1, 1 | 5) => "administratively prohibited",
+        (Family::V6, 1, 0) => "no route",
+        (Family::V6, 1, 3) => "address unreachable",
+        (Family::V6, 1, 6) => "route rejected",
+        (Family::V4, 3, _) | (Family::V6, 1, _) => "destination unreachable",
+        (Family::V6, 2, _) => "packet too big",
+        (Family::V4, 11, _) | (Family::V6, 3, _) => "time exceeded",
+        (Family::V4, ..) => return format!("ICMP type {icmp_type} code {code}"),
+        (Family::V6, ..) => return format!("ICMPv6 type {icmp_type} code {code}"),
     };
     words.to_owned()
 }
@@ -309,6 +321,10 @@ mod tests {
     use labctl_model::Expected;
 
     use super::*;
+
+    fn ip(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
+        [a, b, c, d].into()
+    }
 
     const LAB: &str = "
 name: t
@@ -329,7 +345,7 @@ hosts: { a: { lan: 10.0.0.1 }, b: { lan: 10.0.0.2 }, c: { lan: 10.0.0.3 } }
     }
 
     fn shot(outcome: Outcome) -> ShotResult {
-        let address = Some(Ipv4Addr::new(10, 0, 0, 2));
+        let address = Some(ip(10, 0, 0, 2));
         ShotResult { cell: 0, address, resolved: Vec::new(), source_port: None, outcome }
     }
 
@@ -342,8 +358,8 @@ hosts: { a: { lan: 10.0.0.1 }, b: { lan: 10.0.0.2 }, c: { lan: 10.0.0.3 } }
             answer,
             cell: Some(0),
             tcp: None,
-            source: Ipv4Addr::new(10, 0, 0, 1),
-            destination: Ipv4Addr::new(10, 0, 0, 2),
+            source: ip(10, 0, 0, 1),
+            destination: ip(10, 0, 0, 2),
         }
     }
 
@@ -382,7 +398,7 @@ hosts: { a: { lan: 10.0.0.1 }, b: { lan: 10.0.0.2 }, c: { lan: 10.0.0.3 } }
     }
 
     fn answered_by(name: &str) -> Outcome {
-        let source = Ipv4Addr::new(172, 30, 1, 1);
+        let source = ip(172, 30, 1, 1);
         Outcome::Answered { rtt_us: 5, by: Some(Taker { name: name.into(), source }) }
     }
 
@@ -390,8 +406,8 @@ hosts: { a: { lan: 10.0.0.1 }, b: { lan: 10.0.0.2 }, c: { lan: 10.0.0.3 } }
     fn the_source_is_whom_the_listener_says_it_saw() {
         let seen = [sighting("b", true, true, false)];
         let source = |outcome| judged(&Probe::Tcp(80), &aim_at("b"), outcome, &seen).source.unwrap();
-        assert_eq!(source(answered_by("b")), Ipv4Addr::new(172, 30, 1, 1), "a proxy's");
-        assert_eq!(source(ANSWERED), Ipv4Addr::new(10, 0, 0, 1), "a real service says nothing");
+        assert_eq!(source(answered_by("b")), ip(172, 30, 1, 1), "a proxy's");
+        assert_eq!(source(ANSWERED), ip(10, 0, 0, 1), "a real service says nothing");
     }
 
     #[test]
@@ -431,7 +447,7 @@ hosts: { a: { lan: 10.0.0.1 }, b: { lan: 10.0.0.2 }, c: { lan: 10.0.0.3 } }
 
     #[test]
     fn a_port_unreachable_is_a_refusal_and_others_say_who() {
-        let from = Some(Ipv4Addr::new(10, 0, 0, 2));
+        let from = Some(ip(10, 0, 0, 2));
         let icmp = |icmp_code| Outcome::Unreachable { from, icmp_type: 3, icmp_code };
         assert_eq!(verdict(icmp(3), &[]).0, Observed::No(No::Refused));
         assert_eq!(
@@ -442,10 +458,7 @@ hosts: { a: { lan: 10.0.0.1 }, b: { lan: 10.0.0.2 }, c: { lan: 10.0.0.3 } }
 
     #[test]
     fn a_name_that_resolves_to_another_is_misdelivered() {
-        let result = ShotResult {
-            resolved: vec![Ipv4Addr::new(10, 0, 0, 3)],
-            ..shot(Outcome::Resolved { rtt_us: 1 })
-        };
+        let result = ShotResult { resolved: vec![ip(10, 0, 0, 3)], ..shot(Outcome::Resolved { rtt_us: 1 }) };
         let aim = aim_at("b");
         let probe = Probe::Dns("b".into());
         let to =

@@ -58,13 +58,14 @@ pub async fn run(running: &RunningLab, action: &Action, events: &Events) -> Resu
         Action::Stop(c) => Ok(view.home(c)?.docker.stop(c).await?),
         Action::Restart(c) => explained(view, view.home(c)?.docker.restart(c).await).await,
         Action::Remove(c) => Ok(view.home(c)?.docker.remove(c).await?),
-        Action::Connect { container, network, ipv4_address } => {
+        Action::Connect { container, network, address } => {
             // The topology's settings for this attachment, if any; the step's own address wins.
             let declared = match lab.containers.get(container).map(|c| &c.attach) {
                 Some(Attach::Networks(networks)) => networks.get(network).cloned().unwrap_or_default(),
                 _ => Attachment::default(),
             };
-            let to = Attachment { ipv4_address: ipv4_address.or(declared.ipv4_address), ..declared };
+            let mut to = declared;
+            address.iter().for_each(|address| to.set_address(*address));
             let name = docker_name(lab, network);
             let connected = view.home(container)?.docker.connect_network(name, container, &to).await;
             explained(view, connected).await

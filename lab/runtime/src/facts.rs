@@ -1,6 +1,6 @@
 //! Facts: what is read of a running lab rather than probed.
 
-use labctl_model::{Fact, Subject};
+use labctl_model::{Fact, Subject, is_told};
 use labctl_protocol::messages::Netns;
 use labctl_report::{FactReport, facts, seen::docker_name};
 
@@ -25,7 +25,8 @@ async fn read(view: &View<'_>, subject: &Subject) -> Result<Vec<String>, Error> 
         Subject::Addresses(endpoint) => {
             let (host, netns) = exec::place(view, endpoint).await?;
             let facts = host.agent.facts(netns).await.map_err(host.failed())?;
-            facts.addresses.into_iter().map(|(_, net)| net.addr().to_string()).collect()
+            let addresses = facts.addresses.into_iter().map(|(_, net)| net.addr());
+            addresses.filter(|address| is_told(*address)).map(|address| address.to_string()).collect()
         }
         Subject::Hosts(container) => {
             let (host, netns) = exec::place(view, container).await?;

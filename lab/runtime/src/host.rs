@@ -1,19 +1,18 @@
 //! A running host of a lab: its agent, its dockerd, and the Docker socket that labctl offers for it.
 
 use std::{
-    net::Ipv4Addr,
+    net::IpAddr,
     path::PathBuf,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use ipnet::Ipv4Net;
 use labctl_docker::HostDocker;
 use labctl_images::{hash::hex, load::Images};
 use labctl_machines::{
     Events,
     forward::{Forward, GUEST_DOCKER_SOCKET},
 };
-use labctl_model::{Action, Lab};
+use labctl_model::{Action, Family, Lab, PerFamily};
 use labctl_protocol::{
     client::{AgentClient, ClientError},
     messages::{HostConfig, NicConfig},
@@ -135,7 +134,7 @@ impl RunningHost {
 /// The configuration that the agent applies to its machine.
 fn config(lab: &Lab, name: &str) -> HostConfig {
     let mut rng = rand::rng();
-    let hosts = lab.hosts.iter().filter_map(|(n, h)| Some((n.clone(), h.nics.first()?.address))).collect();
+    let hosts = lab.hosts.iter().filter_map(|(n, h)| Some((n.clone(), h.first_address()?))).collect();
     let mut config = HostConfig {
         hostname: name.to_owned(),
         clock_ns: now_ns(),
@@ -144,35 +143,28 @@ fn config(lab: &Lab, name: &str) -> HostConfig {
         engine_id: uuid(rng.random()),
         nics: Vec::new(),
         interfaces: Vec::new(),
-        gateway: None,
+        gateway: PerFamily::default(),
         routes: Vec::new(),
         sysctls: Default::default(),
         hosts,
     };
     if let Some(host) = lab.hosts.get(name) {
-        config.nics = host.nics.iter().filter_map(nic).collect();
+        config.nics = host.nics.iter().map(nic).collect();
         config.interfaces = host.interfaces.iter().filter(|i| !i.deferred).cloned().collect();
-        config.gateway = gateway(lab, host);
+        config.gateway = gateways(lab, host);
         config.routes = host.routes.clone();
         config.sysctls = host.sysctls.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
     }
     config
 }
 
-fn nic(nic: &labctl_model::Nic) -> Option<NicConfig> {
-    Some(NicConfig {
-        mac: nic.mac,
-        name: nic.name.clone(),
-        address: Ipv4Net::new(nic.address, nic.prefix_len).ok()?,
-        peer: nic.peer,
-        mtu: nic.mtu,
-    })
+fn nic(nic: &labctl_model::Nic) -> NicConfig {
+    NicConfig { mac: nic.mac, name: nic.name.clone(), addresses: nic.addresses, peer: nic.peer, mtu: nic.mtu }
 }
 
-/// Next hop of the default route: the gateway of the first NIC whose segment has one. Point-to-point NICs do not count:
-/// a VPN sets its own routes.
-fn gateway(lab: &Lab, host: &labctl_model::Host) -> Option<Ipv4Addr> {
-    host.nics.iter().filter(|n| n.peer.is_none()).find_map(|n| lab.segments.get(&n.segment)?.gateway)
+/// Next hops of the default routes: see [`labctl_model::Host::gateway`].
+fn gateways(lab: &Lab, host: &labctl_model::Host) -> PerFamily<IpAddr> {
+    Family::ALL.into_iter().filter_map(|family| host.gateway(lab, family)).collect()
 }
 
 /// This machine's clock, ns since the epoch.

@@ -1,6 +1,6 @@
 //! The lab's peers: plugged into the wire, and probed from there.
 
-use std::{net::Ipv4Addr, os::unix::net::UnixStream, sync::Arc};
+use std::{net::IpAddr, os::unix::net::UnixStream, sync::Arc};
 
 use indexmap::IndexMap;
 use labctl_model::Lab;
@@ -22,15 +22,15 @@ pub type Peers = IndexMap<String, Arc<Peer>>;
 pub async fn plug_in(lab: &Lab, wire: &Wire) -> Result<Peers, Error> {
     let mut peers = Peers::default();
     for (name, peer) in &lab.peers {
-        peers.insert(name.clone(), Arc::new(plug(lab, name, peer, wire).await?));
+        peers.insert(name.clone(), Arc::new(plug(name, peer, wire).await?));
     }
     Ok(peers)
 }
 
-async fn plug(lab: &Lab, name: &str, peer: &labctl_model::Peer, wire: &Wire) -> Result<Peer, Error> {
+async fn plug(name: &str, peer: &labctl_model::Peer, wire: &Wire) -> Result<Peer, Error> {
     let failed = |why: &dyn std::fmt::Display| Error::Wire(format!("peer {name}: {why}"));
     let nic = &peer.nic;
-    let config = config(lab, name, peer).ok_or_else(|| failed(&"its segment is not there"))?;
+    let config = config(name, peer);
     let (ours, theirs) = UnixStream::pair().map_err(|e| failed(&e))?;
     let port = PortSpec {
         name: port(name, peer),
@@ -42,23 +42,22 @@ async fn plug(lab: &Lab, name: &str, peer: &labctl_model::Peer, wire: &Wire) -> 
     Peer::start(config, ours).map_err(|e| failed(&e))
 }
 
-fn config(lab: &Lab, name: &str, peer: &labctl_model::Peer) -> Option<Config> {
+fn config(name: &str, peer: &labctl_model::Peer) -> Config {
     let nic = &peer.nic;
-    Some(Config {
+    Config {
         name: name.to_owned(),
         interface: nic.name.clone(),
         mac: nic.mac,
-        address: nic.address,
-        subnet: lab.segments.get(&nic.segment)?.subnet,
+        addresses: nic.addresses,
         gateway: peer.gateway,
         routes: peer.routes.iter().map(|r| (r.to, r.via)).collect(),
         mtu: nic.mtu,
-    })
+    }
 }
 
 /// The address on its segment to which a peer sends packets for `to`; `None` if it has no route.
-pub fn next_hop(lab: &Lab, name: &str, to: Ipv4Addr) -> Option<Ipv4Addr> {
-    match Link::new(&config(lab, name, lab.peers.get(name)?)?).hop(to) {
+pub fn next_hop(lab: &Lab, name: &str, to: IpAddr) -> Option<IpAddr> {
+    match Link::new(&config(name, lab.peers.get(name)?)).hop(to) {
         Hop::Own => Some(to),
         Hop::Neighbour(hop) => Some(hop),
         Hop::NoRoute => None,

@@ -1,7 +1,7 @@
 //! Forms the swarm of a lab, changes it, and waits for it.
 
 use std::{
-    net::Ipv4Addr,
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
@@ -219,7 +219,7 @@ pub async fn join(
     name: &str,
     role: Role,
     token: Token,
-    advertise: Option<Ipv4Addr>,
+    advertise: Option<IpAddr>,
 ) -> Result<(), Error> {
     let (manager, _) = manager(view).await?;
     let there = view.named("node", &view.swarm()?.nodes, &manager.name)?;
@@ -232,14 +232,14 @@ pub async fn join(
 }
 
 /// A host as a node: as `swarm` declares it, or else by its first NIC.
-fn as_node(lab: &Lab, name: &str, role: Role, advertise: Option<Ipv4Addr>) -> Result<SwarmNode, Error> {
+fn as_node(lab: &Lab, name: &str, role: Role, advertise: Option<IpAddr>) -> Result<SwarmNode, Error> {
     let declared = lab.swarm.as_ref().and_then(|s| s.nodes.get(name));
-    match (declared, lab.hosts.get(name).and_then(|h| h.nics.first())) {
+    match (declared, lab.hosts.get(name).and_then(|h| h.first_address())) {
         (Some(node), _) => {
             Ok(SwarmNode { role, advertise: advertise.unwrap_or(node.advertise), ..node.clone() })
         }
-        (None, Some(nic)) => {
-            Ok(SwarmNode { role, advertise: advertise.unwrap_or(nic.address), data_path: None, listen: None })
+        (None, Some(first)) => {
+            Ok(SwarmNode { role, advertise: advertise.unwrap_or(first), data_path: None, listen: None })
         }
         (None, None) => Err(Error::Swarm(format!("host {name} has no NIC to join by"))),
     }

@@ -24,8 +24,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let seconds: u64 = arguments.next().map_or(Ok(3), |text| text.parse())?;
     let len = len.clamp(18, MAX_FRAME_LEN);
     let lan = Segment {
-        subnet: "10.0.0.0/24".parse()?,
-        gateway: None,
+        subnet: "10.0.0.0/24".parse::<ipnet::IpNet>()?.into(),
+        gateway: Default::default(),
         mtu: 9000,
         port_security: false,
         outside: vec![],

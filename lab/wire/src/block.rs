@@ -1,11 +1,11 @@
 //! What a segment drops on purpose: a port, a protocol, VXLAN alone; everywhere, or from or to one host.
 
-use std::{collections::VecDeque, net::Ipv4Addr};
+use std::{collections::VecDeque, net::IpAddr};
 
 use labctl_model::{Protocol, Traffic};
 use serde::{Deserialize, Serialize};
 use vxlan::{
-    Ipv4View, UdpView,
+    IpView, UdpView,
     proto::{self, dot1q, ethertype, ip_protocol},
 };
 
@@ -25,8 +25,8 @@ pub struct Block {
     pub to: Option<String>,
 }
 
-/// Identifies the fragments of a datagram (RFC 791 section 3.2).
-type Datagram = (Ipv4Addr, Ipv4Addr, u8, u16);
+/// Identifies the fragments of a datagram (RFC 791 section 3.2, RFC 8200 section 4.5).
+type Datagram = (IpAddr, IpAddr, u8, u32);
 
 /// A block with the switch's port numbers.
 pub(crate) struct Rule {
@@ -100,14 +100,14 @@ impl Blocks {
         if self.0.is_empty() {
             return false;
         }
-        let Some(packet) = ipv4(frame) else { return false };
+        let Some(packet) = packet(frame) else { return false };
         // Every rule looks, so that each remembers the datagrams that it began to drop.
         self.0.iter_mut().filter(|r| here(r)).fold(false, |stopped, r| r.stops(&packet) | stopped)
     }
 }
 
 impl Rule {
-    fn stops(&mut self, packet: &Ipv4View<'_>) -> bool {
+    fn stops(&mut self, packet: &IpView<'_>) -> bool {
         if let Traffic::Ip(protocol) = self.filter {
             return packet.protocol() == protocol;
         }
@@ -131,7 +131,7 @@ impl Rule {
 }
 
 /// Whether a whole packet, or the first fragment of one, matches the filter.
-fn matches(filter: Traffic, packet: &Ipv4View<'_>) -> bool {
+fn matches(filter: Traffic, packet: &IpView<'_>) -> bool {
     let (protocol, port) = match filter {
         Traffic::Ip(protocol) => return packet.protocol() == protocol,
         Traffic::Port(Protocol::Tcp, port) => (ip_protocol::TCP, port),
@@ -153,8 +153,8 @@ fn is_vxlan(datagram: &[u8]) -> bool {
         .is_some_and(|packet| proto::vxlan::is_strict(&packet))
 }
 
-/// The IPv4 packet in a frame, behind up to two VLAN tags.
-fn ipv4<'a>(frame: &Frame<'a>) -> Option<Ipv4View<'a>> {
+/// The IP packet in a frame, behind up to two VLAN tags.
+fn packet<'a>(frame: &Frame<'a>) -> Option<IpView<'a>> {
     let payload = frame.eth.payload();
     let (kind, packet) = match frame.eth.ethertype() {
         ethertype::DOT1Q | ethertype::DOT1AD => {
@@ -163,8 +163,6 @@ fn ipv4<'a>(frame: &Frame<'a>) -> Option<Ipv4View<'a>> {
         }
         kind => (kind, payload),
     };
-    if kind != ethertype::IPV4 {
-        return None;
-    }
-    Ipv4View::header_checked(packet).ok()
+    let packet = IpView::header_checked(packet).ok()?;
+    (kind == packet.addresses().ethertype()).then_some(packet)
 }

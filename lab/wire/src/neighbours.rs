@@ -1,9 +1,9 @@
-//! The stand-in's ARP cache (RFC 826).
+//! The stand-in's table of neighbours: by ARP (RFC 826), and by IPv6's neighbour discovery (RFC 4861).
 //!
 //! A router does not answer to the MAC that a packet came from; it asks who has the address. So does the stand-in. This
-//! shows that an ipvlan l3 container in the segment's subnet gets no answer, because it answers no ARP.
+//! shows that an ipvlan l3 container in the segment's subnet gets no answer, because it answers no ARP. Neighbour discovery is the same.
 
-use std::{collections::HashMap, net::Ipv4Addr};
+use std::{collections::HashMap, net::IpAddr};
 
 use vxlan::MacAddr;
 
@@ -52,19 +52,12 @@ pub(crate) enum Next {
 
 /// Times are seconds of the wire's own clock.
 #[derive(Default)]
-pub(crate) struct Neighbours(HashMap<Ipv4Addr, Neighbour>);
+pub(crate) struct Neighbours(HashMap<IpAddr, Neighbour>);
 
 impl Neighbours {
     /// Notes that `mac` announced `ip`. Unless `to_us`, this only updates known entries. Puts frames to send now into
     /// `out`.
-    pub(crate) fn heard(
-        &mut self,
-        ip: Ipv4Addr,
-        mac: MacAddr,
-        to_us: bool,
-        now: u32,
-        out: &mut Vec<Vec<u8>>,
-    ) {
+    pub(crate) fn heard(&mut self, ip: IpAddr, mac: MacAddr, to_us: bool, now: u32, out: &mut Vec<Vec<u8>>) {
         if !to_us && !self.0.contains_key(&ip) || !self.room_for(ip, now) {
             return;
         }
@@ -77,7 +70,7 @@ impl Neighbours {
     }
 
     /// Finds the MAC of `ip`, where `frame` goes.
-    pub(crate) fn resolve(&mut self, ip: Ipv4Addr, frame: Vec<u8>, now: u32) -> Next {
+    pub(crate) fn resolve(&mut self, ip: IpAddr, frame: Vec<u8>, now: u32) -> Next {
         let room = self.room_for(ip, now);
         match self.0.get_mut(&ip) {
             Some(Neighbour::Known { mac, heard }) if now.saturating_sub(*heard) < FRESH => {
@@ -102,7 +95,7 @@ impl Neighbours {
         }
     }
 
-    fn room_for(&mut self, ip: Ipv4Addr, now: u32) -> bool {
+    fn room_for(&mut self, ip: IpAddr, now: u32) -> bool {
         if self.0.len() >= CAPACITY && !self.0.contains_key(&ip) {
             self.0.retain(|_, neighbour| !neighbour.stale(now));
         }
@@ -121,7 +114,7 @@ fn addressed(mut frame: Vec<u8>, mac: MacAddr) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    const IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
+    const IP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 9));
     const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 9]);
 
     #[test]
@@ -154,7 +147,7 @@ mod tests {
     fn a_scan_is_bounded() {
         let mut neighbours = Neighbours::default();
         for n in 0..10_000 {
-            neighbours.resolve(Ipv4Addr::from_bits(n), vec![0; 20], 0);
+            neighbours.resolve(std::net::Ipv4Addr::from_bits(n).into(), vec![0; 20], 0);
         }
         assert_eq!(neighbours.0.len(), CAPACITY);
         assert_eq!(neighbours.resolve(IP, vec![0; 20], WAIT), Next::Ask, "room again once those gave up");

@@ -1,16 +1,17 @@
 //! The stand-in for a segment's gateway and for what lies behind it.
 //!
-//! It answers ARP for the gateway, and pings of the gateway and of the outside. It refuses TCP and UDP there: a lab sees
+//! It answers ARP and IPv6's neighbour discovery for the gateway, and pings of the gateway and of the outside. It refuses TCP and UDP there: a lab sees
 //! an internet that answers but is closed. It routes nothing: addresses in the lab's segments are unreachable through
 //! it, and no packet leaves the process.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
+use labctl_model::{OfFamily, PerFamily};
 use vxlan::{
-    EthernetFrame, Ipv4View, MacAddr, TcpFlags, TcpView,
-    proto::{arp, ethertype, icmp::unreachable, ip_protocol, tcp},
-    reply::{self, IcmpError},
+    EthernetFrame, IpView, MacAddr, TcpFlags, TcpView,
+    proto::{icmpv6, ip_protocol, tcp},
+    reply::{self, ALL_NODES, IcmpError, Neighbors},
 };
 
 use crate::neighbours::{Neighbours, Next};
@@ -24,11 +25,11 @@ const ERRORS_PER_SECOND: u32 = 1000;
 /// One segment's gateway.
 pub(crate) struct StandIn {
     pub(crate) mac: MacAddr,
-    address: Ipv4Addr,
-    subnet: Ipv4Net,
-    outside: Vec<Ipv4Net>,
+    addresses: PerFamily<IpAddr>,
+    subnets: PerFamily<IpNet>,
+    outside: Vec<IpNet>,
     /// Subnets of all segments of the lab.
-    inside: Arc<[Ipv4Net]>,
+    inside: Arc<[IpNet]>,
     neighbours: Neighbours,
     errors: ErrorBudget,
     pub(crate) rx_frames: u64,
@@ -55,15 +56,15 @@ impl ErrorBudget {
 impl StandIn {
     pub(crate) fn new(
         mac: MacAddr,
-        address: Ipv4Addr,
-        subnet: Ipv4Net,
-        outside: Vec<Ipv4Net>,
-        inside: Arc<[Ipv4Net]>,
+        addresses: PerFamily<IpAddr>,
+        subnets: PerFamily<IpNet>,
+        outside: Vec<IpNet>,
+        inside: Arc<[IpNet]>,
     ) -> Self {
         Self {
             mac,
-            address,
-            subnet,
+            addresses,
+            subnets,
             outside,
             inside,
             neighbours: Neighbours::default(),
@@ -74,78 +75,95 @@ impl StandIn {
         }
     }
 
-    /// Takes a frame to the gateway's MAC or to all. Puts frames to send into `out`.
+    /// Whether a frame to this MAC is for the gateway: its own, that of all, or that of a group it listens to.
+    pub(crate) fn hears(&self, dst: MacAddr) -> bool {
+        dst == self.mac || dst.is_broadcast() || dst.is_multicast() && self.is_in_group(dst)
+    }
+
+    fn is_in_group(&self, dst: MacAddr) -> bool {
+        self.addresses.iter().any(|own| match own {
+            IpAddr::V4(_) => false,
+            IpAddr::V6(own) => [ALL_NODES, icmpv6::solicited_node(own)]
+                .into_iter()
+                .any(|group| icmpv6::group_mac(group) == dst),
+        })
+    }
+
+    /// Takes a frame that it [hears](Self::hears). Puts frames to send into `out`.
     pub(crate) fn receive(&mut self, frame: &EthernetFrame<'_>, now: u32, out: &mut Vec<Vec<u8>>) {
         self.rx_frames += 1;
-        match frame.ethertype() {
-            ethertype::ARP => self.arp(frame, now, out),
-            ethertype::IPV4 if frame.dst() == self.mac => {
-                if let Ok(packet) = Ipv4View::new_checked(frame.payload())
-                    && let Some(answer) = self.answer(frame, &packet, now)
-                {
-                    self.send(answer, packet.src(), now, out);
-                }
-            }
-            _ => {}
+        if let Some(asked) = Neighbors::read(frame) {
+            return self.discover(frame, &asked, now, out);
+        }
+        if frame.dst() == self.mac
+            && let Ok(packet) = IpView::new_checked(frame.payload())
+            && packet.addresses().ethertype() == frame.ethertype()
+            && let Some(answer) = self.answer(frame, &packet, now)
+        {
+            self.send(answer, packet.src(), now, out);
         }
     }
 
-    fn arp(&mut self, frame: &EthernetFrame<'_>, now: u32, out: &mut Vec<Vec<u8>>) {
-        let Ok(arp) = arp::parse(frame.payload()) else { return };
-        let (ip, mac) = (arp.get_sender_proto_addr(), MacAddr::from(arp.get_sender_hw_addr()));
-        let to_us = arp.get_target_proto_addr() == self.address;
-        if self.is_neighbour(ip) && mac.is_unicast() {
+    /// Takes a question or an answer of ARP or neighbour discovery.
+    fn discover(&mut self, frame: &EthernetFrame<'_>, asked: &Neighbors, now: u32, out: &mut Vec<Vec<u8>>) {
+        let to_us = self.is_own(asked.target);
+        if let Some((ip, mac)) = asked.tells.filter(|(ip, _)| self.is_neighbour(*ip)) {
             self.neighbours.heard(ip, mac, to_us, now, out);
         }
         if to_us {
-            out.extend(reply::arp_reply_to(frame, self.mac));
+            out.extend(asked.answer(frame, self.mac, true));
         }
+    }
+
+    fn is_own(&self, ip: IpAddr) -> bool {
+        self.addresses.get(ip.family()) == Some(ip)
     }
 
     /// Whether the gateway reaches `ip` by this segment. It has no other route to the lab.
-    fn is_neighbour(&self, ip: Ipv4Addr) -> bool {
-        self.subnet.contains(&ip) && ip != self.address
+    fn is_neighbour(&self, ip: IpAddr) -> bool {
+        self.subnets.covers(ip) && !self.is_own(ip)
     }
 
-    fn send(&mut self, answer: Vec<u8>, to: Ipv4Addr, now: u32, out: &mut Vec<Vec<u8>>) {
-        if !self.is_neighbour(to) {
+    fn send(&mut self, answer: Vec<u8>, to: IpAddr, now: u32, out: &mut Vec<Vec<u8>>) {
+        let Some(own) = self.addresses.get(to.family()).filter(|_| self.is_neighbour(to)) else {
             self.no_route += 1;
             return;
-        }
+        };
         match self.neighbours.resolve(to, answer, now) {
             Next::Send(answer) => out.push(answer),
-            Next::Ask => out.push(reply::arp_request(self.mac, self.address, to)),
+            Next::Ask => out.extend(reply::who_has(self.mac, own, to)),
             Next::Wait => {}
         }
     }
 
     /// The answer to a packet; the destination MAC is not set yet.
-    fn answer(&mut self, frame: &EthernetFrame<'_>, packet: &Ipv4View<'_>, now: u32) -> Option<Vec<u8>> {
+    fn answer(&mut self, frame: &EthernetFrame<'_>, packet: &IpView<'_>, now: u32) -> Option<Vec<u8>> {
         let dst = packet.dst();
-        if dst != self.address {
-            if packet.ttl() <= 1 {
-                return self.error(frame, self.address, IcmpError::TimeExceeded, now);
+        let own = self.addresses.get(dst.family())?;
+        if dst != own {
+            if packet.hops() <= 1 {
+                return self.error(frame, own, IcmpError::TimeExceeded, now);
             }
             let inside = self.inside.iter().any(|subnet| subnet.contains(&dst));
             if inside || !self.outside.iter().any(|subnet| subnet.contains(&dst)) {
-                return self.error(frame, self.address, IcmpError::Unreachable(unreachable::HOST), now);
+                return self.error(frame, own, IcmpError::HostUnreachable, now);
             }
         }
         match packet.protocol() {
-            ip_protocol::ICMP => reply::icmp_echo_reply_to(frame, self.mac),
+            _ if packet.is_icmp() => reply::icmp_echo_reply_to(frame, self.mac),
             ip_protocol::TCP => reset(packet).map(|segment| {
-                let answer = reply::ipv4(dst, packet.src(), ip_protocol::TCP, 64, &segment);
-                reply::ethernet(frame.src(), self.mac, frame.vlan(), ethertype::IPV4, &answer)
+                let answer = reply::ip(packet.addresses().back(), ip_protocol::TCP, 64, &segment);
+                reply::ethernet(frame.src(), self.mac, frame.vlan(), frame.ethertype(), &answer)
             }),
-            ip_protocol::UDP => self.error(frame, dst, IcmpError::Unreachable(unreachable::PORT), now),
-            _ => self.error(frame, dst, IcmpError::Unreachable(unreachable::PROTOCOL), now),
+            ip_protocol::UDP => self.error(frame, dst, IcmpError::PortUnreachable, now),
+            _ => self.error(frame, dst, IcmpError::ProtocolUnreachable, now),
         }
     }
 
     fn error(
         &mut self,
         frame: &EthernetFrame<'_>,
-        from: Ipv4Addr,
+        from: IpAddr,
         error: IcmpError,
         now: u32,
     ) -> Option<Vec<u8>> {
@@ -155,7 +173,7 @@ impl StandIn {
 }
 
 /// The reset with which a closed port answers a segment (RFC 9293, 3.10.7.1).
-fn reset(packet: &Ipv4View<'_>) -> Option<Vec<u8>> {
+fn reset(packet: &IpView<'_>) -> Option<Vec<u8>> {
     if packet.is_fragment() || !packet.checksum_ok() {
         return None;
     }

@@ -1,7 +1,6 @@
 //! Segments as learning switches: decides what becomes of a frame. Does no I/O.
 
 use std::{
-    net::Ipv4Addr,
     sync::Arc,
     time::{Instant, SystemTime},
 };
@@ -84,7 +83,8 @@ pub(crate) struct Switch {
 impl Switch {
     /// Makes the segments, without ports. A stand-in must not have a MAC in `taken`.
     pub(crate) fn new(segments: &IndexMap<String, lab::Segment>, taken: &[MacAddr]) -> Self {
-        let inside: Arc<[_]> = segments.values().map(|segment| segment.subnet.trunc()).collect();
+        let inside: Arc<[_]> =
+            segments.values().flat_map(|segment| segment.subnet.iter()).map(|net| net.trunc()).collect();
         let mut free = (0..=u16::MAX).map(gateway_mac).filter(|mac| !taken.contains(mac));
         let segments = segments.iter().map(|(name, segment)| Segment {
             name: name.clone(),
@@ -92,9 +92,9 @@ impl Switch {
             port_security: segment.port_security,
             ports: Vec::new(),
             fdb: Fdb::default(),
-            standin: segment.gateway.and_then(|gateway: Ipv4Addr| {
+            standin: (!segment.gateway.is_empty()).then(|| free.next()).flatten().map(|mac| {
                 let (outside, inside) = (segment.outside.clone(), Arc::clone(&inside));
-                Some(StandIn::new(free.next()?, gateway, segment.subnet, outside, inside))
+                StandIn::new(mac, segment.gateway, segment.subnet, outside, inside)
             }),
             blocks: Blocks::everywhere(&segment.block),
             taps: Vec::new(),
@@ -375,7 +375,7 @@ impl Switch {
         if let Some(standin) = segment.standin.as_mut().filter(|_| frame.vid == 0) {
             if from.is_none() {
                 standin.tx_frames += 1;
-            } else if frame.dst == standin.mac || frame.dst.is_broadcast() {
+            } else if standin.hears(frame.dst) {
                 frame.unfold(|bytes| {
                     if let Ok(eth) = EthernetFrame::new_checked(bytes) {
                         standin.receive(&eth, now.secs, answers);

@@ -1,8 +1,12 @@
 //! Kinds of scalars, each with its name for messages and its JSON Schema.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+    time::Duration,
+};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use schemars::{Schema, json_schema};
 
 /// Longest duration.
@@ -98,20 +102,25 @@ impl Scalar for i64 {
     }
 }
 
+impl Scalar for IpAddr {
+    const WHAT: &'static str = "an IP address";
+
+    fn read(text: &str) -> Result<Self, Bad> {
+        text.parse().map_err(|_| no_address::<Self>(text))
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "anyOf": [Ipv4Addr::schema(), Ipv6Addr::schema()] })
+    }
+}
+
 impl Scalar for Ipv4Addr {
     const WHAT: &'static str = "an IPv4 address";
 
     fn read(text: &str) -> Result<Self, Bad> {
-        text.parse().map_err(|_| {
-            if let Some((address, _)) = text.split_once('/')
-                && address.parse::<Ipv4Addr>().is_ok()
-            {
-                return Bad::hint(format!("without the prefix length: `{address}`"));
-            }
-            if text.parse::<std::net::Ipv6Addr>().is_ok() {
-                return Bad::hint("this version knows IPv4 only");
-            }
-            Bad::default()
+        text.parse().map_err(|_| match text.parse::<Ipv6Addr>() {
+            Ok(_) => Bad::hint("this is IPv6: `ipv6_address`, for one, takes it"),
+            Err(_) => no_address::<Self>(text),
         })
     }
 
@@ -120,35 +129,69 @@ impl Scalar for Ipv4Addr {
     }
 }
 
-impl Scalar for Ipv4Net {
-    const WHAT: &'static str = "an IPv4 address with its prefix length, as 192.168.56.0/24";
+impl Scalar for Ipv6Addr {
+    const WHAT: &'static str = "an IPv6 address";
+
+    fn read(text: &str) -> Result<Self, Bad> {
+        text.parse().map_err(|_| match text.parse::<Ipv4Addr>() {
+            Ok(_) => Bad::hint("this is IPv4: `ipv4_address`, for one, takes it"),
+            Err(_) => no_address::<Self>(text),
+        })
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "format": "ipv6" })
+    }
+}
+
+/// Why a text is no address of this kind.
+fn no_address<T: FromStr>(text: &str) -> Bad {
+    if let Some((address, _)) = text.split_once('/')
+        && address.parse::<T>().is_ok()
+    {
+        return Bad::hint(format!("without the prefix length: `{address}`"));
+    }
+    if let Some((address, _)) = text.split_once('%')
+        && address.parse::<T>().is_ok()
+    {
+        return Bad::hint(format!("without the interface: `{address}`"));
+    }
+    let inner = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
+    if let Some(address) = inner.filter(|address| address.parse::<T>().is_ok()) {
+        return Bad::hint(format!("without brackets: `{address}`"));
+    }
+    Bad::default()
+}
+
+impl Scalar for IpNet {
+    const WHAT: &'static str = "an IP address with its prefix length, as 192.168.56.0/24 or fd00:56::/64";
 
     fn read(text: &str) -> Result<Self, Bad> {
         // Rejects leading zeros, which ipnet accepts and other programs read as octal.
         let parts = text.split_once('/').and_then(|(address, length)| {
             let plain = length.len() == 1 || !length.starts_with('0');
             let digits = length.bytes().all(|b| b.is_ascii_digit());
-            Ipv4Net::new(address.parse().ok()?, length.parse().ok().filter(|_| plain && digits)?).ok()
+            IpNet::new(address.parse().ok()?, length.parse().ok().filter(|_| plain && digits)?).ok()
         });
         parts.ok_or_else(|| {
             let zero = |part: &str| part.len() > 1 && part.starts_with('0');
-            if text.contains('/') && text.split(['.', '/']).any(zero) {
+            if text.contains('/') && !text.contains(':') && text.split(['.', '/']).any(zero) {
                 return Bad::hint("without leading zeros: some read them as octal");
             }
-            if text.parse::<Ipv4Addr>().is_ok() {
-                return Bad::hint(format!(
+            match text.parse::<IpAddr>() {
+                Ok(IpAddr::V4(_)) => Bad::hint(format!(
                     "the prefix length is missing: `{text}/24`, for one; `/32` is this address alone"
-                ));
+                )),
+                Ok(IpAddr::V6(_)) => Bad::hint(format!(
+                    "the prefix length is missing: `{text}/64`, for one; `/128` is this address alone"
+                )),
+                Err(_) => Bad::default(),
             }
-            if text.contains(':') {
-                return Bad::hint("this version knows IPv4 only");
-            }
-            Bad::default()
         })
     }
 
     fn schema() -> Schema {
-        json_schema!({ "type": "string", "pattern": r"^[0-9.]+/[0-9]{1,2}$" })
+        json_schema!({ "type": "string", "pattern": r"^[0-9a-fA-F.:]+/[0-9]{1,3}$" })
     }
 }
 

@@ -19,7 +19,7 @@ fuzz_target!(|bytes: &[u8]| {
         let answers = [
             reply::arp_reply_to(&frame, mac),
             reply::icmp_echo_reply_to(&frame, mac),
-            reply::icmp_error_to(&frame, mac, Ipv4Addr::LOCALHOST, IcmpError::TimeExceeded),
+            reply::icmp_error_to(&frame, mac, Ipv4Addr::LOCALHOST.into(), IcmpError::TimeExceeded),
         ];
         for answer in answers.into_iter().flatten() {
             // What is answered is right.

@@ -12,6 +12,14 @@ use crate::checksum::Addresses;
 
 /// Bytes of the fixed header.
 pub const HEADER_LEN: usize = 40;
+/// Extension header of options for every hop.
+pub const HOP_BY_HOP: u8 = 0;
+/// Extension header of routers to pass.
+pub const ROUTING: u8 = 43;
+/// Extension header of a fragment.
+pub const FRAGMENT: u8 = 44;
+/// Extension header of options for the destination.
+pub const DESTINATION: u8 = 60;
 
 /// Reads an IPv6 packet over `bytes`. Its payload length may be anything.
 ///

@@ -11,6 +11,7 @@ pub mod gpe;
 mod header;
 pub mod icmp;
 pub mod icmpv6;
+pub mod ip;
 pub mod ipv4;
 pub mod ipv6;
 mod layer;

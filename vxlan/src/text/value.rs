@@ -146,6 +146,7 @@ named! {
         "unreachable" = icmpv6::UNREACHABLE,
         "packet-too-big" = icmpv6::PACKET_TOO_BIG,
         "time-exceeded" = icmpv6::TIME_EXCEEDED,
+        "parameter-problem" = icmpv6::PARAMETER_PROBLEM,
         "neighbor-solicitation" = icmpv6::NEIGHBOR_SOLICITATION,
         "neighbor-advertisement" = icmpv6::NEIGHBOR_ADVERTISEMENT,
     }

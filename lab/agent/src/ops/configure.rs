@@ -3,12 +3,12 @@
 use std::{
     collections::{BTreeMap, HashSet},
     fs, io,
-    net::Ipv4Addr,
+    net::IpAddr,
     path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use labctl_model::Route;
+use labctl_model::{OfFamily, Route};
 use labctl_protocol::{
     kernel::is_own_sysctl,
     messages::{HostConfig, NicConfig, template_mac},
@@ -20,12 +20,15 @@ use nix::{
 };
 use tokio::time::Instant;
 
-use super::network;
+use super::{addresses, network};
 use crate::{
     netlink::{Link, Netlink, NetlinkError},
     server::{Kernel, Server},
     sys,
 };
+
+/// How long the kernel may check whether addresses are duplicates: a second and some, unless the processor is busy.
+pub(super) const DAD: Duration = Duration::from_secs(15);
 
 /// How long a NIC that was just plugged in may take to show up.
 const NICS: Duration = Duration::from_secs(5);
@@ -35,20 +38,25 @@ const CLOCK_SLACK: Duration = Duration::from_millis(50);
 
 /// Limits that protect a kernel from strangers. Here they would make the result of a cell depend on the number of
 /// cells. The topology's own sysctls come later and win.
-const LIMITS: [(&str, &str); 6] = [
+const LIMITS: [(&str, &str); 10] = [
     // A kernel counts the neighbours of all its namespaces together; the defaults (128, 512, 1024) break a lab of 40
     // endpoints.
-    ("neigh/default/gc_thresh1", "8192"),
-    ("neigh/default/gc_thresh2", "32768"),
-    ("neigh/default/gc_thresh3", "65536"),
+    ("ipv4/neigh/default/gc_thresh1", "8192"),
+    ("ipv4/neigh/default/gc_thresh2", "32768"),
+    ("ipv4/neigh/default/gc_thresh3", "65536"),
+    ("ipv6/neigh/default/gc_thresh1", "8192"),
+    ("ipv6/neigh/default/gc_thresh2", "32768"),
+    ("ipv6/neigh/default/gc_thresh3", "65536"),
     // ICMP errors to one host: by default a handful, then one per second.
-    ("icmp_ratelimit", "0"),
-    ("icmp_msgs_per_sec", "1000000"),
-    ("route/error_cost", "0"),
+    ("ipv4/icmp_ratelimit", "0"),
+    ("ipv4/icmp_msgs_per_sec", "1000000"),
+    ("ipv4/route/error_cost", "0"),
+    ("ipv6/icmp/ratelimit", "0"),
 ];
 
 /// Those limits that each network namespace has for itself.
-const OWN_LIMITS: [(&str, &str); 2] = [("icmp_ratelimit", "0"), ("icmp_msgs_per_sec", "1000000")];
+const OWN_LIMITS: [(&str, &str); 3] =
+    [("ipv4/icmp_ratelimit", "0"), ("ipv4/icmp_msgs_per_sec", "1000000"), ("ipv6/icmp/ratelimit", "0")];
 
 /// dockerd's own folder.
 const DOCKER_ROOT: &str = "/var/lib/docker";
@@ -77,6 +85,12 @@ pub enum ConfigureError {
         /// MAC addresses of the NICs that exist.
         found: String,
     },
+    /// Somebody else on the link has an address.
+    #[error("{0} is a duplicate: somebody else on its link has it")]
+    Duplicate(IpAddr),
+    /// An address that the kernel did not finish to check.
+    #[error("the kernel has not checked within {DAD:?} whether {0} is a duplicate")]
+    Unchecked(IpAddr),
     /// A setting that this host shares with others.
     #[error("{0} is a setting of the whole kernel, which this host shares with others")]
     Foreign(String),
@@ -117,7 +131,8 @@ pub async fn apply(server: &Server, config: HostConfig) -> Result<(), ConfigureE
             network::set_mac(&netlink, link, nic.mac).await?;
         }
         network::set_mtu(&netlink, link, nic.mtu).await?;
-        network::set_addresses(&netlink, link, &[(nic.address, nic.peer)]).await?;
+        let addresses = nic.addresses.iter().map(|net| (net, nic.peer.get(net.family())));
+        network::set_addresses(&netlink, link, &addresses.collect::<Vec<_>>()).await?;
         network::set_up(&netlink, link).await?;
     }
     if let Some(lo) = netlink.link("lo").await?.filter(|lo| !lo.up) {
@@ -130,19 +145,22 @@ pub async fn apply(server: &Server, config: HostConfig) -> Result<(), ConfigureE
     for route in routes(&config) {
         network::add_route(&netlink, &route).await?;
     }
+    if config.has_v6() {
+        addresses::settled(server, &netlink).await?;
+    }
     *configured = Some(config);
     Ok(())
 }
 
-/// The default route first, then the others, in order.
+/// The default routes first, then the others, in order.
 fn routes(config: &HostConfig) -> Vec<Route> {
-    let default = config.gateway.map(|via| Route {
-        to: ipnet::Ipv4Net::default(),
+    let defaults = config.gateway.iter().map(|via| Route {
+        to: via.family().everything(),
         via: Some(via),
         dev: None,
         metric: None,
     });
-    default.into_iter().chain(config.routes.iter().cloned()).collect()
+    defaults.chain(config.routes.iter().cloned()).collect()
 }
 
 async fn remove_stale(netlink: &Netlink, old: &HostConfig, new: &HostConfig) -> Result<(), NetlinkError> {
@@ -234,7 +252,7 @@ fn set_names(config: &HostConfig) -> Result<(), ConfigureError> {
     write("/etc/machine-id", &format!("{}\n", config.machine_id))
 }
 
-fn hosts_text(hostname: &str, hosts: &BTreeMap<String, Ipv4Addr>) -> String {
+fn hosts_text(hostname: &str, hosts: &BTreeMap<String, IpAddr>) -> String {
     let mut text = String::from("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n");
     if !hosts.contains_key(hostname) {
         text += &format!("127.0.1.1 {hostname}\n");
@@ -300,7 +318,7 @@ fn reseed(entropy: &str) -> Result<(), ConfigureError> {
 
 fn raise_limits(limits: &[(&str, &str)]) -> Result<(), ConfigureError> {
     for (name, value) in limits {
-        let path = Path::new("/proc/sys/net/ipv4").join(name);
+        let path = Path::new("/proc/sys/net").join(name);
         match fs::write(&path, value) {
             // Not every kernel has each of them.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

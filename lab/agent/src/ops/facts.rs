@@ -7,6 +7,7 @@ use std::{
     path::Path,
 };
 
+use labctl_model::is_link_local;
 use labctl_protocol::messages::NetnsFacts;
 use nix::{
     fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2},
@@ -21,20 +22,19 @@ use crate::{
 /// Most bytes that are read of a file.
 const MAX_FILE: u64 = 1 << 20;
 
-/// Interfaces, sorted, and IPv4 addresses of a namespace.
+/// Interfaces, sorted, and addresses of a namespace.
 pub async fn read(namespace: &Namespace) -> Result<NetnsFacts, NetlinkError> {
     let netlink = Netlink::open(namespace).await?;
     let links = netlink.links().await?;
     let macs = links.iter().filter_map(|l| Some((l.name.clone(), l.mac?))).collect();
     let names: HashMap<u32, String> = links.into_iter().map(|l| (l.index, l.name)).collect();
     let addresses = netlink.addresses().await?.into_iter();
-    let mut facts = NetnsFacts {
-        interfaces: names.values().cloned().collect(),
-        addresses: addresses.filter_map(|a| Some((names.get(&a.index)?.clone(), a.address))).collect(),
-        macs,
-    };
+    let addresses = addresses.filter_map(|a| Some((names.get(&a.index)?.clone(), a.address)));
+    let (link_local, addresses) = addresses.partition(|(_, net)| is_link_local(net.addr()));
+    let mut facts = NetnsFacts { interfaces: names.values().cloned().collect(), addresses, link_local, macs };
     facts.interfaces.sort();
     facts.addresses.sort();
+    facts.link_local.sort();
     Ok(facts)
 }
 

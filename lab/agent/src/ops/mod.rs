@@ -1,5 +1,6 @@
 //! What the agent does for labctl besides probing.
 
+pub mod addresses;
 pub mod configure;
 pub mod exec;
 pub mod facts;

@@ -1,19 +1,19 @@
 //! Interfaces, addresses and routes of a host.
 
-use std::{io, net::Ipv4Addr};
+use std::{io, net::IpAddr};
 
-use ipnet::Ipv4Net;
-use labctl_model::{Interface, InterfaceKind, Route};
+use ipnet::IpNet;
+use labctl_model::{Interface, InterfaceKind, Route, is_link_local};
 use netlink_packet_route::{
     address::AddressAttribute,
     link::{InfoKind, IpVlanMode, MacVlanMode},
     route::{RouteMessage, RouteProtocol, RouteScope},
 };
 use nix::errno::Errno;
-use rtnetlink::{LinkIpVlan, LinkMacVlan, LinkUnspec, LinkVlan, RouteMessageBuilder};
+use rtnetlink::{LinkIpVlan, LinkMacVlan, LinkUnspec, LinkVlan};
 
 use crate::{
-    netlink::{Link, Netlink, NetlinkError},
+    netlink::{Link, Netlink, NetlinkError, route_to},
     netns::Namespace,
 };
 
@@ -43,8 +43,7 @@ fn described(route: &Route) -> String {
 }
 
 async fn message(netlink: &Netlink, route: &Route) -> Result<RouteMessage, NetlinkError> {
-    let mut builder =
-        RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(route.to.network(), route.to.prefix_len());
+    let mut builder = route_to(route.to);
     if let Some(dev) = &route.dev {
         builder = builder.output_interface(netlink.index(dev).await?);
     }
@@ -52,7 +51,12 @@ async fn message(netlink: &Netlink, route: &Route) -> Result<RouteMessage, Netli
         builder = builder.priority(metric);
     }
     builder = match route.via {
-        Some(via) => builder.gateway(via),
+        Some(via) => {
+            let mixed = |e| io::Error::other(format!("the route {}: {e}", described(route)));
+            builder.gateway(via).map_err(mixed)?
+        }
+        // IPv6 knows no such scope.
+        None if route.to.addr().is_ipv6() => builder,
         None => builder.scope(RouteScope::Link),
     };
     Ok(builder.build())
@@ -131,13 +135,18 @@ pub async fn set_up(netlink: &Netlink, link: &Link) -> Result<(), NetlinkError> 
     netlink.0.link().set(message).execute().await.map_err(NetlinkError::of(what))
 }
 
-/// Makes these the only IPv4 addresses of an interface; each has a prefix and, on a point-to-point link, a peer.
+/// Makes these the only addresses of an interface, beside the link-local ones that the kernel gives it; each has a prefix
+/// and, on a point-to-point link, a peer.
 pub async fn set_addresses(
     netlink: &Netlink,
     link: &Link,
-    wanted: &[(Ipv4Net, Option<Ipv4Addr>)],
+    wanted: &[(IpNet, Option<IpAddr>)],
 ) -> Result<(), NetlinkError> {
-    let present = netlink.addresses().await?.into_iter().filter(|a| a.index == link.index);
+    let present = netlink
+        .addresses()
+        .await?
+        .into_iter()
+        .filter(|a| a.index == link.index && !is_link_local(a.address.addr()));
     let (keep, drop): (Vec<_>, Vec<_>) = present.partition(|a| wanted.contains(&(a.address, a.peer)));
     for old in drop {
         let what = format!("remove {} from {}", old.address, link.name);
@@ -151,13 +160,12 @@ pub async fn set_addresses(
     for &(address, peer) in
         wanted.iter().filter(|(a, p)| !keep.iter().any(|k| (k.address, k.peer) == (*a, *p)))
     {
-        let mut request =
-            netlink.0.address().add(link.index, address.addr().into(), address.prefix_len()).replace();
+        let mut request = netlink.0.address().add(link.index, address.addr(), address.prefix_len()).replace();
         if let Some(peer) = peer {
             // A point-to-point link has no broadcast address, and IFA_ADDRESS is the far end's.
             let attributes = &mut request.message_mut().attributes;
             attributes.retain(|a| matches!(a, AddressAttribute::Local(_)));
-            attributes.push(AddressAttribute::Address(peer.into()));
+            attributes.push(AddressAttribute::Address(peer));
         }
         let what = format!("give {} the address {address}", link.name);
         request.execute().await.map_err(NetlinkError::of(what))?;
@@ -174,10 +182,12 @@ pub async fn rename(netlink: &Netlink, link: &Link, name: &str) -> Result<(), Ne
     netlink.0.link().set(named).execute().await.map_err(NetlinkError::of(what))
 }
 
-/// Gives an interface another MAC.
+/// Gives an interface another MAC, and leaves it down: with the link, IPv6's link-local address of the old MAC goes.
 pub async fn set_mac(netlink: &Netlink, link: &Link, mac: [u8; 6]) -> Result<(), NetlinkError> {
-    let message = LinkUnspec::new_with_index(link.index).address(mac.to_vec()).build();
     let what = format!("give {} its MAC", link.name);
+    let down = LinkUnspec::new_with_index(link.index).down().build();
+    netlink.0.link().set(down).execute().await.map_err(NetlinkError::of(what.clone()))?;
+    let message = LinkUnspec::new_with_index(link.index).address(mac.to_vec()).build();
     netlink.0.link().set(message).execute().await.map_err(NetlinkError::of(what))
 }
 

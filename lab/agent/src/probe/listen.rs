@@ -2,12 +2,12 @@
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
-    net::{IpAddr, Ipv4Addr, SocketAddrV4},
+    net::SocketAddr,
     os::fd::{AsRawFd, OwnedFd},
     time::Duration,
 };
 
-use labctl_model::Protocol;
+use labctl_model::{Family, Protocol};
 use labctl_protocol::{
     messages::Taker,
     probe::{
@@ -18,7 +18,7 @@ use labctl_protocol::{
 use nix::{
     cmsg_space, libc,
     sys::socket::{
-        ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, sendmsg, setsockopt, sockopt,
+        ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt, sockopt,
     },
 };
 use socket2::{Domain, Socket, Type};
@@ -49,28 +49,36 @@ pub enum Bound {
     Udp(OwnedFd),
 }
 
-/// Binds a port on all addresses; `None` if something else has it. Call it within the namespace.
-pub fn bind(protocol: Protocol, port: u16) -> io::Result<Option<Bound>> {
+/// Binds a port on all addresses of a family; `None` if something else has it, or if the kernel lacks the family. Call it within the namespace.
+pub fn bind(protocol: Protocol, family: Family, port: u16) -> io::Result<Option<Bound>> {
     let attempt = || -> io::Result<Bound> {
         let kind = match protocol {
             Protocol::Tcp => Type::STREAM,
             Protocol::Udp => Type::DGRAM,
         };
-        let socket = Socket::new(Domain::IPV4, kind.nonblocking().cloexec(), None)?;
+        let domain = Domain::for_address(SocketAddr::new(family.unspecified(), 0));
+        let socket = Socket::new(domain, kind.nonblocking().cloexec(), None)?;
+        if family == Family::V6 {
+            // The other family has a socket of its own.
+            socket.set_only_v6(true)?;
+        }
         if protocol == Protocol::Tcp {
             // Connections of an earlier run that still linger must not keep the port.
             socket.set_reuse_address(true)?;
         }
-        socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port).into())?;
+        socket.bind(&SocketAddr::new(family.unspecified(), port).into())?;
         match protocol {
             Protocol::Tcp => {
                 socket.listen(BACKLOG)?;
                 Ok(Bound::Tcp(socket.into()))
             }
             Protocol::Udp => {
-                setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+                match family {
+                    Family::V4 => setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?,
+                    Family::V6 => setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?,
+                }
                 let _ = setsockopt(&socket, sockopt::RcvBufForce, &super::space::RECEIVE_BUFFER);
-                sys::never_fragment(&socket)?;
+                sys::never_fragment(&socket, family)?;
                 Ok(Bound::Udp(socket.into()))
             }
         }
@@ -78,6 +86,7 @@ pub fn bind(protocol: Protocol, port: u16) -> io::Result<Option<Bound>> {
     match attempt() {
         Ok(bound) => Ok(Some(bound)),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(None),
+        Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -101,9 +110,7 @@ async fn tcp(listener: TcpListener, run: u64, name: String, size: u32) {
         while echoes.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((stream, from)) => {
-                // The socket is one of IPv4.
-                let IpAddr::V4(source) = from.ip() else { continue };
-                let greeting = greeting(run, &Taker { name: name.clone(), source });
+                let greeting = greeting(run, &Taker { name: name.clone(), source: from.ip() });
                 // A fresh connection always has room for a line. Closing it right after ends it cleanly, since
                 // nothing that was sent to us is left unread.
                 let _ = stream.try_write(greeting.as_bytes());
@@ -139,17 +146,33 @@ async fn udp(socket: AsyncFd<OwnedFd>, run: u64, name: String) {
     }
 }
 
+/// The address that a datagram was sent to, without its interface.
+enum SentTo {
+    V4(libc::in_pktinfo),
+    V6(libc::in6_pktinfo),
+}
+
+fn address(from: &SockaddrStorage) -> Option<std::net::IpAddr> {
+    let v4 = from.as_sockaddr_in().map(|a| a.ip().into());
+    v4.or_else(|| from.as_sockaddr_in6().map(|a| a.ip().into()))
+}
+
 /// Answers one datagram with as many bytes as it has (if the answer fits), from the address that it was sent to: the
 /// route back may prefer another one.
 fn answer(socket: &OwnedFd, run: u64, name: &str) -> io::Result<()> {
     let mut datagram = [0; LARGEST];
-    let mut room = cmsg_space!(libc::in_pktinfo);
-    let (from, nonce, mut info, length) = {
+    let mut room = cmsg_space!(libc::in6_pktinfo);
+    let (from, nonce, info, length) = {
         let mut parts = [IoSliceMut::new(&mut datagram)];
         let flags = MsgFlags::MSG_DONTWAIT;
-        let received = recvmsg::<SockaddrIn>(socket.as_raw_fd(), &mut parts, Some(&mut room), flags)?;
+        let received = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(&mut room), flags)?;
         let info = received.cmsgs()?.find_map(|c| match c {
-            ControlMessageOwned::Ipv4PacketInfo(info) => Some(info),
+            ControlMessageOwned::Ipv4PacketInfo(info) => {
+                Some(SentTo::V4(libc::in_pktinfo { ipi_ifindex: 0, ..info }))
+            }
+            ControlMessageOwned::Ipv6PacketInfo(info) => {
+                Some(SentTo::V6(libc::in6_pktinfo { ipi6_ifindex: 0, ..info }))
+            }
             _ => None,
         });
         let (from, length) = (received.address, received.bytes);
@@ -160,10 +183,13 @@ fn answer(socket: &OwnedFd, run: u64, name: &str) -> io::Result<()> {
     if (nonce.kind, nonce.run) != (Kind::Request, run) {
         return Ok(());
     }
-    info.ipi_ifindex = 0;
-    let answer = greeting::answer(nonce, &Taker { name: name.to_owned(), source: from.ip() }, length);
+    let Some(source) = address(&from) else { return Ok(()) };
+    let answer = greeting::answer(nonce, &Taker { name: name.to_owned(), source }, length);
     let parts = [IoSlice::new(&answer)];
-    let from_there = [ControlMessage::Ipv4PacketInfo(&info)];
+    let from_there = [match &info {
+        SentTo::V4(info) => ControlMessage::Ipv4PacketInfo(info),
+        SentTo::V6(info) => ControlMessage::Ipv6PacketInfo(info),
+    }];
     sendmsg(socket.as_raw_fd(), &parts, &from_there, MsgFlags::MSG_DONTWAIT, Some(&from))
         .map_err(io::Error::from)?;
     Ok(())

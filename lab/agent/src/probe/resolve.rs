@@ -3,11 +3,12 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
     path::Path,
     time::Duration,
 };
 
+use labctl_model::{Family, OfFamily};
 use labctl_protocol::messages::Outcome;
 use simple_dns::{CLASS, Name, Packet, PacketFlag, Question, RCODE, TYPE, rdata::RData};
 use tokio::{
@@ -28,18 +29,18 @@ const MAX_SERVERS: usize = 3;
 const MAX_SEARCH: usize = 6;
 const MAX_NDOTS: usize = 15;
 
-/// Addresses of a name, or the outcome if there are none: `NoName` is the answer of the files or servers; `Failed` means
+/// Addresses of a name in a family, or the outcome if there are none: `NoName` is the answer of the files or servers; `Failed` means
 /// that we could not ask them, which says nothing about the name.
 pub async fn resolve(
     space: &Space,
     pid: Option<u32>,
-    name: &str,
+    (name, family): (&str, Family),
     deadline: Instant,
-) -> Result<Vec<Ipv4Addr>, Outcome> {
+) -> Result<Vec<IpAddr>, Outcome> {
     if let Ok(address) = name.parse() {
         return Ok(vec![address]);
     }
-    let addresses = in_hosts(&file(pid, "/etc/hosts")?, name);
+    let addresses = in_hosts(&file(pid, "/etc/hosts")?, name, family);
     if !addresses.is_empty() {
         return Ok(addresses);
     }
@@ -48,16 +49,14 @@ pub async fn resolve(
         let why = "not in /etc/hosts, and no name server in /etc/resolv.conf".into();
         return Err(Outcome::NoName { why });
     }
-    let socket = space.namespace.run(|| {
-        let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-        socket.set_nonblocking(true)?;
-        UdpSocket::from_std(socket)
-    });
+    let servers = config.servers.clone();
+    let asking =
+        space.namespace.run(move || servers.into_iter().map(Asking::new).collect::<io::Result<Vec<_>>>());
     let failed = |error: io::Error| Outcome::Failed { why: format!("no socket for the look-up: {error}") };
-    let socket = socket.await.map_err(failed)?;
+    let asking = asking.await.map_err(failed)?;
     let mut why = String::new();
     for candidate in config.candidates(name) {
-        match ask(&socket, &config.servers, &candidate, deadline).await {
+        match ask(&asking, (&candidate, family), deadline).await {
             Ok(addresses) => return Ok(addresses),
             // Keep the error of the first candidate, the most likely name.
             Err(error) if why.is_empty() => why = error,
@@ -77,17 +76,31 @@ fn file(pid: Option<u32>, path: &str) -> Result<String, Outcome> {
     }
 }
 
+/// A name server, and a socket of its family to ask it by.
+struct Asking {
+    server: IpAddr,
+    socket: UdpSocket,
+}
+
+impl Asking {
+    fn new(server: IpAddr) -> io::Result<Self> {
+        let socket = std::net::UdpSocket::bind((server.family().unspecified(), 0))?;
+        socket.set_nonblocking(true)?;
+        Ok(Self { server, socket: UdpSocket::from_std(socket)? })
+    }
+}
+
 /// Addresses of a name in a hosts(5) file, which is case-insensitive.
-fn in_hosts(text: &str, name: &str) -> Vec<Ipv4Addr> {
+fn in_hosts(text: &str, name: &str, family: Family) -> Vec<IpAddr> {
     let name = name.trim_end_matches('.');
     let lines = hosts_lines(text).filter(|(_, names)| names.clone().any(|n| n.eq_ignore_ascii_case(name)));
-    lines.filter_map(|(address, _)| address.parse().ok()).collect()
+    lines.filter_map(|(address, _)| address.parse().ok()).filter(|a: &IpAddr| a.family() == family).collect()
 }
 
 /// The parts of a resolv.conf(5) that we use.
 #[derive(Debug, PartialEq, Eq)]
 struct Config {
-    servers: Vec<Ipv4Addr>,
+    servers: Vec<IpAddr>,
     search: Vec<String>,
     ndots: usize,
 }
@@ -100,7 +113,7 @@ impl Config {
             let mut words = line.split_whitespace();
             match words.next() {
                 Some("nameserver") if config.servers.len() < MAX_SERVERS => {
-                    config.servers.extend(words.next().and_then(|w| w.parse::<Ipv4Addr>().ok()));
+                    config.servers.extend(words.next().and_then(|w| w.parse::<IpAddr>().ok()));
                 }
                 // The last such line counts.
                 Some("search" | "domain") => {
@@ -133,8 +146,8 @@ impl Config {
 
 /// What one name server said.
 enum Answer {
-    Addresses(Vec<Ipv4Addr>),
-    /// There is no such name, or it has no IPv4 address: no other server is asked.
+    Addresses(Vec<IpAddr>),
+    /// There is no such name, or it has no address of the family: no other server is asked.
     None(String),
     /// It cannot tell; another server may.
     Cannot(String),
@@ -143,17 +156,12 @@ enum Answer {
 }
 
 /// Asks the servers in turn, repeatedly, until one knows or the deadline comes.
-async fn ask(
-    socket: &UdpSocket,
-    servers: &[Ipv4Addr],
-    name: &str,
-    deadline: Instant,
-) -> Result<Vec<Ipv4Addr>, String> {
+async fn ask(servers: &[Asking], name: (&str, Family), deadline: Instant) -> Result<Vec<IpAddr>, String> {
     loop {
         let mut why = String::new();
         let mut hope = false;
-        for &server in servers {
-            match ask_one(socket, server, name, deadline.min(Instant::now() + PATIENCE)).await {
+        for server in servers {
+            match ask_one(server, name, deadline.min(Instant::now() + PATIENCE)).await {
                 Answer::Addresses(addresses) => return Ok(addresses),
                 Answer::None(word) => return Err(word),
                 Answer::Cannot(word) => why = word,
@@ -166,19 +174,20 @@ async fn ask(
     }
 }
 
-async fn ask_one(socket: &UdpSocket, server: Ipv4Addr, name: &str, until: Instant) -> Answer {
+async fn ask_one(asking: &Asking, (name, family): (&str, Family), until: Instant) -> Answer {
+    let Asking { server, socket } = asking;
     let id: u16 = rand::random();
-    let query = match query(id, name) {
+    let query = match query(id, name, family) {
         Ok(query) => query,
         Err(error) => return Answer::None(format!("{name}: {error}")),
     };
     let exchange = async {
-        socket.connect(SocketAddrV4::new(server, PORT)).await?;
+        socket.connect(SocketAddr::new(*server, PORT)).await?;
         socket.send(&query).await?;
         let mut reply = vec![0; 4096];
         loop {
             let n = socket.recv(&mut reply).await?;
-            if let Some(answer) = read(&reply[..n], id, name, server) {
+            if let Some(answer) = read(&reply[..n], id, (name, family), *server) {
                 return io::Result::Ok(answer);
             }
         }
@@ -193,15 +202,19 @@ async fn ask_one(socket: &UdpSocket, server: Ipv4Addr, name: &str, until: Instan
     }
 }
 
-fn query(id: u16, name: &str) -> Result<Vec<u8>, simple_dns::SimpleDnsError> {
+fn query(id: u16, name: &str, family: Family) -> Result<Vec<u8>, simple_dns::SimpleDnsError> {
+    let kind = match family {
+        Family::V4 => TYPE::A,
+        Family::V6 => TYPE::AAAA,
+    };
     let mut packet = Packet::new_query(id);
     packet.set_flags(PacketFlag::RECURSION_DESIRED);
-    packet.questions.push(Question::new(Name::new(name)?, TYPE::A.into(), CLASS::IN.into(), false));
+    packet.questions.push(Question::new(Name::new(name)?, kind.into(), CLASS::IN.into(), false));
     packet.build_bytes_vec()
 }
 
 /// Reads a reply; `None` if it does not belong to this query.
-fn read(reply: &[u8], id: u16, name: &str, server: Ipv4Addr) -> Option<Answer> {
+fn read(reply: &[u8], id: u16, (name, family): (&str, Family), server: IpAddr) -> Option<Answer> {
     let reply = Packet::parse(reply).ok()?;
     if reply.id() != id || !reply.has_flags(PacketFlag::RESPONSE) {
         return None;
@@ -214,12 +227,13 @@ fn read(reply: &[u8], id: u16, name: &str, server: Ipv4Addr) -> Option<Answer> {
                 .answers
                 .iter()
                 .filter_map(|record| match &record.rdata {
-                    RData::A(a) => Some(Ipv4Addr::from(a.address)),
+                    RData::A(a) if family == Family::V4 => Some(IpAddr::from(a.address.to_be_bytes())),
+                    RData::AAAA(a) if family == Family::V6 => Some(IpAddr::from(a.address.to_be_bytes())),
                     _ => None,
                 })
                 .collect();
             match addresses.is_empty() {
-                true => Answer::None(said("no IPv4 address")),
+                true => Answer::None(said(&format!("no {family} address"))),
                 false => Answer::Addresses(addresses),
             }
         }
@@ -237,9 +251,10 @@ mod tests {
 
     #[test]
     fn resolv_conf_is_read_as_glibc_does() {
-        let text = "# Docker\nnameserver 127.0.0.11 # inside\nnameserver ::1\nsearch a.example. b\noptions edns0 ndots:0\n";
+        let text = "# Docker\nnameserver 127.0.0.11 # inside\nnameserver fd00::53\nsearch a.example. b\noptions edns0 ndots:0\n";
         let config = Config::parse(text);
-        assert_eq!(config.servers, [Ipv4Addr::new(127, 0, 0, 11)]);
+        let servers: [IpAddr; 2] = ["127.0.0.11".parse().unwrap(), "fd00::53".parse().unwrap()];
+        assert_eq!(config.servers, servers);
         assert_eq!((&config.search[..], config.ndots), (&["a.example".to_owned(), "b".to_owned()][..], 0));
         assert_eq!(config.candidates("web"), ["web", "web.a.example", "web.b"]);
         let one = Config { ndots: 1, ..config };
@@ -262,18 +277,20 @@ mod tests {
     #[test]
     fn hosts_give_every_address_of_a_name() {
         let text = "127.0.0.1 localhost\n::1 c1\n10.0.0.2\tC1 c1.net # c2\n\n10.0.0.3 c1\n";
-        assert_eq!(in_hosts(text, "c1"), [Ipv4Addr::new(10, 0, 0, 2), Ipv4Addr::new(10, 0, 0, 3)]);
-        assert!(in_hosts(text, "c2").is_empty());
+        let of = |family| in_hosts(text, "c1", family).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(of(Family::V4), ["10.0.0.2", "10.0.0.3"]);
+        assert_eq!(of(Family::V6), ["::1"]);
+        assert!(in_hosts(text, "c2", Family::V4).is_empty());
     }
 
     #[test]
     fn names_that_cannot_be_asked_for_and_replies_that_are_none_do_no_harm() {
-        assert!(query(1, &"a".repeat(64)).is_err());
-        assert!(query(1, &"a.".repeat(200)).is_err());
-        let server = Ipv4Addr::LOCALHOST;
-        assert!(read(b"", 1, "x", server).is_none());
-        assert!(read(&[0xFF; 600], 1, "x", server).is_none());
-        let own = query(1, "x").unwrap();
-        assert!(read(&own, 1, "x", server).is_none(), "a query is no reply");
+        assert!(query(1, &"a".repeat(64), Family::V4).is_err());
+        assert!(query(1, &"a.".repeat(200), Family::V4).is_err());
+        let (server, x) = (Family::V4.loopback(), ("x", Family::V4));
+        assert!(read(b"", 1, x, server).is_none());
+        assert!(read(&[0xFF; 600], 1, x, server).is_none());
+        let own = query(1, "x", Family::V4).unwrap();
+        assert!(read(&own, 1, x, server).is_none(), "a query is no reply");
     }
 }

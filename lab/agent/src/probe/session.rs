@@ -40,7 +40,7 @@ pub struct Session {
 /// The sockets of a namespace, made by one thread that enters it once.
 struct Opened {
     netlink: Netlink,
-    raw: OwnedFd,
+    raw: (OwnedFd, Option<OwnedFd>),
     packet: OwnedFd,
     bound: Vec<(Listener, Bound)>,
 }
@@ -139,8 +139,11 @@ fn open(wanted: &[Listener]) -> io::Result<Opened> {
     tokio::spawn(connection);
     let mut bound = Vec::with_capacity(wanted.len());
     for listener in wanted {
-        let attempt = listen::bind(listener.protocol, listener.port);
-        bound.extend(attempt?.map(|socket| (listener.clone(), socket)));
+        for family in &listener.families {
+            let attempt = listen::bind(listener.protocol, *family, listener.port);
+            bound.extend(attempt?.map(|socket| (listener.clone(), socket)));
+        }
     }
-    Ok(Opened { netlink: Netlink(handle), raw: space::raw_socket()?, packet: watch::packet_socket()?, bound })
+    let raw = (space::raw_socket()?, space::raw_socket_v6()?);
+    Ok(Opened { netlink: Netlink(handle), raw, packet: watch::packet_socket()?, bound })
 }

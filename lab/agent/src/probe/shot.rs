@@ -3,13 +3,14 @@
 use std::{
     future::Future,
     io,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
     pin::pin,
     sync::Arc,
     task::Poll,
     time::Duration,
 };
 
+use labctl_model::OfFamily;
 use labctl_protocol::{
     messages::{Outcome, Taker},
     probe::{
@@ -35,8 +36,8 @@ use crate::sys;
 /// Pause before a packet is sent again that a full neighbour table or queue kept back.
 const AGAIN: Duration = Duration::from_millis(10);
 
-/// Bytes of an IPv4 header without options and of an ICMP or UDP header.
-const HEADERS: usize = 20 + 8;
+/// Bytes of an ICMP or UDP header.
+const HEADER: usize = 8;
 
 /// A transfer ends this long before the deadline, so that we can tell it from a connection that was never made.
 const LAST_MOMENT: Duration = Duration::from_millis(20);
@@ -54,7 +55,7 @@ pub struct Aim {
     /// Cell.
     pub cell: u32,
     /// Address.
-    pub to: Ipv4Addr,
+    pub to: IpAddr,
     /// See [`crate::protocol::Shot::size`].
     pub size: u32,
     /// When the shot counts as silent.
@@ -65,12 +66,13 @@ impl Aim {
     /// The nonce, padded so that the IP packet has its size.
     fn payload(&self) -> Vec<u8> {
         let mut payload = Nonce { kind: Kind::Request, run: self.run, cell: self.cell }.bytes().to_vec();
-        let wanted = usize::try_from(self.size).unwrap_or(0).saturating_sub(HEADERS);
+        let wanted =
+            usize::try_from(self.size).unwrap_or(0).saturating_sub(self.to.family().header_len() + HEADER);
         payload.resize(payload.len().max(wanted), 0);
         payload
     }
 
-    async fn icmp(&self, from: Ipv4Addr, icmp_type: u8, icmp_code: u8) -> Outcome {
+    async fn icmp(&self, from: IpAddr, icmp_type: u8, icmp_code: u8) -> Outcome {
         judge::icmp(&self.space, self.to, from, icmp_type, icmp_code).await
     }
 
@@ -128,12 +130,12 @@ pub async fn icmp(aim: Aim) -> Outcome {
 
 /// Makes one TCP connection from a bound socket.
 pub async fn tcp(aim: Aim, socket: TcpSocket, own: u16, port: u16) -> Outcome {
-    let to = SocketAddrV4::new(aim.to, port);
+    let to = SocketAddr::new(aim.to, port);
     let mut expected = aim.space.expect(Key::Port(IPPROTO_TCP as u8, own, to));
     let exchange = async {
         let sent = Instant::now();
         tokio::select! {
-            connected = socket.connect(to.into()) => match connected {
+            connected = socket.connect(to) => match connected {
                 Ok(stream) => {
                     let rtt = sent.elapsed();
                     if aim.size > 0 {
@@ -223,11 +225,11 @@ async fn greeting(mut stream: TcpStream, run: u64, until: Instant) -> Option<Tak
 
 /// Sends one datagram from a bound socket.
 pub async fn udp(aim: Aim, socket: std::net::UdpSocket, own: u16, port: u16) -> Outcome {
-    let to = SocketAddrV4::new(aim.to, port);
+    let to = SocketAddr::new(aim.to, port);
     let mut expected = aim.space.expect(Key::Port(IPPROTO_UDP as u8, own, to));
     let exchange = async {
         if aim.size > 0
-            && let Err(error) = sys::never_fragment(&socket)
+            && let Err(error) = sys::never_fragment(&socket, aim.to.family())
         {
             return aim.failed(None, error).await;
         }
@@ -260,8 +262,8 @@ pub async fn udp(aim: Aim, socket: std::net::UdpSocket, own: u16, port: u16) -> 
 }
 
 /// Connects the socket: the kernel looks up the route and then delivers only what comes from there.
-async fn connected(socket: std::net::UdpSocket, to: SocketAddrV4) -> io::Result<UdpSocket> {
+async fn connected(socket: std::net::UdpSocket, to: SocketAddr) -> io::Result<UdpSocket> {
     let socket = UdpSocket::from_std(socket)?;
-    socket.connect(SocketAddr::V4(to)).await?;
+    socket.connect(to).await?;
     Ok(socket)
 }

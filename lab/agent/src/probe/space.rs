@@ -4,7 +4,7 @@
 use std::{
     collections::{HashMap, HashSet},
     io,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
     os::fd::{AsRawFd, OwnedFd},
     sync::{
         Arc, Mutex, PoisonError,
@@ -12,14 +12,15 @@ use std::{
     },
 };
 
+use labctl_model::{Family, OfFamily};
 use labctl_protocol::probe::heard::{self, Heard, Key};
 use netlink_packet_route::neighbour::NeighbourState;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, recv, sendto, setsockopt, socket,
-    sockopt,
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn6, SockaddrStorage, recv, recvfrom,
+    sendto, setsockopt, socket, sockopt,
 };
 use tokio::{io::unix::AsyncFd, sync::oneshot, time::Instant};
-use vxlan::proto::icmp;
+use vxlan::proto::{icmp, icmpv6};
 
 use crate::{
     netlink::{Netlink, NetlinkError},
@@ -33,7 +34,7 @@ const SNAP: usize = 1024;
 /// Room for the answers to all echoes of a large lab.
 pub const RECEIVE_BUFFER: usize = 4 << 20;
 
-type Neighbours = Arc<HashMap<(u32, Ipv4Addr), NeighbourState>>;
+type Neighbours = Arc<HashMap<(u32, IpAddr), NeighbourState>>;
 
 /// A namespace of the session.
 #[derive(Debug)]
@@ -43,12 +44,14 @@ pub struct Space {
     /// Its tables.
     pub netlink: Netlink,
     /// Its addresses when the session began.
-    pub locals: HashSet<Ipv4Addr>,
+    pub locals: HashSet<IpAddr>,
     raw: AsyncFd<OwnedFd>,
+    /// The same for ICMPv6, if the kernel has it.
+    raw_v6: Option<AsyncFd<OwnedFd>>,
     awaited: Mutex<HashMap<Key, oneshot::Sender<Heard>>>,
     run: u64,
     echoes: AtomicU32,
-    neighbours: tokio::sync::Mutex<Option<(Instant, Neighbours)>>,
+    neighbours: [tokio::sync::Mutex<Option<(Instant, Neighbours)>>; 2],
 }
 
 /// Makes the raw socket; call it within the namespace.
@@ -57,8 +60,31 @@ pub fn raw_socket() -> io::Result<OwnedFd> {
     let raw = socket(AddressFamily::Inet, SockType::Raw, flags, SockProtocol::Icmp)?;
     // Exceeds the system's limit if we may (CAP_NET_ADMIN); else the limit will do.
     let _ = setsockopt(&raw, sockopt::RcvBufForce, &RECEIVE_BUFFER);
-    sys::never_fragment(&raw)?;
+    sys::never_fragment(&raw, Family::V4)?;
     Ok(raw)
+}
+
+/// Makes the raw socket of ICMPv6; `None` if the kernel has no IPv6. Call it within the namespace.
+pub fn raw_socket_v6() -> io::Result<Option<OwnedFd>> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let raw = match socket(AddressFamily::Inet6, SockType::Raw, flags, SockProtocol::IcmpV6) {
+        Err(nix::errno::Errno::EAFNOSUPPORT) => return Ok(None),
+        raw => raw?,
+    };
+    let _ = setsockopt(&raw, sockopt::RcvBufForce, &RECEIVE_BUFFER);
+    sys::never_fragment(&raw, Family::V6)?;
+    // Not the neighbour discovery of the whole link.
+    sys::only_icmpv6_types(
+        &raw,
+        &[
+            icmpv6::ECHO_REPLY,
+            icmpv6::UNREACHABLE,
+            icmpv6::PACKET_TOO_BIG,
+            icmpv6::TIME_EXCEEDED,
+            icmpv6::PARAMETER_PROBLEM,
+        ],
+    )?;
+    Ok(Some(raw))
 }
 
 impl Space {
@@ -66,7 +92,7 @@ impl Space {
     pub async fn new(
         namespace: Namespace,
         netlink: Netlink,
-        raw: OwnedFd,
+        (raw, raw_v6): (OwnedFd, Option<OwnedFd>),
         run: u64,
     ) -> Result<Self, NetlinkError> {
         let locals = netlink.addresses().await?.into_iter().map(|a| a.address.addr()).collect();
@@ -75,22 +101,32 @@ impl Space {
             netlink,
             locals,
             raw: sys::watch(raw)?,
+            raw_v6: raw_v6.map(sys::watch).transpose()?,
             awaited: Mutex::default(),
             run,
             // From the run's number, so that two sessions in one namespace do not collide.
             echoes: AtomicU32::new((run as u32) & 0xFFFF_0000),
-            neighbours: tokio::sync::Mutex::default(),
+            neighbours: Default::default(),
         })
     }
 
     /// Whether an address is one of the namespace's own.
-    pub fn is_local(&self, address: Ipv4Addr) -> bool {
+    pub fn is_local(&self, address: IpAddr) -> bool {
         address.is_loopback() || self.locals.contains(&address)
     }
 
     /// Receives ICMP messages until dropped.
     pub async fn listen(self: Arc<Self>) {
-        while let Ok(mut ready) = self.raw.readable().await {
+        let v6 = async {
+            if let Some(raw) = &self.raw_v6 {
+                self.listen_on(raw).await;
+            }
+        };
+        tokio::join!(self.listen_on(&self.raw), v6);
+    }
+
+    async fn listen_on(&self, raw: &AsyncFd<OwnedFd>) {
+        while let Ok(mut ready) = raw.readable().await {
             if let Err(error) = self.drain() {
                 tracing::debug!("raw socket: {error}");
             }
@@ -100,9 +136,12 @@ impl Space {
         }
     }
 
-    /// Reads all messages from the raw socket. Also called before we judge a socket's error: the kernel delivers an ICMP
+    /// Reads all messages from the raw sockets. Also called before we judge a socket's error: the kernel delivers an ICMP
     /// error to raw sockets first, so its cause is found here.
     pub fn drain(&self) -> io::Result<()> {
+        if let Some(raw) = &self.raw_v6 {
+            self.drain_v6(raw);
+        }
         let mut packet = [0; SNAP];
         loop {
             match recv(self.raw.get_ref().as_raw_fd(), &mut packet, MsgFlags::MSG_DONTWAIT) {
@@ -114,6 +153,24 @@ impl Space {
                 Err(nix::errno::Errno::EAGAIN) => return Ok(()),
                 // An error of an earlier packet, reported once.
                 Err(_) => {}
+            }
+        }
+    }
+
+    /// ICMPv6 comes without an IP header.
+    fn drain_v6(&self, raw: &AsyncFd<OwnedFd>) {
+        let mut message = [0; SNAP];
+        loop {
+            match recvfrom::<SockaddrIn6>(raw.get_ref().as_raw_fd(), &mut message) {
+                Ok((length, Some(from))) => {
+                    let heard = heard::message(&message[..length], from.ip().into(), self.run);
+                    if let Some((key, heard)) = heard {
+                        self.tell(key, heard);
+                    }
+                }
+                Err(nix::errno::Errno::EAGAIN) => return,
+                // An error of an earlier packet, reported once.
+                Ok(_) | Err(_) => {}
             }
         }
     }
@@ -139,12 +196,19 @@ impl Space {
     }
 
     /// Sends one echo request.
-    pub async fn send_echo(&self, id: u16, seq: u16, payload: &[u8], to: Ipv4Addr) -> io::Result<()> {
-        let message = icmp::echo_request(id, seq, payload);
-        let to = SockaddrIn::from(SocketAddrV4::new(to, 0));
+    pub async fn send_echo(&self, id: u16, seq: u16, payload: &[u8], to: IpAddr) -> io::Result<()> {
+        let unsupported = || io::Error::from_raw_os_error(nix::libc::EAFNOSUPPORT);
+        let (raw, message) = match to.family() {
+            Family::V4 => (&self.raw, icmp::echo_request(id, seq, payload)),
+            // The kernel computes the checksum.
+            Family::V6 => {
+                (self.raw_v6.as_ref().ok_or_else(unsupported)?, icmpv6::echo_request(id, seq, payload))
+            }
+        };
+        let to = SockaddrStorage::from(SocketAddr::new(to, 0));
         loop {
-            let mut ready = self.raw.writable().await?;
-            let fd = self.raw.get_ref().as_raw_fd();
+            let mut ready = raw.writable().await?;
+            let fd = raw.get_ref().as_raw_fd();
             match ready.try_io(|_| Ok(sendto(fd, &message, &to, MsgFlags::MSG_DONTWAIT)?)) {
                 Ok(sent) => return sent.map(drop),
                 Err(_would_block) => {}
@@ -152,10 +216,10 @@ impl Space {
         }
     }
 
-    /// The next hop towards an address, if it did not answer ARP. Neighbours are read at `since` or later.
-    pub async fn unresolved(&self, to: Ipv4Addr, since: Instant) -> Option<Ipv4Addr> {
+    /// The next hop towards an address, if it did not answer ARP or neighbour discovery. Neighbours are read at `since` or later.
+    pub async fn unresolved(&self, to: IpAddr, since: Instant) -> Option<IpAddr> {
         let (hop, index) = self.netlink.next_hop(to).await.ok()?;
-        let neighbours = self.neighbours(since).await?;
+        let neighbours = self.neighbours(to.family(), since).await?;
         match neighbours.get(&(index, hop))? {
             NeighbourState::Incomplete | NeighbourState::Failed => Some(hop),
             _ => None,
@@ -163,13 +227,17 @@ impl Space {
     }
 
     /// The neighbour table; shots that end together share one read.
-    async fn neighbours(&self, since: Instant) -> Option<Neighbours> {
-        let mut read = self.neighbours.lock().await;
+    async fn neighbours(&self, family: Family, since: Instant) -> Option<Neighbours> {
+        let table = match family {
+            Family::V4 => &self.neighbours[0],
+            Family::V6 => &self.neighbours[1],
+        };
+        let mut read = table.lock().await;
         if let Some((_, table)) = read.as_ref().filter(|(at, _)| *at >= since) {
             return Some(table.clone());
         }
         let at = Instant::now();
-        let table = Arc::new(self.netlink.neighbours().await.ok()?);
+        let table = Arc::new(self.netlink.neighbours(family).await.ok()?);
         *read = Some((at, table.clone()));
         Some(table)
     }

@@ -3,10 +3,11 @@
 use std::{
     collections::BTreeMap,
     io,
-    net::{Ipv4Addr, UdpSocket},
+    net::{SocketAddr, UdpSocket},
     sync::Arc,
 };
 
+use labctl_model::{Family, OfFamily};
 use labctl_protocol::messages::{Outcome, Shot, ShotKind, ShotResult, ShotTarget};
 use socket2::{Domain, Socket, Type};
 use tokio::{net::TcpSocket, sync::mpsc, task::JoinSet, time::Instant};
@@ -103,16 +104,25 @@ async fn bind(source: &Source, shots: &[Shot]) -> Result<Vec<Option<io::Result<B
     if shots.iter().all(is_light) {
         return Ok(shots.iter().map(|_| None).collect());
     }
-    let kinds: Vec<ShotKind> = shots.iter().map(|s| s.kind.clone()).collect();
+    let kinds: Vec<_> = shots.iter().map(|s| (s.kind.clone(), family(&s.to))).collect();
     let bound = source.space.namespace.run(move || Ok(kinds.iter().map(bind_one).collect()));
     bound.await.map_err(|e| e.to_string())
 }
 
-fn bind_one(kind: &ShotKind) -> Option<io::Result<Bound>> {
+/// The family that a shot goes by.
+fn family(to: &ShotTarget) -> Family {
+    match to {
+        ShotTarget::Address(address) => address.family(),
+        ShotTarget::Name(_, family) => *family,
+    }
+}
+
+fn bind_one((kind, family): &(ShotKind, Family)) -> Option<io::Result<Bound>> {
     let socket = |kind: Type| {
-        let socket = Socket::new(Domain::IPV4, kind.nonblocking().cloexec(), None)?;
-        socket.bind(&std::net::SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0).into())?;
-        let port = socket.local_addr()?.as_socket_ipv4().map_or(0, |a| a.port());
+        let any = SocketAddr::new(family.unspecified(), 0);
+        let socket = Socket::new(Domain::for_address(any), kind.nonblocking().cloexec(), None)?;
+        socket.bind(&any.into())?;
+        let port = socket.local_addr()?.as_socket().map_or(0, |a| a.port());
         Ok::<_, io::Error>((socket, port))
     };
     match kind {
@@ -139,12 +149,14 @@ async fn one(
     let begin = Instant::now();
     let resolved = match &shot.to {
         ShotTarget::Address(address) => vec![*address],
-        ShotTarget::Name(name) => match resolve::resolve(&source.space, source.pid, name, deadline).await {
-            Ok(addresses) => addresses,
-            Err(outcome) => return unfired(shot.cell, outcome),
-        },
+        ShotTarget::Name(name, family) => {
+            match resolve::resolve(&source.space, source.pid, (name, *family), deadline).await {
+                Ok(addresses) => addresses,
+                Err(outcome) => return unfired(shot.cell, outcome),
+            }
+        }
     };
-    let looked_up = matches!(shot.to, ShotTarget::Name(_));
+    let looked_up = matches!(shot.to, ShotTarget::Name(..));
     let Some(&to) = resolved.first() else {
         return unfired(shot.cell, Outcome::NoName { why: "no address".into() });
     };

@@ -72,12 +72,12 @@ pub fn packet_socket() -> io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
-/// Packet filter, from the network header on. It passes ICMP echoes and UDP whose payload begins like a nonce, and TCP
+/// Packet filter, from the network header on. It passes echoes of ICMP and ICMPv6 and UDP whose payload begins like a nonce, and TCP
 /// segments with SYN or RST, so that nothing else wakes the agent.
-fn filter() -> [SockFilter; 17] {
+fn filter() -> [SockFilter; 24] {
     use libc::{
-        BPF_ABS, BPF_B, BPF_H, BPF_IND, BPF_JEQ, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_LDX, BPF_MSH, BPF_RET,
-        BPF_W,
+        BPF_ABS, BPF_B, BPF_H, BPF_IMM, BPF_IND, BPF_JA, BPF_JEQ, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_LDX,
+        BPF_MSH, BPF_RET, BPF_W,
     };
     // Opcodes and addresses are the kernel's own small numbers.
     let op = |code: u32, k: u32| SockFilter::new(code as u16, 0, 0, k);
@@ -87,18 +87,27 @@ fn filter() -> [SockFilter; 17] {
     let magic = u32::from_be_bytes([MAGIC[0], MAGIC[1], MAGIC[2], MAGIC[3]]);
     [
         op(BPF_LD | BPF_H | BPF_ABS, protocol),
-        jump(BPF_JEQ, libc::ETH_P_IP as u32, 0, 14),
-        // Later fragments have no ports.
+        jump(BPF_JEQ, libc::ETH_P_IP as u32, 0, 5),
+        // IPv4: later fragments have no ports. The payload begins at X, its protocol is in A.
         op(BPF_LD | BPF_H | BPF_ABS, 6),
-        jump(BPF_JSET, 0x1FFF, 12, 0),
+        jump(BPF_JSET, 0x1FFF, 19, 0),
         op(BPF_LDX | BPF_B | BPF_MSH, 0),
         op(BPF_LD | BPF_B | BPF_ABS, 9),
-        jump(BPF_JEQ, libc::IPPROTO_TCP as u32, 6, 0),
-        jump(BPF_JEQ, libc::IPPROTO_UDP as u32, 3, 0),
-        jump(BPF_JEQ, libc::IPPROTO_ICMP as u32, 0, 7),
+        op(BPF_JMP | BPF_JA, 3),
+        // IPv6: the same. The run's packets have no extension headers.
+        jump(BPF_JEQ, libc::ETH_P_IPV6 as u32, 0, 15),
+        op(BPF_LDX | BPF_W | BPF_IMM, 40),
+        op(BPF_LD | BPF_B | BPF_ABS, 6),
+        jump(BPF_JEQ, libc::IPPROTO_TCP as u32, 9, 0),
+        jump(BPF_JEQ, libc::IPPROTO_UDP as u32, 6, 0),
+        jump(BPF_JEQ, libc::IPPROTO_ICMP as u32, 0, 2),
         // ICMP: types 0 and 8 have no other bit than 8.
         op(BPF_LD | BPF_B | BPF_IND, 0),
-        jump(BPF_JSET, 0xF7, 5, 0),
+        jump(BPF_JSET, 0xF7, 8, 3),
+        jump(BPF_JEQ, libc::IPPROTO_ICMPV6 as u32, 0, 7),
+        // ICMPv6: types 128 and 129 have none of these bits.
+        op(BPF_LD | BPF_B | BPF_IND, 0),
+        jump(BPF_JSET, 0x7E, 5, 0),
         // UDP and ICMP: the payload comes after eight octets.
         op(BPF_LD | BPF_W | BPF_IND, 8),
         jump(BPF_JEQ, magic, 2, 3),

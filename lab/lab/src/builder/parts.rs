@@ -140,9 +140,11 @@ impl Container {
         self
     }
 
-    /// Attaches it to a network with this address.
+    /// Attaches it to a network with this address; a second call adds one of the other family.
     pub fn address(mut self, network: &str, address: impl Into<Value>) -> Self {
-        self.0.below("networks").set(network, Value::map([("ipv4_address", address.into())]));
+        let address = address.into();
+        let key = if address.is_v6() { "ipv6_address" } else { "ipv4_address" };
+        self.0.below("networks").below(network).set(key, address);
         self
     }
 

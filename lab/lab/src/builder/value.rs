@@ -37,6 +37,13 @@ impl Value {
     }
 }
 
+impl Value {
+    /// Whether it is an IPv6 address.
+    pub(super) fn is_v6(&self) -> bool {
+        matches!(self, Self::Text(text) if text.parse::<std::net::Ipv6Addr>().is_ok())
+    }
+}
+
 impl Map {
     pub(super) fn set(&mut self, key: &str, value: impl Into<Value>) {
         self.0.insert(key.to_owned(), value.into());
@@ -84,7 +91,9 @@ into_value! {
     i32 => |v| u64::try_from(v).map_or_else(|_| Self::Text(v.to_string()), Self::Number),
     &str => |v| Self::Text(v.to_owned()),
     String => |v| Self::Text(v),
+    std::net::IpAddr => |v| Self::Text(v.to_string()),
     std::net::Ipv4Addr => |v| Self::Text(v.to_string()),
+    std::net::Ipv6Addr => |v| Self::Text(v.to_string()),
     Map => |v| Self::Map(v),
 }
 

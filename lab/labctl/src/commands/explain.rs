@@ -1,6 +1,6 @@
 //! `labctl explain`
 
-use labctl_model::{By, Lab, Probe, Target};
+use labctl_model::{By, Family, Lab, Probe, Probed, Target};
 use labctl_oracle::Query;
 
 use crate::{
@@ -50,6 +50,9 @@ pub struct Args {
     /// Look TO up by its name
     #[arg(long)]
     by_name: bool,
+    /// Address family, 4 or 6; default 4 where both ends have it, else 6
+    #[arg(long, value_name = "4|6", value_parser = family)]
+    family: Option<Family>,
     /// Bytes: of the packet (icmp, udp), or over the connection (tcp)
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(48..=16_777_216))]
     size: Option<u32>,
@@ -79,13 +82,23 @@ pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         )));
     }
     let by = if args.by_name { By::Name } else { By::Address };
-    let query = Query { from: args.from, to, probe: args.probe, by, size: args.size, step: args.step };
+    let family = args.family.map_or(Probed::Shared, Probed::Only);
+    let query =
+        Query { from: args.from, to, probe: args.probe, by, family, size: args.size, step: args.step };
     let explanation = labctl_oracle::explain(lab, &query);
     match context.printer.format {
         Format::Json => context.printer.json(&explanation)?,
         Format::Text => context.printer.data(&predicted::explained(&explanation))?,
     }
     Ok(Exit::OK)
+}
+
+fn family(text: &str) -> Result<Family, String> {
+    match text {
+        "4" => Ok(Family::V4),
+        "6" => Ok(Family::V6),
+        _ => Err("4 or 6".to_owned()),
+    }
 }
 
 /// Refuses a name that the lab does not have.

@@ -35,7 +35,7 @@ fn check(found: Found) -> CheckReport {
 }
 
 fn icmp(cells: Vec<CellReport>) -> CheckReport {
-    check(Found::Matrix(MatrixReport { probe: Probe::Icmp, size: None, by_name: false, cells }))
+    check(Found::Matrix(MatrixReport { probe: Probe::Icmp, size: None, family: None, by_name: false, cells }))
 }
 
 fn step(name: &str, holds: bool, message: &str, checks: Vec<CheckReport>) -> StepReport {
@@ -93,6 +93,7 @@ fn bad() -> Report {
     let by_name = MatrixReport {
         probe: Probe::Tcp(80),
         size: Some(100_000),
+        family: None,
         by_name: true,
         cells: vec![CellReport { line: 31, ..cell("host1", "c1", Expected::No, Observed::Yes) }],
     };

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::Ipv4Addr,
+    net::IpAddr,
     process::Stdio,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -11,7 +11,7 @@ use crate::{
     common,
     net::{Net, pair},
 };
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use labctl_model::{Interface, InterfaceKind, Route, Tools};
 use labctl_protocol::{
     client::{AgentClient, ClientError},
@@ -22,7 +22,11 @@ use tokio::process::{Child, Command};
 
 const SOON: Duration = Duration::from_secs(20);
 
-fn net(text: &str) -> Ipv4Net {
+fn net(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
@@ -33,7 +37,9 @@ async fn facts_of_a_namespace() {
     let facts = client.facts(Netns::Pid(a.pid())).await.unwrap();
     assert_eq!(facts.interfaces, ["eth0", "lo"]);
     let lo = ("lo".to_owned(), net("127.0.0.1/8"));
-    assert_eq!(facts.addresses, [("eth0".to_owned(), net("10.0.0.1/24")), lo]);
+    let v6_lo = ("lo".to_owned(), net("::1/128"));
+    assert_eq!(facts.addresses, [("eth0".to_owned(), net("10.0.0.1/24")), lo, v6_lo]);
+    assert!(facts.link_local.iter().all(|(name, _)| name == "eth0"), "{facts:?}");
     let error = client.facts(Netns::Pid(5_000_000)).await.unwrap_err();
     assert!(error.to_string().contains("process 5000000"), "{error}");
 }
@@ -94,8 +100,7 @@ async fn names_in_the_hosts_file_of_a_container() {
 async fn routes_and_interfaces_come_and_go() {
     let (a, _b) = pair();
     let client = common::client_in(a.namespace()).await;
-    let route =
-        Route { to: net("10.5.0.0/16"), via: Some(Ipv4Addr::new(10, 0, 0, 2)), dev: None, metric: None };
+    let route = Route { to: net("10.5.0.0/16"), via: Some(ip("10.0.0.2")), dev: None, metric: None };
     for _ in 0..2 {
         client.route(true, route.clone()).await.unwrap();
     }
@@ -114,11 +119,10 @@ async fn routes_and_interfaces_come_and_go() {
     assert!(a.ip("route show 10.5.0.0/16").contains("metric 200"));
     client.route(false, Route { dev: None, ..spare.clone() }).await.unwrap();
     // One that goes by a next hop goes without it being named.
-    client.route(true, Route { via: Some(Ipv4Addr::new(10, 0, 0, 2)), ..spare.clone() }).await.unwrap();
+    client.route(true, Route { via: Some(ip("10.0.0.2")), ..spare.clone() }).await.unwrap();
     client.route(false, Route { dev: None, ..spare }).await.unwrap();
     assert_eq!(a.ip("route show 10.5.0.0/16"), "");
-    let stray =
-        Route { to: net("10.6.0.0/16"), via: Some(Ipv4Addr::new(10, 99, 0, 1)), dev: None, metric: None };
+    let stray = Route { to: net("10.6.0.0/16"), via: Some(ip("10.99.0.1")), dev: None, metric: None };
     let error = client.route(true, stray).await.unwrap_err();
     assert!(error.to_string().contains("10.6.0.0/16 via 10.99.0.1"), "{error}");
 
@@ -191,11 +195,11 @@ impl Sandbox {
 }
 
 fn config() -> HostConfig {
-    let nic = |last: u8, name: &str, address: &str| NicConfig {
+    let nic = |last: u8, name: &str, addresses: &[&str]| NicConfig {
         mac: [2, 0, 0, 0, 0, last],
         name: name.into(),
-        address: net(address),
-        peer: None,
+        addresses: addresses.iter().map(|text| net(text)).collect(),
+        peer: Default::default(),
         mtu: 1500,
     };
     HostConfig {
@@ -204,15 +208,10 @@ fn config() -> HostConfig {
         entropy: "ab".repeat(32),
         machine_id: "0123456789abcdef0123456789abcdef".into(),
         engine_id: "3c0e8fe1-77aa-4d7c-9b1f-c5d3a1b2e4f6".into(),
-        nics: vec![nic(1, "eth0", "192.168.56.3/24"), nic(2, "eth1", "10.9.0.3/16")],
+        nics: vec![nic(1, "eth0", &["192.168.56.3/24", "fd00:56::3/64"]), nic(2, "eth1", &["10.9.0.3/16"])],
         interfaces: vec![],
-        gateway: Some(Ipv4Addr::new(192, 168, 56, 1)),
-        routes: vec![Route {
-            to: net("10.5.0.0/16"),
-            via: Some(Ipv4Addr::new(10, 9, 0, 1)),
-            dev: None,
-            metric: Some(7),
-        }],
+        gateway: [ip("192.168.56.1"), ip("fd00:56::1")].into_iter().collect(),
+        routes: vec![Route { to: net("10.5.0.0/16"), via: Some(ip("10.9.0.1")), dev: None, metric: Some(7) }],
         sysctls: BTreeMap::from([("net.ipv4.ip_forward".into(), "1".into())]),
         hosts: BTreeMap::from([
             ("host1".into(), [192, 168, 56, 3].into()),
@@ -243,12 +242,21 @@ async fn a_machine_becomes_a_host_and_another_one() {
     let routes = sandbox.sh("ip route").await;
     assert!(routes.contains("default via 192.168.56.1 dev eth0"), "{routes}");
     assert!(routes.contains("10.5.0.0/16 via 10.9.0.1 dev eth1 proto static metric 7"), "{routes}");
+    // Checked for duplicates by the time that it answers.
+    let v6 = sandbox.sh("ip -6 addr show dev eth0").await;
+    assert!(
+        v6.contains("fd00:56::3/64") && v6.contains("fe80::ff:fe00:1/64") && !v6.contains("tentative"),
+        "{v6}"
+    );
+    let routes = sandbox.sh("ip -6 route").await;
+    assert!(routes.contains("default via fd00:56::1 dev eth0"), "{routes}");
 
     // Another configuration replaces it: point-to-point, smaller, and without what is no longer wanted.
-    wanted.nics[1].address = net("10.8.0.1/32");
-    wanted.nics[1].peer = Some(Ipv4Addr::new(10, 8, 0, 2));
+    wanted.nics[0].addresses = net("192.168.56.3/24").into();
+    wanted.nics[1].addresses = net("10.8.0.1/32").into();
+    wanted.nics[1].peer = ip("10.8.0.2").into();
     wanted.nics[1].mtu = 1400;
-    wanted.gateway = None;
+    wanted.gateway = Default::default();
     wanted.routes.clear();
     wanted.hostname = "other".into();
     sandbox.client.configure(wanted.clone()).await.unwrap();
@@ -257,6 +265,8 @@ async fn a_machine_becomes_a_host_and_another_one() {
     assert!(!eth1.contains("10.9.0.3"), "{eth1}");
     let routes = sandbox.sh("ip route").await;
     assert!(!routes.contains("default") && !routes.contains("10.5.0.0"), "{routes}");
+    let v6 = sandbox.sh("ip -6 addr show dev eth0; ip -6 route").await;
+    assert!(!v6.contains("fd00:56::"), "{v6}");
     assert!(sandbox.sh("cat /etc/hosts").await.contains("127.0.1.1 other\n"));
 
     wanted.sysctls = BTreeMap::from([("net.ipv4.no_such_thing".into(), "1".into())]);

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::Write,
-    net::{Ipv4Addr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
     time::{Duration, Instant},
 };
 
@@ -11,11 +11,13 @@ use crate::{
     common,
     net::{B, Net},
 };
+use labctl_model::Family;
 use labctl_protocol::messages::{Endpoint, Outcome, ProbeSession, Shot, ShotKind, ShotResult, ShotTarget};
-use simple_dns::{CLASS, Name, Packet, PacketFlag, RCODE, ResourceRecord, rdata::RData};
+use simple_dns::{CLASS, Name, Packet, PacketFlag, RCODE, ResourceRecord, TYPE, rdata::RData};
 
 const DEADLINE_MS: u32 = 1500;
-const WEB: [Ipv4Addr; 2] = [B, Ipv4Addr::new(10, 0, 0, 3)];
+const WEB: [IpAddr; 2] = [B, IpAddr::V4(Ipv4Addr::new(10, 0, 0, 3))];
+const WEB_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
 
 /// A name server for a handful of names; it answers the question for `again.lab` only when it is put a second time.
 fn serve_names(socket: UdpSocket) {
@@ -25,12 +27,14 @@ fn serve_names(socket: UdpSocket) {
         let query = Packet::parse(&buffer[..n]).unwrap();
         let id = query.id();
         let name = query.questions[0].qname.to_string();
+        let asks_v6 = query.questions[0].qtype == TYPE::AAAA.into();
         // Somebody else's answer, which must be told from ours by its id.
         let stray = Packet::new_reply(id.wrapping_add(1)).build_bytes_vec().unwrap();
         socket.send_to(&stray, from).unwrap();
         let mut reply = query.into_reply();
         reply.set_flags(PacketFlag::RESPONSE);
-        let addresses: &[Ipv4Addr] = match name.as_str() {
+        let addresses: &[IpAddr] = match name.as_str() {
+            "v6.lab" if asks_v6 => &[IpAddr::V6(WEB_V6)],
             "web.lab" => &WEB,
             "again.lab" if asked_again => &WEB[..1],
             "again.lab" => {
@@ -49,7 +53,10 @@ fn serve_names(socket: UdpSocket) {
             }
         };
         for &address in addresses {
-            let data = RData::A(address.into());
+            let data = match address {
+                IpAddr::V4(address) => RData::A(address.into()),
+                IpAddr::V6(address) => RData::AAAA(address.into()),
+            };
             reply.answers.push(ResourceRecord::new(Name::new(&name).unwrap(), CLASS::IN, 5, data));
         }
         socket.send_to(&reply.build_bytes_vec().unwrap(), from).unwrap();
@@ -79,13 +86,14 @@ async fn names_resolve_or_say_why_not() {
     let endpoints = vec![a.endpoint(), b.endpoint(), lost.endpoint(), gone];
     let session = ProbeSession { run: 1, endpoints, listeners: vec![] };
     let mut client = common::client().await.probe(session).await.unwrap();
-    let look_up = |cell, from: &str, kind, name: &str| Shot {
+    let look_up_in = |family, cell, from: &str, kind, name: &str| Shot {
         cell,
         from: from.into(),
         kind,
         size: 0,
-        to: ShotTarget::Name(name.into()),
+        to: ShotTarget::Name(name.into(), family),
     };
+    let look_up = |cell, from: &str, kind, name: &str| look_up_in(Family::V4, cell, from, kind, name);
     let names = ["web.lab", "web", "written", "nope", "broken", "quiet", "v6", "again", "10.0.0.2"];
     let mut shots: Vec<Shot> =
         (0..).zip(names).map(|(cell, name)| look_up(cell, "a", ShotKind::Dns, name)).collect();
@@ -94,6 +102,7 @@ async fn names_resolve_or_say_why_not() {
     shots.push(look_up(22, "a", ShotKind::Tcp(9), "nope"));
     shots.push(look_up(23, "lost", ShotKind::Dns, "web.lab"));
     shots.push(look_up(24, "gone", ShotKind::Dns, "web.lab"));
+    shots.push(look_up_in(Family::V6, 25, "a", ShotKind::Dns, "v6"));
     // One after another, these alone would take 15 s.
     shots.extend((30..40).map(|cell| look_up(cell, "a", ShotKind::Dns, "quiet")));
     let begin = Instant::now();
@@ -110,6 +119,7 @@ async fn names_resolve_or_say_why_not() {
     assert_eq!(resolved(2), [B], "from /etc/hosts");
     assert_eq!(resolved(7), [B], "a question is put again");
     assert_eq!(resolved(8), [B]);
+    assert_eq!(resolved(25), [IpAddr::V6(WEB_V6)]);
     let why = |cell: u32| match &results[&cell].outcome {
         Outcome::NoName { why } => why.clone(),
         other => panic!("{cell}: {other:?}"),

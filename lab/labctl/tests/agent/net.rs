@@ -1,7 +1,7 @@
 //! Throwaway network namespaces: each is kept by one sleeping process and gone with it.
 
 use std::{
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     path::Path,
     process::{Child, Command},
     time::{Duration, Instant},
@@ -132,5 +132,5 @@ pub fn pair() -> (Net, Net) {
     (a, b)
 }
 
-pub const A: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-pub const B: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+pub const A: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+pub const B: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));

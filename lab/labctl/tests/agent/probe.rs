@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::Ipv4Addr,
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
@@ -10,7 +10,7 @@ use crate::{
     common,
     net::{A, B, Net, pair},
 };
-use labctl_model::Protocol;
+use labctl_model::{Family, Protocol};
 use labctl_protocol::{
     client::ProbeClient,
     messages::{
@@ -25,11 +25,15 @@ async fn session(endpoints: Vec<Endpoint>, listeners: Vec<Listener>) -> ProbeCli
     common::client().await.probe(session).await.unwrap()
 }
 
-fn listener(endpoint: &str, protocol: Protocol, port: u16) -> Listener {
-    Listener { endpoint: endpoint.into(), protocol, port, size: 0 }
+fn ip(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
+    [a, b, c, d].into()
 }
 
-fn shot(cell: u32, from: &str, kind: ShotKind, to: Ipv4Addr) -> Shot {
+fn listener(endpoint: &str, protocol: Protocol, port: u16) -> Listener {
+    Listener { endpoint: endpoint.into(), protocol, port, families: vec![Family::V4], size: 0 }
+}
+
+fn shot(cell: u32, from: &str, kind: ShotKind, to: IpAddr) -> Shot {
     Shot { cell, from: from.into(), kind, size: 0, to: ShotTarget::Address(to) }
 }
 
@@ -66,8 +70,7 @@ async fn every_outcome_between_neighbours() {
         listener("b", Protocol::Udp, 53),
     ];
     let mut client = session(vec![a.endpoint(), b.endpoint()], listeners).await;
-    let (nobody, quiet, elsewhere) =
-        (Ipv4Addr::new(10, 0, 0, 77), Ipv4Addr::new(10, 0, 0, 66), Ipv4Addr::new(10, 9, 9, 9));
+    let (nobody, quiet, elsewhere) = (ip(10, 0, 0, 77), ip(10, 0, 0, 66), ip(10, 9, 9, 9));
     let mut shots = vec![
         shot(1, "a", ShotKind::Icmp, B),
         shot(2, "a", ShotKind::Tcp(80), B),
@@ -99,7 +102,7 @@ async fn every_outcome_between_neighbours() {
     assert_eq!(answered_by(&results[&5]), Some("b"));
     assert_eq!(outcome(6), Outcome::Refused { from: Some(B) });
     for n in 0..3 {
-        assert_eq!(outcome(10 + n), Outcome::ArpFailed { next_hop: Some(nobody) }, "cell {}", 10 + n);
+        assert_eq!(outcome(10 + n), Outcome::NeighborFailed { next_hop: Some(nobody) }, "cell {}", 10 + n);
         assert_eq!(outcome(20 + n), Outcome::Silent, "cell {}", 20 + n);
         assert_eq!(outcome(30 + n), Outcome::NoRoute, "cell {}", 30 + n);
     }
@@ -156,17 +159,17 @@ async fn a_router_that_refuses_is_named() {
     let mut client = session(vec![a.endpoint(), b.endpoint(), r.endpoint()], vec![]).await;
     let mut shots = Vec::new();
     for (n, kind) in (0..).zip([ShotKind::Icmp, ShotKind::Tcp(80), ShotKind::Udp(53)]) {
-        let to = |net| Ipv4Addr::new(10, net, 0, 10 + n as u8);
+        let to = |net| ip(10, net, 0, 10 + n as u8);
         shots.push(shot(10 + n, "a", kind.clone(), to(1)));
         shots.push(shot(20 + n, "a", kind, to(3)));
     }
-    shots.push(shot(30, "b", ShotKind::Tcp(80), Ipv4Addr::new(10, 2, 0, 1)));
-    shots.push(shot(31, "b", ShotKind::Icmp, Ipv4Addr::new(10, 9, 0, 1)));
-    shots.push(shot(40, "r", ShotKind::Icmp, Ipv4Addr::new(10, 2, 0, 1)));
-    shots.push(shot(41, "r", ShotKind::Udp(9), Ipv4Addr::new(10, 3, 0, 1)));
+    shots.push(shot(30, "b", ShotKind::Tcp(80), ip(10, 2, 0, 1)));
+    shots.push(shot(31, "b", ShotKind::Icmp, ip(10, 9, 0, 1)));
+    shots.push(shot(40, "r", ShotKind::Icmp, ip(10, 2, 0, 1)));
+    shots.push(shot(41, "r", ShotKind::Udp(9), ip(10, 3, 0, 1)));
     let results = fire(&mut client, shots).await;
     let unreachable = |from, icmp_code| Outcome::Unreachable { from, icmp_type: 3, icmp_code };
-    let router = |net| Some(Ipv4Addr::new(10, 0, net, 254));
+    let router = |net| Some(ip(10, 0, net, 254));
     for n in 0..3 {
         assert_eq!(results[&(10 + n)].outcome, unreachable(router(0), 1), "kind {n}");
         assert_eq!(results[&(20 + n)].outcome, Outcome::Silent, "kind {n}");
@@ -209,7 +212,7 @@ async fn udp_is_answered_from_the_address_that_was_asked() {
     let (a, b) = pair();
     b.ip("addr add 10.0.0.22/24 dev eth0");
     let mut client = session(vec![a.endpoint(), b.endpoint()], vec![listener("b", Protocol::Udp, 7)]).await;
-    let results = fire(&mut client, vec![shot(1, "a", ShotKind::Udp(7), Ipv4Addr::new(10, 0, 0, 22))]).await;
+    let results = fire(&mut client, vec![shot(1, "a", ShotKind::Udp(7), ip(10, 0, 0, 22))]).await;
     assert_eq!(answered_by(&results[&1]), Some("b"));
 }
 
@@ -297,7 +300,7 @@ async fn a_large_matrix_is_probed_at_once() {
             for to in (0..N).filter(|&to| to != from) {
                 let cell = shots.len() as u32;
                 target.insert(cell, names[usize::from(to)].clone());
-                shots.push(shot(cell, &names[usize::from(from)], kind.clone(), Ipv4Addr::new(10, 1, to, 2)));
+                shots.push(shot(cell, &names[usize::from(from)], kind.clone(), ip(10, 1, to, 2)));
             }
         }
     }
@@ -397,4 +400,55 @@ async fn a_transfer_comes_back_as_a_whole() {
     // Nobody of the run: it takes what it is sent and says nothing.
     assert!(matches!(results[&3].outcome, Outcome::Stalled { back: 0, of: 10, .. }), "{:?}", results[&3]);
     drop(foreign);
+}
+
+#[tokio::test]
+async fn ipv6_comes_out_as_ipv4_does() {
+    let (a, b) = pair();
+    a.ip("addr add fd00::1/64 dev eth0 nodad");
+    b.ip("addr add fd00::2/64 dev eth0 nodad");
+    let v6 = |text: &str| text.parse::<IpAddr>().unwrap();
+    let (there, nobody) = (v6("fd00::2"), v6("fd00::77"));
+    let both = |listener| Listener { families: Family::ALL.to_vec(), ..listener };
+    let listeners = vec![listener("b", Protocol::Tcp, 80), listener("b", Protocol::Udp, 53)];
+    let listeners = listeners.into_iter().map(both).collect();
+    let mut client = session(vec![a.endpoint(), b.endpoint()], listeners).await;
+    let results = fire(
+        &mut client,
+        vec![
+            shot(1, "a", ShotKind::Icmp, there),
+            shot(2, "a", ShotKind::Tcp(80), there),
+            shot(3, "a", ShotKind::Udp(53), there),
+            shot(4, "a", ShotKind::Tcp(81), there),
+            shot(5, "a", ShotKind::Udp(54), there),
+            shot(6, "a", ShotKind::Icmp, nobody),
+            shot(7, "a", ShotKind::Tcp(80), nobody),
+            shot(8, "a", ShotKind::Icmp, v6("fd99::1")),
+            Shot { size: 1501, ..shot(9, "a", ShotKind::Udp(53), there) },
+            Shot { size: 1500, ..shot(10, "a", ShotKind::Icmp, there) },
+        ],
+    )
+    .await;
+    assert!([1, 10].iter().all(|n| matches!(results[n].outcome, Outcome::Answered { .. })), "{results:?}");
+    for cell in [2, 3] {
+        let Outcome::Answered { by: Some(taker), .. } = &results[&cell].outcome else {
+            panic!("{results:?}")
+        };
+        assert_eq!((taker.name.as_str(), taker.source), ("b", v6("fd00::1")));
+    }
+    for cell in [4, 5] {
+        assert_eq!(results[&cell].outcome, Outcome::Refused { from: Some(there) }, "cell {cell}");
+    }
+    for cell in [6, 7] {
+        assert_eq!(results[&cell].outcome, Outcome::NeighborFailed { next_hop: Some(nobody) }, "cell {cell}");
+    }
+    assert_eq!(results[&8].outcome, Outcome::NoRoute);
+    assert_eq!(results[&9].outcome, Outcome::Unreachable { from: None, icmp_type: 2, icmp_code: 0 });
+    let sightings = client.sightings().await.unwrap();
+    for cell in [1, 3] {
+        assert!(seen(&sightings, cell, "b").iter().any(|s| s.inbound && s.local && !s.answer), "cell {cell}");
+        assert!(seen(&sightings, cell, "a").iter().any(|s| s.inbound && s.answer), "cell {cell}");
+    }
+    let begun = |s: &Sighting| s.tcp.as_ref().is_some_and(|t| Some(t.client) == results[&2].source_port);
+    assert!(sightings.iter().any(|s| s.endpoint == "b" && s.inbound && begun(s)));
 }

@@ -4,11 +4,11 @@
 //! existing routes), its rules (by daemon.json). A saved dockerd started on a host without configuration. It can replace
 //! one that starts now only if the topology touches nothing that it looked at.
 
-use ipnet::Ipv4Net;
-use labctl_model::Host;
+use ipnet::{IpNet, Ipv4Net};
+use labctl_model::{Host, OfFamily};
 
 /// Subnet of docker0 on a host without routes: the first of Docker's address pools (moby, libnetwork/ipamutils).
-const DOCKER0: Ipv4Net = Ipv4Net::new_assert(std::net::Ipv4Addr::new(172, 17, 0, 0), 16);
+const DOCKER0: IpNet = IpNet::V4(Ipv4Net::new_assert(std::net::Ipv4Addr::new(172, 17, 0, 0), 16));
 
 /// Why this host's dockerd must start after the host is configured; `None` if a saved one will do.
 pub fn reason(host: &Host) -> Option<String> {
@@ -25,9 +25,14 @@ pub fn reason(host: &Host) -> Option<String> {
 
 /// Every route of the host except the default one, which dockerd ignores (moby, libnetwork/netutils,
 /// `CheckRouteOverlaps`).
-fn routes(host: &Host) -> impl Iterator<Item = Ipv4Net> {
+fn routes(host: &Host) -> impl Iterator<Item = IpNet> {
     // The route of a point-to-point NIC leads to its peer.
-    let nics = host.nics.iter().filter_map(|n| Ipv4Net::new(n.peer.unwrap_or(n.address), n.prefix_len).ok());
+    let nics = host.nics.iter().flat_map(|n| {
+        n.addresses.iter().filter_map(|net| {
+            let far = n.peer.get(net.family()).unwrap_or(net.addr());
+            IpNet::new(far, net.prefix_len()).ok()
+        })
+    });
     let interfaces = host.interfaces.iter().filter(|i| !i.deferred).flat_map(|i| i.addresses.iter().copied());
     let further = host.routes.iter().map(|r| r.to);
     nics.chain(interfaces).chain(further).map(|net| net.trunc()).filter(|net| net.prefix_len() > 0)

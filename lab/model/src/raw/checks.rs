@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use labctl_yaml::{At, Map, OneOrMany, raw};
 
 use crate::engine::Versions;
@@ -14,6 +14,10 @@ raw! {
         engines: Option<At<Versions>>,
         /// What is sent: `icmp` (default), `tcp/PORT`, `udp/PORT` or `dns/NAME`.
         probe: Option<At<String>>,
+        /// Which address family is probed: `4`, `6` or `both`, each of which must come out as the verdict says. Default:
+        /// 4 where both ends have it, else 6.
+        #[schemars(extend("enum" = [4, 6, "both"]))]
+        family: Option<At<String>>,
         /// How large what is sent is. `icmp` and `udp`: bytes of the IP packet, headers included, 48 to 9000, never
         /// fragmented, and answered by as many. `tcp`: bytes that must come back over the connection, 1 to 16777216.
         size: Option<At<u32>>,
@@ -25,7 +29,7 @@ raw! {
         /// How long it may take to become true. Default 0s: at once.
         within: Option<At<Duration>>,
         /// A matrix: a header of destinations, then a line for each source with a word for each cell: `yes`, `no`,
-        /// `refused`, `unreachable`, `no-route`, `arp`, `silent`, `misdelivered`, `asymmetric`, `stalled`, `no-name`, `down`, or
+        /// `refused`, `unreachable`, `no-route`, `arp`, `neighbour`, `silent`, `misdelivered`, `asymmetric`, `stalled`, `no-name`, `down`, or
         /// `-` for a cell that is not probed.
         table: Option<At<String>>,
         /// Sources: hosts, containers, peers, or the words `all`, `hosts`, `containers`, `peers`.
@@ -33,7 +37,7 @@ raw! {
         /// Destinations: as `from`, and addresses, and `NAME@NETWORK` or `HOST@SEGMENT`.
         to: Option<OneOrMany<At<String>>>,
         /// What must come out: a word of the tables.
-        #[schemars(extend("enum" = ["yes", "no", "refused", "unreachable", "no-route", "arp", "silent", "misdelivered", "asymmetric", "stalled", "no-name", "down"]))]
+        #[schemars(extend("enum" = ["yes", "no", "refused", "unreachable", "no-route", "arp", "neighbour", "silent", "misdelivered", "asymmetric", "stalled", "no-name", "down"]))]
         verdict: Option<At<String>>,
         /// Who may answer the cells that are `yes`: hosts, containers, peers, services (any of their tasks) or tasks, as
         /// `web.1`. With `requests`, each of them must at least once.
@@ -64,7 +68,7 @@ raw! {
         not_on_wire: Option<Map<OneOrMany<At<String>>>>,
         /// Fact: interface names of a host or container.
         interfaces: Option<At<String>>,
-        /// Fact: IPv4 addresses of a host or container.
+        /// Fact: addresses of a host or container, without `::1` and those of the link alone (`fe80::/10`).
         addresses: Option<At<String>>,
         /// Fact: names in the /etc/hosts of a container.
         hosts_file: Option<At<String>>,
@@ -94,7 +98,7 @@ raw! {
         /// The fact has none of these.
         lacks: Option<OneOrMany<At<String>>>,
         /// The fact is not empty, and all of it lies inside this subnet.
-        inside: Option<At<Ipv4Net>>,
+        inside: Option<At<IpNet>>,
         /// The fact is the same as that of this other one.
         same_as: Option<At<String>>,
     }
@@ -172,7 +176,7 @@ raw! {
         /// Destinations: as `from`, and addresses, and `NAME@NETWORK` or `HOST@SEGMENT`.
         to: OneOrMany<At<String>>,
         /// What must come out: a word of the tables.
-        #[schemars(extend("enum" = ["yes", "no", "refused", "unreachable", "no-route", "arp", "silent", "misdelivered", "asymmetric", "stalled", "no-name", "down"]))]
+        #[schemars(extend("enum" = ["yes", "no", "refused", "unreachable", "no-route", "arp", "neighbour", "silent", "misdelivered", "asymmetric", "stalled", "no-name", "down"]))]
         verdict: At<String>,
         /// Who may answer the cells that are `yes`: hosts, containers, peers, services (any of their tasks) or tasks, as
         /// `web.1`. With `requests`, each of them must at least once.

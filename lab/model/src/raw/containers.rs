@@ -1,6 +1,6 @@
 //! `containers`.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use labctl_yaml::{At, Cx, Diagnostic, FromNode, Map, Value, Yaml, inline_schema, raw};
 use schemars::json_schema;
@@ -26,7 +26,7 @@ raw! {
         ipv4_address: Option<At<Ipv4Addr>>,
         /// Containers to link to: `NAME` or `NAME:ALIAS`.
         links: Option<Vec<At<String>>>,
-        /// Published ports: `[[ADDRESS:]HOST_PORT:]PORT[/udp]`.
+        /// Published ports: `[[ADDRESS:]HOST_PORT:]PORT[/udp]`; an IPv6 address stands in brackets.
         ports: Option<Vec<At<String>>>,
         /// Added Linux capabilities, as `NET_ADMIN`.
         cap_add: Option<Vec<At<String>>>,
@@ -40,8 +40,10 @@ raw! {
 raw! {
     /// How a container is attached to a network.
     Attachment, "an attachment" {
-        /// Static address, from one of the network's subnets.
+        /// Static IPv4 address, from one of the network's subnets.
         ipv4_address: Option<At<Ipv4Addr>>,
+        /// Static IPv6 address, from one of the network's subnets.
+        ipv6_address: Option<At<Ipv6Addr>>,
         /// Further names on this network.
         aliases: Option<Vec<At<String>>>,
         /// Static MAC, as 02:42:ac:11:00:02.

@@ -20,16 +20,27 @@ const IN_COMPOSES_WORDS: [&str; 10] = [
     "an entry of ipam.config", "a published port",
 ];
 
-/// Keys of IPv6, in Compose, in dockerd's flags and as one would guess them.
+/// Keys of IPv6 as one would guess them, or as dockerd has them elsewhere.
 const IPV6: &str = "\
-    address6 cidr_v6 dns6 enable_ipv6 fixed_cidr_v6 gateway6 gateway_v6 ip6 ipv6 ipv6_address ipv6_gateway \
-    ipv6_subnet link_local_ips subnet6 subnet_v6";
+    address6 cidr_v6 enable_ipv6 fixed_cidr_v6 gateway6 gateway_v6 ip6 ipv6 ipv6_address ipv6_gateway \
+    ipv6_subnet subnet6 subnet_v6";
 
 /// What to say of `key` in `what`, and how to go on; `None` if nobody knows such a key.
 pub(crate) fn key(what: &str, key: &str) -> Option<(String, String)> {
     if IPV6.split(' ').any(|known| known == key) {
-        let message = format!("labctl knows IPv4 only so far, so {what} has no `{key}`");
-        return Some((message, "leave it out".into()));
+        let hint = match what {
+            "a container" => "`networks: { NAME: { ipv6_address: ADDRESS } }`",
+            "a network" | "ipam" | "an entry of ipam.config" => {
+                "`enable_ipv6: true`, and an entry of `ipam.config` with an IPv6 subnet"
+            }
+            "a host" => {
+                "the address of a NIC may be a list, `lan: [192.168.56.3, fd00:56::3]`; dockerd's own settings are in `daemon_json`"
+            }
+            _ => {
+                "an address or subnet may be a list, with one of each family: `[192.168.56.0/24, fd00:56::/64]`"
+            }
+        };
+        return Some((format!("{what} has no `{key}`"), hint.into()));
     }
     if key == "version" && what == "a topology" {
         return Some(("a topology has no `version`".into(), "leave it out".into()));
@@ -64,7 +75,7 @@ mod tests {
     #[test]
     fn only_what_others_know_is_told_as_theirs() {
         assert!(key("a container", "restart").is_some_and(|(m, _)| m.contains("Compose's `restart`")));
-        assert!(key("a container", "ipv6_address").is_some_and(|(m, _)| m.contains("IPv4 only")));
+        assert!(key("a container", "ipv6_address").is_some_and(|(_, hint)| hint.contains("ipv6_address: ")));
         assert_eq!(key("a container", "resart"), None);
         assert_eq!(key("a segment", "restart"), None);
     }

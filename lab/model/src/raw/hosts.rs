@@ -1,9 +1,11 @@
 //! `segments`, `hosts` and `peers`.
 
-use std::{borrow::Cow, net::Ipv4Addr};
+use std::{borrow::Cow, net::IpAddr};
 
-use ipnet::Ipv4Net;
-use labctl_yaml::{At, Cx, Diagnostic, Fields, FromNode, Json, Map, Value, Yaml, raw, value_of, words};
+use ipnet::IpNet;
+use labctl_yaml::{
+    At, Cx, Diagnostic, Fields, FromNode, Json, Map, OneOrMany, Value, Yaml, raw, value_of, words,
+};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use crate::{scalars::Destination, traffic::Traffic};
@@ -11,19 +13,19 @@ use crate::{scalars::Destination, traffic::Traffic};
 raw! {
     /// An L2 underlay network: one learning switch.
     Segment, "a segment", tolerate_unknown {
-        /// The subnet that its NICs take their addresses from.
-        subnet: At<Ipv4Net>,
+        /// The subnet that its NICs take their addresses from, or one of each address family.
+        subnet: OneOrMany<At<IpNet>>,
         /// The address that the lab's own stand-in router answers for. A host's default route goes to the gateway of
-        /// its first segment that has one.
-        gateway: Option<At<Ipv4Addr>>,
+        /// its first segment that has one. One of each address family, if it has both.
+        gateway: Option<OneOrMany<At<IpAddr>>>,
         /// Largest IP packet that it carries, in bytes: 576 to 9000, default 1500.
         mtu: Option<At<u32>>,
         /// Drop frames whose source MAC is not that of the host's NIC on that port, as a hypervisor's vSwitch does.
         /// Default false.
         port_security: Option<At<bool>>,
-        /// What lies behind the gateway and answers ICMP echo. Default 0.0.0.0/0 where there is a gateway.
-        outside: Option<Vec<At<Ipv4Net>>>,
-        /// What it drops from the start: `udp/PORT`, `tcp/PORT`, `vxlan`, `esp`, `icmp`, `ip/NUMBER`.
+        /// What lies behind the gateway and answers ICMP echo. Default: everything of the gateway's address family.
+        outside: Option<Vec<At<IpNet>>>,
+        /// What it drops from the start: `udp/PORT`, `tcp/PORT`, `vxlan`, `esp`, `icmp`, `icmp6`, `ip/NUMBER`.
         block: Option<Vec<At<Traffic>>>,
     }
 }
@@ -31,12 +33,12 @@ raw! {
 raw! {
     /// A NIC of a host, in its long form.
     Nic, "a NIC" {
-        /// Its address, from the segment's subnet.
-        address: At<Ipv4Addr>,
+        /// Its address, from the segment's subnet; one of each address family if it has both.
+        address: OneOrMany<At<IpAddr>>,
         /// Its name in the host, at most 15 bytes. Default `eth0`, `eth1`, … in order.
         interface: Option<At<String>>,
         /// Makes it point-to-point: the address of the other side.
-        peer: Option<At<Ipv4Addr>>,
+        peer: Option<OneOrMany<At<IpAddr>>>,
         /// Largest IP packet that the host sends by it, in bytes: 576 to 9000. Default that of the segment.
         mtu: Option<At<u32>>,
     }
@@ -48,7 +50,7 @@ raw! {
         /// Destination: a prefix, an address, or `default`.
         to: At<Destination>,
         /// Address of the next hop.
-        via: Option<At<Ipv4Addr>>,
+        via: Option<At<IpAddr>>,
         /// Name of an interface, or of a segment for the NIC on it.
         dev: Option<At<String>>,
         /// Of two routes to one destination the kernel takes the one with the lower metric. Default 0.
@@ -67,7 +69,7 @@ raw! {
         /// VLAN id of a `vlan`, 1 to 4094.
         id: Option<At<u32>>,
         /// Its addresses with prefix lengths.
-        addresses: Option<Vec<At<Ipv4Net>>>,
+        addresses: Option<Vec<At<IpNet>>>,
         /// Made only by a step (`do: create interface HOST NAME`).
         deferred: Option<At<bool>>,
     }
@@ -108,8 +110,9 @@ pub(crate) const HOST_KEYS: [&str; 6] =
 raw! {
     /// A peer's own keys; the other one is the segment that it is on.
     PeerKeys, "a peer" {
-        /// Next hop of its default route. Default the segment's gateway, if it has one.
-        gateway: Option<At<Ipv4Addr>>,
+        /// Next hop of its default route; one of each address family if it has both. Default the segment's gateway, if it
+        /// has one.
+        gateway: Option<OneOrMany<At<IpAddr>>>,
         /// Further routes.
         routes: Option<Vec<Route>>,
     }
@@ -222,7 +225,8 @@ fn on_segments_schema<T: JsonSchema>(what: &str, g: &mut SchemaGenerator) -> Sch
     let mut schema = T::json_schema(g);
     let nic = g.subschema_for::<Nic>();
     schema.insert("description".into(), what.into());
-    let nic = json_schema!({ "anyOf": [{ "type": "string", "format": "ipv4" }, nic] });
+    let addresses = g.subschema_for::<OneOrMany<At<IpAddr>>>();
+    let nic = json_schema!({ "anyOf": [addresses, nic] });
     schema.insert("additionalProperties".into(), nic.to_value());
     schema
 }

@@ -1,8 +1,8 @@
 //! `networks`.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use labctl_yaml::{At, Map, raw};
 
 raw! {
@@ -18,6 +18,10 @@ raw! {
         driver_opts: Option<Map<At<String>>>,
         /// Where addresses come from; Docker chooses where it is absent.
         ipam: Option<Ipam>,
+        /// Whether it has IPv4; Docker 28 and later can leave it out. Default true.
+        enable_ipv4: Option<At<bool>>,
+        /// Whether it has IPv6. Default false.
+        enable_ipv6: Option<At<bool>>,
         /// No way out of it. Default false.
         internal: Option<At<bool>>,
         /// Whether plain containers may join an overlay. Default false.
@@ -46,13 +50,13 @@ raw! {
 raw! {
     /// A pool of addresses.
     Pool, "an entry of ipam.config" {
-        /// The subnet.
-        subnet: At<Ipv4Net>,
+        /// The subnet, of IPv4 or IPv6.
+        subnet: At<IpNet>,
         /// Gateway; Docker takes the first address where it is absent.
-        gateway: Option<At<Ipv4Addr>>,
+        gateway: Option<At<IpAddr>>,
         /// The part of the subnet that containers get addresses from.
-        ip_range: Option<At<Ipv4Net>>,
+        ip_range: Option<At<IpNet>>,
         /// Addresses that Docker must not hand out, by name.
-        aux_addresses: Option<Map<At<Ipv4Addr>>>,
+        aux_addresses: Option<Map<At<IpAddr>>>,
     }
 }

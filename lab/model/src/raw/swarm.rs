@@ -1,8 +1,8 @@
 //! `swarm`.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use labctl_yaml::{At, Cx, FromNode, Map, OneOrMany, Value, Yaml, inline_schema, raw};
 use schemars::json_schema;
 
@@ -23,7 +23,7 @@ raw! {
         /// UDP port of VXLAN, 1024 to 49151. Default 4789.
         data_path_port: Option<At<u32>>,
         /// Pools that overlay networks without a subnet are cut from. Default 10.0.0.0/8.
-        default_addr_pool: Option<OneOrMany<At<Ipv4Net>>>,
+        default_addr_pool: Option<OneOrMany<At<IpNet>>>,
         /// Prefix length of those networks, at most 29. Default 24.
         subnet_size: Option<At<u32>>,
     }
@@ -53,6 +53,6 @@ inline_schema!(Addresses, g => {
 });
 
 /// An address or the name of a segment.
-pub(crate) fn as_address(text: &At<String>) -> Option<Ipv4Addr> {
+pub(crate) fn as_address(text: &At<String>) -> Option<IpAddr> {
     text.value.parse().ok()
 }

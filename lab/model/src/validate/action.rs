@@ -1,6 +1,6 @@
 //! The text forms of actions.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use labctl_yaml::{At, Cx, Diagnostic, Scalar, Span, split_words, words};
 
@@ -230,11 +230,11 @@ pub(super) fn read(text: &At<String>, scene: &Scene, cx: &mut Cx) -> Option<Acti
         ["remove"] => Action::Remove(words.container(scene, cx)?),
         ["connect"] => {
             let (container, network) = (words.container(scene, cx), words.network(scene, cx));
-            let ipv4_address = match words.next() {
+            let address = match words.next() {
                 None => None,
                 Some(word) => Some(address(&word, cx)?),
             };
-            Action::Connect { container: container?, network: network?, ipv4_address }
+            Action::Connect { container: container?, network: network?, address }
         }
         ["disconnect"] => {
             let (container, network) = (words.container(scene, cx), words.network(scene, cx));
@@ -319,7 +319,7 @@ fn unknown(text: &At<String>, all: &[At<String>], cx: &mut Cx) {
     cx.error(d.hint(hint));
 }
 
-fn address(word: &At<String>, cx: &mut Cx) -> Option<Ipv4Addr> {
+fn address(word: &At<String>, cx: &mut Cx) -> Option<IpAddr> {
     scalar(word, cx).filter(|address| reserved::interface(*address, word, cx))
 }
 
@@ -344,7 +344,7 @@ fn route(words: &mut Words, add: bool, scene: &Scene, cx: &mut Cx) -> Option<(St
         match word.value.as_str() {
             "via" if via.is_none() => {
                 let hop = words.need("an address", cx)?;
-                via = Some(At { value: address(&hop, cx)?, at: hop.at });
+                via = Some(At { value: scalar::<IpAddr>(&hop, cx)?, at: hop.at });
             }
             "dev" if dev.is_none() => dev = Some(words.need("an interface", cx)?),
             "metric" if metric.is_none() => {
@@ -363,7 +363,7 @@ fn route(words: &mut Words, add: bool, scene: &Scene, cx: &mut Cx) -> Option<(St
     if !add && via.is_none() && dev.is_none() {
         return Some((
             host,
-            Route { to: destination.0, via: None, dev: None, metric: metric.map(|m| m.value) },
+            Route { to: destination.prefix(None), via: None, dev: None, metric: metric.map(|m| m.value) },
         ));
     }
     let to = At { value: destination, at: to.at };
@@ -423,9 +423,13 @@ fn join(words: &mut Words, scene: &Scene, cx: &mut Cx) -> Option<Action> {
 }
 
 /// An address of the host: as written, or that of its NIC on a segment.
-fn own_address(host: &str, word: &At<String>, scene: &Scene, cx: &mut Cx) -> Option<Ipv4Addr> {
+fn own_address(host: &str, word: &At<String>, scene: &Scene, cx: &mut Cx) -> Option<IpAddr> {
     let nics = scene.lab.hosts.get(host).map(|h| h.nics.as_slice()).unwrap_or_default();
-    let of = nics.iter().find(|n| n.segment == word.value || n.address.to_string() == word.value);
+    let written = word.value.parse::<IpAddr>().ok();
+    let of = nics.iter().find_map(|n| match written {
+        Some(address) => n.has(address).then_some(address),
+        None => (n.segment == word.value).then(|| n.ips().next())?,
+    });
     if of.is_none() {
         let d = Diagnostic::new(
             word.at,
@@ -433,7 +437,7 @@ fn own_address(host: &str, word: &At<String>, scene: &Scene, cx: &mut Cx) -> Opt
         );
         cx.error(d.hint(it_is_on(nics.iter().map(|n| n.segment.as_str()), "it has no NIC")));
     }
-    of.map(|n| n.address)
+    of
 }
 
 /// `configure docker HOST JSON`: the rest of the text is one JSON object.

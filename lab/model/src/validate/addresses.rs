@@ -3,12 +3,13 @@
 //! A link is a segment with a VLAN (hosts' NICs, macvlan and l2 ipvlan containers), or a network on one host (bridges,
 //! l3 ipvlan), or an overlay. What only a step makes is not checked: a lab may want to show how Docker refuses it.
 
-use std::{collections::HashMap, net::Ipv4Addr};
+use std::{collections::HashMap, net::IpAddr};
 
-use labctl_yaml::{Cx, Diagnostic, Span};
+use labctl_yaml::{At, Cx, Diagnostic, Span};
 
 use super::entries;
 use crate::{
+    family::first_host,
     lab::{Driver, Lab, Network, Parent},
     raw,
 };
@@ -27,10 +28,10 @@ struct Owner {
 }
 
 #[derive(Default)]
-struct Taken(HashMap<(Link, Ipv4Addr), Owner>);
+struct Taken(HashMap<(Link, IpAddr), Owner>);
 
 impl Taken {
-    fn take(&mut self, link: &Link, address: Ipv4Addr, what: String, at: Span, cx: &mut Cx) {
+    fn take(&mut self, link: &Link, address: IpAddr, what: String, at: Span, cx: &mut Cx) {
         match self.0.get(&(link.clone(), address)) {
             // A shim may have its own host's address, and a host may be recorded twice.
             Some(first) if first.what == what => {}
@@ -53,7 +54,7 @@ impl Taken {
 pub(super) fn check(t: &raw::Topology, lab: &Lab, cx: &mut Cx) {
     let mut taken = Taken::default();
     for (name, s) in entries(&t.segments) {
-        if let Some(g) = &s.gateway {
+        for g in s.gateway.iter().flat_map(|g| &g.0) {
             let link = Link::Segment { segment: name.value.clone(), vlan: None };
             taken.take(&link, g.value, format!("the gateway of `{}`", name.value), g.at, cx);
         }
@@ -66,17 +67,19 @@ pub(super) fn check(t: &raw::Topology, lab: &Lab, cx: &mut Cx) {
 
 fn hosts(t: &raw::Topology, lab: &Lab, taken: &mut Taken, cx: &mut Cx) {
     for (name, h) in t.hosts.0.iter().filter_map(|(k, h)| Some((k, h.as_ref()?))) {
-        let mut own: HashMap<Ipv4Addr, &str> = HashMap::new();
+        let mut own: HashMap<IpAddr, &str> = HashMap::new();
         for (segment, nic) in &h.nics {
             let link = Link::Segment { segment: segment.value.clone(), vlan: None };
             let what = format!("host `{}`", name.value);
-            if let Some(other) = own.insert(nic.address.value, &segment.value) {
-                let message = format!("{} is this host's address on `{other}` already", nic.address.value);
-                cx.error(
-                    Diagnostic::new(nic.address.at, message).hint("each NIC needs an address of its own"),
-                );
+            for address in &nic.address.0 {
+                if let Some(other) = own.insert(address.value, &segment.value) {
+                    let message = format!("{} is this host's address on `{other}` already", address.value);
+                    cx.error(
+                        Diagnostic::new(address.at, message).hint("each NIC needs an address of its own"),
+                    );
+                }
+                taken.take(&link, address.value, what.clone(), address.at, cx);
             }
-            taken.take(&link, nic.address.value, what, nic.address.at, cx);
         }
         let Some(host) = lab.hosts.get(&name.value) else { continue };
         for (key, i) in entries(&h.keys.interfaces) {
@@ -96,7 +99,9 @@ fn peers(t: &raw::Topology, taken: &mut Taken, cx: &mut Cx) {
     for (name, p) in entries(&t.peers) {
         if let Some((segment, nic)) = p.nics.first() {
             let link = Link::Segment { segment: segment.value.clone(), vlan: None };
-            taken.take(&link, nic.address.value, format!("peer `{}`", name.value), nic.address.at, cx);
+            for address in &nic.address.0 {
+                taken.take(&link, address.value, format!("peer `{}`", name.value), address.at, cx);
+            }
         }
     }
 }
@@ -106,14 +111,28 @@ fn containers(t: &raw::Topology, lab: &Lab, taken: &mut Taken, cx: &mut Cx) {
         let Some(container) = lab.containers.get(&name.value).filter(|c| !c.deferred) else { continue };
         for (key, a) in c.networks.iter().flat_map(|n| &n.0) {
             let Some(network) = lab.networks.get(&key.value).filter(|n| !n.deferred) else { continue };
-            let Some(address) = a.as_ref().and_then(|a| a.ipv4_address.as_ref()) else { continue };
-            if reserved(&key.value, network, address.value, address.at, cx) {
-                continue;
+            for address in a.iter().flat_map(of_attachment) {
+                if reserved(&key.value, network, address.value, address.at, cx) {
+                    continue;
+                }
+                let what = format!("container `{}`", name.value);
+                taken.take(
+                    &link(&key.value, network, lab, &container.host),
+                    address.value,
+                    what,
+                    address.at,
+                    cx,
+                );
             }
-            let what = format!("container `{}`", name.value);
-            taken.take(&link(&key.value, network, lab, &container.host), address.value, what, address.at, cx);
         }
     }
+}
+
+/// The static addresses of an attachment.
+pub(super) fn of_attachment(a: &raw::Attachment) -> impl Iterator<Item = At<IpAddr>> + use<> {
+    let v4 = a.ipv4_address.as_ref().map(|a| At { value: IpAddr::V4(a.value), at: a.at });
+    let v6 = a.ipv6_address.as_ref().map(|a| At { value: IpAddr::V6(a.value), at: a.at });
+    v4.into_iter().chain(v6)
 }
 
 /// The link that a network's containers are on.
@@ -136,11 +155,11 @@ fn link(name: &str, network: &Network, lab: &Lab, host: &str) -> Link {
 }
 
 /// Notes an address that Docker itself holds on a network: the gateway, or an auxiliary address.
-fn reserved(name: &str, network: &Network, address: Ipv4Addr, at: Span, cx: &mut Cx) -> bool {
+fn reserved(name: &str, network: &Network, address: IpAddr, at: Span, cx: &mut Cx) -> bool {
     for pool in network.ipam.iter().filter(|p| p.subnet.contains(&address)) {
         let gateway = pool.gateway.or_else(|| match network.driver {
             // If the topology has none, Docker takes the first address.
-            Driver::Bridge | Driver::Overlay if pool.ip_range.is_none() => pool.subnet.hosts().next(),
+            Driver::Bridge | Driver::Overlay if pool.ip_range.is_none() => first_host(pool.subnet),
             _ => None,
         });
         let why = if gateway == Some(address) {
@@ -159,7 +178,7 @@ fn reserved(name: &str, network: &Network, address: Ipv4Addr, at: Span, cx: &mut
 /// Notes a port of a host that is published twice.
 fn ports(t: &raw::Topology, lab: &Lab, cx: &mut Cx) {
     /// The address that it is bound to, if given, and by whom.
-    type Bound<'a> = (Option<Ipv4Addr>, Span, &'a str);
+    type Bound<'a> = (Option<IpAddr>, Span, &'a str);
     let mut taken: HashMap<(&str, u16, bool), Vec<Bound>> = HashMap::new();
     for (name, c) in entries(&t.containers) {
         let Some(container) = lab.containers.get(&name.value).filter(|c| !c.deferred) else { continue };
@@ -171,10 +190,15 @@ fn ports(t: &raw::Topology, lab: &Lab, cx: &mut Cx) {
             let Some(published) = port.published else { continue };
             let udp = port.protocol == crate::traffic::Protocol::Udp;
             let others = taken.entry((&container.host, published, udp)).or_default();
-            let everywhere = |ip: Option<Ipv4Addr>| ip.is_none_or(|ip| ip.is_unspecified());
-            let clash = others
-                .iter()
-                .find(|(ip, _, _)| everywhere(*ip) || everywhere(port.host_ip) || *ip == port.host_ip);
+            // Without an address, it is bound in both families.
+            let meets = |one: Option<IpAddr>, other: Option<IpAddr>| match (one, other) {
+                (None, _) | (_, None) => true,
+                (Some(a), Some(b)) => {
+                    let everywhere = a.is_unspecified() || b.is_unspecified();
+                    a == b || everywhere && a.is_ipv4() == b.is_ipv4()
+                }
+            };
+            let clash = others.iter().find(|(ip, _, _)| meets(*ip, port.host_ip));
             if let Some((_, first, by)) = clash {
                 let message = format!("port {published} of host `{}` is published twice", container.host);
                 let d = Diagnostic::new(at, message).other(*first, format!("by `{by}` first"));

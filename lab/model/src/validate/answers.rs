@@ -1,8 +1,8 @@
 //! Conditions on answers: who answers, which source they see, how many requests.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use labctl_yaml::{At, Cx, Diagnostic, OneOrMany, Scalar, Span};
 
 use super::{cells::Scene, reserved, segments, words};
@@ -93,10 +93,10 @@ fn answers(name: &At<String>, scene: &Scene, cx: &mut Cx) -> bool {
 
 fn source(text: &At<String>, scene: &Scene, cx: &mut Cx) -> Option<SourceSeen> {
     let word = text.value.as_str();
-    if let Ok(address) = word.parse::<Ipv4Addr>() {
+    if let Ok(address) = word.parse::<IpAddr>() {
         return reserved::end(address, text, cx).then_some(SourceSeen::Address(address));
     }
-    if let Ok(value) = Ipv4Net::read(word) {
+    if let Ok(value) = IpNet::read(word) {
         return segments::prefix(&At { value, at: text.at }, cx).map(SourceSeen::Subnet);
     }
     if scene.names.is_endpoint(word) {

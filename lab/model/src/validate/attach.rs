@@ -2,6 +2,7 @@
 
 use super::{entries, words};
 use crate::{
+    family::{Family, OfFamily},
     lab::{Attach, Driver, Lab, Network},
     raw,
 };
@@ -33,18 +34,30 @@ pub(super) fn check(t: &raw::Topology, lab: &Lab, cx: &mut Cx) {
                          `do: connect CONTAINER NETWORK`",
                     ));
                 }
-                if let Some(address) = a.as_ref().and_then(|a| a.ipv4_address.as_ref())
-                    && !n.ipam.is_empty()
-                    && !n.ipam.iter().any(|p| p.subnet.contains(&address.value))
-                {
-                    let message = format!("{} lies outside network `{}`", address.value, network.value);
-                    let subnets: Vec<String> = n.ipam.iter().map(|p| p.subnet.to_string()).collect();
-                    cx.error(Diagnostic::new(address.at, message).hint(match n.ipam.as_slice() {
-                        [only] => {
-                            format!("its subnet is {}: {}", only.subnet, super::segments::range(only.subnet))
-                        }
-                        _ => format!("its subnets are {}", subnets.join(", ")),
-                    }));
+                for address in a.iter().flat_map(super::addresses::of_attachment) {
+                    let family = address.value.family();
+                    let pools = || n.ipam.iter().map(|p| p.subnet).filter(move |s| s.family() == family);
+                    if family == Family::V6 && n.enable_ipv6 != Some(true) {
+                        let d = Diagnostic::new(
+                            address.at,
+                            format!("{} is IPv6, and network `{}` has none", address.value, network.value),
+                        );
+                        cx.error(d.hint(
+                            "`enable_ipv6: true` in the network, and an IPv6 subnet in its `ipam.config`",
+                        ));
+                    } else if (family == Family::V6 || !n.ipam.is_empty())
+                        && !pools().any(|s| s.contains(&address.value))
+                    {
+                        let message = format!("{} lies outside network `{}`", address.value, network.value);
+                        let subnets: Vec<String> = pools().map(|s| s.to_string()).collect();
+                        cx.error(Diagnostic::new(address.at, message).hint(match pools().next() {
+                            Some(only) if subnets.len() == 1 => {
+                                format!("its subnet is {only}: {}", super::segments::range(only))
+                            }
+                            Some(_) => format!("its subnets are {}", subnets.join(", ")),
+                            None => format!("it has no {family} subnet: give it one in `ipam.config`"),
+                        }));
+                    }
                 }
             }
         }

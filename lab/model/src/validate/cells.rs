@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    net::Ipv4Addr,
+    net::IpAddr,
 };
 
 use indexmap::IndexSet;
@@ -109,7 +109,7 @@ impl<'a> Scene<'a> {
 
     /// The far end of a cell: an endpoint, one of its addresses, or any address.
     pub(super) fn target(&self, text: &At<String>, by_name: bool, cx: &mut Cx) -> Option<Target> {
-        if let Ok(address) = text.value.parse::<Ipv4Addr>() {
+        if let Ok(address) = text.value.parse::<IpAddr>() {
             if by_name {
                 let d = Diagnostic::new(text.at, format!("{address} has no name to be reached by"));
                 cx.error(d.hint("`by: address` (the default), or a host or container instead"));

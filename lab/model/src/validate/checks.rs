@@ -12,10 +12,12 @@ use super::{
 };
 use crate::{
     check::{Answers, By, Cell, Check, DEFAULT_TIMEOUT, Matrix, NoProbe, Probe, Target},
+    family::{Family, OfFamily, Probed},
     raw::{self, Form},
 };
 
-/// Size of a one-packet probe in bytes: at least headers and nonce, at most what a segment can carry.
+/// Size of a one-packet probe in bytes: at least headers and nonce (IPv6 has 20 bytes more), at most what a segment can
+/// carry.
 const PACKETS: std::ops::RangeInclusive<u32> = 48..=9000;
 /// Bytes that a TCP probe may send.
 const TRANSFERS: std::ops::RangeInclusive<u32> = 1..=16 << 20;
@@ -39,9 +41,62 @@ pub(super) fn read(
                 "it can never hold: `start docker {host}` before it, or check what other dockerds have, hosts and peers"
             )));
         }
-        read.extend(check.filter(|_| engines::are_meant(&c.engines, scene.lab)));
+        match check.filter(|_| engines::are_meant(&c.engines, scene.lab)) {
+            // Each family is a matrix of its own.
+            Some(Check::Matrix(matrix)) if is_both(c) => {
+                read.extend(
+                    Family::ALL.map(|family| {
+                        Check::Matrix(Matrix { family: Probed::Only(family), ..matrix.clone() })
+                    }),
+                );
+            }
+            check => read.extend(check),
+        }
     }
     read
+}
+
+/// Whether a matrix is probed over both address families.
+fn is_both(c: &raw::Check) -> bool {
+    c.family.as_ref().is_some_and(|f| f.value == "both")
+}
+
+/// Reads `family`; `both` is [`is_both`]'s.
+fn family(c: &raw::Check, cx: &mut Cx) -> Probed {
+    let Some(word) = &c.family else { return Probed::Shared };
+    match word.value.as_str() {
+        "4" => Probed::Only(Family::V4),
+        "6" => Probed::Only(Family::V6),
+        "both" => Probed::Shared,
+        other => {
+            let hint = match other.to_ascii_lowercase().as_str() {
+                "ipv4" | "v4" | "inet" => "write `4`",
+                "ipv6" | "v6" | "inet6" => "write `6`",
+                _ => "`4`, `6` or `both`",
+            };
+            cx.error(Diagnostic::new(word.at, format!("there is no address family `{other}`")).hint(hint));
+            Probed::Shared
+        }
+    }
+}
+
+/// Notes addresses of another family than the one that is probed.
+fn of_family(family: Probed, both: bool, cells: &[Cell], c: &raw::Check, cx: &mut Cx) {
+    let Some(word) = &c.family else { return };
+    let addresses =
+        || cells.iter().filter_map(|cell| if let Target::Address(a) = &cell.to { Some(*a) } else { None });
+    let stranger = match family {
+        _ if both => addresses().next(),
+        Probed::Only(family) => addresses().find(|a| a.family() != family),
+        Probed::Shared => None,
+    };
+    if let Some(address) = stranger {
+        let d = Diagnostic::new(
+            word.at,
+            format!("{address} is {}, and nothing else can be probed there", address.family()),
+        );
+        cx.error(d.hint("a check of its own for addresses of each family"));
+    }
 }
 
 fn check(c: &raw::Check, scene: &Scene, within: Duration, budget: &mut Budget, cx: &mut Cx) -> Option<Check> {
@@ -151,13 +206,15 @@ fn matrix(
         }
         _ => None,
     };
+    let family = family(c, cx);
+    of_family(family, is_both(c), &cells, c, cx);
     let probe = probe?;
     if let (Probe::Dns(_), Some(at)) = (&probe, asked.at()) {
         let d = Diagnostic::new(at, "a look-up is answered by a resolver");
         cx.error(d.hint("whom the name must lead to is the destination: `to: web`"));
     }
     let wire = Vec::new();
-    Some(Matrix { probe, size, by, timeout, within, cells, answers, wire, line: cx.line(c.at) })
+    Some(Matrix { probe, size, family, by, timeout, within, cells, answers, wire, line: cx.line(c.at) })
 }
 
 /// Notes a timeout of zero.

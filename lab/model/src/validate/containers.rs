@@ -1,6 +1,6 @@
 //! Containers, one by one; `attach`, `order` and `addresses` check them together.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use indexmap::IndexMap;
 use labctl_yaml::{At, Cx, Diagnostic};
@@ -37,7 +37,7 @@ fn container(
     let command = c.command.as_ref().map(|c| command(c, cx)).unwrap_or_default();
     c.image.iter().for_each(|i| images::reference(i, cx));
     c.cap_add.iter().flatten().for_each(|c| capability(c, cx));
-    c.ipv4_address.iter().for_each(|a| _ = reserved::interface(a.value, a, cx));
+    c.ipv4_address.iter().for_each(|a| _ = reserved::interface(a.value.into(), a, cx));
     if let Some(name) = c.hostname.as_ref().filter(|n| n.value.len() > LONGEST_HOSTNAME) {
         let d = Diagnostic::new(name.at, format!("a host name of {} bytes is too long", name.value.len()));
         cx.error(d.hint(format!("the kernel takes {LONGEST_HOSTNAME}")));
@@ -188,10 +188,12 @@ fn attachment(a: &raw::Attachment, cx: &mut Cx) -> Attachment {
         let d = Diagnostic::new(mac.at, format!("`{}` is no MAC address of a NIC", mac.value));
         cx.error(d.hint("six octets, as 02:42:ac:11:00:02; the first is even: odd ones are groups"));
     }
-    a.ipv4_address.iter().for_each(|a| _ = reserved::interface(a.value, a, cx));
+    a.ipv4_address.iter().for_each(|a| _ = reserved::interface(a.value.into(), a, cx));
+    a.ipv6_address.iter().for_each(|a| _ = reserved::interface(a.value.into(), a, cx));
     a.interface_name.iter().for_each(|name| _ = names::interface(name, cx));
     Attachment {
         ipv4_address: a.ipv4_address.as_ref().map(|a| a.value),
+        ipv6_address: a.ipv6_address.as_ref().map(|a| a.value),
         aliases: aliases(a, cx),
         mac_address: a.mac_address.as_ref().map(|m| m.value.to_lowercase()),
         gw_priority: a.gw_priority.as_ref().map(|p| p.value),
@@ -250,15 +252,21 @@ pub(super) fn port(p: &At<String>, cx: &mut Cx) -> Option<Publish> {
             return None;
         }
     };
-    let parts: Vec<&str> = rest.split(':').collect();
+    // Colons within brackets are an IPv6 address's.
+    let bracket = rest.find(']').filter(|_| rest.starts_with('['));
+    let (bracketed, tail) = match bracket {
+        Some(end) => (Some(&rest[..=end]), rest[end + 1..].strip_prefix(':').unwrap_or(&rest[end + 1..])),
+        None => (None, rest),
+    };
+    let parts: Vec<&str> = bracketed.into_iter().chain(tail.split(':')).collect();
     let (host_ip, published, target) = match parts.as_slice() {
         [target] => (None, None, *target),
-        [published, target] => (None, Some(*published), *target),
+        [published, target] if bracketed.is_none() => (None, Some(*published), *target),
         [ip, published, target] => (Some(*ip), (!published.is_empty()).then_some(*published), *target),
         _ => {
             let d = Diagnostic::new(p.at, format!("`{}` is no published port", p.value));
             cx.error(d.hint(
-                "`PORT`, `HOST_PORT:PORT` or `ADDRESS:HOST_PORT:PORT`, with `/udp` where it is not TCP",
+                "`PORT`, `HOST_PORT:PORT` or `ADDRESS:HOST_PORT:PORT` (IPv6 as `[ADDRESS]`), with `/udp` where it is not TCP",
             ));
             return None;
         }
@@ -281,7 +289,11 @@ pub(super) fn port(p: &At<String>, cx: &mut Cx) -> Option<Publish> {
         None => None,
     };
     let target = number(target, rest.len() - target.len())?;
-    let host_ip: Option<Ipv4Addr> = match host_ip.map(|ip| (ip, ip.parse())) {
+    let plain = |ip: &str| match bracketed {
+        Some(_) => ip[1..ip.len() - 1].parse::<std::net::Ipv6Addr>().map(IpAddr::V6),
+        None => ip.parse(),
+    };
+    let host_ip: Option<IpAddr> = match host_ip.map(|ip| (ip, plain(ip))) {
         None => None,
         Some((text, Ok(ip))) => {
             let at = At { value: (), at: cx.part(p, 0..text.len()) };
@@ -291,7 +303,8 @@ pub(super) fn port(p: &At<String>, cx: &mut Cx) -> Option<Publish> {
         Some((ip, Err(_))) => {
             let at = cx.part(p, 0..ip.len());
             cx.error(
-                Diagnostic::new(at, format!("`{ip}` is no IPv4 address")).hint("an address of the host"),
+                Diagnostic::new(at, format!("`{ip}` is no IP address"))
+                    .hint("an address of the host; IPv6 in brackets"),
             );
             return None;
         }

@@ -1,8 +1,8 @@
 //! Facts, which are read, not probed.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use labctl_yaml::{At, Cx, Diagnostic, Scalar, Span};
 
 use super::{cells::Scene, exec, words};
@@ -41,11 +41,13 @@ pub(super) fn read(c: &raw::Check, scene: &Scene, within: Duration, cx: &mut Cx)
         cx.error(d.hint("make two checks of it"));
         return None;
     }
-    let probed = [&c.probe, &c.by].into_iter().flatten().next().map(|p| p.at);
+    let probed = [&c.probe, &c.by, &c.family].into_iter().flatten().next().map(|p| p.at);
     let probed = probed.or(c.timeout.as_ref().map(|t| t.at)).or(c.size.as_ref().map(|s| s.at));
     if let Some(at) = probed {
         let d = Diagnostic::new(at, "a fact is read, not probed");
-        cx.error(d.hint("leave `probe`, `size`, `by` and `timeout` out; `within` says how long it may take"));
+        cx.error(d.hint(
+            "leave `probe`, `size`, `by`, `family` and `timeout` out; `within` says how long it may take",
+        ));
     }
     if let (true, Some(at)) = (kind != FactKind::Exec, of_exec(c)) {
         let d = Diagnostic::new(at, "this belongs to `exec`, and the fact is another");
@@ -179,11 +181,11 @@ fn item(kind: FactKind, word: &At<String>, cx: &mut Cx) {
             let d = Diagnostic::new(word.at, format!("`{text}` is no state of a container"));
             cx.error(d.hint(words::known("state", text, STATES)));
         }
-        FactKind::Addresses | FactKind::NetworkPeers if text.parse::<Ipv4Addr>().is_err() => {
-            let d = Diagnostic::new(word.at, format!("`{text}` is no IPv4 address"));
+        FactKind::Addresses | FactKind::NetworkPeers if text.parse::<IpAddr>().is_err() => {
+            let d = Diagnostic::new(word.at, format!("`{text}` is no IP address"));
             cx.error(d.hint("addresses are compared without prefix length: `172.17.0.2`"));
         }
-        FactKind::Subnets if Ipv4Net::read(text).is_err() => {
+        FactKind::Subnets if IpNet::read(text).is_err() => {
             let d = Diagnostic::new(word.at, format!("`{text}` is no subnet"));
             cx.error(d.hint("with its prefix length: `172.18.0.0/16`"));
         }

@@ -1,14 +1,18 @@
 //! Hosts: NICs, interfaces on top of them, routes, the engine.
 
-use indexmap::IndexMap;
+use std::net::IpAddr;
 
-use labctl_yaml::{At, Cx, Diagnostic, Json, Map, words};
+use indexmap::IndexMap;
+use ipnet::IpNet;
+
+use labctl_yaml::{At, Cx, Diagnostic, Json, Map, OneOrMany, words};
 
 use super::{engines, entries, flag, names, reserved, segments};
 use crate::{
     engine::{Engine, EngineChoice},
+    family::{Family, LEAST_MTU_V6, OfFamily, PerFamily},
     host::{Host, Interface, InterfaceKind, Nic, Route},
-    lab::Lab,
+    lab::{Lab, Segment},
     raw,
 };
 
@@ -113,7 +117,7 @@ fn nics(
         // A segment that is not sound is noted already.
         let Some(s) = lab.segments.get(&segment.value) else { continue };
         let written = entries(&t.segments).find(|(k, _)| k.value == segment.value).map(|(_, s)| &s.subnet);
-        segments::inside(&nic.address, s.subnet, &format!("segment `{}`", segment.value), written, cx);
+        let Some((addresses, peer)) = nic_addresses(segment, nic, s, written, cx) else { continue };
         let name = match &nic.interface {
             Some(name) => {
                 names::interface(name, cx);
@@ -128,23 +132,72 @@ fn nics(
             );
             cx.error(d.hint("NICs are `eth0`, `eth1`, … in order, unless `interface` names them"));
         }
-        if let Some(peer) = nic.peer.as_ref().filter(|p| p.value == nic.address.value) {
-            cx.error(Diagnostic::new(peer.at, format!("{} cannot be its own peer", peer.value)));
-        }
-        if let Some(peer) = &nic.peer {
-            reserved::interface(peer.value, peer, cx);
-        }
         nics.push(Nic {
             name: name.value,
             segment: segment.value.clone(),
-            address: nic.address.value,
-            prefix_len: if nic.peer.is_some() { 32 } else { s.subnet.prefix_len() },
-            peer: nic.peer.as_ref().map(|p| p.value),
-            mtu: nic.mtu.as_ref().map_or(s.mtu, |m| segments::mtu(m, cx)),
+            addresses,
+            peer,
+            mtu: nic_mtu(nic, s, addresses, cx),
             mac: mac(lab.segments.get_index_of(&segment.value).unwrap_or(0), index),
         });
     }
     nics
+}
+
+/// Reads the addresses of a NIC, with their prefix lengths, and those of the other side. `None`: a mistake was noted, and
+/// the NIC has no address.
+pub(super) fn nic_addresses(
+    segment: &At<String>,
+    nic: &raw::Nic,
+    s: &Segment,
+    written: Option<&OneOrMany<At<IpNet>>>,
+    cx: &mut Cx,
+) -> Option<(PerFamily<IpNet>, PerFamily<IpAddr>)> {
+    let mut peers = PerFamily::default();
+    let mut addresses = PerFamily::default();
+    let written_addresses = segments::one_of_each("the address of a NIC", &nic.address, cx)?;
+    for peer in nic.peer.iter().flat_map(|p| &p.0) {
+        match written_addresses.iter().find(|a| a.value.family() == peer.value.family()) {
+            Some(own) if own.value == peer.value => {
+                cx.error(Diagnostic::new(peer.at, format!("{} cannot be its own peer", peer.value)));
+            }
+            Some(_) => _ = reserved::interface(peer.value, peer, cx),
+            None => {
+                let family = peer.value.family();
+                let d = Diagnostic::new(
+                    peer.at,
+                    format!("{} is {family}, and this NIC has no {family} address", peer.value),
+                );
+                cx.error(d.hint("a peer is the other side of an address of the same family"));
+            }
+        }
+        peers.insert(peer.value);
+    }
+    for address in written_addresses {
+        let family = address.value.family();
+        segments::inside(address, s.subnet, &format!("segment `{}`", segment.value), written, cx);
+        let prefix_len = match s.subnet.get(family) {
+            Some(subnet) if !peers.has(family) => subnet.prefix_len(),
+            _ => family.bits(),
+        };
+        addresses.extend(IpNet::new(address.value, prefix_len).ok());
+    }
+    if addresses.is_empty() {
+        let d = Diagnostic::new(nic.at, format!("the NIC on `{}` has no address", segment.value));
+        cx.error(d.hint("one, or one of each family: `[192.168.56.3, fd00:56::3]`"));
+        return None;
+    }
+    Some((addresses, peers))
+}
+
+/// The MTU of a NIC: its own, else that of its segment.
+pub(super) fn nic_mtu(nic: &raw::Nic, s: &Segment, addresses: PerFamily<IpNet>, cx: &mut Cx) -> u16 {
+    let Some(m) = &nic.mtu else { return s.mtu };
+    let mtu = segments::mtu(m, cx);
+    if addresses.has(Family::V6) && mtu < LEAST_MTU_V6 {
+        segments::room_for_v6(m, cx);
+    }
+    mtu
 }
 
 /// The MAC of a NIC, unique in the lab and the same in every run: 02 (locally administered), "la", then the segment,
@@ -271,20 +324,17 @@ pub(super) fn configured_route(
         );
     }
     if let (Some(via), Some(at)) = (route.via, &r.via) {
-        let connected = |nic: &Nic| {
-            nic.peer == Some(via)
-                || ipnet::Ipv4Net::new(nic.address, nic.prefix_len)
-                    .is_ok_and(|n| n.contains(&via) && nic.address != via)
-        };
+        let connected =
+            |nic: &Nic| nic.peer.get(via.family()) == Some(via) || nic.addresses.covers(via) && !nic.has(via);
         let direct = interfaces.iter().flat_map(|i| &i.addresses).any(|n| n.contains(&via));
-        if !direct && !nics.iter().any(connected) {
+        if !crate::family::is_link_local(via) && !direct && !nics.iter().any(connected) {
             let d = Diagnostic::new(
                 at.at,
                 format!("{via} cannot be a next hop: it is on none of the host's links"),
             );
-            let links = nics.iter().map(|n| match n.peer {
-                Some(peer) => format!("{peer} (by {})", n.name),
-                None => format!("in {}/{} (by {})", n.address, n.prefix_len, n.name),
+            let links = nics.iter().map(|n| match n.peer.is_empty() {
+                false => format!("{} (by {})", n.peer, n.name),
+                true => format!("in {} (by {})", n.addresses, n.name),
             });
             let links: Vec<String> = links.collect();
             cx.error(d.hint(format!("the kernel takes what is connected: {}", links.join(", "))));
@@ -295,14 +345,26 @@ pub(super) fn configured_route(
 
 /// Reads a route of this host, with its device by name.
 pub(super) fn route(r: &raw::Route, nics: &[Nic], interfaces: &[Interface], cx: &mut Cx) -> Option<Route> {
-    let to = r.to.value.0;
+    let to = r.to.value.prefix(r.via.as_ref().map(|via| via.value.family()));
     if to != to.trunc() {
         let d = Diagnostic::new(r.to.at, format!("`{to}` has bits set beyond its prefix length"));
-        cx.error(d.hint(format!("the prefix is `{}`; this address alone is `{}/32`", to.trunc(), to.addr())));
+        cx.error(d.hint(format!(
+            "the prefix is `{}`; this address alone is `{}/{}`",
+            to.trunc(),
+            to.addr(),
+            to.max_prefix_len()
+        )));
     }
     reserved::destination(to, &r.to, cx);
     if let Some(via) = &r.via {
-        reserved::interface(via.value, via, cx);
+        reserved::next_hop(via.value, r.dev.is_some(), via, cx);
+        if via.value.family() != to.family() {
+            let message =
+                format!("a route to {to} is {}, and its next hop {} is not", to.family(), via.value);
+            let d = Diagnostic::new(via.at, message).other(r.to.at, "the destination");
+            cx.error(d.hint("both are of one family: make two routes"));
+            return None;
+        }
     }
     if r.via.is_none() && r.dev.is_none() {
         let d = Diagnostic::new(r.to.at, format!("the route to {to} leads nowhere"));

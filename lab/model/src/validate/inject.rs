@@ -29,7 +29,7 @@ pub(super) fn read(
     within: Duration,
     cx: &mut Cx,
 ) -> Option<Inject> {
-    let stray = [&c.probe, &c.by, &c.verdict].into_iter().flatten().next().map(|s| s.at);
+    let stray = [&c.probe, &c.by, &c.verdict, &c.family].into_iter().flatten().next().map(|s| s.at);
     if let Some(at) = stray.or(c.to.as_ref().and_then(|to| to.0.first()).map(|t| t.at)) {
         let d = Diagnostic::new(at, "a frame is sent as it is, not probed with");
         cx.error(d.hint("who must get it is said by `received_by` and `not_received_by`"));

@@ -153,7 +153,7 @@ pub(super) fn docker_name(kind: &str, name: &At<String>, cx: &mut Cx) {
     let ok = n.len() <= LONGEST
         && n.starts_with(|c: char| c.is_ascii_alphanumeric())
         && n.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
-        && n.parse::<std::net::Ipv4Addr>().is_err();
+        && n.parse::<std::net::IpAddr>().is_err();
     if !ok {
         let hint = format!("letters, digits, `_`, `.` and `-`, at most {LONGEST}, and no address");
         cx.error(Diagnostic::new(name.at, format!("`{n}` cannot be the name of a {kind}")).hint(hint));

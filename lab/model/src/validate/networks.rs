@@ -7,6 +7,7 @@ use labctl_yaml::{At, Cx, Diagnostic, words};
 
 use super::{Names, entries, flag, hosts, names, reserved, segments};
 use crate::{
+    family::{Family, OfFamily},
     lab::{Attach, Driver, IpamPool, Lab, Network, Parent},
     raw,
     swarm::Swarm,
@@ -89,6 +90,7 @@ fn network(
         );
     }
     let pools = n.ipam.iter().flat_map(|i| i.config.iter().flatten());
+    families(n, lab, &hosts, cx);
     let docker_name = n.name.as_ref().unwrap_or(name);
     if let Some(name) = &n.name {
         names::docker_name("network", name, cx);
@@ -102,6 +104,8 @@ fn network(
         driver: driver?,
         options,
         ipam: pools.filter_map(|p| pool(p, cx)).collect(),
+        enable_ipv4: n.enable_ipv4.as_ref().map(|e| e.value),
+        enable_ipv6: n.enable_ipv6.as_ref().map(|e| e.value),
         internal: flag(&n.internal),
         attachable: flag(&n.attachable),
         ingress: flag(&n.ingress),
@@ -277,7 +281,7 @@ fn pool(p: &raw::Pool, cx: &mut Cx) -> Option<IpamPool> {
     if let Some(gateway) = &p.gateway
         && !subnet.contains(&gateway.value)
     {
-        segments::inside(gateway, subnet, "the network's subnet", Some(&p.subnet), cx);
+        segments::within(gateway, subnet, "the network's subnet", Some(&p.subnet), cx);
     }
     if let Some(range) = p.ip_range.as_ref().filter(|r| !subnet.contains(&r.value)) {
         let d =
@@ -287,7 +291,7 @@ fn pool(p: &raw::Pool, cx: &mut Cx) -> Option<IpamPool> {
     let mut aux_addresses = IndexMap::new();
     for (name, address) in entries(&p.aux_addresses) {
         if !subnet.contains(&address.value) {
-            segments::inside(address, subnet, "the network's subnet", Some(&p.subnet), cx);
+            segments::within(address, subnet, "the network's subnet", Some(&p.subnet), cx);
         } else if p.gateway.as_ref().is_some_and(|g| g.value == address.value) {
             let d =
                 Diagnostic::new(address.at, format!("{} is the network's gateway already", address.value));
@@ -297,6 +301,35 @@ fn pool(p: &raw::Pool, cx: &mut Cx) -> Option<IpamPool> {
     }
     let gateway = p.gateway.as_ref().map(|g| g.value);
     Some(IpamPool { subnet, gateway, ip_range: p.ip_range.as_ref().map(|r| r.value), aux_addresses })
+}
+
+/// Notes subnets of a family that the network does not have, and a network without IPv4 on an engine that makes none.
+fn families(n: &raw::Network, lab: &Lab, hosts: &[String], cx: &mut Cx) {
+    let subnets = || n.ipam.iter().flat_map(|i| i.config.iter().flatten()).map(|p| &p.subnet);
+    let of = |family| subnets().find(|s| s.value.family() == family);
+    if let (Some(subnet), false) = (of(Family::V6), flag(&n.enable_ipv6)) {
+        let d = Diagnostic::new(subnet.at, format!("{} is IPv6, and the network has none", subnet.value));
+        let d = match &n.enable_ipv6 {
+            Some(off) => d.other(off.at, "turned off here"),
+            None => d,
+        };
+        cx.error(d.hint("`enable_ipv6: true` in the network"));
+    }
+    let Some(off) = n.enable_ipv4.as_ref().filter(|e| !e.value) else { return };
+    if let Some(subnet) = of(Family::V4) {
+        let d = Diagnostic::new(subnet.at, format!("{} is IPv4, and the network has none", subnet.value));
+        cx.error(d.other(off.at, "turned off here").hint("leave one of them out"));
+    }
+    if !flag(&n.enable_ipv6) {
+        let d = Diagnostic::new(off.at, "a network without IPv4 needs IPv6");
+        cx.error(d.hint("`enable_ipv6: true`, and an IPv6 subnet in `ipam.config`"));
+    }
+    // Older ones take no notice of it.
+    let is_old = |host: &&String| lab.hosts.get(*host).is_some_and(|h| !h.engine.is_at_least(28));
+    if let Some(host) = hosts.iter().find(is_old) {
+        let d = Diagnostic::new(off.at, format!("the dockerd of `{host}` makes no network without IPv4"));
+        cx.error(d.hint("Docker 28 and later do: leave `enable_ipv4` out, or choose another `engine`"));
+    }
 }
 
 /// Checks the routing mesh's network: at most one, an overlay to which nothing attaches.

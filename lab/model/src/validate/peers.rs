@@ -1,12 +1,13 @@
 //! Peers: one NIC each, and where their packets go.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use indexmap::IndexMap;
 use labctl_yaml::{At, Cx, Diagnostic};
 
 use super::{entries, hosts, names, segments};
 use crate::{
+    family::{OfFamily, PerFamily},
     host::{Nic, Peer},
     lab::{Lab, Segment},
     raw,
@@ -30,9 +31,10 @@ fn peer(
         let d = Diagnostic::new(name.at, format!("peer `{}` is on no segment", name.value));
         cx.error(d.hint(match lab.segments.first() {
             Some((lan, s)) => {
-                let free = s.subnet.hosts().find(|a| Some(*a) != s.gateway);
-                let address = s.subnet.hosts().nth(19).or(free).unwrap_or(s.subnet.addr());
-                format!("`{}: {{ {lan}: {address} }}`, for one", name.value)
+                let hosts = || s.subnet.first().into_iter().flat_map(|net| net.hosts());
+                let free = hosts().find(|a| s.gateway.get(a.family()) != Some(*a));
+                let address = hosts().nth(19).or(free).map(|a| a.to_string());
+                format!("`{}: {{ {lan}: {} }}`, for one", name.value, address.unwrap_or_default())
             }
             None => "it lives on the wire, so the lab needs a segment".into(),
         }));
@@ -44,14 +46,14 @@ fn peer(
             d.other(segment.at, "the first").hint("a peer has one NIC: make two peers, or a host of it"),
         );
     }
-    if let Some(other) = &nic.peer {
+    if let Some(other) = nic.peer.as_ref().and_then(|p| p.0.first()) {
         let d = Diagnostic::new(other.at, "a peer is no end of a point-to-point link");
         cx.error(d.hint("only hosts' NICs can be"));
     }
     // A segment that is not sound is noted already.
     let s = lab.segments.get(&segment.value)?;
     let written = entries(&t.segments).find(|(k, _)| k.value == segment.value).map(|(_, s)| &s.subnet);
-    segments::inside(&nic.address, s.subnet, &format!("segment `{}`", segment.value), written, cx);
+    let (addresses, _) = hosts::nic_addresses(segment, nic, s, written, cx)?;
     let interface = match &nic.interface {
         Some(interface) => {
             names::interface(interface, cx);
@@ -62,10 +64,9 @@ fn peer(
     let nic = Nic {
         name: interface,
         segment: segment.value.clone(),
-        address: nic.address.value,
-        prefix_len: s.subnet.prefix_len(),
-        peer: None,
-        mtu: nic.mtu.as_ref().map_or(s.mtu, |m| segments::mtu(m, cx)),
+        addresses,
+        peer: PerFamily::default(),
+        mtu: hosts::nic_mtu(nic, s, addresses, cx),
         mac: hosts::mac(lab.segments.get_index_of(&segment.value).unwrap_or(0), FIRST_MAC + index),
     };
     let routes = p.keys.routes.iter().flatten();
@@ -81,14 +82,25 @@ fn peer(
 /// First number for MACs of peers; hosts use lower ones.
 const FIRST_MAC: usize = 0x8000;
 
-fn gateway(p: &raw::Peer, segment: &Segment, nic: &Nic, cx: &mut Cx) -> Option<Ipv4Addr> {
-    let Some(gateway) = &p.keys.gateway else { return segment.gateway };
-    if gateway.value == nic.address {
-        let d = Diagnostic::new(gateway.at, format!("{} is the peer's own address", gateway.value));
-        cx.error(d.hint("the gateway is a host or the segment's own"));
-    } else if !segment.subnet.contains(&gateway.value) {
-        let message = format!("{} cannot be a next hop: it is not on `{}`", gateway.value, nic.segment);
-        cx.error(Diagnostic::new(gateway.at, message).hint(segments::range(segment.subnet)));
+fn gateway(p: &raw::Peer, segment: &Segment, nic: &Nic, cx: &mut Cx) -> PerFamily<IpAddr> {
+    let Some(list) = &p.keys.gateway else { return segment.gateway };
+    let mut all = segment.gateway;
+    for gateway in segments::one_of_each("the gateway of a peer", list, cx).into_iter().flatten() {
+        let family = gateway.value.family();
+        let subnet = segment.subnet.get(family);
+        if nic.has(gateway.value) {
+            let d = Diagnostic::new(gateway.at, format!("{} is the peer's own address", gateway.value));
+            cx.error(d.hint("the gateway is a host or the segment's own"));
+        } else if !nic.addresses.has(family) {
+            let message = format!("{} is {family}, and the peer has no {family} address", gateway.value);
+            cx.error(
+                Diagnostic::new(gateway.at, message).hint("a next hop is of the same family as the sender"),
+            );
+        } else if let Some(subnet) = subnet.filter(|s| !s.contains(&gateway.value)) {
+            let message = format!("{} cannot be a next hop: it is not on `{}`", gateway.value, nic.segment);
+            cx.error(Diagnostic::new(gateway.at, message).hint(segments::range(subnet)));
+        }
+        all.insert(gateway.value);
     }
-    Some(gateway.value)
+    all
 }

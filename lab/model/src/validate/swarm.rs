@@ -1,12 +1,13 @@
 //! `swarm`: which hosts are in it, and their roles.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use indexmap::IndexMap;
 use labctl_yaml::{At, Cx, Diagnostic, Span, words};
 
 use super::{Names, reserved};
 use crate::{
+    family::{Family, OfFamily},
     host::Host,
     lab::Lab,
     raw::{self, Addresses, as_address},
@@ -24,7 +25,7 @@ pub(super) fn read(t: &raw::Topology, names: &Names, lab: &Lab, cx: &mut Cx) -> 
     let mut nodes = IndexMap::new();
     for (host, (role, at)) in roles {
         let Some(h) = lab.hosts.get(host) else { continue };
-        let Some(first) = h.nics.first() else {
+        let Some(first) = h.first_address() else {
             // A NIC that is not sound is noted already.
             if cx.found.is_empty() {
                 let d = Diagnostic::new(at, format!("host `{host}` cannot be in a swarm without a NIC"));
@@ -37,7 +38,7 @@ pub(super) fn read(t: &raw::Topology, names: &Names, lab: &Lab, cx: &mut Cx) -> 
             host.to_owned(),
             SwarmNode {
                 role,
-                advertise: address(&s.advertise_addr, cx).unwrap_or(first.address),
+                advertise: address(&s.advertise_addr, cx).unwrap_or(first),
                 data_path: address(&s.data_path_addr, cx),
                 listen: address(&s.listen_addr, cx),
             },
@@ -53,6 +54,13 @@ pub(super) fn read(t: &raw::Topology, names: &Names, lab: &Lab, cx: &mut Cx) -> 
         reserved::listener(address, text, cx);
     }
     for pool in s.default_addr_pool.iter().flat_map(|p| &p.0) {
+        if pool.value.family() == Family::V6 {
+            let d = Diagnostic::new(
+                pool.at,
+                format!("{} is IPv6, and the swarm's pools are IPv4 alone", pool.value),
+            );
+            cx.error(d.hint("give each overlay its IPv6 subnet in `ipam.config`, with `enable_ipv6: true`"));
+        }
         reserved::subnet(pool, cx);
     }
     Some(Swarm {
@@ -103,7 +111,7 @@ fn roles<'a>(s: &'a raw::Swarm, names: &Names<'a>, cx: &mut Cx) -> IndexMap<&'a 
 }
 
 /// A host's address. `None` also for a mistake, which `sound` notes.
-fn address(a: &Addresses, host: &str, h: &Host, cx: &mut Cx) -> Option<Ipv4Addr> {
+fn address(a: &Addresses, host: &str, h: &Host, cx: &mut Cx) -> Option<IpAddr> {
     let text = match a {
         Addresses::All(text) => text,
         Addresses::Each(map) => map.0.iter().find(|(k, _)| k.value == host).and_then(|(_, v)| v.as_ref())?,
@@ -117,11 +125,11 @@ fn address(a: &Addresses, host: &str, h: &Host, cx: &mut Cx) -> Option<Ipv4Addr>
         let d = Diagnostic::new(text.at, format!("`{host}` has no address on `{}`", text.value));
         cx.error(d.hint(format!("it is on {on}; or give a segment or an address for each host")));
     }
-    nic.map(|n| n.address)
+    nic.and_then(|n| n.ips().next())
 }
 
 /// The addresses that are written out.
-fn written(a: &Addresses) -> impl Iterator<Item = (Ipv4Addr, &At<String>)> {
+fn written(a: &Addresses) -> impl Iterator<Item = (IpAddr, &At<String>)> {
     let all: Vec<&At<String>> = match a {
         Addresses::All(text) => vec![text],
         Addresses::Each(map) => map.0.iter().filter_map(|(_, text)| text.as_ref()).collect(),

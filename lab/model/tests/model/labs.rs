@@ -1,10 +1,10 @@
 //! What sound topologies become.
 
-use std::{fs, net::Ipv4Addr, path::Path, time::Duration};
+use std::{fs, net::IpAddr, path::Path, time::Duration};
 
 use labctl_model::{
-    Action, Attach, By, Cell, Check, Driver, Engine, Expected, InterfaceKind, Lab, Matrix, Must, No, Parent,
-    Probe, Protocol, Route, Subject, Target,
+    Action, Attach, By, Cell, Check, Driver, Engine, Expected, Family, InterfaceKind, Lab, Matrix, Must, No,
+    Parent, Probe, Protocol, Route, Subject, Target,
 };
 
 const FLAGSHIP: &str = include_str!("../good/flagship.yaml");
@@ -20,7 +20,7 @@ fn matrix(check: &Check) -> &Matrix {
     }
 }
 
-fn ip(text: &str) -> Ipv4Addr {
+fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
@@ -105,8 +105,12 @@ networks:
 fn hosts_get_their_links() {
     let lab = lab(HOSTS);
     let host = &lab.hosts["host1"];
-    let nics: Vec<_> = host.nics.iter().map(|n| (n.name.as_str(), n.prefix_len, n.peer)).collect();
-    assert_eq!(nics, [("eth0", 24, None), ("tun0", 32, Some(ip("10.0.1.66")))]);
+    let nics = host.nics.iter().map(|n| {
+        let prefix_len = n.addresses.first().map(|net| net.prefix_len());
+        (n.name.as_str(), prefix_len, n.peer.first())
+    });
+    let nics: Vec<_> = nics.collect();
+    assert_eq!(nics, [("eth0", Some(24), None), ("tun0", Some(32), Some(ip("10.0.1.66")))]);
     assert_eq!((host.engine.name(), host.memory_mib), ("bookworm", 2048));
     assert_eq!(lab.hosts["host2"].engine, Engine::default());
     assert_eq!(host.sysctls["net.ipv4.ip_forward"], "1");
@@ -144,7 +148,7 @@ fn hosts_get_their_links() {
     assert_eq!(lab.networks["nowhere"].parent_interface(&lab, "host1"), None);
 
     let lan = &lab.segments["lan"];
-    assert_eq!((lan.mtu, lan.port_security, lan.gateway, lan.outside.len()), (9000, true, None, 0));
+    assert_eq!((lan.mtu, lan.port_security, lan.gateway.first(), lan.outside.len()), (9000, true, None, 0));
     assert!(lab.networks["nowhere"].internal);
 }
 
@@ -204,7 +208,7 @@ fn containers_get_what_was_asked() {
     assert_eq!(c("plain").image, labctl_model::BUILTIN_IMAGE);
     assert_eq!(c("plain").host, "host1");
     // Docker refuses that, and that is what the lab shows.
-    assert_eq!(c("asked").attach, Attach::DefaultBridge { ipv4_address: Some(ip("172.17.0.50")) });
+    assert_eq!(c("asked").attach, Attach::DefaultBridge { ipv4_address: "172.17.0.50".parse().ok() });
     assert_eq!(c("first").command, ["sh", "-c", "sleep 5; echo \"a b\"", "x y"]);
     assert_eq!(c("first").links[1].alias, "www");
     let web = c("web");
@@ -359,11 +363,7 @@ fn steps_are_read_word_by_word() {
     assert_eq!(first.actions[0], Action::CreateNetwork("net2".into()));
     assert_eq!(
         first.actions[2],
-        Action::Connect {
-            container: "c1".into(),
-            network: "net2".into(),
-            ipv4_address: Some(ip("172.20.0.9"))
-        }
+        Action::Connect { container: "c1".into(), network: "net2".into(), address: Some(ip("172.20.0.9")) }
     );
     // The deferred container is there now: host1, c1, network and late.
     assert_eq!(matrix(&first.expect[0]).cells.len(), 12);
@@ -415,4 +415,40 @@ containers:
 ");
     assert_eq!(lab.containers["c1"].image, "nginx");
     assert_eq!((lab.containers["c2"].image.as_str(), lab.containers["c2"].cap_add.len()), ("other", 1));
+}
+
+#[test]
+fn both_families_or_ipv6_alone_are_read_alike() {
+    let lab = lab("name: t
+segments:
+  lan: { subnet: [192.168.56.0/24, 'fd00:56::/64'], gateway: ['fd00:56::1', 192.168.56.1] }
+  six: { subnet: 'fd00:6::/64' }
+hosts:
+  host1: { lan: [192.168.56.3, 'fd00:56::3'], six: 'fd00:6::3', routes: [ { to: default, via: 'fd00:6::9' } ] }
+peers: { client: { lan: 'fd00:56::20' } }
+networks: { net: { enable_ipv6: true, ipam: { config: [ { subnet: 'fd00:30::/64' } ] } } }
+containers:
+  c1: { networks: { net: { ipv6_address: 'fd00:30::2' } }, ports: [ '[fd00:56::3]:80:8080', '[::]::53/udp' ] }
+expect:
+  - { family: both, from: host1, to: c1, verdict: yes }
+  - { family: 6, from: host1, to: 'fd00:56::1', verdict: yes }
+");
+    assert_eq!(lab.segments["lan"].subnet.to_string(), "192.168.56.0/24, fd00:56::/64");
+    assert_eq!(lab.segments["lan"].gateway.to_string(), "192.168.56.1, fd00:56::1");
+    let everything: Vec<String> = lab.segments["lan"].outside.iter().map(ToString::to_string).collect();
+    assert_eq!(everything, ["0.0.0.0/0", "::/0"]);
+    let host = &lab.hosts["host1"];
+    let nics: Vec<String> = host.nics.iter().map(|n| n.addresses.to_string()).collect();
+    assert_eq!(nics, ["192.168.56.3/24, fd00:56::3/64", "fd00:6::3/64"]);
+    assert_eq!(host.routes[0].to.to_string(), "::/0", "the family of its next hop");
+    assert_eq!(host.gateway(&lab, Family::V6), Some(ip("fd00:56::1")));
+    // The segment's IPv4 gateway is of no use to a peer without IPv4, and it has it all the same.
+    assert_eq!(lab.peers["client"].nic.address(Family::V4), None);
+    let c1 = &lab.containers["c1"];
+    let ports: Vec<_> = c1.ports.iter().map(|p| (p.host_ip, p.published, p.target)).collect();
+    assert_eq!(ports, [(Some(ip("fd00:56::3")), Some(80), 8080), (Some(ip("::")), None, 53)]);
+    let families: Vec<_> = lab.expect.iter().map(|c| matrix(c).family.family()).collect();
+    assert_eq!(families, [Some(Family::V4), Some(Family::V6), Some(Family::V6)]);
+    let again: Lab = serde_json::from_str(&serde_json::to_string(&lab).unwrap()).unwrap();
+    assert_eq!((again.segments, again.hosts), (lab.segments.clone(), lab.hosts.clone()));
 }

@@ -32,12 +32,15 @@ fn sources(matrix: &Matrix) -> Vec<&str> {
 fn a_peer_has_a_nic_a_gateway_and_a_mac_like_a_host() {
     let lab = Lab::parse(LAB.trim_end().trim_end_matches("expect:"), "lab.yaml").unwrap();
     let [client, routed, lone] = ["client", "routed", "lone"].map(|n| &lab.peers[n]);
-    assert_eq!((client.nic.name.as_str(), client.nic.prefix_len), ("eth0", 24));
-    assert_eq!(client.gateway, Some("10.0.0.254".parse().unwrap()));
+    assert_eq!(
+        (client.nic.name.as_str(), client.nic.addresses.to_string()),
+        ("eth0", "10.0.0.20/24".to_owned())
+    );
+    assert_eq!(client.gateway.first(), Some("10.0.0.254".parse().unwrap()));
     assert_eq!(client.nic.mac, [0x02, 0x6c, 0x61, 0, 0x80, 0]);
-    assert_eq!(routed.gateway, Some("10.0.0.3".parse().unwrap()));
+    assert_eq!(routed.gateway.first(), Some("10.0.0.3".parse().unwrap()));
     assert_eq!(routed.routes[0].via, Some("10.0.0.4".parse().unwrap()));
-    assert_eq!((lone.nic.name.as_str(), lone.gateway), ("wlan0", None));
+    assert_eq!((lone.nic.name.as_str(), lone.gateway.first()), ("wlan0", None));
     assert_eq!(lone.nic.mac, [0x02, 0x6c, 0x61, 1, 0x80, 2]);
     assert_eq!(lab.endpoints().collect::<Vec<_>>(), ["host1", "host2", "c1", "client", "routed", "lone"]);
     assert_eq!(lab.host_of("client"), None);

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use labctl_model::{Attach, Driver, Network, Protocol, PublishMode};
+use labctl_model::{Attach, Driver, Family, Network, Protocol, PublishMode};
 use serde_json::Value;
 
 use super::{Built, docker_mac};
@@ -169,7 +169,7 @@ impl Built {
             let default = key == BRIDGE;
             rules.bridges.push(BridgeRules {
                 interface: bridge_name(state, key),
-                subnets: pools.iter().map(|p| p.subnet).collect(),
+                subnets: pools.iter().map(|p| p.subnet).filter(|s| s.addr().is_ipv4()).collect(),
                 internal: network.is_some_and(|n| n.internal),
                 // Docker makes its own docker_gwbridge without.
                 icc: option(ICC) && !(default && is("icc", false)) && !(network.is_none() && key == GWBRIDGE),
@@ -218,7 +218,8 @@ impl Built {
             if !state.is_running(name) || !bridged {
                 continue;
             }
-            let Some((key, ip)) = state.way_out(name) else { continue };
+            let by = state.way_out(name, Family::V4).or_else(|| state.way_out(name, Family::V6));
+            let Some((key, ip)) = by else { continue };
             let network = state.lab.networks.get(key);
             if network.is_some_and(|n| n.driver != Driver::Bridge) {
                 continue;
@@ -227,7 +228,7 @@ impl Built {
             let binding = network.and_then(|n| n.options.get(BINDING)?.parse::<IpAddr>().ok());
             for p in &c.ports {
                 let Some(published) = p.published else { continue };
-                let host_ip = p.host_ip.map(IpAddr::V4).or(binding).filter(|ip| !ip.is_unspecified());
+                let host_ip = p.host_ip.or(binding).filter(|ip| !ip.is_unspecified());
                 let to = SocketAddr::new(ip, p.target);
                 let (interface, published) = (bridge_name(state, key), (!routed).then_some(published));
                 rules.ports.push(PortRule { interface, host_ip, proto: proto(p.protocol), published, to });

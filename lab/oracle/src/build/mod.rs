@@ -13,7 +13,7 @@ use std::{
 
 use indexmap::IndexMap;
 use ipnet::IpNet;
-use labctl_model::{Attach, Driver, Host, InterfaceKind, Nic, Route as Described};
+use labctl_model::{Attach, Driver, Family, Host, InterfaceKind, Nic, OfFamily, Route as Described};
 use serde_json::Value;
 
 use crate::{
@@ -119,7 +119,9 @@ impl Built {
 
     fn nic(&mut self, state: &State<'_>, ns: usize, nic: &Nic, host: Option<&str>) -> Option<At> {
         let wire = state.lab.segments.get_index_of(&nic.segment)?;
-        let addresses = vec![Address { ip: nic.address.into(), prefix_len: nic.prefix_len }];
+        let addresses = nic.addresses.iter();
+        let addresses =
+            addresses.map(|net| Address { ip: net.addr(), prefix_len: net.prefix_len() }).collect();
         let mac = Mac(nic.mac);
         let at = self.net.plug(
             ns,
@@ -133,8 +135,8 @@ impl Built {
                 unknown: None,
             },
         );
-        if let Some(peer) = nic.peer {
-            let to = IpNet::from(IpAddr::V4(peer));
+        for peer in nic.peer.iter() {
+            let to = IpNet::from(peer);
             self.net.spaces[ns].routes.push(Route { to, via: None, dev: at.iface, metric: 0 });
         }
         let cut = host.and_then(|h| state.hosts.get(h)?.cut.get(&nic.segment)).copied().unwrap_or_default();
@@ -171,19 +173,17 @@ impl Built {
             made.mtu = self.net.at(parent).mtu;
             let addresses = i.addresses.iter();
             made.addresses =
-                addresses.map(|a| Address { ip: a.addr().into(), prefix_len: a.prefix_len() }).collect();
+                addresses.map(|a| Address { ip: a.addr(), prefix_len: a.prefix_len() }).collect();
             self.net.plug(ns, made);
         }
-        let segments = &state.lab.segments;
-        let gateway =
-            host.nics.iter().filter(|n| n.peer.is_none()).find_map(|n| segments.get(&n.segment)?.gateway);
-        let default = gateway.map(|via| Described {
-            to: ipnet::Ipv4Net::default(),
+        let gateways = Family::ALL.into_iter().filter_map(|family| host.gateway(state.lab, family));
+        let defaults = gateways.map(|via| Described {
+            to: via.family().everything(),
             via: Some(via),
             dev: None,
             metric: None,
         });
-        for route in default.iter().chain(&now.routes) {
+        for route in defaults.collect::<Vec<_>>().iter().chain(&now.routes) {
             self.route(ns, route, host);
         }
     }
@@ -198,11 +198,11 @@ impl Built {
             crate::net::Next::Out { dev, .. } => Some(dev),
             _ => None,
         };
-        let via = route.via.map(IpAddr::V4);
+        let via = route.via;
         // The kernel refuses a route whose next hop is nowhere.
         if let Some(dev) = named.or_else(|| near(via?)) {
             let metric = route.metric.unwrap_or_default();
-            self.net.spaces[ns].routes.push(Route { to: IpNet::V4(route.to).trunc(), via, dev, metric });
+            self.net.spaces[ns].routes.push(Route { to: route.to.trunc(), via, dev, metric });
         }
     }
 
@@ -211,26 +211,32 @@ impl Built {
             let ns = self.net.add(Namespace::new(name, Role::Endpoint));
             self.spaces.insert(name.clone(), ns);
             let Some(at) = self.nic(state, ns, &peer.nic, None) else { continue };
-            let default = peer.gateway.map(|via| (IpNet::V4(ipnet::Ipv4Net::default()), Some(via)));
-            let others = peer.routes.iter().map(|r| (IpNet::V4(r.to).trunc(), r.via));
-            for (to, via) in default.into_iter().chain(others) {
-                let via = via.map(IpAddr::V4);
+            let gateways = peer.gateway.iter().filter(|g| peer.nic.addresses.has(g.family()));
+            let defaults = gateways.map(|via| (via.family().everything(), Some(via)));
+            let others = peer.routes.iter().map(|r| (r.to.trunc(), r.via));
+            for (to, via) in defaults.chain(others) {
                 self.net.spaces[ns].routes.push(Route { to, via, dev: at.iface, metric: 0 });
             }
         }
     }
 
     fn stand_ins(&mut self, state: &State<'_>) {
-        let inside: Vec<IpNet> = state.lab.segments.values().map(|s| IpNet::V4(s.subnet).trunc()).collect();
+        let inside: Vec<IpNet> =
+            state.lab.segments.values().flat_map(|s| s.subnet.iter()).map(|net| net.trunc()).collect();
         for (wire, (name, segment)) in state.lab.segments.iter().enumerate() {
-            let Some(gateway) = segment.gateway else { continue };
+            if segment.gateway.is_empty() {
+                continue;
+            }
             let mut space = Namespace::new(format!("gateway of {name}"), Role::StandIn);
-            let outside = segment.outside.iter().map(|n| IpNet::V4(*n).trunc()).collect();
+            let outside = segment.outside.iter().map(|n| n.trunc()).collect();
             space.outside = (outside, inside.clone());
             let ns = self.net.add(space);
             let mut nic = self.interface("eth0", Link::Wire(wire));
             nic.mtu = u32::from(segment.mtu);
-            nic.addresses = vec![Address { ip: gateway.into(), prefix_len: segment.subnet.prefix_len() }];
+            let own = segment.gateway.iter().filter_map(|ip| {
+                Some(Address { ip, prefix_len: segment.subnet.get(ip.family())?.prefix_len() })
+            });
+            nic.addresses = own.collect();
             let at = self.net.plug(ns, nic);
             self.net.wires[wire].ports.push(Port { at, host: None, from: true, to: true });
         }
@@ -274,16 +280,18 @@ impl Built {
                 Attach::Networks(all) => all.get(key).and_then(|a| a.interface_name.clone()),
                 _ => None,
             };
-            let made = self.attach_local(state, &described.host, ns, key, at.ip, mac);
+            let made = self.attach_local(state, &described.host, ns, key, (at.ip, at.v6), mac);
             if let (Some(made), Some(named)) = (made, named) {
                 self.net.spaces[made.ns].interfaces[made.iface].name = named;
             }
         }
         if let Some(ip) = now.gwbridge {
-            self.attach_local(state, &described.host, ns, state.gwbridge(), ip, None);
+            self.attach_local(state, &described.host, ns, state.gwbridge(), (ip, None), None);
         }
-        if let Some(by) = state.way_out(name) {
-            self.default_route(state, &described.host, ns, by);
+        for family in Family::ALL {
+            if let Some(by) = state.way_out(name, family) {
+                self.default_route(state, &described.host, ns, by);
+            }
         }
     }
 
@@ -301,15 +309,17 @@ impl Built {
         host: &str,
         ns: usize,
         key: &str,
-        ip: IpAddr,
+        (ip, v6): (IpAddr, Option<IpAddr>),
         mac: Option<Mac>,
     ) -> Option<At> {
         let name = eth(&self.net.spaces[ns]);
         let driver = state.lab.networks.get(key).map_or(&Driver::Bridge, |n| &n.driver);
         let pools = state.hosts.get(host)?.networks.get(key);
-        let prefix_len =
-            pools.and_then(|p| p.iter().find(|p| p.subnet.contains(&ip))).map(|p| p.subnet.prefix_len());
-        let addresses = vec![Address { ip, prefix_len: prefix_len.unwrap_or(32) }];
+        let address = |ip: IpAddr| {
+            let pool = pools.and_then(|p| p.iter().find(|p| p.subnet.contains(&ip)));
+            Address { ip, prefix_len: pool.map_or(ip.family().bits(), |p| p.subnet.prefix_len()) }
+        };
+        let addresses: Vec<Address> = [ip].into_iter().chain(v6).map(address).collect();
         let host_ns = *self.spaces.get(host)?;
         match driver {
             // The place is kept: interfaces are numbered as networks are connected.
@@ -387,7 +397,7 @@ impl Built {
         Some(self.net.plug(ns, made))
     }
 
-    /// The default route, by this network.
+    /// The default route of a family, by this network.
     fn default_route(&mut self, state: &State<'_>, host: &str, ns: usize, (key, ip): (&str, IpAddr)) {
         let space = &self.net.spaces[ns];
         let dev = space.interfaces.iter().position(|i| i.addresses.iter().any(|a| a.ip == ip));
@@ -396,7 +406,7 @@ impl Built {
         let (Some(dev), Some(pool)) = (dev, pool) else { return };
         let routed = matches!(space.interfaces[dev].link, Link::Ipvlan(_, IpvlanMode::L3, _));
         let via = (!routed).then_some(pool.gateway);
-        let to = IpNet::V4(ipnet::Ipv4Net::default());
+        let to = ip.family().everything();
         self.net.spaces[ns].routes.push(Route { to, via, dev, metric: 0 });
     }
 

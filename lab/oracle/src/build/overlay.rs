@@ -75,7 +75,7 @@ impl Built {
             }
         }
         if let Some((key, ip)) = &task.gwbridge {
-            self.attach_local(state, &task.host, ns, key, *ip, None);
+            self.attach_local(state, &task.host, ns, key, (*ip, None), None);
             self.default_route(state, &task.host, ns, (key, *ip));
         }
     }
@@ -213,7 +213,7 @@ impl Built {
         }
         let sandbox = state.nodes.get(node).and_then(|n| n.sandbox).filter(|_| mesh);
         if let Some(ip) = sandbox
-            && let Some(at) = self.attach_local(state, node, lb.ns, state.gwbridge(), ip, None)
+            && let Some(at) = self.attach_local(state, node, lb.ns, state.gwbridge(), (ip, None), None)
         {
             let pools = state.hosts.get(node).and_then(|h| h.networks.get(state.gwbridge()));
             let via = pools.and_then(|p| p.first()).map(|p| p.gateway);

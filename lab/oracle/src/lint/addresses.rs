@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
-use labctl_model::{Attach, Driver};
+use labctl_model::{Attach, Driver, OfFamily};
 
 use super::Linter;
 use crate::state::Status;
@@ -19,20 +19,26 @@ impl Linter<'_> {
         let lab = self.lab;
         let mut owners: HashMap<Key, Owner> = HashMap::new();
         for (name, segment) in &lab.segments {
-            if let Some(gateway) = segment.gateway {
+            for gateway in segment.gateway.iter() {
                 let path = super::owned(&["segments", name, "gateway"]);
-                owners.insert((name.clone(), None, gateway.into()), (None, "the gateway".into(), path));
+                owners.insert((name.clone(), None, gateway), (None, "the gateway".into(), path));
             }
         }
         for (name, nic) in lab.hosts.iter().flat_map(|(name, h)| h.nics.iter().map(move |n| (name, n))) {
             let path = super::owned(&["hosts", name, &nic.segment]);
-            let key = (nic.segment.clone(), None, nic.address.into());
-            owners.insert(key, (Some(name.clone()), format!("host `{name}`"), path));
+            for ip in nic.ips() {
+                let owner = (Some(name.clone()), format!("host `{name}`"), path.clone());
+                owners.insert((nic.segment.clone(), None, ip), owner);
+            }
         }
         for (name, peer) in &lab.peers {
             let path = super::owned(&["peers", name]);
-            let key = (peer.nic.segment.clone(), None, peer.nic.address.into());
-            owners.insert(key, (None, format!("peer `{name}`"), path));
+            for ip in peer.nic.ips() {
+                owners.insert(
+                    (peer.nic.segment.clone(), None, ip),
+                    (None, format!("peer `{name}`"), path.clone()),
+                );
+            }
         }
         let mut twice = Vec::new();
         for (name, now) in self.state.containers.iter().filter(|(_, c)| c.status == Status::Running) {
@@ -43,34 +49,37 @@ impl Linter<'_> {
                     continue;
                 }
                 let Some((segment, vlan)) = self.link(network, &described.host) else { continue };
-                let domain = (segment.to_owned(), vlan, at.ip);
-                let path = super::owned(&["containers", name, "networks"]);
-                let owner = (Some(described.host.clone()), format!("`{name}`"), path);
-                match owners.get(&domain) {
-                    Some(first)
-                        if first.0.as_ref() != Some(&described.host) || first.1.starts_with("host") =>
-                    {
-                        twice.push(((*name).to_owned(), key.clone(), at.ip, first.clone()));
+                for ip in at.ips() {
+                    let domain = (segment.to_owned(), vlan, ip);
+                    let path = super::owned(&["containers", name, "networks"]);
+                    let owner = (Some(described.host.clone()), format!("`{name}`"), path);
+                    match owners.get(&domain) {
+                        Some(first)
+                            if first.0.as_ref() != Some(&described.host) || first.1.starts_with("host") =>
+                        {
+                            twice.push(((*name).to_owned(), key.clone(), ip, first.clone()));
+                        }
+                        _ => drop(owners.insert(domain, owner)),
                     }
-                    _ => drop(owners.insert(domain, owner)),
                 }
             }
         }
         for (name, key, ip, (_, first, path)) in twice {
             let Some(container) = lab.containers.get(&name) else { continue };
             let written = matches!(&container.attach, Attach::Networks(all)
-                if all.get(&key).is_some_and(|at| at.ipv4_address.is_some()));
+                if all.get(&key).is_some_and(|at| at.addresses().has(ip.family())));
             let (label, verb) = match written {
                 true => ("an address of the segment, of which Docker knows nothing".to_owned(), "another"),
                 false => (format!("given by the Docker of `{}`, which does not know", container.host), "an"),
             };
+            let keyword = if ip.is_ipv4() { "ipv4_address" } else { "ipv6_address" };
             self.warn(
                 TWICE,
                 &["containers", &name, "networks"],
                 format!("`{name}` gets {ip}, which {first} has too"),
                 &label,
                 format!(
-                    "give `{name}` {verb} ipv4_address, or each host a network like `{key}` with an ip_range of its own"
+                    "give `{name}` {verb} {keyword}, or each host a network like `{key}` with an ip_range of its own"
                 ),
             );
             let path: Vec<&str> = path.iter().map(String::as_str).collect();

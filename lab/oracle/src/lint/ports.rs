@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    net::Ipv4Addr,
+    net::IpAddr,
 };
 
 use labctl_model::{Protocol, PublishMode};
@@ -13,7 +13,7 @@ use crate::state::Status;
 pub(super) const TWICE: &str = "port-published-twice";
 
 /// Who publishes a port: its kind, its name, and the address of the host that it is bound to.
-type Publisher = (&'static str, String, Option<Ipv4Addr>);
+type Publisher = (&'static str, String, Option<IpAddr>);
 
 impl Linter<'_> {
     pub(super) fn ports(&mut self) {
@@ -21,7 +21,7 @@ impl Linter<'_> {
         let mut twice = Vec::new();
         let mut add = |host: &str, port: u16, protocol: Protocol, by: Publisher| {
             let others = on.entry((host.to_owned(), port, protocol)).or_default();
-            let all = |ip: Option<Ipv4Addr>| ip.is_none_or(|ip| ip.is_unspecified());
+            let all = |ip: Option<IpAddr>| ip.is_none_or(|ip| ip.is_unspecified());
             let clash = others
                 .iter()
                 .find(|o| (o.0, &o.1) != (by.0, &by.1) && (all(o.2) || all(by.2) || o.2 == by.2));

@@ -70,7 +70,7 @@ impl Linter<'_> {
             .iter()
             .filter(|(_, n)| n.deferred && n.driver == Driver::Bridge && n.hosts.iter().any(|h| h == host));
         let deferred = deferred.flat_map(|(key, n)| {
-            let subnets = n.ipam.iter().map(|p| IpNet::V4(p.subnet).trunc());
+            let subnets = n.ipam.iter().map(|p| p.subnet.trunc());
             let held = |subnet| Held { key: key.clone(), subnet, path: path(key), overlay: false };
             subnets.map(held).collect::<Vec<_>>()
         });
@@ -95,10 +95,10 @@ impl Linter<'_> {
     fn over_route(&mut self, host: &str, one: &Held) -> bool {
         let routes = self.state.hosts.get(host).map(|h| h.routes.clone()).unwrap_or_default();
         let mut routes = routes.into_iter().enumerate().filter(|(_, r)| r.to.prefix_len() > 0);
-        let Some((index, route)) = routes.find(|(_, r)| overlap(one.subnet, IpNet::V4(r.to))) else {
+        let Some((index, route)) = routes.find(|(_, r)| overlap(one.subnet, r.to)) else {
             return false;
         };
-        let to = IpNet::V4(route.to).trunc();
+        let to = route.to.trunc();
         // An overlay is a namespace of its own: the host's routes stay, and its endpoints lose them.
         let loser = match (one.overlay, one.subnet.prefix_len() > to.prefix_len()) {
             (true, _) => format!("endpoints of `{}` do not get to {to}", one.key),
@@ -117,8 +117,8 @@ impl Linter<'_> {
     fn over_segment(&mut self, host: &str, one: &Held) -> bool {
         let segments = &self.lab.segments;
         let Some((name, subnet)) = segments.iter().find_map(|(name, s)| {
-            let subnet = IpNet::V4(s.subnet).trunc();
-            overlap(one.subnet, subnet).then(|| (name.clone(), subnet))
+            let subnet = s.subnet.iter().map(|net| net.trunc()).find(|net| overlap(one.subnet, *net));
+            subnet.map(|subnet| (name.clone(), subnet))
         }) else {
             return false;
         };
@@ -149,7 +149,7 @@ impl Linter<'_> {
             self.subnet_warning(INGRESS, one, message, "");
             return true;
         }
-        let pools = self.state.swarm_pools().into_iter().map(|p| IpNet::V4(p).trunc());
+        let pools = self.state.swarm_pools().into_iter().map(|p| p.trunc());
         let Some(pool) = pools.into_iter().find(|p| overlap(*p, one.subnet)) else { return false };
         let message = format!(
             "{} of `{}` lies in {pool}, from which the swarm gives subnets to overlays without looking at `{host}`",

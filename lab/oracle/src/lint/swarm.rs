@@ -61,7 +61,7 @@ impl Linter<'_> {
     fn data_path(&self) -> Option<(u32, String)> {
         let nodes = self.state.nodes.iter().filter_map(|(host, node)| {
             let nics = &self.lab.hosts.get(host)?.nics;
-            let nic = nics.iter().find(|n| IpAddr::V4(n.address) == node.data_path)?;
+            let nic = nics.iter().find(|n| n.has(node.data_path))?;
             let segment = self.lab.segments.get(&nic.segment)?;
             Some((u32::from(segment.mtu.min(nic.mtu)), nic.segment.clone()))
         });
@@ -94,8 +94,9 @@ impl Linter<'_> {
         for (host, address, ns) in &nodes {
             let Some(other) = by_all(*ns, *address) else { continue };
             let nics = self.lab.hosts.get(host).map(|h| h.nics.as_slice()).unwrap_or_default();
-            let better = nics.iter().find(|n| by_all(*ns, n.address.into()).is_none());
-            bad.push((host.clone(), *address, other, better.map(|n| (n.segment.clone(), n.address))));
+            let mut own = nics.iter().flat_map(|n| n.ips().map(move |ip| (n.segment.clone(), ip)));
+            let better = own.find(|(_, ip)| by_all(*ns, *ip).is_none());
+            bad.push((host.clone(), *address, other, better));
         }
         for (host, address, other, better) in bad {
             let hint = match better {

@@ -5,7 +5,7 @@ mod networks;
 mod routes;
 mod settings;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
 use labctl_model::{Cell, Check, Lab, Target};
@@ -74,8 +74,8 @@ struct Bench<'a> {
     /// The hosts of both ends.
     hosts: Vec<&'a str>,
     /// The addresses of both ends: the one that is asked, and those of the one who asks.
-    asked: Option<Ipv4Addr>,
-    asking: Vec<Ipv4Addr>,
+    asked: Option<IpAddr>,
+    asking: Vec<IpAddr>,
     found: Vec<Candidate>,
 }
 
@@ -184,11 +184,12 @@ fn other_cells(lab: &Lab, query: &Query, addresses: &[Target]) -> Vec<Cell> {
 
 impl<'a> Bench<'a> {
     fn new(lab: &'a Lab, query: &'a Query, state: &'a State<'a>) -> Self {
-        let aim = aim::aim(state, &query.probe, query.by, &cell::asked(&query.from, query.to.clone()));
-        let v4 = |ip: IpAddr| match ip {
-            IpAddr::V4(ip) => Some(ip),
-            IpAddr::V6(_) => None,
-        };
+        let aim = aim::aim(
+            state,
+            &query.probe,
+            (query.by, query.family),
+            &cell::asked(&query.from, query.to.clone()),
+        );
         let to = match &query.to {
             Target::Endpoint { name, .. } => Some(name.as_str()),
             Target::Address(_) => aim.meant.first().and_then(|m| lab.endpoints().find(|e| e == m)),
@@ -200,8 +201,9 @@ impl<'a> Bench<'a> {
                 hosts.push(host);
             }
         }
-        let asking = aim::addresses(state, &query.from).into_iter().filter_map(|(_, ip)| v4(ip)).collect();
-        let asked = aim.address.ok().and_then(v4);
+        let asked = aim.address.ok();
+        let same = |ip: &IpAddr| asked.is_none_or(|asked| asked.is_ipv4() == ip.is_ipv4());
+        let asking = aim::addresses(state, &query.from).into_iter().map(|(_, ip)| ip).filter(same).collect();
         Self { lab, query, state, hosts, asked, asking, found: Vec::new() }
     }
 
@@ -258,19 +260,18 @@ impl<'a> Bench<'a> {
         let (lab, state) = (self.lab, self.state);
         let segments = lab.segments.values();
         let outside = segments.clone().flat_map(|s| &s.outside).filter(|n| n.prefix_len() > 0);
-        let routes = lab.hosts.values().flat_map(|h| &h.routes).map(|r| &r.to);
-        let described = lab.networks.values().flat_map(|n| &n.ipam).map(|p| &p.subnet);
+        let routes = lab.hosts.values().flat_map(|h| &h.routes).map(|r| r.to);
+        let described = lab.networks.values().flat_map(|n| &n.ipam).map(|p| p.subnet);
         let mut taken: Vec<IpNet> = segments
-            .map(|s| &s.subnet)
-            .chain(outside)
+            .flat_map(|s| s.subnet.iter())
+            .chain(outside.copied())
             .chain(routes.filter(|n| n.prefix_len() > 0))
             .chain(described)
-            .map(|n| IpNet::V4(*n))
             .collect();
         taken.extend(state.hosts.values().flat_map(|h| h.networks.values()).flatten().map(|p| p.subnet));
         taken.extend(state.overlays.values().map(|o| o.pool.subnet));
         let own = self.asked.into_iter().chain(self.asking.iter().copied());
-        taken.extend(own.map(|ip| IpNet::from(IpAddr::V4(ip))));
+        taken.extend(own.map(IpNet::from));
         let bases = [([10, 0, 0, 0], 8), ([172, 16, 0, 0], 12), ([192, 168, 0, 0], 16)];
         // The first is what a swarm gives to overlays.
         let bases = bases.into_iter().skip(usize::from(lab.swarm.is_some()));

@@ -3,8 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use indexmap::IndexMap;
-use ipnet::Ipv4Net;
-use labctl_model::{Action, Attach, Driver, Lab, Network, Publish, PublishMode, ServicePort, Target};
+use ipnet::{IpNet, Ipv4Net};
+use labctl_model::{
+    Action, Attach, Driver, Family, Lab, Network, OfFamily, Publish, PublishMode, ServicePort, Target,
+};
 use serde_json::json;
 
 use super::{Bench, Candidate};
@@ -29,8 +31,7 @@ impl Bench<'_> {
                 let now = owner.and_then(|o| self.state.containers.get(o));
                 now.is_some_and(|c| c.networks.contains_key(key))
             };
-            let covers =
-                |p: &crate::addressing::Pool| addresses.iter().any(|ip| p.subnet.contains(&IpAddr::V4(*ip)));
+            let covers = |p: &crate::addressing::Pool| addresses.iter().any(|ip| p.subnet.contains(ip));
             for host in &self.hosts {
                 let pools = self.state.hosts.get(host).map(|h| &h.networks).into_iter().flatten();
                 for (key, pools) in pools {
@@ -79,7 +80,7 @@ impl Bench<'_> {
 
     /// In another subnet, with all of its addresses.
     fn moved(&mut self, key: &str, network: &Network) {
-        let Some(first) = network.ipam.first() else { return };
+        let Some(first) = network.pools(Family::V4).next() else { return };
         let Some(new) = self.free_subnet(first.subnet.prefix_len()) else { return };
         let key = key.to_owned();
         self.may(format!("network `{key}` in another subnet: {new}"), move |lab| {
@@ -91,7 +92,7 @@ impl Bench<'_> {
     fn other_pools(&mut self, host: &str, key: &str) {
         let Some(base) = self.free_subnet(POOL) else { return };
         let (host, key) = (host.to_owned(), key.to_owned());
-        let chosen = self.lab.networks.get(&key).is_some_and(|n| !n.ipam.is_empty());
+        let chosen = self.lab.networks.get(&key).is_some_and(|n| n.pools(Family::V4).next().is_some());
         let without =
             if chosen { format!(", and network `{key}` without a subnet of its own") } else { String::new() };
         let pools = json!([{ "base": base.to_string(), "size": POOL_SIZE }]);
@@ -101,7 +102,7 @@ impl Bench<'_> {
                 h.daemon_json.insert("default-address-pools".into(), pools.clone());
             }
             if let Some(n) = lab.networks.get_mut(&key) {
-                n.ipam.clear();
+                n.ipam.retain(|p| p.subnet.family() != Family::V4);
             }
             for c in lab.containers.values_mut() {
                 if let Attach::Networks(n) = &mut c.attach {
@@ -197,28 +198,36 @@ fn listed(names: &[String]) -> String {
     }
 }
 
-/// Moves the first pool of a network, and all addresses in it.
+/// Moves the first IPv4 pool of a network, and all addresses in it.
 fn move_network(lab: &mut Lab, key: &str, new: Ipv4Net) {
-    let Some(pool) = lab.networks.get_mut(key).and_then(|n| n.ipam.first_mut()) else { return };
-    let old = pool.subnet.trunc();
-    let moved = |ip: Ipv4Addr| match old.contains(&ip) {
+    let Some(pool) =
+        lab.networks.get_mut(key).and_then(|n| n.ipam.iter_mut().find(|p| p.subnet.family() == Family::V4))
+    else {
+        return;
+    };
+    let IpNet::V4(old) = pool.subnet.trunc() else { return };
+    let moved_v4 = |ip: Ipv4Addr| match old.contains(&ip) {
         true => Ipv4Addr::from(u32::from(new.network()) + (u32::from(ip) - u32::from(old.network()))),
         false => ip,
     };
-    pool.subnet = new;
+    let moved = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => IpAddr::V4(moved_v4(ip)),
+        other => other,
+    };
+    pool.subnet = new.into();
     pool.gateway = pool.gateway.map(moved);
-    pool.ip_range = pool.ip_range.and_then(|r| Ipv4Net::new(moved(r.network()), r.prefix_len()).ok());
+    pool.ip_range = pool.ip_range.and_then(|r| IpNet::new(moved(r.network()), r.prefix_len()).ok());
     pool.aux_addresses.values_mut().for_each(|a| *a = moved(*a));
     for c in lab.containers.values_mut() {
         if let Attach::Networks(n) = &mut c.attach {
-            n.get_mut(key).into_iter().for_each(|at| at.ipv4_address = at.ipv4_address.map(moved));
+            n.get_mut(key).into_iter().for_each(|at| at.ipv4_address = at.ipv4_address.map(moved_v4));
         }
     }
     for action in lab.steps.iter_mut().flat_map(|s| &mut s.actions) {
-        if let Action::Connect { network, ipv4_address, .. } = action
+        if let Action::Connect { network, address, .. } = action
             && network == key
         {
-            *ipv4_address = ipv4_address.map(moved);
+            *address = address.map(moved);
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Routes, and interfaces beside a macvlan's or ipvlan's own host.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
-use ipnet::{IpNet, Ipv4Net};
-use labctl_model::{Driver, Interface, InterfaceKind, Lab, Nic, Route};
+use ipnet::IpNet;
+use labctl_model::{Driver, Family, Interface, InterfaceKind, Lab, Nic, OfFamily, Route};
 
 use super::Bench;
 
@@ -56,7 +56,7 @@ impl Bench<'_> {
 
     /// Routes by which a host or peer may get to an address: by the gateway of a segment behind which it is, by a host
     /// that has it, or has a network with it.
-    fn routes_to(&self, to: Ipv4Addr, at: &str) -> Vec<Route> {
+    fn routes_to(&self, to: IpAddr, at: &str) -> Vec<Route> {
         let lab = self.lab;
         let nics: Vec<&Nic> = match (lab.hosts.get(at), lab.peers.get(at)) {
             (Some(host), _) => host.nics.iter().collect(),
@@ -72,31 +72,29 @@ impl Bench<'_> {
         let mut routes = Vec::new();
         for nic in nics {
             let Some(segment) = lab.segments.get(&nic.segment) else { continue };
-            if segment.subnet.contains(&to) && nic.peer.is_none() {
+            if segment.subnet.covers(to) && !nic.peer.has(to.family()) {
                 continue;
             }
-            let route = |to: Ipv4Net, via: Ipv4Addr| Route {
+            let route = |to: IpNet, via: IpAddr| Route {
                 to: to.trunc(),
                 via: Some(via),
                 dev: Some(nic.name.clone()),
                 metric: None,
             };
             if let (Some(gateway), Some(prefix)) =
-                (segment.gateway, outside(nic).filter(|p| Some(*p) == nearest))
+                (segment.gateway.get(to.family()), outside(nic).filter(|p| Some(*p) == nearest))
             {
-                let prefix = if prefix.prefix_len() == 0 { Ipv4Net::from(to) } else { prefix };
+                let prefix = if prefix.prefix_len() == 0 { IpNet::from(to) } else { prefix };
                 routes.push(route(prefix, gateway));
             }
             for (name, host) in lab.hosts.iter().filter(|(name, _)| *name != at) {
                 let Some(via) = host.nics.iter().find(|n| n.segment == nic.segment) else { continue };
                 let pools = self.state.hosts.get(name.as_str()).map(|h| &h.networks).into_iter().flatten();
-                let mut subnets = pools.flat_map(|(_, pools)| pools).filter_map(|p| match p.subnet {
-                    IpNet::V4(net) => Some(net),
-                    IpNet::V6(_) => None,
-                });
+                let mut subnets = pools.flat_map(|(_, pools)| pools).map(|p| p.subnet);
                 let network = subnets.find(|n| n.contains(&to));
-                let own = host.nics.iter().any(|n| n.address == to).then(|| Ipv4Net::from(to));
-                routes.extend(own.or(network).map(|prefix| route(prefix, via.address)));
+                let own = host.nics.iter().any(|n| n.has(to)).then(|| IpNet::from(to));
+                let via = via.address(to.family());
+                routes.extend(own.or(network).zip(via).map(|(prefix, via)| route(prefix, via)));
             }
         }
         routes
@@ -107,6 +105,7 @@ impl Bench<'_> {
         let lab = self.lab;
         let Some(other) = self.target() else { return };
         let from = self.query.from.as_str();
+        let family = self.asked.map_or(Family::V4, |ip| ip.family());
         for (host, container) in [(from, other), (other, from)] {
             let (Some(h), Some(now)) = (lab.hosts.get(host), self.state.containers.get(container)) else {
                 continue;
@@ -121,23 +120,23 @@ impl Bench<'_> {
                     Driver::Ipvlan { .. } => InterfaceKind::Ipvlan,
                     _ => continue,
                 };
-                let (Some(parent), IpAddr::V4(ip)) = (network.parent_interface(lab, host), at.ip) else {
-                    continue;
-                };
+                let Some(parent) = network.parent_interface(lab, host) else { continue };
+                let Some(ip) = at.address(family) else { continue };
                 let nic = h.link_of(&parent).and_then(|(s, _)| h.nics.iter().find(|n| n.segment == s));
-                let Some(own) = nic.map(|n| Ipv4Net::from(n.address)) else { continue };
+                let Some(own) = nic.and_then(|n| n.address(family)).map(IpNet::from) else { continue };
                 let driver = if kind == InterfaceKind::Macvlan { "macvlan" } else { "ipvlan" };
                 let name =
                     (0..).map(|n| format!("shim{n}")).find(|n| h.interfaces.iter().all(|i| i.name != *n));
                 let Some(name) = name else { continue };
                 let words = format!(
-                    "`{host}`: an interface `{name}` of type {driver} on {parent} with {own}, and a route to {ip}/32 by it"
+                    "`{host}`: an interface `{name}` of type {driver} on {parent} with {own}, and a route to {} by it",
+                    IpNet::from(ip)
                 );
                 let host = host.to_owned();
                 self.may(words, move |lab: &mut Lab| {
                     if let Some(h) = lab.hosts.get_mut(&host) {
                         let (name, parent) = (name.clone(), parent.clone());
-                        let to = Ipv4Net::from(ip);
+                        let to = IpNet::from(ip);
                         h.routes.push(Route { to, via: None, dev: Some(name.clone()), metric: None });
                         h.interfaces.push(Interface {
                             name,

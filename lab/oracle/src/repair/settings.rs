@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use labctl_model::{Attach, Driver, Engine, Lab, Network, Parent};
+use labctl_model::{Attach, Driver, Engine, Lab, Network, OfFamily, Parent};
 use serde_json::Value;
 
 use super::Bench;
@@ -103,9 +103,9 @@ impl Bench<'_> {
         let lab = self.lab;
         let containers = self.state.containers.values().flat_map(|c| c.networks.values().map(|a| a.ip));
         let nics = lab.hosts.values().flat_map(|h| &h.nics).chain(lab.peers.values().map(|p| &p.nic));
-        let gateways = lab.segments.values().filter_map(|s| s.gateway);
+        let gateways = lab.segments.values().flat_map(|s| s.gateway.iter());
         let mut taken: BTreeSet<IpAddr> = containers.collect();
-        taken.extend(nics.map(|n| IpAddr::V4(n.address)).chain(gateways.map(IpAddr::V4)));
+        taken.extend(nics.flat_map(|n| n.ips()).chain(gateways));
         for end in self.ends() {
             let Some(now) = self.state.containers.get(end).and_then(|c| c.networks.get(key)) else {
                 continue;
@@ -113,20 +113,18 @@ impl Bench<'_> {
             // Only an address that somebody else has needs another one.
             let same = |c: &&crate::state::ContainerState| c.networks.values().any(|a| a.ip == now.ip);
             let alone = self.state.containers.values().filter(same).count() == 1
-                && !lab.hosts.values().flat_map(|h| &h.nics).any(|n| IpAddr::V4(n.address) == now.ip)
-                && !lab.peers.values().any(|p| IpAddr::V4(p.nic.address) == now.ip);
-            let pool = lab.networks.get(key).and_then(|n| n.ipam.first()).filter(|_| !alone);
+                && !lab.hosts.values().flat_map(|h| &h.nics).any(|n| n.has(now.ip))
+                && !lab.peers.values().any(|p| p.nic.has(now.ip));
+            let pool = lab.networks.get(key).and_then(|n| n.pools(now.ip.family()).next()).filter(|_| !alone);
             let Some(pool) = pool else { continue };
             let range = pool.ip_range.unwrap_or(pool.subnet).hosts();
-            let Some(free) =
-                range.skip(1).find(|ip| !taken.contains(&IpAddr::V4(*ip)) && pool.gateway != Some(*ip))
-            else {
+            let Some(free) = range.skip(1).find(|ip| !taken.contains(ip) && pool.gateway != Some(*ip)) else {
                 continue;
             };
             let (key, end) = (key.to_owned(), end.to_owned());
             self.may(format!("`{end}` with another address on `{key}`: {free}"), move |lab| {
                 if let Some(Attach::Networks(on)) = lab.containers.get_mut(&end).map(|c| &mut c.attach) {
-                    on.get_mut(&key).into_iter().for_each(|at| at.ipv4_address = Some(free));
+                    on.get_mut(&key).into_iter().for_each(|at| at.set_address(free));
                 }
             });
         }
@@ -200,8 +198,9 @@ impl Bench<'_> {
             let (Some(node), Some(described)) = (swarm.nodes.get(host), self.lab.hosts.get(host)) else {
                 continue;
             };
-            for nic in described.nics.iter().filter(|n| n.address != node.advertise) {
-                let (at, address) = (host.to_owned(), nic.address);
+            for nic in described.nics.iter().filter(|n| !n.has(node.advertise)) {
+                let Some(address) = nic.ips().next() else { continue };
+                let at = host.to_owned();
                 let words = format!("swarm: advertise_addr: {{ {host}: {} }}", nic.segment);
                 self.may(words, move |lab| {
                     let node = lab.swarm.as_mut().and_then(|s| s.nodes.get_mut(&at));

@@ -1,7 +1,5 @@
 //! What the actions of steps change.
 
-use std::net::IpAddr;
-
 use labctl_model::{Action, Direction, Place, Power, Role, Route, ServiceChange, Step, Traffic};
 
 use super::{State, Status};
@@ -42,8 +40,8 @@ impl State<'_> {
                 self.start(c);
             }
             Action::Remove(c) => self.stop(c, Status::Absent),
-            Action::Connect { container, network, ipv4_address } => {
-                self.connect(container, network, ipv4_address.map(IpAddr::V4));
+            Action::Connect { container, network, address } => {
+                self.connect(container, network, address.iter().copied().collect());
             }
             Action::Disconnect { container, network } => self.disconnect(container, network),
             Action::CreateNetwork(key) => self.create_network(key),
@@ -114,7 +112,7 @@ impl State<'_> {
                 self.end_overlays_of(host);
                 self.place_all(false);
             }
-            Action::Join { host, role, advertise, .. } => self.join(host, *role, advertise.map(IpAddr::V4)),
+            Action::Join { host, role, advertise, .. } => self.join(host, *role, *advertise),
             Action::RemoveNode { host, force } => {
                 // Of a host that is a node again only the stale entries go.
                 let runs = self.hosts.get(host.as_str()).is_some_and(|h| h.up && h.docker);

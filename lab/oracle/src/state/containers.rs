@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, collections::BTreeSet, net::IpAddr};
 
-use labctl_model::{Attach, Driver};
+use labctl_model::{Attach, Driver, Family, OfFamily, PerFamily};
 
 use super::{Attached, BRIDGE, ContainerState, GWBRIDGE, State, Status};
 use crate::addressing::Pool;
@@ -46,10 +46,10 @@ impl State<'_> {
         state.status = Status::Exited;
         state.unknown = unmodelled_sysctls(described);
         match &described.attach {
-            Attach::DefaultBridge { .. } => self.connect(name, BRIDGE, None),
+            Attach::DefaultBridge { .. } => self.connect(name, BRIDGE, PerFamily::default()),
             Attach::Networks(networks) => {
                 for (key, at) in networks {
-                    self.connect(name, key, at.ipv4_address.map(IpAddr::V4));
+                    self.connect(name, key, at.addresses());
                 }
             }
             _ => {}
@@ -57,17 +57,20 @@ impl State<'_> {
         self.start(name);
     }
 
-    pub(super) fn connect(&mut self, container: &str, key: &str, wanted: Option<IpAddr>) {
+    pub(super) fn connect(&mut self, container: &str, key: &str, wanted: PerFamily<IpAddr>) {
         let Some(described) = self.lab.containers.get(container) else { return };
         let declared = match &described.attach {
             Attach::Networks(networks) => networks.get(key).cloned().unwrap_or_default(),
             _ => labctl_model::Attachment::default(),
         };
-        let wanted = wanted.or(declared.ipv4_address.map(IpAddr::V4));
-        let Some(ip) = self.give(&described.host, key, wanted) else { return };
+        let of = |family| wanted.get(family).or(declared.addresses().get(family));
+        let v4 = self.give(&described.host, key, Family::V4, of(Family::V4));
+        let v6 = self.give(&described.host, key, Family::V6, of(Family::V6));
+        let Some(ip) = v4.or(v6) else { return };
         let attached = Attached {
             ip,
-            fixed: wanted.is_some(),
+            v6: v6.filter(|_| v4.is_some()),
+            fixed: of(ip.family()).is_some(),
             held: true,
             aliases: declared.aliases,
             mac: declared.mac_address,
@@ -82,17 +85,23 @@ impl State<'_> {
         let host = self.lab.containers.get(container).map(|c| c.host.clone()).unwrap_or_default();
         let gone = self.containers.get_mut(container).and_then(|c| c.networks.shift_remove(key));
         if let Some(at) = gone {
-            self.take_back(&host, key, at.ip);
+            at.ips().for_each(|ip| self.take_back(&host, key, ip));
         }
         self.settle_gateway(container);
     }
 
-    pub(super) fn give(&mut self, host: &str, key: &str, wanted: Option<IpAddr>) -> Option<IpAddr> {
+    pub(super) fn give(
+        &mut self,
+        host: &str,
+        key: &str,
+        family: Family,
+        wanted: Option<IpAddr>,
+    ) -> Option<IpAddr> {
         let pools: Vec<&mut Pool> = match self.overlays.get_mut(key) {
             Some(overlay) => vec![&mut overlay.pool],
             None => self.hosts.get_mut(host)?.networks.get_mut(key)?.iter_mut().collect(),
         };
-        for pool in pools {
+        for pool in pools.into_iter().filter(|p| p.subnet.family() == family) {
             match wanted {
                 Some(wanted) if pool.subnet.contains(&wanted) => {
                     pool.request(wanted);
@@ -125,9 +134,9 @@ impl State<'_> {
         }
     }
 
-    /// The network that a container has its way out and its published ports by: of those that lead out the one with the
+    /// The network that a container has its way out of a family and its published ports by: of those that lead out the one with the
     /// highest priority, then the first by name; else docker_gwbridge (moby libnetwork/endpoint.go, `Less`).
-    pub fn way_out(&self, container: &str) -> Option<(&str, IpAddr)> {
+    pub fn way_out(&self, container: &str, family: Family) -> Option<(&str, IpAddr)> {
         let c = self.containers.get(container)?;
         let attach = self.lab.containers.get(container).map(|c| &c.attach);
         let order = |key: &str| {
@@ -138,8 +147,9 @@ impl State<'_> {
             (Reverse(priority), self.lab.networks.get(key).map_or(key, |n| n.docker_name.as_str()).to_owned())
         };
         let out = c.networks.iter().filter(|(key, _)| self.has_way_out(key));
-        let first = out.min_by_key(|(key, _)| order(key)).map(|(key, a)| (key.as_str(), a.ip));
-        first.or(c.gwbridge.map(|ip| (self.gwbridge(), ip)))
+        let out = out.filter_map(|(key, a)| Some((key.as_str(), a.address(family)?)));
+        let gwbridge = c.gwbridge.filter(|ip| ip.family() == family);
+        out.min_by_key(|(key, _)| order(key)).or(gwbridge.map(|ip| (self.gwbridge(), ip)))
     }
 
     /// An endpoint on docker_gwbridge is there where no other network leads out, and one is not internal.
@@ -152,7 +162,7 @@ impl State<'_> {
         let (key, had) = (self.gwbridge(), c.gwbridge);
         let host = self.lab.containers.get(container).map(|c| c.host.clone()).unwrap_or_default();
         let now = match (needs, had) {
-            (true, None) => self.give(&host, key, None),
+            (true, None) => self.give(&host, key, Family::V4, None),
             (false, Some(ip)) => {
                 self.take_back(&host, key, ip);
                 None
@@ -175,12 +185,19 @@ impl State<'_> {
         c.generation += 1;
         c.joined = joined;
         let given_up = c.networks.iter().filter(|(_, a)| !a.held);
-        let given_up: Vec<_> = given_up.map(|(k, a)| (k.clone(), a.fixed.then_some(a.ip))).collect();
-        for (key, wanted) in given_up {
+        let given_up: Vec<_> = given_up.map(|(k, a)| (k.clone(), a.clone())).collect();
+        let declared = match &described.attach {
+            Attach::Networks(networks) => Some(networks),
+            _ => None,
+        };
+        for (key, was) in given_up {
             // What Docker chose it chooses anew.
-            let Some(ip) = self.give(&described.host, &key, wanted) else { continue };
+            let (family, wanted) = (was.ip.family(), was.fixed.then_some(was.ip));
+            let Some(ip) = self.give(&described.host, &key, family, wanted) else { continue };
+            let fixed = declared.and_then(|d| d.get(&key)?.ipv6_address).map(IpAddr::V6);
+            let v6 = was.v6.and_then(|_| self.give(&described.host, &key, Family::V6, fixed));
             if let Some(at) = self.containers.get_mut(name).and_then(|c| c.networks.get_mut(&key)) {
-                (at.ip, at.held) = (ip, true);
+                (at.ip, at.v6, at.held) = (ip, v6, true);
             }
         }
         self.settle_gateway(name);
@@ -191,7 +208,8 @@ impl State<'_> {
         let Some(c) = self.containers.get_mut(name) else { return };
         c.status = if c.status == Status::Absent { Status::Absent } else { status };
         let held = c.networks.iter().filter(|(_, a)| a.held);
-        let given: Vec<(String, IpAddr)> = held.map(|(k, a)| (k.clone(), a.ip)).collect();
+        let given: Vec<(String, IpAddr)> =
+            held.flat_map(|(k, a)| a.ips().map(|ip| (k.clone(), ip))).collect();
         match status {
             Status::Absent => c.networks.clear(),
             _ => c.networks.values_mut().for_each(|a| a.held = false),

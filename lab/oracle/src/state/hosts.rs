@@ -1,10 +1,8 @@
 //! Hosts, their dockerds, and the networks that are one host's.
 
-use std::net::IpAddr;
-
 use indexmap::IndexMap;
 use ipnet::IpNet;
-use labctl_model::{Driver, Power};
+use labctl_model::{Driver, Family, OfFamily, Power};
 use serde_json::Value;
 
 use super::{BRIDGE, GWBRIDGE, HostState, State, Status};
@@ -56,12 +54,11 @@ impl<'a> State<'a> {
         let mut taken: Vec<IpNet> = h.networks.values().flatten().map(|p| p.subnet).collect();
         // What is on link: only routes with scope link count (from 20.10.15).
         if let Some(described) = self.lab.hosts.get(host) {
-            let nics = described.nics.iter().filter_map(|n| match n.peer {
-                Some(peer) => Some(IpNet::from(IpAddr::V4(peer))),
-                None => IpNet::new(n.address.into(), n.prefix_len).ok(),
+            let nics = described.nics.iter().flat_map(|n| {
+                n.addresses.iter().map(|net| n.peer.get(net.family()).map_or(net, IpNet::from))
             });
             taken.extend(nics.map(|n| n.trunc()));
-            taken.extend(h.routes.iter().filter(|r| r.via.is_none()).map(|r| IpNet::V4(r.to)));
+            taken.extend(h.routes.iter().filter(|r| r.via.is_none()).map(|r| r.to));
         }
         // From Docker 27 on the first that is free, before that the next one.
         let lowest = self.lab.hosts.get(host).is_some_and(|h| h.engine.is_at_least(27));
@@ -76,12 +73,16 @@ impl<'a> State<'a> {
     pub(super) fn make_local(&mut self, host: &str, key: &str) {
         let there = self.hosts.get(host).is_none_or(|h| h.networks.contains_key(key));
         let Some(network) = self.lab.networks.get(key).filter(|_| !there) else { return };
-        match network.ipam.is_empty() {
-            true => self.choose(host, key),
-            false => {
-                let pools = network.ipam.iter().map(|p| Pool::described(p, false)).collect();
-                self.put(host, key, pools);
+        let described = |family| network.pools(family).map(|p| Pool::described(p, false));
+        if network.enable_ipv4 != Some(false) {
+            match described(Family::V4).next() {
+                None => self.choose(host, key),
+                Some(_) => self.put(host, key, described(Family::V4).collect()),
             }
+        }
+        let v6 = described(Family::V6).collect::<Vec<_>>();
+        if let Some(h) = self.hosts.get_mut(host).filter(|_| !v6.is_empty()) {
+            h.networks.entry(key.to_owned()).or_default().extend(v6);
         }
     }
 

@@ -8,7 +8,7 @@ mod nodes;
 use std::net::IpAddr;
 
 use indexmap::{IndexMap, IndexSet};
-use labctl_model::{Driver, Lab, Network, Place, Role, Route, Service, Traffic};
+use labctl_model::{Driver, Family, Lab, Network, OfFamily, Place, Role, Route, Service, Traffic};
 use serde_json::{Map, Value};
 
 use crate::{addressing::Pool, placement::Task};
@@ -55,9 +55,11 @@ pub enum Status {
 /// An attachment of a container to a network.
 #[derive(Clone, Debug)]
 pub struct Attached {
-    /// Its address.
+    /// Its address; if it has one of each family, that of IPv4.
     pub ip: IpAddr,
-    /// Whether the topology chose it.
+    /// Its second address, of IPv6.
+    pub v6: Option<IpAddr>,
+    /// Whether the topology chose the first.
     pub fixed: bool,
     /// Whether the container has it now: while it is stopped, another one may get it.
     pub held: bool,
@@ -65,6 +67,18 @@ pub struct Attached {
     pub aliases: Vec<String>,
     /// MAC that the topology gives.
     pub mac: Option<String>,
+}
+
+impl Attached {
+    /// Its addresses.
+    pub fn ips(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        [self.ip].into_iter().chain(self.v6)
+    }
+
+    /// Its address of a family.
+    pub fn address(&self, family: Family) -> Option<IpAddr> {
+        self.ips().find(|ip| ip.family() == family)
+    }
 }
 
 /// A container.

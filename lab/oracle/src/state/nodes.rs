@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use indexmap::IndexMap;
 use ipnet::{IpNet, Ipv4Net};
-use labctl_model::{Driver, Role, Service, ServiceChange, Swarm};
+use labctl_model::{Driver, Family, Role, Service, ServiceChange, Swarm};
 
 use super::{BRIDGE, NodeState, Overlay, ServiceState, State};
 use crate::{
@@ -32,14 +32,14 @@ impl<'a> State<'a> {
 
     pub(super) fn described_node(&self, host: &str) -> Option<NodeState> {
         let node = self.lab.swarm.as_ref()?.nodes.get(host)?;
-        let advertise = IpAddr::V4(node.advertise);
-        let data_path = node.data_path.map_or(advertise, IpAddr::V4);
+        let advertise = node.advertise;
+        let data_path = node.data_path.unwrap_or(advertise);
         Some(NodeState { role: node.role, advertise, data_path, active: true, sandbox: None })
     }
 
     pub(super) fn join(&mut self, host: &str, role: Role, advertise: Option<IpAddr>) {
         let described = self.described_node(host);
-        let first = self.lab.hosts.get(host).and_then(|h| h.nics.first()).map(|n| IpAddr::V4(n.address));
+        let first = self.lab.hosts.get(host).and_then(|h| h.first_address());
         let Some(advertise) = advertise.or(described.as_ref().map(|d| d.advertise)).or(first) else { return };
         let own = described.filter(|d| d.advertise != d.data_path).map(|d| d.data_path);
         let node =
@@ -55,7 +55,7 @@ impl<'a> State<'a> {
             self.choose(host, key);
         }
         // The mesh's sandbox takes the first address.
-        let sandbox = self.give(host, key, None);
+        let sandbox = self.give(host, key, Family::V4, None);
         if let Some(node) = self.nodes.get_mut(host) {
             node.sandbox = sandbox;
         }
@@ -65,7 +65,7 @@ impl<'a> State<'a> {
         if self.overlays.contains_key(key) {
             return;
         }
-        let ipam = self.lab.networks.get(key).and_then(|n| n.ipam.first());
+        let ipam = self.lab.networks.get(key).and_then(|n| n.pools(Family::V4).next());
         let pool = match ipam {
             Some(described) => Some(Pool::described(described, true)),
             None => self.swarm_subnet().map(|subnet| Pool::new(subnet, true)),
@@ -76,10 +76,10 @@ impl<'a> State<'a> {
     }
 
     /// What the swarm gives subnets to overlays from.
-    pub(crate) fn swarm_pools(&self) -> Vec<Ipv4Net> {
+    pub(crate) fn swarm_pools(&self) -> Vec<IpNet> {
         let own = self.lab.swarm.iter().flat_map(|s| s.default_addr_pool.iter().copied());
         let own: Vec<_> = own.collect();
-        if own.is_empty() { vec![Ipv4Net::new_assert([10, 0, 0, 0].into(), 8)] } else { own }
+        if own.is_empty() { vec![IpNet::V4(Ipv4Net::new_assert([10, 0, 0, 0].into(), 8))] } else { own }
     }
 
     pub(super) fn swarm_subnet(&self) -> Option<IpNet> {
@@ -90,7 +90,6 @@ impl<'a> State<'a> {
             .swarm_pools()
             .iter()
             .flat_map(|p| p.subnets(size).into_iter().flatten().take(1 << 16))
-            .map(IpNet::V4)
             .collect();
         addressing::choose(&all, 0, &taken).map(|(_, subnet)| subnet)
     }
@@ -174,13 +173,13 @@ impl<'a> State<'a> {
         }
         for task in &mut tasks {
             for key in &all {
-                if let Some(ip) = self.give(&task.host, key, None) {
+                if let Some(ip) = self.give(&task.host, key, Family::V4, None) {
                     task.addresses.insert(key.clone(), ip);
                 }
             }
             let on = if all.is_empty() { BRIDGE } else { gwbridge };
             if (gateway || all.is_empty())
-                && let Some(ip) = self.give(&task.host, on, None)
+                && let Some(ip) = self.give(&task.host, on, Family::V4, None)
             {
                 task.gwbridge = Some((on.to_owned(), ip));
             }

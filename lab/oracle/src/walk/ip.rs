@@ -10,7 +10,7 @@ use super::{
 use crate::{
     net::{At, IpvlanFlag, IpvlanMode, Link, Next, Role},
     netfilter::{Table, Target},
-    packet::{Body, Complaint, Frame, Kind, Packet, Proto, Tuple},
+    packet::{Body, Complaint, Frame, Kind, Packet, Proto, Tuple, asks},
 };
 
 /// Stacks that a packet may pass: more than any time to live.
@@ -86,7 +86,7 @@ impl Walker<'_> {
                 self.note(place, &packet, "for an address of its own");
                 self.local(ns, packet, tracked)
             }
-            _ if !space.forwards => {
+            _ if !space.forwards(packet.tuple.dst) => {
                 let dst = packet.tuple.dst;
                 Ok(Fate::Lost(format!(
                     "{place}: {dst} is no address of {}, which forwards nothing",
@@ -209,13 +209,13 @@ impl Walker<'_> {
             0 => {
                 let heard = known.heard.first().filter(|_| self.script.choose(2) == 1);
                 let Some(mac) = heard else {
-                    self.note(net.place(at), &packet, format!("ARP for {hop}: {}", known.why));
+                    self.note(net.place(at), &packet, format!("{} for {hop}: {}", asks(hop), known.why));
                     // A router says so after 3 s, or sooner if it had begun to ask before.
                     let late = input.is_some() && self.script.choose(2) == 0;
                     return Ok(match input {
                         None => Fate::Arp { hop, why: known.why },
                         Some(_) if late => {
-                            Fate::Lost(format!("{}: ARP for {hop}: {}", net.place(at), known.why))
+                            Fate::Lost(format!("{}: {} for {hop}: {}", net.place(at), asks(hop), known.why))
                         }
                         Some(_) => Fate::Returned { ns: at.ns, what: Complaint::Host, packet },
                     });
@@ -313,9 +313,9 @@ impl Walker<'_> {
                 };
                 self.note(host.name.clone(), &packet, format!("ipvlan l3: routed by the host: {by}"));
                 match self.emit(parent, hop, packet, tracked, Some(at))? {
-                    Fate::Returned { ns, what: Complaint::Host, .. } if ns == parent.ns => {
-                        Ok(Fate::Lost(format!("{}: nobody answers ARP for {hop} on {only}", host.name)))
-                    }
+                    Fate::Returned { ns, what: Complaint::Host, .. } if ns == parent.ns => Ok(Fate::Lost(
+                        format!("{}: nobody answers {} for {hop} on {only}", host.name, asks(hop)),
+                    )),
                     fate => Ok(fate),
                 }
             }

@@ -244,7 +244,9 @@ impl<'a> Flood<'a> {
         }
         // br_netfilter: bridged packets pass the host's FORWARD chain, and answers are rewritten.
         let mut frame = frame;
-        if let Body::Ip(packet) = &mut frame.body {
+        if let Body::Ip(packet) = &mut frame.body
+            && packet.tuple.dst.is_ipv4()
+        {
             let known = (self.answers)(bridge.ns, packet);
             let established = known.is_some();
             if let Some(tuple) = known {

@@ -1,4 +1,4 @@
-//! Neighbours: who answers ARP for an address, and if nobody does, why.
+//! Neighbours: who answers ARP or neighbour discovery for an address, and if nobody does, why.
 
 use std::net::IpAddr;
 
@@ -54,7 +54,9 @@ impl Walker<'_> {
                 }
                 End::Stack(there, _) => {
                     let space = &net.spaces[there.ns];
-                    if !space.is_local(hop) || is_silent(&net.at(there).link) {
+                    // An interface answers by IPv6 for its own addresses alone (Linux, net/ipv6/ndisc.c, ndisc_recv_ns).
+                    let owns = net.at(there).addresses.iter().any(|a| a.ip == hop);
+                    if !space.is_local(hop) || hop.is_ipv6() && !owns || is_silent(&net.at(there).link) {
                         continue;
                     }
                     if let Some(why) = &space.unknown {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::{Fate, Hop, Unknown, Walker, ip::unspecified};
 use crate::{
     net::Role,
-    packet::{Complaint, Kind, Packet, Proto, Tuple},
+    packet::{Complaint, Kind, Packet, Proto, Tuple, asks},
 };
 
 /// Port that requests are sent from.
@@ -44,7 +44,7 @@ pub enum Outcome {
     /// No route.
     NoRoute,
     /// No neighbour.
-    Arp,
+    Arp(IpAddr),
     /// Nothing came back.
     Silent,
     /// Connected, and then nothing.
@@ -98,7 +98,7 @@ impl Walker<'_> {
                 trip.why = format!("{} has no route to {}", self.net.spaces[asked.from].name, asked.to);
             }
             Fate::Arp { hop, why } => {
-                (trip.outcome, trip.why) = (Outcome::Arp, format!("ARP for {hop}: {why}"));
+                (trip.outcome, trip.why) = (Outcome::Arp(hop), format!("{} for {hop}: {why}", asks(hop)));
             }
             Fate::Lost(why) => trip.why = why,
             Fate::Returned { ns, what, packet } => {
@@ -204,7 +204,7 @@ impl Walker<'_> {
             Fate::Taken { ns: end, .. } => Some(format!("the answer goes to {}", self.net.spaces[end].name)),
             Fate::Lost(why) => Some(format!("the answer gets lost: {why}")),
             Fate::NoRoute => Some(format!("{name} has no route back to {}", tuple.dst)),
-            Fate::Arp { hop, why } => Some(format!("{name}'s ARP for {hop}: {why}")),
+            Fate::Arp { hop, why } => Some(format!("{name}'s {} for {hop}: {why}", asks(hop))),
             Fate::Returned { ns, what, .. } => {
                 Some(format!("the answer gets lost at {}: {what}", self.net.spaces[ns].name))
             }

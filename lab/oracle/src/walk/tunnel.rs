@@ -3,7 +3,7 @@
 use super::{Fate, Unknown, Walker, ip::unspecified, link::Flood};
 use crate::{
     net::{At, Link},
-    packet::{Body, Frame, Kind, Packet, Proto, Tuple},
+    packet::{Body, Frame, Kind, Packet, Proto, Tuple, asks},
 };
 
 /// Bytes that VXLAN adds: Ethernet, VXLAN, UDP and IPv4 headers (RFC 7348); IPv6 has 20 more.
@@ -37,7 +37,7 @@ impl Walker<'_> {
         Ok(match self.send(vxlan.outer, packet)? {
             Fate::NoRoute => Fate::Lost(format!("{}: no route to {vtep}", net.spaces[vxlan.outer].name)),
             Fate::Arp { hop, why } => {
-                Fate::Lost(format!("{}: ARP for {hop}: {why}", net.spaces[vxlan.outer].name))
+                Fate::Lost(format!("{}: {} for {hop}: {why}", net.spaces[vxlan.outer].name, asks(hop)))
             }
             Fate::Returned { ns, what, packet } if matches!(packet.kind, Kind::Tunnel { .. }) => {
                 Fate::Lost(format!("{}: {what} for {vtep}", net.spaces[ns].name))

@@ -1,7 +1,10 @@
 //! How the run's listeners name themselves and the source that they see: TCP in one line right after accepting a
 //! connection, UDP in its answer after the nonce.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    time::Duration,
+};
 
 use super::nonce::{Kind, Nonce};
 use crate::messages::Taker;
@@ -31,7 +34,7 @@ pub fn greeted(said: &[u8], run: u64) -> Option<Taker> {
 /// A UDP listener's answer to a request with this nonce: `length` bytes, or more if its content needs them.
 pub fn answer(request: Nonce, taker: &Taker, length: usize) -> Vec<u8> {
     let mut answer = Nonce { kind: Kind::Answer, ..request }.bytes().to_vec();
-    answer.extend(taker.source.octets());
+    answer.extend(in_v6(taker.source).octets());
     answer.extend(taker.name.as_bytes());
     answer.resize(answer.len().max(length), 0);
     answer
@@ -41,9 +44,18 @@ pub fn answer(request: Nonce, taker: &Taker, length: usize) -> Vec<u8> {
 pub fn answered(datagram: &[u8], run: u64, cell: u32) -> Option<Taker> {
     let wanted = Nonce { kind: Kind::Answer, run, cell };
     let (_, said) = Nonce::read(datagram).filter(|(nonce, _)| *nonce == wanted)?;
-    let (source, name) = said.split_first_chunk::<4>()?;
+    let (source, name) = said.split_first_chunk::<16>()?;
     let name = name.split(|b| *b == 0).next()?;
-    Some(Taker { name: String::from_utf8(name.to_vec()).ok()?, source: Ipv4Addr::from(*source) })
+    let source = IpAddr::from(*source).to_canonical();
+    Some(Taker { name: String::from_utf8(name.to_vec()).ok()?, source })
+}
+
+/// An address of either family as one of IPv6 (RFC 4291 section 2.5.5.2).
+fn in_v6(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    }
 }
 
 #[cfg(test)]
@@ -52,7 +64,7 @@ mod tests {
     use super::*;
 
     fn taker() -> Taker {
-        Taker { name: "c1".into(), source: Ipv4Addr::new(172, 30, 1, 1) }
+        Taker { name: "c1".into(), source: "172.30.1.1".parse().unwrap() }
     }
 
     #[test]
@@ -71,7 +83,10 @@ mod tests {
         assert_eq!(said.len(), 100);
         assert_eq!(answered(&said, 7, 3), Some(taker()));
         assert_eq!(answered(&said, 7, 4), None);
-        assert_eq!(answered(&answer(request, &taker(), 0), 7, 3), Some(taker()));
+        let v6 = Taker { name: "c1".into(), source: "fd00::2".parse().unwrap() };
+        for taker in [taker(), v6] {
+            assert_eq!(answered(&answer(request, &taker, 0), 7, 3), Some(taker));
+        }
         assert_eq!(answered(&request.bytes(), 7, 3), None, "a real service may send back what it got");
     }
 }

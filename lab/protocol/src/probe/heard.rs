@@ -1,18 +1,21 @@
 //! What ICMP brings back for a shot: an echo reply, or an error that quotes one of our packets.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
+use labctl_model::{Family, OfFamily};
 use tokio::time::Instant;
 use vxlan::{
-    IcmpView, Ipv4View,
-    proto::{
-        icmp::{self, unreachable},
-        ip_protocol,
-    },
+    IcmpView, IpView,
+    proto::{icmp, icmpv6, ip_protocol},
 };
 
 use super::nonce::Nonce;
 use crate::messages::Outcome;
+
+/// Types of ICMP and of ICMPv6 messages that report an error about a packet.
+const ERRORS: &[u8] = &[icmp::UNREACHABLE, icmp::TIME_EXCEEDED, icmp::PARAMETER_PROBLEM];
+const ERRORS_V6: &[u8] =
+    &[icmpv6::UNREACHABLE, icmpv6::PACKET_TOO_BIG, icmpv6::TIME_EXCEEDED, icmpv6::PARAMETER_PROBLEM];
 
 /// Assigns an answer, or the packet quoted in an ICMP error, to its shot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,7 +23,7 @@ pub enum Key {
     /// Identifier and sequence number of an echo.
     Echo(u16, u16),
     /// Protocol, our port, and the far end.
-    Port(u8, u16, SocketAddrV4),
+    Port(u8, u16, SocketAddr),
 }
 
 /// What ICMP told about a shot.
@@ -31,7 +34,7 @@ pub enum Heard {
     /// An ICMP error.
     Error {
         /// Who sent it.
-        from: Ipv4Addr,
+        from: IpAddr,
         /// ICMP type.
         icmp_type: u8,
         /// ICMP code.
@@ -40,38 +43,81 @@ pub enum Heard {
 }
 
 /// The outcome of the shot that an ICMP error quotes.
-pub fn outcome(from: Ipv4Addr, icmp_type: u8, icmp_code: u8) -> Outcome {
-    match (icmp_type, icmp_code) {
-        (icmp::UNREACHABLE, unreachable::PORT) => Outcome::Refused { from: Some(from) },
-        _ => Outcome::Unreachable { from: Some(from), icmp_type, icmp_code },
+pub fn outcome(from: IpAddr, icmp_type: u8, icmp_code: u8) -> Outcome {
+    match is_port_unreachable(from.family(), icmp_type, icmp_code) {
+        true => Outcome::Refused { from: Some(from) },
+        false => Outcome::Unreachable { from: Some(from), icmp_type, icmp_code },
     }
 }
 
-/// Reads an ICMP message of this run from a raw socket, with its IP header.
+/// Whether this is the error about a port on which nobody listens.
+pub fn is_port_unreachable(family: Family, icmp_type: u8, icmp_code: u8) -> bool {
+    let wanted = match family {
+        Family::V4 => (icmp::UNREACHABLE, icmp::unreachable::PORT),
+        Family::V6 => (icmpv6::UNREACHABLE, icmpv6::unreachable::PORT),
+    };
+    (icmp_type, icmp_code) == wanted
+}
+
+/// Type and code of the error about a host that does not answer ARP or neighbour discovery.
+pub fn host_unreachable(family: Family) -> (u8, u8) {
+    match family {
+        Family::V4 => (icmp::UNREACHABLE, icmp::unreachable::HOST),
+        Family::V6 => (icmpv6::UNREACHABLE, icmpv6::unreachable::ADDRESS),
+    }
+}
+
+/// Type and code of the error about a packet that a filter forbids.
+pub fn prohibited(family: Family) -> (u8, u8) {
+    match family {
+        Family::V4 => (icmp::UNREACHABLE, icmp::unreachable::ADMIN_PROHIBITED),
+        Family::V6 => (icmpv6::UNREACHABLE, icmpv6::unreachable::ADMIN_PROHIBITED),
+    }
+}
+
+/// Type and code of the error about a packet that is too big.
+pub fn too_big(family: Family) -> (u8, u8) {
+    match family {
+        Family::V4 => (icmp::UNREACHABLE, icmp::unreachable::FRAGMENTATION_NEEDED),
+        Family::V6 => (icmpv6::PACKET_TOO_BIG, 0),
+    }
+}
+
+/// Reads a packet with an ICMP message of this run, from its IP header on.
 pub fn read(packet: &[u8], run: u64) -> Option<(Key, Heard)> {
-    let ip = Ipv4View::header_checked(packet).ok()?;
-    let message = IcmpView::new_checked(ip.payload()).ok()?;
-    if message.icmp_type() == icmp::ECHO_REPLY {
+    let ip = IpView::header_checked(packet).ok()?;
+    ip.is_icmp().then_some(())?;
+    message(ip.payload(), ip.src(), run)
+}
+
+/// Reads an ICMP message of this run; its family is that of the sender.
+pub fn message(message: &[u8], from: IpAddr, run: u64) -> Option<(Key, Heard)> {
+    let message = IcmpView::new_checked(message).ok()?;
+    let (reply, errors) = match from.family() {
+        Family::V4 => (icmp::ECHO_REPLY, ERRORS),
+        Family::V6 => (icmpv6::ECHO_REPLY, ERRORS_V6),
+    };
+    if message.icmp_type() == reply {
         let (nonce, _) = Nonce::read(message.payload())?;
         let key = Key::Echo(message.id(), message.seq());
         return (nonce.run == run).then(|| (key, Heard::Reply(Instant::now())));
     }
-    if ![icmp::UNREACHABLE, icmp::TIME_EXCEEDED, icmp::PARAMETER_PROBLEM].contains(&message.icmp_type()) {
+    if !errors.contains(&message.icmp_type()) {
         return None;
     }
-    let heard = Heard::Error { from: ip.src(), icmp_type: message.icmp_type(), icmp_code: message.code() };
+    let heard = Heard::Error { from, icmp_type: message.icmp_type(), icmp_code: message.code() };
     Some((quoted(message.payload())?, heard))
 }
 
 /// Which shot an ICMP error quotes: an IP header and at least the 8 octets that follow it (RFC 792).
 fn quoted(quote: &[u8]) -> Option<Key> {
-    let ip = Ipv4View::header_checked(quote).ok()?;
+    let ip = IpView::header_checked(quote).ok()?;
     let head = ip.payload();
     let word = |at: usize| Some(u16::from_be_bytes(*head.get(at..)?.first_chunk()?));
     match ip.protocol() {
-        ip_protocol::ICMP => Some(Key::Echo(word(4)?, word(6)?)),
+        _ if ip.is_icmp() => Some(Key::Echo(word(4)?, word(6)?)),
         ip_protocol::TCP | ip_protocol::UDP => {
-            Some(Key::Port(ip.protocol(), word(0)?, SocketAddrV4::new(ip.dst(), word(2)?)))
+            Some(Key::Port(ip.protocol(), word(0)?, SocketAddr::new(ip.dst(), word(2)?)))
         }
         _ => None,
     }
@@ -80,39 +126,56 @@ fn quoted(quote: &[u8]) -> Option<Key> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use vxlan::{checksum::Addresses, reply};
+
     use super::*;
     use crate::probe::nonce::Kind;
-    use vxlan::reply;
 
-    const A: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-    const B: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
-    const R: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
+    /// Two ends, and a router between them.
+    const LABS: [[&str; 3]; 2] = [["10.0.0.1", "10.0.0.2", "10.0.0.254"], ["fd00::1", "fd00::2", "fd00::fe"]];
 
-    fn error_about(packet: &[u8]) -> Vec<u8> {
-        reply::ipv4(R, A, 1, 64, &icmp::message(3, 1, [0; 4], packet))
+    fn packet(src: IpAddr, dst: IpAddr, message: impl Fn(Addresses) -> Vec<u8>) -> Vec<u8> {
+        let ends = Addresses::of(src, dst).unwrap();
+        reply::ip(ends, ends.icmp(), 64, &message(ends))
+    }
+
+    fn each_family(test: impl Fn(IpAddr, IpAddr, IpAddr)) {
+        for [a, b, r] in LABS {
+            test(a.parse().unwrap(), b.parse().unwrap(), r.parse().unwrap());
+        }
     }
 
     #[test]
     fn an_echo_reply_counts_only_with_the_runs_nonce() {
-        let nonce = Nonce { kind: Kind::Request, run: 5, cell: 9 }.bytes();
-        let packet = reply::ipv4(B, A, 1, 64, &icmp::echo_reply(7, 8, &nonce));
-        let (key, heard) = read(&packet, 5).unwrap();
-        assert_eq!(key, Key::Echo(7, 8));
-        assert!(matches!(heard, Heard::Reply(_)));
-        assert_eq!(read(&packet, 6), None);
-        assert_eq!(read(&reply::ipv4(B, A, 1, 64, &icmp::echo_reply(7, 8, b"ping")), 5), None);
+        each_family(|a, b, _| {
+            let nonce = Nonce { kind: Kind::Request, run: 5, cell: 9 }.bytes();
+            let kind = if a.is_ipv4() { icmp::ECHO_REPLY } else { icmpv6::ECHO_REPLY };
+            let reply =
+                |payload: &[u8]| packet(b, a, |ends| ends.icmp_message(kind, 0, [0, 7, 0, 8], payload));
+            let (key, heard) = read(&reply(&nonce), 5).unwrap();
+            assert_eq!(key, Key::Echo(7, 8));
+            assert!(matches!(heard, Heard::Reply(_)));
+            assert_eq!(read(&reply(&nonce), 6), None);
+            assert_eq!(read(&reply(b"ping"), 5), None);
+        });
     }
 
     #[test]
     fn errors_are_matched_by_the_packet_they_quote() {
-        let heard = Heard::Error { from: R, icmp_type: 3, icmp_code: 1 };
-        let echo = reply::ipv4(A, B, 1, 64, &icmp::echo_request(7, 8, b""));
-        assert_eq!(read(&error_about(&echo), 5), Some((Key::Echo(7, 8), heard)));
-        // Only eight octets of the datagram, as RFC 792 asks for at least.
-        let udp = reply::ipv4(A, B, 17, 64, &[0x9C, 0x40, 0, 53, 0, 8, 0, 0]);
-        let key = Key::Port(17, 40_000, SocketAddrV4::new(B, 53));
-        assert_eq!(read(&error_about(&udp), 5), Some((key, heard)));
-        assert_eq!(read(&error_about(&udp[..22]), 5), None, "no whole port");
-        assert_eq!(read(&error_about(&[]), 5), None);
+        each_family(|a, b, r| {
+            let (icmp_type, icmp_code) = host_unreachable(a.family());
+            let about =
+                |quoted: &[u8]| packet(r, a, |ends| ends.icmp_message(icmp_type, icmp_code, [0; 4], quoted));
+            let heard = Heard::Error { from: r, icmp_type, icmp_code };
+            let echo = packet(a, b, |ends| ends.echo_request(7, 8, b""));
+            assert_eq!(read(&about(&echo), 5), Some((Key::Echo(7, 8), heard)));
+            // Only eight octets of the datagram, as RFC 792 asks for at least.
+            let ends = Addresses::of(a, b).unwrap();
+            let udp = reply::ip(ends, 17, 64, &[0x9C, 0x40, 0, 53, 0, 8, 0, 0]);
+            let key = Key::Port(17, 40_000, SocketAddr::new(b, 53));
+            assert_eq!(read(&about(&udp), 5), Some((key, heard)));
+            assert_eq!(read(&about(&udp[..udp.len() - 6]), 5), None, "no whole port");
+            assert_eq!(read(&about(&[]), 5), None);
+        });
     }
 }

@@ -1,10 +1,10 @@
 //! Recognises a run's packets.
 
-use std::{collections::HashSet, net::Ipv4Addr};
+use std::{collections::HashSet, net::IpAddr};
 
 use vxlan::{
-    IcmpView, Ipv4View, TcpFlags, TcpView, UdpView,
-    proto::{icmp, ip_protocol},
+    IcmpView, IpView, TcpFlags, TcpView, UdpView,
+    proto::{icmp, icmpv6, ip_protocol},
 };
 
 use super::nonce::{Kind, Nonce};
@@ -23,9 +23,9 @@ pub struct Trace {
     /// For TCP: the attempt, by its ports.
     pub tcp: Option<TcpTrace>,
     /// Source address.
-    pub source: Ipv4Addr,
+    pub source: IpAddr,
     /// Destination address.
-    pub destination: Ipv4Addr,
+    pub destination: IpAddr,
 }
 
 impl Trace {
@@ -52,12 +52,13 @@ impl Tracer {
 
     /// Reads one packet, from its IP header on. `None` if it is not of the run.
     pub fn read(&mut self, packet: &[u8]) -> Option<Trace> {
-        let ip = Ipv4View::header_checked(packet).ok()?;
+        let ip = IpView::header_checked(packet).ok()?;
         let (answer, cell, tcp) = match ip.protocol() {
-            ip_protocol::ICMP => {
+            _ if ip.is_icmp() => {
                 let message = IcmpView::new_checked(ip.payload()).ok()?;
                 let (nonce, _) = Nonce::read(message.payload()).filter(|(n, _)| n.run == self.run)?;
-                (message.icmp_type() == icmp::ECHO_REPLY, Some(nonce.cell), None)
+                let answer = if ip.src().is_ipv4() { icmp::ECHO_REPLY } else { icmpv6::ECHO_REPLY };
+                (message.icmp_type() == answer, Some(nonce.cell), None)
             }
             ip_protocol::UDP => {
                 let datagram = UdpView::header_checked(ip.payload()).ok()?;

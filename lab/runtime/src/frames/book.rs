@@ -2,11 +2,11 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    net::Ipv4Addr,
+    net::IpAddr,
 };
 
-use ipnet::Ipv4Net;
-use labctl_model::{Draft, Lab, Name};
+use ipnet::IpNet;
+use labctl_model::{Draft, Family, Lab, Name, OfFamily};
 use labctl_protocol::messages::{Netns, NetnsFacts};
 use labctl_report::{seen::docker_name, snapshot::Snapshot};
 use vxlan::MacAddr;
@@ -26,7 +26,7 @@ pub struct Interface {
     pub name: String,
     pub mac: MacAddr,
     /// Its first address, if it has one.
-    pub address: Option<Ipv4Net>,
+    pub address: Option<IpNet>,
 }
 
 impl<'a> Book<'a> {
@@ -80,7 +80,7 @@ impl<'a> Book<'a> {
     }
 
     /// An address of an endpoint: on a network or segment, or its first one.
-    pub fn address(&self, endpoint: &str, at: Option<&str>) -> Result<Ipv4Addr, Error> {
+    pub fn address(&self, endpoint: &str, at: Option<&str>) -> Result<IpAddr, Error> {
         let all = self.snapshot.addresses(self.lab, endpoint);
         let on = |place: &String| at.is_none_or(|at| place == at || place == docker_name(self.lab, at));
         // If there are several, prefer a network of the topology: docker_gwbridge is Docker's own.
@@ -147,7 +147,7 @@ impl<'a> Book<'a> {
             if let Some(other) = wanted.filter(|name| *name != nic.name) {
                 return Err(no_such(other, std::slice::from_ref(&nic.name)));
             }
-            let address = Ipv4Net::new(nic.address, nic.prefix_len).ok();
+            let address = nic.addresses.first();
             return Ok(Interface { name: nic.name.clone(), mac: MacAddr(nic.mac), address });
         }
         let (host, netns) = self.place(endpoint)?;
@@ -169,9 +169,9 @@ impl<'a> Book<'a> {
     }
 
     /// The next-hop MAC for an address, for a station on a segment: its owner's, else the gateway's.
-    pub async fn next_mac_on(&mut self, segment: &str, to: Ipv4Addr) -> Result<MacAddr, Error> {
+    pub async fn next_mac_on(&mut self, segment: &str, to: IpAddr) -> Result<MacAddr, Error> {
         let lan = self.lab.segments.get(segment);
-        if lan.is_some_and(|s| s.subnet.contains(&to) && s.gateway != Some(to)) {
+        if lan.is_some_and(|s| s.subnet.covers(to) && s.gateway.get(to.family()) != Some(to)) {
             return self.owner_mac(to, None).await;
         }
         let stats = self.view.wire()?.stats().await.map_err(|e| Error::Wire(e.to_string()))?;
@@ -184,7 +184,7 @@ impl<'a> Book<'a> {
         &mut self,
         endpoint: &str,
         by: &Interface,
-        to: Ipv4Addr,
+        to: IpAddr,
     ) -> Result<MacAddr, Error> {
         if let Some(peer) = self.lab.peers.get(endpoint) {
             let hop = peers::next_hop(self.lab, endpoint, to);
@@ -209,10 +209,10 @@ impl<'a> Book<'a> {
     }
 
     /// The MAC of the owner of an address. If there are several, as for docker0, prefers one on the host `near`.
-    pub async fn owner_mac(&mut self, address: Ipv4Addr, near: Option<&str>) -> Result<MacAddr, Error> {
+    pub async fn owner_mac(&mut self, address: IpAddr, near: Option<&str>) -> Result<MacAddr, Error> {
         let (lab, snapshot) = (self.lab, self.snapshot);
         let nics = lab.hosts.values().flat_map(|h| &h.nics).chain(lab.peers.values().map(|p| &p.nic));
-        if let Some(nic) = nics.into_iter().find(|n| n.address == address) {
+        if let Some(nic) = nics.into_iter().find(|n| n.has(address)) {
             return Ok(MacAddr(nic.mac));
         }
         let mut hosts: Vec<&RunningHost> = self.view.hosts.values().map(|h| &**h).collect();
@@ -249,13 +249,23 @@ impl<'a> Book<'a> {
     }
 
     /// The last free address of a segment, for a station that is no host.
-    pub fn free_address(&self, segment: &str) -> Option<Ipv4Addr> {
+    pub fn free_address(&self, segment: &str, family: Family) -> Option<IpAddr> {
         let lan = self.lab.segments.get(segment)?;
-        let (first, last) = (u32::from(lan.subnet.network()), u32::from(lan.subnet.broadcast()));
+        let subnet = lan.subnet.get(family)?;
         // From the end: there is at least one unless thousands of addresses are taken.
-        (first + 1..last).rev().map(Ipv4Addr::from).find(|address| {
-            lan.gateway != Some(*address) && self.snapshot.owner(self.lab, *address).is_none()
-        })
+        let from_end: Box<dyn Iterator<Item = IpAddr>> = match (subnet.network(), subnet.broadcast()) {
+            (IpAddr::V4(first), IpAddr::V4(last)) => {
+                Box::new((u32::from(first) + 1..u32::from(last)).rev().map(|n| IpAddr::V4(n.into())))
+            }
+            (IpAddr::V6(first), IpAddr::V6(last)) => {
+                Box::new((u128::from(first) + 1..u128::from(last)).rev().map(|n| IpAddr::V6(n.into())))
+            }
+            _ => return None,
+        };
+        let mut free = from_end.filter(|address| {
+            lan.gateway.get(family) != Some(*address) && self.snapshot.owner(self.lab, *address).is_none()
+        });
+        free.next()
     }
 }
 
@@ -268,12 +278,12 @@ pub async fn vni(view: &View<'_>, network: &str) -> Result<u32, Error> {
     })
 }
 
-fn mac_with(facts: &NetnsFacts, address: Ipv4Addr) -> Option<MacAddr> {
+fn mac_with(facts: &NetnsFacts, address: IpAddr) -> Option<MacAddr> {
     let (name, _) = facts.addresses.iter().find(|(_, net)| net.addr() == address)?;
     facts.macs.get(name).map(|mac| MacAddr(*mac))
 }
 
-fn no_mac(address: Ipv4Addr, why: &str) -> Error {
+fn no_mac(address: IpAddr, why: &str) -> Error {
     Error::Frame(format!(
         "the MAC for {address} is not known: {why}\nhint: give it: `eth(dst=02:00:00:00:00:01)`"
     ))

@@ -1,8 +1,8 @@
 //! Builds a frame for the lab as it is now: fills in names and missing fields, and marks it.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use labctl_model::{Lab, Source};
+use labctl_model::{Family, Lab, Source};
 use labctl_protocol::{
     frames::{Marks, Shape},
     messages::Netns,
@@ -94,8 +94,8 @@ pub async fn write<'a>(book: &mut Book<'a>, order: &Order, run: u64) -> Result<W
     let sender = match &order.from {
         Source::Wire(segment) => {
             book.view.named("segment", &book.lab.segments, segment)?;
-            let address = book.free_address(segment).unwrap_or(Ipv4Addr::UNSPECIFIED);
-            stack.fill_source(STATION_MAC, address);
+            let address = book.free_address(segment, Family::V4);
+            stack.fill_source(STATION_MAC, v4(address));
             if let Some(to) = wants_mac(&stack) {
                 set_dst(&mut stack, book.next_mac_on(segment, to).await?);
             }
@@ -106,7 +106,7 @@ pub async fn write<'a>(book: &mut Book<'a>, order: &Order, run: u64) -> Result<W
                 return Err(book.view.no_such("host, container or peer", name, book.lab.endpoints()));
             }
             let by: Interface = book.interface(name, interface.as_deref()).await?;
-            stack.fill_source(by.mac, by.address.map_or(Ipv4Addr::UNSPECIFIED, |net| net.addr()));
+            stack.fill_source(by.mac, v4(by.address.map(|net| net.addr())));
             if let Some(to) = wants_mac(&stack) {
                 set_dst(&mut stack, book.next_mac_from(name, &by, to).await?);
             }
@@ -135,12 +135,20 @@ pub async fn write<'a>(book: &mut Book<'a>, order: &Order, run: u64) -> Result<W
     Ok(Written { stack, bytes, sender, known })
 }
 
+fn v4(address: Option<IpAddr>) -> Ipv4Addr {
+    match address {
+        Some(IpAddr::V4(address)) => address,
+        _ => Ipv4Addr::UNSPECIFIED,
+    }
+}
+
 /// The IP destination, if the frame's destination MAC must still be looked up.
-fn wants_mac(stack: &Stack) -> Option<Ipv4Addr> {
+fn wants_mac(stack: &Stack) -> Option<IpAddr> {
     let mut layers = stack.layers.iter();
     let Some(Layer::Ether(Ether { dst: None, .. })) = layers.next() else { return None };
     match layers.find(|layer| layer.kind() != Kind::Dot1q)? {
-        Layer::Ipv4(ip) => ip.dst.filter(|dst| !dst.is_multicast() && !dst.is_broadcast()),
+        Layer::Ipv4(ip) => ip.dst.filter(|dst| !dst.is_multicast() && !dst.is_broadcast()).map(IpAddr::V4),
+        Layer::Ipv6(ip) => ip.dst.filter(|dst| !dst.is_multicast()).map(IpAddr::V6),
         _ => None,
     }
 }
@@ -163,7 +171,7 @@ async fn fill_inner(stack: &mut Stack, book: &mut Book<'_>) {
         src.get_or_insert(INNER_MAC);
         if let (None, Some(to)) = (&dst, to) {
             // A tester may well address somebody who is not there.
-            *dst = book.owner_mac(to, None).await.ok();
+            *dst = book.owner_mac(to.into(), None).await.ok();
         }
     }
 }

@@ -1,7 +1,12 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use proptest::prelude::*;
+use std::net::{IpAddr, Ipv4Addr};
 use vxlan::{proto::ethertype, reply};
+
+fn net(text: &str) -> ipnet::IpNet {
+    text.parse().unwrap()
+}
 
 proptest! {
     #[test]
@@ -12,8 +17,8 @@ proptest! {
         to_all in any::<bool>(),
     ) {
         let lan = lab::Segment {
-            subnet: "10.0.0.0/24".parse().unwrap(),
-            gateway: Some(Ipv4Addr::new(10, 0, 0, 1)),
+            subnet: net("10.0.0.0/24").into(),
+            gateway: IpAddr::from([10, 0, 0, 1]).into(),
             mtu: 1500,
             port_security: false,
             outside: vec!["0.0.0.0/0".parse().unwrap()],
@@ -79,8 +84,8 @@ fn waiting(switch: &mut Switch, port: PortId) -> Vec<(usize, bool)> {
 #[test]
 fn who_takes_no_offloads_gets_what_a_cable_would_carry() {
     let lan = lab::Segment {
-        subnet: "10.0.0.0/24".parse().unwrap(),
-        gateway: Some(Ipv4Addr::new(10, 0, 0, 1)),
+        subnet: net("10.0.0.0/24").into(),
+        gateway: IpAddr::from([10, 0, 0, 1]).into(),
         mtu: 1500,
         port_security: false,
         outside: vec![],
@@ -126,8 +131,8 @@ fn who_takes_no_offloads_gets_what_a_cable_would_carry() {
 #[test]
 fn another_switch_goes_on_in_its_place() {
     let lan = lab::Segment {
-        subnet: "10.0.0.0/24".parse().unwrap(),
-        gateway: None,
+        subnet: net("10.0.0.0/24").into(),
+        gateway: Default::default(),
         mtu: 1500,
         port_security: false,
         outside: vec![],

@@ -9,7 +9,8 @@ use std::{
 };
 
 use indexmap::IndexMap;
-use labctl_model::lab::Segment;
+use ipnet::IpNet;
+use labctl_model::{OfFamily, PerFamily, first_host, lab::Segment};
 use labctl_wire::{PortSpec, Transport, Wire};
 use tempfile::TempDir;
 use vxlan::{MacAddr, VlanTag, proto::ethertype, reply};
@@ -25,8 +26,8 @@ pub const FOREIGN: MacAddr = MacAddr([2, 0x42, 0, 0, 0, 1]);
 
 pub fn segment(subnet: &str) -> Segment {
     Segment {
-        subnet: subnet.parse().unwrap(),
-        gateway: None,
+        subnet: subnet.split(' ').map(|net| net.parse::<IpNet>().unwrap()).collect(),
+        gateway: PerFamily::default(),
         mtu: 1500,
         port_security: false,
         outside: vec![],
@@ -37,8 +38,9 @@ pub fn segment(subnet: &str) -> Segment {
 /// With the first address as gateway, and everything outside.
 pub fn routed(subnet: &str) -> Segment {
     let plain = segment(subnet);
-    let gateway = plain.subnet.hosts().next();
-    Segment { gateway, outside: vec!["0.0.0.0/0".parse().unwrap()], ..plain }
+    let gateway: PerFamily<_> = plain.subnet.iter().filter_map(first_host).collect();
+    let outside = gateway.iter().map(|address| address.family().everything()).collect();
+    Segment { gateway, outside, ..plain }
 }
 
 pub fn segments<const N: usize>(all: [(&str, Segment); N]) -> IndexMap<String, Segment> {

@@ -1,14 +1,14 @@
 //! The stand-in for the gateway and the outside.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::common::*;
 use labctl_model::lab::Segment;
 use vxlan::{
-    EthernetFrame, IcmpView, Ipv4View, MacAddr, TcpFlags, TcpView,
+    EthernetFrame, IcmpView, IpView, Ipv4View, MacAddr, TcpFlags, TcpView,
     checksum::Addresses,
     proto::{arp, ethertype, ip_protocol},
-    reply,
+    reply::{self, Neighbors},
 };
 
 /// A host that knows its gateway's MAC and answers its questions.
@@ -134,6 +134,50 @@ fn what_else_is_asked_of_the_outside_is_refused() {
         host.send(dst, ip_protocol::ESP, 64, &[0; 40]);
         assert_eq!(host.error(), (ip(dst), 3, 2));
     }
+}
+
+/// The same by IPv6: neighbour discovery, pings, refusals, and what is not there.
+#[test]
+fn the_gateway_speaks_ipv6() {
+    let lan = routed("192.168.56.0/24 fd00:56::/64");
+    let lab = Lab::new(&segments([("lan", lan)]), &[("a", "lan", A), ("b", "lan", B)]);
+    let mut host = lab.connect("a");
+    let v6 = |text: &str| text.parse::<Ipv6Addr>().unwrap();
+    let (own, gateway) = (v6("fd00:56::3"), v6("fd00:56::1"));
+    host.send(&reply::neighbor_solicitation(A, own, gateway));
+    let answer = host.recv();
+    let answer = EthernetFrame::new_checked(&answer).unwrap();
+    let told = Neighbors::read(&answer).unwrap();
+    let mac = answer.src();
+    assert_eq!((told.tells, answer.dst()), (Some((gateway.into(), mac)), A));
+    let mut ask = |dst: &str, protocol: u8, hops: u8, payload: &dyn Fn(Addresses) -> Vec<u8>| {
+        let ends = Addresses::V6 { src: own, dst: v6(dst) };
+        let packet = reply::ip(ends, protocol, hops, &payload(ends));
+        host.send(&reply::ethernet(mac, A, None, ethertype::IPV6, &packet));
+        let frame = host.recv();
+        let frame = EthernetFrame::new_checked(&frame).unwrap();
+        let packet = IpView::new_checked(frame.payload()).unwrap();
+        assert_eq!((frame.dst(), packet.dst()), (A, own.into()));
+        let message = packet.payload();
+        assert!(packet.is_icmp() && packet.addresses().icmp_checksum_ok(message));
+        (packet.src().to_string(), message[0], message[1])
+    };
+    let ping = |ends: Addresses| ends.echo_request(7, 8, b"who is there");
+    for dst in ["fd00:56::1", "2001:db8::1"] {
+        assert_eq!(ask(dst, 58, 64, &ping), (dst.to_owned(), 129, 0));
+        let closed = |_: Addresses| vec![0x9c, 0x40, 0, 53, 0, 8, 0, 0];
+        assert_eq!(ask(dst, 17, 64, &closed), (dst.to_owned(), 1, 4));
+        assert_eq!(ask(dst, 50, 64, &|_| vec![0; 40]), (dst.to_owned(), 4, 1));
+    }
+    let own_segment = "fd00:56::99";
+    assert_eq!(ask(own_segment, 58, 64, &ping), ("fd00:56::1".to_owned(), 1, 3), "it does not route");
+    assert_eq!(ask("2001:db8::1", 58, 1, &ping), ("fd00:56::1".to_owned(), 3, 0), "out of hops");
+
+    // Somebody who checks an address that is the gateway's hears, with all others, that it is taken.
+    let mut other = lab.connect("b");
+    other.send(&reply::neighbor_solicitation(B, Ipv6Addr::UNSPECIFIED, gateway));
+    let answer = other.recv();
+    assert_eq!(answer[..6], [0x33, 0x33, 0, 0, 0, 1]);
 }
 
 #[test]

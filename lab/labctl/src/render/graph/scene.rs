@@ -149,7 +149,7 @@ impl<'a> Builder<'a> {
 
     fn segment(&mut self, name: &'a str, segment: &Segment) {
         let mut notes = vec![segment.subnet.to_string()];
-        notes.extend(segment.gateway.map(|gateway| format!("gateway {gateway}")));
+        notes.extend((!segment.gateway.is_empty()).then(|| format!("gateway {}", segment.gateway)));
         notes.extend((segment.mtu != 1500).then(|| format!("MTU {}", segment.mtu)));
         notes.extend(segment.port_security.then(|| "port security".to_owned()));
         notes.extend(segment.block.iter().map(|traffic| format!("blocks {traffic}")));
@@ -282,13 +282,13 @@ impl<'a> Builder<'a> {
             let Some(node) = self.containers.get(key.as_str()).copied() else { continue };
             let host = Some(container.host.as_str());
             let network = |key| self.networks.get(&(host, key)).or_else(|| self.networks.get(&(None, key)));
-            let address = |a: Option<std::net::Ipv4Addr>| a.map(|a| a.to_string()).unwrap_or_default();
             let edges: Vec<(Option<usize>, String)> = match &container.attach {
                 Attach::DefaultBridge { ipv4_address } => {
-                    vec![(network(DEFAULT_BRIDGE).copied(), address(*ipv4_address))]
+                    let address = ipv4_address.map(|a| a.to_string()).unwrap_or_default();
+                    vec![(network(DEFAULT_BRIDGE).copied(), address)]
                 }
                 Attach::Networks(all) => {
-                    all.iter().map(|(key, at)| (network(key).copied(), address(at.ipv4_address))).collect()
+                    all.iter().map(|(key, at)| (network(key).copied(), at.addresses().to_string())).collect()
                 }
                 Attach::Container(other) => {
                     vec![(self.containers.get(other.as_str()).copied(), "shares its network".to_owned())]
@@ -302,8 +302,8 @@ impl<'a> Builder<'a> {
 
 /// `192.168.56.3/24`; of a point-to-point NIC with the other side.
 fn address(nic: &Nic) -> String {
-    let peer = nic.peer.map(|peer| format!(" to {peer}")).unwrap_or_default();
-    format!("{}/{}{peer}", nic.address, nic.prefix_len)
+    let peer = if nic.peer.is_empty() { String::new() } else { format!(" to {}", nic.peer) };
+    format!("{}{peer}", nic.addresses)
 }
 
 fn notes_of(container: &Container) -> Vec<String> {
@@ -317,7 +317,11 @@ fn notes_of(container: &Container) -> Vec<String> {
 }
 
 fn port(port: &Publish) -> String {
-    let ip = port.host_ip.map(|ip| format!("{ip}:")).unwrap_or_default();
+    let ip = match port.host_ip {
+        Some(std::net::IpAddr::V6(ip)) => format!("[{ip}]:"),
+        Some(ip) => format!("{ip}:"),
+        None => String::new(),
+    };
     let published = port.published.map_or_else(|| "any".to_owned(), |p| p.to_string());
     format!("port {ip}{published} to {}", Traffic::Port(port.protocol, port.target))
 }

@@ -47,7 +47,7 @@ fn check(found: Found) -> CheckReport {
 }
 
 fn matrix(cells: Vec<CellReport>) -> CheckReport {
-    check(Found::Matrix(MatrixReport { probe: Probe::Icmp, size: None, by_name: false, cells }))
+    check(Found::Matrix(MatrixReport { probe: Probe::Icmp, size: None, family: None, by_name: false, cells }))
 }
 
 /// A report with a fact and a matrix after a step, in which every text is `text`.

@@ -5,13 +5,13 @@ mod probes;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     time::Duration,
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use futures::future::join_all;
-use labctl_model::{Lab, Nic};
+use labctl_model::{Family, Lab, Nic};
 use labctl_protocol::{
     client::VtepClient,
     frames::Shape,
@@ -30,7 +30,7 @@ use super::{
     watch::{self, Entered, Watch},
 };
 use crate::{Error, host::RunningHost, peers::Peers, view::View};
-use probes::{Path, VTEP_MAC, VTEP_VNI};
+use probes::{Ends, Path, VTEP_MAC, VTEP_VNI};
 
 /// A port that no SDN takes for its own.
 pub const OTHER_PORT: u16 = 14_789;
@@ -60,6 +60,13 @@ struct Pair<'a> {
     to: &'a RunningHost,
     by: &'a Nic,
     nic: &'a Nic,
+    ends: Ends,
+}
+
+impl Pair<'_> {
+    fn path(&self) -> Path<'_> {
+        Path { by: self.by, nic: self.nic, ends: self.ends, stranger: self.ends.source }
+    }
 }
 
 /// Probes the pairs of hosts.
@@ -77,8 +84,11 @@ pub async fn run(view: &View<'_>, which: &Which) -> Result<VxlanReport, Error> {
     let run = rand::random();
     let mut frames = Vec::new();
     for pair in &pairs {
-        let stranger = book.free_address(&pair.nic.segment);
-        let path = Path { by: pair.by, nic: pair.nic, stranger: stranger.unwrap_or(pair.by.address) };
+        let stranger = match book.free_address(&pair.nic.segment, Family::V4) {
+            Some(IpAddr::V4(address)) => Some(address),
+            _ => None,
+        };
+        let path = Path { stranger: stranger.unwrap_or(pair.ends.source), ..pair.path() };
         for port in &ports {
             for kind in Kind::ALL {
                 let mark = number_mark(run, frames.len());
@@ -114,8 +124,8 @@ pub async fn run(view: &View<'_>, which: &Which) -> Result<VxlanReport, Error> {
             from: pair.from.name.clone(),
             to: pair.to.name.clone(),
             segment: pair.nic.segment.clone(),
-            source: pair.by.address,
-            destination: pair.nic.address,
+            source: pair.ends.source.into(),
+            destination: pair.ends.destination.into(),
             holds: probes.iter().all(|p| p.holds),
             probes,
             findings,
@@ -197,7 +207,7 @@ impl Bench<'_> {
         // Each round narrows the range to a seventeenth.
         while bad > good + 1 {
             let sizes = probes::ladder(good, bad, LADDER);
-            let path = Path { by: pair.by, nic: pair.nic, stranger: pair.by.address };
+            let path = pair.path();
             let run = rand::random();
             let frame = |(n, size): (usize, &usize)| {
                 let bytes = probes::of_size(&path, port, *size, number_mark(run, n))?;
@@ -262,26 +272,32 @@ fn pairs<'a>(view: &'a View<'_>, which: &Which) -> Result<Vec<Pair<'a>>, Error> 
     for from in view.hosts.values().filter(|h| wanted(&which.from, &h.name)) {
         for to in view.hosts.values().filter(|h| wanted(&which.to, &h.name) && h.name != from.name) {
             let (Some(a), Some(b)) = (lab.hosts.get(&from.name), lab.hosts.get(&to.name)) else { continue };
-            let by_segment = |by: &'a Nic| Some((by, b.nics.iter().find(|n| n.segment == by.segment)?));
-            let shared: Vec<(&Nic, &Nic)> = a.nics.iter().filter_map(by_segment).collect();
-            let of_overlays = shared.iter().find(|(by, nic)| {
-                Some(by.address) == data_path(lab, &from.name)
-                    && Some(nic.address) == data_path(lab, &to.name)
-            });
-            let chosen = of_overlays.map_or(shared.as_slice(), std::slice::from_ref);
-            pairs.extend(chosen.iter().map(|(by, nic)| Pair { from, to, by, nic }));
+            let by_segment = |by: &'a Nic| {
+                let nic = b.nics.iter().find(|n| n.segment == by.segment)?;
+                Some(Pair { from, to, by, nic, ends: Ends::of(by, nic)? })
+            };
+            let mut shared: Vec<Pair> = a.nics.iter().filter_map(by_segment).collect();
+            let is_path = |host: &str, address: Ipv4Addr| data_path(lab, host) == Some(address.into());
+            let of_overlays = shared
+                .iter()
+                .position(|p| is_path(&from.name, p.ends.source) && is_path(&to.name, p.ends.destination));
+            match of_overlays {
+                Some(chosen) => pairs.push(shared.swap_remove(chosen)),
+                None => pairs.extend(shared),
+            }
         }
     }
     if pairs.is_empty() {
         return Err(Error::Frame(
-            "there are no two such hosts on one segment\nhint: `labctl ps` shows who is on which".to_owned(),
+            "there are no two such hosts with IPv4 on one segment\nhint: `labctl ps` shows who is on which"
+                .to_owned(),
         ));
     }
     Ok(pairs)
 }
 
 /// The address by which a node sends and receives VXLAN.
-fn data_path(lab: &Lab, host: &str) -> Option<Ipv4Addr> {
+fn data_path(lab: &Lab, host: &str) -> Option<IpAddr> {
     let node = lab.swarm.as_ref()?.nodes.get(host)?;
     Some(node.data_path.unwrap_or(node.advertise))
 }

@@ -1,8 +1,8 @@
 //! The frames, which differ in one thing each.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use labctl_model::Nic;
+use labctl_model::{Family, Nic};
 use labctl_report::tunnels::Kind;
 use vxlan::{Arp, Ether, Ipv4, MacAddr, Payload, Stack, Udp, Vxlan, proto};
 
@@ -17,12 +17,33 @@ const UNKNOWN_VNI: u32 = 0x6c_6163;
 pub const VTEP_MAC: MacAddr = MacAddr([0x06, 0x67, 0x77, 0x01, 0x00, 0x03]);
 /// Addresses in the inner frame's question: for documentation (RFC 5737), so that nobody answers.
 const INNER_IPS: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
+/// Addresses of sender and receiver. The outer packets of these probes are IPv4.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    /// The sender's.
+    pub source: Ipv4Addr,
+    /// The receiver's.
+    pub destination: Ipv4Addr,
+}
+
+impl Ends {
+    /// The IPv4 addresses of two NICs; `None` if one has none.
+    pub fn of(by: &Nic, nic: &Nic) -> Option<Self> {
+        match (by.address(Family::V4)?, nic.address(Family::V4)?) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => Some(Self { source, destination }),
+            _ => None,
+        }
+    }
+}
+
 /// Sender and receiver.
 pub struct Path<'a> {
     /// The sender's.
     pub by: &'a Nic,
     /// The receiver's.
     pub nic: &'a Nic,
+    /// Their addresses.
+    pub ends: Ends,
     /// An address of the segment that nobody has.
     pub stranger: Ipv4Addr,
 }
@@ -38,7 +59,7 @@ fn stack(
 ) -> Stack {
     let mut stack =
         Ether { dst: Some(MacAddr(path.nic.mac)), src: Some(MacAddr(path.by.mac)), ..Ether::default() }
-            / Ipv4 { src: Some(source), dst: Some(path.nic.address), df: true, ..Ipv4::default() }
+            / Ipv4 { src: Some(source), dst: Some(path.ends.destination), df: true, ..Ipv4::default() }
             / Udp { dst_port: Some(port), checksum, ..Udp::default() };
     stack.layers.extend(tunnel.layers);
     stack / mark
@@ -54,7 +75,7 @@ fn tunnel(header: Vxlan) -> Stack {
 
 /// Builds a probe with `mark`, by which it is recognised.
 pub fn build(kind: Kind, path: &Path<'_>, port: u16, mark: Payload) -> Result<Vec<u8>, Error> {
-    let own = path.by.address;
+    let own = path.ends.source;
     let header = Vxlan { vni: VTEP_VNI, ..Vxlan::default() };
     let with = |header, mark| stack(path, port, own, None, tunnel(header), mark);
     let stack = match kind {
@@ -96,7 +117,7 @@ pub fn of_size(path: &Path<'_>, port: u16, size: usize, mark: Payload) -> Result
     let mut padded = mark.0;
     padded.resize(padded.len() + (size + proto::ethernet::HEADER_LEN).saturating_sub(bare), 0);
     let header = Vxlan { vni: VTEP_VNI, ..Vxlan::default() };
-    let stack = stack(path, port, path.by.address, None, tunnel(header), Payload(padded));
+    let stack = stack(path, port, path.ends.source, None, tunnel(header), Payload(padded));
     stack.build().map_err(unbuilt)
 }
 
@@ -124,9 +145,8 @@ mod tests {
         Nic {
             name: "eth0".into(),
             segment: "lan".into(),
-            address: [10, 0, 0, last].into(),
-            prefix_len: 24,
-            peer: None,
+            addresses: format!("10.0.0.{last}/24").parse::<ipnet::IpNet>().unwrap().into(),
+            peer: Default::default(),
             mtu: 1500,
             mac: [2, 0, 0, 0, 0, last],
         }
@@ -134,7 +154,8 @@ mod tests {
 
     fn layers(kind: Kind) -> (usize, Vec<Layer>) {
         let (by, nic) = (Nic { mtu: 1400, ..nic(1) }, nic(2));
-        let path = Path { by: &by, nic: &nic, stranger: [10, 0, 0, 9].into() };
+        let ends = Ends::of(&by, &nic).unwrap();
+        let path = Path { by: &by, nic: &nic, ends, stranger: [10, 0, 0, 9].into() };
         let bytes = build(kind, &path, 4789, order::mark(7, 3)).unwrap();
         (bytes.len(), Dissection::of(&bytes, &vxlan::Decode::default()).stack.layers)
     }

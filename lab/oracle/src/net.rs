@@ -347,14 +347,18 @@ impl Namespace {
         if local {
             return Next::Local;
         }
-        let connected = self.addressed().filter(|(dev, _)| *dev > 0).flat_map(|(dev, i)| {
+        // Docker's bridges come after a host's own routes.
+        let own = self.addressed().filter(|(dev, i)| *dev > 0 && !matches!(i.link, Link::Bridge));
+        let bridges = self.addressed().filter(|(_, i)| matches!(i.link, Link::Bridge));
+        let connected = |(dev, i): (usize, &Interface)| {
             let routes = i.addresses.iter().filter_map(|a| IpNet::new(a.ip, a.prefix_len).ok());
             // An address alone is no route.
             let routes = routes.filter(|n| n.prefix_len() < n.max_prefix_len());
-            routes.map(move |n| Route { to: n.trunc(), via: None, dev, metric: 0 })
-        });
+            routes.map(|n| Route { to: n.trunc(), via: None, dev, metric: 0 }).collect::<Vec<_>>()
+        };
         let fits = |r: &Route| r.to.contains(&to) && only.is_none_or(|dev| dev == r.dev);
-        let all = connected.chain(self.routes.iter().cloned()).filter(fits);
+        let own = own.flat_map(connected).chain(self.routes.iter().cloned());
+        let all = own.chain(bridges.flat_map(connected)).filter(fits);
         // The first of equals: `min_by_key` keeps it.
         match all.min_by_key(|r| (u8::MAX - r.to.prefix_len(), r.metric)) {
             None => Next::Nowhere,

@@ -218,7 +218,8 @@ impl Built {
             if !state.is_running(name) || !bridged {
                 continue;
             }
-            let Some((key, ip)) = state.way_out(name, Family::V4) else { continue };
+            let by = state.way_out(name, Family::V4).or_else(|| state.way_out(name, Family::V6));
+            let Some((key, ip)) = by else { continue };
             let network = state.lab.networks.get(key);
             if network.is_some_and(|n| n.driver != Driver::Bridge) {
                 continue;

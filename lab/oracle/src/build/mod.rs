@@ -397,7 +397,7 @@ impl Built {
         Some(self.net.plug(ns, made))
     }
 
-    /// The default route of an address's family, by this network.
+    /// The default route of a family, by this network.
     fn default_route(&mut self, state: &State<'_>, host: &str, ns: usize, (key, ip): (&str, IpAddr)) {
         let space = &self.net.spaces[ns];
         let dev = space.interfaces.iter().position(|i| i.addresses.iter().any(|a| a.ip == ip));

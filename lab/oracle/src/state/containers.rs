@@ -134,7 +134,7 @@ impl State<'_> {
         }
     }
 
-    /// The network that a container has its way out and its published ports of a family by: of those that lead out the one with the
+    /// The network that a container has its way out of a family and its published ports by: of those that lead out the one with the
     /// highest priority, then the first by name; else docker_gwbridge (moby libnetwork/endpoint.go, `Less`).
     pub fn way_out(&self, container: &str, family: Family) -> Option<(&str, IpAddr)> {
         let c = self.containers.get(container)?;
@@ -146,9 +146,10 @@ impl State<'_> {
             };
             (Reverse(priority), self.lab.networks.get(key).map_or(key, |n| n.docker_name.as_str()).to_owned())
         };
-        let here = c.networks.iter().filter_map(|(key, a)| Some((key.as_str(), a.address(family)?)));
-        let first = here.filter(|(key, _)| self.has_way_out(key)).min_by_key(|(key, _)| order(key));
-        first.or(c.gwbridge.filter(|ip| ip.family() == family).map(|ip| (self.gwbridge(), ip)))
+        let out = c.networks.iter().filter(|(key, _)| self.has_way_out(key));
+        let out = out.filter_map(|(key, a)| Some((key.as_str(), a.address(family)?)));
+        let gwbridge = c.gwbridge.filter(|ip| ip.family() == family);
+        out.min_by_key(|(key, _)| order(key)).or(gwbridge.map(|ip| (self.gwbridge(), ip)))
     }
 
     /// An endpoint on docker_gwbridge is there where no other network leads out, and one is not internal.

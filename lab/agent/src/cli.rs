@@ -3,16 +3,18 @@
 use std::{
     ffi::{OsStr, OsString},
     io::Write,
+    net::IpAddr,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
 };
 
 use anyhow::{Context, bail};
-use labctl_protocol::messages::VIRTIO_PORT;
+use labctl_protocol::{made::FOREIGN, messages::VIRTIO_PORT};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    foreign::Foreign,
     init, kernel,
     netns::Namespace,
     node, pause,
@@ -27,6 +29,9 @@ The agent of a lab host; labctl starts it.
 
 Usage: labctl-agent serve [--stdio | --port PATH]   serve labctl (default: the virtio-serial port)
        labctl-agent serve --node                    the same on stdin and stdout, once `node` is ready
+       labctl-agent serve --foreign LAB [SSH_CONNECTION]
+                                                    the same for a lab on a machine that is not labctl's own: what is
+                                                    changed there is noted first, in labs/LAB.json beside the agent
        labctl-agent node [--boot-id ID] [--nic NAME=MAC]... [--engine]
                                                     make this container a lab host; with --engine start dockerd, too
        labctl-agent kernel                          what this kernel can do for hosts that share it, as JSON
@@ -43,6 +48,7 @@ enum Command {
     Init,
     ServeStdio,
     ServeNode,
+    ServeForeign(String, Option<IpAddr>),
     Node(node::Options),
     Engine,
     Kernel,
@@ -61,6 +67,11 @@ fn parse(mut arguments: impl Iterator<Item = String>, pid: u32) -> Command {
         ["serve"] => Command::ServePort(None),
         ["serve", "--stdio"] => Command::ServeStdio,
         ["serve", "--node"] => Command::ServeNode,
+        ["serve", FOREIGN, lab, rest @ ..] if labctl_model::Lab::is_name(lab) && rest.len() < 2 => {
+            // Address and port of the client, address and port here (ssh(1)).
+            let door = rest.first().and_then(|words| words.split(' ').nth(2)?.parse().ok());
+            Command::ServeForeign((*lab).to_owned(), door)
+        }
         ["engine"] => Command::Engine,
         ["kernel"] => Command::Kernel,
         ["node", rest @ ..] => {
@@ -86,10 +97,11 @@ pub fn run() -> ExitCode {
     let result = match parse(std::env::args().skip(1), std::process::id()) {
         Command::Init => init::run(),
         Command::Pause => pause::pause().context("pause"),
-        Command::ServeStdio => runtime(serve_stdio()),
+        Command::ServeStdio => runtime(serve_stdio(Server::new)),
+        Command::ServeForeign(lab, door) => runtime(serve_foreign(lab, door)),
         Command::ServeNode => runtime(async {
             node::ready().await?;
-            serve_stdio().await
+            serve_stdio(Server::new).await
         }),
         Command::Node(options) => node::run(&options).map_err(Into::into),
         Command::Engine => runtime(node::engine()),
@@ -158,8 +170,13 @@ fn raise_descriptors() {
     }
 }
 
-async fn serve_stdio() -> anyhow::Result<()> {
-    let server = Arc::new(Server::new(Kernel::Shared, Namespace::own().context("/proc/self/ns/net")?));
+async fn serve_foreign(lab: String, door: Option<IpAddr>) -> anyhow::Result<()> {
+    let part = Foreign::of(&lab, door)?;
+    serve_stdio(|_, namespace| Server::foreign(namespace, part)).await
+}
+
+async fn serve_stdio(server: impl FnOnce(Kernel, Namespace) -> Server) -> anyhow::Result<()> {
+    let server = Arc::new(server(Kernel::Shared, Namespace::own().context("/proc/self/ns/net")?));
     let stdio = tokio::io::join(tokio::io::stdin(), tokio::io::stdout());
     match session::serve(&server, stdio).await {
         Ok(()) | Err(labctl_protocol::preamble::PreambleError::Ended) => Ok(()),
@@ -191,6 +208,10 @@ mod tests {
         assert_eq!(of("serve --stdio", 1), Command::ServeStdio);
         assert_eq!(of("serve --port /dev/vport1p1", 7), Command::ServePort(Some("/dev/vport1p1".into())));
         assert_eq!(of("node", 1), Command::Node(node::Options::default()));
+        assert_eq!(of("serve --foreign lab", 7), Command::ServeForeign("lab".into(), None));
+        let words = ["serve", "--foreign", "lab", "10.0.2.2 5 10.0.2.15 22"].map(str::to_owned).into_iter();
+        assert_eq!(parse(words, 7), Command::ServeForeign("lab".into(), Some([10, 0, 2, 15].into())));
+        assert_eq!(of("serve --foreign ../lab", 7), Command::Unknown("serve --foreign ../lab".into()));
         assert_eq!(of("node --nic", 1), Command::Unknown("node --nic".into()));
         assert_eq!(of("", 1), Command::Init);
         assert_eq!(of("quiet splash", 1), Command::Init);

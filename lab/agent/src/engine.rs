@@ -254,7 +254,7 @@ async fn answers() -> String {
 }
 
 /// The API version if dockerd answers. `/version` has it too, but runs runc and docker-init for their versions.
-async fn ping() -> Option<String> {
+pub async fn ping() -> Option<String> {
     let exchange = async {
         let mut socket = UnixStream::connect(SOCKET).await?;
         socket.write_all(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n").await?;

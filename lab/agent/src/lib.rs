@@ -3,6 +3,7 @@
 pub mod cli;
 mod engine;
 mod fd;
+mod foreign;
 mod frames;
 pub mod init;
 pub mod kernel;

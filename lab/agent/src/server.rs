@@ -12,7 +12,7 @@ use tokio::{
     sync::Mutex,
 };
 
-use crate::{engine::Engine, netns::Namespace};
+use crate::{engine::Engine, foreign::Foreign, netns::Namespace};
 
 /// The agent's end of a stream, buffered so that no byte after a line is lost.
 pub type ServerStream = BufReader<mux::Accepted>;
@@ -35,12 +35,20 @@ pub struct Server {
     pub(crate) engine: Mutex<Engine>,
     /// The last configuration, to know what to remove.
     pub(crate) configured: Mutex<Option<HostConfig>>,
+    /// The lab's part of a machine that is not labctl's own.
+    pub(crate) foreign: Option<Foreign>,
 }
 
 impl Server {
     /// An agent whose host lives in `namespace`.
     pub fn new(kernel: Kernel, namespace: Namespace) -> Self {
-        Self { kernel, namespace, engine: Mutex::new(Engine::default()), configured: Mutex::new(None) }
+        let (engine, configured) = (Mutex::new(Engine::default()), Mutex::new(None));
+        Self { kernel, namespace, engine, configured, foreign: None }
+    }
+
+    /// An agent on a machine that is not labctl's own, for one lab.
+    pub(crate) fn foreign(namespace: Namespace, part: Foreign) -> Self {
+        Self { foreign: Some(part), ..Self::new(Kernel::Shared, namespace) }
     }
 
     /// Opens a namespace of the host.

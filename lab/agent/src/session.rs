@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    frames, ops,
+    engine, frames, ops,
     port::Port,
     probe, runc,
     server::{Kernel, Server, ServerStream, refuse},
@@ -80,6 +80,7 @@ async fn serve_stream(server: Arc<Server>, mut stream: ServerStream) {
         Request::Send(frame) => frames::send(&server, frame, stream).await,
         Request::Watch(watch) => frames::watch(&server, watch, stream).await,
         Request::Vtep(vtep) => frames::vtep(&server, vtep, stream).await,
+        Request::Capture { interface, snaplen } => frames::capture(&server, interface, snaplen, stream).await,
         request => answer(&server, request, stream).await,
     };
     if let Err(error) = result {
@@ -108,8 +109,25 @@ async fn answer(
 /// Carries out a request whose only answer is its reply.
 async fn perform(server: &Arc<Server>, request: Request) -> Result<Value, String> {
     match request {
-        Request::Hello { version: _ } => value(&hello()?),
-        Request::Configure(config) => done(ops::configure::apply(server, *config).await),
+        Request::Hello { version: _ } => value(&hello(server)?),
+        Request::Configure(config) => match &server.foreign {
+            Some(part) => done(part.configure(&config, &server.namespace).await),
+            None => done(ops::configure::apply(server, *config).await),
+        },
+        Request::EndDocker { .. } | Request::StartDocker if server.foreign.is_some() => {
+            Err("the dockerd of this machine is not labctl's".into())
+        }
+        Request::Docker { .. } if server.foreign.is_some() => {
+            value(&engine::ping().await.ok_or("no Docker answers at /var/run/docker.sock")?)
+        }
+        Request::Notes(request) => match &server.foreign {
+            Some(part) => part.answer(request, &server.namespace).await.map_err(|e| e.to_string()),
+            None => Err("this host is labctl's own".into()),
+        },
+        Request::Table { rules, cut } => match &server.foreign {
+            Some(part) => done(part.table(&server.namespace, rules.as_deref(), &cut).await),
+            None => Err("this host is labctl's own".into()),
+        },
         Request::EndDocker { kill } => done(server.engine.lock().await.end(kill).await),
         Request::StartDocker => done(server.engine.lock().await.start().await),
         Request::Docker { daemon_json } => {
@@ -127,10 +145,14 @@ async fn perform(server: &Arc<Server>, request: Request) -> Result<Value, String
             value(&ops::facts::read(&namespace).await.map_err(|e| e.to_string())?)
         }
         Request::HostsFile { pid } => value(&ops::facts::hosts_file(pid).map_err(|e| e.to_string())?),
-        Request::Route { add, route } => done(ops::network::route(&server.namespace, add, &route).await),
-        Request::Interface { add, interface } => {
-            done(ops::network::interface(&server.namespace, add, &interface).await)
-        }
+        Request::Route { add, route } => match &server.foreign {
+            Some(part) => done(part.route(&server.namespace, add, &route).await),
+            None => done(ops::network::route(&server.namespace, add, &route).await),
+        },
+        Request::Interface { add, interface } => match &server.foreign {
+            Some(part) => done(part.interface(&server.namespace, add, &interface).await),
+            None => done(ops::network::interface(&server.namespace, add, &interface).await),
+        },
         Request::PowerOff => match server.kernel {
             Kernel::Own => Ok(Value::Null),
             Kernel::Shared => Err("this host shares its kernel with others, which keep running".into()),
@@ -140,7 +162,8 @@ async fn perform(server: &Arc<Server>, request: Request) -> Result<Value, String
         | Request::Probe(_)
         | Request::Send(_)
         | Request::Watch(_)
-        | Request::Vtep(_) => Err("this request needs its stream".into()),
+        | Request::Vtep(_)
+        | Request::Capture { .. } => Err("this request needs its stream".into()),
     }
 }
 
@@ -152,13 +175,14 @@ fn value(answer: &impl Serialize) -> Result<Value, String> {
     serde_json::to_value(answer).map_err(|e| e.to_string())
 }
 
-fn hello() -> Result<Hello, String> {
+fn hello(server: &Server) -> Result<Hello, String> {
     let names = nix::sys::utsname::uname().map_err(|e| format!("uname: {e}"))?;
     Ok(Hello {
         version: VERSION,
         kernel: names.release().to_string_lossy().into_owned(),
         hostname: names.nodename().to_string_lossy().into_owned(),
-        shortcuts: runc::stands_in(),
+        shortcuts: runc::stands_in() && server.foreign.is_none(),
+        foreign: server.foreign.is_some(),
     })
 }
 

@@ -63,8 +63,10 @@ impl HostDocker {
 
     async fn run_once(&self, lab: &Lab, name: &str, container: &Container) -> Result<(), Error> {
         let options = CreateContainerOptions { name: Some(name.to_owned()), ..Default::default() };
+        let body = create_body(lab, container, self.shortcuts);
+        let body = ContainerCreateBody { labels: Some(self.labels.clone()), ..body };
         self.api
-            .create_container(Some(options), create_body(lab, container, self.shortcuts))
+            .create_container(Some(options), body)
             .whole()
             .await
             .map_err(self.failed(format!("create container {name}")))?;

@@ -3,10 +3,12 @@
 pub mod containers;
 mod error;
 pub mod networks;
+mod owned;
 pub mod services;
 pub mod swarm;
 
 use std::{
+    collections::HashMap,
     path::Path,
     time::{Duration, Instant},
 };
@@ -15,6 +17,7 @@ use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker, errors::Error as Bolla
 use tokio::time::timeout;
 
 pub use error::Error;
+pub use owned::LABEL_LAB;
 
 /// Limit for one call of the Docker API, in seconds: generous, since without KVM starting a container may take seconds
 /// while other machines boot.
@@ -35,6 +38,8 @@ pub struct HostDocker {
     pub api: Docker,
     /// Whether its host has shortcuts (docs/vanilla.md), which containers of labctl's own image use.
     shortcuts: bool,
+    /// Labels of all that is made, on a machine that is not labctl's own.
+    labels: HashMap<String, String>,
 }
 
 impl HostDocker {
@@ -45,7 +50,7 @@ impl HostDocker {
         let version = version(newest).filter(|v| v < API_DEFAULT_VERSION).unwrap_or(*API_DEFAULT_VERSION);
         let api = Docker::connect_with_unix(&socket.to_string_lossy(), TIMEOUT_S, &version)
             .map_err(|e| docker_error(host, "connect", e))?;
-        Ok(Self { host: host.to_owned(), api, shortcuts })
+        Ok(Self { host: host.to_owned(), api, shortcuts, labels: HashMap::new() })
     }
 
     /// Asks whether the dockerd answers.

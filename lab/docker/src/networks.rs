@@ -23,7 +23,8 @@ const VNI_LIST: &str = "com.docker.network.driver.overlay.vxlanid_list";
 impl HostDocker {
     /// Creates a network of the topology on this host.
     pub async fn create_network(&self, lab: &Lab, network: &Network) -> Result<(), Error> {
-        let request = create_request(lab, &self.host, network);
+        let mut request = create_request(lab, &self.host, network);
+        request.labels.get_or_insert_default().extend(self.labels.clone());
         self.api
             .create_network(request)
             .whole()

@@ -66,8 +66,9 @@ impl TaskHere {
 impl HostDocker {
     /// Creates a service; this host must be a manager.
     pub async fn create_service(&self, lab: &Lab, name: &str, service: &Service) -> Result<(), Error> {
+        let spec = ServiceSpec { labels: Some(self.labels.clone()), ..spec(lab, name, service) };
         self.api
-            .create_service(spec(lab, name, service), None)
+            .create_service(spec, None)
             .whole()
             .await
             .map(drop)

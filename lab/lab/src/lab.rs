@@ -6,7 +6,9 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use labctl_machines::{Dirs, Event, LabDir, Origin, Runtime, clear::clear, images, install, runtimes, state};
+use labctl_machines::{
+    Dirs, Event, LabDir, Machines, Origin, Runtime, clear::clear, images, install, runtimes, state,
+};
 use labctl_runtime::{UpOptions, launch};
 
 use crate::{
@@ -27,6 +29,7 @@ pub struct Lab {
     state: Option<PathBuf>,
     cache: Option<PathBuf>,
     agent: Option<PathBuf>,
+    machines: Option<Machines>,
     tell: Box<dyn FnMut(Event) + Send>,
 }
 
@@ -69,6 +72,7 @@ impl Lab {
             state: None,
             cache: None,
             agent: None,
+            machines: None,
             tell: Box::new(trace),
         }
     }
@@ -81,6 +85,15 @@ impl Lab {
     /// Chooses what the hosts run on; by default, the best that this machine can do.
     pub fn runtime(self, runtime: Runtime) -> Self {
         Self { runtime: Some(runtime), ..self }
+    }
+
+    /// Sets the machines for [`Runtime::Ssh`], as `labctl up --machines FILE` does (docs/runtimes/ssh.md).
+    ///
+    /// # Errors
+    /// The file cannot be read, or has mistakes.
+    pub fn machines(self, file: impl AsRef<Path>) -> Result<Self, Error> {
+        let machines = Machines::load(file.as_ref()).map_err(labctl_machines::Error::from)?;
+        Ok(Self { machines: Some(machines), ..self })
     }
 
     /// Boots the hosts instead of restoring a saved machine.
@@ -154,24 +167,33 @@ impl Lab {
         };
         let name = self.model.name.clone();
         let (model, topology, asked, cold) = (self.model, self.topology, self.runtime, self.cold);
-        let origin = self.origin;
+        let (origin, machines) = (self.origin, self.machines);
         let home = Home::start(&name)?;
         let events = home.events(self.tell);
         let (held, told) = (home.held(), events.clone());
         let made = home.run(async move {
             // Before anything is made, even a node image.
             install::try_agent(&agent).await?;
-            let chosen = runtimes::resolve(asked, &model, &dirs.cache, &agent, cold).await?;
+            let chosen =
+                runtimes::resolve(asked, machines.as_ref(), &model, &dirs.cache, &agent, cold).await?;
             if let Some(why) = chosen.why {
                 told.note(why);
             }
-            let options =
-                UpOptions { lab: model, topology, runtime: chosen.runtime, cold, keep: false, origin, agent };
-            images::ensure(&dirs.cache, &options.lab, &told).await?;
+            let options = UpOptions {
+                lab: chosen.lab,
+                topology,
+                runtime: chosen.runtime,
+                cold,
+                keep: false,
+                origin,
+                agent,
+                machines,
+            };
+            images::ensure(&dirs.cache, &options.lab, options.runtime, &told).await?;
             clear_dead(&dirs, &name).await;
             let dir = LabDir::of(&dirs, &format!("{name}.{:06x}", rand::random::<u32>() >> 8));
             let (plan, lock) = launch::claim(&dir, &dirs, &options).await?;
-            let provider = runtimes::provider(&plan);
+            let provider = runtimes::provider(&plan, &dir);
             let (lab, lock) =
                 (Arc::new(labctl_runtime::RunningLab::new(plan, dir.clone(), provider)), Arc::new(lock));
             // No await since the folder was made. From here on the thread takes down whatever exists.

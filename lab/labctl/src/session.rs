@@ -1,8 +1,10 @@
 //! What verbs do with a lab: bring it up, check it, take it down.
 
+use std::path::PathBuf;
+
 use clap::builder::BoolishValueParser;
 use labctl_machines::{
-    Error as MachineError, Event, LabDir, Origin, Runtime, images, install, limits, runtimes,
+    Error as MachineError, Event, LabDir, Machines, Origin, Runtime, images, install, limits, runtimes,
 };
 use labctl_model::{Action, Lab};
 use labctl_report::Report;
@@ -24,11 +26,13 @@ use crate::{
 };
 
 /// How a lab is brought up.
-#[derive(Clone, Copy, Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Manner {
     /// What the hosts run on
     #[arg(long, value_enum, default_value_t, value_name = "RUNTIME", env = "LABCTL_RUNTIME")]
     pub runtime: Asked,
+    #[command(flatten)]
+    pub existing: Existing,
     /// Boot the hosts instead of restoring a saved machine
     #[arg(long)]
     pub cold: bool,
@@ -51,9 +55,34 @@ pub struct Manner {
     pub keep: bool,
 }
 
+/// What `--runtime ssh` may use, and how.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Existing {
+    /// The machines for `--runtime ssh`: where each host is, and its NICs (docs/runtimes/ssh.md)
+    #[arg(long, value_name = "FILE", env = "LABCTL_MACHINES")]
+    pub machines: Option<PathBuf>,
+    /// On machines that exist, cut and block by rules of nftables there
+    #[arg(long)]
+    pub allow_impair: bool,
+    /// On machines that exist, probe addresses outside of the topology's segments and networks too
+    #[arg(long)]
+    pub allow_outside: bool,
+}
+
+impl Existing {
+    /// The machines, if a file of them is given.
+    pub fn machines(&self) -> Result<Option<Machines>, Error> {
+        let Some(file) = &self.machines else { return Ok(None) };
+        let mut machines = Machines::load(file).map_err(MachineError::from)?;
+        machines.allow_impair = self.allow_impair;
+        machines.allow_outside = self.allow_outside;
+        Ok(Some(machines))
+    }
+}
+
 impl Manner {
     /// Which checkpoint a lab is taken from.
-    fn origin(self) -> Origin {
+    fn origin(&self) -> Origin {
         match (self.fresh, self.checkpoint) {
             (true, _) => Origin::Fresh,
             (_, Some(true)) if !self.no_checkpoint => Origin::Kind,
@@ -73,6 +102,8 @@ pub enum Asked {
     /// A container each, on this machine's kernel and Docker: lighter, limited to what that kernel can do, and no
     /// protection: root in it is root of this machine
     Dind,
+    /// Machines that exist, by your own ssh: `--machines` says where they are
+    Ssh,
 }
 
 impl From<Asked> for Option<Runtime> {
@@ -81,6 +112,7 @@ impl From<Asked> for Option<Runtime> {
             Asked::Auto => None,
             Asked::Vm => Some(Runtime::Vm),
             Asked::Dind => Some(Runtime::Dind),
+            Asked::Ssh => Some(Runtime::Ssh),
         }
     }
 }
@@ -89,7 +121,7 @@ impl From<Asked> for Option<Runtime> {
 pub async fn bring_up(
     context: &Context,
     topology: &Topology,
-    manner: Manner,
+    manner: &Manner,
     progress: &mut Progress<'_>,
     stop: &mut Stop,
 ) -> Result<LabDir, Error> {
@@ -98,22 +130,26 @@ pub async fn bring_up(
     limits::allow_files(lab)?;
     let agent = agent()?;
     install::try_agent(&agent).await?;
+    let asked = Option::<Runtime>::from(manner.runtime);
+    // A file that LABCTL_MACHINES names does not count for other runtimes.
+    let machines = if asked == Some(Runtime::Ssh) { manner.existing.machines()? } else { None };
     let chosen =
-        runtimes::resolve(manner.runtime.into(), lab, &context.dirs.cache, &agent, manner.cold).await?;
+        runtimes::resolve(asked, machines.as_ref(), lab, &context.dirs.cache, &agent, manner.cold).await?;
     if let Some(why) = &chosen.why {
         progress.event(&Event::Note(why.clone()));
     }
     let options = UpOptions {
-        lab: Lab { vanilla: manner.vanilla || lab.vanilla, ..lab.clone() },
+        lab: Lab { vanilla: manner.vanilla || lab.vanilla, ..chosen.lab },
         topology: topology.path.clone(),
         runtime: chosen.runtime,
         cold: manner.cold,
         keep: manner.keep,
         origin: manner.origin(),
         agent,
+        machines,
     };
     tokio::select! {
-        built = make_images(context, &topology.lab, &topology.shown, progress) => built?,
+        built = make_images(context, &topology.lab, chosen.runtime, &topology.shown, progress) => built?,
         () = stop.wait() => return Err(Error::Interrupted),
     }
     match begin(context, options, progress, stop).await {
@@ -159,11 +195,12 @@ pub async fn begin(
 async fn make_images(
     context: &Context,
     lab: &Lab,
+    runtime: Runtime,
     topology: &str,
     progress: &mut Progress<'_>,
 ) -> Result<(), Error> {
     let cache = &context.dirs.cache;
-    match progress.showing(async |events| images::ensure(cache, lab, events).await).await {
+    match progress.showing(async |events| images::ensure(cache, lab, runtime, events).await).await {
         Err(MachineError::OfPackages { name, line, source }) => {
             Err(Error::Packages { name, place: format!("{topology}:{line}"), source })
         }

@@ -99,6 +99,7 @@ pub async fn examine(dirs: &Dirs, path: &OsStr, agent: Option<&Path>) -> Diagnos
     let daemon = tokio::time::timeout(PATIENCE, Daemon::find()).await;
     let dind = matches!(daemon, Ok(Ok(_)));
     findings.push(docker_daemon(daemon.ok()));
+    findings.push(ssh(path));
     let features = match agent {
         Some(agent) => {
             let tried: Result<BTreeMap<_, _>, _> = kernel::examine(agent).await.map(|found| {
@@ -113,6 +114,17 @@ pub async fn examine(dirs: &Dirs, path: &OsStr, agent: Option<&Path>) -> Diagnos
     // As in `runtimes::resolve`, which does not use dind if the kernel cannot be examined.
     let auto = if kvm || !dind || features.is_empty() { Runtime::Vm } else { Runtime::Dind };
     Diagnosis { vm, dind, auto, features, findings }
+}
+
+/// The client of `--runtime ssh`. Which machines it reaches is for `up` to say.
+fn ssh(path: &OsStr) -> Finding {
+    match find_program("ssh", path) {
+        Some(program) => {
+            Finding::new("ssh", Level::Fact, format!("{}, for --runtime ssh", program.display()))
+        }
+        None => Finding::new("ssh", Level::Fact, "no ssh in PATH: --runtime ssh needs it")
+            .advice("to run labs on machines that exist: apt-get install openssh-client"),
+    }
 }
 
 async fn qemu(path: &OsStr) -> Finding {

@@ -173,9 +173,17 @@ pub enum Error {
     /// This machine cannot run the lab on the requested runtime: what is missing, and what needs it.
     #[error("{0}")]
     Unfit(String),
-    /// This machine's kernel lacks features that the topology needs, each with its line.
+    /// The `ssh` runtime was asked for without machines.
+    #[error(
+        "--runtime ssh needs machines\nhint: `--machines machines.yaml`, with `host1: {{ ssh: user@host, nics: {{ lan: eth1 }} }}`"
+    )]
+    NoMachines,
+    /// A host, or a machine for it, lacks features that the topology needs, each with its line.
     #[error("{0}")]
     Lacks(Box<labctl_model::Diagnostics>),
+    /// The file of machines.
+    #[error(transparent)]
+    Machines(#[from] crate::MachinesError),
     /// An image is missing or could not be made.
     #[error(transparent)]
     Images(#[from] labctl_images::Error),
@@ -194,6 +202,8 @@ impl Error {
             Error::TakenDown { .. } => INTERRUPTED,
             Error::NoSuchLab { .. }
             | Error::Refused { .. }
+            | Error::NoMachines
+            | Error::Machines(_)
             | Error::Docker(_)
             | Error::Images(labctl_images::Error::NoImage { .. }) => 2,
             _ => 3,

@@ -9,15 +9,17 @@ use std::{
 use labctl_images::{BuildOptions, NodeImage, Progress, Suite, build, container, find};
 use labctl_model::{DebianImage, Lab};
 
-use crate::{Error, Events};
+use crate::{Error, Events, Runtime};
 
-/// Makes the node images that a lab's hosts need, and the Debian package images that its containers need, if they are
+/// Makes the node images that a lab's hosts need on this runtime, and the Debian package images that its containers need, if they are
 /// not in the cache.
 ///
 /// # Errors
 /// Those of [`labctl_images::build`]; [`Error::OfPackages`].
-pub async fn ensure(cache: &Path, lab: &Lab, events: &Events) -> Result<(), Error> {
-    let suites: BTreeSet<Suite> = lab.hosts.values().map(|h| h.engine.into()).collect();
+pub async fn ensure(cache: &Path, lab: &Lab, runtime: Runtime, events: &Events) -> Result<(), Error> {
+    // Machines that exist have a dockerd of their own.
+    let made = lab.hosts.values().filter(|_| runtime != Runtime::Ssh);
+    let suites: BTreeSet<Suite> = made.map(|h| h.engine.into()).collect();
     for suite in suites {
         let damaged = match find(cache, suite) {
             Some(image) => examine(move || image.check(), format!("node image {suite}"), events).await,

@@ -35,6 +35,16 @@ pub trait Provider: Send + Sync {
         Transport::QemuStream { listen }
     }
 
+    /// Whether the wire carries its hosts' NICs. If not, their segments are networks that exist.
+    fn has_wire(&self) -> bool {
+        true
+    }
+
+    /// Ends the machine of a host that does not end with its [`Machine`].
+    fn pull_plug<'a>(&'a self, _host: &'a str) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// How many start slots the start of this host takes (slots are per processor).
     fn turns(&self, _host: &Host) -> u32 {
         1

@@ -12,6 +12,8 @@ pub enum Runtime {
     Vm,
     /// Each host is a container with its own dockerd.
     Dind,
+    /// Each host is a machine that exists, reached by ssh.
+    Ssh,
 }
 
 impl fmt::Display for Runtime {
@@ -19,6 +21,7 @@ impl fmt::Display for Runtime {
         f.pad(match self {
             Runtime::Vm => "vm",
             Runtime::Dind => "dind",
+            Runtime::Ssh => "ssh",
         })
     }
 }

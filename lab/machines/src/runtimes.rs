@@ -5,19 +5,23 @@ use std::path::Path;
 use labctl_model::Lab;
 
 use crate::{
-    Error, LabDir, Plan, Runtime,
+    Error, LabDir, Machines, Plan, Runtime,
     dind::{self, DindProvider},
     machine::Provider,
+    spawn,
+    ssh::{self, SshProvider},
     vm::{self, Accel, VmProvider},
 };
 
 /// The runtime that a lab gets.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Chosen {
     /// Which one.
     pub runtime: Runtime,
     /// Why, in one line, if labctl chose.
     pub why: Option<String>,
+    /// The lab as it is there: machines that exist have NICs of their own.
+    pub lab: Lab,
 }
 
 /// Chooses the runtime before anything is made: the one that was `asked` for, else the best one that can run the lab here.
@@ -28,19 +32,25 @@ pub struct Chosen {
 /// runs everywhere.
 ///
 /// # Errors
-/// [`Error::Unfit`]: `dind` was asked for and cannot run this lab here.
+/// [`Error::Unfit`] and [`Error::Lacks`]: `dind` or `ssh` was asked for and cannot run this lab.
 pub async fn resolve(
     asked: Option<Runtime>,
+    machines: Option<&Machines>,
     lab: &Lab,
     cache: &Path,
     agent: &Path,
     cold: bool,
 ) -> Result<Chosen, Error> {
-    let vm = |why: String| Chosen { runtime: Runtime::Vm, why: Some(why) };
+    let chosen = |runtime, why| Chosen { runtime, why, lab: lab.clone() };
+    let vm = |why: String| chosen(Runtime::Vm, Some(why));
     match asked {
-        Some(Runtime::Vm) => Ok(Chosen { runtime: Runtime::Vm, why: None }),
+        Some(Runtime::Vm) => Ok(chosen(Runtime::Vm, None)),
+        Some(Runtime::Ssh) => {
+            let machines = machines.ok_or(Error::NoMachines)?;
+            Ok(Chosen { lab: ssh::adopt(lab, machines).await?, ..chosen(Runtime::Ssh, None) })
+        }
         Some(Runtime::Dind) => match dind::fit(lab, agent).await {
-            Ok(_) => Ok(Chosen { runtime: Runtime::Dind, why: None }),
+            Ok(_) => Ok(chosen(Runtime::Dind, None)),
             Err(unfit) => Err(unfit.error(&lab.places)),
         },
         None if cold => Ok(vm("runtime vm: only machines can be booted".into())),
@@ -51,7 +61,7 @@ pub async fn resolve(
                     "runtime dind: no KVM here, and this kernel and Docker {version} have all that the lab needs; \
                      root in a host is root of this machine"
                 );
-                Chosen { runtime: Runtime::Dind, why: Some(why) }
+                chosen(Runtime::Dind, Some(why))
             }
             Err(unfit) => vm(format!("runtime vm, not dind: {}", unfit.summary())),
         }),
@@ -67,21 +77,24 @@ async fn has_kvm(cache: &Path, agent: &Path) -> bool {
     }
 }
 
-/// What makes the hosts of a plan.
-pub fn provider(plan: &Plan) -> Box<dyn Provider> {
+/// What makes the hosts of a plan, whose lab has this folder.
+pub fn provider(plan: &Plan, dir: &LabDir) -> Box<dyn Provider> {
     match plan.runtime {
         Runtime::Vm => Box::new(VmProvider::new(plan)),
         Runtime::Dind => Box::new(DindProvider::new(plan)),
+        Runtime::Ssh => Box::new(SshProvider::new(plan, dir)),
     }
 }
 
 /// Waits until this process has cleaned up all starts that were given up.
 pub async fn settled() {
-    vm::settled().await;
+    spawn::settled().await;
 }
 
 /// Removes what a lab left besides processes, as its runtime noted in the lab's folder. Returns what could not be
 /// removed.
 pub async fn sweep(dir: &LabDir) -> Vec<String> {
-    dind::sweep(dir).await
+    let mut left = dind::sweep(dir).await;
+    left.extend(ssh::sweep(dir).await);
+    left
 }

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Error, Need},
+    inventory::Machines,
     runtime::Runtime,
 };
 
@@ -62,6 +63,9 @@ pub struct Plan {
     pub agent: PathBuf,
     /// Cache folder.
     pub cache: PathBuf,
+    /// The machines that exist, for the `ssh` runtime.
+    #[serde(default)]
+    pub machines: Option<Machines>,
 }
 
 /// Which checkpoint a lab is taken from.
@@ -237,6 +241,11 @@ impl LabDir {
     /// The guest's console.
     pub fn console(&self, host: &str) -> PathBuf {
         self.host(host).join("console.log")
+    }
+
+    /// What ssh said of the way to a machine that exists.
+    pub fn ssh_log(&self, host: &str) -> PathBuf {
+        self.host(host).join("ssh.log")
     }
 
     /// The socket where the wire listens for a NIC.

@@ -20,6 +20,23 @@ pub fn detach(command: &mut Command) {
     }
 }
 
+/// Has the command's process get SIGTERM when this thread ends.
+pub fn end_with_parent(command: &mut tokio::process::Command) {
+    let parent = nix::unistd::getpid();
+    let prepare = move || {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
+        if nix::unistd::getppid() != parent {
+            // The parent died before the line above: its signal has been missed.
+            return Err(Errno::ESRCH.into());
+        }
+        Ok(())
+    };
+    // SAFETY: prctl(2) and getppid(2) are async-signal-safe, and an error is made from a number.
+    unsafe {
+        command.pre_exec(prepare);
+    }
+}
+
 /// The capability to bypass the permissions of files (capabilities(7)).
 const CAP_DAC_OVERRIDE: u32 = 1;
 

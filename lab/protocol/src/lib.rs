@@ -7,6 +7,7 @@ pub mod client;
 pub mod frames;
 pub mod kernel;
 pub mod lines;
+pub mod made;
 pub mod messages;
 pub mod mux;
 pub mod node;

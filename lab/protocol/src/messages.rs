@@ -10,8 +10,10 @@ use ipnet::IpNet;
 use labctl_model::{Family, Interface, PerFamily, Protocol, Route, Tools};
 use serde::{Deserialize, Serialize};
 
+use crate::made::NotesRequest;
+
 /// Version of the protocol; both sides must have the same.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// The longest line either side accepts, in bytes, LF included.
 pub const MAX_LINE: usize = 4 << 20;
@@ -118,6 +120,23 @@ pub enum Request {
     Vtep(ScratchVtep),
     /// Syncs nothing and powers the machine off (vm only).
     PowerOff,
+    /// Works on the notes of a machine that is not labctl's own.
+    Notes(NotesRequest),
+    /// Replaces the lab's nftables table on a machine that is not labctl's own; without rules, removes it.
+    Table {
+        /// The contents of the table, in nft(8)'s language.
+        rules: Option<String>,
+        /// Interfaces that they cut.
+        cut: Vec<String>,
+    },
+    /// Captures what a machine sends through an interface: after the reply, [`CaptureOut`] lines come out. Each byte that
+    /// goes in asks for all that was sent so far.
+    Capture {
+        /// Interface of the host's own namespace.
+        interface: String,
+        /// Bytes kept of each frame.
+        snaplen: usize,
+    },
 }
 
 impl Request {
@@ -143,6 +162,9 @@ impl Request {
             Request::Watch(_) => "watch",
             Request::Vtep(_) => "vtep",
             Request::PowerOff => "power-off",
+            Request::Notes(_) => "notes",
+            Request::Table { .. } => "table",
+            Request::Capture { .. } => "capture",
         }
     }
 }
@@ -168,6 +190,31 @@ pub struct Hello {
     pub hostname: String,
     /// Whether this host's engine has shortcuts, [`BUILTIN_RUNTIME`] among them.
     pub shortcuts: bool,
+    /// Whether the machine is not labctl's own.
+    pub foreign: bool,
+}
+
+/// What comes out of a capture.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CaptureOut {
+    /// A frame.
+    Frame(SentFrame),
+    /// All that was sent before the question has come out.
+    All,
+}
+
+/// A frame that a machine sent through an interface.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SentFrame {
+    /// When, in ns since the epoch.
+    pub time_ns: u64,
+    /// Its length in bytes.
+    pub length: usize,
+    /// Its first bytes, as many as are kept; base64.
+    pub data: String,
+    /// Frames lost since the one before.
+    pub lost_before: u64,
 }
 
 /// Configuration of a host. Sending it again changes everything but NIC names and MACs.
@@ -503,6 +550,8 @@ pub struct NetnsFacts {
     pub link_local: Vec<(String, IpNet)>,
     /// MAC addresses by interface.
     pub macs: BTreeMap<String, [u8; 6]>,
+    /// MTUs in bytes by interface.
+    pub mtus: BTreeMap<String, u32>,
 }
 
 /// Most frames that one [`SendFrame`] may send.

@@ -78,7 +78,8 @@ impl RunningLab {
 /// What the lab's hosts run, now.
 fn environment(view: &View<'_>) -> Environment {
     let host = |(name, host): (&String, &Arc<RunningHost>)| {
-        let engine = view.lab.hosts.get(name).map(|h| Suite::from(h.engine).to_string()).unwrap_or_default();
+        let suite = || view.lab.hosts.get(name).map(|h| Suite::from(h.engine).to_string());
+        let engine = host.engine.clone().or_else(suite).unwrap_or_default();
         let (kernel, api) = (host.agent.hello().kernel.clone(), host.docker.newest());
         (name.clone(), HostEnvironment { kernel, engine, api })
     };

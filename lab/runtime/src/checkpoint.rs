@@ -492,6 +492,7 @@ steps: [ { name: cut it, do: cut a } ]
             since: 0,
             agent: "/agent".into(),
             cache: cache.path().to_owned(),
+            machines: None,
         };
         for (name, age) in [("t.one", 30), ("t.two", 20), ("mine", 90), ("t.three", 10)] {
             let mut manifest = Manifest::new(plan(lab.clone()), "k".into(), Fingerprint::new());

@@ -53,6 +53,11 @@ pub enum Error {
         segment: String,
     },
     /// The lab is not up yet, or being taken down.
+    #[error(
+        "lab `{0}` has no wire: its hosts are machines that exist, on networks that exist\nhint: `--runtime vm` and `dind` have one"
+    )]
+    NoWire(String),
+    /// The lab is not up.
     #[error("lab `{0}` is not up yet\nhint: `labctl ps` shows its stage")]
     NotUp(String),
     /// A host is in the wrong state for what was asked.

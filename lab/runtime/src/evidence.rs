@@ -54,7 +54,7 @@ impl Evidence {
         for segment in view.lab.segments.keys() {
             taps.push((
                 segment.clone(),
-                SegmentTap::begin(view.wire()?, segment, Ring::default(), Ring::push).await?,
+                SegmentTap::begin(view, segment, Ring::default(), Ring::push).await?,
             ));
         }
         Ok(Self(taps))

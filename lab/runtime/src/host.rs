@@ -15,11 +15,15 @@ use labctl_machines::{
 use labctl_model::{Action, Family, Lab, PerFamily};
 use labctl_protocol::{
     client::{AgentClient, ClientError},
+    made::Made,
     messages::{HostConfig, NicConfig},
 };
 use rand::RngExt;
 
 use crate::Error;
+
+/// The bridge that Docker makes on every node of a swarm, and leaves there.
+const GWBRIDGE: &str = "docker_gwbridge";
 
 /// A clock error below this is small enough.
 const CLOCK_ERROR: Duration = Duration::from_millis(15);
@@ -39,6 +43,8 @@ pub struct RunningHost {
     pub agent: AgentClient,
     /// Its dockerd.
     pub docker: HostDocker,
+    /// Its version, if it is not the topology's engine.
+    pub engine: Option<String>,
     /// Offers dockerd's socket on this machine while the host runs.
     forward: Forward,
 }
@@ -60,8 +66,13 @@ impl RunningHost {
         let api = agent.docker(daemon_json).await.map_err(&failed)?;
         events.host(name, "dockerd runs");
         let forward = Forward::start(docker_socket.clone(), agent.clone(), GUEST_DOCKER_SOCKET)?;
-        let docker = HostDocker::connect(name, &docker_socket, &api, agent.hello().shortcuts)?;
-        let host = Self { name: name.to_owned(), agent, docker, forward };
+        let mut docker = HostDocker::connect(name, &docker_socket, &api, agent.hello().shortcuts)?;
+        let mut engine = None;
+        if agent.hello().foreign {
+            docker = docker.labelled(&lab.name);
+            engine = Some(format!("Docker {}", docker.server_version().await?));
+        }
+        let host = Self { name: name.to_owned(), agent, docker, engine, forward };
         host.provide_images(lab, images, had).await?;
         Ok(host)
     }
@@ -78,7 +89,7 @@ impl RunningHost {
         agent.wake(now_ns(), entropy).await.map_err(Error::agent(name))?;
         let forward = Forward::start(docker_socket.clone(), agent.clone(), GUEST_DOCKER_SOCKET)?;
         let docker = HostDocker::connect(name, &docker_socket, api, agent.hello().shortcuts)?;
-        Ok(Self { name: name.to_owned(), agent, docker, forward })
+        Ok(Self { name: name.to_owned(), agent, docker, engine: None, forward })
     }
 
     async fn provide_images(&self, lab: &Lab, images: &Images, had: &[&str]) -> Result<(), Error> {
@@ -94,14 +105,40 @@ impl RunningHost {
                 && !had.contains(&name)
                 && !self.docker.has_image(name).await?
             {
+                self.note(Made::Image(name.to_owned())).await?;
                 self.docker.load_image(tar.clone()).await?;
             }
         }
         Ok(())
     }
 
-    /// Sets the host's clock. It repeats until a round trip was short, which bounds how far the clock can be off.
+    /// Notes what is about to be made on a machine that is not labctl's own.
+    pub async fn note(&self, made: Made) -> Result<(), Error> {
+        match self.agent.hello().foreign {
+            true => self.agent.note(made).await.map_err(self.failed()),
+            false => Ok(()),
+        }
+    }
+
+    /// Notes what comes with a swarm there, before the host gets into one.
+    pub async fn note_swarm(&self, lab: &Lab) -> Result<(), Error> {
+        if !self.agent.hello().foreign {
+            return Ok(());
+        }
+        let nics = lab.hosts.values().flat_map(|h| &h.nics).flat_map(|nic| nic.ips());
+        let advertised = lab.swarm.iter().flat_map(|s| s.nodes.values()).map(|node| node.advertise);
+        if !self.docker.network_names().await?.iter().any(|n| n == GWBRIDGE) {
+            self.note(Made::Network(GWBRIDGE.to_owned())).await?;
+        }
+        self.note(Made::Swarm(nics.chain(advertised).collect())).await
+    }
+
+    /// Sets the host's clock, unless the machine is not labctl's own. It repeats until a round trip was short, which bounds
+    /// how far the clock can be off.
     pub async fn set_clock(&self) -> Result<(), Error> {
+        if self.agent.hello().foreign {
+            return Ok(());
+        }
         let (mut best, end) = (Duration::MAX, Instant::now() + CLOCK_LIMIT);
         for attempt in 1.. {
             let sent = Instant::now();

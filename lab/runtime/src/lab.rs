@@ -27,6 +27,7 @@ use tokio::{sync::Semaphore, task::JoinHandle};
 use crate::{
     Error, frames,
     host::RunningHost,
+    nics::Filters,
     peers, services, swarm,
     view::{Hosts, View},
     wire::port_name,
@@ -43,6 +44,8 @@ pub struct RunningLab {
     plan: Plan,
     dir: LabDir,
     provider: Box<dyn Provider>,
+    /// What is filtered on machines that exist; none where there is a wire.
+    filters: Option<Arc<Filters>>,
     parts: Shared,
     // Two runs at once would take each other's listeners.
     checking: tokio::sync::Mutex<()>,
@@ -56,10 +59,12 @@ impl RunningLab {
     /// A lab with nothing made yet.
     pub fn new(plan: Plan, dir: LabDir, provider: Box<dyn Provider>) -> Self {
         let parts = Shared::new(&plan.lab, dir.name());
+        let filters = (!provider.has_wire()).then(|| Arc::new(Filters::of(&plan.lab)));
         Self {
             plan,
             dir,
             provider,
+            filters,
             parts,
             checking: tokio::sync::Mutex::default(),
             began_as: Mutex::default(),
@@ -94,7 +99,8 @@ impl RunningLab {
     pub(crate) fn view(&self) -> View<'_> {
         let (lab, hosts) = (&self.plan.lab, self.hosts());
         let parts = self.parts();
-        View { lab, hosts, peers: parts.peers.clone(), wire: parts.wire.clone() }
+        let filters = self.filters.clone();
+        View { lab, hosts, peers: parts.peers.clone(), wire: parts.wire.clone(), filters }
     }
 
     /// The running hosts by name, in the topology's order. A host whose machine has ended is not among them.
@@ -189,6 +195,9 @@ impl RunningLab {
         ));
         let view = &self.view();
         let hosts = &view.hosts;
+        if let Some(filters) = &self.filters {
+            filters.apply(view).await?;
+        }
         // One by one, now that no machine keeps the processor busy: certificates and logs depend on these clocks.
         for host in hosts.values() {
             host.set_clock().await?;
@@ -238,6 +247,9 @@ impl RunningLab {
             .iter()
             .flat_map(|plan| plan.host.nics.iter().zip(&plan.nic_sockets).map(move |(n, s)| port(plan, n, s)))
             .collect();
+        if !self.provider.has_wire() {
+            return Ok(());
+        }
         let wire = Wire::start(&self.plan.lab.segments, ports).map_err(|e| Error::Wire(e.to_string()))?;
         let peers = peers::plug_in(&self.plan.lab, &wire).await?;
         let mut parts = self.parts();
@@ -342,6 +354,7 @@ impl RunningLab {
     /// Ends a host's machine, and with it agent, dockerd and everything in them.
     async fn end_host(&self, host: &RunningHost, why: &str) -> Result<(), Error> {
         let is_node = swarm::is_node(host).await;
+        self.provider.pull_plug(&host.name).await?;
         self.parts().lose(&host.name, is_node, why.to_owned());
         self.drop_host(&host.name).await
     }
@@ -371,6 +384,9 @@ impl RunningLab {
         }
         let view = &self.view();
         let running = view.host(host)?;
+        if let Some(filters) = &self.filters {
+            filters.apply(view).await?;
+        }
         running.set_clock().await?;
         create_networks(lab, running).await?;
         // Its containers may be on overlay networks, which only nodes have.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use labctl_machines::{
-    Dirs, Error as MachineError, LabDir, Origin, Plan, Runtime, clear::clear, limits, state::Lock,
+    Dirs, Error as MachineError, LabDir, Machines, Origin, Plan, Runtime, clear::clear, limits, state::Lock,
     sys::detach,
 };
 use labctl_model::Lab;
@@ -44,6 +44,8 @@ pub struct UpOptions {
     pub origin: Origin,
     /// The agent's binary.
     pub agent: PathBuf,
+    /// The machines that exist, for the `ssh` runtime.
+    pub machines: Option<Machines>,
 }
 
 /// Writes the plan and starts `exe supervise DIR PID`, detached; returns once it answers.
@@ -94,6 +96,7 @@ fn write_plan(dir: &LabDir, dirs: &Dirs, options: &UpOptions) -> Result<Plan, Er
         since: now.as_secs(),
         agent: options.agent.clone(),
         cache: dirs.cache.clone(),
+        machines: options.machines.clone().filter(|_| options.runtime == Runtime::Ssh),
     };
     dir.write_plan(&plan)?;
     Ok(plan)

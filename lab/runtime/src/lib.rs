@@ -12,6 +12,7 @@ pub mod frames;
 mod host;
 pub mod lab;
 pub mod launch;
+mod nics;
 mod peers;
 pub mod probe;
 mod service;

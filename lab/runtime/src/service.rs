@@ -289,10 +289,7 @@ impl LabService {
     }
 
     async fn status(&self) -> Status {
-        let impaired = match self.lab.wire() {
-            Some(wire) => wire::impairments(&wire).await.unwrap_or_default(),
-            None => Vec::new(),
-        };
+        let impaired = wire::impairments(&self.lab.view()).await.unwrap_or_default();
         let plan = self.lab.plan();
         let pids: std::collections::BTreeMap<_, _> = self.lab.processes().into_iter().collect();
         let ended = self.lab.hosts().ended;

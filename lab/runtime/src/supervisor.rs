@@ -48,7 +48,7 @@ pub async fn run(dir: &Path, begun_by: u32) -> Result<(), Error> {
     dir.record_supervisor()?;
     let listener =
         listen_private(&dir.control_socket()).map_err(Error::io("cannot listen on", dir.control_socket()))?;
-    let provider = runtimes::provider(&plan);
+    let provider = runtimes::provider(&plan, &dir);
     let lab = Arc::new(RunningLab::new(plan, dir.clone(), provider));
     let progress = Progress::at(Stage::Starting);
     let stop = CancellationToken::new();

@@ -47,6 +47,7 @@ pub async fn form(view: &View<'_>, events: &Events) -> Result<(), Error> {
     let manager = view.host(first)?;
     events.phase(format!("forming a swarm of {}", count(swarm.nodes.len(), "node")));
     let line = Some(&lab.lines.swarm);
+    manager.note_swarm(lab).await?;
     manager.docker.init_swarm(swarm, node).await.map_err(Error::at(line))?;
     events.host(first, "swarm initialized");
     // Before others join, so that no node ever has the default one.
@@ -57,7 +58,9 @@ pub async fn form(view: &View<'_>, events: &Events) -> Result<(), Error> {
     let tokens = manager.docker.join_tokens().await?;
     let join = async |role: Role, host: &str| {
         let Some(joining) = swarm.nodes.get(host).filter(|n| n.role == role) else { return Ok(()) };
-        let joined = view.host(host)?.docker.join_swarm(joining, node, &tokens).await;
+        let joiner = view.host(host)?;
+        joiner.note_swarm(lab).await?;
+        let joined = joiner.docker.join_swarm(joining, node, &tokens).await;
         joined.map_err(Error::at(line))?;
         events.host(host, format!("joined as {}", word(role)));
         Ok::<_, Error>(())
@@ -226,6 +229,7 @@ pub async fn join(
     let joining = view.host(name)?;
     let node = as_node(view.lab, name, role, advertise)?;
     let tokens = manager.docker.tokens(token).await?;
+    joining.note_swarm(view.lab).await?;
     joining.docker.join_swarm(&node, there, &tokens).await?;
     wait_node(view, name, role).await?;
     wait_on_mesh(view, name, &manager.docker).await

@@ -17,8 +17,8 @@ use crate::{
     },
 };
 
-/// How long a supervisor may take to take its lab down before it is killed.
-const SUPERVISOR_WITHIN: Duration = Duration::from_secs(20);
+/// How long a supervisor may take to take its lab down before it is killed. On machines that exist a swarm is left first.
+const SUPERVISOR_WITHIN: Duration = Duration::from_secs(60);
 
 /// How long a lab that is just beginning may take to answer.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use indexmap::IndexMap;
+
 use labctl_model::{Direction, Lab, No, Observed, Place, Traffic};
 use labctl_report::{Cause, CellReport};
-use labctl_wire::{Block, DropReason, LinkState, Stats, Wire, WireError};
+use labctl_wire::{Block, DropReason, LinkState, Stats, WireError};
 
 use crate::{Error, view::View};
 
@@ -27,14 +29,17 @@ pub(crate) async fn cut(
     on: Option<&str>,
     direction: Direction,
 ) -> Result<(), Error> {
+    let cut = |now: LinkState| LinkState {
+        from_host: now.from_host && direction == Direction::Inbound,
+        to_host: now.to_host && direction == Direction::Outbound,
+    };
+    if let Some(filters) = &view.filters {
+        return filters.set_links(view, &ports(view, host, on)?, cut).await;
+    }
     let wire = view.wire()?;
     let stats = wire.stats().await.map_err(failed)?;
     for (_, port) in ports(view, host, on)? {
-        let now = stats.ports.get(&port).map_or(LinkState::UP, |p| p.link);
-        let state = LinkState {
-            from_host: now.from_host && direction == Direction::Inbound,
-            to_host: now.to_host && direction == Direction::Outbound,
-        };
+        let state = cut(stats.ports.get(&port).map_or(LinkState::UP, |p| p.link));
         wire.set_link(&port, state).await.map_err(failed)?;
     }
     Ok(())
@@ -42,6 +47,9 @@ pub(crate) async fn cut(
 
 /// Heals a host's cut links.
 pub(crate) async fn heal(view: &View<'_>, host: &str, on: Option<&str>) -> Result<(), Error> {
+    if let Some(filters) = &view.filters {
+        return filters.set_links(view, &ports(view, host, on)?, |_| LinkState::UP).await;
+    }
     for (_, port) in ports(view, host, on)? {
         view.wire()?.set_link(&port, LinkState::UP).await.map_err(failed)?;
     }
@@ -50,6 +58,12 @@ pub(crate) async fn heal(view: &View<'_>, host: &str, on: Option<&str>) -> Resul
 
 /// Begins to drop frames that match.
 pub(crate) async fn block(view: &View<'_>, filter: Traffic, place: &Place) -> Result<(), Error> {
+    if let Some(filters) = &view.filters {
+        let blocks = places(view, place)?.into_iter();
+        return filters
+            .block(view, blocks.map(|(on, from, to)| (on, Block { filter, from, to })).collect())
+            .await;
+    }
     for (segment, from, to) in places(view, place)? {
         view.wire()?.block(&segment, Block { filter, from, to }).await.map_err(failed)?;
     }
@@ -62,19 +76,24 @@ pub(crate) async fn block(view: &View<'_>, filter: Traffic, place: &Place) -> Re
 /// [`Error::NothingBlocked`] if there is none.
 pub(crate) async fn unblock(view: &View<'_>, filter: Option<Traffic>, place: &Place) -> Result<(), Error> {
     let mut ended = 0;
-    for (segment, from, to) in places(view, place)? {
-        ended += view.wire()?.unblock(&segment, filter, from, to).await.map_err(failed)?;
+    match &view.filters {
+        Some(filters) => ended = filters.unblock(view, filter, &places(view, place)?).await?,
+        None => {
+            for (segment, from, to) in places(view, place)? {
+                ended += view.wire()?.unblock(&segment, filter, from, to).await.map_err(failed)?;
+            }
+        }
     }
     match (ended, filter) {
         (0, Some(filter)) => {
-            Err(Error::NothingBlocked { what: filter.to_string(), known: blocked(view.wire()?).await? })
+            Err(Error::NothingBlocked { what: filter.to_string(), known: blocked(view).await? })
         }
         _ => Ok(()),
     }
 }
 
 /// A segment, and the ports there that frames come from and go to; `None` for any.
-type Way = (String, Option<String>, Option<String>);
+pub(crate) type Way = (String, Option<String>, Option<String>);
 
 /// The segments of a place, each with the ports that it names there.
 fn places(view: &View<'_>, place: &Place) -> Result<Vec<Way>, Error> {
@@ -92,12 +111,33 @@ fn places(view: &View<'_>, place: &Place) -> Result<Vec<Way>, Error> {
     Ok(places)
 }
 
-async fn blocked(wire: &Wire) -> Result<Vec<String>, Error> {
-    let stats = wire.stats().await.map_err(failed)?;
+async fn blocked(view: &View<'_>) -> Result<Vec<String>, Error> {
+    let words = |(segment, block): &(String, Block)| block_words(block, &format!(" on {segment}"));
+    Ok(changes(view).await?.blocks.iter().map(words).collect())
+}
+
+/// What is cut and blocked now.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Changes {
+    /// Segment and state of ports that are cut.
+    pub links: IndexMap<String, (String, LinkState)>,
+    /// Blocks, each with its segment.
+    pub blocks: Vec<(String, Block)>,
+}
+
+async fn changes(view: &View<'_>) -> Result<Changes, Error> {
+    if let Some(filters) = &view.filters {
+        return Ok(filters.changes());
+    }
+    let stats = view.wire()?.stats().await.map_err(failed)?;
+    let cut = stats.ports.into_iter().filter(|(_, p)| p.link != LinkState::UP);
     let on = |(segment, s): (String, labctl_wire::SegmentStats)| {
-        s.blocks.into_iter().map(move |b| block_words(&b, &format!(" on {segment}"))).collect::<Vec<_>>()
+        s.blocks.into_iter().map(move |b| (segment.clone(), b)).collect::<Vec<_>>()
     };
-    Ok(stats.segments.into_iter().flat_map(on).collect())
+    Ok(Changes {
+        links: cut.map(|(port, p)| (port, (p.segment, p.link))).collect(),
+        blocks: stats.segments.into_iter().flat_map(on).collect(),
+    })
 }
 
 /// A block in words: `udp/53 on lan from a/eth0`, with ` on lan` as `place`.
@@ -108,18 +148,18 @@ fn block_words(block: &Block, place: &str) -> String {
 }
 
 /// Current cuts and blocks, in words.
-pub(crate) async fn impairments(wire: &Wire) -> Result<Vec<String>, Error> {
-    let stats = wire.stats().await.map_err(failed)?;
-    let cut = stats.ports.iter().filter_map(|(port, s)| {
-        let way = match (s.link.from_host, s.link.to_host) {
+pub(crate) async fn impairments(view: &View<'_>) -> Result<Vec<String>, Error> {
+    let Changes { links, .. } = changes(view).await?;
+    let cut = links.iter().filter_map(|(port, (segment, link))| {
+        let way = match (link.from_host, link.to_host) {
             (true, true) => return None,
             (false, false) => "",
             (true, false) => " inbound",
             (false, true) => " outbound",
         };
-        Some(format!("{port} is cut{way} on {}", s.segment))
+        Some(format!("{port} is cut{way} on {segment}"))
     });
-    Ok(cut.chain(blocked(wire).await?.into_iter().map(|b| format!("blocked: {b}"))).collect())
+    Ok(cut.chain(blocked(view).await?.into_iter().map(|b| format!("blocked: {b}"))).collect())
 }
 
 /// A cause for which the wire dropped frames.
@@ -225,7 +265,7 @@ mod tests {
     use labctl_model::Action;
     use std::sync::Arc;
 
-    use labctl_wire::{PortSpec, Transport};
+    use labctl_wire::{PortSpec, Transport, Wire};
 
     use super::*;
     use crate::{peers::Peers, view::Hosts};
@@ -248,8 +288,13 @@ hosts: { a: { lan: 10.0.0.1, wan: 10.1.0.1 }, b: { lan: 10.0.0.2 } }
             transport: Transport::Connected(std::os::unix::net::UnixStream::pair().unwrap().0),
         };
         let wire = Arc::new(Wire::start(&lab.segments, ports.map(spec).collect()).unwrap());
-        let view =
-            &View { lab: &lab, hosts: Hosts::default(), peers: Peers::default(), wire: Some(wire.clone()) };
+        let view = &View {
+            lab: &lab,
+            hosts: Hosts::default(),
+            peers: Peers::default(),
+            wire: Some(wire.clone()),
+            filters: None,
+        };
         for text in actions {
             match Action::parse(text, &lab).unwrap() {
                 Action::Cut { host, segment, direction } => {
@@ -261,7 +306,7 @@ hosts: { a: { lan: 10.0.0.1, wan: 10.1.0.1 }, b: { lan: 10.0.0.2 } }
                 other => panic!("{other:?}"),
             }
         }
-        impairments(&wire).await
+        impairments(view).await
     }
 
     #[test]

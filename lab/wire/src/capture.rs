@@ -50,6 +50,8 @@ pub enum Fate {
         /// How many ports.
         ports: usize,
     },
+    /// Sent into a segment that is no switch of ours: what became of it there is not known.
+    Sent,
     /// Delivered to nobody.
     Dropped {
         /// The port that dropped it: where it came in, or where it should have left.
@@ -64,6 +66,7 @@ impl fmt::Display for Fate {
         match self {
             Self::Forwarded { to } => write!(f, "to {to}"),
             Self::Flooded { ports } => write!(f, "flooded to {ports} ports"),
+            Self::Sent => f.write_str("sent"),
             Self::Dropped { at, reason } => write!(f, "dropped at {at}: {reason}"),
         }
     }
@@ -130,14 +133,25 @@ impl Capture {
     }
 }
 
-/// The wire's end of a capture.
-pub(crate) struct Recorder {
+/// The other end of a capture, which feeds it.
+#[derive(Debug)]
+pub struct Recorder {
     frames: Sender<CapturedFrame>,
     lost: Arc<AtomicU64>,
     lost_before: u64,
     snaplen: usize,
     left: Option<u64>,
     until: Option<Instant>,
+}
+
+impl Capture {
+    /// A capture of a segment that is no switch of ours, and its other end.
+    ///
+    /// # Errors
+    /// The limits make no sense.
+    pub fn fed(segment: &str, spec: &CaptureSpec) -> Result<(Self, Recorder), WireError> {
+        open(segment, spec, Instant::now())
+    }
 }
 
 /// A capture and the wire's end of it.
@@ -185,9 +199,17 @@ impl Recorder {
             fate: fate.clone(),
             original_len: bytes.len(),
             data: bytes[..bytes.len().min(self.snaplen)].to_vec(),
-            lost_before: self.lost_before,
+            lost_before: 0,
         };
-        match self.frames.try_send(frame) {
+        self.take(frame)
+    }
+
+    /// Records this frame. Returns false once the capture has ended.
+    pub fn take(&mut self, frame: CapturedFrame) -> bool {
+        if self.left == Some(0) {
+            return false;
+        }
+        match self.frames.try_send(CapturedFrame { lost_before: self.lost_before, ..frame }) {
             Ok(()) => {
                 self.lost_before = 0;
                 self.left = self.left.map(|left| left - 1);
@@ -202,8 +224,19 @@ impl Recorder {
         }
     }
 
+    /// Counts frames that were lost before they came here.
+    pub fn lose(&mut self, frames: u64) {
+        self.lost_before += frames;
+        self.lost.fetch_add(frames, Ordering::Relaxed);
+    }
+
+    /// Whether nobody reads the capture any more.
+    pub fn is_unwanted(&self) -> bool {
+        self.frames.is_closed()
+    }
+
     /// When it ends by itself.
-    pub(crate) fn until(&self) -> Option<Instant> {
+    pub fn until(&self) -> Option<Instant> {
         self.until
     }
 }

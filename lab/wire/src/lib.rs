@@ -54,7 +54,7 @@ mod train;
 mod wire;
 
 pub use block::Block;
-pub use capture::{Capture, CaptureSpec, CapturedFrame, Fate};
+pub use capture::{Capture, CaptureSpec, CapturedFrame, Fate, Recorder};
 pub use error::WireError;
 pub use frame::MAX_FRAME_LEN;
 pub use policy::{DropReason, LinkState};

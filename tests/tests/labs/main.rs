@@ -11,6 +11,7 @@ mod library;
 mod life;
 mod peers;
 mod send;
+mod ssh;
 mod trouble;
 mod truth;
 mod vanilla;

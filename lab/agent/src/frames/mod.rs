@@ -1,11 +1,13 @@
 //! Raw frames: sends them from an interface, watches for them, and decapsulates them.
 
+mod capture;
 mod send;
 mod supply;
 mod vtep;
 mod watch;
 mod way_out;
 
+pub(crate) use capture::serve as capture;
 pub(crate) use send::serve as send;
 pub(crate) use vtep::serve as vtep;
 pub(crate) use watch::serve as watch;

@@ -45,7 +45,10 @@ pub async fn serve(server: &Server, spec: ScratchVtep, mut stream: ServerStream)
     Ok(())
 }
 
-async fn make(server: &Server, spec: &ScratchVtep) -> Result<Made, NetlinkError> {
+async fn make(server: &Server, spec: &ScratchVtep) -> anyhow::Result<Made> {
+    if let Some(part) = &server.foreign {
+        part.note_interface(&server.namespace, &spec.name).await?;
+    }
     let netlink = Netlink::open(&server.namespace).await?;
     // A killed agent may have left one.
     network::remove_interface(&netlink, &spec.name).await?;

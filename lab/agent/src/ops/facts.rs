@@ -27,11 +27,13 @@ pub async fn read(namespace: &Namespace) -> Result<NetnsFacts, NetlinkError> {
     let netlink = Netlink::open(namespace).await?;
     let links = netlink.links().await?;
     let macs = links.iter().filter_map(|l| Some((l.name.clone(), l.mac?))).collect();
+    let mtus = links.iter().map(|l| (l.name.clone(), l.mtu)).collect();
     let names: HashMap<u32, String> = links.into_iter().map(|l| (l.index, l.name)).collect();
     let addresses = netlink.addresses().await?.into_iter();
     let addresses = addresses.filter_map(|a| Some((names.get(&a.index)?.clone(), a.address)));
     let (link_local, addresses) = addresses.partition(|(_, net)| is_link_local(net.addr()));
-    let mut facts = NetnsFacts { interfaces: names.values().cloned().collect(), addresses, link_local, macs };
+    let mut facts =
+        NetnsFacts { interfaces: names.values().cloned().collect(), addresses, link_local, macs, mtus };
     facts.interfaces.sort();
     facts.addresses.sort();
     facts.link_local.sort();

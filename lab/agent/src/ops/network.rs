@@ -68,6 +68,12 @@ pub async fn add_route(netlink: &Netlink, route: &Route) -> Result<(), NetlinkEr
     request.execute().await.map_err(NetlinkError::of(format!("add the route {}", described(route))))
 }
 
+/// Adds a route, as `ip route add`: one that is there is an error.
+pub async fn add_new_route(netlink: &Netlink, route: &Route) -> Result<(), NetlinkError> {
+    let request = netlink.0.route().add(message(netlink, route).await?);
+    request.execute().await.map_err(NetlinkError::of(format!("add the route {}", described(route))))
+}
+
 /// Removes a route, as `ip route del`; a route or interface that is gone is no error.
 pub async fn remove_route(netlink: &Netlink, route: &Route) -> Result<(), NetlinkError> {
     let mut message = match message(netlink, route).await {
@@ -135,6 +141,13 @@ pub async fn set_up(netlink: &Netlink, link: &Link) -> Result<(), NetlinkError> 
     netlink.0.link().set(message).execute().await.map_err(NetlinkError::of(what))
 }
 
+/// Sets an interface down.
+pub async fn set_down(netlink: &Netlink, link: &Link) -> Result<(), NetlinkError> {
+    let message = LinkUnspec::new_with_index(link.index).down().build();
+    let what = format!("set {} down", link.name);
+    netlink.0.link().set(message).execute().await.map_err(NetlinkError::of(what))
+}
+
 /// Makes these the only addresses of an interface, beside the link-local ones that the kernel gives it; each has a prefix
 /// and, on a point-to-point link, a peer.
 pub async fn set_addresses(
@@ -176,8 +189,7 @@ pub async fn set_addresses(
 /// Renames an interface and leaves it down, as renaming requires.
 pub async fn rename(netlink: &Netlink, link: &Link, name: &str) -> Result<(), NetlinkError> {
     let what = format!("rename {} to {name}", link.name);
-    let down = LinkUnspec::new_with_index(link.index).down().build();
-    netlink.0.link().set(down).execute().await.map_err(NetlinkError::of(what.clone()))?;
+    set_down(netlink, link).await?;
     let named = LinkUnspec::new_with_index(link.index).name(name).build();
     netlink.0.link().set(named).execute().await.map_err(NetlinkError::of(what))
 }
@@ -218,6 +230,12 @@ pub async fn set_sysctls(
             Ok(())
         })
         .await
+}
+
+/// A kernel parameter of a namespace.
+pub async fn sysctl(namespace: &Namespace, key: &str) -> io::Result<String> {
+    let path = sysctl_path(key).ok_or_else(|| io::Error::other("no name of a sysctl"))?;
+    namespace.run(move || Ok(std::fs::read_to_string(path)?.trim_end().to_owned())).await
 }
 
 fn sysctl_path(key: &str) -> Option<String> {

@@ -196,6 +196,7 @@ async fn restore(context: &Context, store: &Store, name: String, lab: Option<Str
         keep: false,
         origin: Origin::Named(name),
         agent,
+        machines: None,
         lab,
     };
     let lab = options.lab.name.clone();

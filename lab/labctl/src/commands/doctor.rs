@@ -76,7 +76,8 @@ fn can_run(auto: Runtime) -> &'static str {
         Runtime::Dind => {
             "labs can run here: `--runtime auto` takes dind where this kernel has what the lab needs, else vm (emulated)"
         }
-        Runtime::Vm => "labs can run here: `--runtime auto` takes vm",
+        // Nobody gets a machine that exists without asking.
+        Runtime::Vm | Runtime::Ssh => "labs can run here: `--runtime auto` takes vm",
     }
 }
 

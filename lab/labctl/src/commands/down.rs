@@ -1,13 +1,14 @@
 //! `labctl down`
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use labctl_machines::state;
+use labctl_machines::{Error as MachineError, Machines, ssh, state};
+use labctl_model::Lab;
 use labctl_runtime::teardown;
 use serde_json::json;
 
 use crate::{
-    context::Context,
+    context::{Context, agent},
     exit::{Error, Exit},
     printer::Format,
     progress::Progress,
@@ -18,6 +19,7 @@ const EXAMPLES: &str = "\
 Examples:
   labctl down ipvlan-2host
   labctl down topologies/ipvlan-2host.yaml
+  labctl down ipvlan-2host --machines machines.yaml   # a lab on real machines, from wherever it was made
   labctl down --all";
 
 /// Take labs down, even after a crash
@@ -33,6 +35,10 @@ pub struct Args {
     /// Every lab that there is
     #[arg(long, conflicts_with = "labs")]
     all: bool,
+    /// Also clear these machines of what the labs left there, whoever made them: for labs of `--runtime ssh` that are not
+    /// known here any more
+    #[arg(long, value_name = "FILE", conflicts_with = "all")]
+    machines: Option<PathBuf>,
 }
 
 /// Runs the verb.
@@ -49,9 +55,21 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
             context.printer.say("no lab is up");
         }
     }
+    // With machines, a lab need not be known here.
+    let mut there = Vec::new();
     for given in &args.labs {
+        if args.machines.is_some() {
+            match name_of(context, given) {
+                Ok(name) => there.push(name),
+                Err(e) => {
+                    fail(e);
+                    continue;
+                }
+            }
+        }
         match resolve(context, given) {
             Ok(Some(name)) => names.push(name),
+            Ok(None) | Err(_) if args.machines.is_some() => {}
             Ok(None) => context.printer.say(&format!("the lab of {given} is not up")),
             Err(e) => fail(e),
         }
@@ -71,10 +89,35 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
             Err(e) => fail(e.into()),
         }
     }
+    if let Some(file) = &args.machines {
+        let machines = Machines::load(file).map_err(MachineError::from)?;
+        let agent = agent()?;
+        for name in there {
+            let warnings = ssh::sweep_machines(&machines, &name, &agent).await?;
+            warnings.iter().for_each(|w| context.printer.warn(w));
+            if warnings.is_empty() {
+                context
+                    .printer
+                    .say(&format!("nothing of lab {name} is left on the machines of {}", file.display()));
+            } else {
+                worst = worst.max(Exit::ENVIRONMENT);
+            }
+            down.push(json!({ "lab": name, "machines": file, "warnings": warnings }));
+        }
+    }
     if context.printer.format == Format::Json {
         context.printer.json(&json!({ "down": down, "exit_code": worst.0 }))?;
     }
     Ok(worst)
+}
+
+/// The name of a lab, known here or not.
+fn name_of(context: &Context, given: &str) -> Result<String, Error> {
+    match topology::is_lab(given, context)? {
+        true if Lab::is_name(given) => Ok(given.to_owned()),
+        true => Err(Error::Usage(format!("`{given}` is no name of a lab: {}", Lab::NAME))),
+        false => Ok(topology::load(Path::new(given))?.lab.name),
+    }
 }
 
 /// Finds the lab that `given` names; `None` if it is a topology whose lab is not up.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anstream::adapter::StripBytes;
-use labctl_machines::console;
+use labctl_machines::{Runtime, console};
 use labctl_model::plain_lines;
 
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   labctl logs ipvlan-2host            what the lab's supervisor did
-  labctl logs ipvlan-2host host1      what the host's kernel said
+  labctl logs ipvlan-2host host1      what the host's kernel said; of a machine that exists, what ssh said
   labctl logs ipvlan-2host -f";
 
 /// How often a followed file is read. Two other processes write it, and not every file system reports that.
@@ -50,7 +50,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         None => dir.log(),
         Some(host) => {
             require_host(&plan, host)?;
-            dir.console(host)
+            // A machine that exists keeps its console to itself.
+            if plan.runtime == Runtime::Ssh { dir.ssh_log(host) } else { dir.console(host) }
         }
     };
     let open = || File::open(&path).map_err(Error::file("read", path.display()));

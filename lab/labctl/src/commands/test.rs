@@ -121,13 +121,12 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let topologies = read_all(&args.files, &args.engines, context)?;
     let width = topologies.iter().map(|t| t.lab.name.len()).max().unwrap_or(0);
     let interrupted = AtomicBool::new(false);
+    // There must be something to go back to.
+    let checkpoint = Some(args.reset || args.manner.checkpoint == Some(true));
+    let manner = &Manner { checkpoint, ..args.manner.clone() };
     let jobs = topologies.into_iter().enumerate().map(|(i, topology)| {
         let how = How {
-            // There must be something to go back to.
-            manner: Manner {
-                checkpoint: Some(args.reset || args.manner.checkpoint == Some(true)),
-                ..args.manner
-            },
+            manner,
             captures: args.captures.as_deref(),
             limit: args.timeout,
             checking: Checking { steps: true, again: if args.reset { 0 } else { args.repeat - 1 } },
@@ -214,7 +213,7 @@ fn read_all(paths: &[PathBuf], engines: &Engines, context: &Context) -> Result<V
 /// How each lab is tested.
 #[derive(Clone, Copy)]
 struct How<'a> {
-    manner: Manner,
+    manner: &'a Manner,
     checking: Checking,
     /// How often to reset the lab and check it again, while it holds.
     resets: u32,

@@ -54,7 +54,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let mut stop = Stop::new()?;
     let mut progress = Progress::new(&context.printer, &topology.lab.name);
     let manner = Manner { checkpoint: args.manner.checkpoint.or(Some(true)), ..args.manner };
-    let dir = session::bring_up(context, &topology, manner, &mut progress, &mut stop).await?;
+    let dir = session::bring_up(context, &topology, &manner, &mut progress, &mut stop).await?;
     if args.no_check {
         drop(progress);
         match context.printer.format {

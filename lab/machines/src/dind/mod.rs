@@ -19,6 +19,6 @@ pub use daemon::Daemon;
 pub use door::Door;
 pub use fit::{Unfit, fit};
 pub use import::{import, imported, reference};
-pub use needs::{Need, What};
+pub use needs::{Need, What, of as needs_of};
 pub use note::sweep;
 pub use provider::DindProvider;

@@ -15,10 +15,10 @@ use nix::unistd::geteuid;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
-use super::spawn::{self, GONE, Tied};
 use super::spec::{Inherited, VmSpec};
 use super::{Error, OLDEST, QEMU, Qmp, tail};
 use crate::console::Console;
+use crate::spawn::{self, GONE, Tied};
 use crate::state::{MAX_SOCKET_PATH, Process};
 
 /// How long QEMU may take to answer first: before that it maps memory and loads the kernel.

@@ -16,7 +16,6 @@ mod pages;
 mod provider;
 mod qmp;
 mod saving;
-mod spawn;
 mod spec;
 mod template;
 
@@ -30,7 +29,6 @@ pub use pages::Copied;
 pub use provider::VmProvider;
 pub use qmp::{Event, Qmp};
 pub use saving::{SavedMachine, Saving};
-pub use spawn::settled;
 pub use spec::{Memory, VmNic, VmSpec};
 pub use template::Template;
 

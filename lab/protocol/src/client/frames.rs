@@ -2,13 +2,17 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use tokio::time::timeout;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, BufReader},
+    time::timeout,
+};
 
 use super::{AgentClient, AgentStream, ClientError, ORDINARY};
 use crate::{
     lines::{self, LineError},
     messages::{
-        FrameWatch, MAX_SENDING_S, Outgoing, Request, ScratchVtep, SeenFrame, SendFrame, WatchIn, WatchOut,
+        CaptureOut, FrameWatch, MAX_SENDING_S, Outgoing, Request, ScratchVtep, SeenFrame, SendFrame, WatchIn,
+        WatchOut,
     },
 };
 
@@ -28,7 +32,37 @@ pub struct VtepClient {
     _stream: AgentStream,
 }
 
+/// A capture of what a machine sends through an interface. Dropping it ends it.
+#[derive(Debug)]
+pub struct CaptureClient {
+    stream: AgentStream,
+}
+
+impl CaptureClient {
+    /// Its two halves: what comes out, and where a byte asks for all that was sent so far.
+    pub fn split(self) -> (CaptureReader, impl AsyncWrite + Send + Unpin) {
+        let (read, write) = tokio::io::split(self.stream);
+        (CaptureReader(BufReader::new(Box::new(read))), write)
+    }
+}
+
+/// What comes out of a capture.
+pub struct CaptureReader(BufReader<Box<dyn AsyncRead + Send + Unpin>>);
+
+impl CaptureReader {
+    /// The next line; `None` once the capture or the session has ended. Not cancel-safe.
+    pub async fn next(&mut self) -> Option<CaptureOut> {
+        lines::read(&mut self.0).await.ok().flatten()
+    }
+}
+
 impl AgentClient {
+    /// Captures what the machine sends through an interface; once this returns, no frame is missed.
+    pub async fn capture(&self, interface: &str, snaplen: usize) -> Result<CaptureClient, ClientError> {
+        let request = Request::Capture { interface: interface.to_owned(), snaplen };
+        Ok(CaptureClient { stream: self.open(&request).await?.1 })
+    }
+
     /// Sends frames through an interface; returns when all are sent. Dropping the future ends it.
     pub async fn send_frame(&self, frame: SendFrame) -> Result<(), ClientError> {
         let kinds = match &frame.frames {

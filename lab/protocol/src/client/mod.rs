@@ -18,12 +18,13 @@ use tokio::{
 };
 
 pub use exec::{ExecEvent, ExecInput, ExecOutput, ExecSession, Output};
-pub use frames::{VtepClient, WatchClient};
+pub use frames::{CaptureClient, CaptureReader, VtepClient, WatchClient};
 pub use probe::ProbeClient;
 pub use stream::AgentStream;
 
 use crate::{
     lines::{self, LineError},
+    made::{Made, Notes, NotesRequest},
     messages::{Exec, Hello, HostConfig, Netns, NetnsFacts, ProbeSession, Reply, Request, VERSION},
     mux::Opener,
     preamble::{self, PreambleError},
@@ -290,6 +291,36 @@ impl AgentClient {
     /// Makes or removes an interface of the host.
     pub async fn interface(&self, add: bool, interface: Interface) -> Result<(), ClientError> {
         self.request(&Request::Interface { add, interface }).await.map(drop)
+    }
+
+    /// Begins the notes of a lab on a machine that is not labctl's own.
+    pub async fn begin_notes(&self, owner: &str) -> Result<(), ClientError> {
+        self.request(&Request::Notes(NotesRequest::Begin { owner: owner.to_owned() })).await.map(drop)
+    }
+
+    /// Notes what is about to be made there.
+    pub async fn note(&self, made: Made) -> Result<(), ClientError> {
+        self.request(&Request::Notes(NotesRequest::Add(made))).await.map(drop)
+    }
+
+    /// The notes there, if there are any.
+    pub async fn notes(&self) -> Result<Option<Notes>, ClientError> {
+        self.typed(&Request::Notes(NotesRequest::Read), ORDINARY).await
+    }
+
+    /// Undoes what the agent made there; returns what could not be undone.
+    pub async fn undo(&self) -> Result<Vec<String>, ClientError> {
+        self.typed(&Request::Notes(NotesRequest::Undo), ORDINARY).await
+    }
+
+    /// Removes the notes there.
+    pub async fn end_notes(&self) -> Result<(), ClientError> {
+        self.request(&Request::Notes(NotesRequest::End)).await.map(drop)
+    }
+
+    /// Replaces or removes the lab's nftables table there. `cut` are the interfaces that it cuts.
+    pub async fn table(&self, rules: Option<String>, cut: Vec<String>) -> Result<(), ClientError> {
+        self.request(&Request::Table { rules, cut }).await.map(drop)
     }
 
     /// Powers a vm off; the session ends soon after.

@@ -1,9 +1,9 @@
 //! Watches a segment for a while: every frame that enters it.
 
-use labctl_wire::{CaptureSpec, CapturedFrame, Wire};
+use labctl_wire::{CaptureSpec, CapturedFrame};
 use tokio::{sync::oneshot, task::JoinHandle};
 
-use crate::Error;
+use crate::{Error, nics::Flush, view::View};
 
 /// Most frames that wait to be looked at.
 const BUFFER: usize = 65_536;
@@ -13,6 +13,7 @@ const AT_ONCE: usize = 256;
 /// A watch on a segment, and what is made of its frames. Dropping it ends it.
 pub struct SegmentTap<T> {
     stop: oneshot::Sender<()>,
+    flush: Option<Flush>,
     task: JoinHandle<Tapped<T>>,
 }
 
@@ -27,13 +28,13 @@ pub struct Tapped<T> {
 impl<T: Send + 'static> SegmentTap<T> {
     /// Begins: when this returns, no frame is missed. `see` gets each frame with the result so far.
     pub async fn begin(
-        wire: &Wire,
+        view: &View<'_>,
         segment: &str,
         mut found: T,
         mut see: impl FnMut(&mut T, &CapturedFrame) + Send + 'static,
     ) -> Result<Self, Error> {
         let spec = CaptureSpec { buffer: BUFFER, ..CaptureSpec::default() };
-        let mut capture = wire.capture(segment, spec).await.map_err(|e| Error::Wire(e.to_string()))?;
+        let (mut capture, flush) = view.capture(segment, spec).await?;
         let (stop, mut stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
             loop {
@@ -59,11 +60,14 @@ impl<T: Send + 'static> SegmentTap<T> {
             }
             Tapped { found, lost: capture.lost() }
         });
-        Ok(Self { stop, task })
+        Ok(Self { stop, flush, task })
     }
 
     /// Ends it, after all frames that entered the segment before.
     pub async fn end(self) -> Result<Tapped<T>, Error> {
+        if let Some(flush) = self.flush {
+            flush.done().await;
+        }
         // Fails if the capture has ended by itself; then there is nobody to tell.
         let _ = self.stop.send(());
         self.task.await.map_err(|e| Error::Wire(e.to_string()))

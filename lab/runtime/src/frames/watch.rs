@@ -152,7 +152,7 @@ pub async fn taps(
     let mut taps = Vec::new();
     for segment in view.lab.segments.keys() {
         let (known, decode) = (known.to_vec(), decode.clone());
-        let tap = SegmentTap::begin(view.wire()?, segment, Entered::new(), move |entered, frame| {
+        let tap = SegmentTap::begin(view, segment, Entered::new(), move |entered, frame| {
             let Some(mark) = known.first().and_then(|first| first.find(&frame.data)) else { return };
             let index = usize::try_from(mark.unwrap_or(0)).unwrap_or(usize::MAX);
             // An answer or an error about it is another frame.

@@ -69,17 +69,16 @@ impl WireWatch {
 
 async fn begin(view: &View<'_>, segment: &str, text: String, decode: Decode) -> Result<Watched, Error> {
     let filter = text.parse::<Filter>().map_err(|e| Error::Frame(format!("filter `{text}`: {e}")))?;
-    let tap =
-        SegmentTap::begin(view.wire()?, segment, Passed::default(), move |passed: &mut Passed, frame| {
-            let dissection = Dissection::of(&frame.data, &decode);
-            if filter.meets(&dissection) {
-                passed.count += 1;
-                passed.first.get_or_insert_with(|| {
-                    format!("{}: {}", frame.port, vxlan::describe_as(&frame.data, &decode))
-                });
-            }
-        })
-        .await?;
+    let tap = SegmentTap::begin(view, segment, Passed::default(), move |passed: &mut Passed, frame| {
+        let dissection = Dissection::of(&frame.data, &decode);
+        if filter.meets(&dissection) {
+            passed.count += 1;
+            passed.first.get_or_insert_with(|| {
+                format!("{}: {}", frame.port, vxlan::describe_as(&frame.data, &decode))
+            });
+        }
+    })
+    .await?;
     Ok(Watched { filter: text, tap })
 }
 
@@ -139,8 +138,13 @@ containers: { c1: {} }
     async fn found(filters: &[&str], sent: bool) -> Vec<FactReport> {
         let lab = Lab::parse(LAB, "t.yaml").unwrap();
         let wire = Arc::new(Wire::start(&lab.segments, Vec::new()).unwrap());
-        let view =
-            View { lab: &lab, hosts: Hosts::default(), peers: Peers::default(), wire: Some(wire.clone()) };
+        let view = View {
+            lab: &lab,
+            hosts: Hosts::default(),
+            peers: Peers::default(),
+            wire: Some(wire.clone()),
+            filters: None,
+        };
         let one = |text: &&str| OnWire {
             segment: "lan".into(),
             filter: Draft::filter(text).unwrap(),

@@ -74,15 +74,17 @@ impl RunningLab {
         let view = self.view();
         let lab = view.lab;
         view.named("segment", &lab.segments, segment)?;
-        let capture = view.wire()?.capture(segment, spec).await.map_err(|e| Error::Wire(e.to_string()))?;
+        let (capture, _) = view.capture(segment, spec).await?;
         let mut ports: Vec<String> = Vec::new();
         for (host, h) in &lab.hosts {
             ports.extend(h.nics.iter().filter(|n| n.segment == segment).map(|n| port_name(host, &n.name)));
         }
         let on = |p: &&labctl_model::Peer| p.nic.segment == segment;
         ports.extend(lab.peers.iter().filter(|(_, p)| on(p)).map(|(name, p)| peers::port(name, p)));
-        ports.push(labctl_wire::GATEWAY_PORT.to_owned());
-        ports.push(labctl_wire::station_port(segment));
+        if view.wire.is_some() {
+            ports.push(labctl_wire::GATEWAY_PORT.to_owned());
+            ports.push(labctl_wire::station_port(segment));
+        }
         Ok(Frames { ports, capture })
     }
 

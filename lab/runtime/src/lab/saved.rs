@@ -128,6 +128,9 @@ impl RunningLab {
             Runtime::Dind => {
                 "its hosts are containers on this machine's kernel, whose memory cannot be saved: `--runtime vm` has machines"
             }
+            Runtime::Ssh => {
+                "its hosts are machines that exist: `--runtime vm` has machines that can be saved"
+            }
             Runtime::Vm => {
                 "its hosts were booted: only hosts that began as a saved machine (without --cold) can be saved"
             }

@@ -65,6 +65,19 @@ impl Drop for Tied {
 /// Those of fork and exec.
 pub async fn spawn(mut command: Command, keep: Vec<OwnedFd>, any_file: bool) -> io::Result<Tied> {
     crate::sys::tie(&mut command, keep, any_file);
+    on_thread(command).await
+}
+
+/// Starts `command`, ended by SIGTERM when this process ends, with this process's rights.
+///
+/// # Errors
+/// Those of fork and exec.
+pub async fn spawn_as_user(mut command: Command) -> io::Result<Tied> {
+    crate::sys::end_with_parent(&mut command);
+    on_thread(command).await
+}
+
+async fn on_thread(mut command: Command) -> io::Result<Tied> {
     let runtime = Handle::current();
     let start = move || {
         let _inside = runtime.enter();

@@ -149,7 +149,7 @@ impl Foreign {
                 network::set_up(&netlink, &link).await?;
             }
             for address in nic.addresses.iter() {
-                let peer = nic.peer.get(address.addr().family());
+                let peer = nic.peer.get(address.family());
                 if netlink.addresses().await?.iter().any(|a| a.index == link.index && a.address == address) {
                     continue;
                 }

@@ -143,6 +143,9 @@ impl Printer {
             Error::Runtime(labctl_runtime::Error::Machines(labctl_machines::Error::Lacks(needs))) => {
                 self.stderr(&needs.render(true))
             }
+            Error::Runtime(labctl_runtime::Error::Machines(labctl_machines::Error::Machines(
+                labctl_machines::MachinesError::Invalid(mistakes),
+            ))) => self.stderr(&mistakes.render(true)),
             e => self.stderr(&format!("{s}error:{s:#} {}", hints(&plain_lines(&e.to_string())))),
         }
     }

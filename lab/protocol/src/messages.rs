@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::made::NotesRequest;
 
 /// Version of the protocol; both sides must have the same.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// The longest line either side accepts, in bytes, LF included.
 pub const MAX_LINE: usize = 4 << 20;

@@ -181,10 +181,10 @@ fn cut_off(lab: &Lab, changes: &Changes, segment: &str, port: &str) -> Vec<Strin
 /// What of nft(8) matches these packets.
 fn matching(traffic: Traffic) -> String {
     match traffic {
-        Traffic::Ip(number) => format!("ip protocol {number}"),
-        Traffic::Port(Protocol::Tcp, port) => format!("meta protocol ip tcp dport {port}"),
-        Traffic::Port(Protocol::Udp, port) => format!("meta protocol ip udp dport {port}"),
-        Traffic::Vxlan(port) => format!("meta protocol ip udp dport {port} {VXLAN}"),
+        Traffic::Ip(number) => format!("meta l4proto {number}"),
+        Traffic::Port(Protocol::Tcp, port) => format!("tcp dport {port}"),
+        Traffic::Port(Protocol::Udp, port) => format!("udp dport {port}"),
+        Traffic::Vxlan(port) => format!("udp dport {port} {VXLAN}"),
     }
 }
 
@@ -323,7 +323,7 @@ mod tests {
         let rules = rules.unwrap();
         assert_eq!(cut, ["eth1"]);
         assert!(rules.contains("chain ingress1 { type filter hook ingress device \"eth1\""), "{rules}");
-        assert!(!rules.contains("ip protocol 50") && !rules.contains("egress1"), "{rules}");
+        assert!(!rules.contains("l4proto 50") && !rules.contains("egress1"), "{rules}");
         let (rules, _) = told("b");
         assert!(rules.unwrap().contains("chain ingress0"), "what b receives");
         let inbound = LinkState { from_host: true, to_host: false };

@@ -164,7 +164,7 @@ async fn leave(docker: &HostDocker, nodes: &[IpAddr]) -> Result<Option<String>, 
         return Ok(None);
     }
     let managers = info.swarm.and_then(|s| s.remote_managers).unwrap_or_default();
-    let address = |addr: &str| addr.rsplit_once(':').and_then(|(ip, _)| ip.parse::<IpAddr>().ok());
+    let address = |addr: &str| addr.parse::<std::net::SocketAddr>().ok().map(|socket| socket.ip());
     let strange = managers
         .into_iter()
         .filter_map(|m| m.addr)

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use ipnet::IpNet;
 use labctl_docker::HostDocker;
 use labctl_model::{Driver, Host, Lab, OfFamily};
 use labctl_protocol::{
@@ -115,24 +114,26 @@ fn features(subject: &Subject<'_>, findings: &Findings) -> Vec<Remark> {
 /// Which addresses are not as the topology has them.
 fn nics(subject: &Subject<'_>, facts: &NetnsFacts) -> Vec<Remark> {
     let mut remarks = Vec::new();
-    for (nic, wanted) in subject.host.nics.iter().flat_map(|n| n.addresses.iter().map(move |a| (n, a))) {
+    let wanted = subject.host.nics.iter().flat_map(|nic| nic.addresses.iter().map(move |net| (nic, net)));
+    for (nic, wanted) in wanted {
+        let address = wanted.addr();
         let has = |name: &str| {
             facts.addresses.iter().filter(|(of, _)| of == name).map(|(_, a)| *a).collect::<Vec<_>>()
         };
         let there = has(&nic.name);
-        let elsewhere = facts.addresses.iter().find(|(of, a)| *of != nic.name && a.addr() == wanted.addr());
-        let is_link = nic.peer.has(wanted.addr().family());
-        let right = |a: &IpNet| a.addr() == wanted.addr() && (a == &wanted || is_link);
+        let elsewhere = facts.addresses.iter().find(|(of, a)| *of != nic.name && a.addr() == address);
+        let right =
+            |a: &ipnet::IpNet| a.addr() == address && (*a == wanted || nic.peer.has(address.family()));
         let (message, hint) = if there.iter().any(right) {
             continue;
         } else if let Some((other, _)) = elsewhere {
             (
-                format!("{} of {} has the address {}", other, subject.name, wanted.addr()),
+                format!("{other} of {} has the address {address}", subject.name),
                 "name that NIC in machines.yaml",
             )
-        } else if there.iter().any(|a| a.addr() == wanted.addr()) {
+        } else if there.iter().any(|a| a.addr() == address) {
             let message =
-                format!("{} of {} has {} with another prefix length", nic.name, subject.name, wanted.addr());
+                format!("{} of {} has {address} with another prefix length", nic.name, subject.name);
             (message, "give the segment that subnet")
         } else if subject.machine.configure {
             continue;

@@ -184,7 +184,6 @@ fn labs_that_are_not_there_are_usage_and_name_a_way_out() {
     let home = home_with(&[("good.yaml", GOOD)]);
     let verbs = [
         &["check", "nolab"][..],
-        &["down", "nolab"],
         &["exec", "nolab", "h", "--", "true"],
         &["logs", "nolab"],
         &["do", "nolab", "cut", "h"],
@@ -226,7 +225,7 @@ fn a_missing_agent_is_the_environments_fault() {
     assert!(err.contains("no-agent") && err.contains("LABCTL_AGENT"), "{err}");
     let (code, out, _) = run(home.path(), &["test", "good.yaml", "--junit", "r.xml"]);
     assert_eq!(code, 3);
-    assert!(out.ends_with("\n0 passed, 1 failed\n"), "{out}");
+    assert!(out.ends_with("\n0 passed, 1 failed: good\n"), "{out}");
     let xml = fs::read_to_string(home.path().join("r.xml")).unwrap();
     assert!(xml.contains(r#"errors="1""#) && xml.contains("no-agent"), "{xml}");
 }

@@ -102,7 +102,7 @@ fn read_again(plan: &mut Plan, context: &Context) -> Result<Option<Expectations>
             .warn(&format!("{shown} is not there any more: checked as it was when the lab came up"));
         return Ok(None);
     }
-    let now = topology::load(&plan.topology)?.lab;
+    let now = topology::load(&plan.topology, context)?.lab;
     let changed = differing(&plan.lab, &now);
     if !changed.is_empty() {
         let parts = changed.join(", ");
@@ -126,7 +126,7 @@ fn differing(then: &Lab, now: &Lab) -> Vec<&'static str> {
     for (name, host) in &mut hosts {
         // `--engine` of `up` is not in the file.
         if let Some(before) = then.hosts.get(name) {
-            host.engine = before.engine;
+            host.engine.clone_from(&before.engine);
         }
     }
     let mut images = now.images.clone();

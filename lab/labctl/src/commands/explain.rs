@@ -82,7 +82,8 @@ pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     Ok(Exit::OK)
 }
 
-fn family(text: &str) -> Result<Family, String> {
+/// Reads an address family: `4` or `6`.
+pub fn family(text: &str) -> Result<Family, String> {
     match text {
         "4" => Ok(Family::V4),
         "6" => Ok(Family::V6),

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use labctl_model::{By, Cell, Check, Expected, Matrix, Observed, Probe};
+use labctl_model::{By, Cell, Check, Expected, Family, Matrix, Observed, Probe, Probed};
 use labctl_report::{CellReport, MatrixReport, Report, cells, duration};
 use labctl_runtime::{Checking, Expectations, control::protocol::Request};
 
 use crate::{
-    commands::explain::ends,
+    commands::explain::{ends, family},
     context::Context,
     exit::{Error, Exit},
     printer::{Format, plain, style},
@@ -49,6 +49,9 @@ pub struct Args {
     /// Look TO up by its name
     #[arg(long)]
     by_name: bool,
+    /// Address family, 4 or 6; default 4 where both ends have it, else 6
+    #[arg(long, value_name = "4|6", value_parser = family)]
+    family: Option<Family>,
     /// Bytes: of the packet (icmp, udp), or over the connection (tcp)
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(48..=16_777_216))]
     size: Option<u32>,
@@ -73,6 +76,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         probe: args.probe,
         size: args.size,
         by: if args.by_name { By::Name } else { By::Address },
+        family: args.family.map_or(Probed::Shared, Probed::Only),
         timeout: args.timeout,
         within: Duration::ZERO,
         cells: vec![cell],

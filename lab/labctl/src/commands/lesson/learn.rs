@@ -60,7 +60,7 @@ pub async fn start(
     }
     let (mut progress, mut stop) = (Progress::new(&context.printer, lab), Stop::new()?);
     let manner = Manner { checkpoint: manner.checkpoint.or(Some(true)), ..manner };
-    let dir = session::bring_up(context, &topology, manner, &mut progress, &mut stop).await?;
+    let dir = session::bring_up(context, &topology, &manner, &mut progress, &mut stop).await?;
     let resumes = before.filter(|n| n.lesson == lesson.id && !n.is_finished() && !again);
     let mut notes = match resumes {
         Some(notes) => notes,
@@ -384,6 +384,7 @@ pub async fn rewind(
                 cold: plan.cold,
                 keep: false,
                 origin: plan.origin,
+                machines: plan.machines,
                 agent: plan.agent,
             };
             teardown::down(&context.dirs, dir.name()).await?;

@@ -113,11 +113,11 @@ async fn prove(context: &Context, lesson: &Lesson, args: &Args) -> Result<Proof,
     let shown = shorten(&lesson.topology);
     let path = std::path::absolute(&lesson.topology).map_err(Error::file("use", &shown))?;
     let topology = Topology { path, shown, lab: lesson.lab.clone() };
-    let manner = Manner { checkpoint: args.manner.checkpoint.or(Some(true)), ..args.manner };
+    let manner = Manner { checkpoint: args.manner.checkpoint.or(Some(true)), ..args.manner.clone() };
     let (mut progress, mut stop) = (Progress::new(&context.printer, &topology.lab.name), Stop::new()?);
     let mut wrong = Vec::new();
     let through = tokio::time::timeout(args.timeout, async {
-        let dir = session::bring_up(context, &topology, manner, &mut progress, &mut stop).await?;
+        let dir = session::bring_up(context, &topology, &manner, &mut progress, &mut stop).await?;
         let trial = Trial { context, lesson, dir: &dir, update: args.update };
         let ended = trial.run(&mut wrong, &mut progress, &mut stop).await;
         Ok::<_, Error>((dir, ended))

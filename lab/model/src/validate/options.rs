@@ -315,7 +315,10 @@ pub(super) fn restart(word: &At<String>, cx: &mut Cx) -> Option<Restart> {
         _ => {
             let d = Diagnostic::new(word.at, format!("there is no restart policy `{}`", word.value));
             let all = ["no", "always", "unless-stopped", "on-failure", "on-failure:TIMES"];
-            cx.error(d.hint(words::known("restart policy", &word.value, all)));
+            cx.error(d.hint(match words::nearest(&word.value, all) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => words::list(all),
+            }));
             None
         }
     }

@@ -43,15 +43,15 @@ mod tests {
 
     #[test]
     fn an_action_is_shown_as_a_command_that_does_it() {
-        let text = "name: t\nhosts: { h: {} }\nnetworks: { n: { hosts: [h] } }\ncontainers: { c: {} }\n";
+        let text = "name: t\nhosts: { h: {} }\nnetworks: { n: { hosts: [h] } }\ncontainers: { cc: {} }\n";
         let lab = Lab::parse(text, "t.yaml").unwrap();
         let command = |words: &str| {
             Act { words: words.into(), action: Action::parse(words, &lab).unwrap() }.command("x")
         };
-        assert_eq!(command("connect c n"), "labctl do x connect c n");
+        assert_eq!(command("connect cc n"), "labctl do x connect cc n");
         assert_eq!(command("exec h -- docker ps -a"), "labctl docker x h -- ps -a");
         assert_eq!(command("exec h -- sh -c 'ip a | cat'"), "labctl exec x h -- sh -c 'ip a | cat'");
-        assert_eq!(command("exec c with host-tools -- ip a"), "labctl exec --host-tools x c -- ip a");
+        assert_eq!(command("exec cc with host-tools -- ip a"), "labctl exec --host-tools x cc -- ip a");
         assert_eq!(
             command("configure docker h {\"mtu\": 1400}"),
             "labctl do x 'configure docker h {\"mtu\": 1400}'"

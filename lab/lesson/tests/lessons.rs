@@ -12,7 +12,7 @@ const ALL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../vagrant/lessons");
 /// Writes a lesson about a lab of two containers, with this `steps`, and reads it.
 fn load(steps: &str) -> Result<Lesson, String> {
     let tmp = tempfile::tempdir().unwrap();
-    let lab = "name: t\nhosts: { h: {} }\nnetworks: { n: { hosts: [h] } }\ncontainers: { a: {}, b: {} }\n";
+    let lab = "name: t\nhosts: { h: {} }\nnetworks: { n: { hosts: [h] } }\ncontainers: { aa: {}, bb: {} }\n";
     fs::write(tmp.path().join("topology.yaml"), lab).unwrap();
     fs::write(tmp.path().join("1.md"), "Text.\n\n---\n\nMore.\n").unwrap();
     fs::write(tmp.path().join("bad.md"), "```console\nno command\n```\n").unwrap();
@@ -32,11 +32,11 @@ const SOUND: &str = "\
 - { title: Look, text: 1.md }
 - title: Repair
   text: 1.md
-  break: stop b
-  broken: [ { status: b, equals: exited } ]
-  check: [ { probe: icmp, from: a, to: b, verdict: yes }, { status: b, equals: running } ]
-  hints: [ { from: a, verdict: down, say: Start it. }, { check: 2, say: It does not run. }, { say: Look. } ]
-  solve: [ start b, exec h -- docker ps ]
+  break: stop bb
+  broken: [ { status: bb, equals: exited } ]
+  check: [ { probe: icmp, from: aa, to: bb, verdict: yes }, { status: bb, equals: running } ]
+  hints: [ { from: aa, verdict: down, say: Start it. }, { check: 2, say: It does not run. }, { say: Look. } ]
+  solve: [ start bb, exec h -- docker ps ]
 ";
 
 #[test]
@@ -71,15 +71,15 @@ fn a_lesson_is_read_with_all_its_parts() {
 #[test]
 fn mistakes_are_shown_where_they_are() {
     let said = |from: &str, to: &str| load(&SOUND.replacen(from, to, 1)).unwrap_err();
-    assert_eq!(said("stop b", "stop c"), "7:10: there is no host or container `c`; did you mean `a`?\n");
-    assert!(said("text: 1.md }", "text: 2.md }").starts_with("4:25: cannot read "));
+    assert_eq!(said("stop bb", "stop bc"), "7:15: there is no host or container `bc`; did you mean `bb`?\n");
+    assert!(said("text: 1.md }", "text: 2.md }").starts_with("4:24: cannot read "));
     assert!(
         said("text: 1.md }", "text: bad.md }")
             .contains("bad.md:2: a block of commands begins with a command")
     );
     assert!(said("verdict: down", "verdict: dwon").contains("`dwon` is no verdict; the words are"));
     assert!(
-        said("{ from: a, verdict", "{ from: h, verdict")
+        said("{ from: aa, verdict", "{ from: h, verdict")
             .contains("no cell of the step's checks has `h` there")
     );
     assert!(
@@ -88,15 +88,15 @@ fn mistakes_are_shown_where_they_are() {
     );
     assert!(said(", { say: Look. }", "").contains("there is no hint for what else may be wrong"));
     assert!(
-        said("  solve: [ start b, exec h -- docker ps ]\n", "").contains("has a `check`, but no `solve`")
+        said("  solve: [ start bb, exec h -- docker ps ]\n", "").contains("has a `check`, but no `solve`")
     );
     assert!(
-        said("{ title: Look, text: 1.md }", "{ title: Look, text: 1.md, solve: start b }")
+        said("{ title: Look, text: 1.md }", "{ title: Look, text: 1.md, solve: start bb }")
             .contains("has `solve`, but no `check`")
     );
     assert!(
-        said("  check:", "  cheque:")
-            .contains("unknown key `cheque` in a step of a lesson; did you mean `check`?")
+        said("  check:", "  chek:")
+            .contains("unknown key `chek` in a step of a lesson; did you mean `check`?")
     );
     let last = load("- { title: Look, text: 1.md }\n").unwrap_err();
     assert!(last.starts_with("4:3: the last step has nothing to repair"), "{last}");

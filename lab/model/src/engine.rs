@@ -173,7 +173,8 @@ impl EngineChoice {
 
 /// Whether a word is the number of a version rather than a name.
 pub fn is_number(word: &str) -> bool {
-    word.starts_with(|c: char| c.is_ascii_digit()) && word.chars().all(|c| c.is_ascii_digit() || c == '.')
+    !word.is_empty()
+        && word.split('.').all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_digit()))
 }
 
 /// Versions of Docker: `>=28`, `<27`, `20.10`, or several of which each must hold, `>=27 <28`.

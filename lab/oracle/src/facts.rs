@@ -165,6 +165,11 @@ fn read(scene: &Scene<'_>, subject: &Subject) -> Result<Given, Unknown> {
             let Some(c) = state.containers.get(name.as_str()) else {
                 return unknown("a container that is none");
             };
+            let described = state.lab.containers.get(name.as_str());
+            let command = described.and_then(|c| c.command.first()).filter(|_| c.status == Status::Running);
+            if let Some(command) = command {
+                return unknown(&format!("how long `{command}` runs"));
+            }
             let word = match c.status {
                 Status::Absent => "absent",
                 Status::Running => "running",

@@ -10,11 +10,14 @@ use labctl_oracle::{Agreement, Checked, predict};
 /// What it cannot know, and of how many expectations on the default engine.
 const UNKNOWN: &[(usize, &str)] = &[
     (20, "all that a segment carries"),
+    (2, "how long `busybox` runs"),
     (2, "nodes that hear each other only one way"),
     (6, "what Docker makes of IPv6 for network inside"),
-    (1, "what `bash` prints"),
+    (1, "what `bash` has done in host1"),
+    (3, "what `bash` prints"),
+    (10, "what `busybox` prints"),
     (1, "what `cat` prints"),
-    (6, "what `docker` prints"),
+    (13, "what `docker` prints"),
     (2, "what `dockerd` prints"),
     (1, "what `hostname` prints"),
     (7, "what `ip` prints"),

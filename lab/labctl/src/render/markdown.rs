@@ -212,7 +212,7 @@ impl Page {
         self.glued = false;
         let mut line = String::new();
         let mut used = 0;
-        let room = self.columns.saturating_sub(self.indent.width()).max(20);
+        let room = self.columns.saturating_sub(self.indent.width()).max(10);
         for word in words {
             let width = width(&word);
             if used > 0 && used + 1 + width > room {

@@ -263,7 +263,7 @@ peers:
   p: { lan: 10.0.0.9 }
 expect:
   - probe: icmp
-    rules: [ { from: a, to: [b, 10.0.0.254, 8.8.8.8], expect: 'yes' } ]
+    rules: [ { from: a, to: [b, 10.0.0.254, 8.8.8.8], verdict: 'yes' } ]
 steps:
   - do: cut a
   - do: kill b

@@ -261,7 +261,7 @@ segments: { lan: { subnet: 10.0.0.0/24 } }
 hosts:
   a: { lan: 10.0.0.1, interfaces: { shim: { type: macvlan, parent: lan } }, routes: [ { to: 10.9.0.0/16, dev: lan } ] }
 networks: { m: { driver: macvlan, driver_opts: { parent: lan.7 } }, n: { driver: macvlan, driver_opts: { parent: eth0.9 } } }
-containers: { c: { networks: [m, n] } }
+containers: { c1: { networks: [m, n] } }
 steps: [ { do: route add a 10.8.0.0/16 dev lan } ]
 ";
 

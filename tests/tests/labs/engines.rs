@@ -7,7 +7,7 @@ use labctl_tests::{Labctl, one_host, own_images, write};
 /// Packs Docker's binaries of a node image as Docker's own tarballs are packed.
 const PACK: &str = r#"
 set -eu
-zstd -dc "$1/root.tar.zst" | tar -x ./usr/bin ./usr/sbin
+zstd -dc < "$1/root.tar.zst" | tar -x ./usr/bin ./usr/sbin
 mkdir docker
 for name in docker dockerd containerd containerd-shim-runc-v2 runc ctr docker-init docker-proxy; do
     for dir in usr/sbin usr/bin; do

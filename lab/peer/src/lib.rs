@@ -17,9 +17,8 @@
 //!     name: "client".into(),
 //!     interface: "eth0".into(),
 //!     mac,
-//!     address: "192.168.56.20".parse()?,
-//!     subnet: "192.168.56.0/24".parse()?,
-//!     gateway: None,
+//!     addresses: "192.168.56.20/24".parse::<ipnet::IpNet>()?.into(),
+//!     gateway: Default::default(),
 //!     routes: Vec::new(),
 //!     mtu: 1500,
 //! };

@@ -2,37 +2,37 @@
 //! agrees, or says why it cannot know.
 #![allow(clippy::unwrap_used)]
 
-use std::{collections::BTreeMap, fmt::Write, fs, path::Path};
+use std::{collections::BTreeSet, fmt::Write, fs, path::Path};
 
 use labctl_model::{Engine, EngineChoice, Lab, Suite};
 use labctl_oracle::{Agreement, Checked, predict};
 
-/// What it cannot know, and of how many expectations on the default engine.
-const UNKNOWN: &[(usize, &str)] = &[
-    (20, "all that a segment carries"),
-    (2, "how long `busybox` runs"),
-    (2, "nodes that hear each other only one way"),
-    (6, "what Docker makes of IPv6 for network inside"),
-    (1, "what `bash` has done in host1"),
-    (3, "what `bash` prints"),
-    (10, "what `busybox` prints"),
-    (1, "what `cat` prints"),
-    (13, "what `docker` prints"),
-    (2, "what `dockerd` prints"),
-    (1, "what `hostname` prints"),
-    (7, "what `ip` prints"),
-    (3, "what `iptables` has done in host1"),
-    (5, "what `iptables` has done in host2"),
-    (6, "what `iptables` prints"),
-    (15, "what `redis-cli` prints"),
-    (6, "what `sh` has done in c1"),
-    (2, "what `sh` has done in host1"),
-    (1, "what `sh` has done in host2"),
-    (5, "what `sh` prints"),
-    (2, "what `sysctl` prints"),
-    (2, "what a name server says of IPv6"),
-    (4, "what host1 tells others after force-new-cluster, until its dockerd starts anew"),
-    (35, "where a crafted frame goes"),
+/// What it cannot know on the default engine.
+const UNKNOWN: &[&str] = &[
+    "all that a segment carries",
+    "how long `busybox` runs",
+    "nodes that hear each other only one way",
+    "what Docker makes of IPv6 for network inside",
+    "what `bash` has done in host1",
+    "what `bash` prints",
+    "what `busybox` prints",
+    "what `cat` prints",
+    "what `docker` prints",
+    "what `dockerd` prints",
+    "what `hostname` prints",
+    "what `ip` prints",
+    "what `iptables` has done in host1",
+    "what `iptables` has done in host2",
+    "what `iptables` prints",
+    "what `redis-cli` prints",
+    "what `sh` has done in c1",
+    "what `sh` has done in host1",
+    "what `sh` has done in host2",
+    "what `sh` prints",
+    "what `sysctl` prints",
+    "what a name server says of IPv6",
+    "what host1 tells others after force-new-cluster, until its dockerd starts anew",
+    "where a crafted frame goes",
 ];
 
 #[test]
@@ -44,8 +44,8 @@ fn the_oracle_agrees_with_reality() {
     files.retain(|p| p.extension().is_some_and(|e| e == "yaml"));
     files.sort();
     let mut differs = String::new();
-    let mut unknown: BTreeMap<String, usize> = BTreeMap::new();
-    let mut agrees = 0;
+    let mut unknown = BTreeSet::new();
+    let (mut agrees, mut open) = (0, 0);
     let labs = Suite::ALL.into_iter().flat_map(|suite| files.iter().map(move |file| (suite, file)));
     for (suite, file) in labs {
         let unnamed = Some(Engine::Debian(suite));
@@ -64,7 +64,10 @@ fn the_oracle_agrees_with_reality() {
                     match agreement {
                         Agreement::Agrees => agrees += 1,
                         Agreement::Unknown(_) if suite != Suite::default() => {}
-                        Agreement::Unknown(why) => *unknown.entry(why.clone()).or_default() += 1,
+                        Agreement::Unknown(why) => {
+                            open += 1;
+                            unknown.insert(why.clone());
+                        }
                         Agreement::Differs(why) => {
                             let cell = match check {
                                 Checked::Matrix { cells, probe, .. } => {
@@ -89,7 +92,6 @@ fn the_oracle_agrees_with_reality() {
         }
     }
     assert!(differs.is_empty(), "{agrees} agree; these differ:\n{differs}");
-    let counted: Vec<(usize, &str)> = unknown.iter().map(|(why, n)| (*n, why.as_str())).collect();
-    assert_eq!(counted, UNKNOWN, "{agrees} agree");
-    assert!(agrees > 1000, "{agrees}");
+    assert_eq!(unknown.iter().collect::<Vec<_>>(), UNKNOWN);
+    assert!(agrees > 20 * open && open > 0, "{agrees} agree, {open} are not known");
 }

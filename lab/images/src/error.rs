@@ -152,6 +152,18 @@ impl Error {
     pub fn content(path: impl AsRef<Path>, why: impl Into<String>) -> Self {
         Self::Content { path: path.as_ref().to_owned(), why: why.into() }
     }
+
+    /// 2 if what was asked for is at fault, 3 if this machine is.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::NoImage { .. }
+            | Self::NoDocker { .. }
+            | Self::EngineName(_)
+            | Self::NotFound(_)
+            | Self::NoPackage { .. } => 2,
+            _ => 3,
+        }
+    }
 }
 
 /// The command that makes the node image of an engine.

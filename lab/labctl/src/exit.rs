@@ -91,11 +91,7 @@ impl Error {
             // A file that does not exist is the command line's mistake; one that cannot be used is the machine's.
             Error::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Exit::USAGE,
             Error::Environment(_) | Error::File { .. } => Exit::ENVIRONMENT,
-            Error::Image(
-                ImageError::NotFound(_) | ImageError::NoDocker { .. } | ImageError::EngineName(_),
-            ) => Exit::USAGE,
-            Error::Packages { source: ImageError::NoPackage { .. }, .. } => Exit::USAGE,
-            Error::Image(_) | Error::Packages { .. } => Exit::ENVIRONMENT,
+            Error::Image(e) | Error::Packages { source: e, .. } => Exit(e.exit_code()),
             Error::Runtime(e) => Exit(e.exit_code()),
             Error::Interrupted => Exit::INTERRUPTED,
         }

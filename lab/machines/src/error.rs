@@ -204,8 +204,8 @@ impl Error {
             | Error::Refused { .. }
             | Error::NoMachines
             | Error::Machines(_)
-            | Error::Docker(_)
-            | Error::Images(labctl_images::Error::NoImage { .. }) => 2,
+            | Error::Docker(_) => 2,
+            Error::Images(e) => e.exit_code(),
             _ => 3,
         }
     }

@@ -15,9 +15,9 @@ for name in docker dockerd containerd containerd-shim-runc-v2 runc ctr docker-in
     done
 done
 if [ ! -e docker/docker-init ]; then cp "usr/bin/$(basename "$(readlink usr/bin/docker-init)")" docker/docker-init; fi
-tar -czf own.tgz docker
+tar -cf own.tgz -I 'gzip -1' docker
 rm docker/runc
-tar -czf lacking.tgz docker
+tar -cf lacking.tgz -I 'gzip -1' docker
 "#;
 
 fn run(dir: &Path, script: &str, argument: &Path) {

@@ -1,5 +1,5 @@
 # Three commands matter: `make demo` sets up and runs the flagship; `make check` is for the daily loop; `make test` sets
-# up and runs every test. A second run installs and builds nothing.
+# up and runs the tests. A second run installs and builds nothing.
 
 CARGO   ?= cargo
 # `quick` builds in the least time, for demo and tests; `release` is what users get (docs/performance.md).
@@ -28,10 +28,10 @@ demo: image ## set up, then bring the flagship up and probe it
 check: setup ## formatting, lint and the tests that need no lab
 	@scripts/test check
 
-test: setup ## set up, then run every test
+test: setup ## set up, then run the tests: what CI runs
 	@scripts/test
 
-test-all: setup ## the same with every engine and on every runtime, and make truth: before a release
+test-all: setup ## the same with every topology, engine, lesson and runtime, and make truth: before a release
 	@scripts/test all
 
 engines: build ## every topology on every engine, and a table of which cells differ between engines

@@ -124,11 +124,6 @@ fn nodes_of_a_swarm_are_as_booted() {
 }
 
 #[test]
-fn nodes_with_two_engines_are_as_booted() {
-    assert_equal("mixed-engines.yaml", "trixie", &[], &RESTORED);
-}
-
-#[test]
 fn nodes_in_containers_are_as_booted() {
     let dind = ["--runtime", "dind"];
     assert_equal("decided-at-start.yaml", "trixie", &dind, &IN_A_CONTAINER);

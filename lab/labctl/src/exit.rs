@@ -72,6 +72,9 @@ pub enum Error {
         /// Why not.
         source: std::io::Error,
     },
+    /// A report could not be written in a form.
+    #[error(transparent)]
+    Render(#[from] labctl_render::Error),
     /// A signal (Ctrl-C, SIGTERM, SIGHUP) ended the verb.
     #[error("interrupted")]
     Interrupted,
@@ -90,7 +93,7 @@ impl Error {
             Error::Topology(_) | Error::Usage(_) | Error::NotFor { .. } => Exit::USAGE,
             // A file that does not exist is the command line's mistake; one that cannot be used is the machine's.
             Error::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Exit::USAGE,
-            Error::Environment(_) | Error::File { .. } => Exit::ENVIRONMENT,
+            Error::Environment(_) | Error::File { .. } | Error::Render(_) => Exit::ENVIRONMENT,
             Error::Image(e) | Error::Packages { source: e, .. } => Exit(e.exit_code()),
             Error::Runtime(e) => Exit(e.exit_code()),
             Error::Interrupted => Exit::INTERRUPTED,

@@ -7,7 +7,6 @@ mod engines;
 mod exit;
 mod printer;
 mod progress;
-mod render;
 mod session;
 mod stop;
 mod sys;

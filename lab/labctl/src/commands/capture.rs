@@ -11,6 +11,7 @@ use std::{
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use labctl_model::Draft;
+use labctl_report::count;
 use labctl_runtime::{
     control::{
         Client,
@@ -26,7 +27,6 @@ use crate::{
     context::Context,
     exit::{Error, Exit},
     printer::{Format, plain, style},
-    render::count,
     session::answer,
     stop::Stop,
 };

@@ -4,7 +4,12 @@ use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use labctl_machines::Plan;
 use labctl_model::Lab;
-use labctl_report::Report;
+use labctl_render::{
+    junit::{self, Outcome},
+    predicted,
+    repeat::Repeated,
+};
+use labctl_report::{Report, text};
 use labctl_runtime::{Checking, Expectations, control::protocol::Request};
 
 use crate::{
@@ -12,12 +17,6 @@ use crate::{
     exit::{Error, Exit},
     printer::Format,
     progress::Progress,
-    render::{
-        junit::{self, Outcome},
-        predicted,
-        repeat::Repeated,
-        report,
-    },
     session,
     stop::Stop,
     topology::{self, shorten},
@@ -74,7 +73,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         (Format::Json, 1) => context.printer.json(all.report)?,
         (Format::Json, _) => context.printer.json(&all)?,
         (Format::Text, runs) => {
-            context.printer.data(&report::text(all.report, &topology))?;
+            context.printer.data(&text::text(all.report, &topology))?;
             context.printer.data(&predicted::beside(all.report, &plan.lab))?;
             if runs > 1 {
                 context.printer.data(&all.text(&topology))?;
@@ -87,7 +86,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
             let took = Duration::from_millis(report.took_ms);
             Outcome::Ran { topology: topology.clone(), report: Box::new(report), tries: 1, took }
         };
-        junit::write(file, &reports.into_iter().map(outcome).collect::<Vec<_>>())?;
+        context
+            .printer
+            .document(&junit::xml(&reports.into_iter().map(outcome).collect::<Vec<_>>())?, Some(file))?;
     }
     Ok(exit)
 }

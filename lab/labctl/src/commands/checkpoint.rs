@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use labctl_machines::{Origin, Runtime, install, limits};
 use labctl_model::Lab;
+use labctl_report::table::Table;
 use labctl_runtime::{
     Error as RuntimeError, UpOptions,
     checkpoint::{self, LIMIT, Listed, Store, archive},
@@ -18,7 +19,6 @@ use crate::{
     exit::{Error, Exit},
     printer::Format,
     progress::Progress,
-    render::table::Table,
     session,
     stop::Stop,
     topology::check_lab_name,

@@ -4,13 +4,13 @@ use labctl_machines::{
     Runtime,
     doctor::{self, Diagnosis, Finding, Level},
 };
+use labctl_report::table::Table;
 
 use crate::{
     context::{Context, agent},
     exit::{Error, Exit},
     printer::{Format, style},
     progress::Progress,
-    render::table::Table,
 };
 
 const EXAMPLES: &str = "\

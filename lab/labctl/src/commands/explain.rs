@@ -2,13 +2,13 @@
 
 use labctl_model::{By, Family, Lab, Probe, Probed, Target, nearest_name};
 use labctl_oracle::Query;
+use labctl_render::predicted;
 
 use crate::{
     context::Context,
     engines::Engines,
     exit::{Error, Exit},
     printer::Format,
-    render::predicted,
     topology,
 };
 

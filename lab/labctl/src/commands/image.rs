@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use labctl_images::{BuildOptions, Error as ImageError, NodeImage, OwnOptions, added, container};
 use labctl_machines::images;
 use labctl_model::{Engine, EngineChoice, Suite, engine};
+use labctl_report::table::Table;
 use serde_json::json;
 
 use crate::{
@@ -13,7 +14,6 @@ use crate::{
     exit::{Error, Exit},
     printer::Format,
     progress::Progress,
-    render::table::Table,
     stop::Stop,
 };
 

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
+use labctl_render::predicted;
+
 use crate::{
     context::Context,
     engines::Engines,
     exit::{Error, Exit},
     printer::Format,
-    render::predicted,
     topology,
 };
 

@@ -6,6 +6,7 @@ use std::{
 };
 
 use labctl_machines::{LabDir, state};
+use labctl_report::{duration, table::Table};
 use labctl_runtime::control::{
     Client,
     protocol::{Answer, HostStatus, Request, Stage, Status},
@@ -15,7 +16,6 @@ use crate::{
     context::Context,
     exit::{Error, Exit},
     printer::{Format, style},
-    render::{duration, table::Table},
     session::answer,
     topology::shorten,
 };

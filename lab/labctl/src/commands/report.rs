@@ -6,6 +6,7 @@ use std::{
 };
 
 use labctl_model::Lab;
+use labctl_render::page::{Run, page};
 use labctl_report::{Report, VERSION};
 use labctl_runtime::Checking;
 use serde::Deserialize;
@@ -15,7 +16,6 @@ use crate::{
     context::Context,
     exit::{Error, Exit},
     progress::Progress,
-    render::page::{Run, page},
     session,
     stop::Stop,
     topology,

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use labctl_machines::Plan;
 use labctl_model::{Draft, Source};
-use labctl_report::sent::{Arrival, SendReport};
+use labctl_report::{
+    count,
+    sent::{Arrival, SendReport},
+    table::Table,
+};
 use labctl_runtime::control::protocol::{Answer, Request, Send};
 use vxlan::Vary;
 
@@ -13,7 +17,6 @@ use crate::{
     context::Context,
     exit::{Error, Exit},
     printer::{Format, plain, style},
-    render::{count, table::Table},
     session::ask,
     stop::Stop,
 };

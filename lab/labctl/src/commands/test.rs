@@ -13,7 +13,15 @@ use clap::builder::FalseyValueParser;
 use futures::StreamExt;
 use labctl_machines::LabDir;
 use labctl_model::{Engine, EngineChoice, engine};
-use labctl_report::{Report, VERSION};
+use labctl_render::{
+    self as render,
+    compare::{Compared, Earlier},
+    engines::{Difference, Ran},
+    github,
+    junit::{self, Outcome},
+    page, predicted,
+};
+use labctl_report::{Report, VERSION, duration, text};
 use labctl_runtime::Checking;
 use serde::Serialize;
 
@@ -23,15 +31,6 @@ use crate::{
     exit::{Error, Exit},
     printer::{Format, style},
     progress::Progress,
-    render::{
-        self,
-        compare::{Compared, Earlier},
-        duration,
-        engines::{Difference, Ran},
-        github,
-        junit::{self, Outcome},
-        page, predicted, report,
-    },
     session::{self, Manner},
     stop::Stop,
     topology::{self, Topology},
@@ -202,7 +201,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let pages = args.html.as_ref().map_or(Ok(()), |folder| write_all_pages(folder, &runs));
     if let Some(file) = &args.junit {
         let outcomes: Vec<Outcome> = runs.into_iter().map(Run::into_outcome).collect();
-        junit::write(file, &outcomes)?;
+        context.printer.document(&junit::xml(&outcomes)?, Some(file))?;
     }
     pages?;
     if interrupted.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(worst) }
@@ -466,17 +465,15 @@ fn tell(context: &Context, run: &Run, width: usize) -> Result<(), Error> {
     match &run.found {
         Ok(r) if r.holds => {
             let word = if run.is_flaky() { "flaky" } else { "ok   " };
-            let score = report::score(r, "/");
+            let score = text::score(r, "/");
             context.printer.data(&format!("{good}{word}{good:#}  {name:width$}  {score}  ({took})"))
         }
         Ok(r) => {
-            let mistakes =
-                report::mistakes(r, &run.topology.shown) + &predicted::beside(r, &run.topology.lab);
+            let mistakes = text::mistakes(r, &run.topology.shown) + &predicted::beside(r, &run.topology.lab);
             let list: String = mistakes.lines().map(|l| format!("       {l}\n")).collect();
-            context.printer.data(&format!(
-                "{bad}wrong{bad:#}  {name:width$}  {}  ({took})\n{list}",
-                report::score(r, "/")
-            ))
+            context
+                .printer
+                .data(&format!("{bad}wrong{bad:#}  {name:width$}  {}  ({took})\n{list}", text::score(r, "/")))
         }
         Err(e) => {
             context.printer.data(&format!("{bad}error{bad:#}  {name:width$}  ({took})"))?;
@@ -591,7 +588,7 @@ impl Run {
     /// As one of several engines' runs, if it is one.
     fn on_engine(&self) -> Option<Ran<'_>> {
         let (lab, engine) = (&self.topology.lab.name, self.engine.as_ref()?.name());
-        Some(Ran { lab, engine, exit: self.exit(), report: self.found.as_ref().ok() })
+        Some(Ran { lab, engine, report: self.found.as_ref().ok() })
     }
 
     fn page<'a>(&'a self, error: Option<&'a str>) -> page::Run<'a> {

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use labctl_render::predicted;
+use labctl_report::text;
 use labctl_runtime::{Checking, teardown};
 use serde_json::json;
 
@@ -11,7 +13,6 @@ use crate::{
     exit::{Error, Exit},
     printer::Format,
     progress::Progress,
-    render::{predicted, report},
     session::{self, Manner},
     stop::Stop,
     topology,
@@ -90,7 +91,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     match context.printer.format {
         Format::Json => context.printer.json(&found)?,
         Format::Text => {
-            context.printer.data(&report::text(&found, &topology.shown))?;
+            context.printer.data(&text::text(&found, &topology.shown))?;
             context.printer.data(&predicted::beside(&found, &topology.lab))?;
         }
     }

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use labctl_model::{Check, Lab, LoadError};
 use labctl_oracle::Predictions;
+use labctl_render::predicted;
+use labctl_report::count;
 use serde_json::json;
 
 use crate::{
     context::Context,
     exit::{Error, Exit},
     printer::{Format, style},
-    render::{count, predicted},
     topology,
 };
 

@@ -1,14 +1,16 @@
 //! `labctl vxlan`
 
 use anstyle::Style;
-use labctl_report::tunnels::{PairReport, ProbeReport, VxlanReport};
+use labctl_report::{
+    table::Table,
+    tunnels::{PairReport, ProbeReport, VxlanReport},
+};
 use labctl_runtime::control::protocol::{Answer, Request};
 
 use crate::{
     context::Context,
     exit::{Error, Exit},
     printer::{Format, plain, style},
-    render::table::Table,
     session::ask,
     stop::Stop,
 };

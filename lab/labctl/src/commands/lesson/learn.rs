@@ -4,7 +4,8 @@ use std::path::Path;
 
 use labctl_lesson::{Act, LAB, Lesson, Step, choose};
 use labctl_machines::{LabDir, state};
-use labctl_report::Report;
+use labctl_render::markdown;
+use labctl_report::{Report, text};
 use labctl_runtime::{UpOptions, teardown};
 use serde_json::json;
 
@@ -14,7 +15,6 @@ use crate::{
     exit::{Error, Exit},
     printer::{Format, style},
     progress::Progress,
-    render::{markdown, report},
     session::{self, Manner},
     stop::Stop,
     sys,
@@ -317,7 +317,7 @@ impl<'a> Desk<'a> {
             return printer.json(found);
         }
         let file = shorten(&self.lesson.folder.join(labctl_lesson::FILE));
-        printer.data(&report::text(found, &file))?;
+        printer.data(&text::text(found, &file))?;
         if !found.holds {
             printer.say("not yet; `labctl lesson hint` helps");
             return Ok(());

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use labctl_lesson::Lesson;
+use labctl_report::table::Table;
 use serde_json::json;
 
 use super::notes::{Notes, Outcome};
@@ -10,7 +11,6 @@ use crate::{
     context::Context,
     exit::{Error, Exit},
     printer::Format,
-    render::table::Table,
 };
 
 pub fn list(context: &Context, folder: &Path) -> Result<Exit, Error> {

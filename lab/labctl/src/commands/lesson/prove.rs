@@ -10,7 +10,7 @@ use std::{
 
 use labctl_lesson::{LAB, Lesson, Step, Typed, choose, fits};
 use labctl_machines::LabDir;
-use labctl_report::{Report, VERSION};
+use labctl_report::{Report, VERSION, count, duration, text};
 use serde::Serialize;
 
 use super::learn;
@@ -19,7 +19,6 @@ use crate::{
     exit::{Error, Exit},
     printer::{Format, style},
     progress::Progress,
-    render::{count, duration, report},
     session::{self, Manner},
     stop::Stop,
     topology::{Topology, shorten},
@@ -220,7 +219,7 @@ impl Trial<'_> {
     }
 
     fn mistakes(&self, found: &Report) -> String {
-        report::mistakes(found, &shorten(&self.lesson.folder.join(labctl_lesson::FILE)))
+        text::mistakes(found, &shorten(&self.lesson.folder.join(labctl_lesson::FILE)))
     }
 
     /// Types commands of a text and compares what they print. Returns what they print where the text says something else.

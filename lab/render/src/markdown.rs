@@ -1,10 +1,9 @@
 //! Markdown for a terminal.
 
 use anstyle::Style;
+use labctl_report::style;
 use pulldown_cmark::{Alignment, CodeBlockKind, Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 use unicode_width::UnicodeWidthStr;
-
-use crate::printer::style;
 
 /// Indentation of code, of what stands in a list, and of quotes.
 const CODE: &str = "    ";

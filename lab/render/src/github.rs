@@ -4,11 +4,10 @@
 
 use anstream::adapter::strip_str;
 use indexmap::IndexMap;
-use labctl_model::plain_lines;
-use labctl_report::{CellReport, MatrixReport, Report};
+use labctl_model::{plain, plain_lines};
+use labctl_report::{CellReport, MatrixReport, Report, cells, text};
 
-use super::{cells, compare::Compared, report};
-use crate::printer::plain;
+use crate::compare::Compared;
 
 /// Most annotations: GitHub shows ten errors of a step and drops the rest.
 const MOST: usize = 10;
@@ -60,7 +59,7 @@ fn of_report(run: &Run<'_>, found: &Report) -> Vec<String> {
     };
     let steps = found.steps.len();
     for (n, step) in found.steps.iter().enumerate().filter(|(_, s)| !s.actions.holds) {
-        add(step.line, &report::step(step, (n, steps), &run.file));
+        add(step.line, &text::step(step, (n, steps), &run.file));
     }
     for (step, check) in found.all_checks().filter(|(_, c)| !c.holds) {
         let after = step.map(|n| format!("after step {}: ", n + 1)).unwrap_or_default();
@@ -74,7 +73,7 @@ fn of_report(run: &Run<'_>, found: &Report) -> Vec<String> {
             }
         }
         for fact in check.facts().filter(|f| !f.holds) {
-            add(fact.line, &format!("{after}{}", report::fact(fact, &run.file)));
+            add(fact.line, &format!("{after}{}", text::fact(fact, &run.file)));
         }
     }
     all
@@ -116,9 +115,9 @@ pub fn summary(runs: &[Run<'_>], compared: Option<&Compared>) -> String {
     out.push_str("| lab | result | as expected | time |\n|---|---|---|---|\n");
     for run in runs {
         let (result, score) = match &run.found {
-            Ok(found) if found.holds && run.flaky => ("🟡 flaky", report::score(found, " of ")),
-            Ok(found) if found.holds => ("✅ holds", report::score(found, " of ")),
-            Ok(found) => ("❌ does not hold", report::score(found, " of ")),
+            Ok(found) if found.holds && run.flaky => ("🟡 flaky", text::score(found, " of ")),
+            Ok(found) if found.holds => ("✅ holds", text::score(found, " of ")),
+            Ok(found) => ("❌ does not hold", text::score(found, " of ")),
             Err(_) => ("💥 error", String::new()),
         };
         out.push_str(&format!("| {} | {result} | {score} | {} |\n", run.lab, run.took));
@@ -126,7 +125,7 @@ pub fn summary(runs: &[Run<'_>], compared: Option<&Compared>) -> String {
     for run in runs {
         let details = match &run.found {
             Ok(found) if found.holds => continue,
-            Ok(found) => strip_str(&report::mistakes(found, &run.file)).to_string(),
+            Ok(found) => strip_str(&text::mistakes(found, &run.file)).to_string(),
             Err(message) => message.clone(),
         };
         out.push_str(&format!(

@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 
-use labctl_report::Report;
+use labctl_report::{Report, count, style};
 use serde::{Deserialize, Serialize};
 
-use super::{count, repeat::outcomes};
-use crate::printer::style;
+use crate::repeat::outcomes;
 
 /// An earlier run, as `labctl test --format json` printed it.
 #[derive(Debug, Deserialize)]

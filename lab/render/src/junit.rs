@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use labctl_model::plain_lines;
-use labctl_report::{CellReport, CheckReport, FactReport, Found, MatrixReport, Report, StepReport};
+use labctl_model::{plain, plain_lines};
+use labctl_report::{
+    CellReport, CheckReport, FactReport, Found, MatrixReport, Report, StepReport, cells, text,
+};
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 
-use super::{cells, report};
-use crate::{exit::Error, printer::plain};
+use crate::Error;
 
 /// The result of one topology.
 #[derive(Debug)]
@@ -45,12 +46,7 @@ pub fn xml(outcomes: &[Outcome]) -> Result<String, Error> {
         all.add_test_suite(suite(outcome));
     }
     all.set_time(total);
-    all.to_string().map_err(|e| Error::Environment(format!("cannot write JUnit: {e}")))
-}
-
-/// Writes the XML to a file.
-pub fn write(path: &std::path::Path, outcomes: &[Outcome]) -> Result<(), Error> {
-    std::fs::write(path, xml(outcomes)?).map_err(Error::file("write", path.display()))
+    all.to_string().map_err(Error::in_form("JUnit"))
 }
 
 fn suite(outcome: &Outcome) -> TestSuite {
@@ -79,7 +75,7 @@ fn suite(outcome: &Outcome) -> TestSuite {
 /// The cases of a step: its actions, then its checks.
 fn step(s: &StepReport, (n, of): (usize, usize), topology: &str) -> Vec<TestCase> {
     let name = format!("step {}: {}", n + 1, s.name);
-    let why = || report::step(s, (n, of), topology);
+    let why = || text::step(s, (n, of), topology);
     let mut actions = at(s.line, case(&name, topology, status(s.actions.holds, why)));
     actions.set_time(Duration::from_millis(s.actions.took_ms));
     let after = format!("after step {}: ", n + 1);
@@ -117,7 +113,7 @@ fn cells(matrix: &MatrixReport, after: &str, topology: &str) -> Vec<TestCase> {
 
 fn fact(f: &FactReport, after: &str, topology: &str) -> TestCase {
     let name = format!("{after}{} {}", f.subject, f.expected);
-    at(f.line, case(&name, topology, status(f.holds, || report::fact(f, topology))))
+    at(f.line, case(&name, topology, status(f.holds, || text::fact(f, topology))))
 }
 
 fn status(holds: bool, why: impl FnOnce() -> String) -> TestCaseStatus {

@@ -6,10 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use labctl_report::{CheckReport, Found, Report, VERSION, cells};
+use labctl_report::{CheckReport, Found, Report, VERSION, cells, style};
 use serde::Serialize;
-
-use crate::printer::style;
 
 /// The summary of several runs; `--format json` of `check --repeat`.
 #[derive(Debug, Serialize)]

@@ -4,13 +4,10 @@
 use labctl_model::{Direction, Expected, No, Observed, Probe};
 use labctl_report::{
     ActionsReport, Cause, CellReport, CheckReport, FactReport, Found, MatrixReport, Report, StepReport,
+    text::{mistakes, text},
 };
 
-use super::{
-    junit, predicted,
-    repeat::Repeated,
-    report::{mistakes, text},
-};
+use super::{junit, predicted, repeat::Repeated};
 
 fn cell(from: &str, to: &str, expected: Expected, observed: Observed) -> CellReport {
     CellReport {

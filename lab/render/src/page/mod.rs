@@ -11,17 +11,15 @@ use std::time::Duration;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use data::Data;
 use labctl_model::{Lab, plain_lines};
-use labctl_report::{CheckReport, FactReport, Found, Report};
+use labctl_report::{CheckReport, FactReport, Found, Report, cells, count, duration, text};
 use minijinja::{AutoEscape, Environment, Value, escape_formatter};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::{
-    cells, count, duration,
+use crate::{
+    Error,
     graph::{self, Form},
-    report as text,
 };
-use crate::exit::Error;
 
 const TEMPLATE: &str = include_str!("page.html");
 const INDEX: &str = include_str!("index.html");
@@ -134,8 +132,7 @@ pub fn page(run: &Run<'_>) -> Result<String, Error> {
     let phases = run.report.map(|report| phases(report, &mut data)).unwrap_or_default();
     data.place(run.model);
     let without_style = |text: String| anstream::adapter::strip_str(&text).to_string();
-    let json =
-        serde_json::to_string(&data).map_err(|e| Error::Environment(format!("cannot write JSON: {e}")))?;
+    let json = serde_json::to_string(&data).map_err(Error::in_form("JSON"))?;
     let page = Page {
         lab: run.lab,
         about: run.model.map(|lab| lab.description.as_str()).unwrap_or_default(),
@@ -195,8 +192,7 @@ fn render(template: &str, values: impl Serialize) -> Result<String, Error> {
         Some(text) if !value.is_safe() => escape_formatter(out, state, &Value::from(plain_lines(text))),
         _ => escape_formatter(out, state, value),
     });
-    let failed = |e| Error::Environment(format!("cannot write HTML: {e:#}"));
-    environment.render_str(template, values).map_err(failed)
+    environment.render_str(template, values).map_err(Error::in_form("HTML"))
 }
 
 fn verdict(run: &Run<'_>) -> Verdict {

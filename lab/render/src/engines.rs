@@ -2,10 +2,8 @@
 
 use indexmap::IndexMap;
 use labctl_model::{Expected, Observed, plain};
-use labctl_report::{CellReport, Found, Report, cells, table::Table};
+use labctl_report::{CellReport, Found, Report, cells, style, table::Table};
 use serde::Serialize;
-
-use crate::{exit::Exit, printer::style};
 
 /// A topology on one engine.
 pub struct Ran<'a> {
@@ -13,9 +11,7 @@ pub struct Ran<'a> {
     pub lab: &'a str,
     /// Engine.
     pub engine: &'a str,
-    /// How it ended.
-    pub exit: Exit,
-    /// What was found, if the lab came up.
+    /// What was found, if the lab came up and could be checked.
     pub report: Option<&'a Report>,
 }
 
@@ -79,11 +75,11 @@ pub fn text(ran: &[Ran<'_>], labs: &[&str], engines: &[&str]) -> String {
     for lab in labs {
         let word = |engine: &&str| {
             let one = ran.iter().find(|r| r.lab == *lab && r.engine == *engine);
-            match one.map(|r| r.exit) {
+            match one.map(|r| r.report.map(|report| report.holds)) {
                 None => ("-".to_owned(), style::DIM),
-                Some(Exit::OK) => ("ok".to_owned(), style::GOOD),
-                Some(Exit::MISMATCH) => ("wrong".to_owned(), style::BAD),
-                Some(_) => ("error".to_owned(), style::BAD),
+                Some(Some(true)) => ("ok".to_owned(), style::GOOD),
+                Some(Some(false)) => ("wrong".to_owned(), style::BAD),
+                Some(None) => ("error".to_owned(), style::BAD),
             }
         };
         let name = ((*lab).to_owned(), style::HEAD);
@@ -127,7 +123,7 @@ mod tests {
     #[test]
     fn what_differs_between_engines_is_named_once_and_reasons_that_nobody_asked_for_are_none() {
         let (old, new, other) = (report("yes", "yes"), report("no", "silent"), report("no", "arp"));
-        let ran = |engine, report| Ran { lab: "l", engine, exit: Exit::OK, report: Some(report) };
+        let ran = |engine, report| Ran { lab: "l", engine, report: Some(report) };
         let all = [ran("bookworm", &old), ran("forky", &new), ran("mine", &other)];
         let found = differences(&all);
         assert_eq!(found.len(), 1);

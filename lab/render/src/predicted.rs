@@ -3,14 +3,11 @@
 use std::collections::BTreeMap;
 
 use anstyle::Style;
-use labctl_model::{Check, Lab};
+use labctl_model::{Check, Lab, plain};
 use labctl_oracle::{
     Agreement, CellPrediction, ChangedCell, Checked, Comparison, Explanation, Hop, Predictions, Repair, Way,
 };
-use labctl_report::{Found, Report};
-
-use super::{cells, count, table::Table};
-use crate::printer::{plain, style};
+use labctl_report::{Found, Report, cells, count, style, table::Table};
 
 /// Most cells of a lab that are predicted by the way: some seconds' worth would be a surprise.
 const MOST_BY_THE_WAY: usize = 50_000;

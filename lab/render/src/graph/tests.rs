@@ -210,7 +210,7 @@ fn the_pictures_of_the_docs_are_up_to_date() {
     if std::env::var_os("UPDATE_PICTURES").is_some() {
         fs::write(&picture, &new).unwrap();
     }
-    let again = "UPDATE_PICTURES=1 cargo test --profile quick -p labctl pictures";
+    let again = "UPDATE_PICTURES=1 cargo test --profile quick -p labctl-render pictures";
     assert!(
         fs::read_to_string(&picture).is_ok_and(|old| old == new),
         "{picture} is not what is drawn now: {again}"

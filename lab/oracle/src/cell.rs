@@ -14,7 +14,7 @@ use crate::{
     names,
     net::Role,
     packet::{Complaint, Proto},
-    state::State,
+    state::{HostState, State},
     walk::{self, Asked, Cache, Listeners, Outcome, Trip, Unknown},
 };
 
@@ -159,7 +159,7 @@ impl Question<'_, '_> {
         }
         let aim = aim::aim(state, probe, (self.matrix.by, self.matrix.family), cell);
         if let Probe::Dns(name) = probe {
-            return self.resolved(name);
+            return self.resolved(name, family);
         }
         if let Err(NoAddress::Down(why)) = &aim.address {
             return only(No::Down, why.clone());
@@ -167,7 +167,7 @@ impl Question<'_, '_> {
         self.check_certain(&aim)?;
         let addresses = match (self.matrix.by, &cell.to) {
             (By::Name, Target::Endpoint { name, .. }) => {
-                let found = names::resolve(state, self.built, &cell.from, name)?;
+                let found = names::resolve(state, self.built, &cell.from, name, family)?;
                 if found.is_empty() {
                     return only(No::NoName, format!("{} finds no {name}", cell.from));
                 }
@@ -195,12 +195,9 @@ impl Question<'_, '_> {
         Ok(ways)
     }
 
-    /// Of IPv6, macvlan, ipvlan, hosts and peers are modelled.
+    /// Of IPv6, all but services, overlays and the default bridge is modelled.
     fn check_modelled(&self) -> Result<(), Unknown> {
         let unknown = |why: String| Err(Unknown(why));
-        if self.matrix.by == By::Name || matches!(self.matrix.probe, Probe::Dns(_)) {
-            return unknown("what a name server says of IPv6".to_owned());
-        }
         let (lab, cell) = (self.state.lab, self.cell);
         let target = match &cell.to {
             Target::Endpoint { name, .. } => Some(name.as_str()),
@@ -211,24 +208,14 @@ impl Question<'_, '_> {
                 return unknown("how a service is reached by IPv6".to_owned());
             }
         }
-        let known = |n: &labctl_model::Network| {
-            matches!(n.driver, labctl_model::Driver::Macvlan { .. } | labctl_model::Driver::Ipvlan { .. })
-                && !n.internal
-        };
-        if let Some((key, _)) = lab.networks.iter().find(|(_, n)| n.enable_ipv6 == Some(true) && !known(n)) {
-            return unknown(format!("what Docker makes of IPv6 for network {key}"));
+        let overlay = |n: &labctl_model::Network| n.driver == labctl_model::Driver::Overlay;
+        if let Some((key, _)) = lab.networks.iter().find(|(_, n)| n.enable_ipv6 == Some(true) && overlay(n)) {
+            return unknown(format!("what Docker makes of IPv6 for overlay {key}"));
         }
-        let keys = ["ipv6", "fixed-cidr-v6", "ip6tables"];
-        let set = |h: &crate::state::HostState| keys.into_iter().find(|key| h.daemon_json.contains_key(*key));
-        if let Some(key) = self.state.hosts.values().find_map(set) {
-            return unknown(format!("what `{key}` in daemon.json makes of IPv6"));
+        match self.state.hosts.values().find_map(HostState::unknown_bridge) {
+            Some(why) => unknown(why),
+            None => Ok(()),
         }
-        if aim::transport(&self.matrix.probe).is_some()
-            && lab.containers.values().any(|c| !c.ports.is_empty())
-        {
-            return unknown("how a published port is reached by IPv6".to_owned());
-        }
-        Ok(())
     }
 
     /// What Docker decides at its own choice cannot be foretold.
@@ -271,9 +258,9 @@ impl Question<'_, '_> {
         Ok(())
     }
 
-    fn resolved(&self, name: &str) -> Result<Vec<Way>, Unknown> {
+    fn resolved(&self, name: &str, family: Family) -> Result<Vec<Way>, Unknown> {
         let (state, cell) = (self.state, self.cell);
-        let found = names::resolve(state, self.built, &cell.from, name)?;
+        let found = names::resolve(state, self.built, &cell.from, name, family)?;
         if found.is_empty() {
             return Ok(vec![way(Observed::No(No::NoName), format!("{} finds no {name}", cell.from))]);
         }

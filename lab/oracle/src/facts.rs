@@ -7,7 +7,7 @@ use labctl_model::{Attach, Driver, Fact, Must, Role, Subject, is_told};
 
 use crate::{
     cell::{Agreement, Scene, subnets},
-    state::{BRIDGE, Status},
+    state::{BRIDGE, HostState, Status},
     walk::Unknown,
 };
 
@@ -118,6 +118,10 @@ fn read(scene: &Scene<'_>, subject: &Subject) -> Result<Given, Unknown> {
         }
         Subject::Addresses(name) => {
             let space = space(name)?;
+            let host = state.lab.host_of(name).and_then(|host| state.hosts.get(host));
+            if let Some(why) = host.and_then(HostState::unknown_bridge) {
+                return Err(Unknown(why));
+            }
             let words = space.interfaces.iter().flat_map(|i| &i.addresses).map(|a| a.ip);
             let words = words.filter(|ip| is_told(*ip)).map(|ip| ip.to_string());
             let given = Given::all(words);

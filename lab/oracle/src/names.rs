@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use labctl_model::{Attach, Driver, EndpointMode, HostAddress};
+use labctl_model::{Attach, Driver, EndpointMode, Family, HostAddress, OfFamily};
 
 use crate::{
     build::Built,
@@ -13,21 +13,23 @@ use crate::{
 /// What a look-up gives: addresses, in no order that counts; none where the name does not resolve.
 pub type Found = Result<Vec<IpAddr>, Unknown>;
 
-/// Looks a name up as an endpoint does.
+/// Looks up the addresses of a family of a name, as an endpoint does.
 ///
 /// # Errors
 /// If that hangs on what the oracle does not know.
-pub fn resolve(state: &State<'_>, built: &Built, from: &str, name: &str) -> Found {
+pub fn resolve(state: &State<'_>, built: &Built, from: &str, name: &str, family: Family) -> Found {
     let name = name.strip_suffix('.').unwrap_or(name);
     let same = |other: &str| other.eq_ignore_ascii_case(name);
     if same("localhost") {
-        return Ok(vec![IpAddr::from([127, 0, 0, 1])]);
+        return Ok(vec![family.loopback()]);
     }
-    let Some(described) = state.lab.containers.get(from) else { return Ok(of_hosts(state, name)) };
+    let Some(described) = state.lab.containers.get(from) else {
+        return Ok(of_hosts(state, name, family));
+    };
     match &described.attach {
-        Attach::Host => return Ok(of_hosts(state, name)),
+        Attach::Host => return Ok(of_hosts(state, name, family)),
         // It shares the files of the one that it joined.
-        Attach::Container(of) => return resolve_beside(state, built, of, from, name),
+        Attach::Container(of) => return resolve_beside(state, built, (of, from), name, family),
         Attach::None => return Ok(Vec::new()),
         _ => {}
     }
@@ -37,7 +39,7 @@ pub fn resolve(state: &State<'_>, built: &Built, from: &str, name: &str) -> Foun
     }
     let own = described.hostname.as_deref().is_some_and(same);
     if own {
-        return Ok(now.networks.values().map(|a| a.ip).take(1).collect());
+        return Ok(now.networks.values().filter_map(|a| a.address(family)).take(1).collect());
     }
     let extra: Vec<_> = described.run.extra_hosts.iter().flatten().filter(|(n, _)| same(n)).collect();
     if !extra.is_empty() {
@@ -45,13 +47,14 @@ pub fn resolve(state: &State<'_>, built: &Built, from: &str, name: &str) -> Foun
             HostAddress::Ip(ip) => Ok(*ip),
             HostAddress::HostGateway => Err(Unknown("the address that host-gateway stands for".to_owned())),
         };
-        return extra.into_iter().map(address).collect();
+        let found: Result<Vec<_>, _> = extra.into_iter().map(address).collect();
+        return found.map(|all| all.into_iter().filter(|ip| ip.family() == family).collect());
     }
     for link in &described.links {
         let target = state.containers.get(link.target.as_str()).filter(|c| c.status == Status::Running);
         let shared = target.and_then(|t| t.networks.iter().find(|(k, _)| now.networks.contains_key(*k)));
         if let Some((_, at)) = shared.filter(|_| same(&link.alias) || same(&link.target)) {
-            return Ok(vec![at.ip]);
+            return Ok(at.address(family).into_iter().collect());
         }
     }
     // Networks that lead out come first, then by name (moby libnetwork/endpoint.go, `Less`).
@@ -59,7 +62,7 @@ pub fn resolve(state: &State<'_>, built: &Built, from: &str, name: &str) -> Foun
     let inner = |k: &str| state.lab.networks.get(k).is_some_and(|n| n.internal);
     keys.sort_by_key(|k| (inner(k), state.lab.networks.get(*k).map(|n| n.docker_name.clone())));
     for key in keys {
-        let found = on_network(state, built, &described.host, key, name)?;
+        let found = on_network(state, built, (&described.host, key), name, family)?;
         if !found.is_empty() {
             return Ok(found);
         }
@@ -67,22 +70,35 @@ pub fn resolve(state: &State<'_>, built: &Built, from: &str, name: &str) -> Foun
     Ok(Vec::new())
 }
 
-fn resolve_beside(state: &State<'_>, built: &Built, of: &str, from: &str, name: &str) -> Found {
+fn resolve_beside(
+    state: &State<'_>,
+    built: &Built,
+    (of, from): (&str, &str),
+    name: &str,
+    family: Family,
+) -> Found {
     let together = built.spaces.get(of).is_some_and(|ns| built.spaces.get(from) == Some(ns));
     match together && of != from {
-        true => resolve(state, built, of, name),
+        true => resolve(state, built, of, name, family),
         false => Ok(Vec::new()),
     }
 }
 
 /// Hosts know each other by their first address.
-fn of_hosts(state: &State<'_>, name: &str) -> Vec<IpAddr> {
+fn of_hosts(state: &State<'_>, name: &str, family: Family) -> Vec<IpAddr> {
     let same = state.lab.hosts.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
-    same.and_then(|(_, h)| h.first_address()).into_iter().collect()
+    let first = same.and_then(|(_, h)| h.first_address());
+    first.into_iter().filter(|ip| ip.family() == family).collect()
 }
 
 /// What the name server of a host knows of a network.
-fn on_network(state: &State<'_>, built: &Built, host: &str, key: &str, name: &str) -> Found {
+fn on_network(
+    state: &State<'_>,
+    built: &Built,
+    (host, key): (&str, &str),
+    name: &str,
+    family: Family,
+) -> Found {
     let docker_name = state.lab.networks.get(key).map_or(key, |n| n.docker_name.as_str());
     // `name.network` is known too.
     let suffix = name.len().checked_sub(docker_name.len() + 1).filter(|at| {
@@ -105,7 +121,7 @@ fn on_network(state: &State<'_>, built: &Built, host: &str, key: &str, name: &st
             continue;
         }
         if same(container) || at.aliases.iter().any(|a| same(a)) {
-            found.push(at.ip);
+            found.extend(at.address(family));
         } else if described.hostname.as_deref().is_some_and(same) {
             return Err(Unknown("whether Docker's name server knows a host name".to_owned()));
         }
@@ -125,5 +141,6 @@ fn on_network(state: &State<'_>, built: &Built, host: &str, key: &str, name: &st
             }
         }
     }
+    found.retain(|ip| ip.family() == family);
     Ok(found)
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use labctl_model::Traffic;
+use labctl_model::{Family, Traffic};
 
 use crate::{
     netfilter::Firewall,
@@ -137,8 +137,10 @@ pub struct Route {
 /// A listener that is there in the lab, beside those of the run.
 #[derive(Clone, Debug)]
 pub struct ProxyAt {
-    /// Address that it listens on; all if absent.
+    /// Address that it listens on; all of the family if absent.
     pub ip: Option<IpAddr>,
+    /// Address family.
+    pub family: Family,
     /// Transport.
     pub proto: Proto,
     /// Port.
@@ -197,8 +199,10 @@ pub struct Namespace {
     pub forwards: bool,
     /// Whether it forwards IPv6.
     pub forwards_v6: bool,
-    /// Its rules, of IPv4: Docker sets none for IPv6 unless daemon.json says so.
+    /// Its rules of IPv4.
     pub firewall: Firewall,
+    /// Its rules of IPv6.
+    pub firewall_v6: Firewall,
     /// Proxies.
     pub proxies: Vec<ProxyAt>,
     /// Load balancers.
@@ -308,6 +312,7 @@ impl Namespace {
             forwards: false,
             forwards_v6: false,
             firewall: Firewall::default(),
+            firewall_v6: Firewall::default(),
             proxies: Vec::new(),
             balancers: Vec::new(),
             taken: Vec::new(),
@@ -320,6 +325,11 @@ impl Namespace {
     /// Whether it forwards packets of this address's family.
     pub fn forwards(&self, to: IpAddr) -> bool {
         if to.is_ipv4() { self.forwards } else { self.forwards_v6 }
+    }
+
+    /// The rules for packets of this address's family.
+    pub fn firewall(&self, to: IpAddr) -> &Firewall {
+        if to.is_ipv4() { &self.firewall } else { &self.firewall_v6 }
     }
 
     /// Whether an address is its own.

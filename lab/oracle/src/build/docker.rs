@@ -5,11 +5,12 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use labctl_model::{Attach, Driver, Family, Network, Protocol, PublishMode};
+use labctl_model::{Attach, Driver, Family, Network, OfFamily, Protocol, PublishMode};
 use serde_json::Value;
 
 use super::{Built, docker_mac};
 use crate::{
+    addressing::Pool,
     net::{Address, At, IpvlanFlag, IpvlanMode, Link, MacvlanMode, ProxyAt},
     netfilter::docker::{BridgeRules, GatewayMode, HostRules, MeshRules, PortRule},
     packet::{Mac, Proto},
@@ -20,17 +21,19 @@ const NAME: &str = "com.docker.network.bridge.name";
 const ICC: &str = "com.docker.network.bridge.enable_icc";
 const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
 const BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
-/// The option with the gateway mode of a bridge.
-const GATEWAY_MODE: &str = "com.docker.network.bridge.gateway_mode_ipv4";
+/// The option with the gateway mode of a bridge, of IPv4 and IPv6.
+const GATEWAY_MODE: [&str; 2] =
+    ["com.docker.network.bridge.gateway_mode_ipv4", "com.docker.network.bridge.gateway_mode_ipv6"];
 /// The option with the MTU of a bridge, or of an overlay's path.
 pub const MTU: &str = "com.docker.network.driver.mtu";
 /// Options that the oracle knows.
-const KNOWN: [&str; 10] = [
+const KNOWN: [&str; 11] = [
     NAME,
     ICC,
     MASQUERADE,
     BINDING,
-    GATEWAY_MODE,
+    GATEWAY_MODE[0],
+    GATEWAY_MODE[1],
     MTU,
     "macvlan_mode",
     "ipvlan_mode",
@@ -94,9 +97,10 @@ pub(super) fn sub_interface(
 }
 
 /// How others get at the containers of a bridge. Docker before 27 does not know the option.
-fn gateway_mode(state: &State<'_>, host: &str, key: &str) -> GatewayMode {
+fn gateway_mode(state: &State<'_>, host: &str, key: &str, family: Family) -> GatewayMode {
     let knows = state.lab.hosts.get(host).is_some_and(|h| h.engine.is_at_least(27));
-    let option = state.lab.networks.get(key).and_then(|n| n.options.get(GATEWAY_MODE)).filter(|_| knows);
+    let name = GATEWAY_MODE[usize::from(family == Family::V6)];
+    let option = state.lab.networks.get(key).and_then(|n| n.options.get(name)).filter(|_| knows);
     match option.map(String::as_str) {
         Some("routed") => GatewayMode::Routed,
         Some("nat-unprotected") => GatewayMode::NatUnprotected,
@@ -105,13 +109,25 @@ fn gateway_mode(state: &State<'_>, host: &str, key: &str) -> GatewayMode {
     }
 }
 
+/// Whether dockerd sets rules for IPv6: by itself from Docker 27 on, before that as an experiment.
+fn has_ip6tables(state: &State<'_>, host: &str) -> bool {
+    let (Some(now), Some(described)) = (state.hosts.get(host), state.lab.hosts.get(host)) else {
+        return false;
+    };
+    let set = |key: &str| now.daemon_json.get(key).and_then(Value::as_bool);
+    match described.engine.is_at_least(27) {
+        true => set("ip6tables") != Some(false),
+        false => set("ip6tables") == Some(true) && set("experimental") == Some(true),
+    }
+}
+
 /// The addresses that containers, tasks and the mesh have on a bridge of a host.
 fn endpoints(state: &State<'_>, host: &str, key: &str) -> Vec<IpAddr> {
     let gwbridge = key == state.gwbridge();
     let containers = state.lab.containers_on(host).filter(|(name, _)| state.is_running(name));
     let of_containers = containers.filter_map(|(name, _)| state.containers.get(name)).flat_map(|c| {
-        let on_it = c.networks.get(key).map(|a| a.ip);
-        on_it.into_iter().chain(c.gwbridge.filter(|_| gwbridge))
+        let on_it = c.networks.get(key).into_iter().flat_map(|a| a.ips());
+        on_it.chain(c.gwbridge.filter(|_| gwbridge))
     });
     let tasks = state.tasks().filter(|t| t.host == host).filter_map(|t| t.gwbridge.as_ref());
     let of_tasks = tasks.filter(|(on, _)| on == key).map(|(_, ip)| *ip);
@@ -129,10 +145,13 @@ impl Built {
                 continue;
             }
             let mut bridge = self.interface(bridge_name(state, key), Link::Bridge);
-            let addresses =
-                pools.iter().map(|p| Address { ip: p.gateway, prefix_len: p.subnet.prefix_len() });
-            if gateway_mode(state, host, key) != GatewayMode::Isolated {
-                bridge.addresses = addresses.collect();
+            let has_one =
+                |p: &&Pool| gateway_mode(state, host, key, p.subnet.family()) != GatewayMode::Isolated;
+            let addresses = pools.iter().filter(has_one);
+            bridge.addresses =
+                addresses.map(|p| Address { ip: p.gateway, prefix_len: p.subnet.prefix_len() }).collect();
+            if network.is_some_and(|n| n.enable_ipv6 == Some(true)) {
+                self.net.spaces[ns].forwards_v6 = self.net.spaces[ns].forwards;
             }
             let icc_off = network.is_some_and(|n| n.options.get(ICC).is_some_and(|v| v == "false"))
                 || key == BRIDGE && now.daemon_json.get("icc") == Some(&Value::Bool(false));
@@ -154,51 +173,31 @@ impl Built {
         let (Some(now), Some(described)) = (state.hosts.get(host), state.lab.hosts.get(host)) else { return };
         let Some(ns) = self.spaces.get(host).copied() else { return };
         let is = |key: &str, wanted: bool| now.daemon_json.get(key) == Some(&Value::Bool(wanted));
-        let mut rules = HostRules { proxy: !is("userland-proxy", false), ..HostRules::default() };
-        rules.is_28 = described.engine.is_at_least(28);
-        // Docker sets the policy where it turns forwarding on itself.
-        let forwarded = described.sysctls.get("net.ipv4.ip_forward").is_some_and(|v| v == "1");
-        rules.forward_drops = !forwarded && !is("ip-forward", false);
-        for (key, pools) in &now.networks {
-            let network = state.lab.networks.get(key);
-            if network.is_some_and(|n| n.driver != Driver::Bridge) {
-                continue;
-            }
-            let option =
-                |key: &str| network.and_then(|n| n.options.get(key)).is_none_or(|v| v != "false" && v != "0");
-            let default = key == BRIDGE;
-            rules.bridges.push(BridgeRules {
-                interface: bridge_name(state, key),
-                subnets: pools.iter().map(|p| p.subnet).filter(|s| s.addr().is_ipv4()).collect(),
-                internal: network.is_some_and(|n| n.internal),
-                // Docker makes its own docker_gwbridge without.
-                icc: option(ICC) && !(default && is("icc", false)) && !(network.is_none() && key == GWBRIDGE),
-                masquerade: option(MASQUERADE) && !(default && is("ip-masq", false)),
-                mode: gateway_mode(state, host, key),
-                endpoints: endpoints(state, host, key),
-            });
-        }
-        self.ports(state, host, &mut rules);
         let meshed = state.services.values().flat_map(|s| &s.spec.ports);
         let meshed = meshed.filter(|p| p.mode == PublishMode::Ingress);
         let meshed: BTreeSet<_> = meshed.filter_map(|p| Some((proto(p.protocol), p.published?))).collect();
-        if let Some(node) = state.nodes.get(host)
-            && let Some(sandbox) = node.sandbox
-        {
-            let interface = bridge_name(state, state.gwbridge());
-            rules.mesh = Some(MeshRules { interface, sandbox, ports: meshed.iter().copied().collect() });
+        for family in Family::ALL {
+            let mut rules = host_rules(state, host, family);
+            if let Some(sandbox) =
+                state.nodes.get(host).and_then(|n| n.sandbox).filter(|_| family == Family::V4)
+            {
+                let interface = bridge_name(state, state.gwbridge());
+                rules.mesh = Some(MeshRules { interface, sandbox, ports: meshed.iter().copied().collect() });
+            }
+            let space = &mut self.net.spaces[ns];
+            if rules.proxy && now.docker {
+                let at = |p: &PortRule| {
+                    Some(ProxyAt { ip: p.host_ip, family, proto: p.proto, port: p.published?, to: p.to })
+                };
+                space.proxies.extend(rules.ports.iter().filter_map(at));
+            }
+            match family {
+                Family::V4 if !is("iptables", false) => space.firewall = rules.firewall(),
+                Family::V6 if has_ip6tables(state, host) => space.firewall_v6 = rules.firewall(),
+                _ => {}
+            }
         }
         self.own_ports(state, host, &meshed);
-        let space = &mut self.net.spaces[ns];
-        if rules.proxy && now.docker {
-            let proxies = rules.ports.iter();
-            let at =
-                |p: &PortRule| Some(ProxyAt { ip: p.host_ip, proto: p.proto, port: p.published?, to: p.to });
-            space.proxies = proxies.filter_map(at).collect();
-        }
-        if !is("iptables", false) {
-            space.firewall = rules.firewall();
-        }
         // moby#45637.
         let port = state.lab.swarm.as_ref().and_then(|s| s.data_path_port);
         if !described.engine.is_at_least(23) && port.is_some_and(|p| p != 4789) {
@@ -210,44 +209,92 @@ impl Built {
             }
         }
     }
+}
 
-    /// Ports are published by the network that a container has its way out by, if that is a bridge.
-    fn ports(&self, state: &State<'_>, host: &str, rules: &mut HostRules) {
-        for (name, c) in state.lab.containers_on(host) {
-            let bridged = matches!(c.attach, Attach::DefaultBridge { .. } | Attach::Networks(_));
-            if !state.is_running(name) || !bridged {
-                continue;
-            }
-            let by = state.way_out(name, Family::V4).or_else(|| state.way_out(name, Family::V6));
-            let Some((key, ip)) = by else { continue };
-            let network = state.lab.networks.get(key);
-            if network.is_some_and(|n| n.driver != Driver::Bridge) {
-                continue;
-            }
-            let routed = gateway_mode(state, host, key) == GatewayMode::Routed;
-            let binding = network.and_then(|n| n.options.get(BINDING)?.parse::<IpAddr>().ok());
-            for p in &c.ports {
-                let Some(published) = p.published else { continue };
-                let host_ip = p.host_ip.or(binding).filter(|ip| !ip.is_unspecified());
-                let to = SocketAddr::new(ip, p.target);
-                let (interface, published) = (bridge_name(state, key), (!routed).then_some(published));
-                rules.ports.push(PortRule { interface, host_ip, proto: proto(p.protocol), published, to });
-            }
+/// What dockerd's rules of a family hang on, the mesh left out.
+fn host_rules(state: &State<'_>, host: &str, family: Family) -> HostRules {
+    let mut rules = HostRules {
+        family,
+        bridges: Vec::new(),
+        ports: Vec::new(),
+        mesh: None,
+        proxy: true,
+        forward_drops: false,
+        is_28: false,
+    };
+    let (Some(now), Some(described)) = (state.hosts.get(host), state.lab.hosts.get(host)) else {
+        return rules;
+    };
+    let is = |key: &str, wanted: bool| now.daemon_json.get(key) == Some(&Value::Bool(wanted));
+    rules.proxy = !is("userland-proxy", false);
+    rules.is_28 = described.engine.is_at_least(28);
+    // Docker sets the policy where it turns forwarding on itself.
+    let forwarded = described.sysctls.get("net.ipv4.ip_forward").is_some_and(|v| v == "1");
+    rules.forward_drops = !forwarded && !is("ip-forward", false);
+    for (key, pools) in &now.networks {
+        let network = state.lab.networks.get(key);
+        let subnets: Vec<_> = pools.iter().map(|p| p.subnet).filter(|s| s.family() == family).collect();
+        if network.is_some_and(|n| n.driver != Driver::Bridge) || subnets.is_empty() {
+            continue;
         }
-        for task in state.tasks().filter(|t| t.host == host) {
-            let Some(service) = state.services.get(&task.service) else { continue };
-            let Some((key, ip)) = &task.gwbridge else { continue };
-            for p in service.spec.ports.iter().filter(|p| p.mode == PublishMode::Host) {
-                let Some(published) = p.published else { continue };
-                let (interface, to) = (bridge_name(state, key), SocketAddr::new(*ip, p.target));
-                rules.ports.push(PortRule {
-                    interface,
-                    host_ip: None,
-                    proto: proto(p.protocol),
-                    published: Some(published),
-                    to,
-                });
+        let option =
+            |key: &str| network.and_then(|n| n.options.get(key)).is_none_or(|v| v != "false" && v != "0");
+        let default = key == BRIDGE;
+        let mut endpoints = endpoints(state, host, key);
+        endpoints.retain(|ip| ip.family() == family);
+        rules.bridges.push(BridgeRules {
+            interface: bridge_name(state, key),
+            subnets,
+            internal: network.is_some_and(|n| n.internal),
+            // Docker makes its own docker_gwbridge without.
+            icc: option(ICC) && !(default && is("icc", false)) && !(network.is_none() && key == GWBRIDGE),
+            masquerade: option(MASQUERADE) && !(default && is("ip-masq", false)),
+            mode: gateway_mode(state, host, key, family),
+            endpoints,
+        });
+    }
+    rules.ports = ports(state, host, family);
+    rules
+}
+
+/// The published ports of a family, each by the network that its container has its way out by, if that is a bridge.
+fn ports(state: &State<'_>, host: &str, family: Family) -> Vec<PortRule> {
+    let mut all = Vec::new();
+    for (name, c) in state.lab.containers_on(host) {
+        let bridged = matches!(c.attach, Attach::DefaultBridge { .. } | Attach::Networks(_));
+        if !state.is_running(name) || !bridged {
+            continue;
+        }
+        // Without an address of its own there it is reached by docker-proxy.
+        let by = state.way_out(name, family).or_else(|| state.way_out(name, Family::V4));
+        let Some((key, ip)) = by else { continue };
+        let network = state.lab.networks.get(key);
+        if network.is_some_and(|n| n.driver != Driver::Bridge) {
+            continue;
+        }
+        let routed = gateway_mode(state, host, key, family) == GatewayMode::Routed;
+        let binding = network.and_then(|n| n.options.get(BINDING)?.parse::<IpAddr>().ok());
+        for p in &c.ports {
+            let Some(published) = p.published else { continue };
+            let host_ip = p.host_ip.or(binding);
+            if host_ip.is_some_and(|ip| ip.family() != family) {
+                continue;
             }
+            let to = SocketAddr::new(ip, p.target);
+            let host_ip = host_ip.filter(|ip| !ip.is_unspecified());
+            let (interface, published) = (bridge_name(state, key), (!routed).then_some(published));
+            all.push(PortRule { interface, host_ip, proto: proto(p.protocol), published, to });
         }
     }
+    for task in state.tasks().filter(|t| t.host == host) {
+        let Some(service) = state.services.get(&task.service) else { continue };
+        let Some((key, ip)) = &task.gwbridge else { continue };
+        for p in service.spec.ports.iter().filter(|p| p.mode == PublishMode::Host) {
+            let (interface, to) = (bridge_name(state, key), SocketAddr::new(*ip, p.target));
+            let rule =
+                PortRule { interface, host_ip: None, proto: proto(p.protocol), published: p.published, to };
+            all.extend(p.published.map(|_| rule));
+        }
+    }
+    all
 }

@@ -5,6 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
+use labctl_model::{Family, OfFamily};
 
 use super::{Firewall, Match, Table, Target};
 use crate::packet::Proto;
@@ -53,7 +54,7 @@ pub struct PortRule {
     pub proto: Proto,
     /// Port of the host; none where the network is routed.
     pub published: Option<u16>,
-    /// The container's address and port.
+    /// The container's address and port; of IPv4 for a container without IPv6, which only docker-proxy leads to.
     pub to: SocketAddr,
 }
 
@@ -68,9 +69,11 @@ pub struct MeshRules {
     pub ports: Vec<(Proto, u16)>,
 }
 
-/// What dockerd has on a host.
-#[derive(Clone, Debug, Default)]
+/// What dockerd has on a host, of one address family.
+#[derive(Clone, Debug)]
 pub struct HostRules {
+    /// The family.
+    pub family: Family,
     /// Bridges.
     pub bridges: Vec<BridgeRules>,
     /// Ports.
@@ -86,6 +89,10 @@ pub struct HostRules {
 }
 
 impl HostRules {
+    fn forwarded(&self) -> impl Iterator<Item = &PortRule> {
+        self.ports.iter().filter(|p| p.to.ip().family() == self.family)
+    }
+
     /// The rules.
     pub fn firewall(&self) -> Firewall {
         let mut f = Firewall { forward_drops: self.forward_drops, ..Firewall::default() };
@@ -110,7 +117,7 @@ impl HostRules {
                 add(vec![Dst(false, IpNet::from(*ip)), In(true, b.interface.clone())]);
             }
         }
-        for p in &self.ports {
+        for p in self.forwarded() {
             if let (Some(ip), Some(published)) = (p.host_ip.filter(IpAddr::is_loopback), p.published) {
                 let to = vec![Port(p.proto, published), Dst(false, IpNet::from(ip))];
                 add(to.into_iter().chain([In(true, "lo".to_owned())]).collect());
@@ -160,7 +167,7 @@ impl HostRules {
                 add("DOCKER-FORWARD", vec![In(false, name())], Target::Accept);
             }
         }
-        for p in &self.ports {
+        for p in self.forwarded() {
             let matches = vec![
                 Dst(false, IpNet::from(p.to.ip())),
                 In(true, p.interface.clone()),
@@ -213,7 +220,7 @@ impl HostRules {
             let among = vec![In(false, name()), Out(false, name())];
             add("FORWARD", among, if b.icc { Target::Accept } else { Target::Drop });
         }
-        for p in &self.ports {
+        for p in self.forwarded() {
             let matches = vec![
                 Dst(false, IpNet::from(p.to.ip())),
                 In(true, p.interface.clone()),
@@ -242,7 +249,9 @@ impl HostRules {
         add("PREROUTING", vec![ToLocal], Target::Jump("DOCKER".into()));
         let mut from_host = vec![ToLocal];
         if self.proxy {
-            from_host.insert(0, Dst(true, LOOPBACK));
+            let loopback =
+                IpNet::new_assert(self.family.loopback(), if self.family == Family::V4 { 8 } else { 128 });
+            from_host.insert(0, Dst(true, loopback));
         }
         add("OUTPUT", from_host, Target::Jump("DOCKER".into()));
         let masqueraded = |b: &&BridgeRules| b.masquerade && !b.internal && b.mode != GatewayMode::Routed;
@@ -259,7 +268,7 @@ impl HostRules {
                 }
             }
         }
-        for p in &self.ports {
+        for p in self.forwarded() {
             let Some(published) = p.published else { continue };
             let host_ip = p.host_ip.map(|ip| Dst(false, IpNet::from(ip)));
             let mut matches: Vec<Match> = host_ip.into_iter().collect();
@@ -277,6 +286,3 @@ impl HostRules {
 
 const STAGE_1: &str = "DOCKER-ISOLATION-STAGE-1";
 const STAGE_2: &str = "DOCKER-ISOLATION-STAGE-2";
-
-/// 127.0.0.0/8.
-const LOOPBACK: IpNet = IpNet::V4(ipnet::Ipv4Net::new_assert(std::net::Ipv4Addr::new(127, 0, 0, 0), 8));

@@ -41,6 +41,14 @@ pub struct HostState {
     pub unknown: Option<String>,
 }
 
+impl HostState {
+    /// Why the addresses of the default bridge are not known, where daemon.json gives it IPv6.
+    pub fn unknown_bridge(&self) -> Option<String> {
+        let key = ["ipv6", "fixed-cidr-v6"].into_iter().find(|key| self.daemon_json.contains_key(*key))?;
+        Some(format!("what `{key}` in daemon.json makes of the default bridge"))
+    }
+}
+
 /// What a container is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {

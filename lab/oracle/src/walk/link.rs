@@ -244,9 +244,7 @@ impl<'a> Flood<'a> {
         }
         // br_netfilter: bridged packets pass the host's FORWARD chain, and answers are rewritten.
         let mut frame = frame;
-        if let Body::Ip(packet) = &mut frame.body
-            && packet.tuple.dst.is_ipv4()
-        {
+        if let Body::Ip(packet) = &mut frame.body {
             let known = (self.answers)(bridge.ns, packet);
             let established = known.is_some();
             if let Some(tuple) = known {
@@ -266,7 +264,7 @@ impl<'a> Flood<'a> {
                 established,
                 is_local: &is_local,
             };
-            match space.firewall.ask(Table::Filter, "FORWARD", &at) {
+            match space.firewall(packet.tuple.dst).ask(Table::Filter, "FORWARD", &at) {
                 Some(ruling) if ruling.target == Target::Drop => {
                     return self.lost(way, format!("{}: {}", self.net.place(bridge), ruling.by));
                 }

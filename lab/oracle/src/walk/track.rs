@@ -110,12 +110,9 @@ impl Walker<'_> {
         tracked: Tracked,
     ) -> Option<Ruling> {
         let space = &self.net.spaces[ns];
-        if packet.tuple.dst.is_ipv6() {
-            return None;
-        }
         let is_local = |ip| space.is_local(ip);
         let established = tracked.established;
-        space.firewall.ask(
+        space.firewall(packet.tuple.dst).ask(
             table,
             chain,
             &Situation { packet, input, output, established, is_local: &is_local },

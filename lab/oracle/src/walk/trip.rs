@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use labctl_model::OfFamily;
+
 use super::{Fate, Hop, Unknown, Walker, ip::unspecified};
 use crate::{
     net::Role,
@@ -129,10 +131,10 @@ impl Walker<'_> {
         trip.got.push((ns, t.src));
         let before = self.hops.len();
         let is_port = t.proto != Proto::Icmp;
-        let proxy = space
-            .proxies
-            .iter()
-            .find(|p| (p.proto, p.port) == (t.proto, t.dport) && p.ip.is_none_or(|ip| ip == t.dst));
+        let proxy = space.proxies.iter().find(|p| {
+            (p.family, p.proto, p.port) == (t.dst.family(), t.proto, t.dport)
+                && p.ip.is_none_or(|ip| ip == t.dst)
+        });
         let mut answer = packet.tuple.inverse();
         if let (Some(proxy), true) = (proxy, depth < DEEPEST) {
             if asked.proto == Proto::Tcp && asked.size.is_some() {

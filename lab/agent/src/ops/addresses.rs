@@ -1,6 +1,8 @@
 //! Waits for IPv6 addresses. The kernel does not use one before it has asked the link whether somebody else has it: duplicate
 //! address detection (RFC 4862 section 5.4).
 
+use std::net::IpAddr;
+
 use netlink_packet_route::address::AddressFlags;
 use rtnetlink::MulticastGroup;
 use tokio::time::{Instant, timeout_at};
@@ -8,24 +10,29 @@ use tokio::time::{Instant, timeout_at};
 use super::configure::{ConfigureError, DAD};
 use crate::{
     netlink::{Address, Netlink},
-    server::Server,
+    netns::Namespace,
 };
 
 /// What tells that an address or its link has changed.
 const GROUPS: [MulticastGroup; 2] = [MulticastGroup::Ipv6Ifaddr, MulticastGroup::Link];
 
-/// Waits until the kernel has checked every address of the host's own namespace whose link carries frames.
+/// Waits until the kernel has checked those of a namespace's addresses that count and whose link carries frames.
 ///
 /// # Errors
 /// If an address is a duplicate, or if the check takes too long.
-pub async fn settled(server: &Server, netlink: &Netlink) -> Result<(), ConfigureError> {
-    let opened = server.namespace.run(|| rtnetlink::new_multicast_connection(&GROUPS)).await;
+pub async fn settled(
+    namespace: &Namespace,
+    netlink: &Netlink,
+    counts: impl Fn(IpAddr) -> bool,
+) -> Result<(), ConfigureError> {
+    let opened = namespace.run(|| rtnetlink::new_multicast_connection(&GROUPS)).await;
     let (connection, _handle, mut announced) =
         opened.map_err(|error| ConfigureError::Io { what: "listen for addresses".into(), error })?;
     let connection = tokio::spawn(connection);
     let deadline = Instant::now() + DAD;
     let outcome = loop {
-        let all = netlink.addresses().await?;
+        let mut all = netlink.addresses().await?;
+        all.retain(|a| counts(a.address.addr()));
         if let Some(duplicate) = all.iter().find(|a| a.flags.contains(AddressFlags::Dadfailed)) {
             break Err(ConfigureError::Duplicate(duplicate.address.addr()));
         }

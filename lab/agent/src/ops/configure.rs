@@ -146,7 +146,7 @@ pub async fn apply(server: &Server, config: HostConfig) -> Result<(), ConfigureE
         network::add_route(&netlink, &route).await?;
     }
     if config.has_v6() {
-        addresses::settled(server, &netlink).await?;
+        addresses::settled(&server.namespace, &netlink, |_| true).await?;
     }
     *configured = Some(config);
     Ok(())

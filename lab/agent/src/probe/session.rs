@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     io,
+    net::IpAddr,
     os::fd::OwnedFd,
     sync::Arc,
 };
@@ -15,7 +16,7 @@ use super::{
     space::{self, Space},
     watch::{self, Watcher},
 };
-use crate::{netlink::Netlink, netns::Namespace, server::Server};
+use crate::{netlink::Netlink, netns::Namespace, ops::addresses, server::Server};
 
 /// An endpoint whose namespace we could enter.
 #[derive(Clone, Debug)]
@@ -66,6 +67,13 @@ impl Session {
                 },
                 Err(error) => drop(absent.insert(endpoint.name, format!("no network namespace: {error}"))),
             }
+        }
+        // A bridge's address is checked once its first port is up, and docker-proxy connects from it. Where that does not end,
+        // the probes show what comes of it.
+        let netlink = Netlink::open(&server.namespace).await.map_err(|e| e.to_string())?;
+        let global = |ip| !matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+        if let Err(why) = addresses::settled(&server.namespace, &netlink, global).await {
+            tracing::warn!("{why}");
         }
         let mut session =
             Self { run, sources: HashMap::new(), absent, watchers: Vec::new(), _tasks: JoinSet::new() };

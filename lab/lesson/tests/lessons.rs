@@ -117,6 +117,7 @@ fn found(observed: Observed) -> CheckReport {
         answered_by: Vec::new(),
         source: Vec::new(),
         unmet: None,
+        predicted: None,
         line: 1,
     };
     let holds = cell.holds;

@@ -81,6 +81,7 @@ mod tests {
             answered_by: Vec::new(),
             source: Vec::new(),
             unmet: None,
+            predicted: None,
             line: 1,
         };
         let cells = cells.iter().enumerate().map(cell).collect();

@@ -177,8 +177,24 @@ pub struct CellReport {
     /// For a `yes`, how its answer differs from `answered_by`, `source` and `requests`; absent if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unmet: Option<String>,
+    /// What the oracle says of it; absent if it was not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted: Option<Predicted>,
     /// Line in the topology.
     pub line: u32,
+}
+
+/// What the oracle says of a cell, held against what the topology expects.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Predicted {
+    /// A verdict, several with `|` between them, or `unknown`.
+    pub word: String,
+    /// Whether it is as expected; absent if nobody can say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agrees: Option<bool>,
+    /// Why it is not, or why nobody can say.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
 }
 
 /// Something that was read, or watched, rather than probed.

@@ -6,7 +6,10 @@ use std::{
 };
 
 use labctl_model::Lab;
-use labctl_render::page::{Run, page};
+use labctl_render::{
+    page::{Run, page},
+    predicted,
+};
 use labctl_report::{Report, VERSION};
 use labctl_runtime::Checking;
 use serde::Deserialize;
@@ -90,8 +93,9 @@ async fn of_lab(args: &Args, context: &Context) -> Result<Exit, Error> {
     let mut stop = Stop::new()?;
     let mut progress = Progress::new(&context.printer, &args.what);
     let how = Checking { steps: args.steps, again: 0 };
-    let found = session::check(&dir, how, &mut progress, &mut stop).await;
+    let mut found = session::check(&dir, how, &mut progress, &mut stop).await;
     drop(progress);
+    predicted::join(&mut found, &plan.lab);
     if matches!(found, Err(Error::Interrupted)) {
         return Err(Error::Interrupted);
     }

@@ -422,6 +422,7 @@ async fn live_and_die(context: &Context, topology: &Topology, how: How<'_>) -> R
         Ok(Err(error)) => return Err(error),
         Err(_) => Err(Error::Environment(format!("it is not through after {}", duration(limit)))),
     };
+    predicted::join(&mut found, &topology.lab);
     let mut saved = Ok(());
     if let Ok(report) = &mut found
         && (captures.is_some() || !manner.keep)
@@ -469,7 +470,7 @@ fn tell(context: &Context, run: &Run, width: usize) -> Result<(), Error> {
             context.printer.data(&format!("{good}{word}{good:#}  {name:width$}  {score}  ({took})"))
         }
         Ok(r) => {
-            let mistakes = text::mistakes(r, &run.topology.shown) + &predicted::beside(r, &run.topology.lab);
+            let mistakes = text::mistakes(r, &run.topology.shown) + &predicted::beside(r);
             let list: String = mistakes.lines().map(|l| format!("       {l}\n")).collect();
             context
                 .printer

@@ -37,6 +37,7 @@ fn cell(from: &str, to: &str, observed: Observed) -> CellReport {
         answered_by: vec![to.into()],
         source: Vec::new(),
         unmet: None,
+        predicted: None,
         line: 23,
     }
 }

@@ -118,6 +118,7 @@ fn found(observed: Observed) -> CheckReport {
         source: Vec::new(),
         unmet: None,
         predicted: None,
+        marks: Vec::new(),
         line: 1,
     };
     let holds = cell.holds;

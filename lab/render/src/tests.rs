@@ -25,6 +25,7 @@ fn cell(from: &str, to: &str, expected: Expected, observed: Observed) -> CellRep
         source: Vec::new(),
         unmet: None,
         predicted: None,
+        marks: Vec::new(),
         line: 23,
     }
 }

@@ -53,6 +53,7 @@ pub fn sum_up(cell: &Cell, verdicts: Vec<Verdict>) -> CellReport {
         source: source.into_iter().collect(),
         unmet: None,
         predicted: None,
+        marks: Vec::new(),
         line: cell.line,
     }
 }

@@ -82,6 +82,7 @@ mod tests {
             source: Vec::new(),
             unmet: None,
             predicted: None,
+            marks: Vec::new(),
             line: 1,
         };
         let cells = cells.iter().enumerate().map(cell).collect();

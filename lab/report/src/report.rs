@@ -180,6 +180,9 @@ pub struct CellReport {
     /// What the oracle says of it; absent if it was not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predicted: Option<Predicted>,
+    /// If its matrix did not hold: the numbers by which the packets of its requests are marked in the captures.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<u32>,
     /// Line in the topology.
     pub line: u32,
 }
@@ -304,6 +307,9 @@ impl MatrixReport {
     fn conclude(&mut self) {
         for cell in &mut self.cells {
             cell.holds = cell.observed.meets(cell.expected) && cell.unmet.is_none();
+        }
+        if self.cells.iter().all(|cell| cell.holds) {
+            self.cells.iter_mut().for_each(|cell| cell.marks.clear());
         }
     }
 }

@@ -1,6 +1,10 @@
 //! The cells of a report in a form that stays small: each text once, each cell a row of numbers.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use indexmap::IndexSet;
 use labctl_model::{Lab, Observed, plain};
@@ -8,6 +12,7 @@ use labctl_oracle::{Place, Way};
 use labctl_report::{CellReport, CheckReport, MatrixReport, cells};
 use serde::Serialize;
 
+use super::frames::{Capture, Frame};
 use crate::graph::Scene;
 
 /// A cell: `from`, `to`, word, look, expected, observed, detail, unmet, causes, answered by, source, round trip in µs (-1:
@@ -35,6 +40,8 @@ struct Walk {
     why: i64,
     there: Vec<Hop>,
     back: Vec<Hop>,
+    /// Addresses of its packets.
+    addresses: BTreeSet<i64>,
 }
 
 /// A place, the packet as it is there, what decides, and the drawing's node (-1: none).
@@ -42,11 +49,13 @@ type Hop = [i64; 4];
 
 /// What is known of a lab besides its report.
 #[derive(Debug, Default)]
-pub struct Known {
+pub struct Known<'a> {
     /// What is drawn.
     pub scene: Scene,
     /// The oracle's walks.
     pub walks: BTreeMap<Place, Vec<Way>>,
+    /// What the wire carried.
+    pub captures: &'a [Capture],
 }
 
 /// A matrix.
@@ -57,7 +66,12 @@ struct Matrix {
     rows: Vec<i64>,
     columns: Vec<i64>,
     cells: Vec<Cell>,
+    frames: Vec<Row>,
 }
+
+/// A frame: µs since the first, segment, port, what it is, what became of it, cell of the matrix (-1: it has no mark), and
+/// the words of two ends.
+type Row = [i64; 8];
 
 impl Data {
     /// Data without matrices.
@@ -65,15 +79,16 @@ impl Data {
         Self { words: IndexSet::from([String::new()]), walks: vec![Vec::new()], ..Self::default() }
     }
 
-    /// Adds the matrix of a check and returns its index. `note` says how the check went; the place is that of its first
-    /// cell.
+    /// Adds the matrix of a check, with what the wire carried, and returns its index. `note` says how the check went; the
+    /// place is that of its first cell.
     pub fn add(
         &mut self,
         check: &CheckReport,
         matrix: &MatrixReport,
         note: &str,
+        frames: &[(Duration, &Frame)],
         (stage, number): (usize, usize),
-        known: &Known,
+        known: &Known<'_>,
     ) -> usize {
         let (rows, columns) = cells::axes(&matrix.cells);
         let rows = rows.into_iter().map(|name| self.word(name)).collect();
@@ -85,12 +100,18 @@ impl Data {
             self.cell(cell, walks)
         });
         let cells = cells.collect();
+        let mut marked = HashMap::new();
+        for (n, cell) in matrix.cells.iter().enumerate() {
+            marked.extend(cell.marks.iter().map(|mark| (*mark, index(n))));
+        }
+        let frames = frames.iter().map(|(time, frame)| self.frame(*time, frame, &marked)).collect();
         self.matrices.push(Matrix {
             title: plain(&cells::caption(matrix)),
             note: plain(&note),
             rows,
             columns,
             cells,
+            frames,
         });
         self.matrices.len() - 1
     }
@@ -106,24 +127,40 @@ impl Data {
         index(self.words.insert_full(plain(text)).0)
     }
 
+    fn frame(&mut self, time: Duration, frame: &Frame, marked: &HashMap<u32, i64>) -> Row {
+        let mut ends =
+            frame.ends.iter().map(|end| self.word(&end.to_string())).collect::<Vec<_>>().into_iter();
+        let mut end = || ends.next().unwrap_or(0);
+        [
+            i64::try_from(time.as_micros()).unwrap_or(0),
+            self.word(&frame.segment),
+            self.word(&frame.port),
+            self.word(&frame.what),
+            self.word(&frame.dropped),
+            frame.mark.and_then(|mark| marked.get(&mark).copied()).unwrap_or(-1),
+            end(),
+            end(),
+        ]
+    }
+
     /// Adds the walks of a cell and returns their index.
     fn walks(&mut self, ways: &[Way], scene: &Scene) -> i64 {
+        let walks = ways.iter().map(|way| self.walk(way, scene)).collect();
+        self.walks.push(walks);
+        index(self.walks.len() - 1)
+    }
+
+    fn walk(&mut self, way: &Way, scene: &Scene) -> Walk {
         let mut hops = |hops: &[labctl_oracle::Hop]| -> Vec<Hop> {
             let node = |at: &str| scene.node_at(at).map_or(-1, index);
             hops.iter()
                 .map(|h| [self.word(&h.at), self.word(&h.packet), self.word(&h.by), node(&h.at)])
                 .collect()
         };
-        let both: Vec<_> = ways.iter().map(|way| (hops(&way.there), hops(&way.back))).collect();
-        let walk = |(way, (there, back)): (&Way, _)| Walk {
-            verdict: self.word(way.verdict),
-            why: self.word(&way.why),
-            there,
-            back,
-        };
-        let walks = ways.iter().zip(both).map(walk).collect();
-        self.walks.push(walks);
-        index(self.walks.len() - 1)
+        let (there, back) = (hops(&way.there), hops(&way.back));
+        let addresses = way.there.iter().chain(&way.back).flat_map(|hop| addresses(&hop.packet));
+        let addresses = addresses.map(|address| self.word(&address.to_string())).collect();
+        Walk { verdict: self.word(way.verdict), why: self.word(&way.why), there, back, addresses }
     }
 
     fn cell(&mut self, cell: &CellReport, walks: i64) -> Cell {
@@ -155,6 +192,13 @@ impl Data {
             walks,
         ]
     }
+}
+
+/// The addresses in a packet's text: `udp 10.3.1.11:40000 > 10.3.1.12:53`.
+fn addresses(packet: &str) -> Vec<IpAddr> {
+    let words = packet.split([' ', ',']);
+    let one = |word: &str| word.parse().or_else(|_| word.parse().map(|a: SocketAddr| a.ip())).ok();
+    words.filter_map(one).collect()
 }
 
 fn index(n: usize) -> i64 {

@@ -3,6 +3,7 @@
 //! script, no request.
 
 mod data;
+mod frames;
 #[cfg(test)]
 mod tests;
 mod walks;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use data::{Data, Known};
+pub use frames::{Capture, Frame};
 use labctl_model::{Lab, plain_lines};
 use labctl_report::{CheckReport, FactReport, Found, Report, cells, count, duration, text};
 use minijinja::{AutoEscape, Environment, Value, escape_formatter};
@@ -38,6 +40,8 @@ pub struct Run<'a> {
     pub model: Option<&'a Lab>,
     /// What was found.
     pub report: Option<&'a Report>,
+    /// What the wire carried while a matrix did not hold.
+    pub captures: &'a [Capture],
     /// Why the lab did not come to its end, if it did not.
     pub error: Option<&'a str>,
     /// How often it was tried.
@@ -99,7 +103,7 @@ struct Check {
     /// Index in the data block.
     matrix: Option<usize>,
     facts: Vec<Fact>,
-    captures: Vec<String>,
+    captures: Vec<frames::File>,
 }
 
 #[derive(Serialize)]
@@ -133,7 +137,8 @@ pub fn page(run: &Run<'_>) -> Result<String, Error> {
     let scene = run.model.map(Scene::of);
     let graph = scene.as_ref().map(|scene| Value::from_safe_string(graph::write(scene, Form::Svg)));
     let walks = run.report.zip(run.model).map(|(report, lab)| walks::of(report, lab));
-    let known = Known { scene: scene.unwrap_or_default(), walks: walks.unwrap_or_default() };
+    let known =
+        Known { scene: scene.unwrap_or_default(), walks: walks.unwrap_or_default(), captures: run.captures };
     let phases = run.report.map(|report| phases(report, &mut data, &known)).unwrap_or_default();
     data.place(run.model);
     let without_style = |text: String| anstream::adapter::strip_str(&text).to_string();
@@ -218,7 +223,7 @@ fn not_run(run: &Run<'_>) -> String {
     }
 }
 
-fn phases(report: &Report, data: &mut Data, known: &Known) -> Vec<Phase> {
+fn phases(report: &Report, data: &mut Data, known: &Known<'_>) -> Vec<Phase> {
     let mut checks = |stage: usize, checks: &[CheckReport]| {
         checks.iter().enumerate().map(|(n, c)| check(c, (stage, n), data, known)).collect()
     };
@@ -238,18 +243,20 @@ fn phases(report: &Report, data: &mut Data, known: &Known) -> Vec<Phase> {
     [own].into_iter().chain(steps.collect::<Vec<_>>()).collect()
 }
 
-fn check(check: &CheckReport, place: (usize, usize), data: &mut Data, known: &Known) -> Check {
+fn check(check: &CheckReport, place: (usize, usize), data: &mut Data, known: &Known<'_>) -> Check {
     let note = match check.settled_ms {
         _ if check.looks < 2 => String::new(),
         Some(ms) => format!("held after {}", millis(ms)),
         None => format!("not within {}", millis(check.within_ms)),
     };
+    let (captures, frames) = frames::carried(check, known.captures);
     let (title, matrix) = match &check.found {
-        Found::Matrix(matrix) => (cells::caption(matrix), Some(data.add(check, matrix, &note, place, known))),
+        Found::Matrix(matrix) => {
+            (cells::caption(matrix), Some(data.add(check, matrix, &note, &frames, place, known)))
+        }
         Found::Fact(_) | Found::Frame(_) => (String::new(), None),
     };
     let facts = check.facts().map(|f| fact(f, &note)).collect();
-    let captures = check.captures.iter().map(|path| path.display().to_string()).collect();
     Check { holds: check.holds, title, note, matrix, facts, captures }
 }
 

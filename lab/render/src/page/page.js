@@ -186,8 +186,27 @@ function walked(walk) {
   const row = (way) => (hop, n) =>
     make("tr", {}, make("td", {}, `${way} ${n + 1}`), ...hop.slice(0, 3).map((text) => make("td", {}, word(text))));
   const rows = walk.there.map(row("request")).concat(walk.back.map(row("answer")));
-  if (rows.length > 0) box.append(make("div", { class: "scroll" }, make("table", { class: "hops" }, ...rows)));
+  box.append(rows.length > 0 ? make("div", { class: "scroll" }, make("table", { class: "hops" }, ...rows)) : word(walk.why));
   return box;
+}
+
+// Frames of a matrix as a table.
+function listed(frames) {
+  const rows = frames.map(([time, segment, port, what, fate]) => make("tr", fate ? { class: "bad" } : {},
+    make("td", {}, `${(time / 1000).toFixed(3)} ms`), make("td", {}, `${word(segment)} ${word(port)}`),
+    make("td", {}, word(what), make("b", {}, fate ? ` ${word(fate)}` : ""))));
+  return make("div", { class: "scroll" }, make("table", { class: "hops" }, ...rows));
+}
+
+// The frames of a cell: those with its mark, and those without any between addresses of its walks.
+function carried(matrix, cell) {
+  const number = matrix.cells.indexOf(cell);
+  const known = new Set(data.walks[cell[WALKS]].flatMap((walk) => walk.addresses));
+  const own = matrix.frames.filter(([, , , , , of, ...ends]) =>
+    of === number || (of < 0 && ends[0] > 0 && ends.every((end) => end === 0 || known.has(end))));
+  if (matrix.frames.length === 0) return [];
+  const title = `On the wire: ${own.length} of ${matrix.frames.length} frames are of this cell`;
+  return [make("h4", {}, title), listed(own)];
 }
 
 // Shows cells: what was expected, what was seen, and why.
@@ -210,7 +229,7 @@ function show(matrix, cells, place) {
     add("the check", matrix.note);
     add("line", `${cell[LINE]} of the topology`);
     const mark = `${MARKS[cell[LOOK]]} ${word(cell[FROM])} → ${word(cell[TO])}  ${matrix.title}`;
-    return [make("h3", {}, mark), list, ...data.walks[cell[WALKS]].map(walked)];
+    return [make("h3", {}, mark), list, ...data.walks[cell[WALKS]].map(walked), ...carried(matrix, cell)];
   });
   details.replaceChildren(close, ...parts);
   details.hidden = false;
@@ -247,4 +266,9 @@ document.querySelectorAll("[data-matrix]").forEach((box) => {
   box.append(scroll(table(rows, columns, at, matrix.title, grouped ? inside : single)));
   if (grouped) box.append(make("p", { class: "legend" }, "A cell stands for all between two groups and says how many are wrong; choose it to see them."));
   box.append(below);
+  if (matrix.frames.length > 0) {
+    const frames = make("details", {}, make("summary", {}, `What the wire carried meanwhile: ${matrix.frames.length} frames`));
+    frames.addEventListener("toggle", () => frames.append(listed(matrix.frames)), { once: true });
+    box.append(frames);
+  }
 });

@@ -1,5 +1,6 @@
 //! `labctl`: overlay and VXLAN swarm labs from YAML.
 
+mod captures;
 mod cli;
 mod commands;
 mod context;

@@ -117,6 +117,8 @@ fn found(observed: Observed) -> CheckReport {
         answered_by: Vec::new(),
         source: Vec::new(),
         unmet: None,
+        predicted: None,
+        marks: Vec::new(),
         line: 1,
     };
     let holds = cell.holds;

@@ -26,6 +26,8 @@ mod walk;
 pub use cell::{Agreement, Way};
 pub use compare::{Comparison, DifferingCell, compare};
 pub use lint::{LINTS, lint};
-pub use predict::{CellPrediction, Checked, Explanation, Predictions, Query, Stage, explain, predict};
+pub use predict::{
+    CellPrediction, Checked, Explanation, Place, Predictions, Query, Stage, explain, predict, walks,
+};
 pub use repair::{ChangedCell, Repair};
 pub use walk::Hop;

@@ -1,6 +1,6 @@
 //! Predicts a whole lab, steps included, and holds it against what the lab expects.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use labctl_model::{By, Cell, Check, Expected, Lab, Matrix, Observed, Probe, Probed, Target};
 use serde::Serialize;
@@ -222,6 +222,36 @@ pub(crate) fn caption(matrix: &Matrix) -> String {
     let by = if matrix.by == By::Name { " by name" } else { "" };
     let over = matrix.family.family().map(|f| format!(" over {f}")).unwrap_or_default();
     format!("{}{size}{over}{by}", matrix.probe)
+}
+
+/// A cell of what a lab expects: of its own checks (0) or of those after a step (from 1), which check, which cell.
+pub type Place = (usize, usize, usize);
+
+/// Walks the cells at these places: the ways of each, one for each word. Places where there is no cell are left out.
+pub fn walks(lab: &Lab, places: &BTreeSet<Place>) -> BTreeMap<Place, Vec<Way>> {
+    let mut state = State::new(lab);
+    let mut walked = BTreeMap::new();
+    for stage in 0..=lab.steps.len() {
+        let step = stage.checked_sub(1).and_then(|n| lab.steps.get(n));
+        if let Some(step) = step {
+            state.apply(step);
+        }
+        let checks = step.map_or(&lab.expect, |step| &step.expect);
+        let here: Vec<_> = places.range((stage, 0, 0)..(stage + 1, 0, 0)).copied().collect();
+        if here.is_empty() {
+            continue;
+        }
+        let scene = Scene::new(&state);
+        for of_check in here.chunk_by(|a, b| a.1 == b.1) {
+            let Some(Check::Matrix(matrix)) = checks.get(of_check[0].1) else { continue };
+            let listeners = scene.listeners(matrix);
+            walked.extend(of_check.iter().filter_map(|place| {
+                let cell = matrix.cells.get(place.2)?;
+                Some((*place, one_each(scene.predict(matrix, cell, &listeners).ways)))
+            }));
+        }
+    }
+    walked
 }
 
 /// One way for each word.

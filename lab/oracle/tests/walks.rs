@@ -1,8 +1,10 @@
 //! Single walks: what decides on the way, and what becomes of it.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
+
 use labctl_model::{By, Lab, Target};
-use labctl_oracle::{Explanation, Query, explain};
+use labctl_oracle::{Explanation, Query, explain, walks};
 
 /// Explains one cell of a lab: `c1 > c2 tcp/80`.
 fn ask(lab: &str, cell: &str) -> Explanation {
@@ -342,4 +344,32 @@ fn the_network_with_the_highest_priority_has_the_way_out_whatever_it_is_called()
     assert!(there.contains("route default via 172.22.0.1 dev up0"), "{there}");
     let (there, _) = ways(&lab, "far > h tcp/8081");
     assert!(there.contains("DNAT --to-destination 172.22.0.2:80"), "{there}");
+}
+
+#[test]
+fn the_walks_of_a_labs_own_cells_are_those_that_explain_shows() {
+    let text = "
+name: t
+segments: { lan: { subnet: 192.168.56.0/24 } }
+hosts: { a: { lan: 192.168.56.3 }, b: { lan: 192.168.56.4 } }
+expect:
+  - { interfaces: a, contains: [eth0] }
+  - { from: [a, b], to: [a, b], verdict: yes }
+steps:
+  - { name: cut a, do: cut a }
+  - { name: cut b, do: [heal a, cut b], expect: [{ probe: tcp/80, from: a, to: b, verdict: no }] }
+";
+    let lab = Lab::parse(text, "t.yaml").unwrap_or_else(|e| panic!("{}", e.render(false)));
+    // Those of a fact, of a step without checks and of no step are none.
+    let asked = BTreeSet::from([(0, 0, 0), (0, 1, 1), (1, 0, 0), (2, 0, 0), (3, 0, 0)]);
+    let walked = walks(&lab, &asked);
+    let explained = |from: &str, to: &str, probe: &str, step| {
+        let (from, to, probe) = (from.to_owned(), Target::from(to), probe.parse().unwrap());
+        let by = By::Address;
+        explain(&lab, &Query { from, to, probe, by, family: Default::default(), size: None, step }).walks
+    };
+    assert_eq!(walked.keys().copied().collect::<Vec<_>>(), [(0, 1, 1), (2, 0, 0)]);
+    let json = |ways: &_| serde_json::to_string(ways).unwrap();
+    assert_eq!(json(&walked[&(0, 1, 1)]), json(&explained("b", "a", "icmp", 0)));
+    assert_eq!(json(&walked[&(2, 0, 0)]), json(&explained("a", "b", "tcp/80", 2)));
 }

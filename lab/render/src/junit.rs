@@ -8,7 +8,7 @@ use labctl_report::{
 };
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 
-use crate::Error;
+use crate::{Error, predicted};
 
 /// The result of one topology.
 #[derive(Debug)]
@@ -101,7 +101,8 @@ fn cells(matrix: &MatrixReport, after: &str, topology: &str) -> Vec<TestCase> {
     let caption = cells::caption(matrix);
     let one = |c: &CellReport| {
         let name = format!("{after}{caption} {} -> {}", c.from, c.to);
-        let status = status(c.holds, || cells::wrong(matrix, c, topology));
+        let oracle = || predicted::said(c).map(|said| format!("the oracle: {said}\n")).unwrap_or_default();
+        let status = status(c.holds, || cells::wrong(matrix, c, topology) + &oracle());
         let mut case = at(c.line, case(&name, topology, status));
         if let Some(rtt) = c.rtt_us {
             case.set_time(Duration::from_micros(rtt));

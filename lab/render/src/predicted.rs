@@ -7,7 +7,7 @@ use labctl_model::{Check, Lab, plain};
 use labctl_oracle::{
     Agreement, CellPrediction, ChangedCell, Checked, Comparison, Explanation, Hop, Predictions, Repair, Way,
 };
-use labctl_report::{Found, Report, cells, count, style, table::Table};
+use labctl_report::{CellReport, Found, MatrixReport, Predicted, Report, cells, count, style, table::Table};
 
 /// Most cells of a lab that are predicted by the way: some seconds' worth would be a surprise.
 const MOST_BY_THE_WAY: usize = 50_000;
@@ -29,57 +29,65 @@ pub fn expected_cells(lab: &Lab) -> usize {
     checks.map(of).sum()
 }
 
-/// What the oracle says of the cells of a report that came out otherwise than expected; empty if there are none.
-pub fn beside(report: &Report, lab: &Lab) -> String {
-    if report.cells().all(|c| c.holds) {
-        return String::new();
-    }
-    let Some(predictions) = by_the_way(lab) else { return String::new() };
+/// Notes in each cell of these reports what the oracle says of it.
+pub fn join<'a>(reports: impl IntoIterator<Item = &'a mut Report>, lab: &Lab) {
+    let Some(predictions) = by_the_way(lab) else { return };
     // Both are in the topology's order; a lab that died has not come to all of it.
-    let stages = std::iter::once(&report.checks).chain(report.steps.iter().map(|s| &s.checks));
-    let observed = stages.map(|checks| {
-        checks.iter().filter_map(|c| match &c.found {
-            Found::Matrix(matrix) => Some(&matrix.cells),
-            _ => None,
-        })
+    let stages = reports.into_iter().flat_map(|report| {
+        let own = std::iter::once(&mut report.checks);
+        own.chain(report.steps.iter_mut().map(|s| &mut s.checks)).zip(&predictions.scenes)
     });
-    let predicted = predictions.scenes.iter().map(|stage| {
-        stage.checks.iter().filter_map(|c| match c {
-            Checked::Matrix { cells, probe, .. } => Some((probe, cells)),
+    for (checks, stage) in stages {
+        let observed = checks.iter_mut().filter_map(|c| match &mut c.found {
+            Found::Matrix(matrix) => Some(&mut matrix.cells),
+            Found::Fact(_) | Found::Frame(_) => None,
+        });
+        let predicted = stage.checks.iter().filter_map(|c| match c {
+            Checked::Matrix { cells, .. } => Some(cells),
             Checked::Other { .. } => None,
-        })
-    });
-    let mut wrong = Vec::new();
-    for (observed, (probe, predicted)) in observed.zip(predicted).flat_map(|(o, p)| o.zip(p)) {
-        let both = observed.iter().zip(predicted).filter(|(cell, _)| !cell.holds);
-        wrong.extend(both.map(|(cell, p)| (p, cell.observed.word(), probe)));
+        });
+        for (cell, p) in observed.zip(predicted).flat_map(|(observed, p)| observed.iter_mut().zip(p)) {
+            let (agrees, why) = match &p.agreement {
+                Agreement::Agrees => (Some(true), String::new()),
+                Agreement::Differs(why) => (Some(false), why.clone()),
+                Agreement::Unknown(why) => (None, why.clone()),
+            };
+            cell.predicted = Some(Predicted { word: p.predicted.clone(), agrees, why });
+        }
     }
-    let mut out: String =
-        wrong.iter().take(MOST_BESIDE).map(|(p, word, probe)| compared(p, word, probe)).collect();
-    if let Some(more @ 1..) = wrong.len().checked_sub(MOST_BESIDE) {
+}
+
+/// What the oracle says of the cells of a report that came out otherwise than expected; empty if there are none.
+pub fn beside(report: &Report) -> String {
+    let matrices = report.all_checks().filter_map(|(_, check)| match &check.found {
+        Found::Matrix(matrix) => Some(matrix),
+        Found::Fact(_) | Found::Frame(_) => None,
+    });
+    let wrong = matrices.flat_map(|m| m.cells.iter().filter(|c| !c.holds).map(move |c| (m, c)));
+    let told: Vec<_> = wrong.filter_map(|(m, c)| Some((m, c, said(c)?))).collect();
+    let head = style::HEAD;
+    let line = |(matrix, cell, said): &(&MatrixReport, &CellReport, String)| {
+        let (from, to, said) = (plain(&cell.from), plain(&cell.to), plain(said));
+        format!("{head}oracle{head:#}  {from} -> {to}  {}  {said}\n", cells::caption(matrix))
+    };
+    let mut out: String = told.iter().take(MOST_BESIDE).map(line).collect();
+    if let Some(more @ 1..) = told.len().checked_sub(MOST_BESIDE) {
         out += &format!("oracle  and {more} more: labctl predict\n");
     }
     out
 }
 
-/// `oracle  web -> db  icmp  predicted silent, as observed, so the expectation is wrong: host1: filter …`.
-fn compared(p: &CellPrediction, observed: &str, probe: &str) -> String {
-    let said = match &p.agreement {
-        Agreement::Agrees => format!("predicted {}, as expected", p.predicted),
-        Agreement::Differs(why) if p.predicted.split('|').any(|word| word == observed) => {
-            format!("predicted {}, as observed, so the expectation is wrong: {why}", p.predicted)
+/// `predicted silent, as observed, so the expectation is wrong: host1: filter …`; `None` if the oracle was not asked.
+pub fn said(cell: &CellReport) -> Option<String> {
+    let Predicted { word, agrees, why } = cell.predicted.as_ref()?;
+    Some(match agrees {
+        Some(true) => format!("predicted {word}, as expected"),
+        Some(false) if word.split('|').any(|word| word == cell.observed.word()) => {
+            format!("predicted {word}, as observed, so the expectation is wrong: {why}")
         }
-        Agreement::Differs(why) => format!("predicted {}, which is neither: {why}", p.predicted),
-        Agreement::Unknown(why) => format!("cannot say: {why}"),
-    };
-    let head = style::HEAD;
-    format!(
-        "{head}oracle{head:#}  {} -> {}  {}  {}\n",
-        plain(&p.from),
-        plain(&p.to),
-        plain(probe),
-        plain(&said)
-    )
+        Some(false) => format!("predicted {word}, which is neither: {why}"),
+        None => format!("cannot say: {why}"),
+    })
 }
 
 /// All predictions of a lab.

@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used)]
 //! Reports as people and CI servers see them.
 
+use std::time::Duration;
+
 use labctl_model::{Direction, Expected, No, Observed, Probe};
 use labctl_report::{
     ActionsReport, Cause, CellReport, CheckReport, FactReport, Found, MatrixReport, Report, StepReport,
@@ -22,6 +24,8 @@ fn cell(from: &str, to: &str, expected: Expected, observed: Observed) -> CellRep
         answered_by: Vec::new(),
         source: Vec::new(),
         unmet: None,
+        predicted: None,
+        marks: Vec::new(),
         line: 23,
     }
 }
@@ -192,7 +196,7 @@ fn junit_has_a_case_for_each_cell_fact_and_step() {
         topology: "x.yaml".into(),
         report: Box::new(bad()),
         tries: 2,
-        took: std::time::Duration::from_secs(9),
+        took: Duration::from_secs(9),
     }])
     .unwrap();
     assert!(xml.contains(r#"tests="9" skipped="0" failures="4" errors="0""#), "{xml}");
@@ -305,7 +309,14 @@ fn the_oracle_says_which_of_the_two_is_right() {
         );
         let lab = labctl_model::Lab::parse(&text, "x.yaml").unwrap();
         let check = CheckReport { line: 5, ..icmp(vec![cell("h1", "h2", expected, observed)]) };
-        anstream::adapter::strip_str(&predicted::beside(&report(vec![check], Vec::new()), &lab)).to_string()
+        let mut report = report(vec![check], Vec::new());
+        assert_eq!(predicted::beside(&report), "", "nobody has asked it");
+        predicted::join([&mut report], &lab);
+        let told = anstream::adapter::strip_str(&predicted::beside(&report)).to_string();
+        let (topology, report) = ("x.yaml".into(), Box::new(report));
+        let xml = junit::xml(&[junit::Outcome::Ran { topology, report, tries: 1, took: Duration::ZERO }]);
+        assert!(xml.unwrap().contains("the oracle: predicted yes"));
+        told
     };
     let arp = Observed::No(No::Arp);
     assert_eq!(beside("yes", Expected::Yes, arp), "oracle  h1 -> h2  icmp  predicted yes, as expected\n");

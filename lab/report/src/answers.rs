@@ -52,6 +52,8 @@ pub fn sum_up(cell: &Cell, verdicts: Vec<Verdict>) -> CellReport {
         answered_by: takers.keys().map(|t| (*t).to_owned()).collect(),
         source: source.into_iter().collect(),
         unmet: None,
+        predicted: None,
+        marks: Vec::new(),
         line: cell.line,
     }
 }

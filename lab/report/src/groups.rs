@@ -81,6 +81,8 @@ mod tests {
             answered_by: Vec::new(),
             source: Vec::new(),
             unmet: None,
+            predicted: None,
+            marks: Vec::new(),
             line: 1,
         };
         let cells = cells.iter().enumerate().map(cell).collect();

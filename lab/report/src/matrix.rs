@@ -67,6 +67,7 @@ pub fn judge(
         let mut report = answers::sum_up(cell, verdicts);
         report.causes = causes(lab, snapshot, &absent, cell, &report);
         report.causes.dedup();
+        report.marks.clone_from(&aim.shots);
         report
     });
     let mut cells: Vec<CellReport> = judged.collect();

@@ -177,8 +177,27 @@ pub struct CellReport {
     /// For a `yes`, how its answer differs from `answered_by`, `source` and `requests`; absent if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unmet: Option<String>,
+    /// What the oracle says of it; absent if it was not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted: Option<Predicted>,
+    /// If its matrix did not hold: the numbers by which the packets of its requests are marked in the captures.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<u32>,
     /// Line in the topology.
     pub line: u32,
+}
+
+/// What the oracle says of a cell, held against what the topology expects.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Predicted {
+    /// A verdict, several with `|` between them, or `unknown`.
+    pub word: String,
+    /// Whether it is as expected; absent if nobody can say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agrees: Option<bool>,
+    /// Why it is not, or why nobody can say.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
 }
 
 /// Something that was read, or watched, rather than probed.
@@ -288,6 +307,9 @@ impl MatrixReport {
     fn conclude(&mut self) {
         for cell in &mut self.cells {
             cell.holds = cell.observed.meets(cell.expected) && cell.unmet.is_none();
+        }
+        if self.cells.iter().all(|cell| cell.holds) {
+            self.cells.iter_mut().for_each(|cell| cell.marks.clear());
         }
     }
 }

@@ -376,6 +376,8 @@ hosts: { a: { lan: 10.0.0.1, wan: 10.1.0.1 }, b: { lan: 10.0.0.2 } }
             answered_by: Vec::new(),
             source: Vec::new(),
             unmet: None,
+            predicted: None,
+            marks: Vec::new(),
             line: 1,
         };
         let mut cells = [

@@ -1,4 +1,5 @@
-//! Writes captures as pcapng files: one interface per port, the direction, and a comment on each dropped frame.
+//! Writes captures as pcapng files: one interface per port, the direction, and a comment on each dropped frame. Reads them
+//! again.
 //!
 //! Timestamps are in nanoseconds, and every interface says so (`if_tsresol`).
 
@@ -7,13 +8,13 @@ use std::{
     collections::HashMap,
     io::{self, Write},
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use pcap_file::{
     DataLink, Endianness,
     pcapng::{
-        PcapNgWriteError, PcapNgWriter,
+        Block, PcapNgReader, PcapNgWriteError, PcapNgWriter,
         blocks::{
             enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption},
             interface_description::{
@@ -168,4 +169,46 @@ impl<W: Write> PcapngWriter<W> {
         self.flush()?;
         Ok(self.inner.into_inner())
     }
+}
+
+/// A frame as a file has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// When it entered the switch: time since 1970.
+    pub time: Duration,
+    /// Name of the port it entered by.
+    pub port: String,
+    /// Its first bytes.
+    pub data: Vec<u8>,
+    /// A comment, of several lines; may be empty.
+    pub comment: String,
+}
+
+/// Reads a file that a [`PcapngWriter`] wrote. `None` if it is none.
+pub fn read(file: &[u8]) -> Option<Vec<Recorded>> {
+    let mut reader = PcapNgReader::new(file).ok()?;
+    let (mut ports, mut frames) = (Vec::new(), Vec::new());
+    while let Some(block) = reader.next_block() {
+        match block.ok()?.0 {
+            Block::InterfaceDescription(port) => ports.push(port.options.iter().find_map(|o| match o {
+                InterfaceDescriptionOption::IfName(name) => Some(name.to_string()),
+                _ => None,
+            })),
+            Block::EnhancedPacket(frame) => frames.push(Recorded {
+                time: frame.timestamp,
+                port: ports.get(frame.interface_id as usize).cloned().flatten()?,
+                data: frame.data.to_vec(),
+                comment: frame
+                    .options
+                    .iter()
+                    .find_map(|o| match o {
+                        EnhancedPacketOption::Common(CommonOption::Comment(text)) => Some(text.to_string()),
+                        _ => None,
+                    })
+                    .unwrap_or_default(),
+            }),
+            _ => {}
+        }
+    }
+    Some(frames)
 }

@@ -66,6 +66,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     for _ in 0..args.repeat.get() {
         reports.push(session::check_by(&dir, &request, &mut progress, &mut stop).await?);
     }
+    predicted::join(&mut reports, &plan.lab);
     drop(progress);
     let topology = shorten(&plan.topology);
     let Some(all) = Repeated::of(&reports) else { return Ok(Exit::OK) };
@@ -74,7 +75,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         (Format::Json, _) => context.printer.json(&all)?,
         (Format::Text, runs) => {
             context.printer.data(&text::text(all.report, &topology))?;
-            context.printer.data(&predicted::beside(all.report, &plan.lab))?;
+            context.printer.data(&predicted::beside(all.report))?;
             if runs > 1 {
                 context.printer.data(&all.text(&topology))?;
             }

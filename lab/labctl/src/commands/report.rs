@@ -6,13 +6,17 @@ use std::{
 };
 
 use labctl_model::Lab;
-use labctl_render::page::{Run, page};
+use labctl_render::{
+    page::{Run, page},
+    predicted,
+};
 use labctl_report::{Report, VERSION};
 use labctl_runtime::Checking;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
+    captures,
     context::Context,
     exit::{Error, Exit},
     progress::Progress,
@@ -90,17 +94,20 @@ async fn of_lab(args: &Args, context: &Context) -> Result<Exit, Error> {
     let mut stop = Stop::new()?;
     let mut progress = Progress::new(&context.printer, &args.what);
     let how = Checking { steps: args.steps, again: 0 };
-    let found = session::check(&dir, how, &mut progress, &mut stop).await;
+    let mut found = session::check(&dir, how, &mut progress, &mut stop).await;
     drop(progress);
+    predicted::join(&mut found, &plan.lab);
     if matches!(found, Err(Error::Interrupted)) {
         return Err(Error::Interrupted);
     }
     let error = found.as_ref().err().map(ToString::to_string);
+    let captures = found.as_ref().map(captures::of).unwrap_or_default();
     let run = Run {
         lab: &args.what,
         topology: &topology::shorten(&plan.topology),
         model: Some(&plan.lab),
         report: found.as_ref().ok(),
+        captures: &captures,
         error: error.as_deref(),
         tries: 1,
     };
@@ -115,11 +122,13 @@ fn of_file(args: &Args, context: &Context) -> Result<Exit, Error> {
     let entry = entry(json, args.lab.as_deref()).map_err(no_report)?;
     let model = model(args, &entry, context)?;
     let noted = args.topology.as_ref().map_or(entry.topology, |file| file.display().to_string());
+    let captures = entry.report.as_ref().map(captures::of).unwrap_or_default();
     let run = Run {
         lab: &entry.lab,
         topology: &noted,
         model: model.as_ref(),
         report: entry.report.as_ref(),
+        captures: &captures,
         error: entry.error.as_deref(),
         tries: entry.tries,
     };

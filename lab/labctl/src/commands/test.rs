@@ -26,6 +26,7 @@ use labctl_runtime::Checking;
 use serde::Serialize;
 
 use crate::{
+    captures,
     context::Context,
     engines::{self, Engines},
     exit::{Error, Exit},
@@ -82,7 +83,8 @@ pub struct Args {
     /// Take a lab down that is not through after so long, like `90s` or `20min`
     #[arg(long, value_name = "TIME", default_value = "15min", value_parser = humantime::parse_duration)]
     timeout: Duration,
-    /// Keep in this folder what the wire carried while a matrix did not hold, as pcapng; else it goes with the lab
+    /// Keep in this folder what the wire carried while a matrix did not hold, as pcapng [default: `captures` in that of
+    /// --html; without both it goes with the lab]
     #[arg(long, value_name = "DIR")]
     captures: Option<PathBuf>,
     /// Also write JUnit XML to this file
@@ -237,10 +239,13 @@ async fn test(
     // There must be something to go back to.
     let checkpoint = Some(args.reset || args.manner.checkpoint == Some(true));
     let manner = &Manner { checkpoint, ..args.manner.clone() };
+    // A page shows what the wire carried, so it must outlive the lab.
+    let captures = args.captures.clone().or_else(|| Some(args.html.as_ref()?.join("captures")));
+    let captures = captures.as_deref();
     let jobs = topologies.into_iter().enumerate().map(|(i, topology)| {
         let how = How {
             manner,
-            captures: args.captures.as_deref(),
+            captures,
             limit: args.timeout,
             checking: Checking { steps: true, again: if args.reset { 0 } else { args.repeat - 1 } },
             resets: if args.reset { args.repeat - 1 } else { 0 },
@@ -422,6 +427,7 @@ async fn live_and_die(context: &Context, topology: &Topology, how: How<'_>) -> R
         Ok(Err(error)) => return Err(error),
         Err(_) => Err(Error::Environment(format!("it is not through after {}", duration(limit)))),
     };
+    predicted::join(&mut found, &topology.lab);
     let mut saved = Ok(());
     if let Ok(report) = &mut found
         && (captures.is_some() || !manner.keep)
@@ -469,7 +475,7 @@ fn tell(context: &Context, run: &Run, width: usize) -> Result<(), Error> {
             context.printer.data(&format!("{good}{word}{good:#}  {name:width$}  {score}  ({took})"))
         }
         Ok(r) => {
-            let mistakes = text::mistakes(r, &run.topology.shown) + &predicted::beside(r, &run.topology.lab);
+            let mistakes = text::mistakes(r, &run.topology.shown) + &predicted::beside(r);
             let list: String = mistakes.lines().map(|l| format!("       {l}\n")).collect();
             context
                 .printer
@@ -553,7 +559,8 @@ fn write_pages(folder: &Path, runs: &[Run]) -> Result<(), Error> {
     let errors: Vec<_> = runs.iter().map(|r| r.found.as_ref().err().map(ToString::to_string)).collect();
     let pages: Vec<_> = runs.iter().zip(&errors).map(|(run, error)| run.page(error.as_deref())).collect();
     for run in &pages {
-        write(&page::file_name(run.lab), page::page(run)?)?;
+        let captures = run.report.map(captures::of).unwrap_or_default();
+        write(&page::file_name(run.lab), page::page(&page::Run { captures: &captures, ..*run })?)?;
     }
     write(page::LIST, page::index(&pages)?)
 }
@@ -597,6 +604,7 @@ impl Run {
             topology: &self.topology.shown,
             model: Some(&self.topology.lab),
             report: self.found.as_ref().ok(),
+            captures: &[],
             error,
             tries: self.tries,
         }

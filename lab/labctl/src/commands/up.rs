@@ -82,7 +82,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         }
         return Ok(Exit::OK);
     }
-    let checked = session::check(&dir, Checking::default(), &mut progress, &mut stop).await;
+    let mut checked = session::check(&dir, Checking::default(), &mut progress, &mut stop).await;
+    predicted::join(&mut checked, &topology.lab);
     if matches!(checked, Err(Error::Interrupted)) {
         session::clear(context, &dir, &mut progress, &mut stop).await;
     }
@@ -92,7 +93,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         Format::Json => context.printer.json(&found)?,
         Format::Text => {
             context.printer.data(&text::text(&found, &topology.shown))?;
-            context.printer.data(&predicted::beside(&found, &topology.lab))?;
+            context.printer.data(&predicted::beside(&found))?;
         }
     }
     Ok(Exit::holds(found.holds))

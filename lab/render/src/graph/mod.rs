@@ -10,7 +10,7 @@ mod svg;
 mod tests;
 
 use labctl_model::{Lab, plain};
-use scene::Scene;
+pub use scene::Scene;
 
 /// Form of a drawing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -28,12 +28,16 @@ pub enum Form {
 
 /// Draws a lab as it is when it has come up. What only steps make is in it too, dashed.
 pub fn draw(lab: &Lab, form: Form) -> String {
-    let scene = Scene::of(lab);
+    write(&Scene::of(lab), form)
+}
+
+/// Writes a scene in a form.
+pub fn write(scene: &Scene, form: Form) -> String {
     match form {
-        Form::Mermaid => mermaid::write(&scene),
-        Form::Dot => dot::write(&scene),
-        Form::Svg => svg::write(&scene),
-        Form::Drawio => drawio::write(&scene),
+        Form::Mermaid => mermaid::write(scene),
+        Form::Dot => dot::write(scene),
+        Form::Svg => svg::write(scene),
+        Form::Drawio => drawio::write(scene),
     }
 }
 

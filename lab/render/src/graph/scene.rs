@@ -107,6 +107,33 @@ impl Scene {
         self.nodes.iter().enumerate().filter(move |(_, node)| node.kind == kind)
     }
 
+    /// The node of a place of the oracle's walks: `segment lan`, `gateway of lan/eth0`, `host1/br-red`, `web/eth0`, `web.1`,
+    /// `net of host1/vxlan0`.
+    pub fn node_at(&self, at: &str) -> Option<usize> {
+        let (space, interface) = at.split_once('/').unwrap_or((at, ""));
+        let find = |name: &str, kinds: &[Kind]| {
+            self.nodes.iter().position(|node| node.name == name && kinds.contains(&node.kind))
+        };
+        if let Some(segment) = ["segment ", "gateway of "].iter().find_map(|of| space.strip_prefix(of)) {
+            return find(segment, &[Kind::Segment]);
+        }
+        // A host's part of an overlay, or its balancer's.
+        if let Some((part, host)) = space.split_once(" of ") {
+            let network = part.strip_prefix("lb-").unwrap_or(part);
+            return find(network, &[Kind::Network]).or_else(|| find(host, &[Kind::Host]));
+        }
+        let task_of = || find(space.rsplit_once('.')?.0, &[Kind::Service]);
+        let node = find(space, &[Kind::Host, Kind::Peer, Kind::Container, Kind::Service]).or_else(task_of)?;
+        let bridge =
+            if interface == "docker0" { DEFAULT_BRIDGE } else { interface.trim_start_matches("br-") };
+        let is_there = |n: &Node| match n.kind {
+            Kind::Network => n.name == bridge && bridge != interface,
+            _ => n.name == interface,
+        };
+        let part = self.inside(node).find(|(_, n)| is_there(n));
+        Some(part.map_or(node, |(n, _)| n))
+    }
+
     /// The nodes inside a host with their indices.
     pub fn inside(&self, host: usize) -> impl Iterator<Item = (usize, &Node)> {
         self.nodes.iter().enumerate().filter(move |(_, node)| node.inside == Some(host))

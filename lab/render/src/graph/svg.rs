@@ -40,7 +40,7 @@ fn node(scene: &Scene, layout: &Layout, n: usize) -> String {
     let dashed = if node.deferred { " g-deferred" } else { "" };
     let all: Vec<_> = [&node.name].into_iter().chain(&node.notes).map(|line| xml(line)).collect();
     let mut out = format!(
-        "<g class=\"g-{}{dashed}\"><title>{} {}</title><rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" rx=\"5\"/>",
+        "<g class=\"g-{}{dashed}\" data-node=\"{n}\"><title>{} {}</title><rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" rx=\"5\"/>",
         node.kind.word(),
         node.kind.word(),
         all.join(", "),

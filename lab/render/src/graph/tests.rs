@@ -116,6 +116,32 @@ fn every_topology_is_drawn_with_all_that_it_has_and_no_box_lies_on_another() {
     }
 }
 
+#[test]
+fn a_walk_leads_over_the_drawing() {
+    let scene = Scene::of(&lab());
+    let node = |at: &str| {
+        let node = &scene.nodes[scene.node_at(at).unwrap_or_else(|| panic!("{at} is nowhere"))];
+        format!("{} {}", node.kind.word(), node.name)
+    };
+    for (at, expected) in [
+        ("segment lan", "segment lan"),
+        ("gateway of lan/eth0", "segment lan"),
+        ("a", "host a"),
+        ("a/eth0", "nic eth0"),
+        ("a/shim", "nic shim"),
+        ("b/docker0", "network bridge"),
+        ("c1/eth1", "container c1"),
+        ("client/eth0", "peer client"),
+        ("web of b/vxlan0", "network web"),
+        ("lb-web of a", "network web"),
+        ("ingress_sbox of b/eth1", "host b"),
+        ("s1.2/eth0", "service s1"),
+    ] {
+        assert_eq!(node(at), expected, "{at}");
+    }
+    assert_eq!(scene.node_at("elsewhere/eth0"), None);
+}
+
 fn overlap(a: Rect, b: Rect) -> bool {
     a.x < b.right() && b.x < a.right() && a.y < b.bottom() && b.y < a.bottom()
 }

@@ -3,13 +3,16 @@
 //! script, no request.
 
 mod data;
+mod frames;
 #[cfg(test)]
 mod tests;
+mod walks;
 
 use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use data::Data;
+use data::{Data, Known};
+pub use frames::{Capture, Frame};
 use labctl_model::{Lab, plain_lines};
 use labctl_report::{CheckReport, FactReport, Found, Report, cells, count, duration, text};
 use minijinja::{AutoEscape, Environment, Value, escape_formatter};
@@ -18,7 +21,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Error,
-    graph::{self, Form},
+    graph::{self, Form, Scene},
 };
 
 const TEMPLATE: &str = include_str!("page.html");
@@ -37,6 +40,8 @@ pub struct Run<'a> {
     pub model: Option<&'a Lab>,
     /// What was found.
     pub report: Option<&'a Report>,
+    /// What the wire carried while a matrix did not hold.
+    pub captures: &'a [Capture],
     /// Why the lab did not come to its end, if it did not.
     pub error: Option<&'a str>,
     /// How often it was tried.
@@ -98,7 +103,7 @@ struct Check {
     /// Index in the data block.
     matrix: Option<usize>,
     facts: Vec<Fact>,
-    captures: Vec<String>,
+    captures: Vec<frames::File>,
 }
 
 #[derive(Serialize)]
@@ -129,7 +134,12 @@ struct Entry<'a> {
 pub fn page(run: &Run<'_>) -> Result<String, Error> {
     let Verdict(verdict, mark, state) = verdict(run);
     let mut data = Data::new();
-    let phases = run.report.map(|report| phases(report, &mut data)).unwrap_or_default();
+    let scene = run.model.map(Scene::of);
+    let graph = scene.as_ref().map(|scene| Value::from_safe_string(graph::write(scene, Form::Svg)));
+    let walks = run.report.zip(run.model).map(|(report, lab)| walks::of(report, lab));
+    let known =
+        Known { scene: scene.unwrap_or_default(), walks: walks.unwrap_or_default(), captures: run.captures };
+    let phases = run.report.map(|report| phases(report, &mut data, &known)).unwrap_or_default();
     data.place(run.model);
     let without_style = |text: String| anstream::adapter::strip_str(&text).to_string();
     let json = serde_json::to_string(&data).map_err(Error::in_form("JSON"))?;
@@ -145,7 +155,7 @@ pub fn page(run: &Run<'_>) -> Result<String, Error> {
         error: run.error,
         not_run: not_run(run),
         mistakes: run.report.map(|r| without_style(text::mistakes(r, run.topology))).unwrap_or_default(),
-        graph: run.model.map(|lab| Value::from_safe_string(graph::draw(lab, Form::Svg))),
+        graph,
         timeline: run.report.map(timeline).unwrap_or_default(),
         phases,
         environment: environment(run),
@@ -213,35 +223,40 @@ fn not_run(run: &Run<'_>) -> String {
     }
 }
 
-fn phases(report: &Report, data: &mut Data) -> Vec<Phase> {
+fn phases(report: &Report, data: &mut Data, known: &Known<'_>) -> Vec<Phase> {
+    let mut checks = |stage: usize, checks: &[CheckReport]| {
+        checks.iter().enumerate().map(|(n, c)| check(c, (stage, n), data, known)).collect()
+    };
     let own = Phase {
         title: "The lab as it came up".to_owned(),
         holds: report.checks.iter().all(|c| c.holds),
         message: String::new(),
-        checks: report.checks.iter().map(|c| check(c, data)).collect(),
+        checks: checks(0, &report.checks),
     };
     let of = report.steps.len();
     let steps = report.steps.iter().enumerate().map(|(n, step)| Phase {
         title: format!("Step {} of {of}: {}", n + 1, step.name),
         holds: step.actions.holds,
         message: step.actions.message.clone(),
-        checks: step.checks.iter().map(|c| check(c, data)).collect(),
+        checks: checks(n + 1, &step.checks),
     });
     [own].into_iter().chain(steps.collect::<Vec<_>>()).collect()
 }
 
-fn check(check: &CheckReport, data: &mut Data) -> Check {
+fn check(check: &CheckReport, place: (usize, usize), data: &mut Data, known: &Known<'_>) -> Check {
     let note = match check.settled_ms {
         _ if check.looks < 2 => String::new(),
         Some(ms) => format!("held after {}", millis(ms)),
         None => format!("not within {}", millis(check.within_ms)),
     };
+    let (captures, frames) = frames::carried(check, known.captures);
     let (title, matrix) = match &check.found {
-        Found::Matrix(matrix) => (cells::caption(matrix), Some(data.add(check, matrix, &note))),
+        Found::Matrix(matrix) => {
+            (cells::caption(matrix), Some(data.add(check, matrix, &note, &frames, place, known)))
+        }
         Found::Fact(_) | Found::Frame(_) => (String::new(), None),
     };
     let facts = check.facts().map(|f| fact(f, &note)).collect();
-    let captures = check.captures.iter().map(|path| path.display().to_string()).collect();
     Check { holds: check.holds, title, note, matrix, facts, captures }
 }
 

@@ -3,7 +3,8 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const word = (n) => data.words[n];
 // The places of a cell's values, as `Cell` in data.rs writes them.
-const [FROM, TO, WORD, LOOK, EXPECTED, OBSERVED, DETAIL, UNMET, CAUSES, ANSWERED, SOURCE, RTT, LINE] = Array(13).keys();
+const [FROM, TO, WORD, LOOK, EXPECTED, OBSERVED, DETAIL, UNMET, CAUSES, ANSWERED, SOURCE, RTT, LINE, PREDICTED, WHY, WALKS] =
+  Array(16).keys();
 const LOOKS = ["yes", "no", "wrong", "error"];
 const MARKS = ["✓", "–", "✗", "?"];
 const WORST = [2, 3, 0, 1]; // Which look a cell has that stands for several: the first of these.
@@ -138,6 +139,76 @@ function steer(grid, places, open) {
 const details = document.getElementById("details");
 let back = null;
 
+const SVG = "http://www.w3.org/2000/svg";
+const picture = document.querySelector("svg.graph");
+
+// Draws a way on a copy of the topology: through the middle of each node, upright where two lie one above the other.
+function draw(copy, hops, className, inset) {
+  const nodes = hops.map((hop) => hop[3]).filter((node) => node >= 0);
+  const rects = nodes.flatMap((node) => {
+    const group = copy.querySelector(`[data-node="${node}"]`);
+    group.classList.add("walked");
+    const [x, y, width, height] = ["x", "y", "width", "height"].map((side) => Number(group.firstElementChild.nextElementSibling.getAttribute(side)));
+    // In a host its name is on top.
+    return [{ node, left: x, right: x + width, middle: y + (group.classList.contains("g-host") ? 26 : height / 2) }];
+  }).filter(({ node }, n, all) => n === 0 || node !== all[n - 1].node);
+  if (rects.length === 0) return;
+  const center = ({ left, right, middle }) => [(left + right) / 2, middle];
+  const points = rects.length === 1 ? [center(rects[0])] : [];
+  for (let n = 1; n < rects.length; n++) {
+    const [a, b] = [rects[n - 1], rects[n]];
+    const right = Math.min(a.right, b.right);
+    if (right > Math.max(a.left, b.left)) points.push([right - inset, a.middle], [right - inset, b.middle]);
+    else points.push(center(a), center(b));
+  }
+  const add = (tag, attributes) => {
+    const element = document.createElementNS(SVG, tag);
+    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+    copy.append(element);
+  };
+  add("polyline", { class: className, points: points.map((point) => point.join()).join(" ") });
+  const [from, to] = [points[0], points.at(-1)];
+  if (points.length > 1) add("circle", { class: `${className} end`, cx: from[0], cy: from[1], r: 4 });
+  if (className.includes("lost")) add("path", { class: className, d: `M${to[0] - 6} ${to[1] - 6}l12 12m0 -12l-12 12` });
+  else add("path", { class: `${className} end`, d: `M${to[0] - 5} ${to[1] - 5}h10v10h-10z` });
+}
+
+// A walk of the oracle: drawn, and hop by hop.
+function walked(walk) {
+  const box = make("div", { class: "walk" }, make("h4", {}, `Walk of the oracle: ${word(walk.verdict)}`));
+  if (picture) {
+    const copy = picture.cloneNode(true);
+    const lost = word(walk.verdict) === "yes" ? "" : " lost";
+    draw(copy, walk.there, `g-walk${walk.back.length > 0 ? "" : lost}`, 12);
+    draw(copy, walk.back, `g-walk back${lost}`, 24);
+    box.append(make("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "The walk on the topology" }, copy));
+  }
+  const row = (way) => (hop, n) =>
+    make("tr", {}, make("td", {}, `${way} ${n + 1}`), ...hop.slice(0, 3).map((text) => make("td", {}, word(text))));
+  const rows = walk.there.map(row("request")).concat(walk.back.map(row("answer")));
+  box.append(rows.length > 0 ? make("div", { class: "scroll" }, make("table", { class: "hops" }, ...rows)) : word(walk.why));
+  return box;
+}
+
+// Frames of a matrix as a table.
+function listed(frames) {
+  const rows = frames.map(([time, segment, port, what, fate]) => make("tr", fate ? { class: "bad" } : {},
+    make("td", {}, `${(time / 1000).toFixed(3)} ms`), make("td", {}, `${word(segment)} ${word(port)}`),
+    make("td", {}, word(what), make("b", {}, fate ? ` ${word(fate)}` : ""))));
+  return make("div", { class: "scroll" }, make("table", { class: "hops" }, ...rows));
+}
+
+// The frames of a cell: those with its mark, and those without any between addresses of its walks.
+function carried(matrix, cell) {
+  const number = matrix.cells.indexOf(cell);
+  const known = new Set(data.walks[cell[WALKS]].flatMap((walk) => walk.addresses));
+  const own = matrix.frames.filter(([, , , , , of, ...ends]) =>
+    of === number || (of < 0 && ends[0] > 0 && ends.every((end) => end === 0 || known.has(end))));
+  if (matrix.frames.length === 0) return [];
+  const title = `On the wire: ${own.length} of ${matrix.frames.length} frames are of this cell`;
+  return [make("h4", {}, title), listed(own)];
+}
+
 // Shows cells: what was expected, what was seen, and why.
 function show(matrix, cells, place) {
   const close = make("button", { type: "button" }, "Close");
@@ -149,6 +220,7 @@ function show(matrix, cells, place) {
     add("expected", word(cell[EXPECTED]));
     add("observed", word(cell[OBSERVED]));
     add("but", word(cell[UNMET]));
+    add("predicted", word(cell[PREDICTED]) + (cell[WHY] ? `: ${word(cell[WHY])}` : ""));
     add("evidence", word(cell[DETAIL]));
     add("cause", word(cell[CAUSES]));
     add("answered by", word(cell[ANSWERED]));
@@ -157,7 +229,7 @@ function show(matrix, cells, place) {
     add("the check", matrix.note);
     add("line", `${cell[LINE]} of the topology`);
     const mark = `${MARKS[cell[LOOK]]} ${word(cell[FROM])} → ${word(cell[TO])}  ${matrix.title}`;
-    return [make("h3", {}, mark), list];
+    return [make("h3", {}, mark), list, ...data.walks[cell[WALKS]].map(walked), ...carried(matrix, cell)];
   });
   details.replaceChildren(close, ...parts);
   details.hidden = false;
@@ -194,4 +266,9 @@ document.querySelectorAll("[data-matrix]").forEach((box) => {
   box.append(scroll(table(rows, columns, at, matrix.title, grouped ? inside : single)));
   if (grouped) box.append(make("p", { class: "legend" }, "A cell stands for all between two groups and says how many are wrong; choose it to see them."));
   box.append(below);
+  if (matrix.frames.length > 0) {
+    const frames = make("details", {}, make("summary", {}, `What the wire carried meanwhile: ${matrix.frames.length} frames`));
+    frames.addEventListener("toggle", () => frames.append(listed(matrix.frames)), { once: true });
+    box.append(frames);
+  }
 });

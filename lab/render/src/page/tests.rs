@@ -1,15 +1,18 @@
 #![allow(clippy::unwrap_used)]
 //! The page of a report: that it shows everything, asks nothing of a network, and that no name in it is code.
 
+use std::time::Duration;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use labctl_model::{Expected, Lab, No, Observed, Probe, is_hostile};
 use labctl_report::{
     ActionsReport, Cause, CellReport, CheckReport, FactReport, Found, MatrixReport, Report, StepReport,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Run, index, page};
+use super::{Capture, Frame, Run, index, page};
+use crate::predicted;
 
 const LAB: &str = "
 name: t
@@ -37,6 +40,8 @@ fn cell(from: &str, to: &str, observed: Observed) -> CellReport {
         answered_by: vec![to.into()],
         source: Vec::new(),
         unmet: None,
+        predicted: None,
+        marks: Vec::new(),
         line: 23,
     }
 }
@@ -210,4 +215,73 @@ fn a_matrix_of_250000_cells_is_a_page_that_a_browser_can_hold() {
     if let Some(file) = std::env::var_os("LARGE_PAGE") {
         std::fs::write(file, page).unwrap();
     }
+}
+
+#[test]
+fn wrong_cells_have_walks_before_others_and_there_is_an_end() {
+    let names: Vec<String> = (1..=40).map(|n| format!("h{n}")).collect();
+    let hosts: String = (1..=40).map(|n| format!("h{n}: {{ lan: 10.0.0.{n} }}, ")).collect();
+    let all = names.join(", ");
+    let text = format!(
+        "name: t\nsegments: {{ lan: {{ subnet: 10.0.0.0/24 }} }}\nhosts: {{ {hosts} }}\n\
+         expect: [ {{ from: [{all}], to: [{all}], verdict: yes }} ]\n"
+    );
+    let lab = Lab::parse(&text, "t.yaml").unwrap();
+    let pairs = names.iter().flat_map(|from| names.iter().map(move |to| (from, to)));
+    let cells = pairs.filter(|(from, to)| from != to).map(|(from, to)| cell(from, to, Observed::Yes));
+    let mut cells: Vec<_> = cells.collect();
+    cells.last_mut().unwrap().observed = Observed::No(No::Silent);
+    let mut report = Report { checks: vec![matrix(cells)], ..Report::new("t", "vm") };
+    predicted::join([&mut report], &lab);
+    report.conclude();
+    let page = page(&Run { lab: "t", model: Some(&lab), report: Some(&report), ..Run::default() }).unwrap();
+    let data = data(&page);
+    assert_eq!(data["walks"].as_array().unwrap().len(), 1001, "the first is that of cells without one");
+    let cells = data["matrices"][0]["cells"].as_array().unwrap();
+    let (last, before) = (cells.last().unwrap(), &cells[cells.len() - 2]);
+    assert_eq!((&before[15], &data["walks"][0]), (&Value::from(0), &json!([])));
+    let words = |n: &Value| data["words"][usize::try_from(n.as_i64().unwrap()).unwrap()].clone();
+    assert_eq!(words(&last[13]), "yes", "it is predicted");
+    let walk = &data["walks"][usize::try_from(last[15].as_i64().unwrap()).unwrap()][0];
+    let at: Vec<_> = walk["there"].as_array().unwrap().iter().map(|hop| words(&hop[0])).collect();
+    assert_eq!(at, ["h40", "h40/eth0", "segment lan", "h39/eth0"]);
+    let node = walk["there"][2][3].as_i64().unwrap();
+    assert!(page.contains(&format!("<g class=\"g-segment\" data-node=\"{node}\">")), "it is drawn");
+}
+
+#[test]
+fn frames_and_files_of_a_matrix_that_did_not_hold_are_in_the_page() {
+    let frame = |ms, mark| Frame {
+        time: Duration::from_millis(ms),
+        segment: "lan".into(),
+        port: "a/eth0".into(),
+        what: format!("frame at {ms}"),
+        dropped: String::new(),
+        mark,
+        ends: vec!["10.0.0.2".parse().unwrap()],
+    };
+    let capture = |name: &str, frames| Capture { path: name.into(), file: name.into(), frames };
+    let later = Frame { dropped: "dropped".into(), ..frame(12, Some(7)) };
+    let known = [capture("x/a.lan.pcapng", vec![later]), capture("x/a.wan.pcapng", vec![frame(10, None)])];
+    let wrong = CellReport { marks: vec![3, 7], ..cell("a", "b", Observed::No(No::Silent)) };
+    let captures = ["x/a.lan.pcapng", "x/a.wan.pcapng", "x/gone.pcapng"].map(Into::into).to_vec();
+    let check = CheckReport { captures, ..matrix(vec![cell("b", "a", Observed::Yes), wrong]) };
+    let mut report = Report { checks: vec![check], ..Report::new("t", "vm") };
+    report.conclude();
+    let run = Run { lab: "t", report: Some(&report), captures: &known, ..Run::default() };
+    let page = page(&run).unwrap();
+    let link =
+        format!("href=\"data:application/octet-stream;base64,{}\">a.lan", STANDARD.encode("x/a.lan.pcapng"));
+    assert!(page.contains(&link) && page.contains("<code>x&#x2f;gone.pcapng</code>"), "{page}");
+    let data = data(&page);
+    let word = |n: &Value| data["words"][usize::try_from(n.as_i64().unwrap()).unwrap()].as_str().unwrap();
+    let frames = data["matrices"][0]["frames"].as_array().unwrap();
+    let [first, second] = &frames[..] else { panic!("{frames:?}") };
+    assert_eq!((&first[0], word(&first[3]), &first[5]), (&json!(0), "frame at 10", &json!(-1)));
+    assert_eq!((word(&first[6]), word(&first[7])), ("10.0.0.2", ""));
+    assert_eq!((&second[0], word(&second[4]), &second[5]), (&json!(2000), "dropped", &json!(1)));
+    let holds = CellReport { marks: vec![1], ..cell("a", "b", Observed::Yes) };
+    let mut held = Report { checks: vec![matrix(vec![holds])], ..Report::new("t", "vm") };
+    held.conclude();
+    assert!(held.cells().all(|c| c.marks.is_empty()), "of what holds nothing is kept");
 }

@@ -9,8 +9,8 @@ pub fn comment(data: &[u8], fate: Option<String>, reading: &Decode) -> Option<St
     let tunnel = Dissection::of(data, reading).stack.layers.iter().any(|layer| layer.kind().is_tunnel());
     let inside = tunnel.then(|| vxlan::describe_as(data, reading));
     let of = nonce::find(data).map(|Nonce { kind, run, cell }| match kind {
-        Kind::Request => format!("request of a probe, cell {cell} of run {run:016x}"),
-        Kind::Answer => format!("answer to a probe, cell {cell} of run {run:016x}"),
+        Kind::Request => format!("request of a probe, mark {cell} of run {run:016x}"),
+        Kind::Answer => format!("answer to a probe, mark {cell} of run {run:016x}"),
         Kind::Frame => format!("frame {cell} of `send` or `inject`, run {run:016x}"),
     });
     let parts: Vec<String> = [fate, of, inside].into_iter().flatten().collect();

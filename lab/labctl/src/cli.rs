@@ -63,7 +63,6 @@ pub enum Verb {
     #[command(alias = "inspect")]
     Ps(ps::Args),
     Do(r#do::Args),
-    Host(host::Args),
     Reset(reset::Args),
     Checkpoint(checkpoint::Args),
     Exec(exec::Args),
@@ -140,7 +139,6 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Error> {
         Verb::Down(args) => down::run(args, context).await,
         Verb::Ps(args) => ps::run(args, context).await,
         Verb::Do(args) => r#do::run(args, context).await,
-        Verb::Host(args) => host::run(args, context).await,
         Verb::Reset(args) => reset::run(args, context).await,
         Verb::Checkpoint(args) => checkpoint::run(args, context).await,
         Verb::Exec(args) => exec::run(args, context).await,

@@ -71,7 +71,7 @@ pub enum Error {
         hint: String,
     },
     /// A host that does not run.
-    #[error("host `{host}` does not run{why}\nhint: `labctl host start {lab} {host}` makes it again")]
+    #[error("host `{host}` does not run{why}\nhint: `labctl do {lab} start {host}` makes it again")]
     Down {
         /// Lab.
         lab: String,

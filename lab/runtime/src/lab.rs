@@ -334,12 +334,12 @@ impl RunningLab {
             (Power::Start, Some(_)) => Err(Error::WrongState {
                 host: host.to_owned(),
                 state: "runs already",
-                hint: format!("`labctl host kill {} {host}` pulls its plug", lab.name),
+                hint: format!("`labctl do {} kill {host}` pulls its plug", lab.name),
             }),
             (Power::Kill | Power::Stop | Power::Restart, None) => Err(Error::WrongState {
                 host: host.to_owned(),
                 state: "does not run",
-                hint: format!("`labctl host start {} {host}` makes it again", lab.name),
+                hint: format!("`labctl do {} start {host}` makes it again", lab.name),
             }),
             (Power::Kill, Some(running)) => self.end_host(&running, "it was killed").await,
             (Power::Stop, Some(running)) => {

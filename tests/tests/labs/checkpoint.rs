@@ -108,7 +108,7 @@ fn up_takes_a_lab_from_the_checkpoint_that_it_left_and_reset_goes_back_to_it() {
     let draws = |_| here.exec("again", "host1", "head -c 16 /dev/urandom | od -An -tx1");
     here.exec("again", "host1", "echo hurt > /root/hurt; docker rm -f c1");
     here.labctl.run(["do", "again", "cut", "host2"]).exits(0);
-    here.labctl.run(["host", "kill", "again", "host2"]).exits(0);
+    here.labctl.run(["do", "again", "kill", "host2"]).exits(0);
     here.labctl.run(["check", "again"]).exits(1);
     let mut drawn = Vec::new();
     for round in 0..3 {
@@ -145,7 +145,7 @@ fn a_saved_lab_goes_on_and_two_of_it_do_not_meet() {
     let here = Here::new();
     here.labctl.up(&here.topology("saved"));
     here.labctl.run(["do", "saved", "block", "udp/53", "on", "lan"]).exits(0);
-    here.labctl.run(["host", "kill", "saved", "host2"]).exits(0);
+    here.labctl.run(["do", "saved", "kill", "host2"]).exits(0);
     here.exec(
         "saved",
         "host1",
@@ -171,7 +171,7 @@ fn a_saved_lab_goes_on_and_two_of_it_do_not_meet() {
     here.exec("one", "host1", "rm /root/lesson");
     assert_eq!(here.exec("two", "host1", "cat /root/lesson"), "lesson");
     // Its host was dead when it was saved: it is made anew, and the block is gone with a heal of it.
-    here.labctl.run(["host", "start", "one", "host2"]).exits(0);
+    here.labctl.run(["do", "one", "start", "host2"]).exits(0);
     here.labctl.run(["check", "one"]).exits(0);
 
     // One that was restored is saved and restored again; the first ones' end means nothing to it.

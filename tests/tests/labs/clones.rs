@@ -146,14 +146,14 @@ expect: [ { probe: icmp, from: host1, to: [host2, c2], verdict: yes } ]
     let file = write(dir.path(), "reborn.yaml", text);
     labctl.up(&file);
     labctl.run(["check", "reborn"]).exits(0);
-    labctl.run(["host", "start", "reborn", "host2"]).exits(2).says("runs already");
-    labctl.run(["host", "kill", "reborn", "host2"]).exits(0);
+    labctl.run(["do", "reborn", "start", "host2"]).exits(2).says("runs already");
+    labctl.run(["do", "reborn", "kill", "host2"]).exits(0);
     labctl.run(["check", "reborn"]).exits(1);
-    labctl.run(["host", "kill", "reborn", "host2"]).exits(2).says("does not run");
-    labctl.run(["host", "start", "reborn", "host2"]).exits(0);
+    labctl.run(["do", "reborn", "kill", "host2"]).exits(2).says("does not run");
+    labctl.run(["do", "reborn", "start", "host2"]).exits(0);
     // What was asked for in vain a moment ago is asked for again only in a second (ARP).
     let holds = || labctl.run(["check", "reborn"]).0.status.success();
     eventually("host2 and what is on it are reached again", Duration::from_secs(20), holds);
-    labctl.run(["host", "stop", "reborn", "host2"]).exits(0);
-    labctl.run(["host", "kill", "reborn", "host9"]).exits(2).says("host2");
+    labctl.run(["do", "reborn", "stop", "host2"]).exits(0);
+    labctl.run(["do", "reborn", "kill", "host9"]).exits(2).says("host2");
 }

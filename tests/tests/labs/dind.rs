@@ -269,6 +269,6 @@ fn a_node_that_dies_hides_nothing_of_the_others() {
     let report = labctl.run(["check", "mortal", "--format", "json"]).exits(1).json();
     let observed: Vec<_> = cells(&report).iter().take(2).map(|c| &c["observed"]).collect();
     assert_eq!(observed, ["down", "yes"], "{report}");
-    labctl.run(["host", "start", "mortal", "host1"]).exits(0);
+    labctl.run(["do", "mortal", "start", "host1"]).exits(0);
     labctl.run(["check", "mortal"]).exits(0);
 }

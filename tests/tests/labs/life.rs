@@ -182,8 +182,8 @@ fn a_host_that_dies_hides_nothing_of_the_others() {
     eventually("it is shown down", Duration::from_secs(1), || host("host1")["down"] == "its machine ended");
     assert!(labctl.run(["ps"]).exits(0).stdout().contains("2, 1 down"));
     assert_eq!(others_hold().map(|cell| cell.starts_with("down: ")), [true; 3]);
-    exec("host1", "true").exits(2).says("labctl host start mortal host1");
-    labctl.run(["host", "start", "mortal", "host1"]).exits(0);
+    exec("host1", "true").exits(2).says("labctl do mortal start host1");
+    labctl.run(["do", "mortal", "start", "host1"]).exits(0);
     eventually("all holds with the new machine", Duration::from_secs(20), holds);
 
     // A guest that panics does not come back by itself either.
@@ -192,6 +192,6 @@ fn a_host_that_dies_hides_nothing_of_the_others() {
         host("host1")["down"].as_str().is_some_and(|why| why.contains("panicked"))
     });
     assert_eq!(others_hold().map(|cell| cell.starts_with("down: ")), [true; 3]);
-    labctl.run(["host", "start", "mortal", "host1"]).exits(0);
+    labctl.run(["do", "mortal", "start", "host1"]).exits(0);
     eventually("all holds once more", Duration::from_secs(20), holds);
 }

@@ -23,6 +23,11 @@ Examples:
   labctl do ingress scale web 4
   labctl do ingress 'update web { ports: [\"8081:80\"] } within 1m'
   labctl do ingress restart docker host2
+  labctl do ingress kill host2                     pull its plug
+  labctl do ingress start host2                    a new machine with its name and addresses
+
+A host's disk is in its memory, so it does not outlive the host. One that is started again gets the networks and containers
+that the topology gives it; anything else that was written in it is gone. A node of a swarm joins it again, as a new node.
 
 `labctl do --list` lists all forms; they are those of a topology's steps: docs/topology.md, `steps`. What is cut and blocked
 is shown by `labctl ps`.";

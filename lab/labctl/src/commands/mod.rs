@@ -12,7 +12,6 @@ pub mod env;
 pub mod exec;
 pub mod explain;
 pub mod graph;
-pub mod host;
 pub mod image;
 pub mod import;
 pub mod init;

@@ -104,10 +104,11 @@ const OVERTAKEN: &str = "update out of sequence";
 /// Docker's error while managers come and go.
 const LEADERLESS: &str = "does not have a leader";
 
-/// Limits of [`retry_transient`]: number of tries, pause between two, and when no further try begins.
+/// Limits of [`retry_transient`]: number of tries, pause between two, and when no further try begins. Three late attachments
+/// fit: on two busy cores without KVM one was not enough.
 const MOST_TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(200);
-const LAST_TRY: Duration = Duration::from_secs(30);
+const LAST_TRY: Duration = Duration::from_secs(45);
 
 /// Retries what Docker refuses only for now.
 ///

@@ -4,8 +4,8 @@
 
 use anstream::adapter::strip_str;
 use indexmap::IndexMap;
-use labctl_model::{plain, plain_lines};
 use labctl_report::{CellReport, MatrixReport, Report, cells, text};
+use labctl_words::{plain, plain_lines};
 
 use crate::compare::Compared;
 

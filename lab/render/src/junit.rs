@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use labctl_model::{plain, plain_lines};
 use labctl_report::{
     CellReport, CheckReport, FactReport, Found, MatrixReport, Report, StepReport, cells, text,
 };
+use labctl_words::{plain, plain_lines};
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 
 use crate::{Error, predicted};

@@ -307,7 +307,7 @@ fn the_oracle_says_which_of_the_two_is_right() {
              hosts: {{ h1: {{ lan: 10.1.0.3 }}, h2: {{ lan: 10.1.0.4 }} }}\n\
              expect:\n  - {{ probe: icmp, from: h1, to: h2, verdict: {verdict} }}\n"
         );
-        let lab = labctl_model::Lab::parse(&text, "x.yaml").unwrap();
+        let lab = labctl_topology::parse(&text, "x.yaml").unwrap();
         let check = CheckReport { line: 5, ..icmp(vec![cell("h1", "h2", expected, observed)]) };
         let mut report = report(vec![check], Vec::new());
         assert_eq!(predicted::beside(&report), "", "nobody has asked it");

@@ -3,14 +3,17 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use labctl_machines::{Origin, Runtime, install, limits};
+use labctl_machines::{install, limits};
 use labctl_model::Lab;
 use labctl_report::table::Table;
 use labctl_runtime::{
-    Error as RuntimeError, UpOptions,
-    checkpoint::{self, LIMIT, Listed, Store, archive},
+    UpOptions,
     control::protocol::{Answer, Request},
     lab::{Saved, ago},
+};
+use labctl_state::{
+    Origin, Runtime,
+    checkpoint::{self, LIMIT, Listed, Store, archive},
 };
 use serde_json::json;
 
@@ -147,7 +150,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     Ok(Exit::OK)
 }
 
-async fn interruptible<T>(work: impl Future<Output = Result<T, RuntimeError>>) -> Result<T, Error> {
+async fn interruptible<T>(work: impl Future<Output = Result<T, labctl_state::Error>>) -> Result<T, Error> {
     let mut stop = Stop::new()?;
     tokio::select! {
         done = work => Ok(done?),

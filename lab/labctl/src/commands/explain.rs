@@ -1,6 +1,6 @@
 //! `labctl explain`
 
-use labctl_model::{By, Family, Lab, Probe, Probed, Target, nearest_name};
+use labctl_model::{By, Family, Lab, Probe, Probed, Target};
 use labctl_oracle::Query;
 use labctl_render::predicted;
 
@@ -114,7 +114,7 @@ fn endpoint(lab: &Lab, name: &str, more: &[&str]) -> Result<(), Error> {
         return Err(Error::Usage(format!("`{name}` is a service\nhint: {hint}")));
     }
     let known: Vec<&str> = lab.endpoints().chain(more.iter().copied()).collect();
-    let hint = match nearest_name(name, known.iter().copied()) {
+    let hint = match labctl_words::nearest(name, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("it has {}", known.into_iter().take(20).collect::<Vec<_>>().join(", ")),
     };

@@ -21,13 +21,13 @@ use labctl_images::{
 };
 use labctl_model::BUILTIN_IMAGE;
 use labctl_protocol::{client::AgentClient, messages::template_mac};
+use labctl_state::Need;
 use sha2::{Digest, Sha256};
 
-use super::{Accel, Error as VmError, Memory, Vm, VmNic, VmSpec, devices};
 use crate::{
     Error, Events,
-    error::Need,
     forward::{Forward, GUEST_DOCKER_SOCKET, listen_private},
+    qemu::{Accel, Error as VmError, Memory, Vm, VmNic, VmSpec, devices},
 };
 
 /// Raise this when the preparation of a machine before it is saved changes.

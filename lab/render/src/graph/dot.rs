@@ -1,6 +1,6 @@
 //! Graphviz's language. Hosts are clusters.
 
-use labctl_model::plain;
+use labctl_words::plain;
 
 use super::scene::{Kind, Node, Scene};
 

@@ -1,6 +1,6 @@
 //! Mermaid flowcharts. A label is in quotes; what would end it, or be markup, is written by its number.
 
-use labctl_model::plain;
+use labctl_words::plain;
 
 use super::scene::{Kind, Node, Scene};
 

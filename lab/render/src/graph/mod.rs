@@ -9,7 +9,8 @@ mod svg;
 #[cfg(test)]
 mod tests;
 
-use labctl_model::{Lab, plain};
+use labctl_model::Lab;
+use labctl_words::plain;
 pub use scene::Scene;
 
 /// Form of a drawing.

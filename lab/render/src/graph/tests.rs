@@ -3,7 +3,8 @@
 
 use std::fs;
 
-use labctl_model::{Lab, is_hostile};
+use labctl_model::Lab;
+use labctl_words::is_hostile;
 use roxmltree::Document;
 
 use super::{
@@ -35,7 +36,7 @@ services:
 ";
 
 fn lab() -> Lab {
-    Lab::parse(LAB, "t.yaml").unwrap()
+    labctl_topology::parse(LAB, "t.yaml").unwrap()
 }
 
 /// Ends a string, a tag, a statement and a line in each form, and steers a terminal.
@@ -77,7 +78,7 @@ fn drawio() {
 fn topologies() -> Vec<(String, Lab)> {
     let files = fs::read_dir(format!("{ROOT}/topologies")).unwrap().map(|e| e.unwrap().path());
     let files = files.filter(|p| p.extension().is_some_and(|e| e == "yaml"));
-    files.map(|p| (p.display().to_string(), Lab::load(&p).unwrap())).collect()
+    files.map(|p| (p.display().to_string(), labctl_topology::load(&p).unwrap())).collect()
 }
 
 #[test]
@@ -157,7 +158,7 @@ fn many_hosts_go_into_rows() {
          {{ web: {{ driver: overlay, attachable: true }} }}\ncontainers:\n{containers}",
         nodes.join(", ")
     );
-    let scene = Scene::of(&Lab::parse(&text, "t.yaml").unwrap());
+    let scene = Scene::of(&labctl_topology::parse(&text, "t.yaml").unwrap());
     let layout = Layout::of(&scene);
     let mut rows: Vec<i32> = scene.of_kind(Kind::Host).map(|(n, _)| layout.boxes[n].y).collect();
     rows.dedup();
@@ -231,7 +232,7 @@ fn hostile_names_end_no_label_of_mermaid_and_dot() {
 /// `docs/*.svg` are what `labctl graph` draws. `UPDATE_PICTURES=1` draws them again.
 #[test]
 fn the_pictures_of_the_docs_are_up_to_date() {
-    let lab = Lab::load(format!("{ROOT}/topologies/ipvlan-2host.yaml")).unwrap();
+    let lab = labctl_topology::load(format!("{ROOT}/topologies/ipvlan-2host.yaml")).unwrap();
     let (picture, new) = (format!("{ROOT}/docs/ipvlan-2host.svg"), draw(&lab, Form::Svg));
     if std::env::var_os("UPDATE_PICTURES").is_some() {
         fs::write(&picture, &new).unwrap();

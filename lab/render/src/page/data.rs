@@ -7,9 +7,10 @@ use std::{
 };
 
 use indexmap::IndexSet;
-use labctl_model::{Lab, Observed, plain};
+use labctl_model::{Lab, Observed};
 use labctl_oracle::{Place, Way};
 use labctl_report::{CellReport, CheckReport, MatrixReport, cells};
+use labctl_words::plain;
 use serde::Serialize;
 
 use super::frames::{Capture, Frame};

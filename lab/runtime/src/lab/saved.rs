@@ -9,21 +9,20 @@ use std::{
 use futures::future::{join_all, try_join_all};
 use labctl_images::{cache::Staging, load};
 use labctl_machines::{
-    Events, Need, Origin, Runtime, limits,
-    machine::Fingerprint,
-    vm::{Copied, Saving},
+    Events, limits,
+    qemu::{Copied, Saving},
 };
 use labctl_protocol::client::AgentClient;
 use labctl_report::count;
+use labctl_state::{
+    Need, Origin, Runtime,
+    checkpoint::{self, Checkpoint, Fingerprint, LIMIT, Manifest, SavedHost, Store, Unusable},
+};
 use labctl_wire::{Wire, WireState};
 use tokio::{sync::Semaphore, task::JoinHandle};
 
 use super::{AT_ONCE, RunningLab, parts::Parts};
-use crate::{
-    Error,
-    checkpoint::{self, Checkpoint, LIMIT, Manifest, SavedHost, Store, Unfit},
-    host::RunningHost,
-};
+use crate::{Error, host::RunningHost};
 
 /// Disk space that a saved lab takes besides its memory, in bytes.
 const ROOM: u64 = 16 << 20;
@@ -58,7 +57,7 @@ impl RunningLab {
             && other.manifest.plan.lab.name != self.plan.lab.name
         {
             let why = format!("it is of another lab, {}, and stays", other.manifest.plan.lab.name);
-            return Err(Error::Checkpoint { name: name.to_owned(), why });
+            return Err(labctl_state::Error::Checkpoint { name: name.to_owned(), why }.into());
         }
         let taken = {
             let _alone = self.alone().await;
@@ -159,8 +158,8 @@ impl RunningLab {
                         return Ok(None);
                     }
                     Ok(checkpoint) => checkpoint,
-                    Err(Unfit::Absent) => return Ok(None),
-                    Err(Unfit::Damaged(why)) => {
+                    Err(Unusable::Absent) => return Ok(None),
+                    Err(Unusable::Damaged(why)) => {
                         events.note(format!(
                             "the checkpoint of this lab cannot be used ({why}): it is made anew"
                         ));
@@ -286,7 +285,7 @@ impl RunningLab {
         if !checkpoint::is_same(&checkpoint.manifest.plan.lab, lab) {
             let why =
                 format!("it is of a lab with other hosts, networks or containers than {} has", lab.name);
-            return Err(Error::Checkpoint { name, why });
+            return Err(labctl_state::Error::Checkpoint { name, why }.into());
         }
         let warnings = self.take_apart(self.parts.clear(lab, self.dir.name())).await;
         warnings.iter().for_each(|w| tracing::warn!("{w}"));

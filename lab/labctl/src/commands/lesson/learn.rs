@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use labctl_lesson::{Act, LAB, Lesson, Step, choose};
-use labctl_machines::{LabDir, state};
 use labctl_render::markdown;
 use labctl_report::{Report, text};
 use labctl_runtime::{UpOptions, teardown};
+use labctl_state::LabDir;
 use serde_json::json;
 
 use super::notes::{Notes, Outcome, StepNotes};
@@ -18,7 +18,7 @@ use crate::{
     session::{self, Manner},
     stop::Stop,
     sys,
-    topology::{Topology, shorten},
+    topology::{TopologyFile, shorten},
 };
 
 /// Columns of a terminal whose size is not known.
@@ -41,13 +41,13 @@ pub async fn start(
     let lesson = Lesson::load(folder)?;
     let shown = shorten(&lesson.topology);
     let path = std::path::absolute(&lesson.topology).map_err(Error::file("use", &shown))?;
-    let mut topology = Topology { path, shown, lab: lesson.lab.clone() };
+    let mut topology = TopologyFile { path, shown, lab: lesson.lab.clone(), places: lesson.places.clone() };
     if let Some(name) = name {
         topology.rename(name)?;
     }
     let lab = &topology.lab.name;
     let before = Notes::find(&context.dirs, Some(lab))?;
-    if state::list(&context.dirs)?.iter().any(|dir| dir.name() == lab && dir.is_alive()) {
+    if labctl_state::list(&context.dirs)?.iter().any(|dir| dir.name() == lab && dir.is_alive()) {
         let hint = match &before {
             Some(notes) if notes.lesson == lesson.id => {
                 format!("`labctl lesson show {lab}` shows the step that you are at")
@@ -256,9 +256,7 @@ impl<'a> Desk<'a> {
         let lab = &self.notes.lab;
         match self.context.lab(lab) {
             Ok((dir, _)) => Ok(dir),
-            Err(Error::Runtime(labctl_runtime::Error::Machines(labctl_machines::Error::NoSuchLab {
-                ..
-            }))) => {
+            Err(Error::Runtime(labctl_runtime::Error::State(labctl_state::Error::NoSuchLab { .. }))) => {
                 let start = format!("labctl lesson start {} --name {lab}", self.notes.lesson);
                 Err(Error::Usage(format!(
                     "lab `{lab}` is not up\nhint: `{start}` goes on with the step that you were at"

@@ -4,7 +4,7 @@ use std::{fs, io, path::PathBuf};
 
 use labctl_images::durable;
 use labctl_lesson::Lesson;
-use labctl_machines::Dirs;
+use labctl_state::Dirs;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Error;

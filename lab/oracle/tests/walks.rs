@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use labctl_model::{By, Lab, Target};
+use labctl_model::{By, Target};
 use labctl_oracle::{Explanation, Query, explain, walks};
 
 /// Explains one cell of a lab: `c1 > c2 tcp/80`.

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 /// What room on a disk is needed for.
 #[derive(Clone, Copy, Debug)]
-pub struct Need {
+pub struct DiskNeed {
     /// Bytes.
     pub bytes: u64,
     /// What takes them, for example `a lab's logs`.
@@ -71,7 +71,7 @@ pub enum Error {
         /// Bytes that are free.
         free: u64,
         /// What it is needed for.
-        need: Need,
+        need: DiskNeed,
     },
     /// A socket path does not fit the kernel's limit.
     #[error(

@@ -23,7 +23,7 @@ use labctl_images::durable;
 use labctl_model::Lab;
 
 use crate::{
-    error::{Error, Need},
+    error::{DiskNeed, Error},
     plan::{Dirs, Plan},
     process::Process,
 };
@@ -32,7 +32,7 @@ use crate::{
 pub const MAX_SOCKET_PATH: usize = 107;
 
 /// Space that a lab's folder may need, without captures.
-const LOGS: Need = Need {
+const LOGS: DiskNeed = DiskNeed {
     bytes: 8 << 20,
     what: "a lab's logs take",
     hint: "or name another folder with --state-dir or LABCTL_STATE_DIR",

@@ -10,7 +10,7 @@ mod process;
 mod room;
 mod runtime;
 
-pub use error::{Error, INTERRUPTED, Need};
+pub use error::{DiskNeed, Error, INTERRUPTED};
 pub use folder::{LabDir, Lock, MAX_SOCKET_PATH, find, list};
 pub use inventory::{Machines, MachinesError, PowerCommands, SshMachine};
 pub use plan::{Dirs, Origin, Plan};

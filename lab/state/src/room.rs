@@ -4,12 +4,12 @@ use std::path::Path;
 
 use labctl_images::durable::free;
 
-use crate::error::{Error, Need};
+use crate::error::{DiskNeed, Error};
 
 /// If less than this is free, in bytes, a failed write there counts as lack of space.
 const NEXT_TO_NOTHING: u64 = 8 << 20;
 
-impl Need {
+impl DiskNeed {
     /// Fails if the disk of `path`, or of its first existing parent, has less than needed.
     ///
     /// # Errors

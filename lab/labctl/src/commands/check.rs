@@ -4,7 +4,7 @@ use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use labctl_model::Lab;
 use labctl_render::{
-    junit::{self, Outcome},
+    junit::{self, Tested},
     predicted,
     repeat::Repeated,
 };
@@ -85,7 +85,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     if let Some(file) = &args.junit {
         let outcome = |report: Report| {
             let took = Duration::from_millis(report.took_ms);
-            Outcome::Ran { topology: topology.clone(), report: Box::new(report), tries: 1, took }
+            Tested::Ran { topology: topology.clone(), report: Box::new(report), tries: 1, took }
         };
         context
             .printer

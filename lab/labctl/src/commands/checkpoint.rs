@@ -13,7 +13,7 @@ use labctl_runtime::{
 };
 use labctl_state::{
     Origin, Runtime,
-    checkpoint::{self, LIMIT, Listed, Store, archive},
+    checkpoint::{self, LIMIT, ListedCheckpoint, Store, archive},
 };
 use serde_json::json;
 
@@ -210,7 +210,7 @@ async fn restore(context: &Context, store: &Store, name: String, lab: Option<Str
     Ok(())
 }
 
-fn ls(context: &Context, all: &[Listed]) -> Result<(), Error> {
+fn ls(context: &Context, all: &[ListedCheckpoint]) -> Result<(), Error> {
     if context.printer.format == Format::Json {
         return context.printer.json(&all);
     }

@@ -23,7 +23,7 @@ use std::time::Duration;
 pub use accel::{Accel, kvm_boots, kvm_works};
 pub use machine::{QemuVersion, Vm, require_qemu};
 pub use pages::Copied;
-pub use qmp::{Event, Qmp};
+pub use qmp::{Qmp, QmpEvent};
 pub(crate) use saving::Base;
 pub use saving::Saving;
 pub use spec::{Memory, VmNic, VmSpec};

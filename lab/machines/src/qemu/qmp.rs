@@ -28,7 +28,7 @@ const EVENTS: usize = 64;
 
 /// An event from QEMU.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Event {
+pub struct QmpEvent {
     /// `STOP`, `RESUME`, `SHUTDOWN`, `MIGRATION`, ….
     pub name: String,
     /// Its data.
@@ -45,7 +45,7 @@ pub struct Qmp {
     out: AsyncMutex<OwnedWriteHalf>,
     waiting: Waiting,
     next: AtomicU64,
-    events: broadcast::Sender<Event>,
+    events: broadcast::Sender<QmpEvent>,
     hung_up: CancellationToken,
     version: (u64, u64, u64),
     reader: JoinHandle<()>,
@@ -150,7 +150,7 @@ impl Qmp {
     }
 
     /// Events from now on. Subscribe before running the command whose event you await.
-    pub fn events(&self) -> broadcast::Receiver<Event> {
+    pub fn events(&self) -> broadcast::Receiver<QmpEvent> {
         self.events.subscribe()
     }
 }
@@ -175,7 +175,7 @@ impl Drop for Forget<'_> {
 async fn read_all(
     mut lines: FramedRead<OwnedReadHalf, LinesCodec>,
     waiting: Waiting,
-    events: broadcast::Sender<Event>,
+    events: broadcast::Sender<QmpEvent>,
 ) {
     while let Some(Ok(line)) = lines.next().await {
         let Ok(Value::Object(mut message)) = serde_json::from_str::<Value>(&line) else { continue };
@@ -186,7 +186,7 @@ async fn read_all(
                 _ => Map::new(),
             };
             // Nobody need listen.
-            let _ = events.send(Event { name, data });
+            let _ = events.send(QmpEvent { name, data });
             continue;
         }
         let Some(answer) =

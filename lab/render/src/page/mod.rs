@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Error,
-    graph::{self, Form, Scene},
+    graph::{self, Drawing, Form},
 };
 
 const TEMPLATE: &str = include_str!("page.html");
@@ -135,11 +135,14 @@ struct Entry<'a> {
 pub fn page(run: &Run<'_>) -> Result<String, Error> {
     let Verdict(verdict, mark, state) = verdict(run);
     let mut data = Data::new();
-    let scene = run.model.map(Scene::of);
-    let graph = scene.as_ref().map(|scene| Value::from_safe_string(graph::write(scene, Form::Svg)));
+    let drawing = run.model.map(Drawing::of);
+    let graph = drawing.as_ref().map(|drawing| Value::from_safe_string(graph::write(drawing, Form::Svg)));
     let walks = run.report.zip(run.model).map(|(report, lab)| walks::of(report, lab));
-    let known =
-        Known { scene: scene.unwrap_or_default(), walks: walks.unwrap_or_default(), captures: run.captures };
+    let known = Known {
+        drawing: drawing.unwrap_or_default(),
+        walks: walks.unwrap_or_default(),
+        captures: run.captures,
+    };
     let phases = run.report.map(|report| phases(report, &mut data, &known)).unwrap_or_default();
     data.place(run.model);
     let without_style = |text: String| anstream::adapter::strip_str(&text).to_string();

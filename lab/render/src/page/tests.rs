@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use labctl_model::{Expected, Lab, No, Observed, Probe};
+use labctl_model::{Expected, No, Observed, Probe};
 use labctl_report::{
     ActionsReport, Cause, CellReport, CheckReport, FactReport, Found, MatrixReport, Report, StepReport,
 };
@@ -93,8 +93,14 @@ fn data(page: &str) -> Value {
 #[test]
 fn a_page_shows_the_report() {
     let (lab, report) = (labctl_topology::parse(LAB, "t.yaml").unwrap(), report("some text"));
-    let run =
-        Run { lab: "t", topology: "t.yaml", model: Some(&lab), report: Some(&report), tries: 2, error: None };
+    let run = Run {
+        lab: "t",
+        topology: "t.yaml",
+        model: Some(&lab),
+        report: Some(&report),
+        tries: 2,
+        ..Run::default()
+    };
     let page = page(&run).unwrap();
     for shown in [
         "<h1>t <span class=\"verdict bad\"><span aria-hidden=\"true\">✗</span> does not hold</span></h1>",

@@ -15,8 +15,8 @@ use labctl_machines::{
 use labctl_protocol::client::AgentClient;
 use labctl_report::count;
 use labctl_state::{
-    Need, Origin, Runtime,
-    checkpoint::{self, Checkpoint, Fingerprint, LIMIT, Manifest, SavedHost, Store, Unusable},
+    DiskNeed, Origin, Runtime,
+    checkpoint::{self, Checkpoint, CheckpointManifest, Fingerprint, LIMIT, SavedHost, Store, Unusable},
 };
 use labctl_wire::{Wire, WireState};
 use tokio::{sync::Semaphore, task::JoinHandle};
@@ -41,7 +41,7 @@ pub struct Saved {
 /// A lab that goes on, while what was taken of it is not on disk yet.
 struct Taken {
     staging: Staging,
-    manifest: Manifest,
+    manifest: CheckpointManifest,
     machines: Vec<(String, Saving, Copied)>,
 }
 
@@ -82,7 +82,7 @@ impl RunningLab {
         let Some((needs, kind)) = self.kind().await? else { return Err(self.cannot_be_saved()) };
         let wire = self.wire().ok_or_else(|| Error::NotUp(self.plan.lab.name.clone()))?;
         let hosts = self.hosts();
-        let mut manifest = Manifest::new(self.plan.clone(), kind, needs);
+        let mut manifest = CheckpointManifest::new(self.plan.clone(), kind, needs);
         let mut machines = Vec::new();
         {
             let parts = self.parts();
@@ -105,7 +105,7 @@ impl RunningLab {
         }
         let staging = store.stage()?;
         let hint = "name another folder with --cache-dir or LABCTL_CACHE_DIR, or `labctl checkpoint prune`";
-        Need { bytes, what: "a saved lab takes", hint }.check(store.root())?;
+        DiskNeed { bytes, what: "a saved lab takes", hint }.check(store.root())?;
         let prepared = machines.iter().zip(sizes).map(|((_, saving), size)| saving.prepare(size));
         let buffers = try_join_all(prepared).await?;
         let dir = staging.path().to_owned();

@@ -8,8 +8,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use super::{Checkpoint, MANIFEST, Manifest, Store, blocking, check_name};
-use crate::error::{Error, Need};
+use super::{Checkpoint, CheckpointManifest, MANIFEST, Store, blocking, check_name};
+use crate::error::{DiskNeed, Error};
 
 /// Bytes read at once; memory is written in such pieces, those of zeros left out.
 const CHUNK: usize = 64 << 10;
@@ -61,7 +61,7 @@ pub async fn import(store: &Store, file: &Path, name: Option<&str>) -> Result<St
     // At least; more is noticed while it is written.
     let bytes = fs::metadata(file).map_err(Error::io("cannot read", file))?.len().saturating_mul(4);
     let hint = "name another folder with --cache-dir or LABCTL_CACHE_DIR";
-    Need { bytes, what: "the checkpoint takes", hint }.check(store.root())?;
+    DiskNeed { bytes, what: "the checkpoint takes", hint }.check(store.root())?;
     let (from, dir) = (file.to_owned(), staging.path().to_owned());
     let unpack = move || {
         let mut zstd = zstd(&["-q", "-d"], File::open(from)?.into(), Stdio::piped())?;
@@ -71,7 +71,7 @@ pub async fn import(store: &Store, file: &Path, name: Option<&str>) -> Result<St
         }
         let text = unpacked?;
         ended(&mut zstd)?;
-        let manifest: Manifest = serde_json::from_slice(&text)?;
+        let manifest: CheckpointManifest = serde_json::from_slice(&text)?;
         match manifest.file_names().iter().find(|name| !dir.join(name).is_file()) {
             Some(missing) => {
                 Err(io::Error::new(io::ErrorKind::InvalidData, format!("{missing} is missing in it")))

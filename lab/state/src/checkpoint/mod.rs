@@ -53,7 +53,7 @@ const MANIFEST: &str = "checkpoint.json";
 
 /// What was saved.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Manifest {
+pub struct CheckpointManifest {
     version: u32,
     /// When, in seconds since the epoch.
     pub saved: u64,
@@ -85,7 +85,7 @@ pub struct SavedHost {
     pub api: String,
 }
 
-impl Manifest {
+impl CheckpointManifest {
     /// For a lab that is being saved.
     pub fn new(plan: Plan, kind: String, needs: Fingerprint) -> Self {
         Self {
@@ -131,7 +131,7 @@ pub struct Checkpoint {
     /// Its name.
     pub name: String,
     /// What was saved.
-    pub manifest: Manifest,
+    pub manifest: CheckpointManifest,
     dir: PathBuf,
     _shared: File,
 }
@@ -178,7 +178,7 @@ pub struct Store {
 
 /// What is listed of a checkpoint.
 #[derive(Clone, Debug, Serialize)]
-pub struct Listed {
+pub struct ListedCheckpoint {
     /// Its name.
     pub name: String,
     /// Whether `up` left it.
@@ -247,7 +247,12 @@ impl Store {
     ///
     /// # Errors
     /// Those of the file system.
-    pub async fn publish(&self, staging: Staging, name: &str, mut manifest: Manifest) -> Result<(), Error> {
+    pub async fn publish(
+        &self,
+        staging: Staging,
+        name: &str,
+        mut manifest: CheckpointManifest,
+    ) -> Result<(), Error> {
         let dir = staging.path().to_owned();
         let failed = || Error::io("cannot write", self.dir(name));
         let (files, there) = (manifest.file_names(), dir.clone());
@@ -296,7 +301,7 @@ impl Store {
         }
     }
 
-    fn read(&self, name: &str) -> Result<Manifest, Unusable> {
+    fn read(&self, name: &str) -> Result<CheckpointManifest, Unusable> {
         let dir = self.dir(name);
         let text = match fs::read(dir.join(MANIFEST)) {
             Ok(text) => text,
@@ -308,7 +313,7 @@ impl Store {
         if value["version"] != json!(VERSION) {
             return Err(Unusable::Damaged("it was saved by another version of labctl".to_owned()));
         }
-        let manifest: Manifest = serde_json::from_value(value)
+        let manifest: CheckpointManifest = serde_json::from_value(value)
             .map_err(|e| Unusable::Damaged(format!("it was saved by another version of labctl: {e}")))?;
         let marks =
             manifest.files.as_ref().ok_or_else(|| Unusable::Damaged("it was not finished".to_owned()))?;
@@ -317,15 +322,15 @@ impl Store {
     }
 
     /// All checkpoints, sorted by name.
-    pub fn list(&self) -> Vec<Listed> {
+    pub fn list(&self) -> Vec<ListedCheckpoint> {
         let folders = fs::read_dir(&self.root).into_iter().flatten().flatten().filter(|e| e.path().is_dir());
         let names = folders.filter_map(|e| e.file_name().into_string().ok()).filter(|n| !n.starts_with('.'));
-        let mut all: Vec<Listed> = names.map(|name| self.look(name)).collect();
+        let mut all: Vec<ListedCheckpoint> = names.map(|name| self.look(name)).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
 
-    fn look(&self, name: String) -> Listed {
+    fn look(&self, name: String) -> ListedCheckpoint {
         let (read, dir) = (self.read(&name), self.dir(&name));
         let files = fs::read_dir(&dir).into_iter().flatten().flatten().filter_map(|e| e.metadata().ok());
         // A base with another name is a template's, or another checkpoint's.
@@ -335,7 +340,7 @@ impl Store {
         let used = used.ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok()).unwrap_or_default().as_secs();
         let (by_up, damage) = (name.contains('.'), read.as_ref().err().map(ToString::to_string));
         let manifest = read.ok();
-        Listed {
+        ListedCheckpoint {
             by_up,
             lab: manifest.as_ref().map(|m| m.plan.lab.name.clone()),
             saved: manifest.as_ref().map(|m| m.saved),
@@ -504,7 +509,7 @@ steps: [ { name: cut it, do: cut a } ]
             machines: None,
         };
         for (name, age) in [("t.one", 30), ("t.two", 20), ("mine", 90), ("t.three", 10)] {
-            let mut manifest = Manifest::new(plan(lab.clone()), "k".into(), Fingerprint::new());
+            let mut manifest = CheckpointManifest::new(plan(lab.clone()), "k".into(), Fingerprint::new());
             let host = SavedHost { base: "k.ram".into(), api: "1.45".into() };
             manifest.hosts.insert("a".into(), host);
             let staging = store.stage().unwrap();

@@ -10,7 +10,7 @@ use labctl_model::{
 use labctl_words as words;
 use labctl_yaml::{At, Cx, Diagnostic, Scalar, Span, split_words};
 
-use super::{cells::Scene, exec, hosts, it_is_on, reserved, services, update, wire};
+use super::{cells::Scope, exec, hosts, it_is_on, reserved, services, update, wire};
 use crate::{raw, scalars::Destination};
 
 /// Every form, for hints.
@@ -130,54 +130,54 @@ impl Words {
         None
     }
 
-    fn container(&mut self, scene: &Scene, cx: &mut Cx) -> Option<String> {
+    fn container(&mut self, scope: &Scope, cx: &mut Cx) -> Option<String> {
         let name = self.need("a container", cx)?;
-        scene.names.container(&name, cx).then_some(name.value)
+        scope.names.container(&name, cx).then_some(name.value)
     }
 
-    fn network(&mut self, scene: &Scene, cx: &mut Cx) -> Option<String> {
+    fn network(&mut self, scope: &Scope, cx: &mut Cx) -> Option<String> {
         let name = self.need("a network", cx)?;
-        scene.names.network(&name, cx).then_some(name.value)
+        scope.names.network(&name, cx).then_some(name.value)
     }
 
-    pub(super) fn service(&mut self, scene: &Scene, cx: &mut Cx) -> Option<String> {
+    pub(super) fn service(&mut self, scope: &Scope, cx: &mut Cx) -> Option<String> {
         let name = self.need("a service", cx)?;
-        scene.names.service(&name, cx).then_some(name.value)
+        scope.names.service(&name, cx).then_some(name.value)
     }
 
     /// Reads a host; the lab must have a swarm.
-    fn node(&mut self, scene: &Scene, cx: &mut Cx) -> Option<String> {
-        if scene.lab.swarm.is_none() {
+    fn node(&mut self, scope: &Scope, cx: &mut Cx) -> Option<String> {
+        if scope.lab.swarm.is_none() {
             let d = Diagnostic::new(self.whole, "this lab has no swarm");
             cx.error(d.hint("`swarm: {}` makes one of all hosts"));
             return None;
         }
-        self.host(scene, cx)
+        self.host(scope, cx)
     }
 
     /// Reads a container or a host: they share one set of names.
     fn running(
         &mut self,
-        scene: &Scene,
+        scope: &Scope,
         cx: &mut Cx,
         container: impl FnOnce(String) -> Action,
         power: Power,
     ) -> Option<Action> {
         let name = self.need("a container or a host", cx)?;
-        if scene.names.hosts.contains(name.value.as_str()) {
+        if scope.names.hosts.contains(name.value.as_str()) {
             return Some(Action::Power { host: name.value, power });
         }
-        let known = scene.names.endpoint(&name, cx);
+        let known = scope.names.endpoint(&name, cx);
         known.then(|| container(name.value))
     }
 
-    pub(super) fn host(&mut self, scene: &Scene, cx: &mut Cx) -> Option<String> {
+    pub(super) fn host(&mut self, scope: &Scope, cx: &mut Cx) -> Option<String> {
         let name = self.need("a host", cx)?;
-        scene.names.host(&name, cx).then_some(name.value)
+        scope.names.host(&name, cx).then_some(name.value)
     }
 }
 
-pub(super) fn read(text: &At<String>, scene: &Scene, cx: &mut Cx) -> Option<Action> {
+pub(super) fn read(text: &At<String>, scope: &Scope, cx: &mut Cx) -> Option<Action> {
     let start = cx.offset_of(text);
     let place = |r: std::ops::Range<usize>| start.map_or(text.at, |s| Span::new(s + r.start, s + r.end));
     let all: Vec<At<String>> = split_words(&text.value)
@@ -204,7 +204,7 @@ pub(super) fn read(text: &At<String>, scene: &Scene, cx: &mut Cx) -> Option<Acti
     // `create netwrok net1`, `start dokcer host1`: no form has more words after a name there.
     let mistyped = match word(0) {
         "create" | "remove" => true,
-        "start" | "stop" | "restart" | "kill" => !scene.names.is_endpoint(word(1)),
+        "start" | "stop" | "restart" | "kill" => !scope.names.is_endpoint(word(1)),
         _ => false,
     };
     if form.split(' ').count() == 2 && all.len() > 2 && mistyped && two.is_none() {
@@ -214,22 +214,22 @@ pub(super) fn read(text: &At<String>, scene: &Scene, cx: &mut Cx) -> Option<Acti
     let fixed = form.split(' ').take_while(|w| w.starts_with(|c: char| c.is_ascii_lowercase())).count();
     let mut words = Words { next: fixed, whole: text.at, form, all };
     let action = match form.split(' ').take(fixed).collect::<Vec<_>>().as_slice() {
-        ["create"] => Action::Create(words.container(scene, cx)?),
-        ["start"] => words.running(scene, cx, Action::Start, Power::Start)?,
-        ["stop"] => words.running(scene, cx, Action::Stop, Power::Stop)?,
-        ["restart"] => words.running(scene, cx, Action::Restart, Power::Restart)?,
-        ["kill"] => Action::Power { host: words.host(scene, cx)?, power: Power::Kill },
-        ["kill", "docker"] => Action::Docker { host: words.host(scene, cx)?, power: Power::Kill },
-        ["stop", "docker"] => Action::Docker { host: words.host(scene, cx)?, power: Power::Stop },
-        ["start", "docker"] => Action::Docker { host: words.host(scene, cx)?, power: Power::Start },
-        ["restart", "docker"] => Action::Docker { host: words.host(scene, cx)?, power: Power::Restart },
-        ["cut"] => wire::cut(&mut words, scene, cx)?,
-        ["heal"] => wire::heal(&mut words, scene, cx)?,
-        ["block"] => wire::block(&mut words, scene, cx)?,
-        ["unblock"] => wire::unblock(&mut words, scene, cx)?,
-        ["remove"] => Action::Remove(words.container(scene, cx)?),
+        ["create"] => Action::Create(words.container(scope, cx)?),
+        ["start"] => words.running(scope, cx, Action::Start, Power::Start)?,
+        ["stop"] => words.running(scope, cx, Action::Stop, Power::Stop)?,
+        ["restart"] => words.running(scope, cx, Action::Restart, Power::Restart)?,
+        ["kill"] => Action::Power { host: words.host(scope, cx)?, power: Power::Kill },
+        ["kill", "docker"] => Action::Docker { host: words.host(scope, cx)?, power: Power::Kill },
+        ["stop", "docker"] => Action::Docker { host: words.host(scope, cx)?, power: Power::Stop },
+        ["start", "docker"] => Action::Docker { host: words.host(scope, cx)?, power: Power::Start },
+        ["restart", "docker"] => Action::Docker { host: words.host(scope, cx)?, power: Power::Restart },
+        ["cut"] => wire::cut(&mut words, scope, cx)?,
+        ["heal"] => wire::heal(&mut words, scope, cx)?,
+        ["block"] => wire::block(&mut words, scope, cx)?,
+        ["unblock"] => wire::unblock(&mut words, scope, cx)?,
+        ["remove"] => Action::Remove(words.container(scope, cx)?),
         ["connect"] => {
-            let (container, network) = (words.container(scene, cx), words.network(scene, cx));
+            let (container, network) = (words.container(scope, cx), words.network(scope, cx));
             let address = match words.next() {
                 None => None,
                 Some(word) => Some(address(&word, cx)?),
@@ -237,46 +237,46 @@ pub(super) fn read(text: &At<String>, scene: &Scene, cx: &mut Cx) -> Option<Acti
             Action::Connect { container: container?, network: network?, address }
         }
         ["disconnect"] => {
-            let (container, network) = (words.container(scene, cx), words.network(scene, cx));
+            let (container, network) = (words.container(scope, cx), words.network(scope, cx));
             Action::Disconnect { container: container?, network: network? }
         }
-        ["create", "network"] => Action::CreateNetwork(words.network(scene, cx)?),
-        ["remove", "network"] => Action::RemoveNetwork(words.network(scene, cx)?),
+        ["create", "network"] => Action::CreateNetwork(words.network(scope, cx)?),
+        ["remove", "network"] => Action::RemoveNetwork(words.network(scope, cx)?),
         ["create", "service"] => {
-            let service = words.service(scene, cx)?;
+            let service = words.service(scope, cx)?;
             Action::CreateService { service, within: words.within(cx)? }
         }
-        ["remove", "service"] => Action::RemoveService(words.service(scene, cx)?),
-        ["scale"] => scale(&mut words, scene, cx)?,
-        ["update"] => return update::read(&mut words, text, scene, cx),
-        ["drain"] => Action::Drain(words.node(scene, cx)?),
-        ["activate"] => Action::Activate(words.node(scene, cx)?),
-        ["promote"] => Action::Promote(words.node(scene, cx)?),
-        ["demote"] => Action::Demote(words.node(scene, cx)?),
-        ["leave"] => Action::Leave(words.node(scene, cx)?),
-        ["join"] => join(&mut words, scene, cx)?,
+        ["remove", "service"] => Action::RemoveService(words.service(scope, cx)?),
+        ["scale"] => scale(&mut words, scope, cx)?,
+        ["update"] => return update::read(&mut words, text, scope, cx),
+        ["drain"] => Action::Drain(words.node(scope, cx)?),
+        ["activate"] => Action::Activate(words.node(scope, cx)?),
+        ["promote"] => Action::Promote(words.node(scope, cx)?),
+        ["demote"] => Action::Demote(words.node(scope, cx)?),
+        ["leave"] => Action::Leave(words.node(scope, cx)?),
+        ["join"] => join(&mut words, scope, cx)?,
         ["remove", "node"] => {
-            let host = words.node(scene, cx)?;
+            let host = words.node(scope, cx)?;
             Action::RemoveNode { host, force: words.by_force(cx)? }
         }
-        ["force-new-cluster"] => Action::ForceNewCluster(words.node(scene, cx)?),
-        ["exec"] => return exec::read(text, 1, scene, cx).map(Action::Exec),
+        ["force-new-cluster"] => Action::ForceNewCluster(words.node(scope, cx)?),
+        ["exec"] => return exec::read(text, 1, scope, cx).map(Action::Exec),
         ["reset"] => Action::Reset,
-        ["prune", "networks"] => Action::PruneNetworks(words.host(scene, cx)?),
+        ["prune", "networks"] => Action::PruneNetworks(words.host(scope, cx)?),
         ["route", verb] => {
             let add = *verb == "add";
-            let (host, route) = route(&mut words, add, scene, cx)?;
+            let (host, route) = route(&mut words, add, scope, cx)?;
             if add { Action::RouteAdd { host, route } } else { Action::RouteDel { host, route } }
         }
         [verb, "interface"] => {
-            let (host, name) = interface(&mut words, scene, cx)?;
+            let (host, name) = interface(&mut words, scope, cx)?;
             if *verb == "create" {
                 Action::CreateInterface { host, name }
             } else {
                 Action::RemoveInterface { host, name }
             }
         }
-        _ => return configure(words, text, scene, cx),
+        _ => return configure(words, text, scope, cx),
     };
     words.end(cx).map(|()| action)
 }
@@ -335,8 +335,8 @@ pub(super) fn scalar<T: Scalar>(word: &At<String>, cx: &mut Cx) -> Option<T> {
     }
 }
 
-fn route(words: &mut Words, add: bool, scene: &Scene, cx: &mut Cx) -> Option<(String, Route)> {
-    let host = words.host(scene, cx)?;
+fn route(words: &mut Words, add: bool, scope: &Scope, cx: &mut Cx) -> Option<(String, Route)> {
+    let host = words.host(scope, cx)?;
     let to = words.need("a prefix", cx)?;
     let destination: Destination = scalar(&to, cx)?;
     let (mut via, mut dev, mut metric) = (None, None, None);
@@ -359,7 +359,7 @@ fn route(words: &mut Words, add: bool, scene: &Scene, cx: &mut Cx) -> Option<(St
         }
     }
     // `None`: the host is not sound, which is noted already.
-    let h = scene.lab.hosts.get(&host)?;
+    let h = scope.lab.hosts.get(&host)?;
     if !add && via.is_none() && dev.is_none() {
         return Some((
             host,
@@ -371,10 +371,10 @@ fn route(words: &mut Words, add: bool, scene: &Scene, cx: &mut Cx) -> Option<(St
     Some((host, hosts::route(&route, &h.nics, &h.interfaces, cx)?))
 }
 
-fn interface(words: &mut Words, scene: &Scene, cx: &mut Cx) -> Option<(String, String)> {
-    let host = words.host(scene, cx)?;
+fn interface(words: &mut Words, scope: &Scope, cx: &mut Cx) -> Option<(String, String)> {
+    let host = words.host(scope, cx)?;
     let name = words.need("an interface", cx)?;
-    let h = scene.lab.hosts.get(&host)?;
+    let h = scope.lab.hosts.get(&host)?;
     if !h.interfaces.iter().any(|i| i.name == name.value) {
         let known = h.interfaces.iter().map(|i| i.name.as_str());
         let hint = match h.interfaces.len() {
@@ -389,22 +389,22 @@ fn interface(words: &mut Words, scene: &Scene, cx: &mut Cx) -> Option<(String, S
 }
 
 /// `scale SERVICE REPLICAS [within DURATION]`, for a replicated service.
-fn scale(words: &mut Words, scene: &Scene, cx: &mut Cx) -> Option<Action> {
-    let service = words.service(scene, cx)?;
+fn scale(words: &mut Words, scope: &Scope, cx: &mut Cx) -> Option<Action> {
+    let service = words.service(scope, cx)?;
     let count = words.need("a number of tasks", cx)?;
     let replicas = services::replicas(&At { value: scalar::<u32>(&count, cx)?, at: count.at }, cx);
-    services::scalable(&service, count.at, scene.lab, cx).then_some(())?;
+    services::scalable(&service, count.at, scope.lab, cx).then_some(())?;
     Some(Action::Scale { service, replicas, within: words.within(cx)? })
 }
 
 /// `join HOST as worker|manager [advertising SEGMENT|ADDRESS] [with a wrong token|with an old token]`
-fn join(words: &mut Words, scene: &Scene, cx: &mut Cx) -> Option<Action> {
-    let host = words.node(scene, cx)?;
+fn join(words: &mut Words, scope: &Scope, cx: &mut Cx) -> Option<Action> {
+    let host = words.node(scope, cx)?;
     let mut rest: Vec<At<String>> = std::iter::from_fn(|| words.next()).collect();
     let mut advertise = None;
     if rest.get(2).is_some_and(|w| w.value == "advertising") && rest.len() > 3 {
         let place: Vec<At<String>> = rest.drain(2..4).skip(1).collect();
-        advertise = Some(own_address(&host, place.first()?, scene, cx)?);
+        advertise = Some(own_address(&host, place.first()?, scope, cx)?);
     }
     let text: Vec<&str> = rest.iter().map(|w| w.value.as_str()).collect();
     let (role, token) = match text.as_slice() {
@@ -423,8 +423,8 @@ fn join(words: &mut Words, scene: &Scene, cx: &mut Cx) -> Option<Action> {
 }
 
 /// An address of the host: as written, or that of its NIC on a segment.
-fn own_address(host: &str, word: &At<String>, scene: &Scene, cx: &mut Cx) -> Option<IpAddr> {
-    let nics = scene.lab.hosts.get(host).map(|h| h.nics.as_slice()).unwrap_or_default();
+fn own_address(host: &str, word: &At<String>, scope: &Scope, cx: &mut Cx) -> Option<IpAddr> {
+    let nics = scope.lab.hosts.get(host).map(|h| h.nics.as_slice()).unwrap_or_default();
     let written = word.value.parse::<IpAddr>().ok();
     let of = nics.iter().find_map(|n| match written {
         Some(address) => n.has(address).then_some(address),
@@ -441,8 +441,8 @@ fn own_address(host: &str, word: &At<String>, scene: &Scene, cx: &mut Cx) -> Opt
 }
 
 /// `configure docker HOST JSON`: the rest of the text is one JSON object.
-fn configure(mut words: Words, text: &At<String>, scene: &Scene, cx: &mut Cx) -> Option<Action> {
-    let host = words.host(scene, cx)?;
+fn configure(mut words: Words, text: &At<String>, scope: &Scope, cx: &mut Cx) -> Option<Action> {
+    let host = words.host(scope, cx)?;
     let first = words.need("a JSON object", cx)?;
     let offset = split_words(&text.value).nth(words.next - 1).map_or(0, |(r, _)| r.start);
     let json = text.value.get(offset..).unwrap_or_default();

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use labctl_model::check::{Answers, Expected, INGRESS, SourceSeen};
 use labctl_yaml::{At, Cx, Diagnostic, OneOrMany, Scalar, Span};
 
-use super::{cells::Scene, reserved, segments, words};
+use super::{cells::Scope, reserved, segments, words};
 
 /// Most requests of one cell.
 const MOST_REQUESTS: u32 = 100;
@@ -38,7 +38,7 @@ pub(super) fn in_a_rule(asked: &Asked, cx: &mut Cx) {
 }
 
 /// Reads the keys of a rule with this verdict, or of a table, where they apply to `yes` cells.
-pub(super) fn read(asked: &Asked, verdict: Option<Expected>, scene: &Scene, cx: &mut Cx) -> Option<Answers> {
+pub(super) fn read(asked: &Asked, verdict: Option<Expected>, scope: &Scope, cx: &mut Cx) -> Option<Answers> {
     let at = asked.at()?;
     if verdict.is_some_and(|v| v != Expected::Yes) {
         let d = Diagnostic::new(at, "only what is `yes` has an answer to say this of");
@@ -54,17 +54,17 @@ pub(super) fn read(asked: &Asked, verdict: Option<Expected>, scene: &Scene, cx: 
     });
     let mut by = Vec::new();
     for name in asked.by.iter().flat_map(|l| &l.0) {
-        if answers(name, scene, cx) {
+        if answers(name, scope, cx) {
             by.push(name.value.clone());
         }
     }
-    let source = asked.source.and_then(|s| source(s, scene, cx));
+    let source = asked.source.and_then(|s| source(s, scope, cx));
     Some(Answers { every: asked.requests.is_some(), by, source, requests })
 }
 
 /// Whether this can answer: an endpoint, a service, or a task of a service.
-fn answers(name: &At<String>, scene: &Scene, cx: &mut Cx) -> bool {
-    let names = scene.names;
+fn answers(name: &At<String>, scope: &Scope, cx: &mut Cx) -> bool {
+    let names = scope.names;
     if names.is_endpoint(&name.value) || names.services.contains(name.value.as_str()) {
         return true;
     }
@@ -91,7 +91,7 @@ fn answers(name: &At<String>, scene: &Scene, cx: &mut Cx) -> bool {
     false
 }
 
-fn source(text: &At<String>, scene: &Scene, cx: &mut Cx) -> Option<SourceSeen> {
+fn source(text: &At<String>, scope: &Scope, cx: &mut Cx) -> Option<SourceSeen> {
     let word = text.value.as_str();
     if let Ok(address) = word.parse::<IpAddr>() {
         return reserved::end(address, text, cx).then_some(SourceSeen::Address(address));
@@ -99,13 +99,13 @@ fn source(text: &At<String>, scene: &Scene, cx: &mut Cx) -> Option<SourceSeen> {
     if let Ok(value) = IpNet::read(word) {
         return segments::prefix(&At { value, at: text.at }, cx).map(SourceSeen::Subnet);
     }
-    if scene.names.is_endpoint(word) {
+    if scope.names.is_endpoint(word) {
         return Some(SourceSeen::Endpoint(word.to_owned()));
     }
-    if scene.names.networks.contains(word) || word == INGRESS && scene.lab.swarm.is_some() {
+    if scope.names.networks.contains(word) || word == INGRESS && scope.lab.swarm.is_some() {
         return Some(SourceSeen::Network(word.to_owned()));
     }
-    let all = scene.names.endpoints().chain(scene.names.networks.iter().copied());
+    let all = scope.names.endpoints().chain(scope.names.networks.iter().copied());
     let hint = match words::nearest(word, all) {
         _ if word == INGRESS => "the routing mesh has it, and there is no `swarm`".into(),
         Some(near) => format!("did you mean `{near}`?"),

@@ -18,7 +18,7 @@ use crate::raw;
 
 /// What exists at some point of the lab's life, as far as the topology tells.
 #[derive(Clone)]
-pub(super) struct Scene<'a> {
+pub(super) struct Scope<'a> {
     pub(super) names: &'a Names<'a>,
     pub(super) lab: &'a Lab,
     /// Containers that exist now: what `all` and `containers` stand for.
@@ -33,7 +33,7 @@ pub(super) struct Scene<'a> {
     pub(super) undocked: HashMap<String, &'static str>,
 }
 
-impl<'a> Scene<'a> {
+impl<'a> Scope<'a> {
     pub(super) fn new(t: &'a raw::Topology, names: &'a Names<'a>, lab: &'a Lab) -> Self {
         let there: IndexSet<&str> =
             names.containers.iter().copied().filter(|c| !names.deferred.contains(c)).collect();
@@ -42,7 +42,7 @@ impl<'a> Scene<'a> {
         Self { names, lab, present: there, made, connected, joined: HashSet::new(), undocked: HashMap::new() }
     }
 
-    /// The scene of a running lab, where every container may exist.
+    /// The scope of a running lab, where every container may exist.
     pub(super) fn of(names: &'a Names<'a>, lab: &'a Lab) -> Self {
         let all: IndexSet<&str> = names.containers.clone();
         Self {

@@ -12,7 +12,7 @@ use labctl_yaml::{At, Cx, Diagnostic, OneOrMany};
 
 use super::{
     answers::{self, Asked},
-    cells::{self, Budget, Scene},
+    cells::{self, Budget, Scope},
     docker, engines, facts, inject, table,
 };
 use crate::raw::{self, Form};
@@ -26,23 +26,23 @@ const TRANSFERS: std::ops::RangeInclusive<u32> = 1..=16 << 20;
 /// Reads checks; `within` is the default of those without their own.
 pub(super) fn read(
     checks: &[raw::Check],
-    scene: &Scene,
+    scope: &Scope,
     within: Option<Duration>,
     budget: &mut Budget,
     cx: &mut Cx,
 ) -> Vec<Check> {
     let mut read = Vec::new();
     for c in checks {
-        let check = check(c, scene, within.unwrap_or_default(), budget, cx);
-        if let Some(host) = check.as_ref().and_then(|check| docker::missing(check, scene)) {
-            let action = scene.undocked.get(host).copied().unwrap_or_default();
+        let check = check(c, scope, within.unwrap_or_default(), budget, cx);
+        if let Some(host) = check.as_ref().and_then(|check| docker::missing(check, scope)) {
+            let action = scope.undocked.get(host).copied().unwrap_or_default();
             let message = format!("this check needs the dockerd of `{host}`, which is down here");
             let d = Diagnostic::new(c.at, message).label(format!("after `{action} {host}`"));
             cx.error(d.hint(format!(
                 "it can never hold: `start docker {host}` before it, or check what other dockerds have, hosts and peers"
             )));
         }
-        match check.filter(|_| engines::are_meant(&c.engines, scene.lab)) {
+        match check.filter(|_| engines::are_meant(&c.engines, scope.lab)) {
             // Each family is a matrix of its own.
             Some(Check::Matrix(matrix)) if is_both(c) => {
                 read.extend(
@@ -100,7 +100,7 @@ fn of_family(family: Probed, both: bool, cells: &[Cell], c: &raw::Check, cx: &mu
     }
 }
 
-fn check(c: &raw::Check, scene: &Scene, within: Duration, budget: &mut Budget, cx: &mut Cx) -> Option<Check> {
+fn check(c: &raw::Check, scope: &Scope, within: Duration, budget: &mut Budget, cx: &mut Cx) -> Option<Check> {
     let within = c.within.as_ref().map_or(within, |w| w.value);
     let form = match c.forms().as_slice() {
         [form] => *form,
@@ -130,7 +130,7 @@ fn check(c: &raw::Check, scene: &Scene, within: Duration, budget: &mut Budget, c
         }
         facts::no_predicate(c, cx);
         no_silence(c, cx);
-        return inject::read(c, frame, scene, within, cx).map(Check::Inject);
+        return inject::read(c, frame, scope, within, cx).map(Check::Inject);
     }
     inject::none(c, cx);
     if matches!(form, Form::Fact) {
@@ -139,17 +139,17 @@ fn check(c: &raw::Check, scene: &Scene, within: Duration, budget: &mut Budget, c
             let d = Diagnostic::new(at, "a fact is read, not answered");
             cx.error(d.hint("this belongs to a rule or a table of probes"));
         }
-        return facts::read(c, scene, within, cx).map(Check::Fact);
+        return facts::read(c, scope, within, cx).map(Check::Fact);
     }
     facts::no_predicate(c, cx);
-    let matrix = matrix((c, form), asked, scene, within, budget, cx)?;
-    inject::beside(matrix, c, scene, cx).map(Check::Matrix)
+    let matrix = matrix((c, form), asked, scope, within, budget, cx)?;
+    inject::beside(matrix, c, scope, cx).map(Check::Matrix)
 }
 
 fn matrix(
     (c, form): (&raw::Check, Form),
     asked: Asked,
-    scene: &Scene,
+    scope: &Scope,
     within: Duration,
     budget: &mut Budget,
     cx: &mut Cx,
@@ -171,10 +171,10 @@ fn matrix(
     let how = How { by_name, looks_up: by_name || matches!(probe, Some(Probe::Dns(_))) };
     let mut answers = Vec::new();
     let cells = if let Form::Table(t) = form {
-        let all = answers::read(&asked, None, scene, cx);
+        let all = answers::read(&asked, None, scope, cx);
         let factor = all.as_ref().map_or(1, |a| a.requests);
         answers.extend(all);
-        table::read(t, (how, answers.len().checked_sub(1), factor), scene, budget, cx)
+        table::read(t, (how, answers.len().checked_sub(1), factor), scope, budget, cx)
     } else if let Form::Rules(list) = form {
         answers::in_a_rule(&asked, cx);
         let rules = list.iter().map(|r| {
@@ -185,7 +185,7 @@ fn matrix(
             };
             Rule { from: &r.from, to: &r.to, verdict: &r.verdict, asked }
         });
-        expand(rules, how, &mut answers, scene, budget, cx)
+        expand(rules, how, &mut answers, scope, budget, cx)
     } else {
         let (Some(from), Some(to), Some(verdict)) = (&c.from, &c.to, &c.verdict) else {
             let missing =
@@ -196,12 +196,12 @@ fn matrix(
             );
             return None;
         };
-        expand([Rule { from, to, verdict, asked }].into_iter(), how, &mut answers, scene, budget, cx)
+        expand([Rule { from, to, verdict, asked }].into_iter(), how, &mut answers, scope, budget, cx)
     };
     let size = match (&c.size, &probe) {
         (Some(s), Some(p)) => {
             if matches!(p, Probe::Tcp(_)) {
-                no_peers(s, &cells, scene, cx);
+                no_peers(s, &cells, scope, cx);
             }
             size(s, p, cx)
         }
@@ -228,12 +228,12 @@ fn no_silence(c: &raw::Check, cx: &mut Cx) {
 }
 
 /// Notes peers in a sized TCP probe: a peer only sends its greeting and echoes nothing.
-fn no_peers(s: &At<u32>, cells: &[Cell], scene: &Scene, cx: &mut Cx) {
+fn no_peers(s: &At<u32>, cells: &[Cell], scope: &Scope, cx: &mut Cx) {
     let ends = cells.iter().flat_map(|c| {
         let to = if let Target::Endpoint { name, .. } = &c.to { Some(name) } else { None };
         [Some(&c.from), to]
     });
-    if let Some(peer) = ends.flatten().find(|n| scene.names.peers.contains(n.as_str())) {
+    if let Some(peer) = ends.flatten().find(|n| scope.names.peers.contains(n.as_str())) {
         let d = Diagnostic::new(s.at, format!("`{peer}` is a peer, which carries nothing over a connection"));
         cx.error(d.hint("of peers, `icmp` and `udp` have a `size`"));
     }
@@ -283,7 +283,7 @@ fn expand<'r>(
     rules: impl Iterator<Item = Rule<'r>>,
     how: How,
     answers: &mut Vec<Answers>,
-    scene: &Scene,
+    scope: &Scope,
     budget: &mut Budget,
     cx: &mut Cx,
 ) -> Vec<Cell> {
@@ -292,14 +292,14 @@ fn expand<'r>(
         let Some(expected) = cells::verdict(rule.verdict, cx) else { continue };
         // Counted before they are made: a few `all` can stand for more cells than fit in memory.
         let count = |names: &[At<String>]| {
-            names.iter().fold(0usize, |n, name| n.saturating_add(scene.count(&name.value)))
+            names.iter().fold(0usize, |n, name| n.saturating_add(scope.count(&name.value)))
         };
         let (sources, targets) = (count(&rule.from.0), count(&rule.to.0));
         if sources == 0 || targets == 0 {
             no_cells(&rule, cx);
             continue;
         }
-        let asked = answers::read(&rule.asked, Some(expected), scene, cx);
+        let asked = answers::read(&rule.asked, Some(expected), scope, cx);
         let requests = asked.as_ref().map_or(1, |a| a.requests as usize);
         if !budget.take(sources.saturating_mul(targets).saturating_mul(requests), rule.verdict.at, cx) {
             continue;
@@ -308,23 +308,23 @@ fn expand<'r>(
         let mut to: Vec<Target> = Vec::new();
         let mut sound = true;
         for name in &rule.from.0 {
-            match scene.group(&name.value) {
+            match scope.group(&name.value) {
                 // Of a group, only those with a resolver if one is needed.
                 Some(group) => {
                     from.extend(
-                        group.into_iter().filter(|n| !how.looks_up || !scene.names.peers.contains(n)),
+                        group.into_iter().filter(|n| !how.looks_up || !scope.names.peers.contains(n)),
                     );
                 }
-                None if scene.source(name, how.looks_up, cx) => from.push(&name.value),
+                None if scope.source(name, how.looks_up, cx) => from.push(&name.value),
                 None => sound = false,
             }
         }
         for name in &rule.to.0 {
-            match scene.group(&name.value) {
+            match scope.group(&name.value) {
                 Some(group) => {
                     to.extend(group.into_iter().map(|n| Target::Endpoint { name: n.to_owned(), at: None }));
                 }
-                None => match scene.target(name, how.by_name, cx) {
+                None => match scope.target(name, how.by_name, cx) {
                     Some(target) => to.push(target),
                     None => sound = false,
                 },

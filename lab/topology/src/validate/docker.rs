@@ -1,18 +1,18 @@
 //! Finds checks that need a dockerd which steps have ended.
 
-use super::cells::Scene;
+use super::cells::Scope;
 use labctl_model::{
     check::{Check, Fact, Subject, Target},
     inject::Source,
 };
 
 /// The host whose dockerd is down though this check needs it: its containers, networks and tasks are read of it.
-pub(super) fn missing<'a>(check: &'a Check, scene: &'a Scene) -> Option<&'a str> {
-    if scene.undocked.is_empty() {
+pub(super) fn missing<'a>(check: &'a Check, scope: &'a Scope) -> Option<&'a str> {
+    if scope.undocked.is_empty() {
         return None;
     }
-    let host = |host: &'a str| scene.undocked.contains_key(host).then_some(host);
-    let container = |name: &str| host(&scene.lab.containers.get(name)?.host);
+    let host = |host: &'a str| scope.undocked.contains_key(host).then_some(host);
+    let container = |name: &str| host(&scope.lab.containers.get(name)?.host);
     match check {
         Check::Matrix(matrix) => matrix.cells.iter().find_map(|cell| {
             let to = match &cell.to {

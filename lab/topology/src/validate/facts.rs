@@ -9,7 +9,7 @@ use labctl_model::{
 };
 use labctl_yaml::{At, Cx, Diagnostic, Scalar, Span};
 
-use super::{cells::Scene, exec, words};
+use super::{cells::Scope, exec, words};
 use crate::raw::{self, FactKind};
 
 /// States of a container in Docker's words, and `absent`.
@@ -33,7 +33,7 @@ fn of_exec(c: &raw::Check) -> Option<Span> {
     c.prints.as_ref().map(|p| p.at).or(c.exits.as_ref().map(|e| e.at))
 }
 
-pub(super) fn read(c: &raw::Check, scene: &Scene, within: Duration, cx: &mut Cx) -> Option<Fact> {
+pub(super) fn read(c: &raw::Check, scope: &Scope, within: Duration, cx: &mut Cx) -> Option<Fact> {
     let subjects = c.subjects();
     let (&(kind, name), rest) = subjects.split_first()?;
     if let Some((_, second)) = rest.first() {
@@ -53,10 +53,10 @@ pub(super) fn read(c: &raw::Check, scene: &Scene, within: Duration, cx: &mut Cx)
         let d = Diagnostic::new(at, "this belongs to `exec`, and the fact is another");
         cx.error(d.hint("`exec: c1 -- COMMAND` runs a command"));
     }
-    let known = kind == FactKind::Exec || about(kind, name, scene, cx);
-    let must = must(c, kind, name, scene, cx)?;
+    let known = kind == FactKind::Exec || about(kind, name, scope, cx);
+    let must = must(c, kind, name, scope, cx)?;
     let subject = match kind {
-        FactKind::Exec => Subject::Exec { command: exec::read(name, 0, scene, cx)?, exits: status(c, cx) },
+        FactKind::Exec => Subject::Exec { command: exec::read(name, 0, scope, cx)?, exits: status(c, cx) },
         FactKind::Interfaces => Subject::Interfaces(name.value.clone()),
         FactKind::Addresses => Subject::Addresses(name.value.clone()),
         FactKind::HostsFile => Subject::Hosts(name.value.clone()),
@@ -83,43 +83,43 @@ fn status(c: &raw::Check, cx: &mut Cx) -> u8 {
 }
 
 /// Notes a name that a fact of this kind cannot be about.
-fn about(kind: FactKind, name: &At<String>, scene: &Scene, cx: &mut Cx) -> bool {
-    if scene.names.peers.contains(name.value.as_str()) && kind != FactKind::Subnets {
+fn about(kind: FactKind, name: &At<String>, scope: &Scope, cx: &mut Cx) -> bool {
+    if scope.names.peers.contains(name.value.as_str()) && kind != FactKind::Subnets {
         let d = Diagnostic::new(name.at, format!("`{}` is a peer, of which nothing is read", name.value));
         cx.error(d.hint("it has no namespace: what it has is what the topology says"));
         return false;
     }
     match kind {
-        FactKind::Interfaces | FactKind::Addresses => scene.endpoint(name, cx),
-        FactKind::HostsFile => scene.names.container(name, cx) && scene.is_made(name, cx),
-        FactKind::Networks | FactKind::Nodes => scene.names.host(name, cx),
-        FactKind::Subnets => scene.names.network(name, cx),
-        FactKind::Tasks => scene.names.service(name, cx),
-        FactKind::Status => scene.names.container(name, cx),
-        FactKind::Exec => scene.endpoint(name, cx),
-        FactKind::NetworkPeers => overlay_at_host(name, scene, cx),
+        FactKind::Interfaces | FactKind::Addresses => scope.endpoint(name, cx),
+        FactKind::HostsFile => scope.names.container(name, cx) && scope.is_made(name, cx),
+        FactKind::Networks | FactKind::Nodes => scope.names.host(name, cx),
+        FactKind::Subnets => scope.names.network(name, cx),
+        FactKind::Tasks => scope.names.service(name, cx),
+        FactKind::Status => scope.names.container(name, cx),
+        FactKind::Exec => scope.endpoint(name, cx),
+        FactKind::NetworkPeers => overlay_at_host(name, scope, cx),
     }
 }
 
 /// Reads `NETWORK@HOST`: an overlay and a host.
-fn overlay_at_host(name: &At<String>, scene: &Scene, cx: &mut Cx) -> bool {
+fn overlay_at_host(name: &At<String>, scope: &Scope, cx: &mut Cx) -> bool {
     let Some((network, host)) = name.value.split_once('@') else {
         let d = Diagnostic::new(name.at, format!("`{}` does not say which host is asked", name.value));
         cx.error(d.hint("`network_peers: NETWORK@HOST`"));
         return false;
     };
     let at = cx.part(name, 0..network.len());
-    let known = scene.names.network(&At { value: network.to_owned(), at }, cx);
-    if scene.lab.networks.get(network).is_some_and(|n| n.driver != Driver::Overlay) {
+    let known = scope.names.network(&At { value: network.to_owned(), at }, cx);
+    if scope.lab.networks.get(network).is_some_and(|n| n.driver != Driver::Overlay) {
         let d = Diagnostic::new(at, format!("network `{network}` is no overlay"));
         cx.error(d.hint("only an overlay has peers"));
         return false;
     }
     let at = cx.part(name, network.len() + 1..name.value.len());
-    scene.names.host(&At { value: host.to_owned(), at }, cx) && known
+    scope.names.host(&At { value: host.to_owned(), at }, cx) && known
 }
 
-fn must(c: &raw::Check, kind: FactKind, name: &At<String>, scene: &Scene, cx: &mut Cx) -> Option<Must> {
+fn must(c: &raw::Check, kind: FactKind, name: &At<String>, scope: &Scope, cx: &mut Cx) -> Option<Must> {
     let given = [
         c.equals.is_some(),
         c.contains.is_some(),
@@ -151,7 +151,7 @@ fn must(c: &raw::Check, kind: FactKind, name: &At<String>, scene: &Scene, cx: &m
         return super::segments::prefix(inside, cx).map(Must::Inside);
     }
     if let Some(other) = &c.same_as {
-        return about(kind, other, scene, cx).then(|| Must::Same(other.value.clone()));
+        return about(kind, other, scope, cx).then(|| Must::Same(other.value.clone()));
     }
     let list = [&c.equals, &c.contains, &c.lacks].into_iter().flatten().next()?;
     for word in &list.0 {

@@ -10,7 +10,7 @@ use labctl_model::{
 };
 use labctl_yaml::{At, Cx, Diagnostic, OneOrMany};
 
-use super::{cells::Scene, words};
+use super::{cells::Scope, words};
 use crate::raw;
 
 /// Most frames that one check may send.
@@ -25,7 +25,7 @@ const LONGEST: u32 = 60;
 pub(super) fn read(
     c: &raw::Check,
     frame: &At<String>,
-    scene: &Scene,
+    scope: &Scope,
     within: Duration,
     cx: &mut Cx,
 ) -> Option<Inject> {
@@ -35,11 +35,11 @@ pub(super) fn read(
         cx.error(d.hint("who must get it is said by `received_by` and `not_received_by`"));
         return None;
     }
-    let from = source(c, scene, cx);
-    let template = template(frame, Draft::frame, scene, cx);
+    let from = source(c, scope, cx);
+    let template = template(frame, Draft::frame, scope, cx);
     let (received_by, not_received_by) =
-        (names(&c.received_by, scene, cx), names(&c.not_received_by, scene, cx));
-    let wire = on_wire(c, scene, cx);
+        (names(&c.received_by, scope, cx), names(&c.not_received_by, scope, cx));
+    let wire = on_wire(c, scope, cx);
     let (count, rate) = (count(&c.count, "count", MOST_FRAMES, cx), count(&c.rate, "rate", HIGHEST_RATE, cx));
     let (received_by, not_received_by, wire) = (received_by?, not_received_by?, wire?);
     if received_by.is_empty() && not_received_by.is_empty() && wire.is_empty() {
@@ -91,18 +91,18 @@ pub(super) fn no_wire(c: &raw::Check, cx: &mut Cx) {
 }
 
 /// Adds a check's expectations on the wire to its matrix.
-pub(super) fn beside(matrix: Matrix, c: &raw::Check, scene: &Scene, cx: &mut Cx) -> Option<Matrix> {
-    Some(Matrix { wire: on_wire(c, scene, cx)?, ..matrix })
+pub(super) fn beside(matrix: Matrix, c: &raw::Check, scope: &Scope, cx: &mut Cx) -> Option<Matrix> {
+    Some(Matrix { wire: on_wire(c, scope, cx)?, ..matrix })
 }
 
-fn on_wire(c: &raw::Check, scene: &Scene, cx: &mut Cx) -> Option<Vec<OnWire>> {
+fn on_wire(c: &raw::Check, scope: &Scope, cx: &mut Cx) -> Option<Vec<OnWire>> {
     let mut all = Vec::new();
     let mut sound = true;
     for (map, must) in [(&c.on_wire, true), (&c.not_on_wire, false)] {
         for (segment, filters) in map.iter().flat_map(|m| &m.0) {
-            sound &= known_segment(segment, segment.value.as_str(), scene, cx);
+            sound &= known_segment(segment, segment.value.as_str(), scope, cx);
             for filter in filters.iter().flat_map(|f: &OneOrMany<At<String>>| &f.0) {
-                match template(filter, Draft::filter, scene, cx) {
+                match template(filter, Draft::filter, scope, cx) {
                     Some(template) => all.push(OnWire {
                         segment: segment.value.clone(),
                         filter: template,
@@ -118,20 +118,20 @@ fn on_wire(c: &raw::Check, scene: &Scene, cx: &mut Cx) -> Option<Vec<OnWire>> {
     sound.then_some(all)
 }
 
-fn known_segment(at: &At<String>, segment: &str, scene: &Scene, cx: &mut Cx) -> bool {
-    let known = scene.lab.segments.contains_key(segment);
+fn known_segment(at: &At<String>, segment: &str, scope: &Scope, cx: &mut Cx) -> bool {
+    let known = scope.lab.segments.contains_key(segment);
     // A segment that is not sound is noted already.
     if !known && !cx.names.contains(segment) {
         let start = at.value.len() - segment.len();
         let span = cx.part(at, start..at.value.len());
         let d = Diagnostic::new(span, format!("there is no segment `{segment}`")).label("no such segment");
-        cx.error(d.hint(words::known("segment", segment, scene.lab.segments.keys().map(String::as_str))));
+        cx.error(d.hint(words::known("segment", segment, scope.lab.segments.keys().map(String::as_str))));
     }
     known
 }
 
 /// Reads `from`, which must be one place.
-fn source(c: &raw::Check, scene: &Scene, cx: &mut Cx) -> Option<Source> {
+fn source(c: &raw::Check, scope: &Scope, cx: &mut Cx) -> Option<Source> {
     let [from] = c.from.as_ref().map(|f| f.0.as_slice()).unwrap_or_default() else {
         let d = Diagnostic::new(c.at, "a frame is sent from one place");
         cx.error(d.hint("`from: c1`, `from: host1:eth1`, or `from: wire:lan` for the wire itself"));
@@ -139,24 +139,24 @@ fn source(c: &raw::Check, scene: &Scene, cx: &mut Cx) -> Option<Source> {
     };
     let source = Source::parse(&from.value);
     match &source {
-        Source::Wire(segment) => known_segment(from, segment, scene, cx).then_some(source),
+        Source::Wire(segment) => known_segment(from, segment, scope, cx).then_some(source),
         Source::Endpoint { name, .. } => {
             let name = At { value: name.clone(), at: cx.part(from, 0..name.len()) };
-            if scene.lab.segments.contains_key(&name.value) && !scene.names.is_endpoint(&name.value) {
+            if scope.lab.segments.contains_key(&name.value) && !scope.names.is_endpoint(&name.value) {
                 let d = Diagnostic::new(name.at, format!("there is no host or container `{}`", name.value));
                 cx.error(d.hint(format!("the wire of that segment is `{WIRE}{}`", name.value)));
                 return None;
             }
-            scene.endpoint(&name, cx).then_some(source)
+            scope.endpoint(&name, cx).then_some(source)
         }
     }
 }
 
-fn names(list: &Option<OneOrMany<At<String>>>, scene: &Scene, cx: &mut Cx) -> Option<Vec<String>> {
+fn names(list: &Option<OneOrMany<At<String>>>, scope: &Scope, cx: &mut Cx) -> Option<Vec<String>> {
     let mut all = Vec::new();
     let mut sound = true;
     for name in list.iter().flat_map(|l| &l.0) {
-        sound &= scene.endpoint(name, cx);
+        sound &= scope.endpoint(name, cx);
         all.push(name.value.clone());
     }
     sound.then_some(all)
@@ -179,7 +179,7 @@ fn count(number: &Option<At<u32>>, what: &str, most: u32, cx: &mut Cx) -> Option
 fn template(
     text: &At<String>,
     read: impl FnOnce(&str) -> Result<Draft, DraftError>,
-    scene: &Scene,
+    scope: &Scope,
     cx: &mut Cx,
 ) -> Option<Draft> {
     let template = match read(&text.value) {
@@ -196,20 +196,20 @@ fn template(
         let named = |value: &String| At { value: value.clone(), at };
         sound &= match &name {
             Name::Vni(network) => {
-                scene.names.network(&named(network), cx) && is_overlay(network, &named(network), scene, cx)
+                scope.names.network(&named(network), cx) && is_overlay(network, &named(network), scope, cx)
             }
-            Name::Vtep(host) => scene.names.host(&named(host), cx) && is_node(&named(host), scene.lab, cx),
+            Name::Vtep(host) => scope.names.host(&named(host), cx) && is_node(&named(host), scope.lab, cx),
             Name::Mac { endpoint, at: place } | Name::Ip { endpoint, at: place } => {
-                let known = scene.endpoint(&named(endpoint), cx);
-                known && place.as_ref().is_none_or(|place| scene.has_address(endpoint, &named(place), cx))
+                let known = scope.endpoint(&named(endpoint), cx);
+                known && place.as_ref().is_none_or(|place| scope.has_address(endpoint, &named(place), cx))
             }
         };
     }
     sound.then_some(template)
 }
 
-fn is_overlay(network: &str, at: &At<String>, scene: &Scene, cx: &mut Cx) -> bool {
-    let overlay = scene.lab.networks.get(network).is_none_or(|n| n.driver == Driver::Overlay);
+fn is_overlay(network: &str, at: &At<String>, scope: &Scope, cx: &mut Cx) -> bool {
+    let overlay = scope.lab.networks.get(network).is_none_or(|n| n.driver == Driver::Overlay);
     if !overlay {
         let d = Diagnostic::new(at.at, format!("network `{network}` has no VNI"));
         cx.error(d.hint("only an overlay has one: `driver: overlay`"));

@@ -210,9 +210,9 @@ pub(crate) fn validate(t: &raw::Topology, engines: &EngineChoice, cx: &mut Cx) -
     order::check(t, &lab, cx);
     addresses::check(t, &lab, cx);
     let mut budget = cells::Budget::default();
-    let mut scene = cells::Scene::new(t, &names, &lab);
-    let expect = checks::read(t.expect.as_deref().unwrap_or_default(), &scene, None, &mut budget, cx);
-    let steps = steps::read(t, &mut scene, &mut budget, cx);
+    let mut scope = cells::Scope::new(t, &names, &lab);
+    let expect = checks::read(t.expect.as_deref().unwrap_or_default(), &scope, None, &mut budget, cx);
+    let steps = steps::read(t, &mut scope, &mut budget, cx);
     Lab { expect, steps, ..lab }
 }
 
@@ -237,13 +237,13 @@ pub fn parse_action(text: &str, lab: &Lab) -> Result<Action, Diagnostics> {
 /// Reads the text form of an action in a file about this lab that is no topology; notes what is wrong with it. Every
 /// container of the lab may exist.
 pub fn read_action(text: &At<String>, lab: &Lab, cx: &mut Cx) -> Option<Action> {
-    action::read(text, &cells::Scene::of(&Names::of(lab), lab), cx)
+    action::read(text, &cells::Scope::of(&Names::of(lab), lab), cx)
 }
 
 /// Reads checks in such a file; notes what is wrong with them.
 pub fn read_checks(written: &[raw::Check], lab: &Lab, cx: &mut Cx) -> Vec<Check> {
     let names = Names::of(lab);
-    checks::read(written, &cells::Scene::of(&names, lab), None, &mut cells::Budget::default(), cx)
+    checks::read(written, &cells::Scope::of(&names, lab), None, &mut cells::Budget::default(), cx)
 }
 
 /// The sound entries of an optional mapping.

@@ -6,7 +6,7 @@ use labctl_model::check::{Cell, Expected, Target};
 use labctl_yaml::{At, Cx, Diagnostic, Span, split_words};
 
 use super::{
-    cells::{Budget, Scene, verdict},
+    cells::{Budget, Scope, verdict},
     checks::How,
 };
 
@@ -16,7 +16,7 @@ type Word<'t> = (Span, &'t str);
 pub(super) fn read(
     table: &At<String>,
     (how, answers, requests): (How, Option<usize>, u32),
-    scene: &Scene,
+    scope: &Scope,
     budget: &mut Budget,
     cx: &mut Cx,
 ) -> Vec<Cell> {
@@ -27,7 +27,7 @@ pub(super) fn read(
         cx.error(d.hint("a header of destinations, then a line for each source: `from\\to  c1 c2`"));
         return Vec::new();
     };
-    let columns = columns(header.get(1..).unwrap_or_default(), how.by_name, scene, cx);
+    let columns = columns(header.get(1..).unwrap_or_default(), how.by_name, scope, cx);
     if columns.is_empty() {
         let at = header.first().map_or(table.at, |(at, _)| *at);
         let d = Diagnostic::new(at, "the table has no columns");
@@ -47,7 +47,7 @@ pub(super) fn read(
     let mut seen: HashMap<&str, Span> = HashMap::new();
     for row in rows {
         let Some(&(at, from)) = row.first() else { continue };
-        let known = scene.source(&At { value: from.to_owned(), at }, how.looks_up, cx);
+        let known = scope.source(&At { value: from.to_owned(), at }, how.looks_up, cx);
         if let Some(first) = seen.insert(from, at) {
             let d = Diagnostic::new(at, format!("row `{from}` is there twice"));
             cx.error(d.other(first, "the first").hint("leave one of them out"));
@@ -82,7 +82,7 @@ fn lines<'t>(table: &'t At<String>, cx: &Cx) -> Vec<Vec<Word<'t>>> {
 /// A column: the place of its word, the word, and its target if valid.
 type Column<'t> = (Span, &'t str, Option<Target>);
 
-fn columns<'t>(header: &[Word<'t>], by_name: bool, scene: &Scene, cx: &mut Cx) -> Vec<Column<'t>> {
+fn columns<'t>(header: &[Word<'t>], by_name: bool, scope: &Scope, cx: &mut Cx) -> Vec<Column<'t>> {
     let mut seen: HashMap<&str, Span> = HashMap::new();
     let mut columns = Vec::with_capacity(header.len());
     for &(at, word) in header {
@@ -90,7 +90,7 @@ fn columns<'t>(header: &[Word<'t>], by_name: bool, scene: &Scene, cx: &mut Cx) -
             let d = Diagnostic::new(at, format!("column `{word}` is there twice"));
             cx.error(d.other(first, "the first").hint("leave one of them out"));
         }
-        columns.push((at, word, scene.target(&At { value: word.to_owned(), at }, by_name, cx)));
+        columns.push((at, word, scope.target(&At { value: word.to_owned(), at }, by_name, cx)));
     }
     columns
 }

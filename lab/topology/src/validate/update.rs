@@ -2,7 +2,7 @@
 
 use super::{
     action::Words,
-    cells::Scene,
+    cells::Scope,
     services::{self, service},
 };
 use crate::raw;
@@ -18,8 +18,8 @@ pub(super) const FORM: &str = "update SERVICE {CHANGES} [within DURATION]";
 /// Hint on how to write changes.
 const AS: &str = "as under `services`, in braces: `'update web { ports: [\"8081:80\"] }'`, in single quotes for YAML's sake";
 
-pub(super) fn read(words: &mut Words, text: &At<String>, scene: &Scene, cx: &mut Cx) -> Option<Action> {
-    let service = words.service(scene, cx)?;
+pub(super) fn read(words: &mut Words, text: &At<String>, scope: &Scope, cx: &mut Cx) -> Option<Action> {
+    let service = words.service(scope, cx)?;
     let first = words.need("what is to change", cx)?;
     let all: Vec<_> = split_words(&text.value).map(|(range, _)| range).collect();
     let from = all.get(words.used() - 1).map_or(0, |r| r.start);
@@ -30,7 +30,7 @@ pub(super) fn read(words: &mut Words, text: &At<String>, scene: &Scene, cx: &mut
     words.skip_to(all.iter().filter(|r| r.start <= last).count());
     let within = words.within(cx)?;
     words.end(cx)?;
-    let change = changes(&service, text, from..last + 1, scene, cx)?;
+    let change = changes(&service, text, from..last + 1, scope, cx)?;
     Some(Action::Update { service, change: Box::new(change), within })
 }
 
@@ -38,7 +38,7 @@ fn changes(
     service: &str,
     text: &At<String>,
     range: std::ops::Range<usize>,
-    scene: &Scene,
+    scope: &Scope,
     cx: &mut Cx,
 ) -> Option<ServiceChange> {
     let written = text.value.get(range.clone())?;
@@ -73,13 +73,13 @@ fn changes(
     }
     let replicas = deploy.and_then(|d| d.replicas.as_ref());
     if let Some(replicas) = replicas {
-        services::scalable(service, replicas.at, scene.lab, cx);
+        services::scalable(service, replicas.at, scope.lab, cx);
     }
     let (has_replicas, has_mode) = (replicas.is_some(), deploy.is_some_and(|d| d.endpoint_mode.is_some()));
     let placed = raw.hosts.is_some() || deploy.is_some_and(|d| d.placement.is_some());
     // A step may have made the deferred networks; and what does not fit the rest of the service is left to Docker.
     raw.deferred = Some(At { value: true, at });
-    let whole = self::service(&raw, scene.names, scene.lab, cx);
+    let whole = self::service(&raw, scope.names, scope.lab, cx);
     let replicas = match whole.mode {
         ServiceMode::Replicated(n) if has_replicas => Some(n),
         _ => None,

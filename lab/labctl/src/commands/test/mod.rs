@@ -15,7 +15,7 @@ use futures::StreamExt;
 use labctl_model::{Engine, EngineChoice, engine};
 use labctl_render::{
     compare::{Compared, Earlier},
-    junit::{self, Outcome},
+    junit::{self, Tested},
     predicted,
 };
 use labctl_report::{Report, duration};
@@ -163,7 +163,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     // If the one cannot be written, the other is.
     let pages = args.html.as_ref().map_or(Ok(()), |folder| write_all_pages(folder, &runs));
     if let Some(file) = &args.junit {
-        let outcomes: Vec<Outcome> = runs.into_iter().map(Run::into_outcome).collect();
+        let outcomes: Vec<Tested> = runs.into_iter().map(Run::into_outcome).collect();
         context.printer.document(&junit::xml(&outcomes)?, Some(file))?;
     }
     pages?;

@@ -12,7 +12,7 @@ use labctl_render::{
     compare::Compared,
     engines::{Difference, Ran},
     github,
-    junit::Outcome,
+    junit::Tested,
     page, predicted,
 };
 use labctl_report::{Report, VERSION, duration, text};
@@ -177,9 +177,9 @@ pub(super) fn tell_github(context: &Context, runs: &[Run], compared: Option<&Com
         let inside = root.as_ref().and_then(|root| t.path.strip_prefix(root).ok());
         inside.map_or_else(|| t.shown.clone(), |path| path.display().to_string())
     };
-    let all: Vec<github::Run<'_>> = runs
+    let all: Vec<github::TestedLab<'_>> = runs
         .iter()
-        .map(|run| github::Run {
+        .map(|run| github::TestedLab {
             lab: &run.topology.lab.name,
             file: file(&run.topology),
             found: run.found.as_ref().map_err(ToString::to_string),
@@ -244,15 +244,15 @@ impl Run {
         format!("{}{on}", self.topology.lab.name)
     }
 
-    pub(super) fn into_outcome(self) -> Outcome {
+    pub(super) fn into_outcome(self) -> Tested {
         let lab = self.name();
         let (topology, tries) = (self.topology.shown, self.tries);
         match self.found {
             Ok(report) => {
                 let report = Box::new(Report { lab, ..report });
-                Outcome::Ran { topology, report, tries, took: self.took }
+                Tested::Ran { topology, report, tries, took: self.took }
             }
-            Err(e) => Outcome::Failed { topology, lab, message: e.to_string() },
+            Err(e) => Tested::Failed { topology, lab, message: e.to_string() },
         }
     }
 }

@@ -8,7 +8,7 @@ use labctl_model::{
 
 /// A drawing without places.
 #[derive(Debug, Default)]
-pub struct Scene {
+pub struct Drawing {
     /// The lab's name.
     pub title: String,
     /// What the lab shows, in a sentence; may be empty.
@@ -28,7 +28,7 @@ pub struct Node {
     pub name: String,
     /// What else is said of it, a line each.
     pub notes: Vec<String>,
-    /// The host that it is inside, as an index of [`Scene::nodes`].
+    /// The host that it is inside, as an index of [`Drawing::nodes`].
     pub inside: Option<usize>,
     /// Whether only a step makes it.
     pub deferred: bool,
@@ -79,12 +79,12 @@ impl Kind {
     }
 }
 
-impl Scene {
+impl Drawing {
     /// What is drawn of a lab.
     pub fn of(lab: &Lab) -> Self {
         let mut builder = Builder {
             lab,
-            scene: Self { title: lab.name.clone(), about: lab.description.clone(), ..Self::default() },
+            drawing: Self { title: lab.name.clone(), about: lab.description.clone(), ..Self::default() },
             segments: IndexMap::new(),
             interfaces: IndexMap::new(),
             networks: IndexMap::new(),
@@ -99,7 +99,7 @@ impl Scene {
             .for_each(|(key, n)| builder.overlay(key, n));
         lab.services.iter().for_each(|(name, service)| builder.service(name, service));
         builder.joins();
-        builder.scene
+        builder.drawing
     }
 
     /// The nodes of a kind with their indices.
@@ -140,10 +140,10 @@ impl Scene {
     }
 }
 
-/// Makes a scene. Remembers which node stands for what.
+/// Makes a drawing. Remembers which node stands for what.
 struct Builder<'a> {
     lab: &'a Lab,
-    scene: Scene,
+    drawing: Drawing,
     segments: IndexMap<&'a str, usize>,
     /// By host and name in it.
     interfaces: IndexMap<(&'a str, &'a str), usize>,
@@ -164,13 +164,13 @@ impl<'a> Builder<'a> {
         inside: Option<usize>,
         deferred: bool,
     ) -> usize {
-        self.scene.nodes.push(Node { kind, name: name.to_owned(), notes, inside, deferred });
-        self.scene.nodes.len() - 1
+        self.drawing.nodes.push(Node { kind, name: name.to_owned(), notes, inside, deferred });
+        self.drawing.nodes.len() - 1
     }
 
     fn edge(&mut self, from: usize, to: Option<usize>, label: String) {
         if let Some(to) = to {
-            self.scene.edges.push(Edge { from, to, label });
+            self.drawing.edges.push(Edge { from, to, label });
         }
     }
 

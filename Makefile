@@ -78,7 +78,7 @@ fuzz: export PROPTEST_CASES := $(FUZZ_CASES)
 fuzz: export PROPTEST_RNG_SEED := $(or $(PROPTEST_RNG_SEED),$(strip $(shell od -An -N4 -tu4 /dev/urandom)))
 fuzz: ## random tests with a new seed and FUZZ_CASES cases, then each fuzz target for FUZZ_TIME seconds (needs cargo-fuzz)
 	@echo "PROPTEST_RNG_SEED=$$PROPTEST_RNG_SEED"
-	$(CARGO) nextest run --cargo-profile $(PROFILE) --locked --profile fuzz --package labctl-vxlan --package labctl-model --package labctl-wire || { \
+	$(CARGO) nextest run --cargo-profile $(PROFILE) --locked --profile fuzz --package labctl-vxlan --package labctl-topology --package labctl-wire || { \
 	  echo "found with PROPTEST_RNG_SEED=$$PROPTEST_RNG_SEED; git status shows the kept case: commit it, and its input as a test"; \
 	  exit 1; }
 	cd vxlan && for target in stack views text template; do mkdir -p fuzz/corpus/$$target && \

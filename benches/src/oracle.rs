@@ -39,11 +39,11 @@ fn topologies() -> Vec<Lab> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../topologies");
     let files = fs::read_dir(dir).expect("the topologies").map(|e| e.expect("a file").path());
     let yaml = files.filter(|p| p.extension().is_some_and(|e| e == "yaml"));
-    yaml.map(|p| Lab::load(p).expect("a valid topology")).collect()
+    yaml.map(|p| labctl_topology::load(p).expect("a valid topology")).collect()
 }
 
 fn parse(text: &str) -> Lab {
-    Lab::parse(text, "bench.yaml").expect("a valid topology")
+    labctl_topology::parse(text, "bench.yaml").expect("a valid topology")
 }
 
 /// Containers on a bridge of their host, every other one on a macvlan too; a matrix for each of these sources.

@@ -127,7 +127,7 @@ fn trafgen(dir: &tempfile::TempDir) -> f64 {
 /// Sends flat out while the other core counts; frames sent a second, and what was counted.
 fn send_and_count() -> (f64, u64, Stats, u64) {
     let size = RxRingSize { block: 1 << 20, blocks: 64, hold_ms: 2 };
-    let mut ring = RxRing::open(index_of("b").expect("there is one"), None, size).expect("a ring");
+    let mut ring = RxRing::open(index_of("b").expect("there is one"), size).expect("a ring");
     let before = received("b");
     let done = AtomicBool::new(false);
     let (seconds, counted, stats) = std::thread::scope(|scope| {

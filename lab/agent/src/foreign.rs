@@ -24,7 +24,7 @@ use crate::{
     engine::PATH,
     netlink::{Netlink, NetlinkError},
     netns::Namespace,
-    ops::network,
+    network,
 };
 
 /// Why something was not done on a machine that is not labctl's own.

@@ -9,6 +9,7 @@ pub mod init;
 pub mod kernel;
 mod netlink;
 pub mod netns;
+mod network;
 pub mod node;
 mod ops;
 mod pause;

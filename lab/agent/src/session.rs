@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    engine, frames, ops,
+    engine, frames, network, ops,
     port::Port,
     probe, runc,
     server::{Kernel, Server, ServerStream, refuse},
@@ -147,11 +147,11 @@ async fn perform(server: &Arc<Server>, request: Request) -> Result<Value, String
         Request::HostsFile { pid } => value(&ops::facts::hosts_file(pid).map_err(|e| e.to_string())?),
         Request::Route { add, route } => match &server.foreign {
             Some(part) => done(part.route(&server.namespace, add, &route).await),
-            None => done(ops::network::route(&server.namespace, add, &route).await),
+            None => done(network::route(&server.namespace, add, &route).await),
         },
         Request::Interface { add, interface } => match &server.foreign {
             Some(part) => done(part.interface(&server.namespace, add, &interface).await),
-            None => done(ops::network::interface(&server.namespace, add, &interface).await),
+            None => done(network::interface(&server.namespace, add, &interface).await),
         },
         Request::PowerOff => match server.kernel {
             Kernel::Own => Ok(Value::Null),

@@ -44,7 +44,7 @@ fn quoted(text: &str) -> String {
             '\\' => out.push_str("\\\\"),
             '\n' => out.push_str("\\n"),
             '\t' => out.push_str("\\t"),
-            c if labctl_yaml::is_hostile(c) => out.push_str(&format!("\\U{:08x}", u32::from(c))),
+            c if labctl_words::is_hostile(c) => out.push_str(&format!("\\U{:08x}", u32::from(c))),
             c => out.push(c),
         }
     }

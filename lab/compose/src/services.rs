@@ -85,7 +85,7 @@ fn service(
     let profiles = keys.texts("profiles", notes);
     let wanted = |p: &At<String>| options.profiles.iter().any(|w| *w == p.value || w == "*");
     if !profiles.is_empty() && !profiles.iter().any(wanted) {
-        let named = labctl_yaml::words::list(profiles.iter().map(|p| p.value.as_str()));
+        let named = labctl_words::list(profiles.iter().map(|p| p.value.as_str()));
         notes.add(name.at, format!("service {of}: left out, it is of profile {named} (`--profile`)"));
         return None;
     }

@@ -17,7 +17,7 @@ pub(crate) fn topology(a: &Arranged, file: &str, options: &ImportOptions) -> Str
     };
     line(&format!(
         "# From {} by `labctl import`, which has told what it left out.",
-        labctl_yaml::plain(file)
+        labctl_words::plain(file)
     ));
     if !options.images {
         line(

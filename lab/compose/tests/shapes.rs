@@ -34,7 +34,8 @@ fn shape(name: &str) -> String {
 /// Imports a text; panics if the topology is not sound.
 fn imported(text: &str, options: &ImportOptions) -> (Imported, Lab) {
     let made = import(text, "compose.yaml", "My_Project", options).unwrap_or_else(|e| panic!("{e:?}"));
-    let lab = Lab::parse(&made.topology, "lab.yaml").unwrap_or_else(|e| panic!("{e}\n{}", made.topology));
+    let lab = labctl_topology::parse(&made.topology, "lab.yaml")
+        .unwrap_or_else(|e| panic!("{e}\n{}", made.topology));
     (made, lab)
 }
 
@@ -171,7 +172,12 @@ fn hostile_texts_stay_texts() {
         Ok(made) => {
             assert!(made.topology.lines().next().unwrap().starts_with("# From "));
             // Its name is none that Docker takes: the topology says so, and nothing else comes of it.
-            assert!(Lab::parse(&made.topology, "t").unwrap_err().to_string().contains("cannot be the name"));
+            assert!(
+                labctl_topology::parse(&made.topology, "t")
+                    .unwrap_err()
+                    .to_string()
+                    .contains("cannot be the name")
+            );
         }
         Err(e) => panic!("{e:?}"),
     }

@@ -303,7 +303,7 @@ mod tests {
     fn only_labctls_own_image_takes_shortcuts_and_only_where_a_host_has_them() {
         let text = "name: t\nsegments: { lan: { subnet: 10.0.0.0/24 } }\nhosts: { a: { lan: 10.0.0.1 } }\n\
                     containers: { own: {}, other: { image: redis } }\n";
-        let lab = Lab::parse(text, "t.yaml").unwrap();
+        let lab = labctl_topology::parse(text, "t.yaml").unwrap();
         let of = |name: &str, has| create_body(&lab, &lab.containers[name], has).host_config.unwrap();
         assert_eq!(of("own", true).runtime.as_deref(), Some(BUILTIN_RUNTIME));
         assert_eq!(of("own", true).security_opt.unwrap(), ["seccomp=unconfined"]);

@@ -1,6 +1,6 @@
 //! What a dockerd answers instead of doing it.
 
-use labctl_model::plain_lines;
+use labctl_words::plain_lines;
 
 /// Why a dockerd did not do what it was asked.
 #[derive(Debug, thiserror::Error)]

@@ -469,14 +469,14 @@ services:
 
     #[test]
     fn hosts_become_constraints_that_can_all_hold() {
-        let lab = Lab::parse(LAB, "t.yaml").unwrap();
+        let lab = labctl_topology::parse(LAB, "t.yaml").unwrap();
         assert_eq!(constraints(&lab, &lab.services["one"].placement), ["node.hostname==b"]);
         assert_eq!(constraints(&lab, &lab.services["two"].placement), ["node.hostname!=b"]);
     }
 
     #[test]
     fn a_service_is_handed_to_docker_as_it_is_written() {
-        let lab = Lab::parse(LAB, "t.yaml").unwrap();
+        let lab = labctl_topology::parse(LAB, "t.yaml").unwrap();
         let json = serde_json::to_value(spec(&lab, "two", &lab.services["two"])).unwrap();
         assert_eq!(json["Mode"]["Global"], serde_json::json!({}));
         assert_eq!(json["TaskTemplate"]["Networks"][0]["Target"], "real");
@@ -488,9 +488,9 @@ services:
 
     #[test]
     fn an_update_changes_what_it_names_and_says_whether_tasks_are_replaced() {
-        let lab = Lab::parse(LAB, "t.yaml").unwrap();
+        let lab = labctl_topology::parse(LAB, "t.yaml").unwrap();
         let old = spec(&lab, "one", &lab.services["one"]);
-        let change = |text: &str| match labctl_model::Action::parse(&format!("update one {text}"), &lab) {
+        let change = |text: &str| match labctl_topology::parse_action(&format!("update one {text}"), &lab) {
             Ok(labctl_model::Action::Update { change, .. }) => *change,
             other => panic!("{other:?}"),
         };

@@ -74,7 +74,7 @@ pub fn topology(lab: &Value) -> String {
 
 /// The predictions of a lab; `None` if it is not valid.
 pub fn predictions(lab: &Value) -> Option<(Lab, Predictions)> {
-    let lab = Lab::parse(&topology(lab), "random.yaml").ok()?;
+    let lab = labctl_topology::parse(&topology(lab), "random.yaml").ok()?;
     let predictions = predict(&lab);
     Some((lab, predictions))
 }

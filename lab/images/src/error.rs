@@ -40,7 +40,7 @@ pub enum Error {
     #[error(
         "{} is no tarball of Docker: {why}\n\
          hint: it must hold {}, as https://download.docker.com/linux/static/ has them",
-        path.display(), crate::own::BINARIES.join(", ")
+        path.display(), crate::recipe::BINARIES.join(", ")
     )]
     NoDocker {
         /// The file.

@@ -15,21 +15,9 @@ use crate::{
     Error, NodeImage, Progress,
     build::{MARKS, Making, lock, make, quoted},
     cache::Staging,
-    recipe,
+    recipe::{self, BINARIES},
     store::{digest, folder, own_images},
 };
-
-/// What a tarball of Docker's must hold (docker/packaging, static).
-pub(crate) const BINARIES: [&str; 8] = [
-    "docker",
-    "dockerd",
-    "containerd",
-    "containerd-shim-runc-v2",
-    "runc",
-    "ctr",
-    "docker-init",
-    "docker-proxy",
-];
 
 /// Largest binary that is taken, in bytes.
 const LARGEST: u64 = 512 << 20;

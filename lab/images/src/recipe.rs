@@ -17,6 +17,18 @@ const PACKAGES: &[&str] = &[
     "procps",
 ];
 
+/// What a tarball of Docker's must hold (docker/packaging, static).
+pub(crate) const BINARIES: [&str; 8] = [
+    "docker",
+    "dockerd",
+    "containerd",
+    "containerd-shim-runc-v2",
+    "runc",
+    "ctr",
+    "docker-init",
+    "docker-proxy",
+];
+
 /// The script that runs after all packages are installed.
 const HOOK: &str = include_str!("hook.sh");
 

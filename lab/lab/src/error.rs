@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use labctl_model::{Diagnostics, LoadError};
+use labctl_topology::LoadError;
+use labctl_yaml::Diagnostics;
 
 /// What can go wrong. The text names the operand and, after `hint:`, the way out if there is one. `Debug` gives the same
 /// text, since a failed test prints that.
@@ -41,6 +42,12 @@ pub enum Error {
     Docker(#[from] bollard::errors::Error),
 }
 
+impl From<labctl_state::Error> for Error {
+    fn from(error: labctl_state::Error) -> Self {
+        Self::Runtime(error.into())
+    }
+}
+
 impl From<labctl_machines::Error> for Error {
     fn from(error: labctl_machines::Error) -> Self {
         Self::Runtime(error.into())
@@ -55,6 +62,6 @@ impl From<Diagnostics> for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&labctl_model::plain_lines(&self.to_string()))
+        f.write_str(&labctl_words::plain_lines(&self.to_string()))
     }
 }

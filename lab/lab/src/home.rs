@@ -12,8 +12,9 @@ use std::{
     time::Duration,
 };
 
-use labctl_machines::{Event, Events, LabDir, state::Lock};
+use labctl_machines::{Event, Events};
 use labctl_runtime::supervisor;
+use labctl_state::{LabDir, Lock};
 use tokio::{
     runtime::{Builder, Handle},
     sync::oneshot,

@@ -6,10 +6,12 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use labctl_machines::{
-    Dirs, Event, LabDir, Machines, Origin, Runtime, clear::clear, images, install, runtimes, state,
-};
+use labctl_machines::{Event, clear::clear, images, install, runtimes};
+use labctl_model::EngineChoice;
 use labctl_runtime::{UpOptions, launch};
+use labctl_state::{Dirs, LabDir, Machines, Origin, Runtime};
+use labctl_topology::Topology;
+use labctl_yaml::Places;
 
 use crate::{
     Error, RunningLab,
@@ -22,6 +24,7 @@ use crate::{
 #[must_use = "nothing is made before `up`"]
 pub struct Lab {
     model: labctl_model::Lab,
+    places: Places,
     topology: PathBuf,
     runtime: Option<Runtime>,
     cold: bool,
@@ -40,8 +43,8 @@ impl Lab {
     /// [`Error::Topology`] if the file cannot be read, or with all its mistakes.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
-        let model = labctl_model::Lab::load(path)?;
-        Ok(Self::new(model, std::path::absolute(path).unwrap_or_else(|_| path.to_owned())))
+        let read = Topology::load(path, &EngineChoice::default())?;
+        Ok(Self::new(read, std::path::absolute(path).unwrap_or_else(|_| path.to_owned())))
     }
 
     /// Reads a topology from text.
@@ -59,12 +62,13 @@ impl Lab {
     /// [`Error::Topology`] with all its mistakes.
     pub fn from_yaml(text: &str) -> Result<Self, Error> {
         const NAME: &str = "topology";
-        Ok(Self::new(labctl_model::Lab::parse(text, NAME)?, NAME.into()))
+        Ok(Self::new(Topology::parse(text, NAME, &EngineChoice::default())?, NAME.into()))
     }
 
-    fn new(model: labctl_model::Lab, topology: PathBuf) -> Self {
+    fn new(read: Topology, topology: PathBuf) -> Self {
         Self {
-            model,
+            model: read.lab,
+            places: read.places,
             topology,
             runtime: None,
             cold: false,
@@ -167,6 +171,7 @@ impl Lab {
         };
         let name = self.model.name.clone();
         let (model, topology, asked, cold) = (self.model, self.topology, self.runtime, self.cold);
+        let places = self.places;
         let (origin, machines) = (self.origin, self.machines);
         let home = Home::start(&name)?;
         let events = home.events(self.tell);
@@ -175,7 +180,8 @@ impl Lab {
             // Before anything is made, even a node image.
             install::try_agent(&agent).await?;
             let chosen =
-                runtimes::resolve(asked, machines.as_ref(), &model, &dirs.cache, &agent, cold).await?;
+                runtimes::resolve(asked, machines.as_ref(), &model, &places, &dirs.cache, &agent, cold)
+                    .await?;
             if let Some(why) = chosen.why {
                 told.note(why);
             }
@@ -238,7 +244,7 @@ fn folder(given: Option<PathBuf>, variable: &str, default: Option<PathBuf>) -> O
 
 /// Clears labs of this name that a killed program left behind.
 async fn clear_dead(dirs: &Dirs, name: &str) {
-    for dir in state::list(dirs).unwrap_or_default() {
+    for dir in labctl_state::list(dirs).unwrap_or_default() {
         let ours = dir.name().strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
         // A folder without a plan is just being made. The lock keeps others out while we clear.
         if ours

@@ -67,7 +67,7 @@ pub use bollard;
 pub use builder::LabBuilder;
 pub use error::Error;
 pub use lab::Lab;
-pub use labctl_machines::{Event, Runtime};
+pub use labctl_machines::Event;
 /// The model of a topology, parsed and checked.
 pub use labctl_model as model;
 pub use labctl_model::{Expected, No, Observed as Verdict, Probe};
@@ -76,5 +76,6 @@ pub use labctl_report::{
     ActionsReport, Cause, CellReport, CheckReport, FactReport, Found, MatrixReport, Report, StepReport,
 };
 pub use labctl_runtime::lab::Frames;
+pub use labctl_state::Runtime;
 pub use labctl_wire::{CapturedFrame, Fate};
 pub use running::{Answer, RunningLab};

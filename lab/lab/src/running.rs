@@ -3,11 +3,12 @@
 use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use bollard::Docker;
-use labctl_machines::{Events, Runtime};
+use labctl_machines::Events;
 use labctl_model::{Action, By, Cell, Command, Expected, Matrix, Observed, Power, Probe, Target, Tools};
 use labctl_protocol::client::Output;
 use labctl_report::{CellReport, Report};
 use labctl_runtime::{Checking, lab::Frames};
+use labctl_state::Runtime;
 use labctl_wire::CaptureSpec;
 
 use crate::{Error, home::Home};
@@ -255,7 +256,7 @@ impl RunningLab {
     /// [`Error::Topology`] if the text is not an action, or names something that the lab does not have. Otherwise the action
     /// was refused (with Docker's own message, if Docker refused it), or something is broken.
     pub async fn act(&self, action: &str) -> Result<(), Error> {
-        self.run_action(Action::parse(action, self.model())?).await
+        self.run_action(labctl_topology::parse_action(action, self.model())?).await
     }
 
     /// A client of a host's own dockerd. Other programs use its socket: [`RunningLab::docker_host`].

@@ -6,7 +6,8 @@ use std::{
 };
 
 use clap::{ArgAction, Args, ValueEnum};
-use labctl_machines::{Dirs, LabDir, Plan, install, state};
+use labctl_machines::install;
+use labctl_state::{Dirs, LabDir, Plan};
 
 use crate::{
     exit::Error,
@@ -75,7 +76,7 @@ impl Context {
 
     /// Finds the lab of this name, and its plan.
     pub fn lab(&self, name: &str) -> Result<(LabDir, Plan), Error> {
-        let dir = state::find(&self.dirs, name)?;
+        let dir = labctl_state::find(&self.dirs, name)?;
         let plan = dir.plan()?;
         Ok((dir, plan))
     }

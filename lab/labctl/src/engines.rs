@@ -83,7 +83,8 @@ pub fn stands_for(word: &str, engine: &Engine) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use labctl_model::{Lab, Suite};
+    use labctl_model::Suite;
+    use labctl_topology::Topology;
 
     use super::*;
 
@@ -94,7 +95,7 @@ mod tests {
     #[test]
     fn an_engine_is_that_of_all_hosts_that_name_none_or_of_one() {
         let text = "name: t\nhosts: { a: {}, b: {}, c: { engine: trixie } }\n";
-        let lab = Lab::parse_with(text, "t.yaml", &choice(&["bookworm", "b=28"]).unwrap()).unwrap();
+        let lab = Topology::parse(text, "t.yaml", &choice(&["bookworm", "b=28"]).unwrap()).unwrap().lab;
         let found: Vec<_> = lab.hosts.values().map(|h| h.engine.name()).collect();
         assert_eq!(found, ["bookworm", "forky", "trixie"]);
     }

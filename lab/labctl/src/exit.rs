@@ -29,7 +29,7 @@ impl Exit {
 pub enum Error {
     /// The topology is wrong, or there is none to read.
     #[error(transparent)]
-    Topology(#[from] labctl_model::LoadError),
+    Topology(#[from] labctl_topology::LoadError),
     /// The command line is wrong.
     #[error("{0}")]
     Usage(String),
@@ -78,6 +78,12 @@ pub enum Error {
     /// A signal (Ctrl-C, SIGTERM, SIGHUP) ended the verb.
     #[error("interrupted")]
     Interrupted,
+}
+
+impl From<labctl_state::Error> for Error {
+    fn from(error: labctl_state::Error) -> Self {
+        Error::Runtime(error.into())
+    }
 }
 
 impl From<labctl_machines::Error> for Error {

@@ -1,6 +1,7 @@
 //! `labctl`: overlay and VXLAN swarm labs from YAML.
 
 mod captures;
+mod cell;
 mod cli;
 mod commands;
 mod context;

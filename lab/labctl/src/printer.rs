@@ -11,9 +11,11 @@ use std::{
 
 use clap::ValueEnum;
 use indicatif::{MultiProgress, ProgressDrawTarget};
-pub use labctl_model::plain;
-use labctl_model::{Diagnostics, LoadError, is_hostile, plain_lines, styled_lines};
 pub use labctl_report::style;
+use labctl_topology::LoadError;
+pub use labctl_words::plain;
+use labctl_words::{is_hostile, plain_lines, styled_lines};
+use labctl_yaml::Diagnostics;
 use serde::Serialize;
 
 use crate::exit::Error;
@@ -144,7 +146,7 @@ impl Printer {
                 self.stderr(&needs.render(true))
             }
             Error::Runtime(labctl_runtime::Error::Machines(labctl_machines::Error::Machines(
-                labctl_machines::MachinesError::Invalid(mistakes),
+                labctl_state::MachinesError::Invalid(mistakes),
             ))) => self.stderr(&mistakes.render(true)),
             e => self.stderr(&format!("{s}error:{s:#} {}", hints(&plain_lines(&e.to_string())))),
         }

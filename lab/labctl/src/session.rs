@@ -3,9 +3,7 @@
 use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
-use labctl_machines::{
-    Error as MachineError, Event, LabDir, Machines, Origin, Runtime, images, install, limits, runtimes,
-};
+use labctl_machines::{Error as MachineError, Event, images, install, limits, runtimes};
 use labctl_model::{Action, Check, Lab, engine};
 use labctl_report::Report;
 use labctl_runtime::{
@@ -16,6 +14,7 @@ use labctl_runtime::{
     },
     launch, teardown,
 };
+use labctl_state::{LabDir, Machines, Origin, Runtime};
 
 use crate::{
     context::{Context, agent, own_exe},
@@ -23,7 +22,7 @@ use crate::{
     exit::Error,
     progress::Progress,
     stop::Stop,
-    topology::Topology,
+    topology::TopologyFile,
 };
 
 /// How a lab is brought up.
@@ -121,14 +120,14 @@ impl From<Asked> for Option<Runtime> {
 /// Brings a lab up. If that fails, nothing of it is left, unless `--keep` was given. If interrupted, nothing is left.
 pub async fn bring_up(
     context: &Context,
-    topology: &Topology,
+    topology: &TopologyFile,
     manner: &Manner,
     progress: &mut Progress<'_>,
     stop: &mut Stop,
 ) -> Result<LabDir, Error> {
     let lab = &topology.lab;
     for (host, described) in &lab.hosts {
-        let word = lab.places.scalar(&["hosts", host, "engine"]).filter(|word| engine::is_number(word));
+        let word = topology.places.scalar(&["hosts", host, "engine"]).filter(|word| engine::is_number(word));
         if let Some(word) = word {
             let said = engines::stands_for(word, &described.engine);
             progress.event(&Event::Note(format!("{host}: {said}")));
@@ -141,8 +140,16 @@ pub async fn bring_up(
     let asked = Option::<Runtime>::from(manner.runtime);
     // A file that LABCTL_MACHINES names does not count for other runtimes.
     let machines = if asked == Some(Runtime::Ssh) { manner.existing.machines()? } else { None };
-    let chosen =
-        runtimes::resolve(asked, machines.as_ref(), lab, &context.dirs.cache, &agent, manner.cold).await?;
+    let chosen = runtimes::resolve(
+        asked,
+        machines.as_ref(),
+        lab,
+        &topology.places,
+        &context.dirs.cache,
+        &agent,
+        manner.cold,
+    )
+    .await?;
     if let Some(why) = &chosen.why {
         progress.event(&Event::Note(why.clone()));
     }
@@ -340,7 +347,7 @@ pub async fn clear(context: &Context, dir: &LabDir, progress: &mut Progress<'_>,
         done = teardown::down(&context.dirs, dir.name()) => match done {
             Ok(warnings) => warnings.iter().for_each(|w| context.printer.warn(w)),
             // The supervisor itself clears a lab that did not come up.
-            Err(labctl_runtime::Error::Machines(labctl_machines::Error::NoSuchLab { .. })) => {}
+            Err(labctl_runtime::Error::State(labctl_state::Error::NoSuchLab { .. })) => {}
             Err(e) => context.printer.warn(&e.to_string()),
         },
         () = stop.wait() => {

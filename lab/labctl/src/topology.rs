@@ -5,23 +5,27 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use labctl_machines::{LabDir, Plan, state};
 use labctl_model::{EngineChoice, Lab};
+use labctl_state::{LabDir, Plan};
+use labctl_topology::Topology;
+use labctl_yaml::Places;
 
 use crate::{context::Context, engines::Engines, exit::Error};
 
-/// A parsed and validated topology.
+/// A topology that the command line names, parsed and validated.
 #[derive(Clone, Debug)]
-pub struct Topology {
+pub struct TopologyFile {
     /// Its absolute path.
     pub path: PathBuf,
     /// Its path as the command line names it.
     pub shown: String,
     /// The lab.
     pub lab: Lab,
+    /// Where its parts are in the file.
+    pub places: Places,
 }
 
-impl Topology {
+impl TopologyFile {
     /// Gives the lab another name.
     pub fn rename(&mut self, name: String) -> Result<(), Error> {
         check_lab_name(&name)?;
@@ -39,7 +43,7 @@ pub fn check_lab_name(name: &str) -> Result<(), Error> {
 }
 
 /// Reads a topology.
-pub fn load(path: &Path, context: &Context) -> Result<Topology, Error> {
+pub fn load(path: &Path, context: &Context) -> Result<TopologyFile, Error> {
     load_with(path, &Engines::default().choice(context)?)
 }
 
@@ -47,9 +51,9 @@ pub fn load(path: &Path, context: &Context) -> Result<Topology, Error> {
 ///
 /// # Errors
 /// [`Error::NotFor`] if it is not for them.
-pub fn load_with(path: &Path, engines: &EngineChoice) -> Result<Topology, Error> {
+pub fn load_with(path: &Path, engines: &EngineChoice) -> Result<TopologyFile, Error> {
     let shown = path.display().to_string();
-    let lab = Lab::load_with(path, engines)?;
+    let Topology { lab, places } = Topology::load(path, engines)?;
     if let Some((unknown, _)) = engines.hosts.iter().find(|(name, _)| !lab.hosts.contains_key(name)) {
         let known: Vec<_> = lab.hosts.keys().map(String::as_str).collect();
         return Err(Error::Usage(format!(
@@ -63,17 +67,17 @@ pub fn load_with(path: &Path, engines: &EngineChoice) -> Result<Topology, Error>
         return Err(Error::NotFor { topology: shown, lab: lab.name, why });
     }
     let path = std::path::absolute(path).map_err(Error::file("use", &shown))?;
-    Ok(Topology { path, shown, lab })
+    Ok(TopologyFile { path, shown, lab, places })
 }
 
 /// Whether a lab is meant, not a file: one that is up, or what is no file either. No lab has a name with a dot or a slash.
 pub fn is_lab(given: &str, context: &Context) -> Result<bool, Error> {
-    let is_up = || Ok::<_, Error>(state::list(&context.dirs)?.iter().any(|dir| dir.name() == given));
+    let is_up = || Ok::<_, Error>(labctl_state::list(&context.dirs)?.iter().any(|dir| dir.name() == given));
     Ok(!given.contains(['/', '.']) && (!Path::new(given).is_file() || is_up()?))
 }
 
 /// The topology that a user names: that of a lab that is up, with the engines that it has, or a file, with these.
-pub fn named(given: &str, engines: &Engines, context: &Context) -> Result<Topology, Error> {
+pub fn named(given: &str, engines: &Engines, context: &Context) -> Result<TopologyFile, Error> {
     if !is_lab(given, context)? {
         return load_with(Path::new(given), &engines.choice(context)?);
     }
@@ -83,7 +87,8 @@ pub fn named(given: &str, engines: &Engines, context: &Context) -> Result<Topolo
         )));
     }
     let (_, plan) = context.lab(given)?;
-    Ok(Topology { shown: shorten(&plan.topology), path: plan.topology, lab: plan.lab })
+    let shown = shorten(&plan.topology);
+    Ok(TopologyFile { shown, path: plan.topology, lab: plan.lab, places: Places::default() })
 }
 
 /// The lab that is up of this name, or that came from this file, and its plan.
@@ -98,13 +103,13 @@ pub fn running(given: &str, context: &Context) -> Result<(LabDir, Plan), Error> 
 
 /// The name of the lab that `given` names, by itself or by its topology; `None` if it is a topology whose lab is not up.
 pub fn up_from(given: &str, context: &Context) -> Result<Option<String>, Error> {
-    let labs = state::list(&context.dirs)?;
+    let labs = labctl_state::list(&context.dirs)?;
     if labs.iter().any(|d| d.name() == given) {
         return Ok(Some(given.to_owned()));
     }
     let path = Path::new(given);
     if !path.is_file() {
-        state::find(&context.dirs, given)?;
+        labctl_state::find(&context.dirs, given)?;
         return Ok(Some(given.to_owned()));
     }
     // By path first: the file may have been edited or broken since.

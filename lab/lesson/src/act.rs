@@ -37,16 +37,16 @@ fn quoted(words: &str) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use labctl_model::Lab;
 
     use super::*;
 
     #[test]
     fn an_action_is_shown_as_a_command_that_does_it() {
         let text = "name: t\nhosts: { h: {} }\nnetworks: { n: { hosts: [h] } }\ncontainers: { cc: {} }\n";
-        let lab = Lab::parse(text, "t.yaml").unwrap();
+        let lab = labctl_topology::parse(text, "t.yaml").unwrap();
         let command = |words: &str| {
-            Act { words: words.into(), action: Action::parse(words, &lab).unwrap() }.command("x")
+            Act { words: words.into(), action: labctl_topology::parse_action(words, &lab).unwrap() }
+                .command("x")
         };
         assert_eq!(command("connect cc n"), "labctl do x connect cc n");
         assert_eq!(command("exec h -- docker ps -a"), "labctl docker x h -- ps -a");

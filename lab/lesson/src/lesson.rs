@@ -2,8 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use labctl_model::{Check, Expected, Lab, LoadError, Target, read_text};
-use labctl_yaml::{At, Cx, Diagnostic, Diagnostics, FromNode, OneOrMany, SourceText, reject_controls, words};
+use labctl_model::{Check, EngineChoice, Expected, Lab, Target};
+use labctl_topology::{LoadError, Topology, read_action, read_checks, read_text};
+use labctl_words as words;
+use labctl_yaml::{
+    At, Cx, Diagnostic, Diagnostics, FromNode, OneOrMany, Places, SourceText, reject_controls,
+};
 
 use crate::{act::Act, hint::Hint, raw, text::Text};
 
@@ -29,6 +33,8 @@ pub struct Lesson {
     pub topology: PathBuf,
     /// The lab that it is about.
     pub lab: Lab,
+    /// Where the lab's parts are in its topology.
+    pub places: Places,
     /// Its steps; there is at least one, and the last one has something to repair.
     pub steps: Vec<Step>,
 }
@@ -73,7 +79,7 @@ impl Lesson {
             return Err(fail(Diagnostic::new(root.at, "this is no lesson")));
         };
         let topology = folder.join(written.topology.as_ref().map_or(TOPOLOGY, |t| &t.value));
-        let lab = Lab::load(&topology)?;
+        let Topology { lab, places } = Topology::load(&topology, &EngineChoice::default())?;
         let id =
             std::path::absolute(folder).ok().and_then(|f| f.file_name().map(|n| n.to_string_lossy().into()));
         let lesson = Self {
@@ -84,6 +90,7 @@ impl Lesson {
             topology,
             steps: steps(&written, folder, &lab, &mut cx),
             lab,
+            places,
         };
         cx.found.finish(source).map_err(LoadError::Invalid)?;
         Ok(lesson)
@@ -116,8 +123,8 @@ fn steps(lesson: &raw::Lesson, folder: &Path, lab: &Lab, cx: &mut Cx) -> Vec<Ste
 }
 
 fn step(written: &raw::Step, folder: &Path, lab: &Lab, cx: &mut Cx) -> Option<Step> {
-    let check = lab.read_checks(written.check.as_deref().unwrap_or_default(), cx);
-    let broken = lab.read_checks(written.broken.as_deref().unwrap_or_default(), cx);
+    let check = read_checks(written.check.as_deref().unwrap_or_default(), lab, cx);
+    let broken = read_checks(written.broken.as_deref().unwrap_or_default(), lab, cx);
     let hints = hints(written.hints.as_deref().unwrap_or_default(), &check, cx);
     complete(written, cx);
     Some(Step {
@@ -172,7 +179,7 @@ fn text(name: &At<String>, folder: &Path, cx: &mut Cx) -> Option<Text> {
 fn acts(written: Option<&OneOrMany<At<String>>>, lab: &Lab, cx: &mut Cx) -> Vec<Act> {
     let all = written.map_or(&[][..], |list| &list.0);
     let act = |words: &At<String>| {
-        Some(Act { action: lab.read_action(words, cx)?, words: words.value.trim().to_owned() })
+        Some(Act { action: read_action(words, lab, cx)?, words: words.value.trim().to_owned() })
     };
     all.iter().filter_map(act).collect()
 }

@@ -1,6 +1,6 @@
 //! `lesson.yaml` as it is written.
 
-use labctl_model::WrittenCheck;
+use labctl_topology::WrittenCheck;
 use labctl_yaml::{At, OneOrMany, raw};
 
 raw! {

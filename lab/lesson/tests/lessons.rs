@@ -4,8 +4,9 @@
 use std::{fs, path::Path};
 
 use labctl_lesson::{Hint, Lesson, choose, list};
-use labctl_model::{Expected, LoadError, No, Observed};
+use labctl_model::{Expected, No, Observed};
 use labctl_report::{CellReport, CheckReport, Found, MatrixReport};
+use labctl_topology::LoadError;
 
 const ALL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../vagrant/lessons");
 

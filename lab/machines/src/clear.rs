@@ -3,15 +3,13 @@
 use std::time::Duration;
 
 use labctl_protocol::polling::Polling;
+use labctl_state::{LabDir, Lock, Process};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 
-use crate::{
-    LabDir, runtimes,
-    state::{Lock, Process},
-};
+use crate::runtimes;
 
 /// How long a process may take to die of SIGKILL.
 pub const DIES_WITHIN: Duration = Duration::from_secs(5);

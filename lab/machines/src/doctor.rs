@@ -10,10 +10,11 @@ use std::{
 };
 
 use labctl_images::durable;
+use labctl_state::{Dirs, LabDir, MAX_SOCKET_PATH, Runtime};
 use serde::Serialize;
 use tokio::process::Command;
 
-use crate::{Dirs, LabDir, Runtime, dind::Daemon, kernel, state::MAX_SOCKET_PATH, vm};
+use crate::{dind::Daemon, kernel, qemu};
 
 /// MiB of free memory below which not even a small lab fits.
 const LEAST_MEMORY: u64 = 768;
@@ -134,8 +135,8 @@ async fn qemu(path: &OsStr) -> Finding {
         return Finding::new("qemu", Level::Missing, format!("no {PROGRAM} in PATH")).advice(install);
     };
     match first_line(&program, &["--version"]).await {
-        Ok(version) if qemu_version(&version).is_some_and(|v| v < vm::OLDEST) => {
-            let (major, minor) = vm::OLDEST;
+        Ok(version) if qemu_version(&version).is_some_and(|v| v < qemu::OLDEST) => {
+            let (major, minor) = qemu::OLDEST;
             Finding::new("qemu", Level::Missing, format!("{version} is too old, {major}.{minor} is needed"))
                 .advice("take it from your distribution's backports")
         }
@@ -156,9 +157,9 @@ fn qemu_version(line: &str) -> Option<(u64, u64)> {
 async fn accel(dirs: &Dirs, agent: Option<&Path>) -> Finding {
     let image = labctl_images::ls(&dirs.cache).unwrap_or_default().into_iter().find(|l| l.current);
     let (tried, done) = match (image, agent) {
-        (Some(listed), Some(agent)) => (vm::kvm_boots(&listed.image, agent).await, "boots the node image"),
+        (Some(listed), Some(agent)) => (qemu::kvm_boots(&listed.image, agent).await, "boots the node image"),
         _ => (
-            vm::kvm_works().await,
+            qemu::kvm_works().await,
             "starts machines; whether it boots a host shows once there is a node image",
         ),
     };

@@ -10,8 +10,9 @@ use labctl_images::{
     BuildOptions, NodeImage, OwnOptions, Progress, build, build_own, container, find, require,
 };
 use labctl_model::{DebianImage, Engine, Lab};
+use labctl_state::Runtime;
 
-use crate::{Error, Events, Runtime};
+use crate::{Error, Events};
 
 /// Makes the node images that a lab's hosts need on this runtime, and the Debian package images that its containers need, if they are
 /// not in the cache.

@@ -1,4 +1,4 @@
-//! From a lab's host to a running machine with an agent: the runtimes, what is on disk of a lab, and clearing it.
+//! From a lab's host to a running machine with an agent: the runtimes, and clearing what is on disk of a lab.
 
 pub mod clear;
 pub mod console;
@@ -9,22 +9,16 @@ mod event;
 pub mod forward;
 pub mod images;
 pub mod install;
-mod inventory;
 pub mod kernel;
 pub mod limits;
 pub mod machine;
-mod room;
-mod runtime;
+pub mod qemu;
 pub mod runtimes;
 mod spawn;
 pub mod ssh;
-pub mod state;
 pub mod sys;
 mod tail;
 pub mod vm;
 
-pub use error::{Error, INTERRUPTED, Need};
+pub use error::Error;
 pub use event::{Event, Events};
-pub use inventory::{Machines, MachinesError, Power as PowerCommands, SshMachine};
-pub use runtime::Runtime;
-pub use state::{Dirs, LabDir, Origin, Plan};

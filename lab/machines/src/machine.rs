@@ -1,18 +1,16 @@
 //! The interface between a lab and what its hosts run on. A runtime only implements [`Provider`]: plan, wire, agent,
 //! Docker, probing and teardown are the same for all.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::path::PathBuf;
 
 use futures::future::BoxFuture;
 use labctl_model::{Host, Lab};
 pub use labctl_protocol::client::{Dial, Stream};
+use labctl_state::checkpoint::Fingerprint;
+use labctl_state::{Process, checkpoint::SavedMachine};
 use labctl_wire::Transport;
 
-use crate::{
-    Error, Events,
-    state::Process,
-    vm::{SavedMachine, Saving},
-};
+use crate::{Error, Events, qemu::Saving};
 
 /// Makes hosts.
 pub trait Provider: Send + Sync {
@@ -53,9 +51,6 @@ pub trait Provider: Send + Sync {
     /// Starts one host and returns once its agent can be called.
     fn start<'a>(&'a self, host: &'a HostPlan) -> BoxFuture<'a, Result<Started, Error>>;
 }
-
-/// What saved hosts depend on, by the name by which a user knows it: `QEMU`, `agent`.
-pub type Fingerprint = BTreeMap<String, String>;
 
 /// What a provider gets to know about a host.
 #[derive(Clone, Debug)]

@@ -3,14 +3,17 @@
 use std::path::Path;
 
 use labctl_model::Lab;
+use labctl_state::{LabDir, Machines, Plan, Runtime};
+use labctl_yaml::Places;
 
 use crate::{
-    Error, LabDir, Machines, Plan, Runtime,
+    Error,
     dind::{self, DindProvider},
     machine::Provider,
+    qemu::{self, Accel},
     spawn,
     ssh::{self, SshProvider},
-    vm::{self, Accel, VmProvider},
+    vm::VmProvider,
 };
 
 /// The runtime that a lab gets.
@@ -25,7 +28,7 @@ pub struct Chosen {
 }
 
 /// Chooses the runtime before anything is made: the one that was `asked` for, else the best one that can run the lab here.
-/// `cache` is the user's cache folder.
+/// `places` are those of the lab's topology, `cache` is the user's cache folder.
 ///
 /// The best is `vm` if KVM works (a kernel per host, and no slower) or if machines must boot (`cold`); else `dind` if
 /// Docker and this kernel have all that the lab needs, since emulated machines are several times slower; else `vm`, which
@@ -37,6 +40,7 @@ pub async fn resolve(
     asked: Option<Runtime>,
     machines: Option<&Machines>,
     lab: &Lab,
+    places: &Places,
     cache: &Path,
     agent: &Path,
     cold: bool,
@@ -47,11 +51,11 @@ pub async fn resolve(
         Some(Runtime::Vm) => Ok(chosen(Runtime::Vm, None)),
         Some(Runtime::Ssh) => {
             let machines = machines.ok_or(Error::NoMachines)?;
-            Ok(Chosen { lab: ssh::adopt(lab, machines).await?, ..chosen(Runtime::Ssh, None) })
+            Ok(Chosen { lab: ssh::adopt(lab, places, machines).await?, ..chosen(Runtime::Ssh, None) })
         }
         Some(Runtime::Dind) => match dind::fit(lab, agent).await {
             Ok(_) => Ok(chosen(Runtime::Dind, None)),
-            Err(unfit) => Err(unfit.error(&lab.places)),
+            Err(unfit) => Err(unfit.error(places)),
         },
         None if cold => Ok(vm("runtime vm: only machines can be booted".into())),
         None if has_kvm(cache, agent).await => Ok(vm("runtime vm: there is KVM".into())),
@@ -73,7 +77,7 @@ pub async fn resolve(
 async fn has_kvm(cache: &Path, agent: &Path) -> bool {
     match labctl_images::ls(cache).unwrap_or_default().into_iter().find(|l| l.current) {
         Some(listed) => Accel::detect(cache, &listed.image, agent).await == Accel::Kvm,
-        None => vm::kvm_works().await.is_ok(),
+        None => qemu::kvm_works().await.is_ok(),
     }
 }
 

@@ -24,7 +24,7 @@ pub fn tail(path: &Path) -> String {
     bytes.extend(read(path).unwrap_or_default());
     let text: String = String::from_utf8_lossy(&bytes)
         .chars()
-        .filter(|c| *c == '\n' || !labctl_model::is_hostile(*c))
+        .filter(|c| *c == '\n' || !labctl_words::is_hostile(*c))
         .collect();
     let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|l| !l.is_empty()).collect();
     lines[lines.len().saturating_sub(LINES)..].join("\n  ")

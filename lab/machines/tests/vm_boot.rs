@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use labctl_images::{BuildOptions, NodeImage};
-use labctl_machines::vm::{self, Accel, Memory, Vm, VmNic, VmSpec};
+use labctl_machines::qemu::{Accel, Memory, Vm, VmNic, VmSpec};
 use labctl_model::Suite;
 use labctl_protocol::client::AgentClient;
 use labctl_protocol::messages::{HostConfig, NicConfig};
@@ -216,7 +216,10 @@ async fn a_machine_that_cannot_start_says_why() {
 
     let no_wire = VmNic { mac: [2, 0, 0, 0, 0, 1], socket: Some(dir.path().join("none.sock")) };
     let error = Vm::start(VmSpec { nics: vec![no_wire], ..good }).await.unwrap_err();
-    assert!(matches!(&error, vm::Error::Io { path, .. } if path.ends_with("none.sock")), "{error}");
+    assert!(
+        matches!(&error, labctl_machines::qemu::Error::Io { path, .. } if path.ends_with("none.sock")),
+        "{error}"
+    );
 }
 
 /// A user who owns nothing but a folder boots a machine, is then killed, and the machine dies too.
@@ -262,7 +265,7 @@ fn an_ordinary_user_boots_a_machine_that_dies_with_its_supervisor() {
     let found =
         lines.inspect(|l| println!("{l}")).find_map(|l| l.strip_prefix("machine ").map(str::to_owned));
     let Some(found) = found else { panic!("no machine: {}", supervisor.wait().unwrap()) };
-    let machine = labctl_machines::state::Process::observe(found.trim().parse().unwrap(), "machine").unwrap();
+    let machine = labctl_state::Process::observe(found.trim().parse().unwrap(), "machine").unwrap();
     let status = std::fs::read_to_string(format!("/proc/{}/status", machine.pid)).unwrap();
     let uid = status
         .lines()

@@ -204,7 +204,7 @@ impl FromStr for Probe {
     type Err = NoProbe;
 
     fn from_str(text: &str) -> Result<Self, NoProbe> {
-        let port = |text: &str| self::port(text).ok_or_else(|| NoProbe::Port(text.to_owned()));
+        let port = |text: &str| parse_port(text).ok_or_else(|| NoProbe::Port(text.to_owned()));
         match text.split_once('/') {
             None if text == "icmp" => Ok(Probe::Icmp),
             Some(("tcp", number)) => port(number).map(Probe::Tcp),
@@ -220,12 +220,12 @@ impl FromStr for Probe {
 }
 
 /// Reads a port: 1 to 65535, only digits.
-pub(crate) fn port(text: &str) -> Option<u16> {
+pub fn parse_port(text: &str) -> Option<u16> {
     text.parse().ok().filter(|p| *p > 0 && text.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Whether a resolver accepts this name: labels of letters, digits, `-` and `_` (RFC 1123, and `_` as in compose).
-pub(crate) fn is_dns_name(text: &str) -> bool {
+pub fn is_dns_name(text: &str) -> bool {
     let label = |l: &str| {
         (1..=63).contains(&l.len())
             && !l.starts_with('-')

@@ -1,7 +1,10 @@
 //! What a lab's description alone tells.
 
+use std::net::IpAddr;
+
 use crate::{
     check::INGRESS,
+    family::Family,
     host::{Host, InterfaceKind},
     lab::{Attach, Container, Driver, Lab, Network, Parent},
     step::Action,
@@ -100,6 +103,13 @@ impl Lab {
 }
 
 impl Host {
+    /// Next hop of its default route: the gateway of the first NIC whose segment has one of this family. Point-to-point
+    /// NICs do not count: a VPN sets its own routes.
+    pub fn gateway(&self, lab: &Lab, family: Family) -> Option<IpAddr> {
+        let links = self.nics.iter().filter(|n| n.addresses.has(family) && !n.peer.has(family));
+        links.filter_map(|n| lab.segments.get(&n.segment)).find_map(|s| s.gateway.get(family))
+    }
+
     /// The segment and VLAN that an interface of this host sends to. Follows `interfaces` down to their NIC, and takes
     /// `eth0.10` for VLAN 10 on `eth0` as Docker does.
     pub fn link_of(&self, interface: &str) -> Option<(&str, Option<u16>)> {

@@ -7,7 +7,6 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Lab,
     engine::Engine,
     family::{Family, OfFamily, PerFamily},
 };
@@ -85,13 +84,6 @@ impl Nic {
 }
 
 impl Host {
-    /// Next hop of its default route: the gateway of the first NIC whose segment has one of this family. Point-to-point
-    /// NICs do not count: a VPN sets its own routes.
-    pub fn gateway(&self, lab: &Lab, family: Family) -> Option<IpAddr> {
-        let links = self.nics.iter().filter(|n| n.addresses.has(family) && !n.peer.has(family));
-        links.filter_map(|n| lab.segments.get(&n.segment)).find_map(|s| s.gateway.get(family))
-    }
-
     /// Its first address, by which other hosts know its name: of its first NIC.
     pub fn first_address(&self) -> Option<IpAddr> {
         self.nics.first()?.ips().next()

@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use indexmap::IndexMap;
 use ipnet::IpNet;
-use labctl_yaml::Places;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -60,9 +59,6 @@ pub struct Lab {
     pub steps: Vec<Step>,
     /// Lines of the topology where all of this is written.
     pub lines: Lines,
-    /// The text itself, in the process that parsed it.
-    #[serde(skip)]
-    pub places: Places,
 }
 
 impl Lab {

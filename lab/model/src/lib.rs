@@ -1,7 +1,5 @@
-//! The model of a lab: from YAML to spanned structs to a validated [`Lab`].
-//!
-//! Two stages. `raw` is the topology as it is written, every scalar with its place; `validate` turns that into a
-//! [`Lab`], in which names resolve and addresses fit. Mistakes of both stages are collected as [`Diagnostics`].
+//! The model of a lab: a [`Lab`] in which names resolve, addresses fit, and every default is filled in. What checks that is
+//! `labctl_topology`, which makes one of YAML.
 
 pub mod check;
 pub mod draft;
@@ -14,15 +12,10 @@ pub mod inject;
 pub mod lab;
 mod lines;
 pub mod options;
-mod raw;
-mod read;
-mod scalars;
-mod schema;
 pub mod service;
 pub mod step;
 pub mod swarm;
 pub mod traffic;
-mod validate;
 
 pub use check::*;
 pub use draft::{Draft, DraftError, Name};
@@ -32,15 +25,8 @@ pub use host::*;
 pub use image::DebianImage;
 pub use inject::*;
 pub use lab::*;
-pub use labctl_yaml::words::nearest as nearest_name;
-pub use labctl_yaml::{
-    Diagnostics, Mistake, Places, Remark, UNUSED_ALLOW, Warning, is_hostile, plain, plain_lines, styled_lines,
-};
 pub use lines::Lines;
 pub use options::*;
-pub use raw::Check as WrittenCheck;
-pub use read::{LoadError, MAX_FILE_SIZE, read_text};
-pub use schema::schema;
 pub use service::*;
 pub use step::*;
 pub use swarm::*;

@@ -109,7 +109,7 @@ impl FromStr for Traffic {
 
 impl Traffic {
     /// The words that can stand before the slash.
-    pub(crate) const WORDS: [&str; 7] = ["udp", "tcp", "vxlan", "esp", "icmp", "icmp6", "ip"];
+    pub const WORDS: [&str; 7] = ["udp", "tcp", "vxlan", "esp", "icmp", "icmp6", "ip"];
 }
 
 #[cfg(test)]

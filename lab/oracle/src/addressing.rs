@@ -168,7 +168,7 @@ networks:
     hosts: [a]
     ipam: { config: [ { subnet: 172.30.3.0/24, gateway: 172.30.3.1, ip_range: 172.30.3.128/30, aux_addresses: { p: 172.30.3.128 } } ] }
 ";
-        let lab = labctl_model::Lab::parse(lab, "t.yaml").unwrap();
+        let lab = labctl_topology::parse(lab, "t.yaml").unwrap();
         let mut pool = Pool::described(&lab.networks["n"].ipam[0], false);
         assert_eq!(addresses(&mut pool, 4), ["172.30.3.129", "172.30.3.130", "172.30.3.131", "none"]);
         assert!(!pool.request("172.30.3.129".parse().unwrap()), "it is given");

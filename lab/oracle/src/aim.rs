@@ -2,15 +2,14 @@
 
 use std::net::IpAddr;
 
+use labctl_dataplane::{packet::Proto, walk::Listeners};
 use labctl_model::{
     Attach, By, Cell, Family, Lab, Matrix, OfFamily, Probe, Probed, Protocol, PublishMode, Target,
 };
 
 use crate::{
     build::Built,
-    packet::Proto,
     state::{BRIDGE, State, Status},
-    walk::Listeners,
 };
 
 /// The `lo` in `name@lo`.

@@ -3,6 +3,11 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnet::IpNet;
+use labctl_dataplane::{
+    net::Role,
+    packet::{Complaint, Proto},
+    walk::{self, Asked, Cache, Listeners, Outcome, Trip, Unknown},
+};
 use labctl_model::{
     Answers, By, Cell, Expected, Family, INGRESS, Matrix, No, Observed, Probe, SourceSeen, Target,
 };
@@ -12,10 +17,7 @@ use crate::{
     aim::{self, Aim, NoAddress},
     build::{self, Built},
     names,
-    net::Role,
-    packet::{Complaint, Proto},
     state::{HostState, State},
-    walk::{self, Asked, Cache, Listeners, Outcome, Trip, Unknown},
 };
 
 /// What is foretold of a cell.

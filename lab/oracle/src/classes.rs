@@ -11,9 +11,10 @@ use std::{
 };
 
 use ipnet::IpNet;
+use labctl_dataplane::net::Role;
 use labctl_model::{Attach, Container, Lab};
 
-use crate::{aim, build::Built, net::Role, state::State};
+use crate::{aim, build::Built, state::State};
 
 /// What the fate of a cell hangs on: the classes of its ends, and whether both have one address.
 pub type Pair = (usize, usize, bool);

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use ipnet::IpNet;
+use labctl_dataplane::walk::Unknown;
 use labctl_model::{Attach, Driver, Fact, Must, Role, Subject, is_told};
 
 use crate::{
     cell::{Agreement, Scene, subnets},
     state::{BRIDGE, HostState, Status},
-    walk::Unknown,
 };
 
 /// What a subject is predicted to give.

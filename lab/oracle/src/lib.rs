@@ -1,7 +1,8 @@
 //! The oracle: what will reach what in a lab, without running anything.
 //!
 //! From a validated lab and the steps done so far (`state`) it builds the network as Linux and Docker would have it
-//! (`build`): namespaces, links, addresses, routes, rules. A request is walked through that, and its answer back (`walk`).
+//! (`build`): namespaces, links, addresses, routes, rules. A request is walked through that, and its answer back
+//! (`labctl_dataplane`).
 //! Every word follows from a walk (`cell`). What the oracle does not model it calls unknown, with the reason. No I/O.
 
 mod addressing;
@@ -10,24 +11,22 @@ mod build;
 mod cell;
 mod classes;
 mod compare;
+mod explain;
 mod facts;
 mod lint;
 mod names;
-mod net;
-mod netfilter;
-mod packet;
 mod placement;
 mod predict;
+mod query;
 mod repair;
 mod state;
 mod swarm;
-mod walk;
 
 pub use cell::{Agreement, Way};
 pub use compare::{Comparison, DifferingCell, compare};
+pub use explain::{Explanation, explain};
+pub use labctl_dataplane::walk::Hop;
 pub use lint::{LINTS, lint};
-pub use predict::{
-    CellPrediction, Checked, Explanation, Place, Predictions, Query, Stage, explain, predict, walks,
-};
+pub use predict::{CellPrediction, Checked, Place, Predictions, Stage, predict, walks};
+pub use query::Query;
 pub use repair::{ChangedCell, Repair};
-pub use walk::Hop;

@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 
+use labctl_dataplane::walk::Unknown;
 use labctl_model::{Attach, Driver, EndpointMode, Family, HostAddress, OfFamily};
 
 use crate::{
     build::Built,
     state::{BRIDGE, State, Status},
-    walk::Unknown,
 };
 
 /// What a look-up gives: addresses, in no order that counts; none where the name does not resolve.

@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use labctl_model::{By, Cell, Check, Expected, Lab, Matrix, Observed, Probe, Probed, Target};
+use labctl_model::{By, Cell, Check, Expected, Lab, Matrix, Target};
 use serde::Serialize;
 
 use crate::{
-    cell::{self, Agreement, Foretold, Scene, Way},
+    cell::{self, Agreement, Scene, Way},
     classes::{self, Classes},
     facts,
-    repair::{self, Repair},
     state::State,
 };
 
@@ -255,7 +254,7 @@ pub fn walks(lab: &Lab, places: &BTreeSet<Place>) -> BTreeMap<Place, Vec<Way>> {
 }
 
 /// One way for each word.
-fn one_each(ways: Vec<Way>) -> Vec<Way> {
+pub(crate) fn one_each(ways: Vec<Way>) -> Vec<Way> {
     let mut kept: Vec<Way> = Vec::new();
     for way in ways {
         if !kept.iter().any(|k| k.verdict == way.verdict) {
@@ -263,88 +262,4 @@ fn one_each(ways: Vec<Way>) -> Vec<Way> {
         }
     }
     kept
-}
-
-/// The walk behind a cell.
-#[derive(Clone, Debug, Serialize)]
-pub struct Explanation {
-    /// Source.
-    pub from: String,
-    /// Destination.
-    pub to: String,
-    /// What is probed.
-    pub probe: String,
-    /// The step after which it is; `None` for the lab as it comes up.
-    pub step: Option<String>,
-    /// The word, several with `|` between them, or `unknown`.
-    pub predicted: String,
-    /// Why nobody can say.
-    pub unknown: Option<String>,
-    /// The walks, one for each word.
-    pub walks: Vec<Way>,
-    /// If it is not `yes`: single changes to the topology by which it becomes that.
-    pub repairs: Vec<Repair>,
-}
-
-/// What is to be explained.
-#[derive(Clone, Debug)]
-pub struct Query {
-    /// A host, container or peer.
-    pub from: String,
-    /// What it probes.
-    pub to: Target,
-    /// The probe.
-    pub probe: Probe,
-    /// Whether by address or by name.
-    pub by: By,
-    /// The address family, as in a table.
-    pub family: Probed,
-    /// The size, as in a table.
-    pub size: Option<u32>,
-    /// After how many steps.
-    pub step: usize,
-}
-
-impl Query {
-    /// A matrix of these cells, probed as the query wants it.
-    pub(crate) fn matrix(&self, cells: Vec<Cell>) -> Matrix {
-        Matrix {
-            probe: self.probe.clone(),
-            size: self.size,
-            by: self.by,
-            family: self.family,
-            timeout: labctl_model::DEFAULT_TIMEOUT,
-            within: std::time::Duration::ZERO,
-            cells,
-            answers: Vec::new(),
-            wire: Vec::new(),
-            line: 0,
-        }
-    }
-}
-
-/// Explains a cell, whether the lab expects anything of it or not.
-pub fn explain(lab: &Lab, query: &Query) -> Explanation {
-    let mut state = State::new(lab);
-    let steps = &lab.steps[..query.step.min(lab.steps.len())];
-    steps.iter().for_each(|step| state.apply(step));
-    let scene = Scene::new(&state);
-    let cell = cell::asked(&query.from, query.to.clone());
-    let matrix = query.matrix(vec![cell.clone()]);
-    let prediction = scene.predict(&matrix, &cell, &scene.listeners(&matrix));
-    let predicted = prediction.foretold.text();
-    let (unknown, broken) = match prediction.foretold {
-        Foretold::Unknown(why) => (Some(why), false),
-        Foretold::Words(words) => (None, words.iter().any(|w| *w != Observed::Yes.word())),
-    };
-    Explanation {
-        from: query.from.clone(),
-        to: query.to.to_string(),
-        probe: caption(&matrix),
-        step: steps.last().map(|s| s.name.clone()),
-        predicted,
-        unknown,
-        walks: one_each(prediction.ways),
-        repairs: if broken { repair::repairs(lab, query) } else { Vec::new() },
-    }
 }

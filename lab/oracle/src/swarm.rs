@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
-use labctl_model::Role;
-
-use crate::{
+use labctl_dataplane::{
     net::Net,
     packet::Proto,
-    state::State,
     walk::{self, Asked, Cache, Listeners, Outcome},
 };
+use labctl_model::Role;
+
+use crate::state::State;
 
 const GOSSIP: u16 = 7946;
 const CONTROL: u16 = 2377;

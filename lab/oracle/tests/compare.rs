@@ -7,7 +7,7 @@ use labctl_model::Lab;
 use labctl_oracle::compare;
 
 fn topology(name: &str) -> Lab {
-    Lab::load(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../topologies").join(name)).unwrap()
+    labctl_topology::load(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../topologies").join(name)).unwrap()
 }
 
 #[test]
@@ -36,9 +36,9 @@ steps:
 
 #[test]
 fn steps_go_together_and_what_the_other_one_lacks_is_counted() {
-    let one = Lab::parse(ONE, "one.yaml").unwrap();
+    let one = labctl_topology::parse(ONE, "one.yaml").unwrap();
     let (before, _) = ONE.split_once("steps:").unwrap();
-    let found = compare(&one, &Lab::parse(before, "two.yaml").unwrap());
+    let found = compare(&one, &labctl_topology::parse(before, "two.yaml").unwrap());
     let [cell] = found.differing.as_slice() else { panic!("{found:?}") };
     assert_eq!(
         (cell.step.as_deref(), cell.to.as_str(), cell.there.as_str()),
@@ -47,6 +47,6 @@ fn steps_go_together_and_what_the_other_one_lacks_is_counted() {
     assert_eq!(cell.line, 9);
 
     let without = before.replace(", c2: { host: h, networks: [n] }", "").replace("[h, c2]", "h");
-    let found = compare(&one, &Lab::parse(&without, "three.yaml").unwrap());
+    let found = compare(&one, &labctl_topology::parse(&without, "three.yaml").unwrap());
     assert_eq!((found.compared, found.absent), (1, 2), "{found:?}");
 }

@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use labctl_model::Lab;
 use labctl_oracle::{LINTS, lint};
+use labctl_topology::Topology;
 
 /// A lab, its warnings, and what is changed for the near miss: the way out.
 struct Case {
@@ -164,7 +165,7 @@ fn parse(text: &str) -> Lab {
     let lan =
         if text.contains("segments:") { "" } else { "segments: { lan: { subnet: 192.168.56.0/24 } }\n" };
     let text = format!("name: t\n{lan}{text}");
-    Lab::parse(&text, "t.yaml").unwrap_or_else(|e| panic!("{}", e.render(false)))
+    labctl_topology::parse(&text, "t.yaml").unwrap_or_else(|e| panic!("{}", e.render(false)))
 }
 
 fn ids(lab: &Lab) -> BTreeSet<&'static str> {
@@ -187,7 +188,7 @@ fn each_lint_has_a_lab_that_triggers_it_and_a_near_miss() {
 fn each_lint_is_explained_where_users_look() {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/oracle.md");
     let docs = fs::read_to_string(docs).unwrap();
-    for id in LINTS.iter().chain([&labctl_model::UNUSED_ALLOW]) {
+    for id in LINTS.iter().chain([&labctl_yaml::UNUSED_ALLOW]) {
         assert!(docs.contains(&format!("| `{id}` |")), "{id}");
     }
 }
@@ -200,10 +201,10 @@ fn the_repositorys_topologies_say_which_warnings_they_are_about() {
     let folders = [dir.clone(), dir.join("reports")];
     for file in folders.iter().flat_map(|d| fs::read_dir(d).unwrap()).map(|e| e.unwrap().path()) {
         if file.extension().is_some_and(|e| e == "yaml") {
-            let lab = Lab::load(&file).unwrap();
+            let Topology { lab, places } = Topology::load(&file, &Default::default()).unwrap();
             let warnings = lint(&lab);
             seen.extend(warnings.iter().map(|w| w.id));
-            warned.extend(lab.places.warn(&warnings).map(|w| w.render(false)));
+            warned.extend(places.warn(&warnings).map(|w| w.render(false)));
         }
     }
     assert!(warned.is_empty(), "{warned}");
@@ -213,8 +214,8 @@ fn the_repositorys_topologies_say_which_warnings_they_are_about() {
 #[test]
 fn a_warning_is_shown_as_a_compiler_shows_it() {
     let text = format!("name: t{LAN}swarm: {{ managers: [h1, h2] }}\n");
-    let lab = Lab::parse(&text, "t.yaml").unwrap();
-    let shown = lab.places.warn(&lint(&lab)).unwrap().render(false);
+    let Topology { lab, places } = Topology::parse(&text, "t.yaml", &Default::default()).unwrap();
+    let shown = places.warn(&lint(&lab)).unwrap().render(false);
     assert_eq!(
         shown,
         "\

@@ -3,7 +3,7 @@
 
 use std::{fs, ops::Range, path::Path, sync::LazyLock};
 
-use labctl_model::{By, Lab, Probe, Target};
+use labctl_model::{By, Probe, Target};
 use labctl_oracle::{Checked, Query, explain, lint, predict};
 use proptest::{prelude::*, sample::select, test_runner::FileFailurePersistence};
 
@@ -18,7 +18,7 @@ static TOPOLOGIES: LazyLock<Vec<String>> = LazyLock::new(|| {
 
 /// Predicts, and looks whether every cell has a word; warns; explains a cell, with its repairs.
 fn look(text: &str) -> bool {
-    let Ok(lab) = Lab::parse(text, "random.yaml") else { return false };
+    let Ok(lab) = labctl_topology::parse(text, "random.yaml") else { return false };
     let predictions = predict(&lab);
     assert_eq!(predictions.expectations, predictions.agrees + predictions.differs + predictions.unknown);
     for check in predictions.scenes.iter().flat_map(|s| &s.checks) {
@@ -185,7 +185,7 @@ proptest! {
     /// asked, and nobody asks itself.
     #[test]
     fn classes_change_nothing(text in lab(22..28)) {
-        let lab = Lab::parse(&text, "random.yaml");
+        let lab = labctl_topology::parse(&text, "random.yaml");
         prop_assume!(lab.is_ok());
         let lab = lab.unwrap();
         let (before, _) = text.split_once("expect:").unwrap();
@@ -204,7 +204,7 @@ proptest! {
 
 /// Each cell's ends and predicted word.
 fn words(text: &str) -> Vec<(String, String, String)> {
-    let predictions = predict(&Lab::parse(text, "random.yaml").unwrap());
+    let predictions = predict(&labctl_topology::parse(text, "random.yaml").unwrap());
     let mut all = Vec::new();
     for check in predictions.scenes.into_iter().flat_map(|s| s.checks) {
         if let Checked::Matrix { cells, .. } = check {

@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path};
 
-use labctl_model::{By, Lab, Target};
+use labctl_model::{By, Target};
 use labctl_oracle::{Explanation, Query, explain};
 
 fn text(name: &str) -> String {
@@ -13,7 +13,7 @@ fn text(name: &str) -> String {
 
 /// Explains a cell after so many steps: `c1 > c2 tcp/80 1400`.
 fn ask(topology: &str, cell: &str, step: usize) -> Explanation {
-    let lab = Lab::parse(topology, "t.yaml").unwrap_or_else(|e| panic!("{}", e.render(false)));
+    let lab = labctl_topology::parse(topology, "t.yaml").unwrap_or_else(|e| panic!("{}", e.render(false)));
     let (from, rest) = cell.split_once(" > ").unwrap();
     let mut words = rest.split(' ');
     let to = Target::from(words.next().unwrap());

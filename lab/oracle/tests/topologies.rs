@@ -4,8 +4,9 @@
 
 use std::{collections::BTreeSet, fmt::Write, fs, path::Path};
 
-use labctl_model::{Engine, EngineChoice, Lab, Suite};
+use labctl_model::{Engine, EngineChoice, Suite};
 use labctl_oracle::{Agreement, Checked, predict};
+use labctl_topology::Topology;
 
 /// What it cannot know on the default engine.
 const UNKNOWN: &[&str] = &[
@@ -49,7 +50,7 @@ fn the_oracle_agrees_with_reality() {
     let labs = Suite::ALL.into_iter().flat_map(|suite| files.iter().map(move |file| (suite, file)));
     for (suite, file) in labs {
         let unnamed = Some(Engine::Debian(suite));
-        let lab = Lab::load_with(file, &EngineChoice { unnamed, ..EngineChoice::default() }).unwrap();
+        let lab = Topology::load(file, &EngineChoice { unnamed, ..EngineChoice::default() }).unwrap().lab;
         if lab.unfit().is_some() {
             continue;
         }

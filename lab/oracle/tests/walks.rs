@@ -3,13 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use labctl_model::{By, Lab, Target};
+use labctl_model::{By, Target};
 use labctl_oracle::{Explanation, Query, explain, walks};
 
 /// Explains one cell of a lab: `c1 > c2 tcp/80`.
 fn ask(lab: &str, cell: &str) -> Explanation {
-    let lab =
-        Lab::parse(&format!("name: t\n{lab}"), "t.yaml").unwrap_or_else(|e| panic!("{}", e.render(false)));
+    let lab = labctl_topology::parse(&format!("name: t\n{lab}"), "t.yaml")
+        .unwrap_or_else(|e| panic!("{}", e.render(false)));
     let (from, rest) = cell.split_once(" > ").unwrap();
     let mut words = rest.split(' ');
     let to = Target::from(words.next().unwrap());
@@ -359,7 +359,7 @@ steps:
   - { name: cut a, do: cut a }
   - { name: cut b, do: [heal a, cut b], expect: [{ probe: tcp/80, from: a, to: b, verdict: no }] }
 ";
-    let lab = Lab::parse(text, "t.yaml").unwrap_or_else(|e| panic!("{}", e.render(false)));
+    let lab = labctl_topology::parse(text, "t.yaml").unwrap_or_else(|e| panic!("{}", e.render(false)));
     // Those of a fact, of a step without checks and of no step are none.
     let asked = BTreeSet::from([(0, 0, 0), (0, 1, 1), (1, 0, 0), (2, 0, 0), (3, 0, 0)]);
     let walked = walks(&lab, &asked);

@@ -1,8 +1,9 @@
 //! Runs of the same topologies on several engines: what came of each, and which cells differ between engines.
 
 use indexmap::IndexMap;
-use labctl_model::{Expected, Observed, plain};
+use labctl_model::{Expected, Observed};
 use labctl_report::{CellReport, Found, Report, cells, style, table::Table};
+use labctl_words::plain;
 use serde::Serialize;
 
 /// A topology on one engine.

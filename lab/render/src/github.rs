@@ -4,8 +4,8 @@
 
 use anstream::adapter::strip_str;
 use indexmap::IndexMap;
-use labctl_model::{plain, plain_lines};
 use labctl_report::{CellReport, MatrixReport, Report, cells, text};
+use labctl_words::{plain, plain_lines};
 
 use crate::compare::Compared;
 
@@ -17,7 +17,7 @@ const MOST_CELLS: usize = 8;
 const LONGEST: usize = 16_384;
 
 /// One topology of a run.
-pub struct Run<'a> {
+pub struct TestedLab<'a> {
     /// Lab.
     pub lab: &'a str,
     /// File, as GitHub knows it: from the checkout's root.
@@ -31,7 +31,7 @@ pub struct Run<'a> {
 }
 
 /// The annotations, one on each line.
-pub fn annotations(runs: &[Run<'_>]) -> Vec<String> {
+pub fn annotations(runs: &[TestedLab<'_>]) -> Vec<String> {
     let mut all = Vec::new();
     for run in runs {
         match &run.found {
@@ -52,7 +52,7 @@ pub fn annotations(runs: &[Run<'_>]) -> Vec<String> {
     all
 }
 
-fn of_report(run: &Run<'_>, found: &Report) -> Vec<String> {
+fn of_report(run: &TestedLab<'_>, found: &Report) -> Vec<String> {
     let mut all = Vec::new();
     let mut add = |line: u32, text: &str| {
         all.push(annotation("error", run, Some(line), strip_str(text.trim()).to_string().as_str()));
@@ -92,7 +92,7 @@ fn of_cells(after: &str, matrix: &MatrixReport, wrong: &[&CellReport], file: &st
     format!("{after}{}{more}", shown.join("\n"))
 }
 
-fn annotation(level: &str, run: &Run<'_>, line: Option<u32>, message: &str) -> String {
+fn annotation(level: &str, run: &TestedLab<'_>, line: Option<u32>, message: &str) -> String {
     let line = line.map(|n| format!(",line={n}")).unwrap_or_default();
     let (file, title) = (property(&run.file), property(run.lab));
     format!("::{level} file={file}{line},title={title}::{}", data(&plain_lines(message)))
@@ -109,7 +109,7 @@ fn property(text: &str) -> String {
 }
 
 /// The job's summary.
-pub fn summary(runs: &[Run<'_>], compared: Option<&Compared>) -> String {
+pub fn summary(runs: &[TestedLab<'_>], compared: Option<&Compared>) -> String {
     let passed = runs.iter().filter(|r| r.found.as_ref().is_ok_and(|f| f.holds)).count();
     let mut out = format!("### labctl: {passed} of {} labs hold\n\n", runs.len());
     out.push_str("| lab | result | as expected | time |\n|---|---|---|---|\n");
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn nothing_in_a_text_begins_a_command_or_ends_a_block() {
-        let run = Run {
+        let run = TestedLab {
             lab: "lab",
             file: "a,b:c.yaml".into(),
             found: Err("100%\n::error::x\x1b[31m\n````\n<script>".into()),

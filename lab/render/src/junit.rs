@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use labctl_model::{plain, plain_lines};
 use labctl_report::{
     CellReport, CheckReport, FactReport, Found, MatrixReport, Report, StepReport, cells, text,
 };
+use labctl_words::{plain, plain_lines};
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 
 use crate::{Error, predicted};
 
 /// The result of one topology.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum Tested {
     /// Its lab was up and was checked.
     Ran {
         /// File.
@@ -36,11 +36,11 @@ pub enum Outcome {
 }
 
 /// The whole XML.
-pub fn xml(outcomes: &[Outcome]) -> Result<String, Error> {
+pub fn xml(outcomes: &[Tested]) -> Result<String, Error> {
     let mut all = quick_junit::Report::new("labctl");
     let mut total = Duration::ZERO;
     for outcome in outcomes {
-        if let Outcome::Ran { took, .. } = outcome {
+        if let Tested::Ran { took, .. } = outcome {
             total += *took;
         }
         all.add_test_suite(suite(outcome));
@@ -49,16 +49,16 @@ pub fn xml(outcomes: &[Outcome]) -> Result<String, Error> {
     all.to_string().map_err(Error::in_form("JUnit"))
 }
 
-fn suite(outcome: &Outcome) -> TestSuite {
+fn suite(outcome: &Tested) -> TestSuite {
     match outcome {
-        Outcome::Failed { topology, lab, message } => {
+        Tested::Failed { topology, lab, message } => {
             let mut suite = TestSuite::new(lab.as_str());
             let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
             status.set_message(plain(message)).set_description(plain_lines(message));
             suite.add_test_case(case("up", topology, status));
             suite
         }
-        Outcome::Ran { topology, report, tries, took } => {
+        Tested::Ran { topology, report, tries, took } => {
             let mut suite = TestSuite::new(report.lab.as_str());
             if *tries > 1 {
                 suite.add_property(("tries", tries.to_string().as_str()));

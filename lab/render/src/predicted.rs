@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use anstyle::Style;
-use labctl_model::{Check, Lab, plain};
+use labctl_model::{Check, Lab};
 use labctl_oracle::{
     Agreement, CellPrediction, ChangedCell, Checked, Comparison, Explanation, Hop, Predictions, Repair, Way,
 };
 use labctl_report::{CellReport, Found, MatrixReport, Predicted, Report, cells, count, style, table::Table};
+use labctl_words::plain;
 
 /// Most cells of a lab that are predicted by the way: some seconds' worth would be a surprise.
 const MOST_BY_THE_WAY: usize = 50_000;

@@ -192,7 +192,7 @@ fn a_lab_that_expects_nothing_says_so() {
 
 #[test]
 fn junit_has_a_case_for_each_cell_fact_and_step() {
-    let xml = junit::xml(&[junit::Outcome::Ran {
+    let xml = junit::xml(&[junit::Tested::Ran {
         topology: "x.yaml".into(),
         report: Box::new(bad()),
         tries: 2,
@@ -207,7 +207,7 @@ fn junit_has_a_case_for_each_cell_fact_and_step() {
 #[test]
 fn junit_of_a_lab_that_never_came_up_is_an_error() {
     let outcome =
-        junit::Outcome::Failed { topology: "x.yaml".into(), lab: "x".into(), message: "no QEMU".into() };
+        junit::Tested::Failed { topology: "x.yaml".into(), lab: "x".into(), message: "no QEMU".into() };
     let xml = junit::xml(&[outcome]).unwrap();
     assert!(xml.contains(r#"errors="1""#) && xml.contains("no QEMU"), "{xml}");
 }
@@ -307,14 +307,14 @@ fn the_oracle_says_which_of_the_two_is_right() {
              hosts: {{ h1: {{ lan: 10.1.0.3 }}, h2: {{ lan: 10.1.0.4 }} }}\n\
              expect:\n  - {{ probe: icmp, from: h1, to: h2, verdict: {verdict} }}\n"
         );
-        let lab = labctl_model::Lab::parse(&text, "x.yaml").unwrap();
+        let lab = labctl_topology::parse(&text, "x.yaml").unwrap();
         let check = CheckReport { line: 5, ..icmp(vec![cell("h1", "h2", expected, observed)]) };
         let mut report = report(vec![check], Vec::new());
         assert_eq!(predicted::beside(&report), "", "nobody has asked it");
         predicted::join([&mut report], &lab);
         let told = anstream::adapter::strip_str(&predicted::beside(&report)).to_string();
         let (topology, report) = ("x.yaml".into(), Box::new(report));
-        let xml = junit::xml(&[junit::Outcome::Ran { topology, report, tries: 1, took: Duration::ZERO }]);
+        let xml = junit::xml(&[junit::Tested::Ran { topology, report, tries: 1, took: Duration::ZERO }]);
         assert!(xml.unwrap().contains("the oracle: predicted yes"));
         told
     };

@@ -181,7 +181,7 @@ expect:
 
     /// What is unmet of two cells with these verdicts.
     fn unmet_of(asked: &str, cells: [Vec<Verdict>; 2]) -> Vec<Option<String>> {
-        let lab = Lab::parse(&format!("{LAB}{asked} }}\n"), "t.yaml").unwrap();
+        let lab = labctl_topology::parse(&format!("{LAB}{asked} }}\n"), "t.yaml").unwrap();
         let Check::Matrix(matrix) = &lab.expect[0] else { panic!() };
         let mut snapshot = Snapshot::default();
         for task in ["web.1", "web.2"] {
@@ -234,7 +234,7 @@ expect:
 
     #[test]
     fn one_request_of_several_that_fails_is_what_came_out() {
-        let lab = Lab::parse(&format!("{LAB} requests: 2 }}\n"), "t.yaml").unwrap();
+        let lab = labctl_topology::parse(&format!("{LAB} requests: 2 }}\n"), "t.yaml").unwrap();
         let Check::Matrix(matrix) = &lab.expect[0] else { panic!() };
         let refused = Verdict::bare(Observed::No(labctl_model::No::Refused), "refused by a");
         let report = sum_up(&matrix.cells[0], vec![yes("web.1", "10.0.0.2"), refused]);

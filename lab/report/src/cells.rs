@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use anstyle::Style;
 use indexmap::{IndexMap, IndexSet};
-use labctl_model::{Observed, plain};
+use labctl_model::Observed;
+use labctl_words::plain;
 
 use crate::{
     CellReport, MatrixReport,

@@ -163,7 +163,7 @@ expect:
 
     #[test]
     fn a_no_holds_only_where_somebody_could_watch() {
-        let lab = Lab::parse(LAB, "t.yaml").unwrap();
+        let lab = labctl_topology::parse(LAB, "t.yaml").unwrap();
         let Check::Matrix(matrix) = &lab.expect[0] else { panic!() };
         let snapshot = Snapshot::default();
         let (_, aims) = crate::shots::plan(&lab, matrix, &snapshot);

@@ -154,7 +154,7 @@ services: { web: { deploy: { replicas: 2 } }, each: { deploy: { mode: global } }
 ";
 
     fn seen() -> (Lab, Seen) {
-        let lab = Lab::parse(LAB, "t.yaml").unwrap();
+        let lab = labctl_topology::parse(LAB, "t.yaml").unwrap();
         let node = |id: &str, host: &str| NodeSeen {
             id: id.into(),
             host: host.into(),

@@ -280,7 +280,7 @@ expect:
 
     /// Where a request that is described like this goes to, and whether a host passes it on.
     fn aim_of(rule: &str) -> (Vec<(String, u16)>, Vec<String>, Option<String>) {
-        let lab = Lab::parse(&format!("{LAB}{rule}, verdict: yes }}\n"), "t.yaml").unwrap();
+        let lab = labctl_topology::parse(&format!("{LAB}{rule}, verdict: yes }}\n"), "t.yaml").unwrap();
         let Check::Matrix(matrix) = &lab.expect[0] else { panic!() };
         let mut snapshot =
             Snapshot { nodes: BTreeSet::from(["a".to_owned(), "b".to_owned()]), ..Snapshot::default() };
@@ -343,7 +343,7 @@ expect:
 
     /// The cells that cannot be probed where the dockerd of `a` is away.
     fn untold(probe: &str, tasks: &[(&str, &str)]) -> Vec<String> {
-        let lab = Lab::parse(&AWAY.replace("PROBE", probe), "t.yaml").unwrap();
+        let lab = labctl_topology::parse(&AWAY.replace("PROBE", probe), "t.yaml").unwrap();
         let Check::Matrix(matrix) = &lab.expect[0] else { panic!() };
         let mut snapshot = Snapshot::default();
         snapshot.unseen.insert("a".into(), "away".into());

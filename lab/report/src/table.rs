@@ -15,7 +15,7 @@ impl Table {
 
     /// Adds a row. Its names may be arbitrary: a guest can name an interface as it likes.
     pub fn row(&mut self, cells: impl IntoIterator<Item = (String, Style)>) {
-        self.0.push(cells.into_iter().map(|(text, style)| (labctl_model::plain(&text), style)).collect());
+        self.0.push(cells.into_iter().map(|(text, style)| (labctl_words::plain(&text), style)).collect());
     }
 
     /// Adds a row without emphasis.

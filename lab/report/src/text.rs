@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use labctl_model::{plain, plain_lines};
+use labctl_words::{plain, plain_lines};
 
 use crate::{CheckReport, FactReport, Found, MatrixReport, Report, StepReport, cells, duration, style};
 

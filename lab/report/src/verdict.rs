@@ -377,7 +377,7 @@ hosts: { a: { lan: 10.0.0.1 }, b: { lan: 10.0.0.2 }, c: { lan: 10.0.0.3 } }
 ";
 
     fn lab() -> Lab {
-        Lab::parse(LAB, "t.yaml").unwrap()
+        labctl_topology::parse(LAB, "t.yaml").unwrap()
     }
 
     fn cell(to: Target) -> Cell {
@@ -544,7 +544,7 @@ hosts: { a: { lan: 10.0.0.1 }, b: { lan: 10.0.0.2 }, c: { lan: 10.0.0.3 } }
     #[test]
     fn a_refused_port_says_where_it_is_published_instead() {
         let text = LAB.to_owned() + "containers: { web: { host: b, ports: [ \"127.0.0.1:80:8080\" ] } }\n";
-        let lab = Lab::parse(&text, "t.yaml").unwrap();
+        let lab = labctl_topology::parse(&text, "t.yaml").unwrap();
         let of = |probe: Probe| published_on(&lab, &probe, &cell(host("b")));
         assert_eq!(of(Probe::Tcp(80)).unwrap(), "web publishes it there on 127.0.0.1 alone");
         assert_eq!((of(Probe::Tcp(81)), of(Probe::Udp(80))), (None, None));

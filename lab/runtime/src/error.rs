@@ -5,9 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use labctl_machines::{Error as MachineError, INTERRUPTED};
+use labctl_machines::Error as MachineError;
 use labctl_model::Lab;
 use labctl_protocol::client::ClientError;
+use labctl_state::INTERRUPTED;
 use serde::{Deserialize, Serialize};
 
 /// Why something failed and whose fault it is: the form in which an error crosses the control socket.
@@ -88,24 +89,6 @@ pub enum Error {
         /// What is blocked.
         known: Vec<String>,
     },
-    /// No checkpoint of this name.
-    #[error("there is no checkpoint `{name}`\nhint: {hint}")]
-    NoSuchCheckpoint {
-        /// Name that was asked for.
-        name: String,
-        /// The way out.
-        hint: String,
-    },
-    /// A checkpoint cannot be used or replaced.
-    #[error(
-        "checkpoint `{name}`: {why}\nhint: `labctl checkpoint ls` shows all, `labctl checkpoint rm {name}` removes it"
-    )]
-    Checkpoint {
-        /// Its name.
-        name: String,
-        /// Why not.
-        why: String,
-    },
     /// A lab without a checkpoint to go back to.
     #[error(
         "lab `{0}` has no checkpoint of the end of `up`\n\
@@ -170,6 +153,9 @@ pub enum Error {
     /// The supervisor and the client do not understand each other.
     #[error("control socket: {0}")]
     Control(String),
+    /// What is on disk of a lab.
+    #[error(transparent)]
+    State(#[from] labctl_state::Error),
     /// A machine, an image or a host's dockerd.
     #[error(transparent)]
     Machines(#[from] MachineError),
@@ -192,7 +178,7 @@ impl Error {
         known: impl IntoIterator<Item = &'n str>,
     ) -> Self {
         let all: Vec<&str> = known.into_iter().collect();
-        let known = match (all.is_empty(), labctl_model::nearest_name(name, all.iter().copied())) {
+        let known = match (all.is_empty(), labctl_words::nearest(name, all.iter().copied())) {
             (true, _) => format!("no {kind}"),
             (_, Some(near)) => format!("`{near}`, which is near; all are {}", all.join(", ")),
             (_, None) => all.join(", "),
@@ -203,6 +189,7 @@ impl Error {
     /// 2 if the topology or the usage is at fault, 3 if the environment is, 130 if somebody ended it.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Error::State(e) => e.exit_code(),
             Error::Machines(e) => e.exit_code(),
             Error::AlreadyUp(_)
             | Error::NoSuchPart { .. }
@@ -211,7 +198,6 @@ impl Error {
             | Error::WrongState { .. }
             | Error::Down { .. }
             | Error::NothingBlocked { .. }
-            | Error::NoSuchCheckpoint { .. }
             | Error::NoOrigin(_)
             | Error::NotSaved { .. }
             | Error::Frame(_) => 2,
@@ -284,7 +270,7 @@ impl Error {
 
     /// Adds operation and path to an I/O error; for `map_err`.
     pub fn io(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
-        let with_path = MachineError::io(what, path);
+        let with_path = labctl_state::Error::io(what, path);
         move |source| with_path(source).into()
     }
 }

@@ -13,10 +13,9 @@ use std::{
 use futures::future::{BoxFuture, join_all, try_join_all};
 use labctl_images::load::{self, Images};
 use labctl_machines::{
-    Error as MachineError, Events, LabDir, Origin, Plan, images,
+    Error as MachineError, Events, images,
     machine::{Dial, HostPlan, Machine, Provider, Started},
     runtimes,
-    state::Process,
 };
 use labctl_model::{Driver, Lab, Power};
 use labctl_protocol::client::AgentClient;
@@ -25,13 +24,15 @@ use labctl_wire::{PortSpec, Wire};
 use tokio::{sync::Semaphore, task::JoinHandle};
 
 use crate::{
-    Error, frames,
+    Error,
+    filters::{Filters, port_name},
+    frames,
     host::RunningHost,
-    nics::Filters,
     peers, services, swarm,
     view::{Hosts, View},
-    wire::{self, port_name},
+    wire,
 };
+use labctl_state::{LabDir, Origin, Plan, Process};
 use parts::{Parts, Shared};
 pub use reach::Frames;
 pub use saved::{Saved, ago};

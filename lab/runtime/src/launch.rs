@@ -7,12 +7,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use labctl_machines::{
-    Dirs, Error as MachineError, LabDir, Machines, Origin, Plan, Runtime, clear::clear, limits, state::Lock,
-    sys::detach,
-};
+use labctl_machines::{clear::clear, limits, sys::detach};
 use labctl_model::Lab;
 use labctl_protocol::polling::Polling;
+use labctl_state::{Dirs, LabDir, Lock, Machines, Origin, Plan, Runtime};
 use tokio::net::UnixStream;
 
 use crate::Error;
@@ -133,7 +131,7 @@ async fn start(dir: &LabDir, exe: &Path, lock: &Lock) -> Result<(), Error> {
         if let Ok(Some(status)) = child.try_wait() {
             if status.success() {
                 // It was taken down before we asked.
-                return Err(MachineError::taken_down(dir.name(), None).into());
+                return Err(labctl_state::Error::taken_down(dir.name(), None).into());
             }
             return Err(Error::Control(format!("the supervisor ended at once ({status}){}", log_tail(dir))));
         }

@@ -2,12 +2,12 @@
 
 mod actions;
 mod check;
-pub mod checkpoint;
 pub mod control;
 pub mod error;
 mod evidence;
 mod exec;
 mod facts;
+mod filters;
 pub mod frames;
 mod host;
 pub mod lab;

@@ -1,7 +1,7 @@
 //! The underlay of machines that exist: no wire of ours, so frames are captured and filtered at the machines' NICs.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -18,8 +18,8 @@ use tokio::{
 
 use crate::{
     Error,
+    filters::{Changes, Filters, Way, port_name},
     view::View,
-    wire::{Changes, Way, port_name},
 };
 
 /// How long a machine may take to tell what it has sent so far.
@@ -28,30 +28,7 @@ const TOLD: Duration = Duration::from_secs(5);
 /// VXLAN as Linux accepts it (RFC 7348 section 5), at the start of a UDP payload: VNI flag, reserved bits zero.
 const VXLAN: &str = "@th,64,32 0x08000000 @th,120,8 0";
 
-/// What is filtered on the machines: by a table of nftables on each, the lab's own.
-#[derive(Debug)]
-pub struct Filters(Mutex<Changes>);
-
 impl Filters {
-    /// The topology's own blocks.
-    pub fn of(lab: &Lab) -> Self {
-        let of_segment = |(name, segment): (&String, &labctl_model::Segment)| {
-            let block = |filter: &Traffic| (name.clone(), Block { filter: *filter, from: None, to: None });
-            segment.block.iter().map(block).collect::<Vec<_>>()
-        };
-        let blocks = lab.segments.iter().flat_map(of_segment).collect();
-        Self(Mutex::new(Changes { blocks, ..Changes::default() }))
-    }
-
-    fn state(&self) -> MutexGuard<'_, Changes> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What is cut and blocked now.
-    pub(crate) fn changes(&self) -> Changes {
-        self.state().clone()
-    }
-
     /// Changes the state of ports, each given with its segment.
     pub(crate) async fn set_links(
         &self,
@@ -303,7 +280,7 @@ mod tests {
     fn a_machine_gets_the_rules_that_concern_it() {
         let text = "name: t\nsegments: { lan: { subnet: 10.0.0.0/24, block: [vxlan] }, wan: { subnet: 10.1.0.0/24 } }\n\
                     hosts: { a: { lan: 10.0.0.1, wan: 10.1.0.1 }, b: { lan: 10.0.0.2 } }\n";
-        let lab = Lab::parse(text, "t.yaml").unwrap();
+        let lab = labctl_topology::parse(text, "t.yaml").unwrap();
         let filters = Filters::of(&lab);
         let told = |host: &str| rules(&lab, host, &filters.changes());
         let (rules, cut) = told("b");

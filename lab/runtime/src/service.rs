@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures::future::BoxFuture;
-use labctl_machines::{Error as MachineError, Event, Events};
+use labctl_machines::{Event, Events};
 use labctl_model::{Command, Draft, Source};
 use labctl_protocol::messages::{ExecIn, ExecOut};
 use labctl_wire::{CaptureSpec, CapturedFrame, Fate};
@@ -57,7 +57,7 @@ impl Progress {
 
     /// The error for users of a lab that ends while they use it.
     pub fn taken_down(&self, lab: &str) -> Error {
-        MachineError::taken_down(lab, self.ended_by.as_deref()).into()
+        labctl_state::Error::taken_down(lab, self.ended_by.as_deref()).into()
     }
 }
 

@@ -4,7 +4,8 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use labctl_machines::{Events, LabDir, forward::listen_private, runtimes, state::Lock};
+use labctl_machines::{Events, forward::listen_private, runtimes};
+use labctl_state::{LabDir, Lock};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,

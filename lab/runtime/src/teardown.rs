@@ -2,12 +2,9 @@
 
 use std::time::Duration;
 
-use labctl_machines::{
-    Dirs, Error as MachineError, LabDir,
-    clear::{DIES_WITHIN, clear, end},
-    state::{self, Lock, Process},
-};
+use labctl_machines::clear::{DIES_WITHIN, clear, end};
 use labctl_protocol::polling::Polling;
+use labctl_state::{Dirs, LabDir, Lock, Process};
 
 use crate::{
     Error,
@@ -36,7 +33,7 @@ const LOOK_WHILE_ASKED: Duration = Duration::from_millis(200);
 /// # Errors
 /// There is no such lab, or its holder neither answers nor is noted.
 pub async fn down(dirs: &Dirs, name: &str) -> Result<Vec<String>, Error> {
-    let dir = state::find(dirs, name)?;
+    let dir = labctl_state::find(dirs, name)?;
     let mut warnings = Vec::new();
     let client = match find_holder(&dir, ANSWERS_WITHIN).await? {
         Holder::Nobody => return Ok(warnings),
@@ -108,7 +105,7 @@ async fn find_holder(dir: &LabDir, within: Duration) -> Result<Holder, Error> {
 /// Asks the supervisor to take its lab down.
 async fn ask(dir: &LabDir, client: Option<Client>, supervisor: Option<&Process>) -> Result<(), Error> {
     let Some(client) = client else {
-        return Err(MachineError::Dead { name: dir.name().to_owned(), log: dir.log() }.into());
+        return Err(labctl_state::Error::Dead { name: dir.name().to_owned(), log: dir.log() }.into());
     };
     let stopped = async {
         while !supervisor.is_some_and(Process::is_stopped) {

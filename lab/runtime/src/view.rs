@@ -9,14 +9,9 @@ use std::{
 use indexmap::IndexMap;
 use labctl_model::{Container, Lab, Network, Service, Swarm};
 use labctl_report::seen::Seen;
-use labctl_wire::{Capture, CaptureSpec, Wire};
+use labctl_wire::Wire;
 
-use crate::{
-    Error,
-    host::RunningHost,
-    nics::{self, Filters, Flush},
-    peers::Peers,
-};
+use crate::{Error, filters::Filters, host::RunningHost, peers::Peers};
 
 /// The running hosts by name. Hosts that come and go do not change a clone; what was last seen of the swarm is shared.
 #[derive(Clone, Default)]
@@ -85,19 +80,6 @@ impl<'a> View<'a> {
             Some(_) => Error::NoWire(self.lab.name.clone()),
             None => Error::NotUp(self.lab.name.clone()),
         })
-    }
-
-    /// Begins to capture a segment, on the wire or at the NICs of machines that exist.
-    ///
-    /// # Errors
-    /// The wire does not run; the limits make no sense.
-    pub async fn capture(&self, segment: &str, spec: CaptureSpec) -> Result<(Capture, Option<Flush>), Error> {
-        if self.filters.is_some() {
-            let (capture, flush) = nics::capture(self, segment, &spec).await?;
-            return Ok((capture, Some(flush)));
-        }
-        let capture = self.wire()?.capture(segment, spec).await;
-        Ok((capture.map_err(|e| Error::Wire(e.to_string()))?, None))
     }
 
     /// A host that runs.

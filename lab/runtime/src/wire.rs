@@ -2,18 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use indexmap::IndexMap;
-
 use labctl_model::{Direction, Lab, No, Observed, Place, Traffic};
 use labctl_report::{Cause, CellReport};
-use labctl_wire::{Block, DropReason, LinkState, Stats, WireError};
+use labctl_wire::{Block, Capture, CaptureSpec, DropReason, LinkState, Stats, WireError};
 
-use crate::{Error, view::View};
-
-/// The wire's name of the port that a NIC is plugged into.
-pub(crate) fn port_name(host: &str, nic: &str) -> String {
-    format!("{host}/{nic}")
-}
+use crate::{
+    Error,
+    filters::{Changes, Way, port_name},
+    nics::{self, Flush},
+    view::View,
+};
 
 /// A host's ports with their segments; only those on segment `on`, if given.
 fn ports(view: &View<'_>, host: &str, on: Option<&str>) -> Result<Vec<(String, String)>, Error> {
@@ -92,9 +90,6 @@ pub(crate) async fn unblock(view: &View<'_>, filter: Option<Traffic>, place: &Pl
     }
 }
 
-/// A segment, and the ports there that frames come from and go to; `None` for any.
-pub(crate) type Way = (String, Option<String>, Option<String>);
-
 /// The segments of a place, each with the ports that it names there.
 fn places(view: &View<'_>, place: &Place) -> Result<Vec<Way>, Error> {
     // On a segment without this host there is nothing to block.
@@ -114,15 +109,6 @@ fn places(view: &View<'_>, place: &Place) -> Result<Vec<Way>, Error> {
 async fn blocked(view: &View<'_>) -> Result<Vec<String>, Error> {
     let words = |(segment, block): &(String, Block)| block_words(block, &format!(" on {segment}"));
     Ok(changes(view).await?.blocks.iter().map(words).collect())
-}
-
-/// What is cut and blocked now.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Changes {
-    /// Segment and state of ports that are cut.
-    pub links: IndexMap<String, (String, LinkState)>,
-    /// Blocks, each with its segment.
-    pub blocks: Vec<(String, Block)>,
 }
 
 async fn changes(view: &View<'_>) -> Result<Changes, Error> {
@@ -160,6 +146,23 @@ pub(crate) async fn impairments(view: &View<'_>) -> Result<Vec<String>, Error> {
         Some(format!("{port} is cut{way} on {segment}"))
     });
     Ok(cut.chain(blocked(view).await?.into_iter().map(|b| format!("blocked: {b}"))).collect())
+}
+
+/// Begins to capture a segment, on the wire or at the NICs of machines that exist.
+///
+/// # Errors
+/// The wire does not run; the limits make no sense.
+pub(crate) async fn capture(
+    view: &View<'_>,
+    segment: &str,
+    spec: CaptureSpec,
+) -> Result<(Capture, Option<Flush>), Error> {
+    if view.filters.is_some() {
+        let (capture, flush) = nics::capture(view, segment, &spec).await?;
+        return Ok((capture, Some(flush)));
+    }
+    let capture = view.wire()?.capture(segment, spec).await.map_err(failed)?;
+    Ok((capture, None))
 }
 
 /// A cause for which the wire dropped frames.
@@ -291,7 +294,7 @@ hosts: { a: { lan: 10.0.0.1, wan: 10.1.0.1 }, b: { lan: 10.0.0.2 } }
     /// Does actions by their text, one after the other, and says what is then cut and blocked.
     #[tokio::main(flavor = "current_thread")]
     async fn after(actions: &[&str]) -> Result<Vec<String>, Error> {
-        let lab = Lab::parse(LAB, "t.yaml").unwrap();
+        let lab = labctl_topology::parse(LAB, "t.yaml").unwrap();
         let ports = lab.hosts.iter().flat_map(|(host, h)| h.nics.iter().map(move |n| (host, n)));
         let spec = |(host, n): (&String, &labctl_model::Nic)| PortSpec {
             name: port_name(host, &n.name),
@@ -308,7 +311,7 @@ hosts: { a: { lan: 10.0.0.1, wan: 10.1.0.1 }, b: { lan: 10.0.0.2 } }
             filters: None,
         };
         for text in actions {
-            match Action::parse(text, &lab).unwrap() {
+            match labctl_topology::parse_action(text, &lab).unwrap() {
                 Action::Cut { host, segment, direction } => {
                     cut(view, &host, segment.as_deref(), direction).await?;
                 }
@@ -360,7 +363,7 @@ hosts: { a: { lan: 10.0.0.1, wan: 10.1.0.1 }, b: { lan: 10.0.0.2 } }
             ("b/eth0", cut, 1),
             ("a/eth1", full, 9),
         ]);
-        let lab = Lab::parse(LAB, "t.yaml").unwrap();
+        let lab = labctl_topology::parse(LAB, "t.yaml").unwrap();
         let drops = dropped(&lab, &before, &after);
         let words: Vec<String> = drops.iter().map(|d| d.cause.to_string()).collect();
         assert_eq!(words, ["b is cut off from lan (b/eth0)", "lan blocks esp"]);

@@ -1,5 +1,6 @@
 //! Reads structs from the YAML tree and notes every mistake instead of stopping at the first.
 
+use labctl_words as words;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::borrow::Cow;
 
@@ -8,7 +9,6 @@ use crate::{
     diagnostic::Diagnostic,
     scalar::Scalar,
     span::{At, Span},
-    words,
     yaml::{BRACES, Value, Yaml},
 };
 

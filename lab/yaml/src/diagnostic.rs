@@ -3,12 +3,10 @@
 use std::{fmt, ops::Range};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use labctl_words::{plain, styled_lines};
 use serde::Serialize;
 
-use crate::{
-    printable::{plain, styled_lines},
-    span::Span,
-};
+use crate::span::Span;
 
 /// Most diagnostics that are kept; further ones are only counted, so that a hopeless file stays cheap.
 const MOST: usize = 100;

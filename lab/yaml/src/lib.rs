@@ -8,10 +8,8 @@ mod cx;
 mod decode;
 mod diagnostic;
 mod places;
-mod printable;
 mod scalar;
 mod span;
-pub mod words;
 mod yaml;
 
 pub use control::reject_controls;
@@ -19,7 +17,6 @@ pub use cx::{Cx, Foreign, split_words};
 pub use decode::{Fields, FromNode, Json, Map, OneOrMany, bare, value_of};
 pub use diagnostic::{Collector, Diagnostic, Diagnostics, Mistake, SourceText};
 pub use places::{Places, Remark, UNUSED_ALLOW, Warning};
-pub use printable::{is_hostile, plain, plain_lines, styled_lines};
 pub use scalar::{Bad, Scalar};
 pub use span::{At, Span};
 pub use yaml::{Value, Yaml, parse};

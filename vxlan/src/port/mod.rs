@@ -12,7 +12,6 @@
 //! keeps a rate of frames per second.
 
 mod batch;
-mod kernel_filter;
 mod pace;
 mod packet;
 mod rx_ring;
@@ -20,7 +19,6 @@ mod sys;
 mod tx_ring;
 
 pub use batch::{Batch, Direction, Received};
-pub use kernel_filter::KernelFilter;
 pub use pace::Pace;
 pub use packet::{PacketPort, Stats};
 pub use rx_ring::{Block, RxRing, RxRingSize};

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 
 use socket2::{Domain, Socket, Type};
 
-use super::{Batch, KernelFilter, sys};
+use super::{Batch, sys};
 
 /// Bytes of room for frames that arrive between two calls.
 const RECEIVE_BUFFER: i32 = 16 << 20;
@@ -13,7 +13,7 @@ const RECEIVE_BUFFER: i32 = 16 << 20;
 /// Counters of a port since it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stats {
-    /// Frames that passed the filter, dropped ones included.
+    /// Frames that passed the interface, dropped ones included.
     pub received: u64,
     /// Frames dropped because they were not read soon enough.
     pub dropped: u64,
@@ -27,13 +27,13 @@ pub struct PacketPort {
 }
 
 impl PacketPort {
-    /// Opens interface `ifindex` of the current network namespace, to send, and to receive all that passes it and the
-    /// filter. This includes frames that others on this host send.
+    /// Opens interface `ifindex` of the current network namespace, to send, and to receive all that passes it.
+    /// This includes frames that others on this host send.
     ///
     /// # Errors
     /// If there is no such interface, or CAP_NET_RAW is missing.
-    pub fn open(ifindex: u32, filter: Option<&KernelFilter>) -> io::Result<Self> {
-        Self::receiving(super::one(ifindex)?, filter)
+    pub fn open(ifindex: u32) -> io::Result<Self> {
+        Self::receiving(super::one(ifindex)?)
     }
 
     /// Receives what passes any interface of the current network namespace, including later ones.
@@ -41,19 +41,15 @@ impl PacketPort {
     ///
     /// # Errors
     /// If CAP_NET_RAW is missing.
-    pub fn everywhere(filter: Option<&KernelFilter>) -> io::Result<Self> {
-        Self::receiving(0, filter)
+    pub fn everywhere() -> io::Result<Self> {
+        Self::receiving(0)
     }
 
-    fn receiving(ifindex: u32, filter: Option<&KernelFilter>) -> io::Result<Self> {
+    fn receiving(ifindex: u32) -> io::Result<Self> {
         let this = Self::silent()?;
         sys::request_metadata(this.socket.as_fd())?;
         // Best effort: a larger buffer needs CAP_NET_ADMIN, and drops are counted.
         _ = sys::set_receive_buffer(this.socket.as_fd(), RECEIVE_BUFFER);
-        if let Some(filter) = filter {
-            this.socket.attach_filter(&filter.compile())?;
-        }
-        // Frames arrive only from now on, so all have passed the filter.
         sys::bind_packet(this.socket.as_fd(), ifindex, true)?;
         Ok(this)
     }

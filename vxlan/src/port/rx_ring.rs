@@ -5,7 +5,6 @@ use std::os::fd::AsFd;
 
 use socket2::{Domain, Socket, Type};
 
-use super::KernelFilter;
 use super::batch::Received;
 use super::packet::Stats;
 use super::sys::{self, RawRx, RxShape};
@@ -40,16 +39,13 @@ pub struct RxRing {
 }
 
 impl RxRing {
-    /// Opens interface `ifindex` of the current network namespace for all that passes it and the filter.
+    /// Opens interface `ifindex` of the current network namespace for all that passes it.
     ///
     /// # Errors
     /// Those of [`PacketPort::open`](super::PacketPort::open), or if there is not enough memory.
-    pub fn open(ifindex: u32, filter: Option<&KernelFilter>, size: RxRingSize) -> io::Result<Self> {
+    pub fn open(ifindex: u32, size: RxRingSize) -> io::Result<Self> {
         let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
         socket.set_nonblocking(true)?;
-        if let Some(filter) = filter {
-            socket.attach_filter(&filter.compile())?;
-        }
         let block = size.block.clamp(64 << 10, 4 << 20).next_power_of_two();
         let blocks = size.blocks.clamp(2, 1024);
         let raw = RawRx::new(socket.as_fd(), RxShape { block, blocks, hold: size.hold_ms.max(1) })?;

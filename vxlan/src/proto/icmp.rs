@@ -136,12 +136,6 @@ pub fn echo_request(id: u16, seq: u16, payload: &[u8]) -> Vec<u8> {
     message(ECHO_REQUEST, 0, id_and_seq(id, seq), payload)
 }
 
-/// An echo reply, without IP header.
-#[must_use]
-pub fn echo_reply(id: u16, seq: u16, payload: &[u8]) -> Vec<u8> {
-    message(ECHO_REPLY, 0, id_and_seq(id, seq), payload)
-}
-
 pub(crate) fn id_and_seq(id: u16, seq: u16) -> [u8; 4] {
     let ([a, b], [c, d]) = (id.to_be_bytes(), seq.to_be_bytes());
     [a, b, c, d]

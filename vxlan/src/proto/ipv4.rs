@@ -181,25 +181,6 @@ impl<'a> Ipv4View<'a> {
     }
 }
 
-/// Takes one hop off `packet`'s time to live and updates the checksum incrementally, like a router. Returns the hops
-/// left. If no hop would be left, returns `None` and changes nothing (RFC 1812, section 5.3.1: it must not be forwarded).
-///
-/// # Errors
-/// If `packet` is not an IPv4 packet.
-pub fn decrement_ttl(packet: &mut [u8]) -> Result<Option<u8>, ReadError> {
-    let view = Ipv4View::header_checked(packet)?;
-    let (ttl, sum) = (view.ttl(), view.checksum());
-    if ttl <= 1 {
-        return Ok(None);
-    }
-    // The checksum sums words; time to live shares its word with the protocol.
-    let old = u16::from_be_bytes([packet[8], packet[9]]);
-    packet[8] = ttl - 1;
-    let new = u16::from_be_bytes([packet[8], packet[9]]);
-    packet[10..12].copy_from_slice(&checksum::updated(sum, old, new).to_be_bytes());
-    Ok(Some(ttl - 1))
-}
-
 /// An IPv4 header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ipv4 {

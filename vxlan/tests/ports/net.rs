@@ -48,8 +48,8 @@ pub fn second_cable(one: char, other: char) {
     }
 }
 
-pub fn open(name: &str, filter: Option<&vxlan::port::KernelFilter>) -> PacketPort {
-    PacketPort::open(index_of(name).unwrap(), filter).unwrap()
+pub fn open(name: &str) -> PacketPort {
+    PacketPort::open(index_of(name).unwrap()).unwrap()
 }
 
 /// Frames that `port` receives until there are `count`.

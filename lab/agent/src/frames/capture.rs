@@ -27,7 +27,7 @@ pub async fn serve(
     snaplen: usize,
     mut stream: ServerStream,
 ) -> Result<(), LineError> {
-    let open = move || PacketPort::open(index_of(&interface)?, None);
+    let open = move || PacketPort::open(index_of(&interface)?);
     let port = match server.namespace.run(open).await {
         Ok(port) => port,
         Err(error) => {

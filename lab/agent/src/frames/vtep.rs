@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::closed;
 use crate::{
     netlink::{Netlink, NetlinkError},
-    ops::network,
+    network,
     server::{Server, ServerStream, refuse},
 };
 

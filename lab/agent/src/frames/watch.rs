@@ -131,7 +131,7 @@ async fn open(
 impl Place {
     async fn open(namespace: &Namespace, names: Vec<String>, gathered: Gathered) -> Result<Self, String> {
         let netlink = Netlink::open(namespace).await.map_err(|e| e.to_string())?;
-        let port = namespace.run(|| PacketPort::everywhere(None)).await.map_err(|e| e.to_string())?;
+        let port = namespace.run(PacketPort::everywhere).await.map_err(|e| e.to_string())?;
         let mut place = Self { names, netlink, interfaces: HashMap::new(), port, gathered };
         place.learn_interfaces().await;
         Ok(place)

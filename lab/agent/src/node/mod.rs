@@ -35,7 +35,7 @@ use crate::{
     engine::Engine,
     netlink::{Netlink, NetlinkError},
     netns::Namespace,
-    ops::network,
+    network,
 };
 
 /// File that exists once the node is ready to be used.

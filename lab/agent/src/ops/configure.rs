@@ -20,9 +20,10 @@ use nix::{
 };
 use tokio::time::Instant;
 
-use super::{addresses, network};
+use super::addresses;
 use crate::{
     netlink::{Link, Netlink, NetlinkError},
+    network,
     server::{Kernel, Server},
     sys,
 };

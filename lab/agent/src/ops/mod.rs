@@ -5,5 +5,4 @@ pub mod configure;
 pub mod exec;
 pub mod facts;
 pub mod files;
-pub mod network;
 pub mod power;

@@ -2,15 +2,15 @@
 
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
-use labctl_machines::Plan;
 use labctl_model::Lab;
 use labctl_render::{
-    junit::{self, Outcome},
+    junit::{self, Tested},
     predicted,
     repeat::Repeated,
 };
 use labctl_report::{Report, text};
 use labctl_runtime::{Checking, Expectations, control::protocol::Request};
+use labctl_state::Plan;
 
 use crate::{
     context::Context,
@@ -85,7 +85,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     if let Some(file) = &args.junit {
         let outcome = |report: Report| {
             let took = Duration::from_millis(report.took_ms);
-            Outcome::Ran { topology: topology.clone(), report: Box::new(report), tries: 1, took }
+            Tested::Ran { topology: topology.clone(), report: Box::new(report), tries: 1, took }
         };
         context
             .printer
@@ -161,7 +161,7 @@ mod tests {
         let text = "name: t\nsegments: { lan: { subnet: 10.0.0.0/24 } }\nhosts: { a: { lan: 10.0.0.1 }, b: { lan: 10.0.0.2 } }\n\
                     images: { box: { debian: [busybox] } }\nnetworks: { net: { hosts: [a] } }\n\
                     expect:\n  - { from: a, to: b, verdict: yes }\n";
-        let lab = |text: &str| Lab::parse(text, "t.yaml").unwrap();
+        let lab = |text: &str| labctl_topology::parse(text, "t.yaml").unwrap();
         let then = lab(text);
         assert_eq!(differing(&then, &lab(&text.replace("verdict: yes", "verdict: no"))), [""; 0]);
         // A line more moves everything that is below it.

@@ -3,14 +3,17 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use labctl_machines::{Origin, Runtime, install, limits};
+use labctl_machines::{install, limits};
 use labctl_model::Lab;
 use labctl_report::table::Table;
 use labctl_runtime::{
-    Error as RuntimeError, UpOptions,
-    checkpoint::{self, LIMIT, Listed, Store, archive},
+    UpOptions,
     control::protocol::{Answer, Request},
     lab::{Saved, ago},
+};
+use labctl_state::{
+    Origin, Runtime,
+    checkpoint::{self, LIMIT, ListedCheckpoint, Store, archive},
 };
 use serde_json::json;
 
@@ -147,7 +150,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     Ok(Exit::OK)
 }
 
-async fn interruptible<T>(work: impl Future<Output = Result<T, RuntimeError>>) -> Result<T, Error> {
+async fn interruptible<T>(work: impl Future<Output = Result<T, labctl_state::Error>>) -> Result<T, Error> {
     let mut stop = Stop::new()?;
     tokio::select! {
         done = work => Ok(done?),
@@ -207,7 +210,7 @@ async fn restore(context: &Context, store: &Store, name: String, lab: Option<Str
     Ok(())
 }
 
-fn ls(context: &Context, all: &[Listed]) -> Result<(), Error> {
+fn ls(context: &Context, all: &[ListedCheckpoint]) -> Result<(), Error> {
     if context.printer.format == Format::Json {
         return context.printer.json(&all);
     }

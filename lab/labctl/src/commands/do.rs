@@ -1,6 +1,7 @@
 //! `labctl do`
 
-use labctl_model::{Action, LoadError};
+use labctl_model::Action;
+use labctl_topology::{ACTION_FORMS, LoadError, parse_action};
 
 use crate::{
     commands::exec,
@@ -59,14 +60,14 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let Some(lab) = args.lab.filter(|_| !args.list) else {
         return match context.printer.format {
-            Format::Json => context.printer.json(&Action::FORMS.to_vec()),
-            Format::Text => context.printer.data(&Action::FORMS.join("\n")),
+            Format::Json => context.printer.json(&ACTION_FORMS.to_vec()),
+            Format::Text => context.printer.data(&ACTION_FORMS.join("\n")),
         }
         .map(|()| Exit::OK);
     };
     let (dir, plan) = context.lab(&lab)?;
     let text = args.action.join(" ");
-    let action = Action::parse(&text, &plan.lab).map_err(LoadError::Invalid)?;
+    let action = parse_action(&text, &plan.lab).map_err(LoadError::Invalid)?;
     // What a command prints is what one wants of it.
     if let Action::Exec(command) = action {
         return exec::in_lab(context, &dir, command).await;

@@ -1,10 +1,8 @@
 //! `labctl doctor`
 
-use labctl_machines::{
-    Runtime,
-    doctor::{self, Diagnosis, Finding, Level},
-};
+use labctl_machines::doctor::{self, Diagnosis, Finding, Level};
 use labctl_report::table::Table;
+use labctl_state::Runtime;
 
 use crate::{
     context::{Context, agent},

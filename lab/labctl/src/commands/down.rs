@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use labctl_machines::{Error as MachineError, Machines, ssh, state};
+use labctl_machines::{Error as MachineError, ssh};
 use labctl_model::Lab;
 use labctl_runtime::teardown;
+use labctl_state::Machines;
 use serde_json::json;
 
 use crate::{
@@ -50,7 +51,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     };
     let mut names = Vec::new();
     if args.all {
-        names.extend(state::list(&context.dirs)?.iter().map(|d| d.name().to_owned()));
+        names.extend(labctl_state::list(&context.dirs)?.iter().map(|d| d.name().to_owned()));
         if names.is_empty() {
             context.printer.say("no lab is up");
         }
@@ -72,7 +73,10 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
             Ok(None) | Err(_) if args.machines.is_some() => {}
             Ok(None) => context.printer.say(&format!("the lab of {given} is not up")),
             // What is gone already counts as done.
-            Err(Error::Runtime(labctl_runtime::Error::Machines(MachineError::NoSuchLab { name, hint }))) => {
+            Err(Error::Runtime(labctl_runtime::Error::State(labctl_state::Error::NoSuchLab {
+                name,
+                hint,
+            }))) => {
                 context.printer.say(&format!("lab {name} is not up\nhint: {hint}"));
             }
             Err(e) => fail(e),
@@ -90,7 +94,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
                 context.printer.say(&format!("lab {name} is down"));
                 down.push(json!({ "lab": name, "warnings": warnings }));
             }
-            Err(labctl_runtime::Error::Machines(MachineError::NoSuchLab { .. })) => {
+            Err(labctl_runtime::Error::State(labctl_state::Error::NoSuchLab { .. })) => {
                 context.printer.say(&format!("lab {name} is down"));
             }
             Err(e) => fail(e.into()),

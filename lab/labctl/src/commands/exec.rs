@@ -3,13 +3,13 @@
 use std::io::{self, IsTerminal};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use labctl_machines::{LabDir, Plan};
 use labctl_model::{Command, Tools};
 use labctl_protocol::messages::{ExecIn, ExecOut};
 use labctl_runtime::control::{
     Client,
     protocol::{Answer, Request},
 };
+use labctl_state::{LabDir, Plan};
 use tokio::{
     io::AsyncReadExt,
     signal::unix::{SignalKind, signal},

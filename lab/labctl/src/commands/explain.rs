@@ -1,10 +1,10 @@
 //! `labctl explain`
 
-use labctl_model::{By, Family, Lab, Probe, Probed, Target, nearest_name};
 use labctl_oracle::Query;
 use labctl_render::predicted;
 
 use crate::{
+    cell::CellArgs,
     context::Context,
     engines::Engines,
     exit::{Error, Exit},
@@ -35,27 +35,11 @@ pub struct Args {
     /// Topology, or a lab that is up
     #[arg(value_name = "FILE|LAB")]
     what: String,
-    /// Who asks
-    #[arg(value_name = "FROM")]
-    from: String,
-    /// Who is asked
-    #[arg(value_name = "TO")]
-    to: String,
-    /// What is sent: icmp, tcp/PORT, udp/PORT or dns/NAME
-    #[arg(value_name = "PROBE", default_value = "icmp")]
-    probe: Probe,
+    #[command(flatten)]
+    cell: CellArgs,
     /// After so many of the topology's steps
     #[arg(long, value_name = "N", default_value_t = 0)]
     step: usize,
-    /// Look TO up by its name
-    #[arg(long)]
-    by_name: bool,
-    /// Address family, 4 or 6; default 4 where both ends have it, else 6
-    #[arg(long, value_name = "4|6", value_parser = family)]
-    family: Option<Family>,
-    /// Bytes: of the packet (icmp, udp), or over the connection (tcp)
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(48..=16_777_216))]
-    size: Option<u32>,
     #[command(flatten)]
     engines: Engines,
 }
@@ -64,59 +48,19 @@ pub struct Args {
 pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let topology = topology::named(&args.what, &args.engines, context)?;
     let lab = &topology.lab;
-    let to = ends(lab, &args.from, &args.to, args.by_name)?;
+    let to = args.cell.target(lab)?;
     if args.step > lab.steps.len() {
         let message =
             format!("lab `{}` has {} steps, so there is no step {}", lab.name, lab.steps.len(), args.step);
         return Err(Error::Usage(format!("{message}\nhint: --step 0 is the lab as it comes up")));
     }
-    let by = if args.by_name { By::Name } else { By::Address };
-    let family = args.family.map_or(Probed::Shared, Probed::Only);
-    let query =
-        Query { from: args.from, to, probe: args.probe, by, family, size: args.size, step: args.step };
+    let (by, family) = (args.cell.by(), args.cell.probed());
+    let CellArgs { from, probe, size, .. } = args.cell;
+    let query = Query { from, to, probe, by, family, size, step: args.step };
     let explanation = labctl_oracle::explain(lab, &query);
     match context.printer.format {
         Format::Json => context.printer.json(&explanation)?,
         Format::Text => context.printer.data(&predicted::explained(&explanation))?,
     }
     Ok(Exit::OK)
-}
-
-/// Reads an address family: `4` or `6`.
-pub fn family(text: &str) -> Result<Family, String> {
-    match text {
-        "4" => Ok(Family::V4),
-        "6" => Ok(Family::V6),
-        _ => Err("4 or 6".to_owned()),
-    }
-}
-
-/// Reads who is asked; refuses a name that the lab does not have, and an address by name.
-pub fn ends(lab: &Lab, from: &str, to: &str, by_name: bool) -> Result<Target, Error> {
-    let target = Target::from(to);
-    endpoint(lab, from, &[])?;
-    if let Target::Endpoint { name, .. } = &target {
-        endpoint(lab, name, &lab.services.keys().map(String::as_str).collect::<Vec<_>>())?;
-    }
-    if by_name && matches!(target, Target::Address(_)) {
-        return Err(Error::Usage(format!("{to} has no name to be reached by\nhint: leave out --by-name")));
-    }
-    Ok(target)
-}
-
-/// Refuses a name that the lab does not have.
-fn endpoint(lab: &Lab, name: &str, more: &[&str]) -> Result<(), Error> {
-    if lab.is_endpoint(name) || more.contains(&name) {
-        return Ok(());
-    }
-    if lab.services.contains_key(name) {
-        let hint = "a service is asked and asks nobody; a container on its network does";
-        return Err(Error::Usage(format!("`{name}` is a service\nhint: {hint}")));
-    }
-    let known: Vec<&str> = lab.endpoints().chain(more.iter().copied()).collect();
-    let hint = match nearest_name(name, known.iter().copied()) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => format!("it has {}", known.into_iter().take(20).collect::<Vec<_>>().join(", ")),
-    };
-    Err(Error::Usage(format!("lab `{}` has no `{name}`\nhint: {hint}", lab.name)))
 }

@@ -8,7 +8,8 @@ use std::{
 };
 
 use labctl_compose::{ImportError, ImportOptions, Imported, import};
-use labctl_model::{Lab, LoadError, MAX_FILE_SIZE};
+use labctl_model::Lab;
+use labctl_topology::{LoadError, MAX_FILE_SIZE};
 use serde_json::json;
 
 use crate::{
@@ -101,7 +102,7 @@ pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     })?;
     // What Compose itself would refuse is found here, on the topology that was written.
     let written = args.output.as_ref().map_or("the topology".to_owned(), |f| f.display().to_string());
-    let checked = Lab::parse(&topology, &written);
+    let checked = labctl_topology::parse(&topology, &written);
     let lines: Vec<_> = notes.iter().map(|n| json!({ "line": n.line, "text": n.text })).collect();
     match (&args.output, context.printer.format) {
         (None, Format::Json) => context.printer.json(&json!({ "topology": topology, "notes": lines }))?,

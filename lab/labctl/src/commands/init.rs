@@ -78,17 +78,18 @@ pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use clap::ValueEnum;
-    use labctl_model::Lab;
+    use labctl_topology::Topology;
 
     use super::*;
 
     #[test]
     fn every_example_is_sound_and_holds_in_the_oracle() {
         for example in Example::value_variants() {
-            let lab = Lab::parse(example.text(), "lab.yaml").unwrap_or_else(|e| panic!("{e}"));
+            let read = Topology::parse(example.text(), "lab.yaml", &Default::default());
+            let Topology { lab, places } = read.unwrap_or_else(|e| panic!("{e}"));
             let predictions = labctl_oracle::predict(&lab);
             assert!(predictions.holds && predictions.agrees > 0, "{example:?}: {predictions:#?}");
-            let warnings = lab.places.warn(&labctl_oracle::lint(&lab));
+            let warnings = places.warn(&labctl_oracle::lint(&lab));
             assert!(warnings.is_none(), "{example:?}: {}", warnings.unwrap());
         }
     }

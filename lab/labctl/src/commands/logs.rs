@@ -9,8 +9,9 @@ use std::{
 };
 
 use anstream::adapter::StripBytes;
-use labctl_machines::{Runtime, console};
-use labctl_model::plain_lines;
+use labctl_machines::console;
+use labctl_state::Runtime;
+use labctl_words::plain_lines;
 
 use crate::{
     context::{Context, require_host},
@@ -120,7 +121,7 @@ impl Harmless {
 
 #[cfg(test)]
 mod tests {
-    use labctl_model::is_hostile;
+    use labctl_words::is_hostile;
 
     use super::*;
 

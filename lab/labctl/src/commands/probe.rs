@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use labctl_model::{By, Cell, Check, Expected, Family, Matrix, Observed, Probe, Probed};
+use labctl_model::{Cell, Check, Expected, Matrix, Observed, Probe};
 use labctl_report::{CellReport, MatrixReport, Report, cells, duration};
 use labctl_runtime::{Checking, Expectations, control::protocol::Request};
 
 use crate::{
-    commands::explain::{ends, family},
+    cell::CellArgs,
     context::Context,
     exit::{Error, Exit},
     printer::{Format, plain, style},
@@ -37,24 +37,8 @@ pub struct Args {
     /// Lab, as `labctl ps` names it, or the topology that it came from
     #[arg(value_name = "LAB|FILE")]
     lab: String,
-    /// Who asks
-    #[arg(value_name = "FROM")]
-    from: String,
-    /// Who is asked
-    #[arg(value_name = "TO")]
-    to: String,
-    /// What is sent: icmp, tcp/PORT, udp/PORT or dns/NAME
-    #[arg(value_name = "PROBE", default_value = "icmp")]
-    probe: Probe,
-    /// Look TO up by its name
-    #[arg(long)]
-    by_name: bool,
-    /// Address family, 4 or 6; default 4 where both ends have it, else 6
-    #[arg(long, value_name = "4|6", value_parser = family)]
-    family: Option<Family>,
-    /// Bytes: of the packet (icmp, udp), or over the connection (tcp)
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(48..=16_777_216))]
-    size: Option<u32>,
+    #[command(flatten)]
+    cell: CellArgs,
     /// How long to wait for an answer
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = humantime::parse_duration)]
     timeout: Duration,
@@ -63,20 +47,22 @@ pub struct Args {
 /// Runs the verb.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let (dir, plan) = topology::running(&args.lab, context)?;
-    let to = ends(&plan.lab, &args.from, &args.to, args.by_name)?;
-    if args.size.is_some_and(|s| s > 9000) && !matches!(args.probe, Probe::Tcp(_)) {
-        return Err(Error::Usage(format!("{} is sent in one packet, of 48 to 9000 bytes", args.probe)));
+    let to = args.cell.target(&plan.lab)?;
+    let (by, family) = (args.cell.by(), args.cell.probed());
+    let CellArgs { from, probe, by_name, size, .. } = args.cell;
+    if size.is_some_and(|s| s > 9000) && !matches!(probe, Probe::Tcp(_)) {
+        return Err(Error::Usage(format!("{probe} is sent in one packet, of 48 to 9000 bytes")));
     }
-    if matches!(args.probe, Probe::Dns(_)) && (args.size.is_some() || args.by_name) {
+    if matches!(probe, Probe::Dns(_)) && (size.is_some() || by_name) {
         return Err(Error::Usage("a look-up has neither --size nor --by-name".to_owned()));
     }
     // Nothing is expected: with `no` a `yes` gets its reason as well.
-    let cell = Cell { from: args.from, to, expected: Expected::No, answers: None, line: 0 };
+    let cell = Cell { from, to, expected: Expected::No, answers: None, line: 0 };
     let matrix = Matrix {
-        probe: args.probe,
-        size: args.size,
-        by: if args.by_name { By::Name } else { By::Address },
-        family: args.family.map_or(Probed::Shared, Probed::Only),
+        probe,
+        size,
+        by,
+        family,
         timeout: args.timeout,
         within: Duration::ZERO,
         cells: vec![cell],

@@ -5,12 +5,12 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use labctl_machines::{LabDir, state};
 use labctl_report::{duration, table::Table};
 use labctl_runtime::control::{
     Client,
     protocol::{Answer, HostStatus, Request, Stage, Status},
 };
+use labctl_state::LabDir;
 
 use crate::{
     context::Context,
@@ -44,7 +44,7 @@ pub struct Args {
 /// Runs the verb.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let mut labs = Vec::new();
-    for dir in state::list(&context.dirs)? {
+    for dir in labctl_state::list(&context.dirs)? {
         match status(&dir).await {
             Ok(status) => labs.push(status),
             Err(e) => context.printer.warn(&format!("lab `{}`: {e}", dir.name())),

@@ -19,6 +19,6 @@ pub struct Args {}
 
 /// Runs the verb.
 pub fn run(_: Args, context: &Context) -> Result<Exit, Error> {
-    context.printer.json(&labctl_model::schema())?;
+    context.printer.json(&labctl_topology::schema())?;
     Ok(Exit::OK)
 }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use labctl_machines::Plan;
 use labctl_model::{Draft, Source};
 use labctl_report::{
     count,
@@ -10,6 +9,7 @@ use labctl_report::{
     table::Table,
 };
 use labctl_runtime::control::protocol::{Answer, Request, Send};
+use labctl_state::Plan;
 use vxlan::Vary;
 
 use super::exec;

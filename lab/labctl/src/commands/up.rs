@@ -68,7 +68,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     if args.replace {
         match teardown::down(&context.dirs, &topology.lab.name).await {
             Ok(warnings) => warnings.iter().for_each(|w| context.printer.warn(w)),
-            Err(labctl_runtime::Error::Machines(labctl_machines::Error::NoSuchLab { .. })) => {}
+            Err(labctl_runtime::Error::State(labctl_state::Error::NoSuchLab { .. })) => {}
             Err(e) => return Err(e.into()),
         }
     }

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use labctl_model::{Check, Lab, LoadError};
+use labctl_model::{Check, Lab};
 use labctl_oracle::Predictions;
 use labctl_render::predicted;
 use labctl_report::count;
+use labctl_topology::LoadError;
 use serde_json::json;
 
 use crate::{
@@ -46,7 +47,7 @@ pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         let shown = file.display().to_string();
         match topology::load(&file, context) {
             Ok(t) => {
-                let warnings = t.lab.places.warn(&labctl_oracle::lint(&t.lab));
+                let warnings = t.places.warn(&labctl_oracle::lint(&t.lab));
                 let p = predicted::by_the_way(&t.lab);
                 if context.printer.format == Format::Text {
                     let (good, said) = (style::GOOD, summary(&t.lab));

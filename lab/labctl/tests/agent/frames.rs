@@ -149,7 +149,7 @@ async fn frames_vary_one_by_one_at_a_rate_and_flat_out() {
         }
     };
     for rate in [Some(20_000), None] {
-        let port = b.within(|| PacketPort::open(index_of("eth0").unwrap(), None).unwrap());
+        let port = b.within(|| PacketPort::open(index_of("eth0").unwrap()).unwrap());
         let mut watch = watch(&client, &[&b], None).await;
         let began = Instant::now();
         client.send_frame(order(rate, &["udp.sport=1000..1099", "vxlan.vni=1..3"])).await.unwrap();

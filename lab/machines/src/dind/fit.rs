@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use labctl_model::{Lab, Places, Remark};
+use labctl_model::Lab;
+use labctl_yaml::{Places, Remark};
 
 use super::{
     daemon::Daemon,
@@ -106,6 +107,8 @@ fn remark(need: &Need, why: &str) -> Remark {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use labctl_topology::Topology;
+
     use super::*;
     use crate::kernel::Feature;
 
@@ -114,13 +117,13 @@ mod tests {
         let text = "name: x\nsegments: { lan: { subnet: 192.168.56.0/24 } }\nhosts: { h1: { lan: 192.168.56.3 } }\n\
                     networks:\n  blue:\n    driver: ipvlan\n    driver_opts: { parent: lan }\n\
                     containers: { c1: { networks: [blue] } }\n";
-        let lab = Lab::parse(text, "lab.yaml").unwrap();
+        let Topology { lab, places } = Topology::parse(text, "lab.yaml", &Default::default()).unwrap();
         let mut findings: Findings = Feature::ALL.into_iter().map(|f| (f, None)).collect();
         assert_eq!(lacking(needs::of(&lab), &findings), []);
         findings.insert(Feature::Ipvlan, Some("Operation not supported".into()));
         let unfit = Unfit::Lacks(lacking(needs::of(&lab), &findings));
         assert_eq!(unfit.summary(), "this kernel lacks ipvlan, which network blue needs");
-        let error = unfit.error(&lab.places);
+        let error = unfit.error(&places);
         assert_eq!(error.exit_code(), 3);
         let text = error.to_string();
         for part in ["lab.yaml:6", "network blue needs ipvlan", "Operation not supported", "--runtime vm"] {

@@ -7,6 +7,7 @@ use bollard::{
     query_parameters::{LogsOptionsBuilder, WaitContainerOptions},
 };
 use futures::{StreamExt, future::BoxFuture};
+use labctl_state::Process;
 use tokio::task::JoinHandle;
 
 use super::{door::agent_stream, note};
@@ -14,7 +15,6 @@ use crate::{
     Error,
     console::Ring,
     machine::{Dial, Machine},
-    state::Process,
     tail::tail,
 };
 

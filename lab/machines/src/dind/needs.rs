@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     fn features(text: &str) -> Vec<(String, String)> {
-        let lab = Lab::parse(text, "x.yaml").unwrap();
+        let lab = labctl_topology::parse(text, "x.yaml").unwrap();
         let of_hosts = |n: &Need| n.path.first().is_some_and(|p| p == "hosts") && n.path.len() == 2;
         let word = |n: Need| match n.what {
             What::Feature(f) => (f.name().to_owned(), n.path.join("/")),

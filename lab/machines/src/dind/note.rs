@@ -13,12 +13,13 @@ use bollard::{
 };
 use futures::future::join_all;
 use labctl_images::{durable, hash::hex};
+use labctl_state::LabDir;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::daemon::{Daemon, usual_socket};
-use crate::{Error, LabDir, machine::HostPlan};
+use crate::{Error, machine::HostPlan};
 
 /// Name of the file in the host's folder.
 const FILE: &str = "container.json";
@@ -68,7 +69,7 @@ impl Note {
     pub fn write(&self, plan: &HostPlan) -> Result<(), Error> {
         let path = plan.dir.join(FILE);
         let text = serde_json::to_vec(self)
-            .map_err(|e| Error::Damaged { path: path.clone(), why: e.to_string() })?;
+            .map_err(|e| labctl_state::Error::Damaged { path: path.clone(), why: e.to_string() })?;
         durable::write(&path, 0o600, &text).map_err(Error::io("cannot write", path))
     }
 }

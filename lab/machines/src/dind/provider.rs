@@ -15,6 +15,7 @@ use futures::future::BoxFuture;
 use labctl_images::require;
 use labctl_model::{Engine, Lab, Nic};
 use labctl_protocol::node::FOLDER;
+use labctl_state::Plan;
 use labctl_wire::Transport;
 use tokio::sync::OnceCell;
 
@@ -26,7 +27,7 @@ use super::{
     note::{LABEL_DIR, LABEL_HOST, LABEL_LAB, Note, remove},
 };
 use crate::{
-    Error, Events, Plan,
+    Error, Events,
     machine::{HostPlan, Provider, Started},
 };
 

@@ -9,15 +9,13 @@ use labctl_protocol::{
     made::{Made, Notes},
     polling::Polling,
 };
+use labctl_state::{LabDir, Machines, Runtime, SshMachine};
 
 use super::{
     connection::{Connection, was_touched},
     preflight::Dockerd,
 };
-use crate::{
-    Error, LabDir, Runtime,
-    inventory::{Machines, SshMachine},
-};
+use crate::Error;
 
 /// How long dockerd may take to let go of a swarm's networks after it has left.
 const LET_GO: Duration = Duration::from_secs(15);

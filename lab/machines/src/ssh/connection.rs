@@ -12,6 +12,7 @@ use std::{
 use futures::future::BoxFuture;
 use labctl_images::{durable, hash::sha256};
 use labctl_protocol::{made::FOREIGN, polling::Polling};
+use labctl_state::{Process, SshMachine};
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader, ReadBuf},
     process::{Child, ChildStdin, ChildStdout},
@@ -21,10 +22,8 @@ use tokio::{
 use super::way::{LOOK, Way, no_ssh, said};
 use crate::{
     Error,
-    inventory::SshMachine,
     machine::{Dial, Stream},
     spawn::{self, Tied},
-    state::Process,
     tail::tail,
 };
 

@@ -1,9 +1,10 @@
 //! What of a topology cannot be done on machines that exist, or not without permission.
 
-use labctl_model::{Action, Check, Lab, Places, Source, Step, Target};
-use labctl_yaml::Remark;
+use labctl_model::{Action, Check, Lab, Source, Step, Target};
+use labctl_state::Machines;
+use labctl_yaml::{Places, Remark};
 
-use crate::{Error, inventory::Machines};
+use crate::Error;
 
 /// The way out for what needs a wire.
 const WIRE: &str = "`--runtime vm` and `dind` have a wire";
@@ -229,11 +230,13 @@ fn is_inside(lab: &Lab, address: std::net::IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use labctl_state::SshMachine;
+    use labctl_topology::Topology;
+
     use super::*;
-    use crate::inventory::SshMachine;
 
     fn refusals(text: &str, change: impl FnOnce(&mut Machines)) -> Vec<(u32, String)> {
-        let lab = Lab::parse(text, "lab.yaml").unwrap();
+        let Topology { lab, places } = Topology::parse(text, "lab.yaml", &Default::default()).unwrap();
         let machine = |name: &str| SshMachine {
             ssh: name.to_owned(),
             config: None,
@@ -244,7 +247,7 @@ mod tests {
         let hosts = ["a", "b"].map(|name| (name.to_owned(), machine(name))).into_iter().collect();
         let mut machines = Machines { hosts, ..Machines::default() };
         change(&mut machines);
-        let found = lab.places.locate(&remarks(&lab, &machines)).map(|d| d.mistakes()).unwrap_or_default();
+        let found = places.locate(&remarks(&lab, &machines)).map(|d| d.mistakes()).unwrap_or_default();
         found.into_iter().map(|m| (m.line, m.message)).collect()
     }
 

@@ -9,6 +9,7 @@ use labctl_protocol::{
     kernel::{Feature, Findings},
     messages::{Netns, NetnsFacts},
 };
+use labctl_state::SshMachine;
 use labctl_yaml::Remark;
 
 use super::connection::Connection;
@@ -16,7 +17,6 @@ use crate::{
     Error, Events,
     dind::{Need, What, needs_of},
     forward::{Forward, GUEST_DOCKER_SOCKET},
-    inventory::SshMachine,
 };
 
 /// The first version of Docker that labs run on.
@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn an_address_is_right_addable_or_wrong() {
         let text = "name: t\nsegments: { lan: { subnet: 10.0.0.0/24 } }\nhosts:\n  a: { lan: 10.0.0.1 }\n";
-        let lab = Lab::parse(text, "t.yaml").unwrap();
+        let lab = labctl_topology::parse(text, "t.yaml").unwrap();
         let told = |addresses: &[(&str, &str)], configure| {
             let machine = SshMachine {
                 ssh: "a".into(),

@@ -10,8 +10,10 @@ use std::{
 
 use futures::future::{BoxFuture, join_all};
 use labctl_docker::HostDocker;
-use labctl_model::Lab;
+use labctl_model::{EngineChoice, Lab};
 use labctl_protocol::{client::AgentClient, polling::Polling};
+use labctl_state::{LabDir, Machines, Plan, PowerCommands, Process, SshMachine};
+use labctl_topology::Topology;
 use tokio::{process::Command, time::timeout};
 
 use super::{
@@ -22,10 +24,8 @@ use super::{
     way::said,
 };
 use crate::{
-    Error, Events, LabDir, Plan,
-    inventory::{Machines, Power, SshMachine},
+    Error, Events,
     machine::{HostPlan, Machine, Provider, Started},
-    state::Process,
 };
 
 /// How long a command of `power` may take.
@@ -111,7 +111,8 @@ impl SshProvider {
             }
             // The text is not in the plan: it is read again for its lines.
             (None, _) => {
-                let places = Lab::load(&self.topology).map(|lab| lab.places).unwrap_or_default();
+                let read = Topology::load(&self.topology, &EngineChoice::default());
+                let places = read.map(|topology| topology.places).unwrap_or_default();
                 Err(fit::refused(&places, &remarks))
             }
         }
@@ -162,7 +163,7 @@ impl SshProvider {
         }
     }
 
-    fn power(&self, host: &str) -> Result<&Power, Error> {
+    fn power(&self, host: &str) -> Result<&PowerCommands, Error> {
         let none = || Error::Machine {
             host: host.to_owned(),
             why: format!(

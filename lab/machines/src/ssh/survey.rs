@@ -4,16 +4,14 @@ use std::collections::BTreeMap;
 
 use futures::future::join_all;
 use labctl_model::{Action, Check, Interface, Lab, Parent};
-use labctl_yaml::Remark;
+use labctl_state::{Machines, SshMachine};
+use labctl_yaml::{Places, Remark};
 
 use super::{
     fit,
     way::{LOOK, Way},
 };
-use crate::{
-    Error,
-    inventory::{Machines, SshMachine},
-};
+use crate::Error;
 
 /// Where dockerd listens there.
 const DOCKER: &str = "/var/run/docker.sock";
@@ -42,10 +40,10 @@ struct Look {
 /// # Errors
 /// [`Error::Lacks`], with the lines of the topology or of `machines.yaml`: the lab asks for what needs a wire, or for what
 /// it may not do there; a machine is missing or cannot be reached, or lacks root, Docker or a NIC.
-pub async fn adopt(lab: &Lab, machines: &Machines) -> Result<Lab, Error> {
+pub async fn adopt(lab: &Lab, places: &Places, machines: &Machines) -> Result<Lab, Error> {
     let topology = fit::remarks(lab, machines);
     if !topology.is_empty() {
-        return Err(fit::refused(&lab.places, &topology));
+        return Err(fit::refused(places, &topology));
     }
     let used = lab.hosts.keys().filter_map(|host| Some((host, machines.hosts.get(host)?)));
     let looks = join_all(used.map(async |(host, machine)| (host, machine, look(host, machine).await))).await;
@@ -66,7 +64,7 @@ pub async fn adopt(lab: &Lab, machines: &Machines) -> Result<Lab, Error> {
         }
     }
     if !remarks.is_empty() {
-        return Err(fit::refused(&machines.places.0, &remarks));
+        return Err(fit::refused(&machines.places, &remarks));
     }
     Ok(with_nics(lab, machines, &found))
 }
@@ -282,7 +280,7 @@ steps: [ { do: route add a 10.8.0.0/16 dev lan } ]
 
     #[test]
     fn every_name_of_a_nic_becomes_that_of_the_machine() {
-        let lab = Lab::parse(LAB, "t.yaml").unwrap();
+        let lab = labctl_topology::parse(LAB, "t.yaml").unwrap();
         let machines = machines("a: { ssh: a, nics: { lan: ens5 } }\n");
         let nic = Nic { mac: [2; 6], mtu: 1500 };
         let look = Look { nics: [("ens5".to_owned(), nic)].into(), ..Look::default() };
@@ -301,11 +299,11 @@ steps: [ { do: route add a 10.8.0.0/16 dev lan } ]
 
     #[test]
     fn what_is_missing_is_told_with_its_line() {
-        let lab = Lab::parse(LAB, "t.yaml").unwrap();
+        let lab = labctl_topology::parse(LAB, "t.yaml").unwrap();
         let machines = machines("a:\n  ssh: a\n  nics:\n    lan: ens5\n");
         let told = |look: &Look| {
             let remarks = missing(&lab, "a", &machines.hosts["a"], look);
-            let found = machines.places.0.locate(&remarks).map(|d| d.mistakes()).unwrap_or_default();
+            let found = machines.places.locate(&remarks).map(|d| d.mistakes()).unwrap_or_default();
             found.into_iter().map(|m| (m.line, m.message)).collect::<Vec<_>>()
         };
         let text =

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::inventory::SshMachine;
+use labctl_state::SshMachine;
 use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
 
 /// Options of every call. It must never ask, and nothing of the user's sessions may get into it.
@@ -119,7 +119,7 @@ fn sh(script: &str) -> String {
 
 /// The words of ssh in one line; `otherwise` if it has none.
 pub(super) fn said(stderr: &str, otherwise: &str) -> String {
-    let clean = |line: &str| line.chars().filter(|c| !labctl_model::is_hostile(*c)).collect::<String>();
+    let clean = |line: &str| line.chars().filter(|c| !labctl_words::is_hostile(*c)).collect::<String>();
     let lines: Vec<String> = stderr.lines().map(|l| clean(l.trim())).filter(|l| !l.is_empty()).collect();
     match lines.len() {
         0 => otherwise.to_owned(),

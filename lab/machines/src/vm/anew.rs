@@ -41,7 +41,6 @@ fn routes(host: &Host) -> impl Iterator<Item = IpNet> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use labctl_model::Lab;
 
     use super::*;
 
@@ -51,7 +50,7 @@ mod tests {
             "name: x\nsegments: {{ lan: {{ subnet: 192.168.56.0/24 }}, vpn: {{ subnet: 172.16.0.0/12 }} }}\n\
              hosts: {{ h: {{ lan: 192.168.56.3, {host} }} }}\n"
         );
-        reason(&Lab::parse(&text, "x.yaml").unwrap().hosts["h"])
+        reason(&labctl_topology::parse(&text, "x.yaml").unwrap().hosts["h"])
     }
 
     #[test]

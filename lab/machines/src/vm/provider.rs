@@ -8,19 +8,24 @@ use std::{fs, io};
 use futures::future::BoxFuture;
 use labctl_images::NodeImage;
 use labctl_model::{Host, Lab};
+use labctl_state::{
+    Plan, Process,
+    checkpoint::{Fingerprint, SavedMachine},
+};
 use tokio::sync::OnceCell;
 
 use super::{
-    Accel, Memory, OLDEST_TO_SAVE, QemuVersion, SavedMachine, Saving, Template, Vm, VmNic, VmSpec, anew,
-    devices,
-    pages::Pages,
-    require_qemu,
-    saving::Base,
+    Template, anew,
     template::{HOST, RAM, Recipe, Stage},
 };
-use crate::machine::{Fingerprint, HostPlan, Machine, Provider, Started};
-use crate::state::Process;
-use crate::{Error, Events, Plan, limits};
+use crate::{
+    Error, Events, limits,
+    machine::{HostPlan, Machine, Provider, Started},
+    qemu::{
+        Accel, Base, Error as QemuError, Memory, OLDEST_TO_SAVE, QemuVersion, Saving, Vm, VmNic, VmSpec,
+        devices, pages::Pages, require_qemu,
+    },
+};
 
 /// Memory that QEMU and a guest with a busy dockerd typically take, in MiB, however much the guest may use.
 const TYPICAL_MIB: u64 = 450;
@@ -98,7 +103,7 @@ impl VmProvider {
 
     async fn start_host(&self, plan: &HostPlan) -> Result<Started, Error> {
         let mut spec = self.spec(plan).await?;
-        let failed = |e: super::Error| Error::Machine { host: plan.name.clone(), why: e.to_string() };
+        let failed = |e: QemuError| Error::Machine { host: plan.name.clone(), why: e.to_string() };
         let kind = self.kind(&plan.host)?;
         let template = match &plan.saved {
             Some(_) => None,
@@ -108,11 +113,11 @@ impl VmProvider {
         let base = base.map(|path| self.base(&mut spec, path)).transpose()?;
         let vm = Vm::start(spec).await.map_err(failed)?;
         if let Some(saved) = &plan.saved {
-            fill(&vm, saved).await.map_err(|e| failed(super::Error::io("load", &saved.pages)(e)))?;
+            fill(&vm, saved).await.map_err(|e| failed(QemuError::io("load", &saved.pages)(e)))?;
             devices::load(vm.qmp(), &saved.state).await.map_err(failed)?;
         } else if let Some(template) = &template {
             template.restore(&vm).await.map_err(|e| {
-                if matches!(e, super::Error::Refused { .. }) {
+                if matches!(e, QemuError::Refused { .. }) {
                     // The template is unusable: make a new one next time.
                     template.discard();
                 }
@@ -177,7 +182,7 @@ impl VmProvider {
 
     /// The QEMU here. `host` is named if there is none.
     async fn qemu(&self, host: &str) -> Result<QemuVersion, Error> {
-        let failed = |e: super::Error| Error::Machine { host: host.to_owned(), why: e.to_string() };
+        let failed = |e: QemuError| Error::Machine { host: host.to_owned(), why: e.to_string() };
         self.qemu.get_or_try_init(|| async { require_qemu().await.map_err(failed) }).await.cloned()
     }
 

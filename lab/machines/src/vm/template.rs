@@ -21,13 +21,13 @@ use labctl_images::{
 };
 use labctl_model::BUILTIN_IMAGE;
 use labctl_protocol::{client::AgentClient, messages::template_mac};
+use labctl_state::DiskNeed;
 use sha2::{Digest, Sha256};
 
-use super::{Accel, Error as VmError, Memory, Vm, VmNic, VmSpec, devices};
 use crate::{
     Error, Events,
-    error::Need,
     forward::{Forward, GUEST_DOCKER_SOCKET, listen_private},
+    qemu::{Accel, Error as VmError, Memory, Vm, VmNic, VmSpec, devices},
 };
 
 /// Raise this when the preparation of a machine before it is saved changes.
@@ -183,8 +183,8 @@ impl Template {
 }
 
 impl Recipe {
-    fn room(&self) -> Need {
-        Need {
+    fn room(&self) -> DiskNeed {
+        DiskNeed {
             bytes: (u64::from(self.memory_mib) << 20) + STATE_ROOM,
             what: "a saved machine takes",
             hint: "name another folder with --cache-dir or LABCTL_CACHE_DIR, or do without (--cold)",

@@ -5,15 +5,17 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use labctl_dataplane::{
+    net::{Address, At, IpvlanFlag, IpvlanMode, Link, MacvlanMode, ProxyAt},
+    netfilter::docker::{BridgeRules, GatewayMode, HostRules, MeshRules, PortRule},
+    packet::{Mac, Proto},
+};
 use labctl_model::{Attach, Driver, Family, Network, OfFamily, Protocol, PublishMode};
 use serde_json::Value;
 
 use super::{Built, docker_mac};
 use crate::{
     addressing::Pool,
-    net::{Address, At, IpvlanFlag, IpvlanMode, Link, MacvlanMode, ProxyAt},
-    netfilter::docker::{BridgeRules, GatewayMode, HostRules, MeshRules, PortRule},
-    packet::{Mac, Proto},
     state::{BRIDGE, GWBRIDGE, State},
 };
 

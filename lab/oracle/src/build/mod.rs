@@ -13,15 +13,17 @@ use std::{
 
 use indexmap::IndexMap;
 use ipnet::IpNet;
-use labctl_model::{Attach, Driver, Family, Host, InterfaceKind, Nic, OfFamily, Route as Described};
-use serde_json::Value;
-
-use crate::{
+use labctl_dataplane::{
     net::{
         Address, At, Block, Interface, IpvlanFlag, IpvlanMode, Link, MacvlanMode, Namespace, Net, Port, Role,
         Route, Taken, Wire,
     },
     packet::{Mac, Proto},
+};
+use labctl_model::{Attach, Driver, Family, Host, InterfaceKind, Nic, OfFamily, Route as Described};
+use serde_json::Value;
+
+use crate::{
     state::{State, Status},
     swarm::Gossip,
 };
@@ -196,7 +198,7 @@ impl Built {
         let named =
             route.dev.as_ref().and_then(|dev| space.interface(dev).or_else(|| space.interface(nic_on(dev)?)));
         let near = |via: IpAddr| match space.route(via, None) {
-            crate::net::Next::Out { dev, .. } => Some(dev),
+            labctl_dataplane::net::Next::Out { dev, .. } => Some(dev),
             _ => None,
         };
         let via = route.via;

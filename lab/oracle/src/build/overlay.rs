@@ -7,6 +7,11 @@ use std::{
 
 use indexmap::IndexMap;
 use ipnet::IpNet;
+use labctl_dataplane::{
+    net::{Address, At, Balancer, Link, Role, Route, Taken, Vxlan},
+    netfilter::{Match, Table, Target},
+    packet::Mac,
+};
 use labctl_model::{BUILTIN_IMAGE, EndpointMode, INGRESS, Network, PublishMode};
 
 use super::{
@@ -16,9 +21,6 @@ use super::{
 };
 use crate::{
     addressing::Pool,
-    net::{Address, At, Balancer, Link, Role, Route, Taken, Vxlan},
-    netfilter::{Match, Table, Target},
-    packet::Mac,
     placement::Task,
     state::{Overlay, State, Status},
 };

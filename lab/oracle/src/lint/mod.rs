@@ -8,7 +8,8 @@ mod swarm;
 
 use std::collections::BTreeMap;
 
-use labctl_model::{Driver, Host, InterfaceKind, Lab, Network, Remark, Warning};
+use labctl_model::{Driver, Host, InterfaceKind, Lab, Network};
+use labctl_yaml::{Remark, Warning};
 
 use crate::{
     build::{self, Built},

@@ -2,14 +2,14 @@
 
 use std::net::IpAddr;
 
-use labctl_model::{Driver, Network};
-
-use super::Linter;
-use crate::{
-    build,
+use labctl_dataplane::{
     packet::Proto,
     walk::{self, Asked, Cache, Listeners, Outcome},
 };
+use labctl_model::{Driver, Network};
+
+use super::Linter;
+use crate::build;
 
 pub(super) const MTU: &str = "overlay-mtu";
 pub(super) const EVEN: &str = "even-managers";

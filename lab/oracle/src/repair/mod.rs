@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::{
     addressing, aim,
     cell::{self, Foretold, Scene},
-    predict::Query,
+    query::Query,
     state::State,
 };
 

@@ -1,29 +1,29 @@
 //! Graphviz's language. Hosts are clusters.
 
-use labctl_model::plain;
+use labctl_words::plain;
 
-use super::scene::{Kind, Node, Scene};
+use super::drawing::{Drawing, Kind, Node};
 
-/// Writes a scene as an undirected graph.
-pub fn write(scene: &Scene) -> String {
-    let mut out = format!("graph {} {{\n", quoted([&scene.title]));
+/// Writes a drawing as an undirected graph.
+pub fn write(drawing: &Drawing) -> String {
+    let mut out = format!("graph {} {{\n", quoted([&drawing.title]));
     out += "    graph [fontname=\"sans-serif\", rankdir=TB, ranksep=0.6]\n";
     out += "    node [fontname=\"sans-serif\", fontsize=11, shape=box, style=\"filled\", fillcolor=white]\n";
     out += "    edge [fontname=\"sans-serif\", fontsize=10]\n";
-    for (n, node) in scene.nodes.iter().enumerate().filter(|(_, node)| node.inside.is_none()) {
+    for (n, node) in drawing.nodes.iter().enumerate().filter(|(_, node)| node.inside.is_none()) {
         // A cluster with nothing in it is not drawn.
-        if node.kind == Kind::Host && scene.inside(n).next().is_some() {
+        if node.kind == Kind::Host && drawing.inside(n).next().is_some() {
             out += &format!(
                 "    subgraph cluster_{n} {{\n        label={}\n        style=rounded\n",
                 label(node)
             );
-            scene.inside(n).for_each(|(n, node)| out += &format!("    {}", self::node(n, node)));
+            drawing.inside(n).for_each(|(n, node)| out += &format!("    {}", self::node(n, node)));
             out += "    }\n";
         } else {
             out += &self::node(n, node);
         }
     }
-    for edge in &scene.edges {
+    for edge in &drawing.edges {
         let label =
             if edge.label.is_empty() { String::new() } else { format!(" [label={}]", quoted([&edge.label])) };
         // From above, so that segments are drawn on top.

@@ -1,20 +1,20 @@
 //! draw.io's XML, with our layout's places. Labels are plain text (`html=0`); draw.io draws the edges.
 
 use super::{
+    drawing::{Drawing, Kind, Node},
     layout::Layout,
-    scene::{Kind, Node, Scene},
     xml,
 };
 
-/// Writes a scene as a draw.io file of one page.
-pub fn write(scene: &Scene) -> String {
-    let layout = Layout::of(scene);
+/// Writes a drawing as a draw.io file of one page.
+pub fn write(drawing: &Drawing) -> String {
+    let layout = Layout::of(drawing);
     let mut out = format!(
         "<mxfile host=\"labctl\">\n<diagram name=\"{}\">\n<mxGraphModel grid=\"1\" gridSize=\"10\" page=\"0\">\n<root>\n\
          <mxCell id=\"0\"/>\n<mxCell id=\"1\" parent=\"0\"/>\n",
-        xml(&scene.title)
+        xml(&drawing.title)
     );
-    for (n, node) in scene.nodes.iter().enumerate() {
+    for (n, node) in drawing.nodes.iter().enumerate() {
         let rect = layout.boxes[n];
         // The places of what is inside a host count from the host's corner.
         let (parent, x, y) = match node.inside {
@@ -30,7 +30,7 @@ pub fn write(scene: &Scene) -> String {
             rect.height
         );
     }
-    for (n, edge) in scene.edges.iter().enumerate() {
+    for (n, edge) in drawing.edges.iter().enumerate() {
         out += &format!(
             "<mxCell id=\"e{n}\" value=\"{}\" style=\"edgeStyle=orthogonalEdgeStyle;html=0;endArrow=none\" edge=\"1\" \
              parent=\"1\" source=\"n{}\" target=\"n{}\"><mxGeometry relative=\"1\" as=\"geometry\"/></mxCell>\n",

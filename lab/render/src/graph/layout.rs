@@ -1,4 +1,4 @@
-//! Where everything of a scene is drawn, in pixels. Segments are bars on top, hosts and peers are boxes below them, overlays
+//! Where everything of a drawing is drawn, in pixels. Segments are bars on top, hosts and peers are boxes below them, overlays
 //! and services are at the bottom.
 //!
 //! In a host, NICs sit on its upper edge. Networks are bars, each further to the right than the one above, so that each has
@@ -6,7 +6,7 @@
 //! parent, has a rail at the right. Hosts that do not fit into one row go into the next; their segments are continued above
 //! that row by a lane at the left margin, their overlays by one at the right.
 
-use super::scene::{Edge, Kind, Scene};
+use super::drawing::{Drawing, Edge, Kind};
 
 /// A box, in pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct Rect {
 /// A line of text in a box: a name and what follows it; either may be empty.
 pub type Line = (String, String);
 
-/// A scene's places.
+/// A drawing's places.
 #[derive(Debug, Default)]
 pub struct Layout {
     pub width: i32,
@@ -82,27 +82,27 @@ struct Room {
 }
 
 impl Layout {
-    /// Places a scene.
-    pub fn of(scene: &Scene) -> Self {
-        let texts = (0..scene.nodes.len()).map(|n| text(scene, n)).collect();
-        let boxes = vec![Rect::default(); scene.nodes.len()];
+    /// Places a drawing.
+    pub fn of(drawing: &Drawing) -> Self {
+        let texts = (0..drawing.nodes.len()).map(|n| text(drawing, n)).collect();
+        let boxes = vec![Rect::default(); drawing.nodes.len()];
         let mut layout = Self { boxes, texts, ..Self::default() };
-        layout.place(scene);
+        layout.place(drawing);
         layout
     }
 
-    fn place(&mut self, scene: &Scene) {
-        let of = |kind| scene.of_kind(kind).map(|(n, _)| n).collect::<Vec<_>>();
+    fn place(&mut self, drawing: &Drawing) {
+        let of = |kind| drawing.of_kind(kind).map(|(n, _)| n).collect::<Vec<_>>();
         let segments = of(Kind::Segment);
         let overlays: Vec<usize> =
-            scene.of_kind(Kind::Network).filter(|(_, n)| n.inside.is_none()).map(|(n, _)| n).collect();
+            drawing.of_kind(Kind::Network).filter(|(_, n)| n.inside.is_none()).map(|(n, _)| n).collect();
         let services = of(Kind::Service);
-        let rooms: Vec<Room> = scene
+        let rooms: Vec<Room> = drawing
             .nodes
             .iter()
             .enumerate()
             .filter(|(_, node)| matches!(node.kind, Kind::Host | Kind::Peer))
-            .map(|(n, _)| self.measure(scene, n, &overlays))
+            .map(|(n, _)| self.measure(drawing, n, &overlays))
             .collect();
         let rows = rows(&rooms);
         let lanes =
@@ -129,11 +129,11 @@ impl Layout {
             let mut x = left;
             let mut of_row = Vec::new();
             for room in row {
-                self.room(scene, room, x, y);
-                self.up(scene, room, &segments, r, y - gap);
+                self.room(drawing, room, x, y);
+                self.up(drawing, room, &segments, r, y - gap);
                 for (k, overlay) in (0..).zip(&room.overlays) {
                     let rail = x + room.width - PAD - k * RAIL;
-                    of_row.push((*overlay, (rail, self.joined(scene, &room.containers, *overlay, rail))));
+                    of_row.push((*overlay, (rail, self.joined(drawing, &room.containers, *overlay, rail))));
                 }
                 x += room.width + 2 * GAP;
             }
@@ -152,7 +152,7 @@ impl Layout {
                 self.wires.extend(starts.into_iter().map(|(x, y)| vec![(x, y), (x, bus), (lane, bus)]));
             }
         }
-        let end = self.stack(scene, &overlays, &services, (MARGIN, right + lanes(&overlays)), y);
+        let end = self.stack(drawing, &overlays, &services, (MARGIN, right + lanes(&overlays)), y);
         for (overlay, (x, start)) in down {
             let top = self.boxes[overlay].y;
             self.wires.push(vec![(x, start), (x, top)]);
@@ -171,24 +171,24 @@ impl Layout {
     }
 
     /// From the upper edge of a box to its text: below its NICs, if it has any there.
-    pub fn head(&self, scene: &Scene, n: usize) -> i32 {
-        let has_nics = scene.inside(n).any(|(_, node)| node.kind == Kind::Nic);
+    pub fn head(&self, drawing: &Drawing, n: usize) -> i32 {
+        let has_nics = drawing.inside(n).any(|(_, node)| node.kind == Kind::Nic);
         if has_nics { BAR / 2 + 2 } else { 0 }
     }
 
     /// The size of a host or peer.
-    fn measure(&self, scene: &Scene, node: usize, overlays: &[usize]) -> Room {
-        let inside = |kind| scene.inside(node).filter(move |(_, n)| n.kind == kind).map(|(n, _)| n);
+    fn measure(&self, drawing: &Drawing, node: usize, overlays: &[usize]) -> Room {
+        let inside = |kind| drawing.inside(node).filter(move |(_, n)| n.kind == kind).map(|(n, _)| n);
         let leads_to =
-            |n: usize, kind| scene.edges.iter().any(|e| e.from == n && scene.nodes[e.to].kind == kind);
+            |n: usize, kind| drawing.edges.iter().any(|e| e.from == n && drawing.nodes[e.to].kind == kind);
         let (nics, interfaces): (Vec<_>, Vec<_>) =
             inside(Kind::Nic).partition(|n| leads_to(*n, Kind::Segment));
         let networks: Vec<_> = inside(Kind::Network).collect();
         let containers: Vec<_> = inside(Kind::Container).collect();
-        let parents = |e: &Edge| networks.contains(&e.from) && scene.nodes[e.to].kind == Kind::Nic;
+        let parents = |e: &Edge| networks.contains(&e.from) && drawing.nodes[e.to].kind == Kind::Nic;
         let parents: Vec<_> =
-            scene.edges.iter().enumerate().filter(|(_, e)| parents(e)).map(|(n, _)| n).collect();
-        let on = |o: &&usize| scene.edges.iter().any(|e| e.to == **o && containers.contains(&e.from));
+            drawing.edges.iter().enumerate().filter(|(_, e)| parents(e)).map(|(n, _)| n).collect();
+        let on = |o: &&usize| drawing.edges.iter().any(|e| e.to == **o && containers.contains(&e.from));
         let overlays: Vec<_> = overlays.iter().filter(on).copied().collect();
         let rails = |n: usize| RAIL * i32::try_from(n).unwrap_or(0);
         let at_right = rails(parents.len() + overlays.len());
@@ -201,12 +201,12 @@ impl Layout {
             inner.max().unwrap_or(0).max(ports + at_right).max(self.text_width(node)).max(160) + 2 * PAD;
         let rows = interfaces.iter().chain(&networks).map(|_| BAR);
         let rows = rows.chain(containers.iter().map(|n| self.text_height(*n)));
-        let height = self.head(scene, node) + self.text_height(node) + rows.map(|h| h + GAP).sum::<i32>();
+        let height = self.head(drawing, node) + self.text_height(node) + rows.map(|h| h + GAP).sum::<i32>();
         Room { node, nics, interfaces, networks, containers, parents, overlays, width, height }
     }
 
     /// Places a host with all that is inside it, or a peer.
-    fn room(&mut self, scene: &Scene, room: &Room, x: i32, y: i32) {
+    fn room(&mut self, drawing: &Drawing, room: &Room, x: i32, y: i32) {
         self.boxes[room.node] = Rect { x, y, width: room.width, height: room.height };
         let mut port = x + PAD;
         for n in &room.nics {
@@ -214,7 +214,7 @@ impl Layout {
             self.boxes[*n] = Rect { x: port, y: y - BAR / 2, width, height: BAR };
             port += width + GAP;
         }
-        let mut top = y + self.head(scene, room.node) + self.text_height(room.node);
+        let mut top = y + self.head(drawing, room.node) + self.text_height(room.node);
         let (left, right) = (x + PAD, x + room.width - PAD);
         for n in &room.interfaces {
             let width = self.text_width(*n);
@@ -222,9 +222,9 @@ impl Layout {
             top += BAR + GAP;
         }
         let rails = RAIL * i32::try_from(room.parents.len() + room.overlays.len()).unwrap_or(0);
-        self.stack(scene, &room.networks, &room.containers, (left, right - rails), top);
+        self.stack(drawing, &room.networks, &room.containers, (left, right - rails), top);
         for (k, edge) in (0..).zip(&room.parents) {
-            let Edge { from, to, .. } = scene.edges[*edge];
+            let Edge { from, to, .. } = drawing.edges[*edge];
             let rail = right - RAIL * (i32::try_from(room.overlays.len()).unwrap_or(0) + k);
             let (nic, network) = (self.boxes[to], self.boxes[from]);
             // A NIC is left at its lower edge, an interface inside the host at its right.
@@ -243,7 +243,7 @@ impl Layout {
     /// Places bars and, below them, the items that hang on them by rails at their left. Returns where it ends.
     fn stack(
         &mut self,
-        scene: &Scene,
+        drawing: &Drawing,
         bars: &[usize],
         items: &[usize],
         (left, right): (i32, i32),
@@ -259,14 +259,14 @@ impl Layout {
         // Inside a host all items are as wide as there is room; at the bottom, as their text.
         let common = items.iter().map(|n| self.text_width(*n)).max().unwrap_or(0);
         for n in items {
-            let inside = scene.nodes[*n].inside.is_some();
+            let inside = drawing.nodes[*n].inside.is_some();
             let (width, height) = (if inside { right - x } else { common }, self.text_height(*n));
             self.boxes[*n] = Rect { x, y, width, height };
             y += height + GAP;
         }
         for (k, bar) in (0..).zip(bars) {
             let rail = left + k * RAIL + 5;
-            let on = scene.edges.iter().filter(|e| e.to == *bar && items.contains(&e.from));
+            let on = drawing.edges.iter().filter(|e| e.to == *bar && items.contains(&e.from));
             let ys: Vec<i32> = on.map(|e| self.boxes[e.from].y + BAR / 2).collect();
             let start = self.boxes[*bar].bottom();
             if let Some(end) = ys.iter().max() {
@@ -281,8 +281,8 @@ impl Layout {
     }
 
     /// Wires from containers to a rail at their right. Returns where the rail begins.
-    fn joined(&mut self, scene: &Scene, containers: &[usize], overlay: usize, rail: i32) -> i32 {
-        let on = scene.edges.iter().filter(|e| e.to == overlay && containers.contains(&e.from));
+    fn joined(&mut self, drawing: &Drawing, containers: &[usize], overlay: usize, rail: i32) -> i32 {
+        let on = drawing.edges.iter().filter(|e| e.to == overlay && containers.contains(&e.from));
         let mut top = i32::MAX;
         for edge in on {
             let item = self.boxes[edge.from];
@@ -311,9 +311,9 @@ impl Layout {
     }
 
     /// Wires from the NICs of a host, or from a peer, up to their segments. `y` is where the row's segments are continued.
-    fn up(&mut self, scene: &Scene, room: &Room, segments: &[usize], row: usize, y: i32) {
+    fn up(&mut self, drawing: &Drawing, room: &Room, segments: &[usize], row: usize, y: i32) {
         for n in room.nics.iter().chain([&room.node]) {
-            for edge in scene.edges.iter().filter(|e| e.from == *n) {
+            for edge in drawing.edges.iter().filter(|e| e.from == *n) {
                 let Some(k) = segments.iter().position(|s| *s == edge.to) else { continue };
                 let (x, top) = (self.boxes[*n].middle().0, self.boxes[*n].y);
                 let end = if row == 0 { self.boxes[edge.to].bottom() } else { Self::bus(y, k) };
@@ -342,12 +342,12 @@ fn rows(rooms: &[Room]) -> Vec<Vec<&Room>> {
 }
 
 /// The lines in a node's box. What a container's wires cannot say, its addresses, is among them.
-fn text(scene: &Scene, n: usize) -> Vec<Line> {
-    let node = &scene.nodes[n];
-    let several = scene.edges.iter().filter(|e| e.from == n).count() > 1;
-    let addresses = scene.edges.iter().filter(|e| e.from == n && !e.label.is_empty());
-    let addresses = addresses.filter(|e| scene.nodes[e.to].kind == Kind::Network).map(|e| match several {
-        true => format!("{} in {}", e.label, scene.nodes[e.to].name),
+fn text(drawing: &Drawing, n: usize) -> Vec<Line> {
+    let node = &drawing.nodes[n];
+    let several = drawing.edges.iter().filter(|e| e.from == n).count() > 1;
+    let addresses = drawing.edges.iter().filter(|e| e.from == n && !e.label.is_empty());
+    let addresses = addresses.filter(|e| drawing.nodes[e.to].kind == Kind::Network).map(|e| match several {
+        true => format!("{} in {}", e.label, drawing.nodes[e.to].name),
         false => e.label.clone(),
     });
     let mut notes: Vec<String> = addresses.chain(node.notes.iter().cloned()).collect();

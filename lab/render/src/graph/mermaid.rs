@@ -1,22 +1,22 @@
 //! Mermaid flowcharts. A label is in quotes; what would end it, or be markup, is written by its number.
 
-use labctl_model::plain;
+use labctl_words::plain;
 
-use super::scene::{Kind, Node, Scene};
+use super::drawing::{Drawing, Kind, Node};
 
-/// Writes a scene as a flowchart.
-pub fn write(scene: &Scene) -> String {
+/// Writes a drawing as a flowchart.
+pub fn write(drawing: &Drawing) -> String {
     let mut out = "flowchart TB\n".to_owned();
-    for (n, node) in scene.nodes.iter().enumerate().filter(|(_, node)| node.inside.is_none()) {
+    for (n, node) in drawing.nodes.iter().enumerate().filter(|(_, node)| node.inside.is_none()) {
         if node.kind == Kind::Host {
             out += &format!("    subgraph n{n}[\"{}\"]\n", label(node));
-            scene.inside(n).for_each(|(n, node)| out += &format!("    {}", self::node(n, node)));
+            drawing.inside(n).for_each(|(n, node)| out += &format!("    {}", self::node(n, node)));
             out += "    end\n";
         } else {
             out += &self::node(n, node);
         }
     }
-    for edge in &scene.edges {
+    for edge in &drawing.edges {
         let label =
             if edge.label.is_empty() { String::new() } else { format!("|\"{}\"|", text(&edge.label)) };
         // From above, so that segments are drawn on top.
@@ -26,7 +26,7 @@ pub fn write(scene: &Scene) -> String {
     out += "    classDef network fill:#e69f0033,stroke:#b87d00\n";
     out += "    classDef deferred stroke-dasharray:4 3\n";
     let mut class = |name: &str, of: &dyn Fn(&Node) -> bool| {
-        let nodes = scene.nodes.iter().enumerate().filter(|(_, node)| of(node));
+        let nodes = drawing.nodes.iter().enumerate().filter(|(_, node)| of(node));
         let nodes: Vec<_> = nodes.map(|(n, _)| format!("n{n}")).collect();
         if !nodes.is_empty() {
             out += &format!("    class {} {name}\n", nodes.join(","));

@@ -1,16 +1,17 @@
-//! A topology as a drawing: one scene, made from the model, and a writer for each form.
+//! A topology as a drawing: what is drawn, made from the model, and a writer for each form.
 
 mod dot;
+mod drawing;
 mod drawio;
 mod layout;
 mod mermaid;
-mod scene;
 mod svg;
 #[cfg(test)]
 mod tests;
 
-use labctl_model::{Lab, plain};
-pub use scene::Scene;
+pub use drawing::Drawing;
+use labctl_model::Lab;
+use labctl_words::plain;
 
 /// Form of a drawing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -28,16 +29,16 @@ pub enum Form {
 
 /// Draws a lab as it is when it has come up. What only steps make is in it too, dashed.
 pub fn draw(lab: &Lab, form: Form) -> String {
-    write(&Scene::of(lab), form)
+    write(&Drawing::of(lab), form)
 }
 
-/// Writes a scene in a form.
-pub fn write(scene: &Scene, form: Form) -> String {
+/// Writes a drawing in a form.
+pub fn write(drawing: &Drawing, form: Form) -> String {
     match form {
-        Form::Mermaid => mermaid::write(scene),
-        Form::Dot => dot::write(scene),
-        Form::Svg => svg::write(scene),
-        Form::Drawio => drawio::write(scene),
+        Form::Mermaid => mermaid::write(drawing),
+        Form::Dot => dot::write(drawing),
+        Form::Svg => svg::write(drawing),
+        Form::Drawio => drawio::write(drawing),
     }
 }
 

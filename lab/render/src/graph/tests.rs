@@ -3,13 +3,14 @@
 
 use std::fs;
 
-use labctl_model::{Lab, is_hostile};
+use labctl_model::Lab;
+use labctl_words::is_hostile;
 use roxmltree::Document;
 
 use super::{
     Form, draw,
+    drawing::{Drawing, Kind},
     layout::{Layout, Rect},
-    scene::{Kind, Scene},
 };
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
@@ -35,7 +36,7 @@ services:
 ";
 
 fn lab() -> Lab {
-    Lab::parse(LAB, "t.yaml").unwrap()
+    labctl_topology::parse(LAB, "t.yaml").unwrap()
 }
 
 /// Ends a string, a tag, a statement and a line in each form, and steers a terminal.
@@ -77,7 +78,7 @@ fn drawio() {
 fn topologies() -> Vec<(String, Lab)> {
     let files = fs::read_dir(format!("{ROOT}/topologies")).unwrap().map(|e| e.unwrap().path());
     let files = files.filter(|p| p.extension().is_some_and(|e| e == "yaml"));
-    files.map(|p| (p.display().to_string(), Lab::load(&p).unwrap())).collect()
+    files.map(|p| (p.display().to_string(), labctl_topology::load(&p).unwrap())).collect()
 }
 
 #[test]
@@ -85,10 +86,10 @@ fn every_topology_is_drawn_with_all_that_it_has_and_no_box_lies_on_another() {
     let all = topologies();
     assert!(all.len() > 40);
     for (file, lab) in all {
-        let scene = Scene::of(&lab);
+        let drawing = Drawing::of(&lab);
         for name in lab.endpoints().chain(lab.networks.keys().chain(lab.services.keys()).map(String::as_str))
         {
-            assert!(scene.nodes.iter().any(|n| n.name == name), "{file}: no {name}");
+            assert!(drawing.nodes.iter().any(|n| n.name == name), "{file}: no {name}");
         }
         let joined = lab.containers.values().map(|c| match &c.attach {
             labctl_model::Attach::Networks(all) => all.len(),
@@ -96,11 +97,11 @@ fn every_topology_is_drawn_with_all_that_it_has_and_no_box_lies_on_another() {
             labctl_model::Attach::Host | labctl_model::Attach::None => 0,
         });
         let of_containers =
-            scene.edges.iter().filter(|e| scene.nodes[e.from].kind == Kind::Container).count();
+            drawing.edges.iter().filter(|e| drawing.nodes[e.from].kind == Kind::Container).count();
         assert_eq!(of_containers, joined.sum::<usize>(), "{file}: edges of containers");
 
-        let layout = Layout::of(&scene);
-        for (n, node) in scene.nodes.iter().enumerate() {
+        let layout = Layout::of(&drawing);
+        for (n, node) in drawing.nodes.iter().enumerate() {
             let rect = layout.boxes[n];
             assert!(
                 rect.width > 0 && rect.x >= 0 && rect.right() <= layout.width,
@@ -108,7 +109,8 @@ fn every_topology_is_drawn_with_all_that_it_has_and_no_box_lies_on_another() {
                 node.name
             );
             assert!(rect.y >= 0 && rect.bottom() <= layout.height, "{file}: {}: {rect:?}", node.name);
-            for (m, other) in scene.nodes.iter().enumerate().skip(n + 1).filter(|(_, o)| o.inside != Some(n))
+            for (m, other) in
+                drawing.nodes.iter().enumerate().skip(n + 1).filter(|(_, o)| o.inside != Some(n))
             {
                 assert!(!overlap(rect, layout.boxes[m]), "{file}: {} lies on {}", node.name, other.name);
             }
@@ -118,9 +120,9 @@ fn every_topology_is_drawn_with_all_that_it_has_and_no_box_lies_on_another() {
 
 #[test]
 fn a_walk_leads_over_the_drawing() {
-    let scene = Scene::of(&lab());
+    let drawing = Drawing::of(&lab());
     let node = |at: &str| {
-        let node = &scene.nodes[scene.node_at(at).unwrap_or_else(|| panic!("{at} is nowhere"))];
+        let node = &drawing.nodes[drawing.node_at(at).unwrap_or_else(|| panic!("{at} is nowhere"))];
         format!("{} {}", node.kind.word(), node.name)
     };
     for (at, expected) in [
@@ -139,7 +141,7 @@ fn a_walk_leads_over_the_drawing() {
     ] {
         assert_eq!(node(at), expected, "{at}");
     }
-    assert_eq!(scene.node_at("elsewhere/eth0"), None);
+    assert_eq!(drawing.node_at("elsewhere/eth0"), None);
 }
 
 fn overlap(a: Rect, b: Rect) -> bool {
@@ -157,9 +159,9 @@ fn many_hosts_go_into_rows() {
          {{ web: {{ driver: overlay, attachable: true }} }}\ncontainers:\n{containers}",
         nodes.join(", ")
     );
-    let scene = Scene::of(&Lab::parse(&text, "t.yaml").unwrap());
-    let layout = Layout::of(&scene);
-    let mut rows: Vec<i32> = scene.of_kind(Kind::Host).map(|(n, _)| layout.boxes[n].y).collect();
+    let drawing = Drawing::of(&labctl_topology::parse(&text, "t.yaml").unwrap());
+    let layout = Layout::of(&drawing);
+    let mut rows: Vec<i32> = drawing.of_kind(Kind::Host).map(|(n, _)| layout.boxes[n].y).collect();
     rows.dedup();
     assert!(rows.len() > 1 && layout.width < 1300, "{} rows, {} wide", rows.len(), layout.width);
     let is_out = |(x, y): &(i32, i32)| *x < 0 || *x > layout.width || *y < 0 || *y > layout.height;
@@ -231,7 +233,7 @@ fn hostile_names_end_no_label_of_mermaid_and_dot() {
 /// `docs/*.svg` are what `labctl graph` draws. `UPDATE_PICTURES=1` draws them again.
 #[test]
 fn the_pictures_of_the_docs_are_up_to_date() {
-    let lab = Lab::load(format!("{ROOT}/topologies/ipvlan-2host.yaml")).unwrap();
+    let lab = labctl_topology::load(format!("{ROOT}/topologies/ipvlan-2host.yaml")).unwrap();
     let (picture, new) = (format!("{ROOT}/docs/ipvlan-2host.svg"), draw(&lab, Form::Svg));
     if std::env::var_os("UPDATE_PICTURES").is_some() {
         fs::write(&picture, &new).unwrap();

@@ -7,13 +7,14 @@ use std::{
 };
 
 use indexmap::IndexSet;
-use labctl_model::{Lab, Observed, plain};
+use labctl_model::{Lab, Observed};
 use labctl_oracle::{Place, Way};
 use labctl_report::{CellReport, CheckReport, MatrixReport, cells};
+use labctl_words::plain;
 use serde::Serialize;
 
 use super::frames::{Capture, Frame};
-use crate::graph::Scene;
+use crate::graph::Drawing;
 
 /// A cell: `from`, `to`, word, look, expected, observed, detail, unmet, causes, answered by, source, round trip in µs (-1:
 /// none), line, predicted, why that, walks (an index of [`Data::walks`]). What is a text is an index of [`Data::words`].
@@ -51,7 +52,7 @@ type Hop = [i64; 4];
 #[derive(Debug, Default)]
 pub struct Known<'a> {
     /// What is drawn.
-    pub scene: Scene,
+    pub drawing: Drawing,
     /// The oracle's walks.
     pub walks: BTreeMap<Place, Vec<Way>>,
     /// What the wire carried.
@@ -96,7 +97,7 @@ impl Data {
         let note = format!("line {}{}{note}", check.line, if note.is_empty() { "" } else { ", " });
         let cells = matrix.cells.iter().enumerate().map(|(n, cell)| {
             let ways = known.walks.get(&(stage, number, n));
-            let walks = ways.map_or(0, |ways| self.walks(ways, &known.scene));
+            let walks = ways.map_or(0, |ways| self.walks(ways, &known.drawing));
             self.cell(cell, walks)
         });
         let cells = cells.collect();
@@ -144,15 +145,15 @@ impl Data {
     }
 
     /// Adds the walks of a cell and returns their index.
-    fn walks(&mut self, ways: &[Way], scene: &Scene) -> i64 {
-        let walks = ways.iter().map(|way| self.walk(way, scene)).collect();
+    fn walks(&mut self, ways: &[Way], drawing: &Drawing) -> i64 {
+        let walks = ways.iter().map(|way| self.walk(way, drawing)).collect();
         self.walks.push(walks);
         index(self.walks.len() - 1)
     }
 
-    fn walk(&mut self, way: &Way, scene: &Scene) -> Walk {
+    fn walk(&mut self, way: &Way, drawing: &Drawing) -> Walk {
         let mut hops = |hops: &[labctl_oracle::Hop]| -> Vec<Hop> {
-            let node = |at: &str| scene.node_at(at).map_or(-1, index);
+            let node = |at: &str| drawing.node_at(at).map_or(-1, index);
             hops.iter()
                 .map(|h| [self.word(&h.at), self.word(&h.packet), self.word(&h.by), node(&h.at)])
                 .collect()

@@ -13,15 +13,16 @@ use std::time::Duration;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use data::{Data, Known};
 pub use frames::{Capture, Frame};
-use labctl_model::{Lab, plain_lines};
+use labctl_model::Lab;
 use labctl_report::{CheckReport, FactReport, Found, Report, cells, count, duration, text};
+use labctl_words::plain_lines;
 use minijinja::{AutoEscape, Environment, Value, escape_formatter};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::{
     Error,
-    graph::{self, Form, Scene},
+    graph::{self, Drawing, Form},
 };
 
 const TEMPLATE: &str = include_str!("page.html");
@@ -134,11 +135,14 @@ struct Entry<'a> {
 pub fn page(run: &Run<'_>) -> Result<String, Error> {
     let Verdict(verdict, mark, state) = verdict(run);
     let mut data = Data::new();
-    let scene = run.model.map(Scene::of);
-    let graph = scene.as_ref().map(|scene| Value::from_safe_string(graph::write(scene, Form::Svg)));
+    let drawing = run.model.map(Drawing::of);
+    let graph = drawing.as_ref().map(|drawing| Value::from_safe_string(graph::write(drawing, Form::Svg)));
     let walks = run.report.zip(run.model).map(|(report, lab)| walks::of(report, lab));
-    let known =
-        Known { scene: scene.unwrap_or_default(), walks: walks.unwrap_or_default(), captures: run.captures };
+    let known = Known {
+        drawing: drawing.unwrap_or_default(),
+        walks: walks.unwrap_or_default(),
+        captures: run.captures,
+    };
     let phases = run.report.map(|report| phases(report, &mut data, &known)).unwrap_or_default();
     data.place(run.model);
     let without_style = |text: String| anstream::adapter::strip_str(&text).to_string();

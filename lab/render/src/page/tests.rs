@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use labctl_model::{Expected, Lab, No, Observed, Probe, is_hostile};
+use labctl_model::{Expected, No, Observed, Probe};
 use labctl_report::{
     ActionsReport, Cause, CellReport, CheckReport, FactReport, Found, MatrixReport, Report, StepReport,
 };
+use labctl_words::is_hostile;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -91,9 +92,15 @@ fn data(page: &str) -> Value {
 
 #[test]
 fn a_page_shows_the_report() {
-    let (lab, report) = (Lab::parse(LAB, "t.yaml").unwrap(), report("some text"));
-    let run =
-        Run { lab: "t", topology: "t.yaml", model: Some(&lab), report: Some(&report), tries: 2, error: None };
+    let (lab, report) = (labctl_topology::parse(LAB, "t.yaml").unwrap(), report("some text"));
+    let run = Run {
+        lab: "t",
+        topology: "t.yaml",
+        model: Some(&lab),
+        report: Some(&report),
+        tries: 2,
+        ..Run::default()
+    };
     let page = page(&run).unwrap();
     for shown in [
         "<h1>t <span class=\"verdict bad\"><span aria-hidden=\"true\">✗</span> does not hold</span></h1>",
@@ -137,7 +144,7 @@ fn a_page_shows_the_report() {
 
 #[test]
 fn a_lab_that_died_says_so() {
-    let lab = Lab::parse(LAB, "t.yaml").unwrap();
+    let lab = labctl_topology::parse(LAB, "t.yaml").unwrap();
     let run = Run {
         lab: "t",
         topology: "t.yaml",
@@ -184,7 +191,7 @@ fn hostile_names_are_text() {
 
 #[test]
 fn a_page_asks_nothing_of_a_network_and_runs_only_its_own_script() {
-    let (lab, report) = (Lab::parse(LAB, "t.yaml").unwrap(), report("x"));
+    let (lab, report) = (labctl_topology::parse(LAB, "t.yaml").unwrap(), report("x"));
     let run = Run { lab: "t", model: Some(&lab), report: Some(&report), ..Run::default() };
     let page = page(&run).unwrap();
     let script = page.rsplit("<script>").next().unwrap().split("</script>").next().unwrap();
@@ -226,7 +233,7 @@ fn wrong_cells_have_walks_before_others_and_there_is_an_end() {
         "name: t\nsegments: {{ lan: {{ subnet: 10.0.0.0/24 }} }}\nhosts: {{ {hosts} }}\n\
          expect: [ {{ from: [{all}], to: [{all}], verdict: yes }} ]\n"
     );
-    let lab = Lab::parse(&text, "t.yaml").unwrap();
+    let lab = labctl_topology::parse(&text, "t.yaml").unwrap();
     let pairs = names.iter().flat_map(|from| names.iter().map(move |to| (from, to)));
     let cells = pairs.filter(|(from, to)| from != to).map(|(from, to)| cell(from, to, Observed::Yes));
     let mut cells: Vec<_> = cells.collect();

@@ -3,8 +3,8 @@
 use std::io::{self, ErrorKind};
 
 use futures::{SinkExt, StreamExt};
-use labctl_machines::LabDir;
 use labctl_protocol::messages::ExecIn;
+use labctl_state::LabDir;
 use serde::Serialize;
 use tokio::net::UnixStream;
 use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
@@ -25,7 +25,7 @@ impl Client {
     /// Connects to a lab's supervisor.
     ///
     /// # Errors
-    /// If nobody listens, [`Dead`](labctl_machines::Error::Dead) or [`TakenDown`](labctl_machines::Error::TakenDown).
+    /// If nobody listens, [`Dead`](labctl_state::Error::Dead) or [`TakenDown`](labctl_state::Error::TakenDown).
     pub async fn connect(dir: &LabDir) -> Result<Self, Error> {
         match UnixStream::connect(dir.control_socket()).await {
             Ok(stream) => Ok(Self { lines: Framed::new(stream, LinesCodec::new_with_max_length(MAX_LINE)) }),

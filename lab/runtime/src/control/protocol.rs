@@ -6,10 +6,11 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use labctl_machines::{Event, Runtime};
+use labctl_machines::Event;
 use labctl_model::{Action, Command};
 use labctl_protocol::messages::ExecOut;
 use labctl_report::{Report, sent::SendReport, tunnels::VxlanReport};
+use labctl_state::Runtime;
 use serde::{Deserialize, Serialize};
 
 use crate::{Checking, Expectations, error::Failure, lab::Saved};

@@ -3,7 +3,7 @@
 use labctl_wire::{CaptureSpec, CapturedFrame};
 use tokio::{sync::oneshot, task::JoinHandle};
 
-use crate::{Error, nics::Flush, view::View};
+use crate::{Error, nics::Flush, view::View, wire};
 
 /// Most frames that wait to be looked at.
 const BUFFER: usize = 65_536;
@@ -34,7 +34,7 @@ impl<T: Send + 'static> SegmentTap<T> {
         mut see: impl FnMut(&mut T, &CapturedFrame) + Send + 'static,
     ) -> Result<Self, Error> {
         let spec = CaptureSpec { buffer: BUFFER, ..CaptureSpec::default() };
-        let (mut capture, flush) = view.capture(segment, spec).await?;
+        let (mut capture, flush) = wire::capture(view, segment, spec).await?;
         let (stop, mut stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
             loop {

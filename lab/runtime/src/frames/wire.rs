@@ -120,7 +120,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::sync::Arc;
 
-    use labctl_model::{Draft, Lab};
+    use labctl_model::Draft;
     use labctl_wire::Wire;
 
     use crate::{peers::Peers, view::Hosts};
@@ -136,7 +136,7 @@ containers: { c1: {} }
 
     /// What comes out of these filters, all of which must be met, where one datagram passes.
     async fn found(filters: &[&str], sent: bool) -> Vec<FactReport> {
-        let lab = Lab::parse(LAB, "t.yaml").unwrap();
+        let lab = labctl_topology::parse(LAB, "t.yaml").unwrap();
         let wire = Arc::new(Wire::start(&lab.segments, Vec::new()).unwrap());
         let view = View {
             lab: &lab,

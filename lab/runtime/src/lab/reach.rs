@@ -14,7 +14,7 @@ use labctl_report::MatrixReport;
 use labctl_wire::{Capture, CaptureSpec, CapturedFrame};
 
 use super::RunningLab;
-use crate::{Error, exec, peers, probe, view::View, wire::port_name};
+use crate::{Error, exec, filters::port_name, peers, probe, view::View, wire};
 
 /// The frames of a segment as they pass: a stream that ends with the capture. Dropping it ends the capture.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ impl RunningLab {
         let view = self.view();
         let lab = view.lab;
         view.named("segment", &lab.segments, segment)?;
-        let (capture, _) = view.capture(segment, spec).await?;
+        let (capture, _) = wire::capture(&view, segment, spec).await?;
         let mut ports: Vec<String> = Vec::new();
         for (host, h) in &lab.hosts {
             ports.extend(h.nics.iter().filter(|n| n.segment == segment).map(|n| port_name(host, &n.name)));

@@ -9,21 +9,20 @@ use std::{
 use futures::future::{join_all, try_join_all};
 use labctl_images::{cache::Staging, load};
 use labctl_machines::{
-    Events, Need, Origin, Runtime, limits,
-    machine::Fingerprint,
-    vm::{Copied, Saving},
+    Events, limits,
+    qemu::{Copied, Saving},
 };
 use labctl_protocol::client::AgentClient;
 use labctl_report::count;
+use labctl_state::{
+    DiskNeed, Origin, Runtime,
+    checkpoint::{self, Checkpoint, CheckpointManifest, Fingerprint, LIMIT, SavedHost, Store, Unusable},
+};
 use labctl_wire::{Wire, WireState};
 use tokio::{sync::Semaphore, task::JoinHandle};
 
 use super::{AT_ONCE, RunningLab, parts::Parts};
-use crate::{
-    Error,
-    checkpoint::{self, Checkpoint, LIMIT, Manifest, SavedHost, Store, Unfit},
-    host::RunningHost,
-};
+use crate::{Error, host::RunningHost};
 
 /// Disk space that a saved lab takes besides its memory, in bytes.
 const ROOM: u64 = 16 << 20;
@@ -42,7 +41,7 @@ pub struct Saved {
 /// A lab that goes on, while what was taken of it is not on disk yet.
 struct Taken {
     staging: Staging,
-    manifest: Manifest,
+    manifest: CheckpointManifest,
     machines: Vec<(String, Saving, Copied)>,
 }
 
@@ -58,7 +57,7 @@ impl RunningLab {
             && other.manifest.plan.lab.name != self.plan.lab.name
         {
             let why = format!("it is of another lab, {}, and stays", other.manifest.plan.lab.name);
-            return Err(Error::Checkpoint { name: name.to_owned(), why });
+            return Err(labctl_state::Error::Checkpoint { name: name.to_owned(), why }.into());
         }
         let taken = {
             let _alone = self.alone().await;
@@ -83,7 +82,7 @@ impl RunningLab {
         let Some((needs, kind)) = self.kind().await? else { return Err(self.cannot_be_saved()) };
         let wire = self.wire().ok_or_else(|| Error::NotUp(self.plan.lab.name.clone()))?;
         let hosts = self.hosts();
-        let mut manifest = Manifest::new(self.plan.clone(), kind, needs);
+        let mut manifest = CheckpointManifest::new(self.plan.clone(), kind, needs);
         let mut machines = Vec::new();
         {
             let parts = self.parts();
@@ -106,7 +105,7 @@ impl RunningLab {
         }
         let staging = store.stage()?;
         let hint = "name another folder with --cache-dir or LABCTL_CACHE_DIR, or `labctl checkpoint prune`";
-        Need { bytes, what: "a saved lab takes", hint }.check(store.root())?;
+        DiskNeed { bytes, what: "a saved lab takes", hint }.check(store.root())?;
         let prepared = machines.iter().zip(sizes).map(|((_, saving), size)| saving.prepare(size));
         let buffers = try_join_all(prepared).await?;
         let dir = staging.path().to_owned();
@@ -159,8 +158,8 @@ impl RunningLab {
                         return Ok(None);
                     }
                     Ok(checkpoint) => checkpoint,
-                    Err(Unfit::Absent) => return Ok(None),
-                    Err(Unfit::Damaged(why)) => {
+                    Err(Unusable::Absent) => return Ok(None),
+                    Err(Unusable::Damaged(why)) => {
                         events.note(format!(
                             "the checkpoint of this lab cannot be used ({why}): it is made anew"
                         ));
@@ -286,7 +285,7 @@ impl RunningLab {
         if !checkpoint::is_same(&checkpoint.manifest.plan.lab, lab) {
             let why =
                 format!("it is of a lab with other hosts, networks or containers than {} has", lab.name);
-            return Err(Error::Checkpoint { name, why });
+            return Err(labctl_state::Error::Checkpoint { name, why }.into());
         }
         let warnings = self.take_apart(self.parts.clear(lab, self.dir.name())).await;
         warnings.iter().for_each(|w| tracing::warn!("{w}"));

@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use labctl_lesson::{Act, LAB, Lesson, Step, choose};
-use labctl_machines::{LabDir, state};
 use labctl_render::markdown;
 use labctl_report::{Report, text};
 use labctl_runtime::{UpOptions, teardown};
+use labctl_state::LabDir;
 use serde_json::json;
 
-use super::notes::{Notes, Outcome, StepNotes};
+use super::notes::{Ending, LessonNotes, StepNotes};
 use crate::{
     context::Context,
     exit::{Error, Exit},
@@ -18,7 +18,7 @@ use crate::{
     session::{self, Manner},
     stop::Stop,
     sys,
-    topology::{Topology, shorten},
+    topology::{TopologyFile, shorten},
 };
 
 /// Columns of a terminal whose size is not known.
@@ -28,7 +28,7 @@ const COLUMNS: usize = 80;
 struct Desk<'a> {
     context: &'a Context,
     lesson: Lesson,
-    notes: Notes,
+    notes: LessonNotes,
 }
 
 pub async fn start(
@@ -41,13 +41,13 @@ pub async fn start(
     let lesson = Lesson::load(folder)?;
     let shown = shorten(&lesson.topology);
     let path = std::path::absolute(&lesson.topology).map_err(Error::file("use", &shown))?;
-    let mut topology = Topology { path, shown, lab: lesson.lab.clone() };
+    let mut topology = TopologyFile { path, shown, lab: lesson.lab.clone(), places: lesson.places.clone() };
     if let Some(name) = name {
         topology.rename(name)?;
     }
     let lab = &topology.lab.name;
-    let before = Notes::find(&context.dirs, Some(lab))?;
-    if state::list(&context.dirs)?.iter().any(|dir| dir.name() == lab && dir.is_alive()) {
+    let before = LessonNotes::find(&context.dirs, Some(lab))?;
+    if labctl_state::list(&context.dirs)?.iter().any(|dir| dir.name() == lab && dir.is_alive()) {
         let hint = match &before {
             Some(notes) if notes.lesson == lesson.id => {
                 format!("`labctl lesson show {lab}` shows the step that you are at")
@@ -64,7 +64,7 @@ pub async fn start(
     let resumes = before.filter(|n| n.lesson == lesson.id && !n.is_finished() && !again);
     let mut notes = match resumes {
         Some(notes) => notes,
-        None => Notes::new(&lesson, lab)?,
+        None => LessonNotes::new(&lesson, lab)?,
     };
     notes.steps.resize(lesson.steps.len(), StepNotes::default());
     notes.step = notes.step.min(lesson.steps.len() - 1);
@@ -92,12 +92,8 @@ pub async fn check(context: &Context, lab: Option<String>) -> Result<Exit, Error
         }
         return Ok(Exit::OK);
     }
-    let found = desk.verify().await?;
-    desk.noted().checks += 1;
-    desk.ended(&found, Outcome::Repaired);
-    desk.notes.save(&context.dirs)?;
-    desk.tell(&found)?;
-    Ok(Exit::holds(found.holds))
+    let found = desk.attempt().await?;
+    desk.close(&found)
 }
 
 pub async fn hint(context: &Context, lab: Option<String>) -> Result<Exit, Error> {
@@ -150,7 +146,7 @@ pub async fn solve(context: &Context, lab: Option<String>) -> Result<Exit, Error
     run(&desk.step().solve, &dir, &mut progress, &mut stop).await?;
     let found = session::verify(&dir, desk.step().check.clone(), &mut progress, &mut stop).await?;
     drop(progress);
-    desk.ended(&found, Outcome::Shown);
+    desk.ended(&found, Ending::Shown);
     desk.notes.save(&context.dirs)?;
     if context.printer.format == Format::Json {
         context.printer.json(&json!({ "commands": commands, "report": found }))?;
@@ -185,15 +181,11 @@ pub async fn next(context: &Context, lab: Option<String>) -> Result<Exit, Error>
     let dir = desk.dir()?;
     if desk.notes.steps[desk.notes.step].outcome.is_none() {
         if desk.step().check.is_empty() {
-            desk.noted().outcome = Some(Outcome::Read);
+            desk.noted().outcome = Some(Ending::Read);
         } else {
-            let found = desk.verify().await?;
-            desk.noted().checks += 1;
-            desk.ended(&found, Outcome::Repaired);
+            let found = desk.attempt().await?;
             if !found.holds {
-                desk.notes.save(&context.dirs)?;
-                desk.tell(&found)?;
-                return Ok(Exit::MISMATCH);
+                return desk.close(&found);
             }
         }
     }
@@ -227,7 +219,7 @@ pub async fn next(context: &Context, lab: Option<String>) -> Result<Exit, Error>
 impl<'a> Desk<'a> {
     /// The lesson of this lab, or of the one that was used last.
     fn find(context: &'a Context, lab: Option<String>) -> Result<Self, Error> {
-        let Some(mut notes) = Notes::find(&context.dirs, lab.as_deref())? else {
+        let Some(mut notes) = LessonNotes::find(&context.dirs, lab.as_deref())? else {
             let message = match lab {
                 Some(lab) => {
                     format!("lab `{lab}` is no lab of a lesson\nhint: `labctl lesson progress` lists them")
@@ -256,9 +248,7 @@ impl<'a> Desk<'a> {
         let lab = &self.notes.lab;
         match self.context.lab(lab) {
             Ok((dir, _)) => Ok(dir),
-            Err(Error::Runtime(labctl_runtime::Error::Machines(labctl_machines::Error::NoSuchLab {
-                ..
-            }))) => {
+            Err(Error::Runtime(labctl_runtime::Error::State(labctl_state::Error::NoSuchLab { .. }))) => {
                 let start = format!("labctl lesson start {} --name {lab}", self.notes.lesson);
                 Err(Error::Usage(format!(
                     "lab `{lab}` is not up\nhint: `{start}` goes on with the step that you were at"
@@ -275,8 +265,23 @@ impl<'a> Desk<'a> {
         session::verify(&dir, self.step().check.clone(), &mut progress, &mut stop).await
     }
 
-    /// Notes how the step ended, if it holds and did not end before.
-    fn ended(&mut self, found: &Report, outcome: Outcome) {
+    /// Checks the step, and notes that it was.
+    async fn attempt(&mut self) -> Result<Report, Error> {
+        let found = self.verify().await?;
+        self.noted().checks += 1;
+        self.ended(&found, Ending::Repaired);
+        Ok(found)
+    }
+
+    /// Saves the notes, and tells what was found.
+    fn close(&self, found: &Report) -> Result<Exit, Error> {
+        self.notes.save(&self.context.dirs)?;
+        self.tell(found)?;
+        Ok(Exit::holds(found.holds))
+    }
+
+    /// LessonNotes how the step ended, if it holds and did not end before.
+    fn ended(&mut self, found: &Report, outcome: Ending) {
         if found.holds {
             self.noted().outcome.get_or_insert(outcome);
         }

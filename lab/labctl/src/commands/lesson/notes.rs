@@ -4,7 +4,7 @@ use std::{fs, io, path::PathBuf};
 
 use labctl_images::durable;
 use labctl_lesson::Lesson;
-use labctl_machines::Dirs;
+use labctl_state::Dirs;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Error;
@@ -16,7 +16,7 @@ const CURRENT: &str = "current";
 
 /// How far a learner is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Notes {
+pub struct LessonNotes {
     /// Lab.
     pub lab: String,
     /// The lesson's name.
@@ -33,7 +33,7 @@ pub struct Notes {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct StepNotes {
     /// How it ended, if it did.
-    pub outcome: Option<Outcome>,
+    pub outcome: Option<Ending>,
     /// How often the learner had it checked.
     pub checks: u32,
     /// The indices of hints that were given.
@@ -43,7 +43,7 @@ pub struct StepNotes {
 /// How a step ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Outcome {
+pub enum Ending {
     /// There was nothing to repair.
     Read,
     /// The learner repaired it.
@@ -52,7 +52,7 @@ pub enum Outcome {
     Shown,
 }
 
-impl Notes {
+impl LessonNotes {
     /// Of a lesson that begins.
     pub fn new(lesson: &Lesson, lab: &str) -> Result<Self, Error> {
         let folder = std::path::absolute(&lesson.folder);
@@ -133,8 +133,10 @@ mod tests {
     fn each_lab_has_its_notes_and_the_last_one_used_is_found() {
         let tmp = tempfile::tempdir().unwrap();
         let dirs = Dirs { cache: tmp.path().into(), state: tmp.path().join("state") };
-        assert!(Notes::find(&dirs, None).unwrap().is_none() && Notes::all(&dirs).unwrap().is_empty());
-        let notes = |lab: &str, outcome| Notes {
+        assert!(
+            LessonNotes::find(&dirs, None).unwrap().is_none() && LessonNotes::all(&dirs).unwrap().is_empty()
+        );
+        let notes = |lab: &str, outcome| LessonNotes {
             lab: lab.into(),
             lesson: "01-x".into(),
             folder: "/x".into(),
@@ -142,16 +144,16 @@ mod tests {
             steps: vec![StepNotes { outcome, checks: 1, hints: vec![2] }],
         };
         notes("b", None).save(&dirs).unwrap();
-        notes("a", Some(Outcome::Shown)).save(&dirs).unwrap();
-        assert_eq!(Notes::find(&dirs, None).unwrap().unwrap().lab, "a");
-        assert!(!Notes::find(&dirs, Some("b")).unwrap().unwrap().is_finished());
-        assert!(Notes::find(&dirs, Some("../b")).unwrap().is_none());
-        let all = Notes::all(&dirs).unwrap();
+        notes("a", Some(Ending::Shown)).save(&dirs).unwrap();
+        assert_eq!(LessonNotes::find(&dirs, None).unwrap().unwrap().lab, "a");
+        assert!(!LessonNotes::find(&dirs, Some("b")).unwrap().unwrap().is_finished());
+        assert!(LessonNotes::find(&dirs, Some("../b")).unwrap().is_none());
+        let all = LessonNotes::all(&dirs).unwrap();
         assert_eq!(
             all.iter().map(|n| (n.lab.as_str(), n.is_finished())).collect::<Vec<_>>(),
             [("a", true), ("b", false)]
         );
         fs::write(dirs.state.join(FOLDER).join("b.json"), "{").unwrap();
-        assert!(Notes::find(&dirs, Some("b")).unwrap_err().to_string().contains("b.json is damaged"));
+        assert!(LessonNotes::find(&dirs, Some("b")).unwrap_err().to_string().contains("b.json is damaged"));
     }
 }

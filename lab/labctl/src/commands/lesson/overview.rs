@@ -6,7 +6,7 @@ use labctl_lesson::Lesson;
 use labctl_report::table::Table;
 use serde_json::json;
 
-use super::notes::{Notes, Outcome};
+use super::notes::{Ending, LessonNotes};
 use crate::{
     context::Context,
     exit::{Error, Exit},
@@ -30,9 +30,9 @@ pub fn list(context: &Context, folder: &Path) -> Result<Exit, Error> {
             }
         }
     }
-    let all = Notes::all(&context.dirs)?;
+    let all = LessonNotes::all(&context.dirs)?;
     let state = |lesson: &Lesson| {
-        let mut of_it: Vec<&Notes> = all.iter().filter(|n| n.lesson == lesson.id).collect();
+        let mut of_it: Vec<&LessonNotes> = all.iter().filter(|n| n.lesson == lesson.id).collect();
         of_it.sort_by_key(|n| (n.is_finished(), n.step));
         of_it.last().map(|n| if n.is_finished() { "done".to_owned() } else { at(n) })
     };
@@ -58,7 +58,7 @@ pub fn list(context: &Context, folder: &Path) -> Result<Exit, Error> {
 }
 
 pub fn progress(context: &Context) -> Result<Exit, Error> {
-    let all = Notes::all(&context.dirs)?;
+    let all = LessonNotes::all(&context.dirs)?;
     if context.printer.format == Format::Json {
         context.printer.json(&all)?;
         return Ok(Exit::OK);
@@ -73,13 +73,13 @@ pub fn progress(context: &Context) -> Result<Exit, Error> {
         let hints: usize = notes.steps.iter().map(|s| s.hints.len()).sum();
         let state = if notes.is_finished() { "done".to_owned() } else { at(notes) };
         let row =
-            [notes.lab.clone(), notes.lesson.clone(), state, ended(Outcome::Repaired), ended(Outcome::Shown)];
+            [notes.lab.clone(), notes.lesson.clone(), state, ended(Ending::Repaired), ended(Ending::Shown)];
         table.plain_row(row.into_iter().chain([hints.to_string()]));
     }
     context.printer.data(&table.render())?;
     Ok(Exit::OK)
 }
 
-fn at(notes: &Notes) -> String {
+fn at(notes: &LessonNotes) -> String {
     format!("step {} of {}", notes.step + 1, notes.steps.len())
 }

@@ -9,8 +9,8 @@ use std::{
 };
 
 use labctl_lesson::{LAB, Lesson, Step, Typed, choose, fits};
-use labctl_machines::LabDir;
 use labctl_report::{Report, VERSION, count, duration, text};
+use labctl_state::LabDir;
 use serde::Serialize;
 
 use super::learn;
@@ -21,7 +21,7 @@ use crate::{
     progress::Progress,
     session::{self, Manner},
     stop::Stop,
-    topology::{Topology, shorten},
+    topology::{TopologyFile, shorten},
 };
 
 /// What to prove, and how.
@@ -111,7 +111,7 @@ async fn prove(context: &Context, lesson: &Lesson, args: &Args) -> Result<Proof,
     let began = Instant::now();
     let shown = shorten(&lesson.topology);
     let path = std::path::absolute(&lesson.topology).map_err(Error::file("use", &shown))?;
-    let topology = Topology { path, shown, lab: lesson.lab.clone() };
+    let topology = TopologyFile { path, shown, lab: lesson.lab.clone(), places: lesson.places.clone() };
     let manner = Manner { checkpoint: args.manner.checkpoint.or(Some(true)), ..args.manner.clone() };
     let (mut progress, mut stop) = (Progress::new(&context.printer, &topology.lab.name), Stop::new()?);
     let mut wrong = Vec::new();

@@ -1,0 +1,392 @@
+//! Hosts: NICs, interfaces on top of them, routes, the engine.
+
+use std::net::IpAddr;
+
+use indexmap::IndexMap;
+use ipnet::IpNet;
+
+use labctl_model::{
+    engine::{Engine, EngineChoice},
+    family::{Family, LEAST_MTU_V6, OfFamily, PerFamily},
+    host::{Host, Interface, InterfaceKind, Nic, Route},
+    lab::{Lab, Segment},
+};
+use labctl_words as words;
+use labctl_yaml::{At, Cx, Diagnostic, Json, Map, OneOrMany};
+
+use super::{engines, entries, flag, names, reserved, segments};
+use crate::raw;
+
+const DEFAULT_MEMORY_MIB: u32 = 1024;
+/// Most NICs of a host: a small machine has few PCI slots.
+const MOST_NICS: usize = 16;
+/// Most interfaces on top of NICs.
+const MOST_INTERFACES: usize = 64;
+const KINDS: [&str; 3] = ["macvlan", "ipvlan", "vlan"];
+
+pub(super) fn read(
+    t: &raw::Topology,
+    choice: &EngineChoice,
+    lab: &Lab,
+    cx: &mut Cx,
+) -> IndexMap<String, Host> {
+    let unnamed = engines::unnamed(t, choice, cx);
+    let mut all = IndexMap::new();
+    for (i, (name, h)) in t.hosts.0.iter().enumerate() {
+        let Some(h) = h.as_ref() else { continue };
+        let named = h.keys.engine.as_ref().map(|e| engines::named(e, choice, cx));
+        let given = choice.hosts.iter().rev().find(|(host, _)| *host == name.value).map(|(_, e)| e.clone());
+        let engine = given.or(named).unwrap_or_else(|| unnamed.clone());
+        all.insert(name.value.clone(), host((t, lab, engine), i, name, h, cx));
+    }
+    all
+}
+
+fn host(
+    (t, lab, engine): (&raw::Topology, &Lab, Engine),
+    index: usize,
+    name: &At<String>,
+    h: &raw::Host,
+    cx: &mut Cx,
+) -> Host {
+    let nics = nics(t, index, name, h, lab, cx);
+    let interfaces = interfaces(h, &nics, cx);
+    let routes =
+        h.keys.routes.iter().flatten().filter_map(|r| configured_route(r, &nics, &interfaces, cx)).collect();
+    let memory_mib = h.keys.memory.as_ref().map_or(DEFAULT_MEMORY_MIB, |m| {
+        if !(256..=65_536).contains(&m.value) {
+            let d = Diagnostic::new(m.at, format!("{} MiB is no sensible memory for a host", m.value));
+            cx.error(d.hint("256 to 65536; a dockerd needs about 512"));
+        }
+        m.value
+    });
+    Host {
+        nics,
+        interfaces,
+        routes,
+        daemon_json: daemon_json(h, cx),
+        sysctls: sysctls(&h.keys.sysctls, cx),
+        engine,
+        memory_mib,
+    }
+}
+
+fn daemon_json(h: &raw::Host, cx: &mut Cx) -> serde_json::Map<String, serde_json::Value> {
+    match &h.keys.daemon_json {
+        None => serde_json::Map::new(),
+        Some(Json(At { value: serde_json::Value::Object(map), .. })) => map.clone(),
+        Some(Json(other)) => {
+            let d =
+                Diagnostic::new(other.at, "`daemon_json` must be an object, as in /etc/docker/daemon.json");
+            cx.error(d.hint("`daemon_json: { mtu: 1400 }`, for one"));
+            serde_json::Map::new()
+        }
+    }
+}
+
+pub(super) fn sysctls(map: &Option<Map<At<String>>>, cx: &mut Cx) -> IndexMap<String, String> {
+    entries(map)
+        .map(|(key, value)| {
+            let k = &key.value;
+            let fine = k.contains(['.', '/'])
+                && !k.contains("..")
+                && !k.starts_with(['.', '/'])
+                && k.chars().all(|c| c.is_ascii_alphanumeric() || "._-/*".contains(c));
+            if !fine {
+                let d = Diagnostic::new(key.at, format!("`{k}` is no kernel setting"));
+                cx.error(d.hint("as in sysctl.conf: `net.ipv4.ip_forward`"));
+            }
+            names::one_line("a kernel setting", value, cx);
+            (k.clone(), value.value.clone())
+        })
+        .collect()
+}
+
+fn nics(
+    t: &raw::Topology,
+    index: usize,
+    host: &At<String>,
+    h: &raw::Host,
+    lab: &Lab,
+    cx: &mut Cx,
+) -> Vec<Nic> {
+    if let Some((key, _)) = h.nics.get(MOST_NICS) {
+        cx.error(Diagnostic::new(key.at, format!("host `{}` has more than {MOST_NICS} NICs", host.value)));
+    }
+    let mut nics: Vec<Nic> = Vec::new();
+    for (i, (segment, nic)) in h.nics.iter().enumerate() {
+        // A segment that is not sound is noted already.
+        let Some(s) = lab.segments.get(&segment.value) else { continue };
+        let written = entries(&t.segments).find(|(k, _)| k.value == segment.value).map(|(_, s)| &s.subnet);
+        let Some((addresses, peer)) = nic_addresses(segment, nic, s, written, cx) else { continue };
+        let name = match &nic.interface {
+            Some(name) => {
+                names::interface(name, cx);
+                name.clone()
+            }
+            None => At { value: format!("eth{i}"), at: segment.at },
+        };
+        if nics.iter().any(|n| n.name == name.value) {
+            let d = Diagnostic::new(
+                name.at,
+                format!("host `{}` has two interfaces `{}`", host.value, name.value),
+            );
+            cx.error(d.hint("NICs are `eth0`, `eth1`, … in order, unless `interface` names them"));
+        }
+        nics.push(Nic {
+            name: name.value,
+            segment: segment.value.clone(),
+            addresses,
+            peer,
+            mtu: nic_mtu(nic, s, addresses, cx),
+            mac: mac(lab.segments.get_index_of(&segment.value).unwrap_or(0), index),
+        });
+    }
+    nics
+}
+
+/// Reads the addresses of a NIC, with their prefix lengths, and those of the other side. `None`: a mistake was noted, and
+/// the NIC has no address.
+pub(super) fn nic_addresses(
+    segment: &At<String>,
+    nic: &raw::Nic,
+    s: &Segment,
+    written: Option<&OneOrMany<At<IpNet>>>,
+    cx: &mut Cx,
+) -> Option<(PerFamily<IpNet>, PerFamily<IpAddr>)> {
+    let mut peers = PerFamily::default();
+    let mut addresses = PerFamily::default();
+    let written_addresses = segments::one_of_each("the address of a NIC", &nic.address, cx)?;
+    for peer in nic.peer.iter().flat_map(|p| &p.0) {
+        match written_addresses.iter().find(|a| a.value.family() == peer.value.family()) {
+            Some(own) if own.value == peer.value => {
+                cx.error(Diagnostic::new(peer.at, format!("{} cannot be its own peer", peer.value)));
+            }
+            Some(_) => _ = reserved::interface(peer.value, peer, cx),
+            None => {
+                let family = peer.value.family();
+                let d = Diagnostic::new(
+                    peer.at,
+                    format!("{} is {family}, and this NIC has no {family} address", peer.value),
+                );
+                cx.error(d.hint("a peer is the other side of an address of the same family"));
+            }
+        }
+        peers.insert(peer.value);
+    }
+    for address in written_addresses {
+        let family = address.value.family();
+        segments::inside(address, s.subnet, &format!("segment `{}`", segment.value), written, cx);
+        let prefix_len = match s.subnet.get(family) {
+            Some(subnet) if !peers.has(family) => subnet.prefix_len(),
+            _ => family.bits(),
+        };
+        addresses.extend(IpNet::new(address.value, prefix_len).ok());
+    }
+    if addresses.is_empty() {
+        let d = Diagnostic::new(nic.at, format!("the NIC on `{}` has no address", segment.value));
+        cx.error(d.hint("one, or one of each family: `[192.168.56.3, fd00:56::3]`"));
+        return None;
+    }
+    Some((addresses, peers))
+}
+
+/// The MTU of a NIC: its own, else that of its segment.
+pub(super) fn nic_mtu(nic: &raw::Nic, s: &Segment, addresses: PerFamily<IpNet>, cx: &mut Cx) -> u16 {
+    let Some(m) = &nic.mtu else { return s.mtu };
+    let mtu = segments::mtu(m, cx);
+    if addresses.has(Family::V6) && mtu < LEAST_MTU_V6 {
+        segments::room_for_v6(m, cx);
+    }
+    mtu
+}
+
+/// The MAC of a NIC, unique in the lab and the same in every run: 02 (locally administered), "la", then the segment,
+/// then the host or peer.
+pub(super) fn mac(segment: usize, host: usize) -> [u8; 6] {
+    // Both counts are bounded by `names`.
+    let [high, low] = u16::try_from(host).unwrap_or(u16::MAX).to_be_bytes();
+    [0x02, 0x6c, 0x61, u8::try_from(segment).unwrap_or(u8::MAX), high, low]
+}
+
+/// Extra interfaces, each after its parent.
+fn interfaces(h: &raw::Host, nics: &[Nic], cx: &mut Cx) -> Vec<Interface> {
+    let all: Vec<_> = entries(&h.keys.interfaces).collect();
+    if let Some((name, _)) = all.get(MOST_INTERFACES) {
+        cx.error(Diagnostic::new(name.at, format!("more than {MOST_INTERFACES} interfaces on one host")));
+        return Vec::new();
+    }
+    let mut read: Vec<(&At<String>, &raw::Interface, Interface)> = Vec::new();
+    for (name, i) in &all {
+        names::interface(name, cx);
+        if nics.iter().any(|n| n.name == name.value) {
+            cx.error(Diagnostic::new(name.at, format!("a NIC is called `{}` already", name.value)));
+            continue;
+        }
+        let Some(kind) = kind(i, cx) else { continue };
+        let parent = nics.iter().find(|n| n.segment == i.parent.value).map_or(&i.parent.value, |n| &n.name);
+        let known = || nics.iter().map(|n| n.name.as_str()).chain(all.iter().map(|(k, _)| k.value.as_str()));
+        if !known().any(|k| k == parent) {
+            let segments = nics.iter().map(|n| n.segment.as_str());
+            let hint = words::known("interface", &i.parent.value, segments.chain(known()));
+            let message =
+                format!("the host has no interface `{}`, nor a NIC on such a segment", i.parent.value);
+            cx.error(Diagnostic::new(i.parent.at, message).hint(hint));
+            continue;
+        }
+        for a in i.addresses.iter().flatten() {
+            reserved::interface(a.value.addr(), a, cx);
+        }
+        let addresses = i.addresses.iter().flatten().map(|a| a.value).collect();
+        let interface = Interface {
+            name: name.value.clone(),
+            kind,
+            parent: parent.clone(),
+            addresses,
+            deferred: flag(&i.deferred),
+        };
+        read.push((name, i, interface));
+    }
+    // Parents first. Each round takes those whose parent is placed; what is left forms a circle.
+    let mut ordered: Vec<Interface> = Vec::new();
+    while !read.is_empty() {
+        let ready = |i: &Interface| {
+            let waits = all.iter().any(|(k, _)| k.value == i.parent);
+            !waits || ordered.iter().any(|o| o.name == i.parent)
+        };
+        let Some(next) = read.iter().position(|(_, _, i)| ready(i)) else { break };
+        let (name, i, interface) = read.remove(next);
+        if !interface.deferred && ordered.iter().any(|o| o.name == interface.parent && o.deferred) {
+            let message = format!("`{}` sits on `{}`, which only a step makes", name.value, interface.parent);
+            cx.error(Diagnostic::new(i.parent.at, message).hint("make it `deferred: true` as well"));
+        }
+        ordered.push(interface);
+    }
+    if let Some((_, i, interface)) = read.first()
+        && read.iter().any(|(_, _, other)| other.name == interface.parent)
+    {
+        let message = format!("`{}` sits on itself, by way of `{}`", interface.name, interface.parent);
+        cx.error(Diagnostic::new(i.parent.at, message).hint("some interface must sit on a NIC"));
+    }
+    ordered
+}
+
+fn kind(i: &raw::Interface, cx: &mut Cx) -> Option<InterfaceKind> {
+    let kind = match i.r#type.value.as_str() {
+        "macvlan" => InterfaceKind::Macvlan,
+        "ipvlan" => InterfaceKind::Ipvlan,
+        "vlan" => match &i.id {
+            Some(id) => InterfaceKind::Vlan(vlan(id, cx)?),
+            None => {
+                cx.error(
+                    Diagnostic::new(i.at, "an interface of type `vlan` needs its `id`")
+                        .hint("`id: 10`, for one"),
+                );
+                return None;
+            }
+        },
+        word => {
+            let hint = words::known("type", word, KINDS);
+            cx.error(
+                Diagnostic::new(i.r#type.at, format!("there is no type `{word}` of interface")).hint(hint),
+            );
+            return None;
+        }
+    };
+    if let (Some(id), false) = (&i.id, matches!(kind, InterfaceKind::Vlan(_))) {
+        cx.error(Diagnostic::new(id.at, "`id` is a VLAN's").hint("leave it out, or write `type: vlan`"));
+    }
+    Some(kind)
+}
+
+/// An 802.1Q VLAN id.
+pub(super) fn vlan(id: &At<u32>, cx: &mut Cx) -> Option<u16> {
+    let vlan = u16::try_from(id.value).ok().filter(|v| (1..=4094).contains(v));
+    if vlan.is_none() {
+        cx.error(Diagnostic::new(id.at, format!("{} is no VLAN id", id.value)).hint("1 to 4094"));
+    }
+    vlan
+}
+
+/// Reads a route that exists from the start.
+pub(super) fn configured_route(
+    r: &raw::Route,
+    nics: &[Nic],
+    interfaces: &[Interface],
+    cx: &mut Cx,
+) -> Option<Route> {
+    let route = route(r, nics, interfaces, cx)?;
+    if let Some(dev) = interfaces.iter().find(|i| Some(&i.name) == route.dev.as_ref() && i.deferred) {
+        let at = r.dev.as_ref().map_or(r.at, |d| d.at);
+        let message = format!("the route goes by `{}`, which only a step makes", dev.name);
+        cx.error(
+            Diagnostic::new(at, message)
+                .hint("add the route in a step too: `do: route add HOST PREFIX dev …`"),
+        );
+    }
+    if let (Some(via), Some(at)) = (route.via, &r.via) {
+        let connected =
+            |nic: &Nic| nic.peer.get(via.family()) == Some(via) || nic.addresses.covers(via) && !nic.has(via);
+        let direct = interfaces.iter().flat_map(|i| &i.addresses).any(|n| n.contains(&via));
+        if !labctl_model::family::is_link_local(via) && !direct && !nics.iter().any(connected) {
+            let d = Diagnostic::new(
+                at.at,
+                format!("{via} cannot be a next hop: it is on none of the host's links"),
+            );
+            let links = nics.iter().map(|n| match n.peer.is_empty() {
+                false => format!("{} (by {})", n.peer, n.name),
+                true => format!("in {} (by {})", n.addresses, n.name),
+            });
+            let links: Vec<String> = links.collect();
+            cx.error(d.hint(format!("the kernel takes what is connected: {}", links.join(", "))));
+        }
+    }
+    Some(route)
+}
+
+/// Reads a route of this host, with its device by name.
+pub(super) fn route(r: &raw::Route, nics: &[Nic], interfaces: &[Interface], cx: &mut Cx) -> Option<Route> {
+    let to = r.to.value.prefix(r.via.as_ref().map(|via| via.value.family()));
+    if to != to.trunc() {
+        let d = Diagnostic::new(r.to.at, format!("`{to}` has bits set beyond its prefix length"));
+        cx.error(d.hint(format!(
+            "the prefix is `{}`; this address alone is `{}/{}`",
+            to.trunc(),
+            to.addr(),
+            to.max_prefix_len()
+        )));
+    }
+    reserved::destination(to, &r.to, cx);
+    if let Some(via) = &r.via {
+        reserved::next_hop(via.value, r.dev.is_some(), via, cx);
+        if via.value.family() != to.family() {
+            let message =
+                format!("a route to {to} is {}, and its next hop {} is not", to.family(), via.value);
+            let d = Diagnostic::new(via.at, message).other(r.to.at, "the destination");
+            cx.error(d.hint("both are of one family: make two routes"));
+            return None;
+        }
+    }
+    if r.via.is_none() && r.dev.is_none() {
+        let d = Diagnostic::new(r.to.at, format!("the route to {to} leads nowhere"));
+        cx.error(d.hint("give it `via` (an address), `dev` (an interface or a segment), or both"));
+        return None;
+    }
+    let dev = match &r.dev {
+        None => None,
+        Some(dev) => {
+            let nic = nics.iter().find(|n| n.segment == dev.value).map(|n| &n.name);
+            let known = || nics.iter().map(|n| &n.name).chain(interfaces.iter().map(|i| &i.name));
+            let Some(name) = nic.or_else(|| known().find(|n| **n == dev.value)) else {
+                let segments = nics.iter().map(|n| n.segment.as_str());
+                let hint = words::known("interface", &dev.value, segments.chain(known().map(String::as_str)));
+                let message =
+                    format!("the host has no interface `{}`, nor a NIC on such a segment", dev.value);
+                cx.error(Diagnostic::new(dev.at, message).hint(hint));
+                return None;
+            };
+            Some(name.clone())
+        }
+    };
+    Some(Route { to, via: r.via.as_ref().map(|v| v.value), dev, metric: r.metric.as_ref().map(|m| m.value) })
+}

@@ -72,7 +72,16 @@ fn a_click_on_a_wrong_cell_shows_what_was_expected_seen_and_predicted_with_walk_
     {
         assert!(shown.contains(part), "no {part}:\n{shown}");
     }
-    assert!(shown.contains("request 2\thost1/eth0\ticmp 192.168.56.3 > 192.168.56.31"), "{shown}");
+    let hops = "[...document.querySelectorAll('#details .walk tr')].map((row) => [...row.cells].map((c) => c.textContent))";
+    assert_eq!(
+        browser.value(hops)[1],
+        json!([
+            "request 2",
+            "host1/eth0",
+            "icmp 192.168.56.3 > 192.168.56.31",
+            "ARP for 192.168.56.31: c1/eth0 has it, an ipvlan on host1/eth0, which hands it no frames of its own host"
+        ])
+    );
     let walked = "[...document.querySelectorAll('#details .walked title')].map((t) => t.textContent).join()";
     assert_eq!(browser.text(walked), "host host1,nic eth0, 192.168.56.3/24");
     assert_eq!(browser.value("document.querySelectorAll('#details polyline.g-walk.lost').length"), 1);

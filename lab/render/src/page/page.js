@@ -233,6 +233,7 @@ function show(matrix, cells, place) {
   });
   details.replaceChildren(close, ...parts);
   details.hidden = false;
+  place.scrollIntoView({ block: "nearest" });
 }
 
 function hide() {

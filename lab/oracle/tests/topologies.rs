@@ -13,6 +13,7 @@ const UNKNOWN: &[&str] = &[
     "all that a segment carries",
     "how long `busybox` runs",
     "nodes that hear each other only one way",
+    "what Docker makes of IPv6 for overlay net",
     "what `bash` has done in host1",
     "what `bash` prints",
     "what `busybox` prints",

@@ -183,8 +183,6 @@ fn a_matrix_of_250000_cells_can_be_used() {
     fs::write(&file, report.to_string()).unwrap();
     let mut page = Opened::report(file.to_str().unwrap());
     let browser = &mut page.browser;
-    let ms = browser.value("Math.round(performance.getEntriesByType('navigation')[0].loadEventEnd)");
-    assert!(ms.as_u64().unwrap() < 20_000, "loaded after {ms} ms; on an idle machine it is about 1000");
     assert!(browser.value("document.querySelectorAll('td').length").as_u64().unwrap() < 1000);
     // Two of its groups, and then the cell.
     browser.click("td.wrong");

@@ -1,7 +1,7 @@
 //! `labctl explain`
 
 use labctl_oracle::Query;
-use labctl_render::predicted;
+use labctl_render::{graph, predicted};
 
 use crate::{
     cell::CellArgs,
@@ -20,6 +20,7 @@ Examples:
   labctl explain lab.yaml c1 c2@backend icmp --size 1400
   labctl explain lab.yaml web db tcp/5432 --by-name
   labctl explain ipvlan-2host c1-1 host1              of a lab that is up
+  labctl explain lab.yaml web db --graph              as a diagram
 
 Each line of the walk is a place (namespace/interface, or a segment), the packet as it is there, and the rule, route or table
 that decides. If the cell is not `yes`, single changes to the topology that make it so are below, each with the other
@@ -40,6 +41,9 @@ pub struct Args {
     /// After so many of the topology's steps
     #[arg(long, value_name = "N", default_value_t = 0)]
     step: usize,
+    /// Draw the walk as a sequence diagram of Mermaid, for a Markdown file
+    #[arg(long)]
+    graph: bool,
     #[command(flatten)]
     engines: Engines,
 }
@@ -59,6 +63,7 @@ pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let query = Query { from, to, probe, by, family, size, step: args.step };
     let explanation = labctl_oracle::explain(lab, &query);
     match context.printer.format {
+        _ if args.graph => context.printer.data(graph::walks(&explanation.walks).trim_end())?,
         Format::Json => context.printer.json(&explanation)?,
         Format::Text => context.printer.data(&predicted::explained(&explanation))?,
     }

@@ -1,5 +1,7 @@
-//! Mermaid flowcharts. A label is in quotes; what would end it, or be markup, is written by its number.
+//! Mermaid: a lab as a flowchart, a walk as a sequence diagram. What would end a label, or be markup, is written by its
+//! number.
 
+use labctl_oracle::{Hop, Way};
 use labctl_words::plain;
 
 use super::drawing::{Drawing, Kind, Node};
@@ -36,6 +38,46 @@ pub fn write(drawing: &Drawing) -> String {
     class("network", &|node| node.kind == Kind::Network);
     class("deferred", &|node| node.deferred);
     out
+}
+
+/// Writes the walks of a cell as sequence diagrams, one for each word that it may come to: who hands which packet to whom,
+/// the answer dashed, with what decides in notes.
+pub fn walks(ways: &[Way]) -> String {
+    ways.iter().map(walk).collect::<Vec<_>>().join("\n")
+}
+
+fn walk(way: &Way) -> String {
+    let hops = || way.there.iter().chain(&way.back);
+    let mut places: Vec<&str> = Vec::new();
+    for place in hops().map(place) {
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    let number = |hop: &Hop| places.iter().position(|p| *p == place(hop)).unwrap_or_default();
+    let mut out = "sequenceDiagram\n".to_owned();
+    for (n, place) in places.iter().enumerate() {
+        out += &format!("    participant p{n} as {}\n", text(place));
+    }
+    for (hops, arrow) in [(&way.there, "->>"), (&way.back, "-->>")] {
+        for (n, hop) in hops.iter().enumerate() {
+            let here = number(hop);
+            out += &format!("    Note over p{here}: {}: {}\n", text(&hop.at), text(&hop.by));
+            if let Some(next) = hops.get(n + 1).map(number).filter(|next| *next != here) {
+                out += &format!("    p{here}{arrow}p{next}: {}\n", text(&hop.packet));
+            }
+        }
+    }
+    let why = if way.why.is_empty() { String::new() } else { format!(": {}", text(&way.why)) };
+    if let Some(last) = hops().last() {
+        out += &format!("    Note over p{}: {}{why}\n", number(last), way.verdict);
+    }
+    out
+}
+
+/// The namespace or segment of a hop.
+fn place(hop: &Hop) -> &str {
+    hop.at.split('/').next().unwrap_or_default()
 }
 
 fn node(n: usize, node: &Node) -> String {

@@ -12,6 +12,7 @@ mod tests;
 pub use drawing::Drawing;
 use labctl_model::Lab;
 use labctl_words::plain;
+pub use mermaid::walks;
 
 /// Form of a drawing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

@@ -3,7 +3,8 @@
 
 use std::fs;
 
-use labctl_model::Lab;
+use labctl_model::{By, Lab, Probed};
+use labctl_oracle::{Query, explain};
 use labctl_words::is_hostile;
 use roxmltree::Document;
 
@@ -11,6 +12,7 @@ use super::{
     Form, draw,
     drawing::{Drawing, Kind},
     layout::{Layout, Rect},
+    walks,
 };
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
@@ -52,6 +54,22 @@ fn hostile() -> Lab {
         lab = serde_json::from_str(&json.replace(&format!("\"{name}\""), &new)).unwrap();
     }
     Lab { name: HOSTILE.into(), description: HOSTILE.into(), ..lab }
+}
+
+fn walk_of(lab: &Lab) -> String {
+    let (from, to) =
+        (lab.peers.keys().next().unwrap().clone(), lab.hosts.keys().nth(1).unwrap().as_str().into());
+    let probe = "tcp/8080".parse().unwrap();
+    let query = Query { from, to, probe, by: By::Address, family: Probed::default(), size: None, step: 0 };
+    walks(&explain(lab, &query).walks)
+}
+
+#[test]
+fn a_walk_is_a_sequence_diagram() {
+    insta::assert_snapshot!(walk_of(&lab()));
+    let (ours, hostile) = (walk_of(&lab()), walk_of(&hostile()));
+    assert!(!hostile.contains(|c| is_hostile(c) && c != '\n'), "{hostile}");
+    assert_eq!(hostile.lines().count(), ours.lines().count(), "{hostile}");
 }
 
 #[test]

@@ -155,5 +155,5 @@ expect: [ { probe: icmp, from: host1, to: [host2, c2], verdict: yes } ]
     let holds = || labctl.run(["check", "reborn"]).0.status.success();
     eventually("host2 and what is on it are reached again", Duration::from_secs(20), holds);
     labctl.run(["do", "reborn", "stop", "host2"]).exits(0);
-    labctl.run(["do", "reborn", "kill", "host9"]).exits(2).says("host2");
+    labctl.run(["do", "reborn", "kill", "host9"]).exits(2).says("there is no host `host9`");
 }

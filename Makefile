@@ -7,7 +7,7 @@ PROFILE := quick
 BIN     = target/$(shell rustc -vV | sed -n 's/^host: //p')/$(PROFILE)
 LABCTL  = $(BIN)/labctl
 
-.PHONY: demo check test test-all engines truth setup build image deb dist test-packages bench fuzz miri deny clean help
+.PHONY: demo check test test-all engines truth mutations setup build image deb dist test-packages bench fuzz miri deny clean help
 .NOTPARALLEL:
 
 help: ## what there is
@@ -43,6 +43,9 @@ SEED ?= 1
 truth: image ## is each host, restored or in a container, as it is when booted? Is what the oracle predicts of random labs true?
 	$(CARGO) test --profile $(PROFILE) --locked -p labctl-tests --test labs truth:: -- --ignored --nocapture
 	$(CARGO) run --profile $(PROFILE) --locked -p labctl-fuzz -- --seed $(SEED) --labs $(LABS)
+
+mutations: setup ## break the oracle on purpose in many places: does a test notice each? (20 minutes)
+	@scripts/mutations
 
 setup: ## install the system packages that are missing
 	@scripts/setup $(NEEDS)

@@ -151,6 +151,63 @@ hosts:
 }
 
 #[test]
+fn what_comes_from_ones_own_address_is_dropped() {
+    let lab = "
+segments: { one: { subnet: 10.1.0.0/24 }, two: { subnet: 10.2.0.0/24 }, other: { subnet: 10.1.0.0/24 } }
+hosts:
+  router: { one: 10.1.0.1, two: 10.2.0.1, sysctls: { net.ipv4.ip_forward: 1 } }
+  h: { two: 10.2.0.3, other: 10.1.0.5 }
+peers:
+  twin: { one: 10.1.0.5, gateway: 10.1.0.1 }
+  another: { one: 10.1.0.6, gateway: 10.1.0.1 }
+";
+    assert_eq!(word(lab, "twin > h@two"), "silent");
+    assert_eq!(word(lab, "another > h@two"), "asymmetric", "h looks for it on the other segment");
+}
+
+#[test]
+fn blocks_and_cuts_hold_for_the_way_that_they_name() {
+    let after = |action: &str, cell: &str| {
+        let lab = format!(
+            "
+segments: {{ lan: {{ subnet: 10.1.0.0/24 }} }}
+hosts: {{ a: {{ lan: 10.1.0.1 }}, b: {{ lan: 10.1.0.2 }}, c: {{ lan: 10.1.0.3 }} }}
+steps: [ {{ do: {action} }} ]
+"
+        );
+        word(&lab, cell)
+    };
+    let words =
+        |action| ["a > b tcp/80", "a > c tcp/80", "c > b tcp/80"].map(|cell| after(action, cell)).join(" ");
+    assert_eq!(words("block tcp/80"), "silent silent silent");
+    assert_eq!(words("block tcp/80 from a"), "silent silent yes");
+    assert_eq!(words("block tcp/80 to b"), "silent yes silent");
+    assert_eq!(words("block tcp/80 from a to b"), "silent yes yes");
+    let words = |action| ["a > b", "b > a", "b > c"].map(|cell| after(action, cell)).join(" ");
+    assert_eq!(words("cut a"), "arp arp yes");
+    // Whoever was asked before knows the MAC, and then it is the echo that gets lost.
+    assert_eq!(words("cut a inbound"), "arp arp|silent yes");
+    assert_eq!(words("cut a outbound"), "arp|silent arp yes");
+}
+
+#[test]
+fn arp_is_answered_for_any_address_of_ones_own_and_neighbour_discovery_for_the_interfaces() {
+    let lab = "
+segments:
+  one: { subnet: [10.1.0.0/24, \"fd00:1::/64\"] }
+  two: { subnet: [10.2.0.0/24, \"fd00:2::/64\"] }
+hosts:
+  h: { one: [10.1.0.1, \"fd00:1::1\"], two: [10.2.0.1, \"fd00:2::1\"] }
+  near:
+    one: [10.1.0.5, \"fd00:1::5\"]
+    routes: [ { to: 10.2.0.0/24, dev: one }, { to: \"fd00:2::/64\", dev: one } ]
+";
+    assert_eq!(word(lab, "near > 10.2.0.1"), "yes");
+    assert_eq!(word(lab, "near > fd00:1::1"), "yes");
+    assert_eq!(word(lab, "near > fd00:2::1"), "neighbour");
+}
+
+#[test]
 fn what_is_too_large_is_told_at_once_or_never() {
     let lab = "
 segments:
@@ -244,6 +301,7 @@ containers:
     assert_eq!(word(&lab("l3", "private"), "a1 > b1"), "silent");
     assert_eq!(word(&lab("l2", "bridge"), "a1 > far"), "arp", "by a gateway that nobody has");
     assert_eq!(word(&lab("l3", "bridge"), "h2 > a1"), "yes", "by its route");
+    assert_eq!(word(&lab("l3", "bridge"), "a1 > 10.10.2.11"), "silent", "no route: taken for a neighbour");
     assert_eq!(
         word(&lab("l2", "bridge"), "h2 > a1"),
         "asymmetric",
@@ -282,8 +340,40 @@ fn an_encrypted_overlay_needs_esp_and_a_docker_that_can() {
     assert_eq!(word(&lab("trixie", "4789", "cut h2"), "c1 > c2"), "arp", "given up by the gossip");
     let (there, _) = ways(&lab("trixie", "4789", nothing), "c1 > c2");
     assert!(there.contains("esp 192.168.56.3 > 192.168.56.7, vxlan"), "{there}");
+    // 1500, less 50 for VXLAN and 26 for ESP.
+    assert_eq!(word(&lab("trixie", "4789", nothing), "c1 > c2 icmp 1424"), "yes");
+    assert_eq!(word(&lab("trixie", "4789", nothing), "c1 > c2 icmp 1425"), "unreachable");
     let unknown = word(&lab("trixie", "4789", "exec h2 -- iptables -F"), "c1 > c2");
     assert_eq!(unknown, "unknown: what `iptables` has done in h2");
+}
+
+#[test]
+fn an_overlay_is_silent_where_a_nodes_packets_come_from_another_address_than_it_advertises() {
+    let lab = |h1: &str| {
+        format!(
+            "
+segments: {{ lan: {{ subnet: 192.168.56.0/24 }}, back: {{ subnet: 10.2.0.0/24 }} }}
+hosts: {{ h1: {{ lan: 192.168.56.3, back: 10.2.0.3 }}, h2: {{ lan: 192.168.56.7, back: 10.2.0.7 }} }}
+swarm: {{ managers: [h1], advertise_addr: {{ h1: {h1}, h2: back }} }}
+networks: {{ net: {{ driver: overlay, attachable: true, ipam: {{ config: [ {{ subnet: 10.3.1.0/24 }} ] }} }} }}
+containers: {{ c1: {{ host: h1, networks: [net] }}, c2: {{ host: h2, networks: [net] }} }}
+"
+        )
+    };
+    assert_eq!(word(&lab("back"), "c1 > c2"), "yes");
+    assert_eq!(word(&lab("lan"), "c1 > c2"), "silent", "moby#53004");
+    let why = &ask(&lab("lan"), "c1 > c2").walks[0].why;
+    assert!(why.ends_with("is known to be behind 192.168.56.3, and this came from 10.2.0.3"), "{why}");
+}
+
+#[test]
+fn a_drained_node_has_no_task() {
+    let after = |step| {
+        let lab = SWARM.replace("ENGINE", "trixie").replace("PORT", "4789").replace("STEP", step);
+        word(&lab, "c1 > web tcp/80")
+    };
+    assert_eq!(after("drain h1"), "yes");
+    assert_eq!(after("drain h2"), "down", "the service may be nowhere else");
 }
 
 #[test]
@@ -332,6 +422,40 @@ fn a_route_to_a_container_is_open_up_to_docker_27_and_then_as_its_gateway_mode_s
         (word(&lab, "d1 > c1"), word(&lab, "h > c1"), word(&lab, "c1 > far")),
         ("silent".into(), "yes".into(), "yes".into())
     );
+}
+
+#[test]
+fn an_internal_network_is_closed_to_a_route_that_leads_there() {
+    for engine in ["bookworm", "trixie", "forky"] {
+        let lab = ROUTED_TO.replace("ENGINE", engine).replace("MODE", "nat-unprotected");
+        assert_eq!(word(&lab, "far > c1"), "yes");
+        let internal = lab.replace("  net:\n", "  net:\n    internal: true\n");
+        let why = "h: filter DOCKER-ISOLATION-STAGE-1: ! -s 172.21.0.0/16 -o br-net -j DROP";
+        assert_eq!(ask(&internal, "far > c1").walks[0].why, why);
+    }
+}
+
+#[test]
+fn rules_for_ipv6_are_there_from_docker_27_on_and_before_that_as_an_experiment() {
+    let between = |engine: &str, daemon_json: &str| {
+        let lab = format!(
+            "
+hosts: {{ h: {{ engine: {engine}, daemon_json: {{ {daemon_json} }} }} }}
+networks:
+  red: {{ enable_ipv6: true, ipam: {{ config: [ {{ subnet: \"fd00:41::/64\" }} ] }} }}
+  blue: {{ enable_ipv6: true, ipam: {{ config: [ {{ subnet: \"fd00:42::/64\" }} ] }} }}
+containers:
+  r1: {{ networks: {{ red: {{ ipv6_address: \"fd00:41::11\" }} }} }}
+  b1: {{ networks: {{ blue: {{ ipv6_address: \"fd00:42::11\" }} }} }}
+"
+        );
+        word(&lab, "r1 > fd00:42::11")
+    };
+    assert_eq!(between("trixie", ""), "yes");
+    assert_eq!(between("trixie", "ip6tables: true"), "yes");
+    assert_eq!(between("trixie", "ip6tables: true, experimental: true"), "silent");
+    assert_eq!(between("forky", ""), "silent");
+    assert_eq!(between("forky", "ip6tables: false"), "yes");
 }
 
 #[test]

@@ -17,7 +17,7 @@ help: ## what there is
 PACKAGES := --package labctl --bins
 bench: PACKAGES += --package labctl-benches
 bench deb dist test-packages: PROFILE := release
-check test test-all: NEEDS := test
+check test test-all mutations: NEEDS := test
 bench: NEEDS := bench
 
 demo: image ## set up, then bring the flagship up and probe it

@@ -17,7 +17,7 @@ help: ## what there is
 PACKAGES := --package labctl --bins
 bench: PACKAGES += --package labctl-benches
 bench deb dist test-packages: PROFILE := release
-check test test-all: NEEDS := test
+check test test-all mutations: NEEDS := test
 bench: NEEDS := bench
 
 demo: image ## set up, then bring the flagship up and probe it
@@ -44,7 +44,7 @@ truth: image ## is each host, restored or in a container, as it is when booted? 
 	$(CARGO) test --profile $(PROFILE) --locked -p labctl-tests --test labs truth:: -- --ignored --nocapture
 	$(CARGO) run --profile $(PROFILE) --locked -p labctl-fuzz -- --seed $(SEED) --labs $(LABS)
 
-mutations: setup ## break the oracle on purpose in many places: does a test notice each? (20 minutes)
+mutations: setup ## break the oracle on purpose in many places: does a test notice each? (10 minutes)
 	@scripts/mutations
 
 setup: ## install the system packages that are missing

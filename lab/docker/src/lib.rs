@@ -105,7 +105,7 @@ const OVERTAKEN: &str = "update out of sequence";
 const LEADERLESS: &str = "does not have a leader";
 
 /// Limits of [`retry_transient`]: number of tries, pause between two, and when no further try begins. Three late attachments
-/// fit: on two busy cores without KVM one was not enough.
+/// fit: on two busy cores without KVM two were not enough.
 const MOST_TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(200);
 const LAST_TRY: Duration = Duration::from_secs(45);

@@ -34,6 +34,9 @@ pub struct Report {
     pub checks: Vec<CheckReport>,
     /// Every step that was run, in the topology's order.
     pub steps: Vec<StepReport>,
+    /// Name of the checkpoint of the lab as it was when something first did not hold, if it was to be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<String>,
 }
 
 /// What a lab ran on.
@@ -225,7 +228,8 @@ impl Report {
     pub fn new(lab: &str, runtime: &str) -> Self {
         let (lab, runtime) = (lab.to_owned(), runtime.to_owned());
         let (checks, steps) = (Vec::new(), Vec::new());
-        Self { version: VERSION, lab, runtime, holds: true, took_ms: 0, environment: None, checks, steps }
+        let (version, environment, checkpoint) = (VERSION, None, None);
+        Self { version, lab, runtime, holds: true, took_ms: 0, environment, checks, steps, checkpoint }
     }
 
     /// Computes `holds` of every part from what it consists of.

@@ -19,6 +19,7 @@ pub fn text(report: &Report, topology: &str) -> String {
         }
     }
     separate(&mut out);
+    out.push_str(&kept(report));
     out.push_str(&closing(report));
     out
 }
@@ -46,7 +47,7 @@ pub fn mistakes(report: &Report, topology: &str) -> String {
         }
         out.extend(s.checks.iter().map(check));
     }
-    out
+    out + &kept(report)
 }
 
 /// Says how much holds: `30 of 30 cells, 2 of 2 facts, 4 of 4 steps`, with `between` in the place of ` of `. A report of
@@ -115,6 +116,13 @@ fn captures(check: &CheckReport) -> String {
     let one =
         |path: &PathBuf| format!("{dim}what the wire carried: {}{dim:#}\n", plain(&path.to_string_lossy()));
     check.captures.iter().map(one).collect()
+}
+
+/// Where the lab is kept as it was when it first did not hold.
+fn kept(report: &Report) -> String {
+    let Some(name) = &report.checkpoint else { return String::new() };
+    let dim = style::DIM;
+    format!("{dim}the lab as it was when this came out: `labctl checkpoint restore {}`{dim:#}\n", plain(name))
 }
 
 fn matrix(matrix: &MatrixReport, settled: &str, topology: &str) -> String {

@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -34,6 +34,8 @@ pub struct Checking {
     pub steps: bool,
     /// How many more times to probe each matrix once it holds. It must hold each time.
     pub again: u32,
+    /// Save the lab when something first does not hold.
+    pub keep_failed: bool,
 }
 
 /// What is expected of a lab.
@@ -71,14 +73,17 @@ impl RunningLab {
         let began = Instant::now();
         let mut report = Report::new(&lab.name, &self.plan().runtime.to_string());
         report.environment = Some(environment(&self.view()));
+        let keep_failed = how.keep_failed && self.can_be_kept(events).await?;
         events.phase(format!("probing {}", probes(expect)));
-        report.checks = checks(self, expect, how, "").await?;
+        let run = Run { lab: self, how: Checking { keep_failed, ..how }, events, kept: OnceLock::new() };
+        report.checks = run.checks(expect, "").await?;
         if how.steps {
             for (index, step) in steps.iter().enumerate() {
                 events.send(Event::Step { step: index, of: steps.len(), name: step.name.clone() });
-                report.steps.push(run_step(self, index, step, how, events).await?);
+                report.steps.push(run.step(index, step).await?);
             }
         }
+        report.checkpoint = run.kept.into_inner().flatten();
         report.took_ms = millis(began.elapsed());
         report.conclude();
         Ok(report)
@@ -113,36 +118,55 @@ fn environment(view: &View<'_>) -> Environment {
     }
 }
 
-async fn run_step(
-    lab: &RunningLab,
-    index: usize,
-    step: &Step,
+/// A run of expectations.
+struct Run<'a> {
+    lab: &'a RunningLab,
     how: Checking,
-    events: &Events,
-) -> Result<StepReport, Error> {
-    let began = Instant::now();
-    let done = actions::run_all(lab, step, events).await;
-    let actions =
-        ActionsReport { holds: done.holds, message: done.message, took_ms: millis(began.elapsed()) };
-    let began = Instant::now();
-    let checks = checks(lab, &step.expect, how, &format!("step{}-", index + 1)).await?;
-    let settled_ms = checks.iter().all(|c| c.holds).then(|| millis(began.elapsed()));
-    Ok(StepReport { name: step.name.clone(), line: step.line, holds: false, actions, settled_ms, checks })
+    events: &'a Events,
+    /// Filled once something did not hold: the checkpoint's name, unless the save failed.
+    kept: OnceLock<Option<String>>,
 }
 
-/// Runs checks in order. The file names of their captures begin with `stem`.
-async fn checks(
-    running: &RunningLab,
-    checks: &[Check],
-    how: Checking,
-    stem: &str,
-) -> Result<Vec<CheckReport>, Error> {
-    let began = Instant::now();
-    let mut reports = Vec::with_capacity(checks.len());
-    for (index, check) in checks.iter().enumerate() {
-        reports.push(one(running, check, how, began, &format!("{stem}check{}", index + 1)).await?);
+impl Run<'_> {
+    async fn step(&self, index: usize, step: &Step) -> Result<StepReport, Error> {
+        let began = Instant::now();
+        let done = actions::run_all(self.lab, step, self.events).await;
+        self.keep_unless(done.holds).await;
+        let actions =
+            ActionsReport { holds: done.holds, message: done.message, took_ms: millis(began.elapsed()) };
+        let began = Instant::now();
+        let checks = self.checks(&step.expect, &format!("step{}-", index + 1)).await?;
+        let settled_ms = checks.iter().all(|c| c.holds).then(|| millis(began.elapsed()));
+        Ok(StepReport { name: step.name.clone(), line: step.line, holds: false, actions, settled_ms, checks })
     }
-    Ok(reports)
+
+    /// Runs checks in order. The file names of their captures begin with `stem`.
+    async fn checks(&self, checks: &[Check], stem: &str) -> Result<Vec<CheckReport>, Error> {
+        let began = Instant::now();
+        let mut reports = Vec::with_capacity(checks.len());
+        for (index, check) in checks.iter().enumerate() {
+            let report = one(self.lab, check, self.how, began, &format!("{stem}check{}", index + 1)).await?;
+            self.keep_unless(report.holds).await;
+            reports.push(report);
+        }
+        Ok(reports)
+    }
+
+    /// Saves the lab as it is, if this is the first that does not hold. If that fails, the results stay as they are.
+    async fn keep_unless(&self, holds: bool) {
+        if holds || !self.how.keep_failed || self.kept.get().is_some() {
+            return;
+        }
+        let kept = match self.lab.keep_failed().await {
+            Ok(name) => Some(name),
+            Err(e) => {
+                self.events.note(format!("the lab that does not hold is not kept: {e}"));
+                None
+            }
+        };
+        // Empty until here.
+        let _ = self.kept.set(kept);
+    }
 }
 
 /// Looks at a check until it holds or its time is over. `began` is when the work before the checks ended, such as the

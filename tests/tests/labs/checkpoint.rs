@@ -141,6 +141,27 @@ fn up_takes_a_lab_from_the_checkpoint_that_it_left_and_reset_goes_back_to_it() {
 }
 
 #[test]
+fn a_lab_that_does_not_hold_is_kept_as_it_was_then() {
+    let here = Here::new();
+    let step = "steps:
+  - do: cut host2
+    expect: [ { probe: icmp, from: host1, to: host2, verdict: yes } ]
+  - do: heal host2
+    expect: [ { probe: icmp, from: host1, to: host2, verdict: no } ]
+";
+    let file = write(here.dir.path(), "lost.yaml", &(two_hosts("lost") + step));
+    let args = ["test", file.to_str().unwrap(), "--keep-failed", "--format", "json"];
+    let report = here.labctl.run(args).exits(1).json()["labs"][0]["report"].take();
+    assert_eq!(report["checkpoint"], "lost-failed", "{report}");
+    here.labctl.run(["checkpoint", "restore", "lost-failed", "--as", "found"]).exits(0);
+    // It is that of the first failure, not of the last, when the cut was healed.
+    here.labctl.run(["probe", "found", "host1", "host2"]).exits(1);
+    here.labctl.run(["do", "found", "heal", "host2"]).exits(0);
+    here.labctl.run(["probe", "found", "host1", "host2"]).exits(0);
+    here.labctl.run(["down", "found"]).exits(0);
+}
+
+#[test]
 fn a_saved_lab_goes_on_and_two_of_it_do_not_meet() {
     let here = Here::new();
     here.labctl.up(&here.topology("saved"));

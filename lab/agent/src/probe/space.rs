@@ -127,12 +127,11 @@ impl Space {
 
     async fn listen_on(&self, raw: &AsyncFd<OwnedFd>) {
         while let Ok(mut ready) = raw.readable().await {
+            // Until nothing is left. What comes after that makes it ready anew.
             if let Err(error) = self.drain() {
                 tracing::debug!("raw socket: {error}");
             }
             ready.clear_ready();
-            // A message may have come between the last read and the clearing.
-            let _ = self.drain();
         }
     }
 

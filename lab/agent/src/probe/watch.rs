@@ -136,10 +136,9 @@ impl Watcher {
     pub async fn watch(self: Arc<Self>) {
         let Some(socket) = &self.socket else { return };
         while let Ok(mut ready) = socket.readable().await {
+            // Until nothing is left. What comes after that makes it ready anew.
             self.drain();
             ready.clear_ready();
-            // A packet may have come between the last read and the clearing.
-            self.drain();
         }
     }
 

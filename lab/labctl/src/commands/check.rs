@@ -56,7 +56,7 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let (dir, mut plan) = topology::running(&args.lab, context)?;
     let mut stop = Stop::new()?;
-    let how = Checking { steps: args.steps, again: 0 };
+    let how = Checking { steps: args.steps, ..Checking::default() };
     let request = match read_again(&mut plan, context)? {
         Some(expectations) => Request::CheckOther { how, expectations: Box::new(expectations) },
         None => Request::Check(how),

@@ -93,7 +93,7 @@ async fn of_lab(args: &Args, context: &Context) -> Result<Exit, Error> {
     let (dir, plan) = context.lab(&args.what)?;
     let mut stop = Stop::new()?;
     let mut progress = Progress::new(&context.printer, &args.what);
-    let how = Checking { steps: args.steps, again: 0 };
+    let how = Checking { steps: args.steps, ..Checking::default() };
     let mut found = session::check(&dir, how, &mut progress, &mut stop).await;
     drop(progress);
     predicted::join(&mut found, &plan.lab);

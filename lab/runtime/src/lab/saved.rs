@@ -66,6 +66,26 @@ impl RunningLab {
         finish(store, taken, name.to_owned()).await
     }
 
+    /// Whether [`Self::keep_failed`] is possible. Says why not.
+    ///
+    /// # Errors
+    /// What the lab depends on cannot be read.
+    pub(crate) async fn can_be_kept(&self, events: &Events) -> Result<bool, Error> {
+        let can = self.kind().await?.is_some();
+        if !can {
+            events.note(format!("it is not kept if it does not hold: {}", self.cannot_be_saved()));
+        }
+        Ok(can)
+    }
+
+    /// [`Self::save`] for a run that holds [`Self::alone`], under a name that says of what. Replaces an earlier one.
+    pub(crate) async fn keep_failed(&self) -> Result<String, Error> {
+        let name = format!("{}-failed", self.plan.lab.name);
+        checkpoint::check_name(&name)?;
+        let saved = finish(self.store(), self.take().await?, name).await?;
+        Ok(saved.name)
+    }
+
     pub(super) fn store(&self) -> Store {
         Store::of(&self.plan.cache)
     }

@@ -72,6 +72,10 @@ pub struct Args {
     /// Repeat everything instead, steps too: before each repetition the lab is reset to what it was at the end of `up`
     #[arg(long, conflicts_with = "no_checkpoint")]
     reset: bool,
+    /// Save the lab as it is when something first does not hold, as checkpoint LAB-failed: `labctl checkpoint restore`
+    /// brings it back, `export` takes it to another machine
+    #[arg(long)]
+    keep_failed: bool,
     /// How often a lab that does not hold is tried again, from its start
     ///
     /// Every failed try is told in full. A lab that holds in the end counts as passed, and as flaky.
@@ -208,7 +212,11 @@ async fn test(
             manner,
             captures,
             limit: args.timeout,
-            checking: Checking { steps: true, again: if args.reset { 0 } else { args.repeat - 1 } },
+            checking: Checking {
+                steps: true,
+                again: if args.reset { 0 } else { args.repeat - 1 },
+                keep_failed: args.keep_failed,
+            },
             resets: if args.reset { args.repeat - 1 } else { 0 },
         };
         async move {

@@ -10,7 +10,10 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use labctl_protocol::{made::FOREIGN, messages::VIRTIO_PORT};
+use labctl_protocol::{
+    made::{FOREIGN, OWN},
+    messages::VIRTIO_PORT,
+};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -29,6 +32,7 @@ The agent of a lab host; labctl starts it.
 
 Usage: labctl-agent serve [--stdio | --port PATH]   serve labctl (default: the virtio-serial port)
        labctl-agent serve --node                    the same on stdin and stdout, once `node` is ready
+       labctl-agent serve --own                     the same for a machine that was made for a lab
        labctl-agent serve --foreign LAB [SSH_CONNECTION]
                                                     the same for a lab on a machine that is not labctl's own: what is
                                                     changed there is noted first, in labs/LAB.json beside the agent
@@ -48,6 +52,7 @@ enum Command {
     Init,
     ServeStdio,
     ServeNode,
+    ServeOwn,
     ServeForeign(String, Option<IpAddr>),
     Node(node::Options),
     Engine,
@@ -67,6 +72,7 @@ fn parse(mut arguments: impl Iterator<Item = String>, pid: u32) -> Command {
         ["serve"] => Command::ServePort(None),
         ["serve", "--stdio"] => Command::ServeStdio,
         ["serve", "--node"] => Command::ServeNode,
+        ["serve", OWN] => Command::ServeOwn,
         ["serve", FOREIGN, lab, rest @ ..] if labctl_model::Lab::is_name(lab) && rest.len() < 2 => {
             // Address and port of the client, address and port here (ssh(1)).
             let door = rest.first().and_then(|words| words.split(' ').nth(2)?.parse().ok());
@@ -97,11 +103,12 @@ pub fn run() -> ExitCode {
     let result = match parse(std::env::args().skip(1), std::process::id()) {
         Command::Init => init::run(),
         Command::Pause => pause::pause().context("pause"),
-        Command::ServeStdio => runtime(serve_stdio(Server::new)),
+        Command::ServeStdio => runtime(serve_stdio(|namespace| Server::new(Kernel::Shared, namespace))),
+        Command::ServeOwn => runtime(serve_stdio(|namespace| Server::new(Kernel::Own, namespace))),
         Command::ServeForeign(lab, door) => runtime(serve_foreign(lab, door)),
         Command::ServeNode => runtime(async {
             node::ready().await?;
-            serve_stdio(Server::new).await
+            serve_stdio(|namespace| Server::new(Kernel::Shared, namespace)).await
         }),
         Command::Node(options) => node::run(&options).map_err(Into::into),
         Command::Engine => runtime(node::engine()),
@@ -172,11 +179,11 @@ fn raise_descriptors() {
 
 async fn serve_foreign(lab: String, door: Option<IpAddr>) -> anyhow::Result<()> {
     let part = Foreign::of(&lab, door)?;
-    serve_stdio(|_, namespace| Server::foreign(namespace, part)).await
+    serve_stdio(|namespace| Server::foreign(namespace, part)).await
 }
 
-async fn serve_stdio(server: impl FnOnce(Kernel, Namespace) -> Server) -> anyhow::Result<()> {
-    let server = Arc::new(server(Kernel::Shared, Namespace::own().context("/proc/self/ns/net")?));
+async fn serve_stdio(server: impl FnOnce(Namespace) -> Server) -> anyhow::Result<()> {
+    let server = Arc::new(server(Namespace::own().context("/proc/self/ns/net")?));
     let stdio = tokio::io::join(tokio::io::stdin(), tokio::io::stdout());
     match session::serve(&server, stdio).await {
         Ok(()) | Err(labctl_protocol::preamble::PreambleError::Ended) => Ok(()),

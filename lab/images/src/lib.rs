@@ -16,6 +16,7 @@
 pub mod added;
 mod archive;
 mod bootstrap;
+pub mod boxes;
 mod build;
 pub mod builtin;
 pub mod cache;

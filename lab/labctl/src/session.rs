@@ -104,6 +104,8 @@ pub enum Asked {
     Dind,
     /// Machines that exist, by your own ssh: `--machines` says where they are
     Ssh,
+    /// Machines that Vagrant makes, by libvirt, or by VirtualBox if VAGRANT_DEFAULT_PROVIDER says so
+    Vagrant,
 }
 
 impl From<Asked> for Option<Runtime> {
@@ -113,6 +115,7 @@ impl From<Asked> for Option<Runtime> {
             Asked::Vm => Some(Runtime::Vm),
             Asked::Dind => Some(Runtime::Dind),
             Asked::Ssh => Some(Runtime::Ssh),
+            Asked::Vagrant => Some(Runtime::Vagrant),
         }
     }
 }

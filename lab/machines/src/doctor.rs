@@ -22,6 +22,8 @@ const LEAST_MEMORY: u64 = 768;
 const GOOD_MEMORY: u64 = 2560;
 /// MiB of disk that making a node image needs.
 const GOOD_DISK: u64 = 3072;
+/// Where libvirt's daemon listens.
+const LIBVIRT: &str = "/var/run/libvirt/libvirt-sock";
 /// Limit for any program or daemon that is asked.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How a finding is.
@@ -101,6 +103,7 @@ pub async fn examine(dirs: &Dirs, path: &OsStr, agent: Option<&Path>) -> Diagnos
     let dind = matches!(daemon, Ok(Ok(_)));
     findings.push(docker_daemon(daemon.ok()));
     findings.push(ssh(path));
+    findings.push(vagrant(path, Path::new(LIBVIRT)));
     let features = match agent {
         Some(agent) => {
             let tried: Result<BTreeMap<_, _>, _> = kernel::examine(agent).await.map(|found| {
@@ -125,6 +128,30 @@ fn ssh(path: &OsStr) -> Finding {
         }
         None => Finding::new("ssh", Level::Fact, "no ssh in PATH: --runtime ssh needs it")
             .advice("to run labs on machines that exist: apt-get install openssh-client"),
+    }
+}
+
+/// Vagrant for `--runtime vagrant`, and the daemon whose machines it makes.
+fn vagrant(path: &OsStr, libvirt: &Path) -> Finding {
+    let install = "to have Vagrant make the hosts: apt-get install vagrant vagrant-libvirt libvirt-daemon-system dnsmasq-base";
+    match find_program("vagrant", path) {
+        None => Finding::new("vagrant", Level::Fact, "no vagrant in PATH: --runtime vagrant needs it")
+            .advice(install),
+        Some(program) if libvirt.exists() => Finding::new(
+            "vagrant",
+            Level::Fact,
+            format!("{}, with libvirt, for --runtime vagrant", program.display()),
+        ),
+        Some(program) => Finding::new(
+            "vagrant",
+            Level::Fact,
+            format!(
+                "{}, but no libvirt at {}: --runtime vagrant needs it, or VirtualBox",
+                program.display(),
+                libvirt.display()
+            ),
+        )
+        .advice("start it: systemctl start libvirtd, or without systemd `virtlogd -d; libvirtd -d`"),
     }
 }
 

@@ -7,12 +7,14 @@ use std::{
 };
 
 use labctl_images::{
-    BuildOptions, NodeImage, OwnOptions, Progress, build, build_own, container, find, require,
+    BuildOptions, NodeImage, OwnOptions, Progress,
+    boxes::{BoxOptions, build_box},
+    build, build_own, container, find, require,
 };
 use labctl_model::{DebianImage, Engine, Lab};
 use labctl_state::Runtime;
 
-use crate::{Error, Events};
+use crate::{Error, Events, vagrant};
 
 /// Makes the node images that a lab's hosts need on this runtime, and the Debian package images that its containers need, if they are
 /// not in the cache.
@@ -20,8 +22,13 @@ use crate::{Error, Events};
 /// # Errors
 /// Those of [`labctl_images::build`]; [`Error::OfPackages`].
 pub async fn ensure(cache: &Path, lab: &Lab, runtime: Runtime, events: &Events) -> Result<(), Error> {
-    // Machines that exist have a dockerd of their own.
-    let made = lab.hosts.values().filter(|_| runtime != Runtime::Ssh);
+    if runtime == Runtime::Vagrant {
+        for options in vagrant::boxes(cache, lab)? {
+            build_box_telling(&options, events).await?;
+        }
+    }
+    // Machines that exist have a dockerd of their own, and boxes theirs.
+    let made = lab.hosts.values().filter(|_| matches!(runtime, Runtime::Vm | Runtime::Dind));
     let engines: BTreeSet<&Engine> = made.map(|h| &h.engine).collect();
     for engine in engines {
         let damaged = match find(cache, engine) {
@@ -108,6 +115,14 @@ pub async fn build_telling(options: &BuildOptions, events: &Events) -> Result<No
 /// Those of [`labctl_images::build_own`].
 pub async fn build_own_telling(options: &OwnOptions, events: &Events) -> Result<NodeImage, Error> {
     Ok(build_own(options, &telling(events, format!("node image {}", options.name))).await?)
+}
+
+/// Like [`labctl_images::boxes::build_box`], with its steps reported as phases.
+///
+/// # Errors
+/// Those of [`labctl_images::boxes::build_box`].
+pub async fn build_box_telling(options: &BoxOptions, events: &Events) -> Result<(), Error> {
+    Ok(build_box(options, &telling(events, format!("box {}", options.name()))).await?)
 }
 
 /// Reports the progress of making an image.

@@ -18,6 +18,7 @@ mod spawn;
 pub mod ssh;
 pub mod sys;
 mod tail;
+pub mod vagrant;
 pub mod vm;
 
 pub use error::Error;

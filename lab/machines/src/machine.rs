@@ -29,8 +29,11 @@ pub trait Provider: Send + Sync {
     }
 
     /// How a NIC's frames reach the wire, which listens at this path.
-    fn transport(&self, listen: PathBuf) -> Transport {
-        Transport::QemuStream { listen }
+    ///
+    /// # Errors
+    /// There is no room for it.
+    fn transport(&self, listen: PathBuf) -> Result<Transport, Error> {
+        Ok(Transport::QemuStream { listen })
     }
 
     /// Whether the wire carries its hosts' NICs. If not, their segments are networks that exist.

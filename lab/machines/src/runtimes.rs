@@ -13,6 +13,7 @@ use crate::{
     qemu::{self, Accel},
     spawn,
     ssh::{self, SshProvider},
+    vagrant::{self, VagrantProvider},
     vm::VmProvider,
 };
 
@@ -48,7 +49,7 @@ pub async fn resolve(
     let chosen = |runtime, why| Chosen { runtime, why, lab: lab.clone() };
     let vm = |why: String| chosen(Runtime::Vm, Some(why));
     match asked {
-        Some(Runtime::Vm) => Ok(chosen(Runtime::Vm, None)),
+        Some(runtime @ (Runtime::Vm | Runtime::Vagrant)) => Ok(chosen(runtime, None)),
         Some(Runtime::Ssh) => {
             let machines = machines.ok_or(Error::NoMachines)?;
             Ok(Chosen { lab: ssh::adopt(lab, places, machines).await?, ..chosen(Runtime::Ssh, None) })
@@ -87,6 +88,7 @@ pub fn provider(plan: &Plan, dir: &LabDir) -> Box<dyn Provider> {
         Runtime::Vm => Box::new(VmProvider::new(plan)),
         Runtime::Dind => Box::new(DindProvider::new(plan)),
         Runtime::Ssh => Box::new(SshProvider::new(plan, dir)),
+        Runtime::Vagrant => Box::new(VagrantProvider::new(plan, dir)),
     }
 }
 
@@ -100,5 +102,6 @@ pub async fn settled() {
 pub async fn sweep(dir: &LabDir) -> Vec<String> {
     let mut left = dind::sweep(dir).await;
     left.extend(ssh::sweep(dir).await);
+    left.extend(vagrant::sweep(dir).await);
     left
 }

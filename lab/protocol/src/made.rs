@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 /// Word for the agent's command line: serve a machine that is not labctl's own.
 pub const FOREIGN: &str = "--foreign";
 
+/// Word for the agent's command line: serve a machine that was made for a lab.
+pub const OWN: &str = "--own";
+
 /// Name of the lab's nftables table on such a machine, in the family `netdev`.
 pub fn table(lab: &str) -> String {
     format!("labctl_{}", lab.replace('-', "_"))

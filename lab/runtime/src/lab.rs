@@ -242,19 +242,18 @@ impl RunningLab {
     }
 
     async fn start_wire(&self, plans: &[HostPlan]) -> Result<(), Error> {
-        let port = |plan: &HostPlan, nic: &labctl_model::Nic, listen: &PathBuf| PortSpec {
-            name: port_name(&plan.name, &nic.name),
-            segment: nic.segment.clone(),
-            mac: nic.mac,
-            transport: self.provider.transport(listen.clone()),
+        if !self.provider.has_wire() {
+            return Ok(());
+        }
+        let port = |plan: &HostPlan, nic: &labctl_model::Nic, listen: &PathBuf| {
+            let (name, segment) = (port_name(&plan.name, &nic.name), nic.segment.clone());
+            let transport = self.provider.transport(listen.clone())?;
+            Ok::<_, Error>(PortSpec { name, segment, mac: nic.mac, transport })
         };
         let ports = plans
             .iter()
             .flat_map(|plan| plan.host.nics.iter().zip(&plan.nic_sockets).map(move |(n, s)| port(plan, n, s)))
-            .collect();
-        if !self.provider.has_wire() {
-            return Ok(());
-        }
+            .collect::<Result<_, _>>()?;
         let wire = Wire::start(&self.plan.lab.segments, ports).map_err(|e| Error::Wire(e.to_string()))?;
         let peers = peers::plug_in(&self.plan.lab, &wire).await?;
         let mut parts = self.parts();

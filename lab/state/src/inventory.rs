@@ -30,7 +30,7 @@ pub struct Machines {
 }
 
 /// One machine.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SshMachine {
     /// Where it is, as ssh(1) takes it.
     pub ssh: String,

@@ -14,6 +14,8 @@ pub enum Runtime {
     Dind,
     /// Each host is a machine that exists, reached by ssh.
     Ssh,
+    /// Each host is a machine that Vagrant makes.
+    Vagrant,
 }
 
 impl fmt::Display for Runtime {
@@ -22,6 +24,7 @@ impl fmt::Display for Runtime {
             Runtime::Vm => "vm",
             Runtime::Dind => "dind",
             Runtime::Ssh => "ssh",
+            Runtime::Vagrant => "vagrant",
         })
     }
 }

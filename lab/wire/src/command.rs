@@ -1,5 +1,7 @@
 //! What the handle asks of the wire's thread.
 
+use std::os::fd::OwnedFd;
+
 use labctl_model::Traffic;
 use tokio::sync::oneshot;
 use vxlan::MacAddr;
@@ -21,6 +23,7 @@ pub(crate) struct NewPort {
 pub(crate) enum Socket {
     Listening(mio::net::UnixListener, Brings),
     Connected(mio::net::UnixStream),
+    Datagrams(OwnedFd),
 }
 
 pub(crate) enum Command {

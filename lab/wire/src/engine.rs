@@ -229,6 +229,9 @@ impl Engine {
             Socket::Connected(stream) => self.io[id]
                 .connect(stream, stream_token(id), registry)
                 .map(|()| self.switch.connected(id, false)),
+            Socket::Datagrams(socket) => self.io[id]
+                .exchange(socket, stream_token(id), registry)
+                .map(|()| self.switch.connected(id, false)),
         };
         opened.map_err(|source| {
             self.switch.remove_port(id);

@@ -5,7 +5,11 @@
 
 use std::{
     io::{self, Read as _},
-    os::{fd::AsRawFd as _, unix::net::UnixStream as StdUnixStream},
+    net::UdpSocket,
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::net::UnixStream as StdUnixStream,
+    },
     path::PathBuf,
 };
 
@@ -57,6 +61,9 @@ pub enum Transport {
     },
     /// A connected stream: one end of a pair; a peer in this process holds the other.
     Connected(StdUnixStream),
+    /// A connected UDP socket with one frame in each datagram, as QEMU's `-netdev dgram` and VirtualBox's UDPTunnel send
+    /// them. The kernel only takes those from the address and port that it is connected to.
+    Datagrams(UdpSocket),
 }
 
 /// Result of [`PortIo::receive`].
@@ -169,6 +176,13 @@ impl PortIo {
             }
         }
         Ok(found)
+    }
+
+    /// Uses a socket whose datagrams are frames from now on.
+    pub(crate) fn exchange(&mut self, socket: OwnedFd, token: Token, registry: &Registry) -> io::Result<()> {
+        self.disconnect();
+        self.link = Some(Link::Tap(Tap::datagrams(socket, token, registry)?));
+        Ok(())
     }
 
     /// Uses `stream` for frames from now on.

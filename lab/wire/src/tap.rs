@@ -1,4 +1,4 @@
-//! A TAP device as a port's transport.
+//! A TAP device as a port's transport, or a socket whose datagrams are frames.
 //!
 //! The maker of the device (in any netns) connects to the port's socket and sends the descriptor along with a byte. The
 //! connection stays open. When it ends, we close the device: the descriptor alone would keep alive a netns that everybody
@@ -33,6 +33,8 @@ const BATCH: usize = 64;
 /// An open TAP without packet information: one frame per read and write. Watched by the poll until it is dropped.
 pub(crate) struct Tap {
     fd: OwnedFd,
+    /// It is a socket: nothing that comes there ends it.
+    datagrams: bool,
     registry: Registry,
     /// Each frame has an offload header, here and in inbox and outbox, and may be uncut ([`crate::offload`]).
     offloads: bool,
@@ -47,7 +49,14 @@ impl Tap {
         let registry = registry.try_clone()?;
         let offloads = sys::take_offloads(&fd, offload::HEADER_LEN)?;
         registry.register(&mut SourceFd(&fd.as_raw_fd()), token, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Self { fd, registry, offloads, trains: Cell::new(offloads) })
+        Ok(Self { fd, datagrams: false, registry, offloads, trains: Cell::new(offloads) })
+    }
+
+    /// A connected socket in a TAP's place.
+    pub(crate) fn datagrams(fd: OwnedFd, token: Token, registry: &Registry) -> io::Result<Self> {
+        let mut socket = Self::new(fd, token, registry)?;
+        socket.datagrams = true;
+        Ok(socket)
     }
 
     /// Whether each frame has an offload header.
@@ -65,6 +74,8 @@ impl Tap {
         {
             let (prefix, frame) = room.split_at_mut(PREFIX_LEN);
             match unistd::read(&self.fd, frame) {
+                // Empty, or word that nobody listens at the other end yet. Counted, so that this ends.
+                Ok(0) | Err(Errno::ECONNREFUSED) if self.datagrams => count += 1,
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(len) if len <= longest => {
                     // Fits: less than 2^17.
@@ -80,7 +91,8 @@ impl Tap {
                 Err(_) => return Ok((filled, true)),
             }
         }
-        Ok((filled, true))
+        // Nothing of what came was a frame, and there may be more.
+        if filled == 0 { Err(io::ErrorKind::Interrupted.into()) } else { Ok((filled, true)) }
     }
 
     /// Writes the frames in `parts`, each behind its length. Returns how many bytes of `parts` are done, always whole

@@ -218,6 +218,7 @@ fn open(spec: PortSpec) -> Result<(NewPort, Option<SocketFile>), WireError> {
                 .map_err(|source| WireError::System { what: "make a stream non-blocking", source })?;
             (Socket::Connected(mio::net::UnixStream::from_std(stream)), None)
         }
+        Transport::Datagrams(socket) => (Socket::Datagrams(socket.into()), None),
     };
     Ok((NewPort { name: spec.name, segment: spec.segment, mac: MacAddr(spec.mac), socket }, file))
 }

@@ -75,7 +75,7 @@ fn can_run(auto: Runtime) -> &'static str {
             "labs can run here: `--runtime auto` takes dind where this kernel has what the lab needs, else vm (emulated)"
         }
         // Nobody gets a machine that exists without asking.
-        Runtime::Vm | Runtime::Ssh => "labs can run here: `--runtime auto` takes vm",
+        Runtime::Vm | Runtime::Ssh | Runtime::Vagrant => "labs can run here: `--runtime auto` takes vm",
     }
 }
 

@@ -2,14 +2,19 @@
 
 use std::path::PathBuf;
 
-use labctl_images::{BuildOptions, Error as ImageError, NodeImage, OwnOptions, added, container};
+use labctl_images::{
+    BuildOptions, Error as ImageError, NodeImage, OwnOptions, added,
+    boxes::{self, BoxOptions, BoxProvider, Seat},
+    container,
+};
 use labctl_machines::images;
 use labctl_model::{Engine, EngineChoice, Suite, engine};
 use labctl_report::table::Table;
 use serde_json::json;
 
 use crate::{
-    context::Context,
+    commands::lesson,
+    context::{Context, agent},
     engines,
     exit::{Error, Exit},
     printer::Format,
@@ -22,6 +27,8 @@ Examples:
   labctl image build
   labctl image build --engine forky
   labctl image build --docker docker-29.1.0.tgz --name docker29
+  labctl image box
+  labctl image box --seat --provider virtualbox
   labctl image ls
   docker save nginx:alpine -o nginx.tar && labctl image add nginx.tar
   labctl image rm bookworm";
@@ -43,6 +50,7 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum What {
     Build(Build),
+    Box(BoxArgs),
     /// List node images and container images
     #[command(after_long_help = "Example:\n  labctl image ls")]
     Ls,
@@ -84,6 +92,42 @@ struct Build {
     rebuild: bool,
 }
 
+/// Make a Vagrant box of Debian packages, with Docker
+///
+/// `labctl up --runtime vagrant` makes the one that it needs. `vagrant box add` takes the file that this prints to any other
+/// machine, which then needs no network for it.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = BOX_EXAMPLES)]
+struct BoxArgs {
+    /// Debian release, and so the version of Docker, as for `build`
+    #[arg(long, value_name = "ENGINE", default_value = "trixie")]
+    engine: String,
+    /// Whose machines it is for
+    #[arg(long, value_enum, default_value = "libvirt")]
+    provider: BoxFor,
+    /// Make a workshop's machine: with labctl, its lessons and topologies, and a node image (docs/runtimes/vagrant.md)
+    #[arg(long)]
+    seat: bool,
+    /// Make it even if it is there
+    #[arg(long)]
+    rebuild: bool,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum BoxFor {
+    /// libvirt, by the plugin vagrant-libvirt
+    Libvirt,
+    /// VirtualBox
+    Virtualbox,
+}
+
+const BOX_EXAMPLES: &str = "\
+Examples:
+  labctl image box
+  labctl image box --seat
+  labctl image box --seat --provider virtualbox        # for laptops without Linux
+  vagrant box add --name labctl/seat $(labctl image box --seat)";
+
 const BUILD_EXAMPLES: &str = "\
 Examples:
   labctl image build
@@ -110,6 +154,22 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
                     image.docker_version(),
                     image.kernel_version()
                 ))?,
+            }
+        }
+        What::Box(args) => {
+            let mut progress = Progress::new(&context.printer, "image");
+            let mut stop = Stop::new()?;
+            let made = tokio::select! {
+                made = make_box(context, &args, &mut progress) => made,
+                () = stop.wait() => Err(Error::Interrupted),
+            };
+            drop(progress);
+            let options = made?;
+            match context.printer.format {
+                Format::Json => context
+                    .printer
+                    .json(&json!({ "box": options.name(), "provider": options.provider.name(), "path": options.file() }))?,
+                Format::Text => context.printer.data(&options.file().display().to_string())?,
             }
         }
         What::Ls => ls(context)?,
@@ -141,6 +201,42 @@ async fn build(context: &Context, args: &Build, progress: &mut Progress<'_>) -> 
     Ok(progress.showing(async |events| images::build_telling(&options, events).await).await?)
 }
 
+async fn make_box(
+    context: &Context,
+    args: &BoxArgs,
+    progress: &mut Progress<'_>,
+) -> Result<BoxOptions, Error> {
+    let provider = match args.provider {
+        BoxFor::Libvirt => BoxProvider::Libvirt,
+        BoxFor::Virtualbox => BoxProvider::Virtualbox,
+    };
+    let (suite, cache) = (suite(&args.engine, context)?, context.dirs.cache.clone());
+    let seat = if args.seat { Some(seat(context, suite, progress).await?) } else { None };
+    let options = BoxOptions { cache, suite, provider, seat, rebuild: args.rebuild };
+    progress.showing(async |events| images::build_box_telling(&options, events).await).await?;
+    Ok(options)
+}
+
+/// What a workshop's machine has of labctl: this one, its agent, and a node image, which is made if it is not there.
+async fn seat(context: &Context, suite: Suite, progress: &mut Progress<'_>) -> Result<Seat, Error> {
+    let options = BuildOptions { cache: context.dirs.cache.clone(), suite, rebuild: false };
+    let image = progress.showing(async |events| images::build_telling(&options, events).await).await?;
+    let own = std::env::current_exe().map_err(Error::file("find", "this program"))?;
+    let mut files = vec![
+        (own, "/usr/bin/labctl".to_owned()),
+        (agent()?, "/usr/bin/labctl-agent".to_owned()),
+        (image.dir().to_owned(), format!("{}/images/{}", Seat::CACHE, image.id())),
+    ];
+    let lessons = lesson::folder(None)?;
+    // Installed they are siblings; in a checkout, lessons are in `vagrant`.
+    let beside = lessons.ancestors().skip(1).take(2).map(|above| above.join("topologies"));
+    files.extend(
+        beside.filter(|path| path.is_dir()).map(|path| (path, "/usr/share/labctl/topologies".to_owned())),
+    );
+    files.push((lessons, "/usr/share/labctl/lessons".to_owned()));
+    Ok(Seat { files })
+}
+
 /// A suite by its name, or by its version of Docker.
 fn suite(word: &str, context: &Context) -> Result<Suite, Error> {
     // Without the user's own engines: those are made of tarballs.
@@ -159,6 +255,7 @@ fn ls(context: &Context) -> Result<(), Error> {
     let nodes = labctl_images::ls(&context.dirs.cache)?;
     let containers = added::list(&context.dirs.cache)?;
     let debian = container::ls(&context.dirs.cache);
+    let boxes = boxes::ls(&context.dirs.cache);
     if context.printer.format == Format::Json {
         let nodes: Vec<_> = nodes
             .iter()
@@ -170,9 +267,13 @@ fn ls(context: &Context) -> Result<(), Error> {
             })
             .collect();
         let debian: Vec<_> = debian.iter().map(of_debian).collect();
-        return context.printer.json(&json!({ "nodes": nodes, "containers": containers, "debian": debian }));
+        let boxes: Vec<_> =
+            boxes.iter().map(|(name, bytes)| json!({ "box": name, "bytes": bytes })).collect();
+        return context
+            .printer
+            .json(&json!({ "nodes": nodes, "containers": containers, "debian": debian, "boxes": boxes }));
     }
-    if nodes.is_empty() && containers.is_empty() && debian.is_empty() {
+    if nodes.is_empty() && containers.is_empty() && debian.is_empty() && boxes.is_empty() {
         context.printer.say("no images yet; `labctl up` makes those that it needs");
         return Ok(());
     }
@@ -190,6 +291,9 @@ fn ls(context: &Context) -> Result<(), Error> {
         let what = format!("{} of Debian {}", i.packages().join(", "), i.suite());
         table.plain_row([i.id().to_owned(), "container".to_owned(), size(i.bytes()), what]);
     }
+    for (name, bytes) in &boxes {
+        table.plain_row([name.clone(), "box".to_owned(), size(*bytes), "for --runtime vagrant".to_owned()]);
+    }
     context.printer.data(&table.render())
 }
 
@@ -202,6 +306,7 @@ fn rm(context: &Context, name: &str) -> Result<Vec<String>, Error> {
         Err(ImageError::NotFound(_)) if added::remove(&context.dirs.cache, name)? => {
             Ok(vec![name.to_owned()])
         }
+        Err(ImageError::NotFound(_)) if boxes::rm(&context.dirs.cache, name)? => Ok(vec![name.to_owned()]),
         done => Ok(done?),
     }
 }

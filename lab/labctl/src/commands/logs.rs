@@ -52,7 +52,11 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         Some(host) => {
             require_host(&plan, host)?;
             // A machine that exists keeps its console to itself.
-            if plan.runtime == Runtime::Ssh { dir.ssh_log(host) } else { dir.console(host) }
+            if matches!(plan.runtime, Runtime::Ssh | Runtime::Vagrant) {
+                dir.ssh_log(host)
+            } else {
+                dir.console(host)
+            }
         }
     };
     let open = || File::open(&path).map_err(Error::file("read", path.display()));

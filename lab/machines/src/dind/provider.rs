@@ -143,8 +143,8 @@ impl Provider for DindProvider {
         Box::pin(self.provide_images(lab, events))
     }
 
-    fn transport(&self, listen: PathBuf) -> Transport {
-        Transport::Tap { listen }
+    fn transport(&self, listen: PathBuf) -> Result<Transport, Error> {
+        Ok(Transport::Tap { listen })
     }
 
     fn start<'a>(&'a self, host: &'a HostPlan) -> BoxFuture<'a, Result<Started, Error>> {

@@ -12,7 +12,7 @@ use labctl_protocol::{
 use labctl_state::{LabDir, Machines, Runtime, SshMachine};
 
 use super::{
-    connection::{Connection, was_touched},
+    connection::{Connection, foreign, was_touched},
     preflight::Dockerd,
 };
 use crate::Error;
@@ -84,7 +84,7 @@ async fn clear(
     dir: &Path,
     owner: Option<&str>,
 ) -> Result<Vec<String>, Error> {
-    let connection = Connection::open(host, machine, lab, agent, dir).await?;
+    let connection = Connection::open(host, machine, foreign(lab), agent, dir).await?;
     let cleared = clear_over(&connection, host, lab, dir, owner).await;
     let removed = match &cleared {
         Ok(left) if left.is_empty() => connection.remove_agent().await,

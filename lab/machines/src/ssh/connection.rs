@@ -50,9 +50,10 @@ const FOLDER: &str = "c=\"${XDG_CACHE_HOME:-$HOME/.cache}\"; d=\"$c/labctl\"";
 
 /// A connection that is open, or is opened again when it breaks.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     way: Way,
-    lab: String,
+    /// How the agent serves there: the words after `serve`.
+    serves: String,
     /// Path of the agent there.
     agent: String,
     /// The host's folder on this machine.
@@ -64,6 +65,11 @@ pub(super) struct Connection {
     process: Option<Process>,
 }
 
+/// How the agent serves for a lab on a machine that is not labctl's own.
+pub(super) fn foreign(lab: &str) -> String {
+    format!("{FOREIGN} {lab} \"$SSH_CONNECTION\"")
+}
+
 /// Whether something may be left on the machine of the host with this folder.
 pub(super) fn was_touched(dir: &Path) -> bool {
     dir.join(TOUCHED).exists()
@@ -71,13 +77,14 @@ pub(super) fn was_touched(dir: &Path) -> bool {
 
 impl Connection {
     /// Connects, and copies the agent if it is not there. `dir` is a folder on this machine for its socket and its notes.
+    /// `serves`: [`foreign`], or how else the agent serves.
     ///
     /// # Errors
     /// ssh's words.
     pub async fn open(
         host: &str,
         machine: &SshMachine,
-        lab: &str,
+        serves: String,
         agent: &Path,
         dir: &Path,
     ) -> Result<Self, Error> {
@@ -95,7 +102,7 @@ impl Connection {
         let task = tokio::spawn(hold(way.clone(), dir.to_owned(), master, tell));
         Ok(Self {
             way,
-            lab: lab.to_owned(),
+            serves,
             agent: path,
             dir: dir.to_owned(),
             ended,
@@ -107,7 +114,7 @@ impl Connection {
     /// Starts a new agent there for each stream.
     pub fn dial(&self) -> Dial {
         let (way, host) = (self.way.clone(), self.way.host.clone());
-        let script = self.as_root(&format!("serve {FOREIGN} {} \"$SSH_CONNECTION\"", self.lab));
+        let script = self.as_root(&format!("serve {}", self.serves));
         Dial::new(move || {
             let (way, host, script) = (way.clone(), host.clone(), script.clone());
             async move { Ok(Box::new(Agent::start(&way, &host, &script)?) as Box<dyn Stream>) }

@@ -13,5 +13,6 @@ mod survey;
 mod way;
 
 pub use clear::{sweep, sweep_machines};
+pub(crate) use connection::Connection;
 pub use provider::SshProvider;
 pub use survey::adopt;

@@ -18,7 +18,7 @@ use tokio::{process::Command, time::timeout};
 
 use super::{
     clear::owner,
-    connection::Connection,
+    connection::{Connection, foreign},
     fit,
     preflight::{self, Dockerd, Subject},
     way::said,
@@ -73,7 +73,8 @@ impl SshProvider {
 
     async fn connect(&self, host: &str) -> Result<Arc<Connection>, Error> {
         let dir = self.dir.host(host);
-        let opened = Connection::open(host, self.machine(host)?, &self.lab, &self.agent, &dir).await?;
+        let opened =
+            Connection::open(host, self.machine(host)?, foreign(&self.lab), &self.agent, &dir).await?;
         let connection = Arc::new(opened);
         self.open().insert(host.to_owned(), connection.clone());
         Ok(connection)

@@ -150,6 +150,9 @@ impl RunningLab {
             Runtime::Ssh => {
                 "its hosts are machines that exist: `--runtime vm` has machines that can be saved"
             }
+            Runtime::Vagrant => {
+                "its hosts are Vagrant's machines: `--runtime vm` has machines that can be saved"
+            }
             Runtime::Vm => {
                 "its hosts were booted: only hosts that began as a saved machine (without --cold) can be saved"
             }

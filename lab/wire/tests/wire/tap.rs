@@ -4,6 +4,7 @@
 
 use std::{
     io::IoSlice,
+    net::{Ipv4Addr, UdpSocket},
     os::{
         fd::AsRawFd as _,
         unix::net::{UnixDatagram, UnixStream},
@@ -88,4 +89,37 @@ fn a_connection_that_brings_nothing_is_none() {
     let (_stream, tap) = plug_in(&lab);
     tap.send(&frame(B, A, 3)).unwrap();
     assert_eq!(a.recv(), frame(B, A, 3));
+}
+
+#[test]
+fn datagrams_of_one_sender_are_frames_and_those_of_others_are_not() {
+    let socket = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let lab = Lab::new(&segments([("lan", segment("10.0.0.0/24"))]), &[("a", "lan", A)]);
+    let (ours, theirs) = (socket(), socket());
+    let (wire_end, machine_end) = (ours.local_addr().unwrap(), theirs.local_addr().unwrap());
+    ours.connect(machine_end).unwrap();
+    // Nobody listens there until the machine runs.
+    drop(theirs);
+    let transport = Transport::Datagrams(ours);
+    let port = PortSpec { name: "b".into(), segment: "lan".into(), mac: B.octets(), transport };
+    wait(lab.wire.add_port(port)).unwrap();
+    let mut a = lab.connect("a");
+    for mark in 0..100 {
+        a.send(&frame(A, B, mark));
+    }
+    until(|| wait(lab.wire.stats()).unwrap().ports["a"].rx_frames >= 100);
+
+    let machine = UdpSocket::bind(machine_end).unwrap();
+    machine.set_read_timeout(Some(SOON)).unwrap();
+    let stranger = socket();
+    stranger.send_to(&frame(B, A, 7), wire_end).unwrap();
+    machine.send_to(&[], wire_end).unwrap();
+    for mark in 100..200 {
+        machine.send_to(&frame(B, A, mark), wire_end).unwrap();
+        assert_eq!(a.recv(), frame(B, A, mark));
+        a.send(&frame(A, B, mark));
+        let mut taken = [0; 2048];
+        let n = machine.recv(&mut taken).unwrap();
+        assert_eq!(taken[..n], frame(A, B, mark));
+    }
 }

@@ -125,7 +125,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
 
 /// The folder of lessons: the given one, that of the checkout around the current folder, that beside this program, that of
 /// the checkout around this program.
-fn folder(given: Option<&Path>) -> Result<PathBuf, Error> {
+pub fn folder(given: Option<&Path>) -> Result<PathBuf, Error> {
     if let Some(given) = given {
         return Ok(given.to_owned());
     }

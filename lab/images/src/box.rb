@@ -9,16 +9,15 @@ Vagrant.configure("2") do |config|
     libvirt.features = ["acpi"]
     libvirt.graphics_type = "none"
     libvirt.memory = 512
-    # A network of its own, from which no way leads out. The box knows the NIC by its slot.
+    # A network of its own, from which no way leads out. The box knows the NIC by its slot, far from those that are given out.
     libvirt.management_network_name = "labctl"
     libvirt.management_network_address = "100.127.251.0/24"
     libvirt.management_network_mode = "none"
     libvirt.management_network_pci_bus = "0x00"
-    libvirt.management_network_pci_slot = "0x03"
+    libvirt.management_network_pci_slot = "0x@SLOT@"
   end
   config.vm.provider :virtualbox do |virtualbox|
     virtualbox.memory = 512
-    # VirtualBox's first NIC is in slot 3.
     virtualbox.default_nic_type = "virtio"
     virtualbox.check_guest_additions = false
   end

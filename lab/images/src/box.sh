@@ -1,6 +1,7 @@
 # Runs as root of the machine or of a user namespace, inside mmdebstrap, when all packages are installed: $1 is the root
 # filesystem of a Vagrant box. Leaves a disk that a BIOS boots in $1/.labctl/disk.
-# @MIB@ becomes the disk's size, @FORMAT@ what qemu-img is told of its format, @EXTRA@ further commands.
+# @MIB@ becomes the disk's size, @FORMAT@ what qemu-img is told of its format, @SLOT@ where Vagrant's NIC is, @EXTRA@ further
+# commands.
 set -eu
 exec >&2
 root=$1
@@ -26,9 +27,9 @@ printf '[Service]\nExecStartPre=\nExecStartPre=/usr/bin/ssh-keygen -A\nExecStart
     > "$root/etc/systemd/system/ssh.service.d/keys.conf"
 printf 'UseDNS no\n' > "$root/etc/ssh/sshd_config.d/labctl.conf"
 
-# Vagrant's own NIC is the one in PCI slot 3, for management only: no default route, no name server. All others are a lab's,
+# Vagrant's own NIC is the one in PCI slot @SLOT@, for management only: no default route, no name server. All others are a lab's,
 # and only the agent touches them.
-printf '[Match]\nPath=pci-0000:00:03.0 virtio-pci-0000:00:03.0\n[Network]\nDHCP=ipv4\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n[DHCPv4]\nUseRoutes=no\nUseGateway=no\nUseDNS=no\nUseNTP=no\nUseHostname=no\nClientIdentifier=mac\n' \
+printf '[Match]\nPath=pci-0000:00:@SLOT@.0 virtio-pci-0000:00:@SLOT@.0\n[Network]\nDHCP=ipv4\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n[DHCPv4]\nUseRoutes=no\nUseGateway=no\nUseDNS=no\nUseNTP=no\nUseHostname=no\nClientIdentifier=mac\n' \
     > "$root/etc/systemd/network/10-management.network"
 printf '[Match]\nType=ether\n[Link]\nUnmanaged=yes\n' > "$root/etc/systemd/network/20-lab.network"
 chroot "$root" systemctl enable systemd-networkd.service ssh.service

@@ -88,6 +88,19 @@ impl BoxProvider {
         }
     }
 
+    /// PCI slot of Vagrant's own NIC. libvirt gives slots out from below; VirtualBox puts its first NIC there.
+    fn slot(self) -> &'static str {
+        match self {
+            Self::Libvirt => "1d",
+            Self::Virtualbox => "03",
+        }
+    }
+
+    /// The settings that the box brings.
+    fn vagrantfile(self) -> String {
+        VAGRANTFILE.replace("@SLOT@", self.slot())
+    }
+
     /// The disk's name in the box, and qemu-img's words for its format.
     fn disk(self) -> (&'static str, &'static str) {
         match self {
@@ -140,7 +153,9 @@ impl BoxOptions {
     fn id(&self) -> String {
         match self.seat {
             Some(_) => "seat".to_owned(),
-            None => recipe::id(self.suite.name(), &[&self.packages(), HOOK, VAGRANTFILE]),
+            None => {
+                recipe::id(self.suite.name(), &[&self.packages(), &self.hook(), &self.provider.vagrantfile()])
+            }
         }
     }
 
@@ -150,6 +165,15 @@ impl BoxOptions {
             .join(",")
             .trim_end_matches(',')
             .to_owned()
+    }
+
+    /// The hook that makes this one.
+    fn hook(&self) -> String {
+        let extra = self.seat.as_ref().map(|_| SEAT.replace("@CACHE@", Seat::CACHE)).unwrap_or_default();
+        HOOK.replace("@MIB@", &self.disk_mib().to_string())
+            .replace("@FORMAT@", self.provider.disk().1)
+            .replace("@SLOT@", self.provider.slot())
+            .replace("@EXTRA@", &extra)
     }
 
     /// Where it is, once it is made.
@@ -224,12 +248,7 @@ pub async fn build_box(
     Command::new("qemu-img").arg("--version").output().map_err(missing)?;
     bootstrap::need_space(&boxes, NEED_MIB, "free some, or give another cache folder (LABCTL_CACHE_DIR)")?;
     let staging = Staging::new(&boxes).map_err(Error::io("make a folder in", &boxes))?;
-    let (name, format) = options.provider.disk();
-    let disk = staging.path().join(name);
-    let hook = HOOK.replace("@MIB@", &options.disk_mib().to_string()).replace("@FORMAT@", format).replace(
-        "@EXTRA@",
-        &if options.seat.is_some() { SEAT.replace("@CACHE@", Seat::CACHE) } else { String::new() },
-    );
+    let disk = staging.path().join(options.provider.disk().0);
     let mut hooks = Vec::new();
     for (from, to) in options.seat.iter().flat_map(|seat| &seat.files) {
         let verb = if from.is_dir() { "sync-in" } else { "upload" };
@@ -240,7 +259,7 @@ pub async fn build_box(
         ));
         hooks.push(format!("--customize-hook={verb} {} {to}", quoted(from)?));
     }
-    hooks.push(format!("--customize-hook={hook}"));
+    hooks.push(format!("--customize-hook={}", options.hook()));
     hooks.push(format!("--customize-hook=download /.labctl/disk {}", quoted(&disk)?));
     hooks.push("--customize-hook=rm -r \"$1/.labctl\"".to_owned());
     let job = bootstrap::Job {
@@ -283,7 +302,7 @@ fn pack(dir: &Path, provider: BoxProvider, mib: u64) -> io::Result<()> {
         BoxProvider::Virtualbox => json!({ "provider": "virtualbox" }),
     };
     add("metadata.json", &metadata.to_string())?;
-    add("Vagrantfile", VAGRANTFILE)?;
+    add("Vagrantfile", &provider.vagrantfile())?;
     if provider == BoxProvider::Virtualbox {
         let packed = fs::metadata(dir.join(disk))?.len();
         let text = OVF.replace("@PACKED@", &packed.to_string()).replace("@BYTES@", &(mib << 20).to_string());

@@ -32,6 +32,17 @@ pub enum Event {
 #[derive(Clone, Debug)]
 pub struct Events(tokio::sync::mpsc::UnboundedSender<Event>);
 
+/// [`Events`] for who outlives the work: the receiver sees the end of the events while this is there.
+#[derive(Clone, Debug)]
+pub(crate) struct WeakEvents(tokio::sync::mpsc::WeakUnboundedSender<Event>);
+
+impl WeakEvents {
+    /// The sender, while somebody else has it.
+    pub(crate) fn upgrade(&self) -> Option<Events> {
+        self.0.upgrade().map(Events)
+    }
+}
+
 impl Events {
     /// Returns a sender and its receiver.
     pub fn channel() -> (Self, tokio::sync::mpsc::UnboundedReceiver<Event>) {
@@ -53,6 +64,11 @@ impl Events {
             }
         };
         tokio::join!(work, listen).0
+    }
+
+    /// The same, without keeping the receiver waiting.
+    pub(crate) fn downgrade(&self) -> WeakEvents {
+        WeakEvents(self.0.downgrade())
     }
 
     /// Sends one event.

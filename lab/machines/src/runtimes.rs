@@ -75,7 +75,7 @@ pub async fn resolve(
 
 /// Whether KVM works: tested by booting a node image once if there is one (see [`Accel::detect`]), else by running a few
 /// instructions, which proves less.
-async fn has_kvm(cache: &Path, agent: &Path) -> bool {
+pub(crate) async fn has_kvm(cache: &Path, agent: &Path) -> bool {
     match labctl_images::ls(cache).unwrap_or_default().into_iter().find(|l| l.current) {
         Some(listed) => Accel::detect(cache, &listed.image, agent).await == Accel::Kvm,
         None => qemu::kvm_works().await.is_ok(),

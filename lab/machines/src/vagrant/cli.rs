@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -13,7 +14,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{Events, qemu, spawn, tail::tail};
+use crate::{Events, spawn, tail::tail};
 
 /// How long Vagrant may take for all machines of a lab: it copies the box, and an emulated machine takes its time to boot.
 const LIMIT: Duration = Duration::from_secs(1200);
@@ -36,8 +37,8 @@ impl Vagrant {
     /// # Errors
     /// Its last words.
     pub async fn run(&self, arguments: &[&str], events: Option<&Events>) -> Result<String, String> {
-        let log =
-            fs::File::options().append(true).create(true).open(self.log()).map_err(|e| e.to_string())?;
+        let open = || fs::File::options().append(true).create(true).open(self.log());
+        let (mut log, errors) = (open().map_err(|e| e.to_string())?, open().map_err(|e| e.to_string())?);
         let mut command = Command::new("vagrant");
         command.args(arguments).current_dir(&self.dir);
         // Nothing may ask the internet or the user.
@@ -46,10 +47,7 @@ impl Vagrant {
             .env_remove("VAGRANT_VAGRANTFILE")
             .env_remove("VAGRANT_CWD")
             .env_remove("VAGRANT_DOTFILE_PATH");
-        if qemu::kvm_works().await.is_err() {
-            command.env("LABCTL_DRIVER", "qemu");
-        }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
         let mut child = spawn::spawn_as_user(command).await.map_err(|e| missing(&e))?;
         let Some(stdout) = child.stdout.take() else { return Err("vagrant has no output".to_owned()) };
         let mut said = String::new();
@@ -63,6 +61,8 @@ impl Vagrant {
                 if let (Some(events), Some((host, stage))) = (events, stage(&text)) {
                     events.host(host, stage);
                 }
+                // Where its errors go too, so that their order is kept.
+                writeln!(log, "{text}").map_err(|e| e.to_string())?;
                 said += &text;
                 said.push('\n');
                 line.clear();
@@ -70,10 +70,6 @@ impl Vagrant {
             child.wait().await.map_err(|e| e.to_string())
         };
         let status = timeout(LIMIT, work).await;
-        let _ = fs::File::options()
-            .append(true)
-            .open(self.log())
-            .and_then(|mut file| std::io::Write::write_all(&mut file, said.as_bytes()));
         match status {
             Err(_) => {
                 Err(format!("vagrant {}: not done after {} min", arguments.join(" "), LIMIT.as_secs() / 60))

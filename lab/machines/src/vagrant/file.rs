@@ -25,16 +25,24 @@ pub(super) struct Machine<'a> {
     pub tunnels: Vec<Tunnel>,
 }
 
-/// Writes the file. `prefix` begins the names of the machines at the provider: labs of one name must not meet there.
-pub(super) fn render(lab: &str, prefix: &str, provider: BoxProvider, machines: &[Machine<'_>]) -> String {
+/// Writes the file. `prefix` begins the names of the machines at the provider: labs of one name must not meet there. `driver`
+/// is libvirt's: `kvm`, or `qemu`, which emulates.
+pub(super) fn render(
+    lab: &str,
+    prefix: &str,
+    provider: BoxProvider,
+    driver: &str,
+    machines: &[Machine<'_>],
+) -> String {
     let mut text = format!(
         "# Written by labctl for lab {lab}. It goes with the lab: `labctl down {lab}`.\nVagrant.configure(\"2\") do |config|\n"
     );
     if provider == BoxProvider::Libvirt {
         let _ = writeln!(
             text,
-            "  config.vm.provider(:libvirt) {{ |libvirt| libvirt.default_prefix = {} }}",
-            quoted(prefix)
+            "  config.vm.provider(:libvirt) {{ |libvirt| libvirt.default_prefix, libvirt.driver = {}, {} }}",
+            quoted(prefix),
+            quoted(driver)
         );
     }
     for Machine { name, host, made_of: (made_of, file), tunnels } in machines {
@@ -123,7 +131,7 @@ mod tests {
             })
             .collect();
         for provider in [BoxProvider::Libvirt, BoxProvider::Virtualbox] {
-            insta::assert_snapshot!(provider.name(), render("t", "labctl-t-1-", provider, &machines));
+            insta::assert_snapshot!(provider.name(), render("t", "labctl-t-1-", provider, "qemu", &machines));
         }
     }
 }

@@ -25,7 +25,9 @@ use super::{
 };
 use crate::{
     Error, Events,
+    event::WeakEvents,
     machine::{HostPlan, Machine, Provider, Started},
+    runtimes,
     ssh::Connection,
     tail::tail,
 };
@@ -50,7 +52,7 @@ pub struct VagrantProvider {
     /// The hosts that Vagrant has brought up and nobody has started yet. `None`: it was not called.
     up: Arc<tokio::sync::Mutex<Option<BTreeSet<String>>>>,
     /// Receives progress from `preflight` on.
-    events: Mutex<Option<Events>>,
+    events: Mutex<Option<WeakEvents>>,
 }
 
 impl VagrantProvider {
@@ -69,7 +71,7 @@ impl VagrantProvider {
     }
 
     async fn examine(&self, lab: &Lab, events: &Events) -> Result<(), Error> {
-        *self.events.lock().unwrap_or_else(PoisonError::into_inner) = Some(events.clone());
+        *self.events.lock().unwrap_or_else(PoisonError::into_inner) = Some(events.downgrade());
         provider()?;
         let own = lab.hosts.iter().find(|(_, host)| matches!(host.engine, Engine::Own { .. }));
         if let Some((name, host)) = own {
@@ -98,8 +100,9 @@ impl VagrantProvider {
     }
 
     /// Writes the Vagrantfile, by which the machines are found again whatever happens.
-    fn note(&self) -> Result<(), Error> {
+    async fn note(&self) -> Result<(), Error> {
         let provider = provider()?;
+        let driver = if runtimes::has_kvm(&self.cache, &self.agent).await { "kvm" } else { "qemu" };
         let mut files = Vec::new();
         for (name, host) in &self.lab.hosts {
             let options = options(&self.cache, host, provider)?;
@@ -113,7 +116,7 @@ impl VagrantProvider {
         });
         let owner = sha256(self.dir.path().as_os_str().as_encoded_bytes());
         let prefix = format!("labctl-{}-{}-", self.lab.name, owner.get(..6).unwrap_or_default());
-        let text = file::render(&self.lab.name, &prefix, provider, &machines.collect::<Vec<_>>());
+        let text = file::render(&self.lab.name, &prefix, provider, driver, &machines.collect::<Vec<_>>());
         let dir = &self.vagrant.dir;
         fs::create_dir_all(dir).map_err(Error::io("cannot make the folder", dir))?;
         let path = dir.join(VAGRANTFILE);
@@ -123,12 +126,13 @@ impl VagrantProvider {
     /// Has Vagrant bring up all machines, or this one if it was started before.
     async fn bring_up(&self, host: &str) -> Result<(), Error> {
         let failed = |why| Error::Machine { host: host.to_owned(), why };
-        let events = self.events.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let events =
+            self.events.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(WeakEvents::upgrade);
         let mut up = self.up.lock().await;
         let provider = format!("--provider={}", provider()?);
         match up.as_mut() {
             None => {
-                self.note()?;
+                self.note().await?;
                 self.vagrant.run(&["up", &provider], events.as_ref()).await.map_err(failed)?;
                 *up = Some(self.lab.hosts.keys().filter(|name| *name != host).cloned().collect());
             }

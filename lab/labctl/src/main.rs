@@ -5,6 +5,7 @@ mod cell;
 mod cli;
 mod commands;
 mod context;
+mod doctor;
 mod engines;
 mod exit;
 mod printer;

@@ -3,7 +3,6 @@
 pub mod clear;
 pub mod console;
 pub mod dind;
-pub mod doctor;
 mod error;
 mod event;
 pub mod forward;

@@ -1,6 +1,6 @@
 //! `labctl doctor`
 
-use labctl_machines::doctor::{self, Diagnosis, Finding, Level};
+use crate::doctor::{self, Diagnosis, Finding, Level};
 use labctl_report::table::Table;
 use labctl_state::Runtime;
 

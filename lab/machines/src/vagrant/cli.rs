@@ -2,31 +2,41 @@
 
 use std::{
     fs,
-    io::Write as _,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
 };
 
+use labctl_state::{LabDir, Process};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader},
     process::Command,
     time::timeout,
 };
 
-use crate::{Events, spawn, tail::tail};
+use crate::{Events, spawn};
 
 /// How long Vagrant may take for all machines of a lab: it copies the box, and an emulated machine takes its time to boot.
 const LIMIT: Duration = Duration::from_secs(1200);
+/// Lines of its errors that an error shows.
+const LINES: usize = 12;
 
 /// Vagrant, in the folder of a lab's Vagrantfile.
 #[derive(Clone, Debug)]
 pub(super) struct Vagrant {
+    /// The lab's folder.
+    lab: LabDir,
     /// The folder.
     pub dir: PathBuf,
 }
 
 impl Vagrant {
+    /// For the lab of this folder.
+    pub fn of(lab: &LabDir) -> Self {
+        Self { dir: lab.path().join("vagrant"), lab: lab.clone() }
+    }
+
     /// Its words, for people who ask what went wrong.
     pub fn log(&self) -> PathBuf {
         self.dir.join("vagrant.log")
@@ -37,8 +47,6 @@ impl Vagrant {
     /// # Errors
     /// Its last words.
     pub async fn run(&self, arguments: &[&str], events: Option<&Events>) -> Result<String, String> {
-        let open = || fs::File::options().append(true).create(true).open(self.log());
-        let (mut log, errors) = (open().map_err(|e| e.to_string())?, open().map_err(|e| e.to_string())?);
         let mut command = Command::new("vagrant");
         command.args(arguments).current_dir(&self.dir);
         // Nothing may ask the internet or the user.
@@ -47,38 +55,56 @@ impl Vagrant {
             .env_remove("VAGRANT_VAGRANTFILE")
             .env_remove("VAGRANT_CWD")
             .env_remove("VAGRANT_DOTFILE_PATH");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = spawn::spawn_as_user(command).await.map_err(|e| missing(&e))?;
-        let Some(stdout) = child.stdout.take() else { return Err("vagrant has no output".to_owned()) };
-        let mut said = String::new();
+        // Killed with the lab if we are; what it was at is found by name.
+        let process = child.id().and_then(|pid| Process::observe(pid, "vagrant"));
+        process.map_or(Ok(()), |p| self.lab.record(&p)).map_err(|e| e.to_string())?;
+        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+            return Err("vagrant has no output".to_owned());
+        };
+        let (mut said, mut errors) = (Vec::new(), Vec::new());
         let work = async {
-            let mut lines = BufReader::new(stdout);
-            let mut line = Vec::new();
-            while lines.read_until(b'\n', &mut line).await.map_err(|e| e.to_string())? > 0 {
-                let text = String::from_utf8_lossy(&line).into_owned();
-                // A progress bar overwrites itself: its last state counts.
-                let text = text.trim_end().rsplit('\r').next().unwrap_or_default().to_owned();
-                if let (Some(events), Some((host, stage))) = (events, stage(&text)) {
+            let out = self.lines(stdout, |line| {
+                if let (Some(events), Some((host, stage))) = (events, stage(&line)) {
                     events.host(host, stage);
                 }
-                // Where its errors go too, so that their order is kept.
-                writeln!(log, "{text}").map_err(|e| e.to_string())?;
-                said += &text;
-                said.push('\n');
-                line.clear();
-            }
-            child.wait().await.map_err(|e| e.to_string())
+                said.push(line);
+            });
+            let err = self.lines(stderr, |line| errors.push(line));
+            tokio::try_join!(out, err)?;
+            child.wait().await
         };
-        let status = timeout(LIMIT, work).await;
-        match status {
-            Err(_) => {
-                Err(format!("vagrant {}: not done after {} min", arguments.join(" "), LIMIT.as_secs() / 60))
-            }
-            Ok(Err(why)) => Err(why),
-            Ok(Ok(status)) if status.success() => Ok(said),
-            Ok(Ok(_)) => Err(format!("vagrant {} failed:\n  {}", arguments.join(" "), tail(&self.log()))),
+        let command = format!("vagrant {}", arguments.join(" "));
+        match timeout(LIMIT, work).await {
+            Err(_) => Err(format!("{command}: not done after {} min", LIMIT.as_secs() / 60)),
+            Ok(Err(e)) => Err(format!("{command}: {e}")),
+            Ok(Ok(status)) if status.success() => Ok(said.join("\n")),
+            Ok(Ok(status)) => Err(format!("{command}: {status}\n  {}", last_words(&errors))),
         }
     }
+
+    /// Passes each line to `take`, and to the log. A progress bar overwrites itself: its last state counts.
+    async fn lines(&self, from: impl AsyncRead + Unpin, mut take: impl FnMut(String)) -> io::Result<()> {
+        let mut log = fs::File::options().append(true).create(true).open(self.log())?;
+        let (mut lines, mut line) = (BufReader::new(from), Vec::new());
+        while lines.read_until(b'\n', &mut line).await? > 0 {
+            let text = String::from_utf8_lossy(&line);
+            let text = text.trim_end().rsplit('\r').next().unwrap_or_default().trim_start_matches("\u{1b}[K");
+            writeln!(log, "{text}")?;
+            take(text.to_owned());
+            line.clear();
+        }
+        Ok(())
+    }
+}
+
+/// What people can use of Vagrant's errors: not where in its sources it was.
+fn last_words(errors: &[String]) -> String {
+    let plain = |line: &&String| !line.trim().is_empty() && !line.contains(".rb:");
+    let lines: Vec<&str> = errors.iter().filter(plain).map(String::as_str).collect();
+    let text = lines[lines.len().saturating_sub(LINES)..].join("\n  ");
+    text.chars().filter(|c| *c == '\n' || !labctl_words::is_hostile(*c)).collect()
 }
 
 /// What Vagrant says of a machine: `==> host1: Booting...`.
@@ -94,7 +120,7 @@ fn stage(line: &str) -> Option<(&str, String)> {
 pub(super) fn missing(error: &std::io::Error) -> String {
     format!(
         "cannot run vagrant: {error}\n\
-         hint: apt-get install vagrant vagrant-libvirt libvirt-daemon-system dnsmasq-base qemu-utils openssh-client"
+         hint: apt-get install vagrant vagrant-libvirt libvirt-daemon-system libvirt-clients dnsmasq-base qemu-utils openssh-client"
     )
 }
 

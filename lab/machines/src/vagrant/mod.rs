@@ -3,8 +3,10 @@
 //! Vagrant's own NIC leads to this machine alone, and carries ssh. A lab's NICs are tunnels over loopback to the wire: one
 //! frame a datagram, which both libvirt and VirtualBox have (docs/adr/0024). So what happens on the wire is as ever.
 
+mod clear;
 mod cli;
 mod file;
 mod provider;
 
-pub use provider::{VagrantProvider, boxes, sweep};
+pub use clear::sweep;
+pub use provider::{VagrantProvider, boxes};

@@ -12,7 +12,6 @@ use futures::future::BoxFuture;
 use labctl_images::{
     boxes::{BoxOptions, BoxProvider},
     durable,
-    hash::sha256,
 };
 use labctl_model::{Engine, Host, Lab};
 use labctl_protocol::made::OWN;
@@ -20,6 +19,7 @@ use labctl_state::{LabDir, Plan, Process, SshMachine};
 use labctl_wire::Transport;
 
 use super::{
+    clear,
     cli::{self, Vagrant},
     file::{self, Tunnel},
 };
@@ -32,10 +32,6 @@ use crate::{
     tail::tail,
 };
 
-/// Folder of the Vagrantfile, in the lab's.
-const FOLDER: &str = "vagrant";
-/// The file.
-const VAGRANTFILE: &str = "Vagrantfile";
 /// The variable by which Vagrant itself chooses.
 const CHOICE: &str = "VAGRANT_DEFAULT_PROVIDER";
 
@@ -62,7 +58,7 @@ impl VagrantProvider {
             lab: plan.lab.clone(),
             cache: plan.cache.clone(),
             agent: plan.agent.clone(),
-            vagrant: Vagrant { dir: dir.path().join(FOLDER) },
+            vagrant: Vagrant::of(dir),
             dir: dir.clone(),
             tunnels: Mutex::default(),
             up: Arc::default(),
@@ -114,12 +110,16 @@ impl VagrantProvider {
             made_of: (made_of.clone(), file),
             tunnels: self.tunnels_of(name, host),
         });
-        let owner = sha256(self.dir.path().as_os_str().as_encoded_bytes());
-        let prefix = format!("labctl-{}-{}-", self.lab.name, owner.get(..6).unwrap_or_default());
-        let text = file::render(&self.lab.name, &prefix, provider, driver, &machines.collect::<Vec<_>>());
+        let text = file::render(
+            &self.lab.name,
+            &clear::prefix(&self.dir),
+            provider,
+            driver,
+            &machines.collect::<Vec<_>>(),
+        );
         let dir = &self.vagrant.dir;
         fs::create_dir_all(dir).map_err(Error::io("cannot make the folder", dir))?;
-        let path = dir.join(VAGRANTFILE);
+        let path = dir.join(clear::VAGRANTFILE);
         durable::write(&path, 0o600, text.as_bytes()).map_err(Error::io("cannot write", path))
     }
 
@@ -244,14 +244,4 @@ impl Machine for Made {
             destroyed.map(drop).map_err(|why| Error::Machine { host: self.host.clone(), why })
         })
     }
-}
-
-/// Removes the machines that the lab of this folder has left. Returns what could not be removed.
-pub async fn sweep(dir: &LabDir) -> Vec<String> {
-    let vagrant = Vagrant { dir: dir.path().join(FOLDER) };
-    if !vagrant.dir.join(VAGRANTFILE).exists() {
-        return Vec::new();
-    }
-    let destroyed = vagrant.run(&["destroy", "--force"], None).await;
-    destroyed.err().into_iter().collect()
 }

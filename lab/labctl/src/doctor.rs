@@ -10,11 +10,10 @@ use std::{
 };
 
 use labctl_images::durable;
+use labctl_machines::{dind::Daemon, kernel, qemu};
 use labctl_state::{Dirs, LabDir, MAX_SOCKET_PATH, Runtime};
 use serde::Serialize;
 use tokio::process::Command;
-
-use crate::{dind::Daemon, kernel, qemu};
 
 /// MiB of free memory below which not even a small lab fits.
 const LEAST_MEMORY: u64 = 768;
@@ -133,7 +132,7 @@ fn ssh(path: &OsStr) -> Finding {
 
 /// Vagrant for `--runtime vagrant`, and the daemon whose machines it makes.
 fn vagrant(path: &OsStr, libvirt: &Path) -> Finding {
-    let install = "to have Vagrant make the hosts: apt-get install vagrant vagrant-libvirt libvirt-daemon-system dnsmasq-base";
+    let install = "to have Vagrant make the hosts: apt-get install vagrant vagrant-libvirt libvirt-daemon-system libvirt-clients dnsmasq-base qemu-utils";
     match find_program("vagrant", path) {
         None => Finding::new("vagrant", Level::Fact, "no vagrant in PATH: --runtime vagrant needs it")
             .advice(install),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use labctl_render::predicted;
-use labctl_report::text;
+use labctl_report::{count, text};
 use labctl_runtime::{Checking, teardown};
 use serde_json::json;
 
@@ -62,6 +62,12 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let mut topology = topology::load_with(&args.file, &args.engines.choice(context)?)?;
     if let Some(name) = args.name {
         topology.rename(name)?;
+    }
+    if !topology.notes.is_empty() {
+        let (told, file) = (count(topology.notes.len(), "remark"), &topology.shown);
+        context
+            .printer
+            .say(&format!("{told} on what its Compose file has and a lab has not: `labctl validate {file}`"));
     }
     let mut stop = Stop::new()?;
     let mut progress = Progress::new(&context.printer, &topology.lab.name);

@@ -27,7 +27,8 @@ fn kept() -> ImportOptions {
 }
 
 fn shape(name: &str) -> String {
-    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/shapes").join(format!("{name}.yaml"));
+    let file =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/compose-files").join(format!("{name}.yaml"));
     fs::read_to_string(file).unwrap()
 }
 
@@ -130,7 +131,7 @@ fn no_key_of_a_service_is_lost() {
 fn refused(text: &str, options: &ImportOptions) -> String {
     match import(text, "compose.yaml", "x", options) {
         Err(ImportError::Invalid(d)) => d.to_string(),
-        Err(ImportError::Options(why)) => why,
+        Err(ImportError::Options { message, hint }) => format!("{message}\nhint: {hint}"),
         Ok(made) => panic!("{}", made.topology),
     }
 }

@@ -68,7 +68,9 @@ pub enum ImportError {
     Invalid(Diagnostics),
     /// The options do not fit the file.
     Options {
-        /// What does not.
+        /// The service for which they do not.
+        service: String,
+        /// What does not fit.
         message: String,
         /// What would.
         hint: String,
@@ -112,7 +114,7 @@ fn make(source: SourceText, folder: &str, options: &ImportOptions) -> Result<Mad
     let project = read.ok_or_else(|| invalid(Diagnostic::new(root.at, "this is no Compose file")))?;
     let mut notes = Notes { cx: Cx::new(source.clone()), list };
     let arranged = arrange::arrange(project, folder, options, &mut notes)
-        .map_err(|(message, hint)| ImportError::Options { message, hint })?;
+        .map_err(|m| ImportError::Options { service: m.service, message: m.message, hint: m.hint })?;
     let Notes { cx, list: mut notes } = notes;
     cx.found.finish(source.clone()).map_err(ImportError::Invalid)?;
     notes.sort();

@@ -79,6 +79,11 @@ fn service(
     notes: &mut Notes,
 ) -> Option<ComposeService> {
     let of = format!("`{}`", name.value);
+    if name.value.len() > 63 || !name.value.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) {
+        let d = Diagnostic::new(name.at, format!("{of} cannot be the name of a service"));
+        notes.cx.error(d.hint("letters, digits, `_`, `.` and `-`, at most 63"));
+        return None;
+    }
     let mut keys = Keys::new(node, of.clone(), notes)?;
     if let Some((key, _)) = keys.take("extends") {
         notes.cx.error(Diagnostic::new(key.at, "`extends` takes keys from elsewhere").hint(CONFIG));

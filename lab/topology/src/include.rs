@@ -36,8 +36,9 @@ pub(crate) fn compose(
     let by = key.at;
     let included = include(source, by, &text, &shown, project, &options).map_err(|e| match e {
         ImportError::Invalid(mistakes) => mistakes,
-        ImportError::Options { message, hint } => {
-            let at = written.place.as_ref().and_then(|p| p.0.first()).map_or(by, |(service, _)| service.at);
+        ImportError::Options { service, message, hint } => {
+            let mut places = written.place.iter().flat_map(|p| &p.0).map(|(name, _)| name);
+            let at = places.find(|name| name.value == service).map_or(by, |name| name.at);
             let d = Diagnostic::new(at, message).hint(hint.replace("`--", "`"));
             Diagnostics::new(source.clone(), vec![d], 0)
         }

@@ -95,8 +95,12 @@ impl Node {
 /// LANs to choose from; the first that no network of the file overlaps is taken.
 const LANS: [&str; 3] = ["192.168.56.0/24", "10.99.0.0/24", "172.31.99.0/24"];
 
-/// How the options do not fit the file, and what would.
-pub(crate) type Misfit = (String, String);
+/// A service for which the options do not fit the file: how, and what would.
+pub(crate) struct Misfit {
+    pub(crate) service: String,
+    pub(crate) message: String,
+    pub(crate) hint: String,
+}
 
 pub(crate) fn arrange(
     mut project: Project,
@@ -211,11 +215,14 @@ fn placed(
         let Some(i) = services.iter().position(|s| s.name.value == *service) else {
             let known = services.iter().map(|s| s.name.value.as_str());
             let hint = words::known("service", service, known);
-            return Err((format!("there is no service `{service}`"), hint));
+            let message = format!("there is no service `{service}`");
+            return Err(Misfit { service: service.clone(), message, hint });
         };
         let Some(at) = hosts.iter().position(|h| h == host) else {
             let known = words::known("host", host, hosts.iter().map(String::as_str));
-            return Err((format!("there is no host `{host}`"), format!("{known}; `--hosts` says how many")));
+            let (message, hint) =
+                (format!("there is no host `{host}`"), format!("`--hosts` says how many there are; {known}"));
+            return Err(Misfit { service: service.clone(), message, hint });
         };
         placed[i] = Some(at);
     }
@@ -315,7 +322,8 @@ fn homes(
                 services.iter().position(|s| s.name.value == **n).is_some_and(|s| group[s] == group[i])
             }));
             let hint = "one links to the other or shares its network".to_owned();
-            return Err((format!("{list} cannot be on different hosts"), hint));
+            let message = format!("{list} cannot be on different hosts");
+            return Err(Misfit { service: services[i].name.value.clone(), message, hint });
         }
     }
     let mut turn = 0;

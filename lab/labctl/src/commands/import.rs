@@ -96,7 +96,7 @@ pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let project = project.and_then(|f| Some(f.file_name()?.to_str()?.to_owned())).unwrap_or_default();
     let Imported { topology, notes } = import(&text, &shown, &project, &options).map_err(|e| match e {
         ImportError::Invalid(mistakes) => Error::Topology(LoadError::Invalid(mistakes)),
-        ImportError::Options { message, hint } => Error::Usage(format!("{message}\nhint: {hint}")),
+        ImportError::Options { message, hint, .. } => Error::Usage(format!("{message}\nhint: {hint}")),
     })?;
     // What Compose itself would refuse is found here, on the topology that was written.
     let written = args.output.as_ref().map_or("the topology".to_owned(), |f| f.display().to_string());

@@ -181,11 +181,11 @@ fn driver_opts(
 }
 
 fn pool(pool: &ComposePool) -> String {
-    let mut keys = vec![("subnet".to_owned(), flow::scalar(&pool.subnet.to_string()))];
-    keys.extend(pool.gateway.map(|g| ("gateway".to_owned(), flow::scalar(&g.to_string()))));
-    keys.extend(pool.ip_range.map(|r| ("ip_range".to_owned(), flow::scalar(&r.to_string()))));
+    let mut keys = vec![("subnet".to_owned(), flow::address(&pool.subnet))];
+    keys.extend(pool.gateway.map(|g| ("gateway".to_owned(), flow::address(&g))));
+    keys.extend(pool.ip_range.map(|r| ("ip_range".to_owned(), flow::address(&r))));
     if !pool.aux.is_empty() {
-        let aux = pool.aux.iter().map(|(k, v)| (k.clone(), flow::scalar(&v.to_string())));
+        let aux = pool.aux.iter().map(|(k, v)| (k.clone(), flow::address(&v)));
         keys.push(("aux_addresses".to_owned(), flow::map(aux)));
     }
     flow::map(keys)

@@ -64,10 +64,10 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         topology.rename(name)?;
     }
     if !topology.notes.is_empty() {
-        let (told, file) = (count(topology.notes.len(), "remark"), &topology.shown);
-        context
-            .printer
-            .say(&format!("{told} on what its Compose file has and a lab has not: `labctl validate {file}`"));
+        let (told, file) = (count(topology.notes.len(), "thing"), &topology.shown);
+        context.printer.say(&format!(
+            "{told} of its Compose file come out otherwise in a lab: `labctl validate {file}`"
+        ));
     }
     let mut stop = Stop::new()?;
     let mut progress = Progress::new(&context.printer, &topology.lab.name);
@@ -98,7 +98,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     match context.printer.format {
         Format::Json => context.printer.json(&found)?,
         Format::Text => {
-            context.printer.data(&text::text(&found, &topology.shown))?;
+            context.printer.data(&text::text(&found, &topology.shown, context.printer.wide))?;
             context.printer.data(&predicted::beside(&found))?;
         }
     }

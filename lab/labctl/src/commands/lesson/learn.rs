@@ -323,7 +323,7 @@ impl<'a> Desk<'a> {
             return printer.json(found);
         }
         let file = shorten(&self.lesson.folder.join(labctl_lesson::FILE));
-        printer.data(&text::text(found, &file))?;
+        printer.data(&text::text(found, &file, printer.wide))?;
         if !found.holds {
             printer.say("not yet; `labctl lesson hint` helps");
             return Ok(());

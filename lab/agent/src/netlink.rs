@@ -2,18 +2,22 @@
 
 use std::{collections::HashMap, io, net::IpAddr};
 
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use ipnet::IpNet;
 use labctl_model::Family;
 use netlink_packet_route::{
-    AddressFamily,
+    AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressFlags, AddressMessage},
     link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage},
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourState},
+    neighbour_table::{NeighbourTableAttribute, NeighbourTableMessage},
     route::{RouteAddress, RouteAttribute},
 };
 use nix::errno::Errno;
-use rtnetlink::{Handle, RouteMessageBuilder};
+use rtnetlink::{
+    Handle, RouteMessageBuilder,
+    packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
+};
 
 use crate::netns::Namespace;
 
@@ -172,6 +176,31 @@ impl Netlink {
             Ok(address.map(|address| ((m.header.ifindex, address), m.header.state)))
         });
         list.try_collect().await.map_err(NetlinkError::of("list neighbours"))
+    }
+
+    /// How often the kernel had no room for another neighbour of a family since it started, all namespaces together
+    /// (Linux, net/core/neighbour.c: `table_fulls`).
+    pub async fn neighbours_refused(&self, family: Family) -> Result<u64, NetlinkError> {
+        let mut message = NeighbourTableMessage::default();
+        message.header.family = match family {
+            Family::V4 => AddressFamily::Inet,
+            Family::V6 => AddressFamily::Inet6,
+        };
+        let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetNeighbourTable(message));
+        request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+        let what = NetlinkError::of("read the neighbour tables' counters");
+        let answers = self.0.clone().request(request).map_err(what)?;
+        let refused = answers.map(|answer| match answer.payload {
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbourTable(table)) => {
+                let of = |a: &NeighbourTableAttribute| match a {
+                    NeighbourTableAttribute::Stats(stats) => Some(stats.table_fulls),
+                    _ => None,
+                };
+                table.attributes.iter().find_map(of).unwrap_or(0)
+            }
+            _ => 0,
+        });
+        Ok(refused.fold(0, async |sum: u64, n| sum.saturating_add(n)).await)
     }
 }
 

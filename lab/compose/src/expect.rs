@@ -4,13 +4,15 @@
 use indexmap::{IndexMap, IndexSet};
 
 use crate::{
-    arrange::{Arranged, Node, Place},
+    arrange::{Arranged, Net, Node, Place},
     flow,
     ports::probe,
 };
 
 /// An address outside the lab, for which the LAN's gateway answers.
 pub(crate) const OUTSIDE: &str = "8.8.8.8";
+/// One of IPv6.
+pub(crate) const OUTSIDE_V6: &str = "2001:4860:4860::8888";
 /// Most rows of a table; more are rules.
 const MOST_ROWS: usize = 12;
 
@@ -40,86 +42,153 @@ impl Writer {
     }
 }
 
+/// What containers reach over one family.
+struct Reach<'a> {
+    a: &'a Arranged,
+    six: bool,
+}
+
 fn of_containers(a: &Arranged, out: &mut Writer) {
-    let on_networks: Vec<&Node> = a.nodes.iter().filter(|n| n.on().next().is_some()).collect();
-    let within = if a.networks.values().any(|n| n.driver == "overlay") { Some("20s") } else { None };
-    if on_networks.len() > 1 {
-        out.comment("Services on a network reach each other by name; elsewhere the name does not resolve.");
-        let word = |from: &Node, to: &Node| match (shares(from, to), relation(a, from, to, true)) {
-            (false, _) => "no-name",
-            (true, Some(true)) => "yes",
-            (true, Some(false)) => "no",
-            (true, None) => "-",
-        };
-        matrix(&on_networks, "name", within, word, out);
+    Reach { a, six: false }.write(out);
+    if a.networks.values().any(|n| n.ipv6) {
+        out.comment("With IPv6 it is the same, between networks that have it.");
+        Reach { a, six: true }.write(out);
     }
-    let all: Vec<&Node> =
-        a.nodes.iter().filter(|n| matches!(n.place, Place::Networks(_) | Place::Bridge)).collect();
-    let apart =
-        |from: &&Node, to: &&Node| from.name != to.name && relation(a, from, to, false) == Some(false);
-    if all.iter().any(|from| all.iter().any(|to| apart(from, to))) {
-        out.comment("By address it is the same: networks are isolated from each other.");
-        let word = |from: &Node, to: &Node| match relation(a, from, to, false) {
-            Some(true) => "yes",
-            Some(false) => "no",
-            None => "-",
-        };
-        matrix(&all, "address", within, word, out);
-    }
-    let ports = |to: &Node| -> IndexSet<(u16, bool)> {
-        to.ports.iter().map(|p| (p.target, p.udp)).chain(to.expose.iter().copied()).collect()
-    };
-    let mut told = false;
-    for to in &on_networks {
-        let from: Vec<&Node> = on_networks
-            .iter()
-            .copied()
-            .filter(|from| from.name != to.name && relation(a, from, to, true) == Some(true))
-            .collect();
-        for (port, udp) in ports(to).into_iter().filter(|_| !from.is_empty()) {
-            if !std::mem::replace(&mut told, true) {
-                out.comment("They reach each other's ports.");
-            }
-            let within = within.map(|w| format!(", within: {w}")).unwrap_or_default();
-            let (from, to) = (names(&from), flow::scalar(&to.name));
-            let probe = probe(port, udp);
-            out.line(&format!(
-                "- {{ probe: {probe}, by: name, from: {from}, to: {to}, verdict: yes{within} }}"
-            ));
-        }
-    }
-    outside(a, out);
     published(a, out);
 }
 
-fn outside(a: &Arranged, out: &mut Writer) {
-    let leads = |node: &&Node| match &node.place {
-        Place::Networks(_) => {
-            let each: Vec<Option<bool>> =
-                node.on().filter_map(|k| Some(a.networks.get(k)?.leads_out)).collect();
-            match (each.contains(&None), each.contains(&Some(true))) {
-                (true, _) => None,
-                (false, out) => Some(out),
+impl<'a> Reach<'a> {
+    /// The container's networks that have the family.
+    fn on(&self, node: &'a Node) -> impl Iterator<Item = (&'a str, &'a Net)> {
+        let (a, six) = (self.a, self.six);
+        node.on().filter_map(|k| Some((k, a.networks.get(k)?))).filter(move |(_, n)| !six || n.ipv6)
+    }
+
+    fn write(&self, out: &mut Writer) {
+        let a = self.a;
+        let on_networks: Vec<&Node> = a.nodes.iter().filter(|n| self.on(n).next().is_some()).collect();
+        let overlay = a.networks.values().any(|n| n.driver == "overlay");
+        let more = [("family", self.six.then_some("6")), ("within", overlay.then_some("20s"))];
+        let more: Vec<_> = more.into_iter().filter_map(|(k, v)| Some((k, v?))).collect();
+        if on_networks.len() > 1 {
+            if !self.six {
+                out.comment(
+                    "Services on a network reach each other by name; elsewhere the name does not resolve.",
+                );
+            }
+            let word = |from: &Node, to: &Node| match (shares(from, to), self.relation(from, to, true)) {
+                (false, _) => "no-name",
+                (true, Some(true)) => "yes",
+                // The name leads elsewhere, if it is on a network of the other family.
+                (true, Some(false)) if self.six => "-",
+                (true, Some(false)) => "no",
+                (true, None) => "-",
+            };
+            matrix(&on_networks, true, &more, word, out);
+        }
+        let bridge = |n: &&Node| !self.six && matches!(n.place, Place::Bridge) || self.on(n).next().is_some();
+        let all: Vec<&Node> = a.nodes.iter().filter(bridge).collect();
+        let apart =
+            |from: &&Node, to: &&Node| from.name != to.name && self.relation(from, to, false) == Some(false);
+        if all.iter().any(|from| all.iter().any(|to| apart(from, to))) {
+            if !self.six {
+                out.comment("By address it is the same: networks are isolated from each other.");
+            }
+            let word = |from: &Node, to: &Node| match self.relation(from, to, false) {
+                Some(true) => "yes",
+                Some(false) => "no",
+                None => "-",
+            };
+            matrix(&all, false, &more, word, out);
+        }
+        let ports = |to: &Node| -> IndexSet<(u16, bool)> {
+            to.ports.iter().map(|p| (p.target, p.udp)).chain(to.expose.iter().copied()).collect()
+        };
+        let mut told = self.six;
+        for to in &on_networks {
+            let from: Vec<&Node> = on_networks
+                .iter()
+                .copied()
+                .filter(|from| from.name != to.name && self.relation(from, to, true) == Some(true))
+                .collect();
+            for (port, udp) in ports(to).into_iter().filter(|_| !from.is_empty()) {
+                if !std::mem::replace(&mut told, true) {
+                    out.comment("They reach each other's ports.");
+                }
+                let more: String = more.iter().map(|(k, v)| format!(", {k}: {v}")).collect();
+                let (from, to) = (names(&from), flow::scalar(&to.name));
+                let probe = probe(port, udp);
+                out.line(&format!(
+                    "- {{ probe: {probe}, by: name, from: {from}, to: {to}, verdict: yes{more} }}"
+                ));
             }
         }
-        Place::Bridge | Place::Host => Some(true),
-        Place::None => Some(false),
-        Place::Beside(_) => None,
-    };
-    let some = |wanted: bool| -> Vec<&Node> { a.nodes.iter().filter(|n| leads(n) == Some(wanted)).collect() };
-    let (out_of, inside) = (some(true), some(false));
-    if out_of.is_empty() && inside.is_empty() {
-        return;
+        self.outside(out);
     }
-    out.comment(match inside.is_empty() {
-        true => "They reach what is outside; the lab's gateway answers for it.",
-        false => "They reach what is outside, for which the lab's gateway answers, unless their networks are internal.",
-    });
-    out.line("- rules:");
-    for (nodes, verdict) in [(out_of, "yes"), (inside, "no")] {
-        if !nodes.is_empty() {
-            out.line(&format!("    - {{ from: {}, to: {OUTSIDE}, verdict: {verdict} }}", names(&nodes)));
+
+    fn outside(&self, out: &mut Writer) {
+        let leads = |node: &&Node| match &node.place {
+            Place::Networks(_) => {
+                let each: Vec<Option<bool>> = self.on(node).map(|(_, n)| n.leads_out).collect();
+                match (each.contains(&None), each.contains(&Some(true))) {
+                    _ if each.is_empty() => None,
+                    (true, _) => None,
+                    (false, out) => Some(out),
+                }
+            }
+            Place::Bridge if self.six => None,
+            Place::Bridge | Place::Host => Some(true),
+            Place::None => Some(false),
+            Place::Beside(_) => None,
+        };
+        let some = |wanted: bool| -> Vec<&Node> {
+            self.a.nodes.iter().filter(|n| leads(n) == Some(wanted)).collect()
+        };
+        let (out_of, inside) = (some(true), some(false));
+        if out_of.is_empty() && inside.is_empty() {
+            return;
         }
+        if !self.six {
+            out.comment(match inside.is_empty() {
+                true => "They reach what is outside; the lab's gateway answers for it.",
+                false => "They reach what is outside, for which the lab's gateway answers, unless their networks are internal.",
+            });
+        }
+        let to = if self.six { flow::scalar(OUTSIDE_V6) } else { OUTSIDE.to_owned() };
+        out.line("- rules:");
+        for (nodes, verdict) in [(out_of, "yes"), (inside, "no")] {
+            if !nodes.is_empty() {
+                out.line(&format!("    - {{ from: {}, to: {to}, verdict: {verdict} }}", names(&nodes)));
+            }
+        }
+    }
+
+    /// Whether Compose promises that one reaches the other, or that it does not; `None` where it promises nothing.
+    /// `by_name`: a name resolves only where they share a network.
+    fn relation(&self, from: &'a Node, to: &'a Node, by_name: bool) -> Option<bool> {
+        let shared: Vec<Option<bool>> = self
+            .on(from)
+            .filter(|(k, _)| to.on().any(|other| other == *k))
+            .map(|(_, n)| {
+                // Without a parent, such a network ends at its host.
+                let alone = n.leads_out.is_none() && from.host != to.host;
+                n.connects.filter(|_| !alone)
+            })
+            .collect();
+        if shared.contains(&Some(true)) {
+            return Some(true);
+        }
+        if !shared.is_empty() {
+            return if shared.contains(&None) { None } else { Some(false) };
+        }
+        if let (Place::Bridge, Place::Bridge) = (&from.place, &to.place) {
+            return Some(from.host == to.host);
+        }
+        let on_lan = |node: &'a Node| {
+            self.on(node).any(|(_, n)| matches!(n.driver, "macvlan" | "ipvlan") && !n.internal)
+        };
+        // Whoever is on the LAN is reached from all that leads out.
+        if !by_name && (on_lan(from) || on_lan(to)) { None } else { Some(false) }
     }
 }
 
@@ -147,16 +216,27 @@ fn published(a: &Arranged, out: &mut Writer) {
                 .collect();
             let from = flow::list(from);
             let name = flow::scalar(&node.name);
+            let mut line = |family: &str, why: Option<String>| {
+                let verdict = match why {
+                    None => format!("yes, answered_by: {name} }}"),
+                    Some(why) => format!("no }}   # {} {why}", node.name),
+                };
+                out.line(&format!(
+                    "- {{ probe: {probe}, from: {from}, to: {host}{family}, verdict: {verdict}"
+                ));
+            };
+            let both = if a.lan6.is_some() { ", family: both" } else { "" };
             match (open, port.host_ip) {
-                (true, None) => out.line(&format!(
-                    "- {{ probe: {probe}, from: {from}, to: {host}, verdict: yes, answered_by: {name} }}"
-                )),
-                (true, Some(ip)) => out.line(&format!(
-                    "- {{ probe: {probe}, from: {from}, to: {host}, verdict: no }}   # {} publishes it on {ip} alone", node.name
-                )),
-                (false, _) => out.line(&format!(
-                    "- {{ probe: {probe}, from: {from}, to: {host}, verdict: no }}   # {} is on internal networks alone", node.name
-                )),
+                (true, None) => line(both, None),
+                (true, Some(ip)) if ip.is_loopback() => {
+                    line(both, Some(format!("publishes it on {ip} alone")))
+                }
+                (true, Some(ip)) => {
+                    let (own, other) = if ip.is_ipv6() { ("6", "4") } else { ("4", "6") };
+                    line(&format!(", family: {own}"), None);
+                    line(&format!(", family: {other}"), Some(format!("publishes it on {ip} alone")));
+                }
+                (false, _) => line(both, Some("is on internal networks alone".to_owned())),
             }
         }
     }
@@ -242,49 +322,20 @@ fn shares(from: &Node, to: &Node) -> bool {
     from.on().any(|k| to.on().any(|other| other == k))
 }
 
-/// Whether Compose promises that one reaches the other, or that it does not; `None` where it promises nothing.
-/// `by_name`: a name resolves only where they share a network.
-fn relation(a: &Arranged, from: &Node, to: &Node, by_name: bool) -> Option<bool> {
-    let shared = from.on().filter(|k| to.on().any(|other| other == *k)).filter_map(|k| a.networks.get(k));
-    let shared: Vec<Option<bool>> = shared
-        .map(|n| {
-            // Without a parent, such a network ends at its host.
-            let alone = n.leads_out.is_none() && from.host != to.host;
-            n.connects.filter(|_| !alone)
-        })
-        .collect();
-    if shared.contains(&Some(true)) {
-        return Some(true);
-    }
-    if !shared.is_empty() {
-        return if shared.contains(&None) { None } else { Some(false) };
-    }
-    if let (Place::Bridge, Place::Bridge) = (&from.place, &to.place) {
-        return Some(from.host == to.host);
-    }
-    let on_lan = |node: &Node| {
-        node.on().any(|k| {
-            a.networks.get(k).is_some_and(|n| matches!(n.driver, "macvlan" | "ipvlan") && !n.internal)
-        })
-    };
-    // Whoever is on the LAN is reached from all that leads out.
-    if !by_name && (on_lan(from) || on_lan(to)) { None } else { Some(false) }
-}
-
 /// Writes a matrix: a table, or rules if it is large.
 fn matrix(
     nodes: &[&Node],
-    by: &str,
-    within: Option<&str>,
+    by_name: bool,
+    more: &[(&str, &str)],
     word: impl Fn(&Node, &Node) -> &'static str,
     out: &mut Writer,
 ) {
     out.line("- probe: icmp");
-    if by == "name" {
+    if by_name {
         out.line("  by: name");
     }
-    if let Some(within) = within {
-        out.line(&format!("  within: {within}"));
+    for (key, value) in more {
+        out.line(&format!("  {key}: {value}"));
     }
     if nodes.len() > MOST_ROWS {
         out.line("  rules:");

@@ -35,6 +35,12 @@ pub(crate) fn scalar(text: &str) -> String {
     if word { text.to_owned() } else { quoted(text) }
 }
 
+/// An address or a subnet: IPv6 in quotes.
+pub(crate) fn address(ip: &impl ToString) -> String {
+    let text = ip.to_string();
+    if text.contains(':') { scalar(&text) } else { text }
+}
+
 /// A text in double quotes.
 fn quoted(text: &str) -> String {
     let mut out = String::from("\"");

@@ -49,6 +49,11 @@ impl<'n> Keys<'n> {
         Some(Self { of, entries })
     }
 
+    /// Whether a key is there that was not taken.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.entries.iter().any(|(k, _)| k.value == key)
+    }
+
     /// Takes one key. A key without a value is like none.
     pub(crate) fn take(&mut self, key: &str) -> Option<(&'n At<String>, &'n Yaml)> {
         let i = self.entries.iter().position(|(k, _)| k.value == key)?;

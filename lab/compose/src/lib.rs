@@ -7,6 +7,7 @@
 mod arrange;
 mod expect;
 mod flow;
+mod include;
 mod keys;
 mod networks;
 mod ports;
@@ -17,9 +18,11 @@ mod write;
 
 use std::collections::HashMap;
 
-use labctl_yaml::{Cx, Diagnostic, Diagnostics, SourceText, reject_controls};
+use labctl_yaml::{Cx, Diagnostic, Diagnostics, SourceText, Yaml, reject_controls};
 
+pub use include::{Included, include};
 use keys::{Keys, Notes};
+pub use variables::in_file as variables_in_file;
 
 /// How a Compose file becomes a topology.
 #[derive(Clone, Debug)]
@@ -64,7 +67,14 @@ pub enum ImportError {
     /// The file has mistakes.
     Invalid(Diagnostics),
     /// The options do not fit the file.
-    Options(String),
+    Options {
+        /// The service for which they do not.
+        service: String,
+        /// What does not fit.
+        message: String,
+        /// What would.
+        hint: String,
+    },
 }
 
 /// Makes a topology of a Compose file. `file` is its name, for messages, and `folder` that of its folder, which names the
@@ -78,7 +88,20 @@ pub fn import(
     folder: &str,
     options: &ImportOptions,
 ) -> Result<Imported, ImportError> {
-    let source = SourceText::new(file, text);
+    let made = make(SourceText::new(file, text), folder, options)?;
+    Ok(Imported { topology: write::topology(&made.arranged, file, options), notes: made.notes })
+}
+
+/// A Compose file that was read, and what comes of it.
+struct Made {
+    source: SourceText,
+    /// The file with its variables replaced.
+    root: Yaml,
+    arranged: arrange::Arranged,
+    notes: Vec<Note>,
+}
+
+fn make(source: SourceText, folder: &str, options: &ImportOptions) -> Result<Made, ImportError> {
     let invalid = |d: Diagnostic| ImportError::Invalid(Diagnostics::new(source.clone(), vec![d], 0));
     let mut root = labctl_yaml::parse(&source).map_err(|d| invalid(*d))?;
     let mut notes = Notes::new(Cx::new(source.clone()));
@@ -90,13 +113,13 @@ pub fn import(
     cx.found.finish(source.clone()).map_err(ImportError::Invalid)?;
     let project = read.ok_or_else(|| invalid(Diagnostic::new(root.at, "this is no Compose file")))?;
     let mut notes = Notes { cx: Cx::new(source.clone()), list };
-    let arranged = arrange::arrange(project, folder, options, &mut notes).map_err(ImportError::Options)?;
-    let Notes { cx, mut list } = notes;
-    cx.found.finish(source).map_err(ImportError::Invalid)?;
-    list.sort();
-    list.dedup();
-    let topology = write::topology(&arranged, file, options);
-    Ok(Imported { topology, notes: list })
+    let arranged = arrange::arrange(project, folder, options, &mut notes)
+        .map_err(|m| ImportError::Options { service: m.service, message: m.message, hint: m.hint })?;
+    let Notes { cx, list: mut notes } = notes;
+    cx.found.finish(source.clone()).map_err(ImportError::Invalid)?;
+    notes.sort();
+    notes.dedup();
+    Ok(Made { source, root, arranged, notes })
 }
 
 /// What a Compose file says.

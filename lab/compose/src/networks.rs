@@ -1,20 +1,24 @@
 //! `networks` of the file.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use indexmap::IndexMap;
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use labctl_yaml::{At, Span, Value, Yaml};
 
 use crate::keys::{Keys, Notes, pairs, text};
 
 /// A network as Compose has it.
+#[derive(Default)]
 pub(crate) struct ComposeNetwork {
     pub(crate) at: Span,
     /// Its driver; absent where Compose takes its default.
     pub(crate) driver: Option<String>,
     pub(crate) options: Vec<(String, String)>,
     pub(crate) pools: Vec<ComposePool>,
+    /// Whether it has IPv4, where the file says so.
+    pub(crate) ipv4: Option<bool>,
+    pub(crate) ipv6: bool,
     pub(crate) internal: bool,
     pub(crate) attachable: bool,
     pub(crate) labels: Vec<(String, String)>,
@@ -26,10 +30,22 @@ pub(crate) struct ComposeNetwork {
 
 /// A pool of a network's addresses.
 pub(crate) struct ComposePool {
-    pub(crate) subnet: Ipv4Net,
-    pub(crate) gateway: Option<Ipv4Addr>,
-    pub(crate) ip_range: Option<Ipv4Net>,
-    pub(crate) aux: Vec<(String, Ipv4Addr)>,
+    pub(crate) subnet: IpNet,
+    pub(crate) gateway: Option<IpAddr>,
+    pub(crate) ip_range: Option<IpNet>,
+    pub(crate) aux: Vec<(String, IpAddr)>,
+}
+
+impl ComposeNetwork {
+    /// The subnets of IPv4, each with its pool.
+    pub(crate) fn v4(&self) -> impl Iterator<Item = (Ipv4Net, &ComposePool)> {
+        self.pools.iter().filter_map(|p| if let IpNet::V4(net) = p.subnet { Some((net, p)) } else { None })
+    }
+
+    /// The subnets of IPv6, each with its pool.
+    pub(crate) fn v6(&self) -> impl Iterator<Item = (Ipv6Net, &ComposePool)> {
+        self.pools.iter().filter_map(|p| if let IpNet::V6(net) = p.subnet { Some((net, p)) } else { None })
+    }
 }
 
 /// Compose's own network, for services that name none.
@@ -73,15 +89,27 @@ fn network(name: &At<String>, node: &Yaml, notes: &mut Notes) -> Option<ComposeN
         let what = "`external`: the lab makes it, as a network of its driver's defaults";
         notes.add(name.at, format!("network `{}` is {what}", name.value));
     }
-    if keys.flag("enable_ipv6", notes) {
-        notes.add(name.at, format!("`enable_ipv6` of network `{}`: left out, IPv4 only", name.value));
+    let ipv4 = keys.has("enable_ipv4").then(|| keys.flag("enable_ipv4", notes));
+    let ipv6 = keys.flag("enable_ipv6", notes);
+    let mut pools = keys.take("ipam").map(|(_, node)| ipam(name, node, notes)).unwrap_or_default();
+    if !ipv6 {
+        for pool in pools.extract_if(.., |p| matches!(p.subnet, IpNet::V6(_))) {
+            notes.add(
+                name.at,
+                format!(
+                    "subnet {}: left out, network `{}` has no `enable_ipv6: true`",
+                    pool.subnet, name.value
+                ),
+            );
+        }
     }
-    let pools = keys.take("ipam").map(|(_, node)| ipam(name, node, notes)).unwrap_or_default();
     let network = ComposeNetwork {
         at: name.at,
         driver,
         options: options.into_iter().map(|(k, v)| (k.value, v)).collect(),
         pools,
+        ipv4,
+        ipv6,
         internal: keys.flag("internal", notes),
         attachable: keys.flag("attachable", notes),
         labels: labels.into_iter().map(|(k, v)| (k.value, v)).collect(),
@@ -118,10 +146,6 @@ fn pool(name: &At<String>, node: &Yaml, notes: &mut Notes) -> Option<ComposePool
     let aux = keys.take("aux_addresses").map(|(k, n)| pairs(n, k.at, notes)).unwrap_or_default();
     keys.finish(notes);
     let subnet = subnet?;
-    if subnet.value.contains(':') {
-        notes.add(subnet.at, format!("subnet {}: left out, IPv4 only", subnet.value));
-        return None;
-    }
     Some(ComposePool {
         subnet: parsed(&subnet, notes)?,
         gateway: gateway.and_then(|g| parsed(&g, notes)),
@@ -137,7 +161,7 @@ fn pool(name: &At<String>, node: &Yaml, notes: &mut Notes) -> Option<ComposePool
 pub(crate) fn parsed<T: std::str::FromStr>(text: &At<String>, notes: &mut Notes) -> Option<T> {
     let read = text.value.parse().ok();
     if read.is_none() {
-        notes.add(text.at, format!("`{}`: left out, it is no IPv4 address or subnet", text.value));
+        notes.add(text.at, format!("`{}`: left out, it is no address or subnet of this kind", text.value));
     }
     read
 }

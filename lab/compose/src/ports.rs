@@ -1,6 +1,6 @@
 //! `ports` and `expose` of a service.
 
-use std::{net::Ipv4Addr, ops::RangeInclusive};
+use std::{net::IpAddr, ops::RangeInclusive};
 
 use labctl_yaml::{At, Span, Value, Yaml};
 
@@ -10,7 +10,8 @@ use crate::keys::{Keys, Notes, text};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ComposePort {
     pub(crate) at: Span,
-    pub(crate) host_ip: Option<Ipv4Addr>,
+    /// All addresses of a family, or loopback; absent: all.
+    pub(crate) host_ip: Option<IpAddr>,
     /// Absent: Docker chooses.
     pub(crate) published: Option<u16>,
     pub(crate) target: u16,
@@ -83,10 +84,10 @@ fn short(of: &str, item: &At<String>, notes: &mut Notes) -> Option<Vec<ComposePo
             Some((ip, published)) => (Some(ip), Some(published)),
         },
     };
-    let host_ip = match host_ip.map(str::parse::<Ipv4Addr>) {
+    let host_ip = match host_ip.map(address) {
         None => None,
         Some(Ok(ip)) => Some(ip),
-        Some(Err(_)) => return left_out("its address is no IPv4 address", notes),
+        Some(Err(_)) => return left_out("its address is none", notes),
     };
     let Some(targets) = range(target) else { return left_out("no port", notes) };
     let published = match published.filter(|p| !p.is_empty()).map(range) {
@@ -119,10 +120,10 @@ fn long(of: &str, node: &Yaml, notes: &mut Notes) -> Option<Vec<ComposePort>> {
         Some("udp") => true,
         Some(_) => return left_out("neither TCP nor UDP", notes),
     };
-    let host_ip = match host_ip.map(|ip| ip.value.parse()) {
+    let host_ip = match host_ip.map(|ip| address(&ip.value)) {
         None => None,
         Some(Ok(ip)) => Some(ip),
-        Some(Err(_)) => return left_out("its address is no IPv4 address", notes),
+        Some(Err(_)) => return left_out("its address is none", notes),
     };
     let published = match published.filter(|p| !p.value.is_empty()).map(|p| range(&p.value)) {
         None => None,
@@ -132,24 +133,28 @@ fn long(of: &str, node: &Yaml, notes: &mut Notes) -> Option<Vec<ComposePort>> {
     pair(of, node.at, host_ip, published, targets, udp, host_mode, notes)
 }
 
+/// An address; one of IPv6 may stand in brackets.
+fn address(text: &str) -> Result<IpAddr, std::net::AddrParseError> {
+    text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text).parse()
+}
+
 /// A port for each of a range.
 #[expect(clippy::too_many_arguments, reason = "the parts of one port")]
 fn pair(
     of: &str,
     at: Span,
-    host_ip: Option<Ipv4Addr>,
+    host_ip: Option<IpAddr>,
     published: Option<RangeInclusive<u16>>,
     targets: RangeInclusive<u16>,
     udp: bool,
     host_mode: bool,
     notes: &mut Notes,
 ) -> Option<Vec<ComposePort>> {
-    // All addresses, as without one.
-    let host_ip = host_ip.filter(|ip| !ip.is_unspecified());
-    if let Some(ip) = host_ip.filter(|ip| !ip.is_loopback()) {
+    let known = |ip: &IpAddr| ip.is_loopback() || ip.is_unspecified();
+    if let Some(ip) = host_ip.filter(|ip| !known(ip)) {
         notes.add(at, format!("{ip} of a port of {of}: no host has it here; published on all addresses"));
     }
-    let host_ip = host_ip.filter(Ipv4Addr::is_loopback);
+    let host_ip = host_ip.filter(known);
     let port = |published, target| ComposePort { at, host_ip, published, target, udp, host_mode };
     let Some(published) = published else {
         return Some(few(targets, at, of, notes).into_iter().map(|target| port(None, target)).collect());

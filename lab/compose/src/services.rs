@@ -1,6 +1,6 @@
 //! `services` of the file.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use labctl_yaml::{At, Diagnostic, Span, Value, Yaml};
 
@@ -37,6 +37,7 @@ pub(crate) struct ComposeService {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ComposeAttachment {
     pub(crate) ipv4_address: Option<Ipv4Addr>,
+    pub(crate) ipv6_address: Option<At<Ipv6Addr>>,
     pub(crate) aliases: Vec<String>,
     pub(crate) mac_address: Option<String>,
 }
@@ -78,6 +79,11 @@ fn service(
     notes: &mut Notes,
 ) -> Option<ComposeService> {
     let of = format!("`{}`", name.value);
+    if name.value.len() > 63 || !name.value.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) {
+        let d = Diagnostic::new(name.at, format!("{of} cannot be the name of a service"));
+        notes.cx.error(d.hint("letters, digits, `_`, `.` and `-`, at most 63"));
+        return None;
+    }
     let mut keys = Keys::new(node, of.clone(), notes)?;
     if let Some((key, _)) = keys.take("extends") {
         notes.cx.error(Diagnostic::new(key.at, "`extends` takes keys from elsewhere").hint(CONFIG));
@@ -135,7 +141,7 @@ fn service(
     let mut ports =
         keys.take("ports").map(|(k, n)| ports::published(&of, k.at, n, notes)).unwrap_or_default();
     for port in ports.iter_mut().filter(|_| options.swarm) {
-        if let Some(ip) = port.host_ip.take() {
+        if let Some(ip) = port.host_ip.take().filter(|ip| !ip.is_unspecified()) {
             let what = "a service publishes on all addresses of every node";
             notes.add(port.at, format!("{ip} of a port of {of}: left out, {what}"));
         }
@@ -285,14 +291,15 @@ fn networks(
     for (name, node) in entries {
         let Some(mut keys) = Keys::new(node, format!("{of} on `{}`", name.value), notes) else { continue };
         if swarm {
-            for (key, _) in keys.take_all(&["ipv4_address", "mac_address"]) {
+            for (key, _) in keys.take_all(&["ipv4_address", "ipv6_address", "mac_address"]) {
                 let what = format!("`{}` of {of} on `{}`", key.value, name.value);
                 notes.add(key.at, format!("{what}: left out, tasks come and go"));
             }
         }
-        let address = keys.text("ipv4_address", notes);
+        let (v4, v6) = (keys.text("ipv4_address", notes), keys.text("ipv6_address", notes));
         let attachment = ComposeAttachment {
-            ipv4_address: address.and_then(|a| parsed(&a, notes)),
+            ipv4_address: v4.and_then(|a| parsed(&a, notes)),
+            ipv6_address: v6.and_then(|a| Some(At { value: parsed(&a, notes)?, at: a.at })),
             aliases: keys.texts("aliases", notes).into_iter().map(|t| t.value).collect(),
             mac_address: keys.text("mac_address", notes).map(|t| t.value),
         };

@@ -6,6 +6,21 @@ use labctl_yaml::{Diagnostic, Span, Value, Yaml};
 
 use crate::keys::Notes;
 
+/// The variables that the text of a `.env` sets.
+pub fn in_file(text: &str) -> HashMap<String, String> {
+    let lines = text.lines().map(str::trim).filter(|l| !l.starts_with('#'));
+    let pairs = lines.filter_map(|l| l.strip_prefix("export ").unwrap_or(l).split_once('='));
+    pairs
+        .map(|(name, value)| {
+            let value = value.trim();
+            let unquoted = ['"', '\''].iter().find_map(|q| value.strip_prefix(*q)?.strip_suffix(*q));
+            // Behind an unquoted value there may be a comment.
+            let bare = value.split(" #").next().unwrap_or(value).trim_end();
+            (name.trim().to_owned(), unquoted.unwrap_or(bare).to_owned())
+        })
+        .collect()
+}
+
 /// Replaces the variables in all values.
 pub(crate) fn replace(root: &mut Yaml, variables: &HashMap<String, String>, notes: &mut Notes) {
     let mut missing = HashSet::new();

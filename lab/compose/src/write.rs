@@ -1,5 +1,7 @@
 //! The text of a topology.
 
+use std::net::Ipv4Addr;
+
 use crate::{
     ImportOptions,
     arrange::{Arranged, Net, Node, Place},
@@ -31,19 +33,37 @@ pub(crate) fn topology(a: &Arranged, file: &str, options: &ImportOptions) -> Str
     line("");
     line("# The hosts' LAN. Its gateway is the lab's own, and answers for one address outside.");
     line("segments:");
-    line(&format!(
-        "  lan: {{ subnet: {}, gateway: {}, outside: [{}/32] }}",
-        a.lan,
-        a.gateway,
-        expect::OUTSIDE
-    ));
+    let both = |v4: String, v6: Option<String>| match v6 {
+        Some(v6) => flow::list([v4, flow::scalar(&v6)]),
+        None => v4,
+    };
+    let six = a.lan6.as_ref();
+    let lan = [
+        ("subnet", both(a.lan.to_string(), six.map(|l| l.subnet.to_string()))),
+        ("gateway", both(a.gateway.to_string(), six.map(|l| l.gateway.to_string()))),
+        (
+            "outside",
+            flow::list(
+                [format!("{}/32", expect::OUTSIDE)]
+                    .into_iter()
+                    .chain(six.map(|_| flow::scalar(&format!("{}/128", expect::OUTSIDE_V6)))),
+            ),
+        ),
+    ];
+    line(&format!("  lan: {}", flow::map(lan.map(|(k, v)| (k.to_owned(), v)))));
+    let on_lan = |v4: Ipv4Addr| both(v4.to_string(), six.map(|l| l.beside(v4).to_string()));
+    let rules = a.networks.values().any(|n| n.ipv6);
+    if rules {
+        line("# Rules for IPv6, as Docker 27 and later set them by themselves.");
+    }
     line("hosts:");
     for (host, address) in &a.hosts {
-        line(&format!("  {host}: {{ lan: {address} }}"));
+        let rules = if rules { ", daemon_json: { experimental: true, ip6tables: true }" } else { "" };
+        line(&format!("  {host}: {{ lan: {}{rules} }}", on_lan(*address)));
     }
     line("# A machine on the LAN that is none of the hosts.");
     line("peers:");
-    line(&format!("  {}: {{ lan: {} }}", a.client.0, a.client.1));
+    line(&format!("  {}: {{ lan: {} }}", a.client.0, on_lan(a.client.1)));
     if a.swarm {
         line("");
         line(if services {
@@ -187,7 +207,8 @@ fn service(node: &Node, a: &Arranged) -> Vec<(String, String)> {
 fn networks(node: &Node, container: bool) -> String {
     let Place::Networks(networks) = &node.place else { return "[]".to_owned() };
     let plain = networks.iter().all(|(_, a)| {
-        a.aliases.is_empty() && (!container || a.ipv4_address.is_none() && a.mac_address.is_none())
+        let fixed = a.ipv4_address.is_some() || a.ipv6_address.is_some() || a.mac_address.is_some();
+        a.aliases.is_empty() && !(container && fixed)
     });
     if plain {
         return flow::list(networks.iter().map(|(key, _)| flow::scalar(key)));
@@ -196,6 +217,11 @@ fn networks(node: &Node, container: bool) -> String {
         let mut keys = Vec::new();
         if container {
             keys.extend(a.ipv4_address.map(|ip| ("ipv4_address".to_owned(), ip.to_string())));
+            keys.extend(
+                a.ipv6_address
+                    .as_ref()
+                    .map(|ip| ("ipv6_address".to_owned(), flow::scalar(&ip.value.to_string()))),
+            );
         }
         if !a.aliases.is_empty() {
             keys.push(("aliases".to_owned(), flow::list(a.aliases.iter().map(|n| flow::scalar(n)))));
@@ -213,6 +239,7 @@ fn port(p: &ComposePort) -> String {
     match (p.host_ip, p.published) {
         (Some(ip), published) => {
             let published = published.map(|n| n.to_string()).unwrap_or_default();
+            let ip = if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() };
             format!("{ip}:{published}:{}{protocol}", p.target)
         }
         (None, Some(published)) => format!("{published}:{}{protocol}", p.target),

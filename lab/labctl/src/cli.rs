@@ -87,11 +87,23 @@ pub enum Verb {
     Supervise(supervise::Args),
 }
 
+/// The same mistake, with a usage line that does not name options which environment variables give.
+fn usage_of(e: clap::Error) -> clap::Error {
+    fn without_variables(verb: clap::Command) -> clap::Command {
+        verb.mut_args(|a| a.env(clap::builder::Resettable::Reset)).mut_subcommands(without_variables)
+    }
+    use clap::error::ErrorKind::*;
+    if matches!(e.kind(), DisplayHelp | DisplayVersion | DisplayHelpOnMissingArgumentOrSubcommand) {
+        return e;
+    }
+    without_variables(Cli::command()).try_get_matches().err().unwrap_or(e)
+}
+
 /// Reads the command line and runs the verb that it asks for.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|e| usage_of(e).exit());
     colour(cli.global.color);
-    let printer = Printer::new(cli.global.format, cli.global.quiet, cli.global.verbose > 0);
+    let printer = Printer::new(cli.global.format, cli.global.wide, cli.global.quiet, cli.global.verbose > 0);
     // Their stdout belongs to another program.
     let json = cli.global.format == Format::Json && !matches!(cli.verb, Verb::Exec(_) | Verb::Docker(_));
     let exit = match Context::new(&cli.global, printer) {
@@ -105,7 +117,7 @@ pub fn main() -> ExitCode {
             exit
         }),
         Err(e) => {
-            Printer::new(cli.global.format, false, false).error(&e);
+            Printer::new(cli.global.format, false, false, false).error(&e);
             e.exit()
         }
     };

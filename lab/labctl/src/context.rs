@@ -21,6 +21,9 @@ pub struct Global {
     /// Form of the data on stdout
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORM")]
     pub format: Format,
+    /// Show tables whole, however wide they are
+    #[arg(long, global = true)]
+    pub wide: bool,
     /// When to use colour; NO_COLOR is heeded too
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
     pub color: When,

@@ -35,6 +35,8 @@ pub enum Format {
 pub struct Printer {
     /// Form of the data.
     pub format: Format,
+    /// Whether tables are shown whole, however wide they are.
+    pub wide: bool,
     quiet: bool,
     live: MultiProgress,
     closed: AtomicBool,
@@ -42,10 +44,16 @@ pub struct Printer {
 
 impl Printer {
     /// Makes a printer. `chatty`: log lines also go to stderr, so nothing may redraw there.
-    pub fn new(format: Format, quiet: bool, chatty: bool) -> Self {
+    pub fn new(format: Format, wide: bool, quiet: bool, chatty: bool) -> Self {
         let drawn = io::stderr().is_terminal() && !quiet && !chatty;
         let target = if drawn { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        Self { format, quiet, live: MultiProgress::with_draw_target(target), closed: AtomicBool::new(false) }
+        Self {
+            format,
+            wide,
+            quiet,
+            live: MultiProgress::with_draw_target(target),
+            closed: AtomicBool::new(false),
+        }
     }
 
     /// Where progress is drawn.

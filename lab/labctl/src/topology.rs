@@ -23,6 +23,8 @@ pub struct TopologyFile {
     pub lab: Lab,
     /// Where its parts are in the file.
     pub places: Places,
+    /// What was left out or changed of a Compose file that it includes.
+    pub notes: Vec<String>,
 }
 
 impl TopologyFile {
@@ -53,7 +55,7 @@ pub fn load(path: &Path, context: &Context) -> Result<TopologyFile, Error> {
 /// [`Error::NotFor`] if it is not for them.
 pub fn load_with(path: &Path, engines: &EngineChoice) -> Result<TopologyFile, Error> {
     let shown = path.display().to_string();
-    let Topology { lab, places } = Topology::load(path, engines)?;
+    let Topology { lab, places, notes } = Topology::load(path, engines)?;
     if let Some((unknown, _)) = engines.hosts.iter().find(|(name, _)| !lab.hosts.contains_key(name)) {
         let known: Vec<_> = lab.hosts.keys().map(String::as_str).collect();
         return Err(Error::Usage(format!(
@@ -67,7 +69,7 @@ pub fn load_with(path: &Path, engines: &EngineChoice) -> Result<TopologyFile, Er
         return Err(Error::NotFor { topology: shown, lab: lab.name, why });
     }
     let path = std::path::absolute(path).map_err(Error::file("use", &shown))?;
-    Ok(TopologyFile { path, shown, lab, places })
+    Ok(TopologyFile { path, shown, lab, places, notes })
 }
 
 /// Whether a lab is meant, not a file: one that is up, or what is no file either. No lab has a name with a dot or a slash.
@@ -88,7 +90,13 @@ pub fn named(given: &str, engines: &Engines, context: &Context) -> Result<Topolo
     }
     let (_, plan) = context.lab(given)?;
     let shown = shorten(&plan.topology);
-    Ok(TopologyFile { shown, path: plan.topology, lab: plan.lab, places: Places::default() })
+    Ok(TopologyFile {
+        shown,
+        path: plan.topology,
+        lab: plan.lab,
+        places: Places::default(),
+        notes: Vec::new(),
+    })
 }
 
 /// The lab that is up of this name, or that came from this file, and its plan.

@@ -79,7 +79,7 @@ impl Lesson {
             return Err(fail(Diagnostic::new(root.at, "this is no lesson")));
         };
         let topology = folder.join(written.topology.as_ref().map_or(TOPOLOGY, |t| &t.value));
-        let Topology { lab, places } = Topology::load(&topology, &EngineChoice::default())?;
+        let Topology { lab, places, .. } = Topology::load(&topology, &EngineChoice::default())?;
         let id =
             std::path::absolute(folder).ok().and_then(|f| f.file_name().map(|n| n.to_string_lossy().into()));
         let lesson = Self {

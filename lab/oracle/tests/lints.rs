@@ -201,7 +201,7 @@ fn the_repositorys_topologies_say_which_warnings_they_are_about() {
     let folders = [dir.clone(), dir.join("reports")];
     for file in folders.iter().flat_map(|d| fs::read_dir(d).unwrap()).map(|e| e.unwrap().path()) {
         if file.extension().is_some_and(|e| e == "yaml") {
-            let Topology { lab, places } = Topology::load(&file, &Default::default()).unwrap();
+            let Topology { lab, places, .. } = Topology::load(&file, &Default::default()).unwrap();
             let warnings = lint(&lab);
             seen.extend(warnings.iter().map(|w| w.id));
             warned.extend(places.warn(&warnings).map(|w| w.render(false)));
@@ -214,7 +214,7 @@ fn the_repositorys_topologies_say_which_warnings_they_are_about() {
 #[test]
 fn a_warning_is_shown_as_a_compiler_shows_it() {
     let text = format!("name: t{LAN}swarm: {{ managers: [h1, h2] }}\n");
-    let Topology { lab, places } = Topology::parse(&text, "t.yaml", &Default::default()).unwrap();
+    let Topology { lab, places, .. } = Topology::parse(&text, "t.yaml", &Default::default()).unwrap();
     let shown = places.warn(&lint(&lab)).unwrap().render(false);
     assert_eq!(
         shown,

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use anstyle::Style;
+use indexmap::IndexMap;
 use labctl_model::{Check, Lab};
 use labctl_oracle::{
     Agreement, CellPrediction, ChangedCell, Checked, Comparison, Explanation, Hop, Predictions, Repair, Way,
 };
-use labctl_report::{CellReport, Found, MatrixReport, Predicted, Report, cells, count, style, table::Table};
+use labctl_report::{CellReport, Found, Predicted, Report, cells, count, grid::grid, style, table::Table};
 use labctl_words::plain;
 
 /// Most cells of a lab that are predicted by the way: some seconds' worth would be a surprise.
@@ -65,15 +66,33 @@ pub fn beside(report: &Report) -> String {
         Found::Fact(_) | Found::Frame(_) => None,
     });
     let wrong = matrices.flat_map(|m| m.cells.iter().filter(|c| !c.holds).map(move |c| (m, c)));
-    let told: Vec<_> = wrong.filter_map(|(m, c)| Some((m, c, said(c)?))).collect();
+    let mut alike: IndexMap<(String, String), Vec<&CellReport>> = IndexMap::new();
+    for (matrix, cell) in wrong {
+        if let Some(said) = said(cell) {
+            alike.entry((cells::caption(matrix), said)).or_default().push(cell);
+        }
+    }
     let head = style::HEAD;
-    let line = |(matrix, cell, said): &(&MatrixReport, &CellReport, String)| {
-        let (from, to, said) = (plain(&cell.from), plain(&cell.to), plain(said));
-        format!("{head}oracle{head:#}  {from} -> {to}  {}  {said}\n", cells::caption(matrix))
+    let group = |((caption, said), all): (&(String, String), &Vec<&CellReport>)| {
+        let said = plain(said);
+        match all[..] {
+            [cell] => {
+                let (from, to) = (plain(&cell.from), plain(&cell.to));
+                format!("{head}oracle{head:#}  {from} -> {to}  {caption}  {said}\n")
+            }
+            _ => {
+                // Which these are is told above.
+                let expected =
+                    all.iter().all(|c| c.predicted.as_ref().is_some_and(|p| p.agrees == Some(true)));
+                let which = if expected { String::new() } else { cells::which(all) };
+                format!("{head}oracle{head:#}  {} cells  {caption}  {said}\n{which}", all.len())
+            }
+        }
     };
-    let mut out: String = told.iter().take(MOST_BESIDE).map(line).collect();
-    if let Some(more @ 1..) = told.len().checked_sub(MOST_BESIDE) {
-        out += &format!("oracle  and {more} more: labctl predict\n");
+    let mut out: String = alike.iter().take(MOST_BESIDE).map(group).collect();
+    match alike.values().skip(MOST_BESIDE).map(Vec::len).sum() {
+        0 => {}
+        more => out += &format!("oracle  and {more} more: labctl predict\n"),
     }
     out
 }
@@ -92,7 +111,7 @@ pub fn said(cell: &CellReport) -> Option<String> {
 }
 
 /// All predictions of a lab.
-pub fn text(predictions: &Predictions, topology: &str) -> String {
+pub fn text(predictions: &Predictions, topology: &str, wide: bool) -> String {
     let (head, bad, good, dim) = (style::HEAD, style::BAD, style::GOOD, style::DIM);
     let mut out = String::new();
     for stage in &predictions.scenes {
@@ -103,7 +122,8 @@ pub fn text(predictions: &Predictions, topology: &str) -> String {
             match check {
                 Checked::Matrix { probe, cells, .. } => {
                     out += &format!("{head}{}{head:#}\n", plain(probe));
-                    out += &cells::grid(cells.iter().map(|c| (c.from.as_str(), c.to.as_str(), word(c))));
+                    let words = cells.iter().map(|c| (c.from.as_str(), c.to.as_str(), word(c)));
+                    out += &grid(words, wide);
                     for cell in cells {
                         out += &differing(cell, probe, topology);
                     }

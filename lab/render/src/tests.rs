@@ -51,7 +51,7 @@ fn report(checks: Vec<CheckReport>, steps: Vec<StepReport>) -> Report {
 }
 
 fn plain_text(report: &Report) -> String {
-    anstream::adapter::strip_str(&text(report, "topologies/x.yaml")).to_string()
+    anstream::adapter::strip_str(&text(report, "topologies/x.yaml", true)).to_string()
 }
 
 fn plain_mistakes(report: &Report) -> String {
@@ -263,6 +263,7 @@ fn wrong_cells_are_told_by_cause() {
 
     18 cells  icmp  expected yes, observed arp or silent: host2 is cut off from lan (host2/eth0)  (topologies/x.yaml:31-36)
         host1, c1-1, c1-2 -> host2, c2-1, c2-2, and back
+        way out: labctl do x heal host2
     2 cells  icmp  expected yes, observed no-name: no such name  (topologies/x.yaml:23)
         c1-1 -> web, db
 
@@ -271,6 +272,7 @@ fn wrong_cells_are_told_by_cause() {
     host1    down≠yes
 
     host1 -> c1-1  icmp  expected yes, observed down: c1-1 is exited  (topologies/x.yaml:23)
+        way out: labctl do x start c1-1
 
     12 of 33 cells, 1 of 1 steps as expected: it does not hold (2.1 s)
     ");

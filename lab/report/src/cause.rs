@@ -67,6 +67,28 @@ pub enum Cause {
     },
 }
 
+impl Cause {
+    /// The action that ends it, if there is one.
+    pub fn way_out(&self) -> Option<String> {
+        match self {
+            Self::Cut { host, .. } => Some(format!("heal {host}")),
+            Self::Blocked { segment, blocks } => match blocks.as_slice() {
+                [one] if !one.contains(' ') => Some(format!("unblock {one} on {segment}")),
+                _ => Some("unblock all".to_owned()),
+            },
+            Self::HostDown { host } => Some(format!("start {host}")),
+            Self::NotRunning { container, status } if status == "absent" => {
+                Some(format!("create {container}"))
+            }
+            Self::NotRunning { container, .. } => Some(format!("start {container}")),
+            Self::Mtu { .. }
+            | Self::ForeignSource { .. }
+            | Self::ForeignDestination { .. }
+            | Self::Unseen { .. } => None,
+        }
+    }
+}
+
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

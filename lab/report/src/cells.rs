@@ -1,41 +1,25 @@
 //! Renders the cells of one check: a table like the topology's, with the observed verdicts, and the wrong cells in words.
 
-use std::collections::HashSet;
-
 use anstyle::Style;
-use indexmap::{IndexMap, IndexSet};
+use indexmap::IndexSet;
 use labctl_model::Observed;
 use labctl_words::plain;
 
 use crate::{
-    CellReport, MatrixReport,
+    Cause, CellReport, MatrixReport,
+    grid::{by_row, grid, merged},
     groups::{self, Group},
     pairs::{self, Pairs},
     style,
-    table::Table,
 };
 
 /// Most lines for the cells of one cause.
 const MOST_LINES: usize = 3;
 
 /// The table: `-` if nothing was probed, `OBSERVED≠EXPECTED` if a cell is not as expected, `yes≠answer` if its answer is
-/// not.
-pub fn table(cells: &[CellReport]) -> String {
-    grid(cells.iter().map(|c| (c.from.as_str(), c.to.as_str(), verdict(c))))
-}
-
-/// A table of words, each with its source and destination: sources down, destinations across, in the topology's order; `-`
-/// where there is none.
-pub fn grid<'a>(cells: impl IntoIterator<Item = (&'a str, &'a str, (String, Style))>) -> String {
-    let rows = by_row(cells);
-    let targets = merged(rows.values().map(|row| row.keys().copied()));
-    let mut table = Table::new(std::iter::once("from\\to").chain(targets.iter().copied()));
-    for (source, row) in &rows {
-        let none = || ("-".to_owned(), style::DIM);
-        let words = targets.iter().map(|to| row.get(to).cloned().unwrap_or_else(none));
-        table.row(std::iter::once(((*source).to_owned(), style::HEAD)).chain(words));
-    }
-    table.render()
+/// not. `whole`: however wide it is.
+pub fn table(cells: &[CellReport], whole: bool) -> String {
+    grid(cells.iter().map(|c| (c.from.as_str(), c.to.as_str(), verdict(c))), whole)
 }
 
 /// The sources and the destinations of these cells, each once, in the order of the rows and columns of their table.
@@ -43,33 +27,6 @@ pub fn axes(cells: &[CellReport]) -> (Vec<&str>, Vec<&str>) {
     let rows = by_row(cells.iter().map(|c| (c.from.as_str(), c.to.as_str(), ())));
     let columns = merged(rows.values().map(|row| row.keys().copied()));
     (rows.into_keys().collect(), columns)
-}
-
-fn by_row<'a, W>(
-    cells: impl IntoIterator<Item = (&'a str, &'a str, W)>,
-) -> IndexMap<&'a str, IndexMap<&'a str, W>> {
-    let mut rows: IndexMap<&str, IndexMap<&str, W>> = IndexMap::new();
-    for (from, to, word) in cells {
-        rows.entry(from).or_default().insert(to, word);
-    }
-    rows
-}
-
-/// The order of the columns. Every row has them in order but lacks some, at least its own; so a column that a row adds
-/// goes behind the one that it follows there.
-fn merged<'a>(rows: impl Iterator<Item = impl Iterator<Item = &'a str>>) -> Vec<&'a str> {
-    let (mut order, mut known): (Vec<&str>, HashSet<&str>) = Default::default();
-    for row in rows {
-        let mut last = None;
-        for name in row {
-            if known.insert(name) {
-                let after = last.and_then(|l| order.iter().position(|n| *n == l));
-                order.insert(after.map_or(0, |i| i + 1), name);
-            }
-            last = Some(name);
-        }
-    }
-    order
 }
 
 fn verdict(cell: &CellReport) -> (String, Style) {
@@ -99,11 +56,19 @@ pub fn caption(matrix: &MatrixReport) -> String {
 }
 
 /// Renders the wrong cells of a matrix. A cell that is alone with its cause is one line. Several cells with one cause are
-/// one line with the cells below.
-pub fn mistakes(matrix: &MatrixReport, topology: &str) -> String {
-    let one = |group: &Group<'_>| match group.cells[..] {
-        [cell] => wrong(matrix, cell, topology),
-        _ => several(matrix, group, topology),
+/// one line with the cells below. `lab` is one that is up: then also what ends the cause.
+pub fn mistakes(matrix: &MatrixReport, topology: &str, lab: Option<&str>) -> String {
+    let one = |group: &Group<'_>| {
+        let told = match group.cells[..] {
+            [cell] => wrong(matrix, cell, topology),
+            _ => several(matrix, group, topology),
+        };
+        match (lab, group.cause.and_then(Cause::way_out)) {
+            (Some(lab), Some(action)) => {
+                format!("{told}    way out: labctl do {} {}\n", plain(lab), plain(&action))
+            }
+            _ => told,
+        }
     };
     groups::wrong(matrix).iter().map(one).collect()
 }
@@ -128,11 +93,23 @@ pub fn wrong(matrix: &MatrixReport, cell: &CellReport, topology: &str) -> String
 fn several(matrix: &MatrixReport, group: &Group<'_>, topology: &str) -> String {
     let why = match (group.cause, group.cells.first()) {
         (Some(cause), _) => format!(": {cause}"),
-        (None, cell) => cell.map(|c| why(c)).unwrap_or_default(),
+        (None, cell) => {
+            let more = if group.cells.iter().all(|c| cell.is_some_and(|f| f.detail == c.detail)) {
+                ""
+            } else {
+                ", and alike"
+            };
+            cell.map(|c| why(c) + more).unwrap_or_default()
+        }
     };
     let what = format!("{} cells", group.cells.len());
-    let mut out = told(matrix, &what, &group.cells, &why, topology);
-    let pairs = pairs::compress(group.cells.iter().map(|c| (c.from.as_str(), c.to.as_str())));
+    told(matrix, &what, &group.cells, &why, topology) + &which(&group.cells)
+}
+
+/// Which cells these are, in a few lines.
+pub fn which(cells: &[&CellReport]) -> String {
+    let mut out = String::new();
+    let pairs = pairs::compress(cells.iter().map(|c| (c.from.as_str(), c.to.as_str())));
     let shown = pairs.len().min(MOST_LINES);
     let (shown, hidden) = pairs.split_at(shown);
     shown.iter().for_each(|pairs| out += &format!("    {}\n", plain(&pairs.to_string())));
@@ -170,16 +147,5 @@ fn why(cell: &CellReport) -> String {
         Some(unmet) => format!(", but {unmet}"),
         None if cell.detail.is_empty() => String::new(),
         None => format!(": {}", cell.detail),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn columns_come_in_the_order_of_the_topologys_table() {
-        let rows = [vec!["b", "c", "8.8.8.8"], vec!["a", "c", "8.8.8.8"], vec!["a", "b", "x", "8.8.8.8"]];
-        assert_eq!(merged(rows.into_iter().map(Vec::into_iter)), ["a", "b", "x", "c", "8.8.8.8"]);
     }
 }

@@ -12,7 +12,8 @@ use crate::{Cause, CellReport, MatrixReport};
 pub struct Group<'a> {
     /// What explains them, if it is known.
     pub cause: Option<&'a Cause>,
-    /// The cells, in the topology's order. Without a cause their verdicts and details are equal.
+    /// The cells, in the topology's order. Without a cause their verdicts are equal, and their details but for the cells' own
+    /// names and addresses.
     pub cells: Vec<&'a CellReport>,
 }
 
@@ -47,13 +48,28 @@ pub fn wrong(matrix: &MatrixReport) -> Vec<Group<'_>> {
         }
         groups.push(Group { cause: Some(cause), cells: cells.into_iter().map(|n| wrong[n]).collect() });
     }
-    let mut alike: IndexMap<(Expected, Observed, &str, Option<&str>), Vec<&CellReport>> = IndexMap::new();
+    let mut alike: IndexMap<(Expected, Observed, String, Option<&str>), Vec<&CellReport>> = IndexMap::new();
     for cell in wrong.iter().zip(taken).filter(|(_, taken)| !taken).map(|(cell, _)| *cell) {
-        let key = (cell.expected, cell.observed, cell.detail.as_str(), cell.unmet.as_deref());
+        let key = (cell.expected, cell.observed, pattern(cell), cell.unmet.as_deref());
         alike.entry(key).or_default().push(cell);
     }
     groups.extend(alike.into_values().map(|cells| Group { cause: None, cells }));
     groups
+}
+
+/// A cell's detail without the names of the cell and without addresses: `nobody answers FROM's ARP for ADDRESS`.
+fn pattern(cell: &CellReport) -> String {
+    let word = |word: &str| {
+        let bare = word.trim_end_matches([',', ';', ':', '.', ')']).trim_start_matches('(');
+        let (name, rest) = bare.split_once(['\'', '/']).unwrap_or((bare, ""));
+        match name {
+            _ if name == cell.from => format!("\u{1}{rest}"),
+            _ if name == cell.to => format!("\u{2}{rest}"),
+            _ if bare.parse::<std::net::IpAddr>().is_ok() => "\u{3}".to_owned(),
+            _ => word.to_owned(),
+        }
+    };
+    cell.detail.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

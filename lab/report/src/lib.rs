@@ -4,6 +4,7 @@ pub mod answers;
 mod cause;
 pub mod cells;
 pub mod facts;
+pub mod grid;
 mod groups;
 pub mod matrix;
 mod pairs;

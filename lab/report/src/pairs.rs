@@ -84,13 +84,23 @@ impl Pairs<'_> {
     }
 }
 
-/// The pairs in words: `a, b -> c, and back`, `a, b, c -> each other, d`.
+/// Most names on either side that are written.
+const MOST_NAMES: usize = 6;
+
+fn few(names: &[&str]) -> String {
+    match names.len().checked_sub(MOST_NAMES) {
+        None | Some(0 | 1) => names.join(", "),
+        Some(more) => format!("{} and {more} more", names[..MOST_NAMES].join(", ")),
+    }
+}
+
+/// The pairs in words: `a, b -> c, and back`, `a, b, c -> each other, d`. Of many names the first.
 impl fmt::Display for Pairs<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let each_other = self.each_other.then_some("each other");
         let to: Vec<&str> = each_other.into_iter().chain(self.to.iter().copied()).collect();
         let back = if self.back { ", and back" } else { "" };
-        write!(f, "{} -> {}{back}", self.from.join(", "), to.join(", "))
+        write!(f, "{} -> {}{back}", few(&self.from), few(&to))
     }
 }
 

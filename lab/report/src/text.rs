@@ -6,13 +6,20 @@ use labctl_words::{plain, plain_lines};
 
 use crate::{CheckReport, FactReport, Found, MatrixReport, Report, StepReport, cells, duration, style};
 
-/// Renders the report as styled text. `topology` is the file that lines refer to.
-pub fn text(report: &Report, topology: &str) -> String {
-    let mut out = checks(&report.checks, topology);
+/// Renders the report as styled text. `topology` is the file that lines refer to. `wide`: tables are shown whole, however
+/// wide they are.
+pub fn text(report: &Report, topology: &str, wide: bool) -> String {
+    whole(report, topology, Some(&report.lab), wide)
+}
+
+/// `lab` is one that is up.
+fn whole(report: &Report, topology: &str, lab: Option<&str>, wide: bool) -> String {
+    let checks = |list: &[CheckReport]| checks(list, topology, lab, wide);
+    let mut out = checks(&report.checks);
     for (n, step) in report.steps.iter().enumerate() {
         separate(&mut out);
         out.push_str(&self::step(step, (n, report.steps.len()), topology));
-        let below = checks(&step.checks, topology);
+        let below = checks(&step.checks);
         if !below.is_empty() {
             separate(&mut out);
             out.push_str(&below);
@@ -27,7 +34,7 @@ pub fn text(report: &Report, topology: &str) -> String {
 /// The whole report, without emphasis. Lines of the topology are given as `LAB:LINE`.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = anstream::adapter::strip_str(&text(self, &self.lab)).to_string();
+        let text = anstream::adapter::strip_str(&whole(self, &self.lab, None, false)).to_string();
         f.write_str(&plain_lines(&text))
     }
 }
@@ -36,7 +43,7 @@ impl fmt::Display for Report {
 pub fn mistakes(report: &Report, topology: &str) -> String {
     let check = |c: &CheckReport| {
         let cells =
-            if let Found::Matrix(m) = &c.found { cells::mistakes(m, topology) } else { String::new() };
+            if let Found::Matrix(m) = &c.found { cells::mistakes(m, topology, None) } else { String::new() };
         let facts: String = c.facts().filter(|f| !f.holds).map(|f| fact(f, topology)).collect();
         cells + &facts + &captures(c)
     };
@@ -77,13 +84,13 @@ fn closing(report: &Report) -> String {
 }
 
 /// The checks of the lab itself, or of a step, in the topology's order.
-fn checks(checks: &[CheckReport], topology: &str) -> String {
+fn checks(checks: &[CheckReport], topology: &str, lab: Option<&str>, wide: bool) -> String {
     let mut out = String::new();
     let mut after_table = false;
     for check in checks {
         if let Found::Matrix(found) = &check.found {
             separate(&mut out);
-            out.push_str(&matrix(found, &settled(check), topology));
+            out.push_str(&matrix(found, &settled(check), topology, lab, wide));
             out.push_str(&captures(check));
             after_table = true;
         }
@@ -125,10 +132,14 @@ fn kept(report: &Report) -> String {
     format!("{dim}the lab as it was when this came out: `labctl checkpoint restore {}`{dim:#}\n", plain(name))
 }
 
-fn matrix(matrix: &MatrixReport, settled: &str, topology: &str) -> String {
-    let (head, list) = (style::HEAD, cells::mistakes(matrix, topology));
+fn matrix(matrix: &MatrixReport, settled: &str, topology: &str, lab: Option<&str>, wide: bool) -> String {
+    let (head, list) = (style::HEAD, cells::mistakes(matrix, topology, lab));
     let gap = if list.is_empty() { "" } else { "\n" };
-    format!("{head}{}{head:#}{settled}\n{}{gap}{list}", cells::caption(matrix), cells::table(&matrix.cells))
+    format!(
+        "{head}{}{head:#}{settled}\n{}{gap}{list}",
+        cells::caption(matrix),
+        cells::table(&matrix.cells, wide)
+    )
 }
 
 /// Renders a fact: that it holds, or what was found instead. Output of several lines is shown below.

@@ -9,7 +9,9 @@ use std::{
 use labctl_machines::{Event, Events};
 use labctl_model::{Action, Check, Step};
 use labctl_protocol::polling::Polling;
-use labctl_report::{ActionsReport, CheckReport, Environment, Found, HostEnvironment, Report, StepReport};
+use labctl_report::{
+    ActionsReport, CheckReport, Environment, Found, HostEnvironment, Report, StepReport, count,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -249,7 +251,7 @@ async fn look(running: &RunningLab, check: &Check) -> Found {
 
 fn probes(checks: &[Check]) -> String {
     let cells: usize = checks.iter().map(|c| if let Check::Matrix(m) = c { m.cells.len() } else { 0 }).sum();
-    format!("{cells} cells")
+    count(cells, "cell")
 }
 
 fn millis(d: Duration) -> u64 {

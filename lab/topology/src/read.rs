@@ -13,7 +13,7 @@ use labctl_yaml::{
     Cx, Diagnostic, Diagnostics, FromNode, Places, SourceText, Span, Value, Yaml, reject_controls,
 };
 
-use crate::{raw, validate};
+use crate::{include, raw, validate};
 
 /// Largest topology that is read, in bytes.
 pub const MAX_FILE_SIZE: u64 = 1 << 20;
@@ -65,6 +65,8 @@ pub struct Topology {
     pub lab: Lab,
     /// Where everything in its text is.
     pub places: Places,
+    /// What was left out or changed of a Compose file that it includes, each with file and line.
+    pub notes: Vec<String>,
 }
 
 impl Topology {
@@ -73,18 +75,29 @@ impl Topology {
     /// # Errors
     /// If the topology has mistakes: all that one pass finds.
     pub fn parse(text: &str, file_name: &str, engines: &EngineChoice) -> Result<Self, Diagnostics> {
-        let source = SourceText::new(file_name, text);
-        let only = |d| Diagnostics::new(source.clone(), vec![d], 0);
+        Self::read(text, file_name, engines, None)
+    }
+
+    /// `folder` is where files are that the topology includes.
+    fn read(
+        text: &str,
+        file_name: &str,
+        engines: &EngineChoice,
+        folder: Option<&Path>,
+    ) -> Result<Self, Diagnostics> {
+        let mut source = SourceText::new(file_name, text);
+        let only = |source: &SourceText, d| Diagnostics::new(source.clone(), vec![d], 0);
         if text.len() as u64 > MAX_FILE_SIZE {
             let message =
                 format!("a topology has at most {MAX_FILE_SIZE} bytes, and this one {}", text.len());
-            return Err(only(Diagnostic::new(Span::default(), message)));
+            return Err(only(&source, Diagnostic::new(Span::default(), message)));
         }
-        let root = labctl_yaml::parse(&source).map_err(|d| only(*d))?;
+        let mut root = labctl_yaml::parse(&source).map_err(|d| only(&source, *d))?;
         if matches!(root.value, Value::Null) {
             let d = Diagnostic::new(Span::default(), "the topology is empty");
-            return Err(only(d.hint("the smallest one is `{ name: lab, hosts: { host1: {} } }`")));
+            return Err(only(&source, d.hint("the smallest one is `{ name: lab, hosts: { host1: {} } }`")));
         }
+        let notes = include::compose(&mut root, &mut source, folder)?;
         let mut cx = Cx::new(source.clone());
         cx.owner = root.at;
         cx.foreign = raw::foreign_key;
@@ -93,8 +106,8 @@ impl Topology {
         let lab = raw::Topology::from_node(&root, &mut cx).map(|t| validate::validate(&t, engines, &mut cx));
         cx.found.finish(source.clone())?;
         // There is a lab if no mistake was noted: what cannot be read is a mistake.
-        let lab = lab.ok_or_else(|| only(Diagnostic::new(root.at, "this is no topology")))?;
-        Ok(Self { lab, places: Places::new(source, root) })
+        let lab = lab.ok_or_else(|| only(&source, Diagnostic::new(root.at, "this is no topology")))?;
+        Ok(Self { lab, places: Places::new(source, root), notes })
     }
 
     /// Reads a topology from a file; its hosts run these engines.
@@ -105,7 +118,8 @@ impl Topology {
     pub fn load(path: impl AsRef<Path>, engines: &EngineChoice) -> Result<Self, LoadError> {
         let path = path.as_ref();
         let text = read_text(path)?;
-        Self::parse(&text, &path.to_string_lossy(), engines).map_err(LoadError::Invalid)
+        let folder = path.parent().unwrap_or(Path::new(""));
+        Self::read(&text, &path.to_string_lossy(), engines, Some(folder)).map_err(LoadError::Invalid)
     }
 }
 

@@ -51,9 +51,9 @@ impl Cx {
         self.found.push(d);
     }
 
-    /// The line of a place, counted from 1.
+    /// The line of a place, counted from 1; for a place in an included file, the line that includes it.
     pub fn line(&self, at: Span) -> u32 {
-        self.source.line(at.start)
+        self.source.line(self.source.own(at).start)
     }
 
     /// Where the value of a one-line scalar begins in the text; `None` if quoting hides it.

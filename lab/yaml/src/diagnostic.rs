@@ -83,31 +83,69 @@ impl Diagnostic {
     }
 }
 
-/// A text, and where its lines begin.
+/// A text, and where its lines begin. It may go on with another file that it includes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceText {
     /// Name of the file, for messages.
     pub name: String,
-    /// The text.
+    /// The text, with the included file's behind it.
     pub text: String,
     starts: Vec<usize>,
+    included: Option<Included>,
+}
+
+/// A file that a text includes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Included {
+    name: String,
+    /// Row of its first line, in the whole text.
+    row: usize,
+    /// Where the text includes it.
+    by: Span,
 }
 
 impl SourceText {
     /// The text of the file `name`.
     pub fn new(name: &str, text: &str) -> Self {
         let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(i, _)| i + 1)).collect();
-        Self { name: plain(name), text: text.to_owned(), starts }
+        Self { name: plain(name), text: text.to_owned(), starts, included: None }
     }
 
-    /// Line, counted from 0.
+    /// Puts the file that is included at `by` behind the text; returns by how much the places in that file move.
+    pub fn include(&mut self, file: &SourceText, by: Span) -> usize {
+        self.text.push('\n');
+        let base = self.text.len();
+        self.included = Some(Included { name: file.name.clone(), row: self.starts.len(), by });
+        self.text.push_str(&file.text);
+        self.starts.extend(file.starts.iter().map(|s| base + s));
+        base
+    }
+
+    /// The file that holds this row, and its first row.
+    fn file_of(&self, row: usize) -> (&str, usize) {
+        match &self.included {
+            Some(file) if row >= file.row => (&file.name, file.row),
+            _ => (&self.name, 0),
+        }
+    }
+
+    /// Where the text itself says what stands at this place: for an included file, where that is included.
+    pub(crate) fn own(&self, at: Span) -> Span {
+        match &self.included {
+            Some(file) if self.row(at.start) >= file.row => file.by,
+            _ => at,
+        }
+    }
+
+    /// Row, counted from 0 over all files.
     pub fn row(&self, byte: usize) -> usize {
         self.starts.partition_point(|&s| s <= byte).saturating_sub(1)
     }
 
-    /// Line, counted from 1.
+    /// Line in its file, counted from 1.
     pub fn line(&self, byte: usize) -> u32 {
-        u32::try_from(self.row(byte) + 1).unwrap_or(u32::MAX)
+        let row = self.row(byte);
+        u32::try_from(row - self.file_of(row).1 + 1).unwrap_or(u32::MAX)
     }
 
     /// Column in characters, counted from 1.
@@ -145,6 +183,37 @@ impl SourceText {
         (start, self.text.get(start..end).unwrap_or_default())
     }
 
+    /// The lines of one file around these spans, with each span underlined.
+    fn snippet<'s>(
+        &'s self,
+        spans: Vec<(Range<usize>, &'s str, AnnotationKind)>,
+    ) -> Snippet<'s, annotate_snippets::Annotation<'s>> {
+        // Only the lines around the mistake: the whole file for each of many mistakes would be slow.
+        let first = spans.iter().map(|(s, _, _)| self.row(s.start)).min().unwrap_or(0);
+        let last = spans.iter().map(|(s, _, _)| self.row(s.end.max(s.start + 1) - 1)).max().unwrap_or(0);
+        let (name, top) = self.file_of(first);
+        let bottom = match &self.included {
+            Some(file) if top < file.row => file.row,
+            _ => self.starts.len(),
+        };
+        let first = first.saturating_sub(CONTEXT).max(top);
+        let from = self.starts[first];
+        let (start, text) = self.line_of_row((last + CONTEXT).min(bottom - 1));
+        let to = start + text.len();
+        let mut snippet = Snippet::source(self.text.get(from..to).unwrap_or_default())
+            .line_start(first - top + 1)
+            .path(name)
+            .fold(true);
+        for (s, label, kind) in spans {
+            // A span over several lines is cut after the first: that says enough.
+            let (start, line) = self.line_at(s.start);
+            let end = s.end.min(start + line.len()).max(s.start);
+            let annotation = kind.span(s.start - from..end - from);
+            snippet = snippet.annotation(if label.is_empty() { annotation } else { annotation.label(label) });
+        }
+        snippet
+    }
+
     /// The span moved to character boundaries inside the text; it covers at least one character if possible.
     fn sane(&self, span: Span) -> Range<usize> {
         let len = self.text.len();
@@ -178,6 +247,9 @@ pub struct Diagnostics {
 /// One mistake, for machines to read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Mistake {
+    /// The file, if it is one that the text includes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// Line, counted from 1.
     pub line: u32,
     /// Column in characters, counted from 1.
@@ -217,7 +289,9 @@ impl Diagnostics {
             .iter()
             .map(|d| {
                 let at = self.source.sane(d.at).start;
+                let (file, first) = self.source.file_of(self.source.row(at));
                 Mistake {
+                    file: (first > 0).then(|| file.to_owned()),
                     line: self.source.line(at),
                     column: self.source.column(at),
                     id: d.id,
@@ -263,37 +337,23 @@ impl Diagnostics {
         let mut group = title.elements(Vec::<Snippet<'_, annotate_snippets::Annotation<'_>>>::new());
         let (_, line) = source.line_at(primary.start);
         if line.len() > LONGEST_LINE {
-            let origin = annotate_snippets::Origin::path(&source.name)
+            let origin = annotate_snippets::Origin::path(source.file_of(source.row(primary.start)).0)
                 .line(source.line(primary.start) as usize)
                 .char_column(source.column(primary.start) as usize);
             group = group.element(origin);
         } else {
-            // Only the lines around the mistake: the whole file for each of many mistakes would be slow.
             let mut spans = vec![(primary, d.label.as_str(), AnnotationKind::Primary)];
             for (at, label) in &d.others {
                 spans.push((source.sane(*at), label.as_str(), AnnotationKind::Context));
             }
             spans.retain(|(s, _, _)| source.line_at(s.start).1.len() <= LONGEST_LINE);
-            let first = spans.iter().map(|(s, _, _)| source.row(s.start)).min().unwrap_or(0);
-            let last =
-                spans.iter().map(|(s, _, _)| source.row(s.end.max(s.start + 1) - 1)).max().unwrap_or(0);
-            let first = first.saturating_sub(CONTEXT);
-            let from = source.starts[first];
-            let (start, text) = source.line_of_row((last + CONTEXT).min(source.starts.len() - 1));
-            let to = start + text.len();
-            let mut snippet = Snippet::source(source.text.get(from..to).unwrap_or_default())
-                .line_start(first + 1)
-                .path(&source.name)
-                .fold(true);
-            for (s, label, kind) in spans {
-                // A span over several lines is cut after the first: that says enough.
-                let (start, line) = source.line_at(s.start);
-                let end = s.end.min(start + line.len()).max(s.start);
-                let annotation = kind.span(s.start - from..end - from);
-                snippet =
-                    snippet.annotation(if label.is_empty() { annotation } else { annotation.label(label) });
+            let file = |span: &Range<usize>| source.file_of(source.row(span.start)).1;
+            let here = file(&spans[0].0);
+            let (here, elsewhere): (Vec<_>, Vec<_>) =
+                spans.into_iter().partition(|(s, _, _)| file(s) == here);
+            for spans in [here, elsewhere].into_iter().filter(|s| !s.is_empty()) {
+                group = group.element(source.snippet(spans));
             }
-            group = group.element(snippet);
         }
         if let Some(hint) = &d.hint {
             group = group.element(Level::HELP.message(hint));

@@ -268,3 +268,25 @@ fn a_matrix_that_does_not_hold_exits_with_1() {
     assert_eq!(echo_requests(&kept, [192, 168, 56, 1]), ["host1/eth0"], "the one of the last try");
     nothing_is_left(&labctl);
 }
+
+/// The kernel drops what it has no neighbour for, and sockets hear nothing of it: not the network is silent.
+#[test]
+fn a_full_neighbour_table_is_said_to_be_so() {
+    let labctl = Labctl::new();
+    let dir = tempfile::tempdir().unwrap();
+    let limits = "sysctls: { net.ipv4.neigh.default.gc_thresh2: 8, net.ipv4.neigh.default.gc_thresh3: 16 }";
+    let mut text = one_host("full").replace("192.168.56.3 }", &format!("192.168.56.3, {limits} }}"));
+    assert!(text.contains(limits), "{text}");
+    text += "containers:\n";
+    for n in 1..=8 {
+        text += &format!("  c{n}: {{ host: host1 }}\n");
+    }
+    text += "expect:\n";
+    for probe in ["icmp", "tcp/80"] {
+        text += &format!("  - {{ probe: {probe}, from: containers, to: containers, verdict: yes }}\n");
+    }
+    let ran = labctl.run(["test".as_ref(), write(dir.path(), "full.yaml", &text).as_os_str()]).exits(1);
+    let said = ran.stdout();
+    assert!(said.contains("observed error") && said.contains("no room for another neighbour"), "{said}");
+    assert!(!said.contains("silent"), "{said}");
+}

@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use labctl_model::Family;
 use labctl_protocol::messages::{Endpoint, Listener, ProbeSession, Sighting};
 use tokio::task::JoinSet;
 
@@ -75,10 +76,12 @@ impl Session {
         if let Err(why) = addresses::settled(&server.namespace, &netlink, global).await {
             tracing::warn!("{why}");
         }
+        let count = async |family| netlink.neighbours_refused(family).await.unwrap_or(u64::MAX);
+        let refused = [count(Family::V4).await, count(Family::V6).await];
         let mut session =
             Self { run, sources: HashMap::new(), absent, watchers: Vec::new(), _tasks: JoinSet::new() };
         for (namespace, inhabitants) in places {
-            if let Err(why) = session.settle(namespace, &inhabitants, &listeners).await {
+            if let Err(why) = session.settle(namespace, &inhabitants, &listeners, refused).await {
                 session.absent.extend(inhabitants.into_iter().map(|e| (e.name, why.clone())));
             }
         }
@@ -91,6 +94,7 @@ impl Session {
         namespace: Namespace,
         inhabitants: &[Endpoint],
         listeners: &[Listener],
+        refused: [u64; 2],
     ) -> Result<(), String> {
         let names: Vec<String> = inhabitants.iter().map(|e| e.name.clone()).collect();
         let wanted: Vec<Listener> =
@@ -99,7 +103,8 @@ impl Session {
         let Opened { netlink, raw, packet, bound } = opened;
         let links = netlink.links().await.map_err(|e| e.to_string())?;
         let interfaces = links.into_iter().map(|l| (l.index, l.name)).collect();
-        let space = Space::new(namespace, netlink, raw, self.run).await.map_err(|e| e.to_string())?;
+        let space =
+            Space::new(namespace, netlink, raw, self.run, refused).await.map_err(|e| e.to_string())?;
         let space = Arc::new(space);
         self._tasks.spawn(space.clone().listen());
         let watcher = Watcher::new(space.clone(), names, self.run, packet, interfaces);

@@ -34,7 +34,22 @@ const SNAP: usize = 1024;
 /// Room for the answers to all echoes of a large lab.
 pub const RECEIVE_BUFFER: usize = 4 << 20;
 
-type Neighbours = Arc<HashMap<(u32, IpAddr), NeighbourState>>;
+/// A neighbour table as it was read.
+#[derive(Debug)]
+struct Neighbours {
+    states: HashMap<(u32, IpAddr), NeighbourState>,
+    /// The kernel has refused another entry since the session began.
+    refused: bool,
+}
+
+/// Why a next hop is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unresolved {
+    /// It did not answer ARP or neighbour discovery.
+    Silent(IpAddr),
+    /// The kernel had no room for another neighbour, and sent nothing.
+    NoRoom,
+}
 
 /// A namespace of the session.
 #[derive(Debug)]
@@ -51,7 +66,9 @@ pub struct Space {
     awaited: Mutex<HashMap<Key, oneshot::Sender<Heard>>>,
     run: u64,
     echoes: AtomicU32,
-    neighbours: [tokio::sync::Mutex<Option<(Instant, Neighbours)>>; 2],
+    neighbours: [tokio::sync::Mutex<Option<(Instant, Arc<Neighbours>)>>; 2],
+    /// Refused neighbours of each family before the session.
+    refused: [u64; 2],
 }
 
 /// Makes the raw socket; call it within the namespace.
@@ -94,6 +111,7 @@ impl Space {
         netlink: Netlink,
         (raw, raw_v6): (OwnedFd, Option<OwnedFd>),
         run: u64,
+        refused: [u64; 2],
     ) -> Result<Self, NetlinkError> {
         let locals = netlink.addresses().await?.into_iter().map(|a| a.address.addr()).collect();
         Ok(Self {
@@ -107,6 +125,7 @@ impl Space {
             // From the run's number, so that two sessions in one namespace do not collide.
             echoes: AtomicU32::new((run as u32) & 0xFFFF_0000),
             neighbours: Default::default(),
+            refused,
         })
     }
 
@@ -215,28 +234,31 @@ impl Space {
         }
     }
 
-    /// The next hop towards an address, if it did not answer ARP or neighbour discovery. Neighbours are read at `since` or later.
-    pub async fn unresolved(&self, to: IpAddr, since: Instant) -> Option<IpAddr> {
+    /// Why the next hop towards an address is not known, if it is not. Neighbours are read at `since` or later.
+    pub async fn unresolved(&self, to: IpAddr, since: Instant) -> Option<Unresolved> {
         let (hop, index) = self.netlink.next_hop(to).await.ok()?;
         let neighbours = self.neighbours(to.family(), since).await?;
-        match neighbours.get(&(index, hop))? {
-            NeighbourState::Incomplete | NeighbourState::Failed => Some(hop),
+        match neighbours.states.get(&(index, hop)) {
+            Some(NeighbourState::Incomplete | NeighbourState::Failed) => Some(Unresolved::Silent(hop)),
+            None if neighbours.refused => Some(Unresolved::NoRoom),
             _ => None,
         }
     }
 
     /// The neighbour table; shots that end together share one read.
-    async fn neighbours(&self, family: Family, since: Instant) -> Option<Neighbours> {
-        let table = match family {
-            Family::V4 => &self.neighbours[0],
-            Family::V6 => &self.neighbours[1],
+    async fn neighbours(&self, family: Family, since: Instant) -> Option<Arc<Neighbours>> {
+        let index = match family {
+            Family::V4 => 0,
+            Family::V6 => 1,
         };
-        let mut read = table.lock().await;
+        let mut read = self.neighbours[index].lock().await;
         if let Some((_, table)) = read.as_ref().filter(|(at, _)| *at >= since) {
             return Some(table.clone());
         }
         let at = Instant::now();
-        let table = Arc::new(self.netlink.neighbours(family).await.ok()?);
+        let states = self.netlink.neighbours(family).await.ok()?;
+        let refused = self.netlink.neighbours_refused(family).await.is_ok_and(|n| n > self.refused[index]);
+        let table = Arc::new(Neighbours { states, refused });
         *read = Some((at, table.clone()));
         Some(table)
     }

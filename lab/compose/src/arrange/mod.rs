@@ -2,10 +2,10 @@
 
 mod nets;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use indexmap::{IndexMap, IndexSet};
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use labctl_words as words;
 use labctl_yaml::Diagnostic;
 
@@ -25,6 +25,8 @@ pub(crate) struct Arranged {
     pub(crate) name: String,
     pub(crate) lan: Ipv4Net,
     pub(crate) gateway: Ipv4Addr,
+    /// Its IPv6, if something in the file has IPv6.
+    pub(crate) lan6: Option<Lan6>,
     pub(crate) hosts: Vec<(String, Ipv4Addr)>,
     /// The machine on the LAN that is no host.
     pub(crate) client: (String, Ipv4Addr),
@@ -36,9 +38,26 @@ pub(crate) struct Arranged {
     pub(crate) observers: Vec<(String, String)>,
 }
 
+/// The LAN's IPv6.
+pub(crate) struct Lan6 {
+    pub(crate) subnet: Ipv6Net,
+    pub(crate) gateway: Ipv6Addr,
+    /// What an address has beside the last byte of the one of IPv4.
+    offset: u128,
+}
+
+impl Lan6 {
+    /// The address of who has this one of IPv4.
+    pub(crate) fn beside(&self, v4: Ipv4Addr) -> Ipv6Addr {
+        Ipv6Addr::from(u128::from(self.subnet.network()) + self.offset + u128::from(v4.octets()[3]))
+    }
+}
+
 /// A container or a service of the topology.
 pub(crate) struct Node {
     pub(crate) name: String,
+    /// The service of the file that it comes from.
+    pub(crate) service: String,
     /// The host of a container; that of a service only where it was placed.
     pub(crate) host: Option<usize>,
     pub(crate) image: Option<String>,
@@ -76,12 +95,19 @@ impl Node {
 /// LANs to choose from; the first that no network of the file overlaps is taken.
 const LANS: [&str; 3] = ["192.168.56.0/24", "10.99.0.0/24", "172.31.99.0/24"];
 
+/// A service for which the options do not fit the file: how, and what would.
+pub(crate) struct Misfit {
+    pub(crate) service: String,
+    pub(crate) message: String,
+    pub(crate) hint: String,
+}
+
 pub(crate) fn arrange(
     mut project: Project,
     folder: &str,
     options: &ImportOptions,
     notes: &mut Notes,
-) -> Result<Arranged, String> {
+) -> Result<Arranged, Misfit> {
     let name = options.name.clone().unwrap_or_else(|| lab_name(project.name.as_deref().unwrap_or(folder)));
     let prefix = host_prefix(&project.services);
     let hosts: Vec<String> = (1..=options.hosts).map(|i| format!("{prefix}{i}")).collect();
@@ -89,7 +115,7 @@ pub(crate) fn arrange(
     join_networks(&mut project, options, notes);
     let homes = if options.swarm { placed } else { homes(&project.services, &placed, hosts.len(), options)? };
     let project_name = project.name.clone().unwrap_or_else(|| folder.to_owned());
-    let nodes = nodes(&project, &homes, hosts.len(), &project_name, options, notes);
+    let mut nodes = nodes(&project, &homes, hosts.len(), &project_name, options, notes);
     let used: IndexSet<String> = nodes.iter().flat_map(|n| n.on().map(str::to_owned)).collect();
     for (key, network) in &project.networks {
         if !used.contains(key) && !is_host(key, network) {
@@ -103,6 +129,22 @@ pub(crate) fn arrange(
         .iter()
         .map(|(key, network)| (key.clone(), net(key, network, &nodes, &lan, options, notes)))
         .collect();
+    let six = networks.values().any(|n| n.ipv6)
+        || nodes.iter().flat_map(|n| &n.ports).any(|p| p.host_ip.is_some_and(|ip| ip.is_ipv6()));
+    let lan6 = six.then(|| lan6(&project, lan.of.as_deref()));
+    for node in &mut nodes {
+        if !six {
+            // All of IPv4 is all there is.
+            node.ports.iter_mut().for_each(|p| p.host_ip = p.host_ip.filter(|ip| !ip.is_unspecified()));
+        }
+        let Place::Networks(on) = &mut node.place else { continue };
+        for (key, attachment) in on.iter_mut().filter(|(key, _)| networks.get(key).is_some_and(|n| !n.ipv6)) {
+            if let Some(ip) = attachment.ipv6_address.take() {
+                let what = format!("`ipv6_address` of `{}` on `{key}`", node.service);
+                notes.add(ip.at, format!("{what}: left out, the network has no IPv6"));
+            }
+        }
+    }
     let mut addresses = lan.free.iter().copied();
     let mut next = || addresses.next().unwrap_or(Ipv4Addr::UNSPECIFIED);
     let client =
@@ -123,6 +165,7 @@ pub(crate) fn arrange(
         name,
         lan: lan.subnet,
         gateway: lan.gateway,
+        lan6,
         hosts,
         client,
         swarm: options.swarm || networks.values().any(|n| n.driver == "overlay"),
@@ -166,19 +209,20 @@ fn placed(
     services: &[ComposeService],
     hosts: &[String],
     options: &ImportOptions,
-) -> Result<Vec<Option<usize>>, String> {
+) -> Result<Vec<Option<usize>>, Misfit> {
     let mut placed = vec![None; services.len()];
     for (service, host) in &options.place {
         let Some(i) = services.iter().position(|s| s.name.value == *service) else {
             let known = services.iter().map(|s| s.name.value.as_str());
-            return Err(format!(
-                "there is no service `{service}`\nhint: {}",
-                words::known("service", service, known)
-            ));
+            let hint = words::known("service", service, known);
+            let message = format!("there is no service `{service}`");
+            return Err(Misfit { service: service.clone(), message, hint });
         };
         let Some(at) = hosts.iter().position(|h| h == host) else {
             let known = words::known("host", host, hosts.iter().map(String::as_str));
-            return Err(format!("there is no host `{host}`\nhint: {known}; `--hosts N` makes more"));
+            let (message, hint) =
+                (format!("there is no host `{host}`"), format!("`--hosts` says how many there are; {known}"));
+            return Err(Misfit { service: service.clone(), message, hint });
         };
         placed[i] = Some(at);
     }
@@ -232,17 +276,7 @@ fn join_networks(project: &mut Project, options: &ImportOptions, notes: &mut Not
     }
     if default && !project.networks.contains_key(DEFAULT) {
         let at = project.services.first().map(|s| s.name.at).unwrap_or_default();
-        let network = ComposeNetwork {
-            at,
-            driver: None,
-            options: Vec::new(),
-            pools: Vec::new(),
-            internal: false,
-            attachable: false,
-            labels: Vec::new(),
-            docker_name: None,
-            external: false,
-        };
+        let network = ComposeNetwork { at, ..ComposeNetwork::default() };
         project.networks.insert(DEFAULT.to_owned(), network);
     }
 }
@@ -272,7 +306,7 @@ fn homes(
     placed: &[Option<usize>],
     hosts: usize,
     options: &ImportOptions,
-) -> Result<Vec<Option<usize>>, String> {
+) -> Result<Vec<Option<usize>>, Misfit> {
     let mut group: Vec<usize> = (0..services.len()).collect();
     for (i, service) in services.iter().enumerate() {
         for other in companions(services, service) {
@@ -287,9 +321,9 @@ fn homes(
             let list = words::list(named.into_iter().filter(|n| {
                 services.iter().position(|s| s.name.value == **n).is_some_and(|s| group[s] == group[i])
             }));
-            return Err(format!(
-                "{list} cannot be on different hosts\nhint: one links to the other or shares its network"
-            ));
+            let hint = "one links to the other or shares its network".to_owned();
+            let message = format!("{list} cannot be on different hosts");
+            return Err(Misfit { service: services[i].name.value.clone(), message, hint });
         }
     }
     let mut turn = 0;
@@ -343,6 +377,7 @@ fn nodes(
                 ports.clear();
             }
             nodes.push(Node {
+                service: service.name.value.clone(),
                 host: homes[i].map(|h| (h + spread) % hosts),
                 image: service.image.as_ref().map(|image| match image.as_str() {
                     "" => format!("{}-{}", project_name.to_lowercase(), service.name.value),
@@ -479,6 +514,23 @@ struct Lan {
     of: Option<String>,
     /// Addresses for hosts, from the end of the LAN.
     free: Vec<Ipv4Addr>,
+    /// The keys of all networks.
+    networks: Vec<String>,
+}
+
+/// The LAN's IPv6. `of` is the network that is on the LAN itself.
+fn lan6(project: &Project, of: Option<&str>) -> Lan6 {
+    // Hosts have two bytes of their own in it.
+    let pool = of.and_then(|of| project.networks.get(of)?.v6().find(|(net, _)| net.prefix_len() <= 104));
+    let of_its_own = Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0x56, 0, 0, 0, 0, 0, 0), 64);
+    let subnet = pool.map_or(of_its_own, |(net, _)| net.trunc());
+    let given = pool.and_then(|(_, pool)| match pool.gateway {
+        Some(IpAddr::V6(gateway)) => Some(gateway),
+        _ => None,
+    });
+    let gateway = given.unwrap_or_else(|| Ipv6Addr::from(u128::from(subnet.network()) + 1));
+    // Docker gives addresses from the beginning.
+    Lan6 { subnet, gateway, offset: if pool.is_some() { 0xff00 } else { 0 } }
 }
 
 fn lan(project: &Project, nodes: &[Node], options: &ImportOptions) -> Lan {
@@ -486,16 +538,20 @@ fn lan(project: &Project, nodes: &[Node], options: &ImportOptions) -> Lan {
     let on_lan = project.networks.iter().find(|(_, n)| {
         let untagged = parent(n).is_none_or(|p| !p.contains('.'));
         let l2 = n.options.iter().all(|(k, v)| k != "ipvlan_mode" || v == "l2");
-        let large = n.pools.first().is_some_and(|p| p.subnet.prefix_len() <= 27);
+        let large = n.v4().next().is_some_and(|(net, _)| net.prefix_len() <= 27);
         let of_lan = !options.swarm && matches!(n.driver.as_deref(), Some("macvlan" | "ipvlan"));
         of_lan && untagged && l2 && large && !n.internal
     });
     let overlaps = |lan: &Ipv4Net| {
-        let pools = project.networks.values().flat_map(|n| &n.pools);
-        pools.map(|p| p.subnet).any(|s| s.contains(lan) || lan.contains(&s))
+        let mut subnets = project.networks.values().flat_map(ComposeNetwork::v4);
+        subnets.any(|(s, _)| s.contains(lan) || lan.contains(&s))
     };
-    let (subnet, gateway, of) = match on_lan.and_then(|(key, n)| Some((key, n.pools.first()?))) {
-        Some((key, pool)) => (pool.subnet.trunc(), pool.gateway, Some(key.clone())),
+    let of_v4 = |ip: Option<IpAddr>| match ip {
+        Some(IpAddr::V4(ip)) => Some(ip),
+        _ => None,
+    };
+    let (subnet, gateway, of) = match on_lan.and_then(|(key, n)| Some((key, n.v4().next()?))) {
+        Some((key, (subnet, pool))) => (subnet.trunc(), of_v4(pool.gateway), Some(key.clone())),
         None => {
             let all: Vec<Ipv4Net> = LANS.iter().filter_map(|l| l.parse().ok()).collect();
             (all.iter().find(|l| !overlaps(l)).or(all.first()).copied().unwrap_or_default(), None, None)
@@ -507,7 +563,7 @@ fn lan(project: &Project, nodes: &[Node], options: &ImportOptions) -> Lan {
         _ => Vec::new(),
     });
     let pools = project.networks.values().flat_map(|n| &n.pools);
-    let aux = pools.flat_map(|p| p.aux.iter().map(|(_, a)| *a));
+    let aux = pools.flat_map(|p| p.aux.iter().filter_map(|(_, a)| of_v4(Some(*a))));
     let taken: Vec<Ipv4Addr> = fixed.chain(aux).chain([gateway]).collect();
     let free = match of {
         // Docker gives addresses from the beginning.
@@ -522,5 +578,6 @@ fn lan(project: &Project, nodes: &[Node], options: &ImportOptions) -> Lan {
             [Ipv4Addr::from(first + 200)].into_iter().chain(host).collect()
         }
     };
-    Lan { subnet, gateway, of, free }
+    let networks = project.networks.keys().cloned().collect();
+    Lan { subnet, gateway, of, free, networks }
 }

@@ -3,7 +3,11 @@
 use indexmap::IndexSet;
 
 use super::{Lan, Node};
-use crate::{ImportOptions, flow, keys::Notes, networks::ComposeNetwork};
+use crate::{
+    ImportOptions, flow,
+    keys::Notes,
+    networks::{ComposeNetwork, ComposePool},
+};
 
 /// A network of the topology.
 pub(crate) struct Net {
@@ -11,6 +15,8 @@ pub(crate) struct Net {
     /// Its keys, without the driver.
     pub(crate) written: Vec<(&'static str, String)>,
     pub(crate) internal: bool,
+    /// Whether it has IPv6.
+    pub(crate) ipv6: bool,
     /// Whether what is on it reaches each other; `None` where that hangs on the driver's mode.
     pub(crate) connects: Option<bool>,
     /// Whether it leads out; `None` where that hangs on the LAN.
@@ -80,8 +86,28 @@ pub(super) fn net(
     if !driver_opts.is_empty() {
         keys.push(("driver_opts", flow::map(driver_opts.clone())));
     }
-    if !network.pools.is_empty() {
-        keys.push(("ipam", ipam(network)));
+    let ipv6 = network.ipv6 && driver != "overlay";
+    if network.ipv6 && !ipv6 {
+        let why = "left out: each node of an overlay gives out the same addresses of IPv6";
+        notes.add(network.at, format!("IPv6 of network `{key}`: {why}"));
+    }
+    let mut pools: Vec<_> =
+        network.pools.iter().filter(|p| ipv6 || p.subnet.addr().is_ipv4()).map(pool).collect();
+    if ipv6 && network.v6().next().is_none() {
+        let subnet =
+            format!("fd00:c0:0:{:x}::/64", lan.networks.iter().position(|n| n == key).unwrap_or(0) + 1);
+        notes.add(
+            network.at,
+            format!("network `{key}`: {subnet} is its subnet of IPv6, since before Docker 27 it needs one"),
+        );
+        pools.push(flow::map([("subnet".to_owned(), flow::scalar(&subnet))]));
+    }
+    if !pools.is_empty() {
+        keys.push(("ipam", flow::map([("config".to_owned(), flow::list(pools))])));
+    }
+    keys.extend(network.ipv4.map(|on| ("enable_ipv4", on.to_string())));
+    if ipv6 {
+        keys.push(("enable_ipv6", "true".to_owned()));
     }
     if network.internal {
         keys.push(("internal", "true".to_owned()));
@@ -105,7 +131,7 @@ pub(super) fn net(
         _ if lan.of.as_deref() == Some(key) => Some(true),
         _ => None,
     };
-    Net { driver, written: keys, internal: network.internal, connects, leads_out, remark }
+    Net { driver, written: keys, internal: network.internal, ipv6, connects, leads_out, remark }
 }
 
 /// Whether a network's name in Docker is more than what Compose makes of its key.
@@ -154,16 +180,13 @@ fn driver_opts(
     all
 }
 
-fn ipam(network: &ComposeNetwork) -> String {
-    let pools = network.pools.iter().map(|pool| {
-        let mut keys = vec![("subnet".to_owned(), pool.subnet.to_string())];
-        keys.extend(pool.gateway.map(|g| ("gateway".to_owned(), g.to_string())));
-        keys.extend(pool.ip_range.map(|r| ("ip_range".to_owned(), r.to_string())));
-        if !pool.aux.is_empty() {
-            let aux = pool.aux.iter().map(|(k, v)| (k.clone(), v.to_string()));
-            keys.push(("aux_addresses".to_owned(), flow::map(aux)));
-        }
-        flow::map(keys)
-    });
-    flow::map([("config".to_owned(), flow::list(pools))])
+fn pool(pool: &ComposePool) -> String {
+    let mut keys = vec![("subnet".to_owned(), flow::address(&pool.subnet))];
+    keys.extend(pool.gateway.map(|g| ("gateway".to_owned(), flow::address(&g))));
+    keys.extend(pool.ip_range.map(|r| ("ip_range".to_owned(), flow::address(&r))));
+    if !pool.aux.is_empty() {
+        let aux = pool.aux.iter().map(|(k, v)| (k.clone(), flow::address(&v)));
+        keys.push(("aux_addresses".to_owned(), flow::map(aux)));
+    }
+    flow::map(keys)
 }

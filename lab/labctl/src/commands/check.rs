@@ -74,7 +74,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         (Format::Json, 1) => context.printer.json(all.report)?,
         (Format::Json, _) => context.printer.json(&all)?,
         (Format::Text, runs) => {
-            context.printer.data(&text::text(all.report, &topology))?;
+            context.printer.data(&text::text(all.report, &topology, context.printer.wide))?;
             context.printer.data(&predicted::beside(all.report))?;
             if runs > 1 {
                 context.printer.data(&all.text(&topology))?;

@@ -1,8 +1,6 @@
 //! `labctl import`
 
 use std::{
-    collections::HashMap,
-    fs,
     io::Read,
     path::{Path, PathBuf},
 };
@@ -91,14 +89,14 @@ pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         place: args.place,
         images: args.images,
         profiles: args.profile,
-        variables: variables(&folder)?,
+        variables: labctl_topology::compose_variables(&folder.join("compose.yaml"))?,
     };
     let shown = if file.as_os_str() == "-" { "stdin".to_owned() } else { file.display().to_string() };
     let project = std::path::absolute(&folder).ok();
     let project = project.and_then(|f| Some(f.file_name()?.to_str()?.to_owned())).unwrap_or_default();
     let Imported { topology, notes } = import(&text, &shown, &project, &options).map_err(|e| match e {
         ImportError::Invalid(mistakes) => Error::Topology(LoadError::Invalid(mistakes)),
-        ImportError::Options(why) => Error::Usage(why),
+        ImportError::Options { message, hint, .. } => Error::Usage(format!("{message}\nhint: {hint}")),
     })?;
     // What Compose itself would refuse is found here, on the topology that was written.
     let written = args.output.as_ref().map_or("the topology".to_owned(), |f| f.display().to_string());
@@ -132,35 +130,7 @@ fn read(file: &Path) -> Result<(String, PathBuf), Error> {
         stdin.take(MAX_FILE_SIZE).read_to_string(&mut text).map_err(Error::file("read", "stdin"))?;
         return Ok((text, PathBuf::from(".")));
     }
-    let shown = file.display().to_string();
-    let size = fs::metadata(file).map_err(Error::file("read", &shown))?.len();
-    if size > MAX_FILE_SIZE {
-        return Err(Error::Usage(format!("{shown} has {size} bytes; at most {MAX_FILE_SIZE} are read")));
-    }
-    let text = fs::read_to_string(file).map_err(Error::file("read", &shown))?;
+    let text = labctl_topology::read_text(file)?;
     let folder = file.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
     Ok((text, folder.to_owned()))
-}
-
-/// The variables that Compose would have: those of `.env`, and of the environment, which come first.
-fn variables(folder: &Path) -> Result<HashMap<String, String>, Error> {
-    let file = folder.join(".env");
-    let mut all = HashMap::new();
-    match fs::read_to_string(&file) {
-        Ok(text) => {
-            let lines = text.lines().map(str::trim).filter(|l| !l.starts_with('#'));
-            for (name, value) in lines.filter_map(|l| l.strip_prefix("export ").unwrap_or(l).split_once('='))
-            {
-                let value = value.trim();
-                let unquoted = ['"', '\''].iter().find_map(|q| value.strip_prefix(*q)?.strip_suffix(*q));
-                // Behind an unquoted value there may be a comment.
-                let bare = value.split(" #").next().unwrap_or(value).trim_end();
-                all.insert(name.trim().to_owned(), unquoted.unwrap_or(bare).to_owned());
-            }
-        }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-        Err(e) => return Err(Error::file("read", file.display())(e)),
-    }
-    all.extend(std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))));
-    Ok(all)
 }

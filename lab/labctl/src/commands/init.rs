@@ -86,7 +86,7 @@ mod tests {
     fn every_example_is_sound_and_holds_in_the_oracle() {
         for example in Example::value_variants() {
             let read = Topology::parse(example.text(), "lab.yaml", &Default::default());
-            let Topology { lab, places } = read.unwrap_or_else(|e| panic!("{e}"));
+            let Topology { lab, places, .. } = read.unwrap_or_else(|e| panic!("{e}"));
             let predictions = labctl_oracle::predict(&lab);
             assert!(predictions.holds && predictions.agrees > 0, "{example:?}: {predictions:#?}");
             let warnings = places.warn(&labctl_oracle::lint(&lab));

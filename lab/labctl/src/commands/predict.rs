@@ -56,7 +56,9 @@ pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let predictions = labctl_oracle::predict(&topology.lab);
     match context.printer.format {
         Format::Json => context.printer.json(&predictions)?,
-        Format::Text => context.printer.data(&predicted::text(&predictions, &topology.shown))?,
+        Format::Text => {
+            context.printer.data(&predicted::text(&predictions, &topology.shown, context.printer.wide))?
+        }
     }
     Ok(Exit::holds(predictions.holds))
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use labctl_render::predicted;
-use labctl_report::text;
+use labctl_report::{count, text};
 use labctl_runtime::{Checking, teardown};
 use serde_json::json;
 
@@ -63,6 +63,12 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     if let Some(name) = args.name {
         topology.rename(name)?;
     }
+    if !topology.notes.is_empty() {
+        let (told, file) = (count(topology.notes.len(), "thing"), &topology.shown);
+        context.printer.say(&format!(
+            "{told} of its Compose file come out otherwise in a lab: `labctl validate {file}`"
+        ));
+    }
     let mut stop = Stop::new()?;
     let mut progress = Progress::new(&context.printer, &topology.lab.name);
     if args.replace {
@@ -92,7 +98,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     match context.printer.format {
         Format::Json => context.printer.json(&found)?,
         Format::Text => {
-            context.printer.data(&text::text(&found, &topology.shown))?;
+            context.printer.data(&text::text(&found, &topology.shown, context.printer.wide))?;
             context.printer.data(&predicted::beside(&found))?;
         }
     }

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::{
     context::Context,
     exit::{Error, Exit},
-    printer::{Format, style},
+    printer::{Format, plain, style},
     topology,
 };
 
@@ -54,6 +54,7 @@ pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
                     let more = agreement(p.as_ref(), &shown);
                     context.printer.data(&format!("{good}ok{good:#}  {shown}: {said}{more}"))?;
                 }
+                t.notes.iter().for_each(|note| context.printer.say(&plain(note)));
                 if let Some(warnings) = &warnings {
                     context.printer.warnings(warnings);
                     worst = if args.strict { worst.max(Exit::USAGE) } else { worst };
@@ -61,7 +62,7 @@ pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
                 let oracle =
                     p.map(|p| json!({ "agrees": p.agrees, "differs": p.differs, "unknown": p.unknown }));
                 let listed = warnings.map(|w| w.mistakes()).unwrap_or_default();
-                found.push(json!({ "file": shown, "lab": t.lab.name, "valid": true, "oracle": oracle, "warnings": listed }));
+                found.push(json!({ "file": shown, "lab": t.lab.name, "valid": true, "oracle": oracle, "warnings": listed, "notes": t.notes }));
             }
             Err(e) => {
                 context.printer.error(&e);

@@ -117,7 +117,7 @@ mod tests {
         let text = "name: x\nsegments: { lan: { subnet: 192.168.56.0/24 } }\nhosts: { h1: { lan: 192.168.56.3 } }\n\
                     networks:\n  blue:\n    driver: ipvlan\n    driver_opts: { parent: lan }\n\
                     containers: { c1: { networks: [blue] } }\n";
-        let Topology { lab, places } = Topology::parse(text, "lab.yaml", &Default::default()).unwrap();
+        let Topology { lab, places, .. } = Topology::parse(text, "lab.yaml", &Default::default()).unwrap();
         let mut findings: Findings = Feature::ALL.into_iter().map(|f| (f, None)).collect();
         assert_eq!(lacking(needs::of(&lab), &findings), []);
         findings.insert(Feature::Ipvlan, Some("Operation not supported".into()));

@@ -236,7 +236,7 @@ mod tests {
     use super::*;
 
     fn refusals(text: &str, change: impl FnOnce(&mut Machines)) -> Vec<(u32, String)> {
-        let Topology { lab, places } = Topology::parse(text, "lab.yaml", &Default::default()).unwrap();
+        let Topology { lab, places, .. } = Topology::parse(text, "lab.yaml", &Default::default()).unwrap();
         let machine = |name: &str| SshMachine {
             ssh: name.to_owned(),
             config: None,

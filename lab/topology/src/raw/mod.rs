@@ -2,6 +2,7 @@
 //! is what editors show, by way of the JSON Schema.
 
 mod checks;
+mod compose;
 mod containers;
 mod foreign;
 mod hosts;
@@ -13,6 +14,7 @@ mod swarm;
 
 pub use checks::Check;
 pub(crate) use checks::{FactKind, Form, Step};
+pub(crate) use compose::*;
 pub(crate) use containers::*;
 pub(crate) use foreign::key as foreign_key;
 pub(crate) use hosts::*;
@@ -40,6 +42,9 @@ raw! {
         checkpoint: Option<At<bool>>,
         /// The versions of Docker that it is for, as `">=28"`. Default: all.
         engines: Option<At<Written<Versions>>>,
+        /// A Compose file whose networks, services and promises are the lab's too: its path, or also how it is taken. Then
+        /// `name` and `hosts` may be left out.
+        compose: Option<Compose>,
         /// L2 underlay networks by name: what hosts' NICs are plugged into.
         segments: Option<Map<Segment>>,
         /// Lab hosts by name: each has its own kernel and its own dockerd.

@@ -312,7 +312,8 @@ fn unknown(text: &At<String>, all: &[At<String>], cx: &mut Cx) {
                 format!("did you mean {}?", words::list(forms.copied()))
             }
             None => {
-                format!("actions begin with {}", words::list(indexmap::IndexSet::<&str>::from_iter(verbs())))
+                let verbs = words::list(indexmap::IndexSet::<&str>::from_iter(verbs()));
+                format!("actions begin with {verbs}; `labctl do --list` has the form of each")
             }
         },
     };

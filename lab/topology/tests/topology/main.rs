@@ -1,6 +1,7 @@
 //! Topologies, good and bad. One binary: each costs a link.
 #![allow(clippy::unwrap_used)]
 
+mod compose;
 mod diagnostics;
 mod labs;
 mod limits;

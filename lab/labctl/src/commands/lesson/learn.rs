@@ -41,7 +41,8 @@ pub async fn start(
     let lesson = Lesson::load(folder)?;
     let shown = shorten(&lesson.topology);
     let path = std::path::absolute(&lesson.topology).map_err(Error::file("use", &shown))?;
-    let mut topology = TopologyFile { path, shown, lab: lesson.lab.clone(), places: lesson.places.clone() };
+    let (lab, places) = (lesson.lab.clone(), lesson.places.clone());
+    let mut topology = TopologyFile { path, shown, lab, places, notes: Vec::new() };
     if let Some(name) = name {
         topology.rename(name)?;
     }
@@ -322,7 +323,7 @@ impl<'a> Desk<'a> {
             return printer.json(found);
         }
         let file = shorten(&self.lesson.folder.join(labctl_lesson::FILE));
-        printer.data(&text::text(found, &file))?;
+        printer.data(&text::text(found, &file, printer.wide))?;
         if !found.holds {
             printer.say("not yet; `labctl lesson hint` helps");
             return Ok(());

@@ -111,7 +111,8 @@ async fn prove(context: &Context, lesson: &Lesson, args: &Args) -> Result<Proof,
     let began = Instant::now();
     let shown = shorten(&lesson.topology);
     let path = std::path::absolute(&lesson.topology).map_err(Error::file("use", &shown))?;
-    let topology = TopologyFile { path, shown, lab: lesson.lab.clone(), places: lesson.places.clone() };
+    let (lab, places) = (lesson.lab.clone(), lesson.places.clone());
+    let topology = TopologyFile { path, shown, lab, places, notes: Vec::new() };
     let manner = Manner { checkpoint: args.manner.checkpoint.or(Some(true)), ..args.manner.clone() };
     let (mut progress, mut stop) = (Progress::new(&context.printer, &topology.lab.name), Stop::new()?);
     let mut wrong = Vec::new();

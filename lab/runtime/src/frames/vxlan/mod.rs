@@ -58,14 +58,15 @@ pub struct Which {
 struct Pair<'a> {
     from: &'a RunningHost,
     to: &'a RunningHost,
-    by: &'a Nic,
+    /// The sender's NIC, with the MTU that it has now.
+    by: Nic,
     nic: &'a Nic,
     ends: Ends,
 }
 
 impl Pair<'_> {
     fn path(&self) -> Path<'_> {
-        Path { by: self.by, nic: self.nic, ends: self.ends, stranger: self.ends.source }
+        Path { by: &self.by, nic: self.nic, ends: self.ends, stranger: self.ends.source }
     }
 }
 
@@ -74,7 +75,8 @@ impl Pair<'_> {
 /// # Errors
 /// A host does not exist, or there is no pair of hosts. A host that does not answer is in the report.
 pub async fn run(view: &View<'_>, which: &Which) -> Result<VxlanReport, Error> {
-    let pairs = pairs(view, which)?;
+    let mut pairs = pairs(view, which)?;
+    measure(&mut pairs).await;
     let ports = ports(view.lab, which);
     let snapshot = crate::probe::snapshot(view).await;
     let book = Book::new(view, &snapshot);
@@ -274,7 +276,7 @@ fn pairs<'a>(view: &'a View<'_>, which: &Which) -> Result<Vec<Pair<'a>>, Error> 
             let (Some(a), Some(b)) = (lab.hosts.get(&from.name), lab.hosts.get(&to.name)) else { continue };
             let by_segment = |by: &'a Nic| {
                 let nic = b.nics.iter().find(|n| n.segment == by.segment)?;
-                Some(Pair { from, to, by, nic, ends: Ends::of(by, nic)? })
+                Some(Pair { from, to, by: by.clone(), nic, ends: Ends::of(by, nic)? })
             };
             let mut shared: Vec<Pair> = a.nics.iter().filter_map(by_segment).collect();
             let is_path = |host: &str, address: Ipv4Addr| data_path(lab, host) == Some(address.into());
@@ -294,6 +296,20 @@ fn pairs<'a>(view: &'a View<'_>, which: &Which) -> Result<Vec<Pair<'a>>, Error> 
         ));
     }
     Ok(pairs)
+}
+
+/// Takes the MTU of each sender's NIC as it is: the lab may have given it another one. A host that does not answer has that
+/// told later.
+async fn measure(pairs: &mut [Pair<'_>]) {
+    let hosts: BTreeMap<&str, &RunningHost> = pairs.iter().map(|p| (p.from.name.as_str(), p.from)).collect();
+    let asked = hosts
+        .into_iter()
+        .map(|(name, host)| async move { Some((name, host.agent.facts(Netns::Host).await.ok()?.mtus)) });
+    let mtus: HashMap<&str, _> = join_all(asked).await.into_iter().flatten().collect();
+    for pair in pairs {
+        let mtu = mtus.get(pair.from.name.as_str()).and_then(|mtus| mtus.get(&pair.by.name));
+        pair.by.mtu = mtu.and_then(|mtu| u16::try_from(*mtu).ok()).unwrap_or(pair.by.mtu);
+    }
 }
 
 /// The address by which a node sends and receives VXLAN.

@@ -27,7 +27,8 @@ fn kept() -> ImportOptions {
 }
 
 fn shape(name: &str) -> String {
-    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/shapes").join(format!("{name}.yaml"));
+    let file =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/compose-files").join(format!("{name}.yaml"));
     fs::read_to_string(file).unwrap()
 }
 
@@ -39,8 +40,8 @@ fn imported(text: &str, options: &ImportOptions) -> (Imported, Lab) {
     (made, lab)
 }
 
-const SHAPES: [&str; 10] =
-    ["blog", "tiers", "canonical", "stack", "sidecar", "home", "watch", "ring", "many", "old"];
+const SHAPES: [&str; 11] =
+    ["six", "blog", "tiers", "canonical", "stack", "sidecar", "home", "watch", "ring", "many", "old"];
 
 /// Every shape on one host, on two, and in a swarm: each expectation is what the oracle predicts as well.
 #[test]
@@ -70,9 +71,14 @@ fn what_is_written_and_what_is_told() {
     let swarm = ImportOptions { hosts: 3, swarm: true, ..options() };
     let two = ImportOptions { hosts: 2, place: vec![("db".into(), "host2".into())], ..options() };
     let kept = kept();
-    for (name, how) in
-        [("tiers", two), ("stack", swarm), ("home", options()), ("canonical", kept.clone()), ("watch", kept)]
-    {
+    for (name, how) in [
+        ("tiers", two),
+        ("stack", swarm),
+        ("home", options()),
+        ("six", options()),
+        ("canonical", kept.clone()),
+        ("watch", kept),
+    ] {
         let (made, _) = imported(&shape(name), &how);
         let notes: String = made.notes.iter().map(|n| format!("{}: {}\n", n.line, n.text)).collect();
         insta::assert_snapshot!(name, format!("{}\n---\n{notes}", made.topology));
@@ -130,7 +136,7 @@ fn no_key_of_a_service_is_lost() {
 fn refused(text: &str, options: &ImportOptions) -> String {
     match import(text, "compose.yaml", "x", options) {
         Err(ImportError::Invalid(d)) => d.to_string(),
-        Err(ImportError::Options(why)) => why,
+        Err(ImportError::Options { message, hint, .. }) => format!("{message}\nhint: {hint}"),
         Ok(made) => panic!("{}", made.topology),
     }
 }
@@ -168,17 +174,11 @@ fn what_cannot_be_read_says_how_to_go_on() {
 #[test]
 fn hostile_texts_stay_texts() {
     let text = "name: '../../etc'\nservices:\n  'a\" } # x': { image: nginx, hostname: 'h' }\n";
-    match import(text, "x\n# y: {", "f", &options()) {
-        Ok(made) => {
-            assert!(made.topology.lines().next().unwrap().starts_with("# From "));
-            // Its name is none that Docker takes: the topology says so, and nothing else comes of it.
-            assert!(
-                labctl_topology::parse(&made.topology, "t")
-                    .unwrap_err()
-                    .to_string()
-                    .contains("cannot be the name")
-            );
-        }
-        Err(e) => panic!("{e:?}"),
-    }
+    assert!(refused(text, &options()).contains("cannot be the name of a service"));
+    let text = "name: '../../etc'\nservices:\n  web: { image: nginx, hostname: 'h\"}\n# z: {' }\n";
+    let made = import(text, "x\n# y: {", "f", &options()).unwrap();
+    assert!(made.topology.lines().next().unwrap().starts_with("# From "));
+    // The host name is none that Docker takes: the topology says so, and nothing else comes of it.
+    let found = labctl_topology::parse(&made.topology, "t").unwrap_err();
+    assert!(found.count() == 1 && found.to_string().contains("host name"), "{found}");
 }

@@ -7,7 +7,7 @@ PROFILE := quick
 BIN     = target/$(shell rustc -vV | sed -n 's/^host: //p')/$(PROFILE)
 LABCTL  = $(BIN)/labctl
 
-.PHONY: demo check test test-all engines truth mutations setup build image deb dist test-packages bench fuzz miri deny clean help
+.PHONY: demo check test test-all engines vagrant truth mutations setup build image deb dist test-packages bench fuzz miri deny clean help
 .NOTPARALLEL:
 
 help: ## what there is
@@ -36,6 +36,10 @@ test-all: setup ## the same with every topology, engine, lesson and runtime, and
 
 engines: build ## every topology on every engine, and a table of which cells differ between engines
 	@scripts/test engines
+
+vagrant: NEEDS := vagrant
+vagrant: setup ## labs on machines that Vagrant makes, the seat, and vagrant/hosts, beside a libvirtd of their own (as root)
+	@scripts/test vagrant
 
 # Random labs that `make truth` runs, from this seed on.
 LABS ?= 50

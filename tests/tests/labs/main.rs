@@ -16,4 +16,5 @@ mod send;
 mod ssh;
 mod trouble;
 mod truth;
+mod vagrant;
 mod vanilla;

@@ -28,7 +28,7 @@ const OVF: &str = include_str!("box.ovf");
 const PACKAGES: &str =
     "systemd-sysv,udev,dbus,openssh-server,sudo,initramfs-tools,grub-pc-bin,grub-common,e2fsprogs";
 /// What labctl needs in a seat, besides Docker.
-const SEAT_PACKAGES: &str = "bash-completion,less,vim-tiny,tcpdump";
+const SEAT_PACKAGES: &str = "bash-completion,less,tcpdump,vim-tiny,zstd";
 
 /// What the hook does besides in a seat: its Docker runs, and the user of Vagrant uses labctl.
 const SEAT: &str = r#"

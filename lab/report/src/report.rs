@@ -21,6 +21,9 @@ pub struct Report {
     pub version: u32,
     /// Lab.
     pub lab: String,
+    /// The file that lines refer to, where whoever reads the report does not know it.
+    #[serde(skip)]
+    pub file: Option<String>,
     /// Runtime that the lab runs on (`vm`).
     pub runtime: String,
     /// Whether everything is as expected.
@@ -228,8 +231,18 @@ impl Report {
     pub fn new(lab: &str, runtime: &str) -> Self {
         let (lab, runtime) = (lab.to_owned(), runtime.to_owned());
         let (checks, steps) = (Vec::new(), Vec::new());
-        let (version, environment, checkpoint) = (VERSION, None, None);
-        Self { version, lab, runtime, holds: true, took_ms: 0, environment, checks, steps, checkpoint }
+        Self {
+            version: VERSION,
+            lab,
+            file: None,
+            runtime,
+            holds: true,
+            took_ms: 0,
+            environment: None,
+            checks,
+            steps,
+            checkpoint: None,
+        }
     }
 
     /// Computes `holds` of every part from what it consists of.

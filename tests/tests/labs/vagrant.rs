@@ -183,3 +183,25 @@ fn two_hosts_without_labctl() {
     assert_eq!(libvirt(), had);
     machine::assert_unchanged(&before);
 }
+
+/// What labctl writes for each provider, as Vagrant reads it: the golden files, with whatever provider is not there.
+#[test]
+fn vagrant_takes_the_golden_files() {
+    let dir = root().join("lab/machines/src/vagrant/snapshots");
+    let golden: Vec<_> = fs::read_dir(dir).unwrap().map(|e| fs::read_to_string(e.unwrap().path()).unwrap()).collect();
+    assert_eq!(golden.len(), 2);
+    for text in golden {
+        // Behind insta's own header.
+        let text = text.splitn(3, "---\n").nth(2).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let validate = |text: &str| {
+            fs::write(folder.path().join("Vagrantfile"), text).unwrap();
+            let mut vagrant = Command::new("vagrant");
+            vagrant.args(["validate", "--ignore-provider"]).current_dir(folder.path());
+            vagrant.output().expect("vagrant is installed: `make vagrant` sees to it")
+        };
+        let taken = validate(text);
+        assert!(taken.status.success(), "{text}\n{}", String::from_utf8_lossy(&taken.stderr));
+        assert!(!validate(&text.replace("host.vm.box ", "host.vm.bax ")).status.success());
+    }
+}

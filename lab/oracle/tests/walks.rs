@@ -497,3 +497,17 @@ steps:
     assert_eq!(json(&walked[&(0, 1, 1)]), json(&explained("b", "a", "icmp", 0)));
     assert_eq!(json(&walked[&(2, 0, 0)]), json(&explained("a", "b", "tcp/80", 2)));
 }
+
+#[test]
+fn who_was_known_before_a_cut_is_known_for_some_time_yet() {
+    let lab = "
+segments: { lan: { subnet: 192.168.56.0/24 } }
+hosts: { a: { lan: 192.168.56.3 }, b: { lan: 192.168.56.4 } }
+peers: { p: { lan: 192.168.56.20 } }
+steps: [ { do: cut b, expect: [] } ]
+";
+    assert_eq!(word(lab, "a > b"), "arp|silent", "b may have been heard before");
+    assert_eq!(word(lab, "a > p"), "yes");
+    assert_eq!(word(lab, "a > 192.168.56.99"), "arp", "nobody ever had it");
+    assert_eq!(word(&lab.replace("cut b", "cut b inbound"), "b > p"), "arp|asymmetric", "its request gets through");
+}

@@ -332,11 +332,11 @@ impl Walker<'_> {
     }
 
     pub(super) fn note(&mut self, at: String, packet: &Packet, by: impl Into<String>) {
-        self.hops.push(Hop { at, packet: packet.words(), by: by.into() });
+        self.hops.push(Hop { at, packet: packet.words(), by: by.into(), ends: packet.ends() });
     }
 
     pub(super) fn note_frame(&mut self, at: String, frame: &Frame, by: impl Into<String>) {
-        self.hops.push(Hop { at, packet: frame.words(), by: by.into() });
+        self.hops.push(Hop { at, packet: frame.words(), by: by.into(), ends: frame.ends() });
     }
 }
 

@@ -47,20 +47,29 @@ pub(super) type Answers<'a> = &'a dyn Fn(usize, &Packet) -> Option<Tuple>;
 pub(super) struct Flood<'a> {
     net: &'a Net,
     answers: Answers<'a>,
+    /// Whether links that are cut are taken for whole: how it went before.
+    whole: bool,
     branches: Vec<Branch>,
 }
 
 impl<'a> Flood<'a> {
     /// Sends a frame out of an interface of a stack.
     pub fn send(net: &'a Net, answers: Answers<'a>, from: At, frame: Frame) -> Vec<Branch> {
-        let mut flood = Self { net, answers, branches: Vec::new() };
+        let mut flood = Self { net, answers, whole: false, branches: Vec::new() };
+        flood.out(from, frame, Vec::new());
+        flood.branches
+    }
+
+    /// The same as long as nothing was cut.
+    pub fn sent_before(net: &'a Net, answers: Answers<'a>, from: At, frame: Frame) -> Vec<Branch> {
+        let mut flood = Self { net, answers, whole: true, branches: Vec::new() };
         flood.out(from, frame, Vec::new());
         flood.branches
     }
 
     /// Lets a frame come in at an interface, as VXLAN does with what it takes out of a packet.
     pub fn arrive(net: &'a Net, answers: Answers<'a>, at: At, frame: Frame) -> Vec<Branch> {
-        let mut flood = Self { net, answers, branches: Vec::new() };
+        let mut flood = Self { net, answers, whole: false, branches: Vec::new() };
         flood.take(at, frame, Vec::new());
         flood.branches
     }
@@ -312,7 +321,7 @@ impl<'a> Flood<'a> {
         };
         let mac = self.net.at(at).mac;
         let segment = format!("segment {}", wire.name);
-        if !port.from {
+        if !port.from && !self.whole {
             return self.lost(way, format!("{segment}: {} is cut off", self.net.place(at)));
         }
         if wire.port_security && port.host.is_some() && frame.src != mac {
@@ -340,7 +349,7 @@ impl<'a> Flood<'a> {
             }
             if let Some(block) = block {
                 self.lost(way.clone(), format!("{segment} blocks {}", block.filter));
-            } else if !other.to {
+            } else if !other.to && !self.whole {
                 self.lost(way.clone(), format!("{segment}: {} is cut off", self.net.place(other.at)));
             } else if wire.port_security && other.host.is_some() && frame.dst.is_some_and(|mac| mac != own) {
                 self.lost(way.clone(), format!("{segment}: port security at {}", self.net.place(other.at)));

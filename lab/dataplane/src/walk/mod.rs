@@ -34,6 +34,9 @@ pub struct Hop {
     pub packet: String,
     /// The rule, route or table that decided.
     pub by: String,
+    /// Its source and destination, innermost if it is in a tunnel; `None` of a complaint about the packet.
+    #[serde(skip)]
+    pub ends: Option<[IpAddr; 2]>,
 }
 
 /// Why something cannot be predicted.

@@ -152,7 +152,7 @@ impl Built {
             let addresses = pools.iter().filter(has_one);
             bridge.addresses =
                 addresses.map(|p| Address { ip: p.gateway, prefix_len: p.subnet.prefix_len() }).collect();
-            if network.is_some_and(|n| n.enable_ipv6 == Some(true)) {
+            if pools.iter().any(|p| p.subnet.family() == Family::V6) {
                 self.net.spaces[ns].forwards_v6 = self.net.spaces[ns].forwards;
             }
             let icc_off = network.is_some_and(|n| n.options.get(ICC).is_some_and(|v| v == "false"))

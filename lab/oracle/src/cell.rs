@@ -106,6 +106,11 @@ impl<'a> Scene<'a> {
         &self.builts[0].0
     }
 
+    /// What was found out of that network.
+    pub fn cache(&self) -> &Cache {
+        &self.builts[0].1
+    }
+
     /// Whether nodes hear each other only one way.
     pub fn is_unsure(&self) -> bool {
         self.builts.len() > 1

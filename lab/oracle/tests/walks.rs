@@ -509,5 +509,9 @@ steps: [ { do: cut b, expect: [] } ]
     assert_eq!(word(lab, "a > b"), "arp|silent", "b may have been heard before");
     assert_eq!(word(lab, "a > p"), "yes");
     assert_eq!(word(lab, "a > 192.168.56.99"), "arp", "nobody ever had it");
-    assert_eq!(word(&lab.replace("cut b", "cut b inbound"), "b > p"), "arp|asymmetric", "its request gets through");
+    assert_eq!(
+        word(&lab.replace("cut b", "cut b inbound"), "b > p"),
+        "arp|asymmetric",
+        "its request gets through"
+    );
 }

@@ -57,6 +57,7 @@ impl Walker<'_> {
     pub(super) fn receive(&mut self, at: At, mut packet: Packet) -> Result<Fate, Unknown> {
         self.enter(at.ns)?;
         let (net, ns) = (self.net, at.ns);
+        self.got.push(ns);
         let space = &net.spaces[ns];
         let input = net.at(at).name.clone();
         let place = net.place(at);
@@ -261,8 +262,15 @@ impl Walker<'_> {
             n => self.script.choose(n),
         };
         let (way, at, frame, tunnel) = ends.swap_remove(one);
+        let passed_there: Vec<String> = way.iter().map(|passed| passed.place.clone()).collect();
         for passed in way {
             self.note_frame(passed.place, &frame, passed.by);
+        }
+        // On its way to an ipvlan it is the parent's first: it has the parent's MAC.
+        if let Link::Ipvlan(parent, ..) = self.net.at(at).link
+            && passed_there.contains(&self.net.place(parent))
+        {
+            self.got.push(parent.ns);
         }
         match (tunnel, frame.body) {
             (true, body) => self.encapsulate(at, Frame { body, ..frame }),

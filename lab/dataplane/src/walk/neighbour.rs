@@ -78,8 +78,7 @@ impl Walker<'_> {
                     }
                     let mac = net.at(there).mac;
                     let body = Body::Tell { sender: hop, target: sender };
-                    let back =
-                        send(net, &no, there, Frame { src: mac, dst: Some(own), vlan: None, body });
+                    let back = send(net, &no, there, Frame { src: mac, dst: Some(own), vlan: None, body });
                     let mut why = format!("the answer of {} gets lost", space.name);
                     let mut arrived = false;
                     for branch in back {

@@ -12,7 +12,7 @@ use labctl_dataplane::{
     netfilter::{Match, Table, Target},
     packet::Mac,
 };
-use labctl_model::{BUILTIN_IMAGE, EndpointMode, Family, INGRESS, Network, OfFamily, PublishMode};
+use labctl_model::{BUILTIN_IMAGE, EndpointMode, Family, INGRESS, Network, PublishMode};
 
 use super::{
     Built,

@@ -37,7 +37,7 @@ impl<'a> State<'a> {
             }
             None => self.choose(name, BRIDGE),
         }
-        if let (Some(h), Some(subnet)) = (self.hosts.get_mut(name), bridge_v6) {
+        if let (Some(h), Some(subnet)) = (self.hosts.get_mut(name.as_str()), bridge_v6) {
             h.networks.entry(BRIDGE.to_owned()).or_default().push(Pool::new(subnet, false));
         }
     }

@@ -165,8 +165,11 @@ impl Sent<'_, '_> {
         if dst.is_multicast() || ipv4.mf || ipv4.fragment_offset != 0 || ether.ethertype.is_some() {
             return Err(odd());
         }
+        if ether.dst.is_some_and(|mac| mac.0[0] & 1 == 1) {
+            return Err(Unknown("where a frame to everybody goes".to_owned()));
+        }
         let to = ether.dst.map(|mac| Mac(mac.0)).or_else(|| next(dst));
-        let to = to.filter(|mac| mac.0[0] & 1 == 0).ok_or_else(|| Unknown(format!("whose MAC has {dst}")))?;
+        let to = to.ok_or_else(|| Unknown(format!("whose MAC has {dst}")))?;
         let src = ipv4.src.map(IpAddr::V4).or(ip).unwrap_or(IpAddr::from([0, 0, 0, 0]));
         let (proto, ports, kind) = match above {
             [Layer::Tcp(tcp), rest @ ..] if is_plain(rest) => {

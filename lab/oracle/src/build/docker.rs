@@ -6,7 +6,7 @@ use std::{
 };
 
 use labctl_dataplane::{
-    net::{Address, At, IpvlanFlag, IpvlanMode, Link, MacvlanMode, ProxyAt},
+    net::{Address, At, IpvlanFlag, IpvlanMode, Link, MacvlanMode, ProxyAt, Taken},
     netfilter::docker::{BridgeRules, GatewayMode, HostRules, MeshRules, PortRule},
     packet::{Mac, Proto},
 };
@@ -192,6 +192,12 @@ impl Built {
                     Some(ProxyAt { ip: p.host_ip, family, proto: p.proto, port: p.published?, to: p.to })
                 };
                 space.proxies.extend(rules.ports.iter().filter_map(at));
+            }
+            // Then nothing leads away from the socket by which dockerd keeps a port.
+            if !rules.proxy && now.docker && family == Family::V4 && is("iptables", false) {
+                let why = "what takes a port that dockerd only keeps".to_owned();
+                let kept = rules.ports.iter().filter_map(|p| Some((p.proto, p.published?)));
+                space.taken.extend(kept.map(|port| Taken { port: Some(port), why: why.clone() }));
             }
             match family {
                 Family::V4 if !is("iptables", false) => space.firewall = rules.firewall(),

@@ -189,8 +189,31 @@ pub struct CellReport {
     /// If its matrix did not hold: the numbers by which the packets of its requests are marked in the captures.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub marks: Vec<u32>,
+    /// Where the packets of its requests passed, host by host, in order of time; only if that was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passages: Vec<Passage>,
     /// Line in the topology.
     pub line: u32,
+}
+
+/// A packet of a request, or of its answer, that was seen to pass an interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Passage {
+    /// Host, container or peer.
+    pub endpoint: String,
+    /// Interface.
+    pub interface: String,
+    /// Docker's name of the network, if this is a bridge that Docker has named itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+    /// Whether it came in there.
+    pub inbound: bool,
+    /// Whether it was the answer.
+    pub answer: bool,
+    /// Source of the packet.
+    pub source: IpAddr,
+    /// Destination of the packet.
+    pub destination: IpAddr,
 }
 
 /// What the oracle says of a cell, held against what the topology expects.

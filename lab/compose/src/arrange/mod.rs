@@ -117,7 +117,7 @@ pub(crate) fn arrange(
     let project_name = project.name.clone().unwrap_or_else(|| folder.to_owned());
     let mut nodes = nodes(&project, &homes, hosts.len(), &project_name, options, notes);
     for service in project.services.iter().filter(|s| s.ports.is_empty() && s.expose.is_empty()) {
-        let what = "it has no `ports` or `expose`, so none of its ports is probed; `expose: [\"5432\"]` has one probed";
+        let what = "it has no `ports` or `expose`, so none of its ports is probed (`expose: [PORT]`)";
         notes.add(service.name.at, format!("service `{}`: {what}", service.name.value));
     }
     let used: IndexSet<String> = nodes.iter().flat_map(|n| n.on().map(str::to_owned)).collect();

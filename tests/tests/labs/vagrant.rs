@@ -188,7 +188,8 @@ fn two_hosts_without_labctl() {
 #[test]
 fn vagrant_takes_the_golden_files() {
     let dir = root().join("lab/machines/src/vagrant/snapshots");
-    let golden: Vec<_> = fs::read_dir(dir).unwrap().map(|e| fs::read_to_string(e.unwrap().path()).unwrap()).collect();
+    let golden: Vec<_> =
+        fs::read_dir(dir).unwrap().map(|e| fs::read_to_string(e.unwrap().path()).unwrap()).collect();
     assert_eq!(golden.len(), 2);
     for text in golden {
         // Behind insta's own header.

@@ -175,7 +175,7 @@ impl Built {
         self.net.plug(ns, device);
         for end in all().filter(|e| e.host == node) {
             let first = Address { ip: end.ip, prefix_len: pool.subnet.prefix_len() };
-            let addresses = [first].into_iter().chain(end.v6.clone()).collect::<Vec<_>>();
+            let addresses = [first].into_iter().chain(end.v6).collect::<Vec<_>>();
             match end.waits {
                 None => {
                     let name = eth(&self.net.spaces[end.ns]);

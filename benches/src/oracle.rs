@@ -1,11 +1,13 @@
 //! The oracle: no lab runs here.
 
-use std::{fmt::Write, fs, path::Path};
+use std::{ffi::OsStr, fmt::Write, fs, path::Path};
 
 use labctl_model::Lab;
 use labctl_oracle::{Predictions, predict};
 
-use crate::measure::{RUNS, alone, seconds, versus};
+use labctl_tests::Labctl;
+
+use crate::measure::{RUNS, against_aim, alone, seconds, versus};
 
 /// Hosts, and containers on each of them.
 const HOSTS: usize = 16;
@@ -33,6 +35,15 @@ pub fn oracle() {
     }
     let cells = names.len() * (names.len() - 1);
     versus(&format!("{cells} cells, by classes / cell by cell"), "s", &by_class, &walked);
+    let a_second: Vec<f64> = walked.iter().map(|s| cells as f64 / s).collect();
+    alone("cells walked one by one", "cells/s", &a_second);
+
+    let labctl = Labctl::new();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../topologies/ingress.yaml");
+    let explain =
+        [OsStr::new("explain"), file.as_os_str(), "client".as_ref(), "host3".as_ref(), "tcp/8080".as_ref()];
+    let whole: Vec<f64> = (0..RUNS).map(|_| seconds(|| drop(labctl.run(explain).exits(0)))).collect();
+    against_aim("explain of one cell, from start to exit", "s", &whole, 0.05);
 }
 
 fn topologies() -> Vec<Lab> {

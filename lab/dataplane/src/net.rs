@@ -402,6 +402,11 @@ impl Namespace {
 }
 
 impl Net {
+    /// Whether a link is cut anywhere.
+    pub fn is_cut(&self) -> bool {
+        self.wires.iter().flat_map(|w| &w.ports).any(|p| !p.from || !p.to)
+    }
+
     /// Adds a namespace.
     pub fn add(&mut self, space: Namespace) -> usize {
         self.spaces.push(space);

@@ -141,6 +141,15 @@ impl Packet {
             }
         }
     }
+
+    /// Source and destination, innermost if it is a tunnel; `None` of a complaint.
+    pub fn ends(&self) -> Option<[IpAddr; 2]> {
+        match &self.kind {
+            Kind::Data => Some([self.tuple.src, self.tuple.dst]),
+            Kind::Complaint(..) => None,
+            Kind::Tunnel { frame, .. } => frame.ends(),
+        }
+    }
 }
 
 /// How a neighbour with this address is looked for.
@@ -189,6 +198,14 @@ impl Frame {
             Body::Ask { sender, target } => format!("{}: who has {target}? tell {sender}", asks(*target)),
             Body::Tell { sender, .. } => format!("{}: {sender} is at {}", asks(*sender), self.src),
             Body::Ip(packet) => packet.words(),
+        }
+    }
+
+    /// Source and destination of the packet that it carries, as [`Packet::ends`].
+    pub fn ends(&self) -> Option<[IpAddr; 2]> {
+        match &self.body {
+            Body::Ask { .. } | Body::Tell { .. } => None,
+            Body::Ip(packet) => packet.ends(),
         }
     }
 

@@ -15,6 +15,7 @@ use labctl_yaml::Places;
 
 use crate::{
     Error, RunningLab,
+    builder::Calls,
     home::{Held, Home},
 };
 
@@ -33,6 +34,7 @@ pub struct Lab {
     cache: Option<PathBuf>,
     agent: Option<PathBuf>,
     machines: Option<Machines>,
+    captures: Option<PathBuf>,
     tell: Box<dyn FnMut(Event) + Send>,
 }
 
@@ -77,8 +79,32 @@ impl Lab {
             cache: None,
             agent: None,
             machines: None,
+            captures: None,
             tell: Box::new(trace),
         }
+    }
+
+    /// Takes the lines of a builder's calls for those of the text that it wrote: nobody sees that.
+    pub(crate) fn called(mut self, calls: &Calls) -> Self {
+        let mut all = calls.expect.iter().chain(&calls.steps);
+        let Some(file) =
+            all.next().map(|call| call.file()).filter(|file| all.all(|call| call.file() == *file))
+        else {
+            return self;
+        };
+        if self.model.expect.len() == calls.expect.len() && self.model.steps.len() == calls.steps.len() {
+            self.topology = file.into();
+            self.model
+                .expect
+                .iter_mut()
+                .zip(&calls.expect)
+                .for_each(|(check, call)| check.set_line(call.line()));
+            for (step, call) in self.model.steps.iter_mut().zip(&calls.steps) {
+                step.line = call.line();
+                step.expect.iter_mut().for_each(|check| check.set_line(call.line()));
+            }
+        }
+        self
     }
 
     /// The lab's model: hosts, networks, containers, what must hold.
@@ -132,6 +158,12 @@ impl Lab {
         Self { state: Some(dir.into()), ..self }
     }
 
+    /// Sets where captures of the wire are kept, which a matrix that does not hold leaves: they outlive the lab. By default
+    /// `LABCTL_CAPTURES`, else `labctl-captures` in the folder for temporary files.
+    pub fn captures(self, dir: impl Into<PathBuf>) -> Self {
+        Self { captures: Some(dir.into()), ..self }
+    }
+
     /// Sets where node images and saved machines are kept. By default `LABCTL_CACHE_DIR`, else `labctl` in the XDG cache
     /// folder, as for labctl itself.
     pub fn cache_dir(self, dir: impl Into<PathBuf>) -> Self {
@@ -169,6 +201,8 @@ impl Lab {
             Some(agent) => install::find_agent(Some(agent), &[])?,
             None => install::find_agent_of_this_program()?,
         };
+        let captures =
+            folder(self.captures, "LABCTL_CAPTURES", Some(env::temp_dir().join("labctl-captures")));
         let name = self.model.name.clone();
         let (model, topology, asked, cold) = (self.model, self.topology, self.runtime, self.cold);
         let places = self.places;
@@ -211,7 +245,7 @@ impl Lab {
         match made.await {
             Ok((lab, lock)) => {
                 home.attend(lab.clone(), lock);
-                Ok(RunningLab::new(home, lab, events))
+                Ok(RunningLab::new(home, lab, events, captures))
             }
             Err(e) => {
                 home.end().await.iter().for_each(|w| tracing::warn!("{w}"));

@@ -1,6 +1,11 @@
 //! A lab that runs in this process.
 
-use std::{fmt, path::Path, sync::Arc, time::Duration};
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use bollard::Docker;
 use labctl_machines::Events;
@@ -21,6 +26,7 @@ pub struct RunningLab {
     lab: Arc<labctl_runtime::RunningLab>,
     events: Events,
     home: Home,
+    captures: Option<PathBuf>,
 }
 
 /// The result of a probe.
@@ -66,8 +72,13 @@ impl fmt::Debug for RunningLab {
 }
 
 impl RunningLab {
-    pub(crate) fn new(home: Home, lab: Arc<labctl_runtime::RunningLab>, events: Events) -> Self {
-        Self { lab, events, home }
+    pub(crate) fn new(
+        home: Home,
+        lab: Arc<labctl_runtime::RunningLab>,
+        events: Events,
+        captures: Option<PathBuf>,
+    ) -> Self {
+        Self { lab, events, home, captures }
     }
 
     /// The lab's model: hosts, networks, containers, what must hold.
@@ -110,9 +121,32 @@ impl RunningLab {
 
     async fn run_checks(&self, steps: bool) -> Result<Report, Error> {
         let (lab, events) = (self.lab.clone(), self.events.clone());
-        self.home
-            .run(async move { lab.check(Checking { steps, ..Checking::default() }, &events).await })
-            .await
+        let checked =
+            self.home.run(async move { lab.check(Checking { steps, ..Checking::default() }, &events).await });
+        let mut report: Report = checked.await?;
+        let file = &self.lab.plan().topology;
+        let here = std::env::current_dir().ok();
+        let file = here.and_then(|here| file.strip_prefix(here).ok()).unwrap_or(file);
+        report.file = Some(file.display().to_string());
+        self.keep(&mut report);
+        Ok(report)
+    }
+
+    /// Copies a report's captures to where they outlive the lab. One that cannot be copied stays where it is.
+    fn keep(&self, report: &mut Report) {
+        let Some(folder) = &self.captures else { return };
+        let lab = self.lab.dir().name();
+        let checks = report.checks.iter_mut().chain(report.steps.iter_mut().flat_map(|s| &mut s.checks));
+        for path in checks.flat_map(|check| &mut check.captures) {
+            let Some(name) = path.file_name().and_then(|n| n.to_str()) else { continue };
+            let to = folder.join(format!("{lab}.{name}"));
+            match fs::create_dir_all(folder).and_then(|()| fs::copy(&*path, &to)) {
+                Ok(_) => *path = to,
+                Err(e) => {
+                    tracing::warn!("cannot keep the capture {} in {}: {e}", path.display(), folder.display())
+                }
+            }
+        }
     }
 
     /// Probes once. `to` is a destination as in a table: a host, container or service, `CONTAINER@NETWORK`,
@@ -364,7 +398,7 @@ impl RunningLab {
     /// # Errors
     /// [`Error::LeftOver`] if something could not be cleared.
     pub async fn down(self) -> Result<(), Error> {
-        let Self { lab, events, home } = self;
+        let Self { lab, events, home, captures: _ } = self;
         drop((lab, events));
         let warnings = home.end().await;
         if warnings.is_empty() { Ok(()) } else { Err(Error::LeftOver(warnings)) }

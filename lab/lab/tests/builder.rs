@@ -56,3 +56,21 @@ fn mistakes_have_the_lines_of_what_it_writes() {
     let mistake = everything().container("c3", lost).build().unwrap_err().to_string();
     insta::assert_snapshot!(mistake);
 }
+
+/// A report cites the line of the call, in the file that has it.
+#[test]
+fn what_must_hold_has_the_line_of_its_call() {
+    let before = line!();
+    let lab = Lab::builder("one")
+        .host("h1", Host::default())
+        .expect(Expect::cells(Probe::Icmp, ["h1"], ["127.0.0.1"], Expected::Yes))
+        .step(
+            Step::new("stop docker h1")
+                .expect(Expect::default().set("interfaces", "h1").set("contains", "lo")),
+        )
+        .build()
+        .unwrap();
+    let labctl_model::Check::Matrix(matrix) = &lab.model().expect[0] else { panic!("a matrix") };
+    assert_eq!((matrix.line, matrix.cells[0].line), (before + 3, before + 3));
+    assert_eq!(lab.model().steps[0].line, before + 4);
+}

@@ -1,8 +1,13 @@
 //! The cell that `probe` and `explain` are about.
 
-use labctl_model::{By, Family, Lab, Probe, Probed, Target};
+use std::time::Duration;
 
-use crate::exit::Error;
+use labctl_model::{By, Cell, Check, Expected, Family, Lab, Matrix, Probe, Probed, Target};
+use labctl_report::{CellReport, Found, MatrixReport, Report};
+use labctl_runtime::{Checking, Expectations, control::protocol::Request};
+use labctl_state::LabDir;
+
+use crate::{exit::Error, progress::Progress, session, stop::Stop};
 
 /// A cell: who asks whom, and how.
 #[derive(Debug, clap::Args)]
@@ -49,10 +54,54 @@ impl CellArgs {
         if self.by_name { By::Name } else { By::Address }
     }
 
+    /// Probes it in a lab that is up. With `how.trace` the report has all that was seen of it.
+    pub async fn fire(
+        &self,
+        to: Target,
+        timeout: Duration,
+        how: Checking,
+        dir: &LabDir,
+        progress: &mut Progress<'_>,
+    ) -> Result<Report, Error> {
+        let probe = self.probe.clone();
+        if self.size.is_some_and(|s| s > 9000) && !matches!(probe, Probe::Tcp(_)) {
+            return Err(Error::Usage(format!("{probe} is sent in one packet, of 48 to 9000 bytes")));
+        }
+        if matches!(probe, Probe::Dns(_)) && (self.size.is_some() || self.by_name) {
+            return Err(Error::Usage("a look-up has neither --size nor --by-name".to_owned()));
+        }
+        // Nothing is expected: with `no` a `yes` gets its reason as well.
+        let cell = Cell { from: self.from.clone(), to, expected: Expected::No, answers: None, line: 0 };
+        let matrix = Matrix {
+            probe,
+            size: self.size,
+            by: self.by(),
+            family: self.probed(),
+            timeout,
+            within: Duration::ZERO,
+            cells: vec![cell],
+            answers: Vec::new(),
+            wire: Vec::new(),
+            line: 0,
+        };
+        let expectations = Box::new(Expectations { expect: vec![Check::Matrix(matrix)], steps: Vec::new() });
+        let mut stop = Stop::new()?;
+        session::check_by(dir, &Request::CheckOther { how, expectations }, progress, &mut stop).await
+    }
+
     /// The address family, as in a table.
     pub fn probed(&self) -> Probed {
         self.family.map_or(Probed::Shared, Probed::Only)
     }
+}
+
+/// The only cell of a report, and its matrix.
+pub fn only(report: &Report) -> Result<(&MatrixReport, &CellReport), Error> {
+    let matrix = report.checks.first().and_then(|check| match &check.found {
+        Found::Matrix(matrix) => Some((matrix, matrix.cells.first()?)),
+        Found::Fact(_) | Found::Frame(_) => None,
+    });
+    Ok(matrix.ok_or_else(|| labctl_runtime::Error::Control("the probe ended without a result".to_owned()))?)
 }
 
 /// Reads an address family: `4` or `6`.

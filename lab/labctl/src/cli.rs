@@ -164,7 +164,7 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Error> {
         Verb::Import(args) => import::run(args, context),
         Verb::Validate(args) => validate::run(args, context),
         Verb::Predict(args) => predict::run(args, context),
-        Verb::Explain(args) => explain::run(args, context),
+        Verb::Explain(args) => explain::run(args, context).await,
         Verb::Graph(args) => graph::run(args, context),
         Verb::Schema(args) => schema::run(args, context),
         Verb::Image(args) => image::run(args, context).await,

@@ -459,3 +459,11 @@ fn github_is_told_and_an_earlier_run_is_compared() {
     let (code, _, err) = run(home.path(), &["test", "good.yaml", "--compare", "other.json"]);
     assert!(code == 2 && err.contains("other.json is no report of labctl"), "{err}");
 }
+
+#[test]
+fn a_drawing_of_a_walk_is_no_json() {
+    let home = home_with(&[("good.yaml", GOOD)]);
+    let args = ["explain", "good.yaml", "host1", "8.8.8.8", "--graph", "--format", "json"];
+    let (code, out, err) = run(home.path(), &args);
+    assert_eq!(code, 2, "{out}{err}");
+}

@@ -120,6 +120,7 @@ fn found(observed: Observed) -> CheckReport {
         unmet: None,
         predicted: None,
         marks: Vec::new(),
+        passages: Vec::new(),
         line: 1,
     };
     let holds = cell.holds;

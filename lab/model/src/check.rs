@@ -25,6 +25,18 @@ pub enum Check {
 }
 
 impl Check {
+    /// Gives all of it one line.
+    pub fn set_line(&mut self, line: u32) {
+        match self {
+            Self::Matrix(m) => {
+                m.line = line;
+                m.cells.iter_mut().for_each(|c| c.line = line);
+            }
+            Self::Fact(f) => f.line = line,
+            Self::Inject(i) => i.line = line,
+        }
+    }
+
     /// The same check, decided by its first look.
     pub fn at_once(mut self) -> Self {
         match &mut self {

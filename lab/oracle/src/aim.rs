@@ -148,7 +148,7 @@ pub fn runs(state: &State<'_>, name: &str) -> bool {
 }
 
 /// Docker's name of a network; of anything else its name.
-fn docker_name<'s>(lab: &'s Lab, key: &'s str) -> &'s str {
+pub fn docker_name<'s>(lab: &'s Lab, key: &'s str) -> &'s str {
     lab.networks.get(key).map_or(key, |n| n.docker_name.as_str())
 }
 

@@ -106,6 +106,11 @@ impl<'a> Scene<'a> {
         &self.builts[0].0
     }
 
+    /// What was found out of that network.
+    pub fn cache(&self) -> &Cache {
+        &self.builts[0].1
+    }
+
     /// Whether nodes hear each other only one way.
     pub fn is_unsure(&self) -> bool {
         self.builts.len() > 1
@@ -197,7 +202,7 @@ impl Question<'_, '_> {
         Ok(ways)
     }
 
-    /// Of IPv6, all but services, overlays and the default bridge is modelled.
+    /// Of IPv6, all but services and what Docker draws is modelled.
     fn check_modelled(&self) -> Result<(), Unknown> {
         let unknown = |why: String| Err(Unknown(why));
         let (lab, cell) = (self.state.lab, self.cell);
@@ -210,9 +215,20 @@ impl Question<'_, '_> {
                 return unknown("how a service is reached by IPv6".to_owned());
             }
         }
+        // Each node counts by itself, in an order that is not known where it has several endpoints.
+        let state = self.state;
+        let alone = |key: &str| {
+            let on = |host: &str| {
+                let here = lab.containers_on(host).filter_map(|(name, _)| state.containers.get(name));
+                here.filter(|c| c.networks.contains_key(key)).count()
+            };
+            let served = state.services.values().any(|s| s.spec.networks.contains_key(key));
+            !served && state.nodes.keys().all(|host| on(host) <= 1)
+        };
         let overlay = |n: &labctl_model::Network| n.driver == labctl_model::Driver::Overlay;
-        if let Some((key, _)) = lab.networks.iter().find(|(_, n)| n.enable_ipv6 == Some(true) && overlay(n)) {
-            return unknown(format!("what Docker makes of IPv6 for overlay {key}"));
+        let mut both = lab.networks.iter().filter(|(_, n)| n.enable_ipv6 == Some(true) && overlay(n));
+        if let Some((key, _)) = both.find(|(key, _)| !alone(key)) {
+            return unknown(format!("which IPv6 addresses each node gives on overlay {key}"));
         }
         match self.state.hosts.values().find_map(HostState::unknown_bridge) {
             Some(why) => unknown(why),

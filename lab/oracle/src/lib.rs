@@ -13,6 +13,7 @@ mod classes;
 mod compare;
 mod explain;
 mod facts;
+mod frame;
 mod lint;
 mod names;
 mod placement;

@@ -121,7 +121,8 @@ fn on_network(
             continue;
         }
         if same(container) || at.aliases.iter().any(|a| same(a)) {
-            found.extend(at.address(family));
+            // The swarm knows no address that a node gives by itself.
+            found.extend(at.address(family).filter(|_| !overlay || family == Family::V4));
         } else if described.hostname.as_deref().is_some_and(same) {
             return Err(Unknown("whether Docker's name server knows a host name".to_owned()));
         }

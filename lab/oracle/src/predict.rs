@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::{
     cell::{self, Agreement, Scene, Way},
     classes::{self, Classes},
-    facts,
+    facts, frame,
     state::State,
 };
 
@@ -126,7 +126,7 @@ fn stage(state: &State<'_>, checks: &[Check]) -> Vec<Checked> {
         return Vec::new();
     }
     let scene = Scene::new(state);
-    let mut all = Vec::new();
+    let (mut all, mut misled) = (Vec::new(), false);
     for check in checks {
         let wire = match check {
             Check::Matrix(m) => {
@@ -142,7 +142,13 @@ fn stage(state: &State<'_>, checks: &[Check]) -> Vec<Checked> {
                 continue;
             }
             Check::Inject(i) => {
-                let agreement = Agreement::Unknown("where a crafted frame goes".to_owned());
+                let agreement = match misled {
+                    true => {
+                        Agreement::Unknown("what a frame with a foreign MAC has taught the switch".to_owned())
+                    }
+                    false => frame::agreement(&scene, i),
+                };
+                misled |= frame::misleads(i);
                 all.push(Checked::Other { what: "frame", line: i.line, agreement });
                 &i.wire
             }

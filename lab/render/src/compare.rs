@@ -153,6 +153,10 @@ impl Compared {
         ] {
             for change in list.iter().take(MOST) {
                 let how = match (&change.was, &change.is) {
+                    (Some(was), Some(is)) if was == is && word == "mended" => {
+                        format!("{is}, as is expected now")
+                    }
+                    (Some(was), Some(is)) if was == is => format!("{is}, which is not what is expected now"),
                     (Some(was), Some(is)) => format!("{was}, now {is}"),
                     (Some(only), None) | (None, Some(only)) => only.clone(),
                     (None, None) => String::new(),

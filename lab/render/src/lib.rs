@@ -2,6 +2,7 @@
 //! what changed since an earlier run; and drawings, predictions and the texts of lessons. The text of reports for people is
 //! made in `labctl_report`. No I/O.
 
+pub mod beside;
 pub mod compare;
 pub mod engines;
 pub mod github;

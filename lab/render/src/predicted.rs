@@ -11,6 +11,8 @@ use labctl_oracle::{
 use labctl_report::{CellReport, Found, Predicted, Report, cells, count, grid::grid, style, table::Table};
 use labctl_words::plain;
 
+use crate::beside::{Beside, Followed, Sight};
+
 /// Most cells of a lab that are predicted by the way: some seconds' worth would be a surprise.
 const MOST_BY_THE_WAY: usize = 50_000;
 /// Most cells of a report that are held against the oracle.
@@ -200,7 +202,7 @@ fn differing(cell: &CellPrediction, probe: &str, topology: &str) -> String {
         plain(topology),
         cell.line
     );
-    out.extend(cell.walks.iter().map(walk));
+    out.extend(cell.walks.iter().map(|way| walk(way, None)));
     out
 }
 
@@ -240,8 +242,8 @@ pub fn compared_with(found: &Comparison, topology: &str, other: &str) -> String 
     )
 }
 
-/// The walk behind a cell.
-pub fn explained(e: &Explanation) -> String {
+/// The walk behind a cell, and what was seen of it.
+pub fn explained(e: &Explanation, observed: Option<&Beside>) -> String {
     let head = style::HEAD;
     let after = e.step.as_ref().map(|s| format!("  after step {}", plain(s))).unwrap_or_default();
     let mut out = format!(
@@ -254,8 +256,28 @@ pub fn explained(e: &Explanation) -> String {
     if let Some(why) = &e.unknown {
         out += &format!("unknown: {}\n", plain(why));
     }
-    out.extend(e.walks.iter().map(walk));
+    for (n, way) in e.walks.iter().enumerate() {
+        out += &walk(way, observed.and_then(|o| o.walks.get(n)));
+    }
+    out += &observed.map(seen).unwrap_or_default();
     out + &repairs(&e.repairs)
+}
+
+/// What came of the probe, and where it was otherwise than the walks say.
+fn seen(o: &Beside) -> String {
+    let (style, said) = match o.agrees {
+        Some(true) => (style::GOOD, "as predicted"),
+        Some(false) => (style::BAD, "not as predicted"),
+        None => (style::CAUTION, "which nobody could say before"),
+    };
+    let detail = if o.detail.is_empty() { String::new() } else { format!(": {}", plain(&o.detail)) };
+    let mut out = format!("{style}observed {}, {said}{style:#}{detail}\n", o.verdict);
+    // Where it may go several ways, it has gone one of them.
+    if let Some(Some(first)) = o.walks.iter().map(|w| &w.parts_at).min_by_key(|at| at.is_some()) {
+        out += &format!("not seen first at {}, where the walk says it is\n", plain(first));
+    }
+    o.elsewhere.iter().for_each(|place| out += &format!("seen besides: {}\n", plain(place)));
+    out
 }
 
 /// Changes that would make it `yes`, each with the other cells that it changes.
@@ -278,7 +300,7 @@ fn repairs(repairs: &[Repair]) -> String {
     out
 }
 
-fn walk(way: &Way) -> String {
+fn walk(way: &Way, seen: Option<&Followed>) -> String {
     let style = if way.verdict == "yes" { style::GOOD } else { style::BAD };
     let by = way.answered_by.as_ref().map(|by| format!("answered by {by}"));
     let source = way.source.map(|s| format!("which sees {s} as the source"));
@@ -287,20 +309,25 @@ fn walk(way: &Way) -> String {
     let colon = if why.is_empty() { "" } else { ": " };
     let mut out = String::new();
     if !way.there.is_empty() {
-        out += &format!("the request\n{}", hops(&way.there));
+        out += &format!("the request\n{}", hops(&way.there, seen.map(|s| s.there.as_slice())));
     }
     if !way.back.is_empty() {
-        out += &format!("the answer\n{}", hops(&way.back));
+        out += &format!("the answer\n{}", hops(&way.back, seen.map(|s| s.back.as_slice())));
     }
     out + &format!("{style}{}{style:#}{colon}{}\n", way.verdict, plain(&why))
 }
 
-fn hops(hops: &[Hop]) -> String {
+fn hops(hops: &[Hop], seen: Option<&[Sight]>) -> String {
     let mut table = Table::default();
     for (n, hop) in hops.iter().enumerate() {
         let number = format!("{:>4}", n + 1);
         let row = [(number, style::DIM), (hop.at.clone(), style::HEAD), (hop.packet.clone(), Style::new())];
-        table.row(row.into_iter().chain([(hop.by.clone(), Style::new())]));
+        let seen = seen.and_then(|s| s.get(n)).map(|sight| match sight.seen {
+            Some(true) => (format!("seen {}", sight.how), style::GOOD),
+            Some(false) => ("not seen".to_owned(), style::BAD),
+            None => (String::new(), Style::new()),
+        });
+        table.row(row.into_iter().chain(seen).chain([(hop.by.clone(), Style::new())]));
     }
     table.render()
 }

@@ -26,6 +26,7 @@ fn cell(from: &str, to: &str, expected: Expected, observed: Observed) -> CellRep
         unmet: None,
         predicted: None,
         marks: Vec::new(),
+        passages: Vec::new(),
         line: 23,
     }
 }

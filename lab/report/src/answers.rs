@@ -54,6 +54,7 @@ pub fn sum_up(cell: &Cell, verdicts: Vec<Verdict>) -> CellReport {
         unmet: None,
         predicted: None,
         marks: Vec::new(),
+        passages: Vec::new(),
         line: cell.line,
     }
 }

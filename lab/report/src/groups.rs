@@ -99,6 +99,7 @@ mod tests {
             unmet: None,
             predicted: None,
             marks: Vec::new(),
+            passages: Vec::new(),
             line: 1,
         };
         let cells = cells.iter().enumerate().map(cell).collect();

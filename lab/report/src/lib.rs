@@ -24,5 +24,5 @@ pub mod verdict;
 pub use cause::Cause;
 pub use report::{
     ActionsReport, CellReport, CheckReport, Environment, FactReport, Found, HostEnvironment, MatrixReport,
-    Predicted, Report, StepReport, VERSION, count, duration,
+    Passage, Predicted, Report, StepReport, VERSION, count, duration,
 };

@@ -6,7 +6,7 @@ use labctl_model::{Cell, Lab, Matrix, No, Observed, Target};
 use labctl_protocol::messages::{Outcome, ShotResult, Sighting};
 
 use crate::{
-    Cause, CellReport, MatrixReport,
+    Cause, CellReport, MatrixReport, Passage,
     answers::{self, Subnets},
     shots::Aim,
     snapshot::Snapshot,
@@ -68,11 +68,25 @@ pub fn judge(
         report.causes = causes(lab, snapshot, &absent, cell, &report);
         report.causes.dedup();
         report.marks.clone_from(&aim.shots);
+        let passed = aim.shots.iter().filter_map(|shot| seen.get(shot)).flatten();
+        report.passages = passed.map(|sighting| passage(snapshot, sighting)).collect();
         report
     });
     let mut cells: Vec<CellReport> = judged.collect();
     answers::check(lab, matrix, snapshot, subnets, &mut cells);
     MatrixReport::new(matrix, cells)
+}
+
+fn passage(snapshot: &Snapshot, s: &Sighting) -> Passage {
+    Passage {
+        endpoint: s.endpoint.clone(),
+        interface: s.interface.clone(),
+        network: snapshot.network_of_bridge(&s.interface).map(str::to_owned),
+        inbound: s.inbound,
+        answer: s.answer,
+        source: s.source,
+        destination: s.destination,
+    }
 }
 
 /// What explains that a cell is `down`, or could not be probed: what does not run, or does not answer, at its ends.

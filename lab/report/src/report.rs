@@ -21,6 +21,9 @@ pub struct Report {
     pub version: u32,
     /// Lab.
     pub lab: String,
+    /// The file that lines refer to, where whoever reads the report does not know it.
+    #[serde(skip)]
+    pub file: Option<String>,
     /// Runtime that the lab runs on (`vm`).
     pub runtime: String,
     /// Whether everything is as expected.
@@ -186,8 +189,31 @@ pub struct CellReport {
     /// If its matrix did not hold: the numbers by which the packets of its requests are marked in the captures.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub marks: Vec<u32>,
+    /// Where the packets of its requests passed, host by host, in order of time; only if that was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passages: Vec<Passage>,
     /// Line in the topology.
     pub line: u32,
+}
+
+/// A packet of a request, or of its answer, that was seen to pass an interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Passage {
+    /// Host, container or peer.
+    pub endpoint: String,
+    /// Interface.
+    pub interface: String,
+    /// Docker's name of the network, if this is a bridge that Docker has named itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+    /// Whether it came in there.
+    pub inbound: bool,
+    /// Whether it was the answer.
+    pub answer: bool,
+    /// Source of the packet.
+    pub source: IpAddr,
+    /// Destination of the packet.
+    pub destination: IpAddr,
 }
 
 /// What the oracle says of a cell, held against what the topology expects.
@@ -228,8 +254,18 @@ impl Report {
     pub fn new(lab: &str, runtime: &str) -> Self {
         let (lab, runtime) = (lab.to_owned(), runtime.to_owned());
         let (checks, steps) = (Vec::new(), Vec::new());
-        let (version, environment, checkpoint) = (VERSION, None, None);
-        Self { version, lab, runtime, holds: true, took_ms: 0, environment, checks, steps, checkpoint }
+        Self {
+            version: VERSION,
+            lab,
+            file: None,
+            runtime,
+            holds: true,
+            took_ms: 0,
+            environment: None,
+            checks,
+            steps,
+            checkpoint: None,
+        }
     }
 
     /// Computes `holds` of every part from what it consists of.

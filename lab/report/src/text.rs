@@ -31,10 +31,11 @@ fn whole(report: &Report, topology: &str, lab: Option<&str>, wide: bool) -> Stri
     out
 }
 
-/// The whole report, without emphasis. Lines of the topology are given as `LAB:LINE`.
+/// The whole report, without emphasis. Lines are given as `FILE:LINE`, or as `LAB:LINE` if the file is not known.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = anstream::adapter::strip_str(&whole(self, &self.lab, None, false)).to_string();
+        let file = self.file.as_deref().unwrap_or(&self.lab);
+        let text = anstream::adapter::strip_str(&whole(self, file, None, false)).to_string();
         f.write_str(&plain_lines(&text))
     }
 }

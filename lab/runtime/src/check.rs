@@ -38,6 +38,9 @@ pub struct Checking {
     pub again: u32,
     /// Save the lab when something first does not hold.
     pub keep_failed: bool,
+    /// Note in each cell where its packets passed, and keep what the segments carried even if it holds.
+    #[serde(default)]
+    pub trace: bool,
 }
 
 /// What is expected of a lab.
@@ -197,7 +200,7 @@ async fn one(
             Check::Matrix(_) => Some(Evidence::begin(&running.view()).await?),
             Check::Fact(_) | Check::Inject(_) => None,
         };
-        let found = look(running, check).await;
+        let found = look(running, check, how.trace).await;
         let holds = found.holds();
         if holds && settled_ms.is_none() {
             settled_ms = Some(millis(began.elapsed()));
@@ -208,7 +211,7 @@ async fn one(
         }
         // Once it has held, it gets no more time.
         if holds || last || settled_ms.is_some() {
-            if let Some(evidence) = evidence.filter(|_| !holds) {
+            if let Some(evidence) = evidence.filter(|_| !holds || how.trace) {
                 captures = keep(running, evidence, stem).await;
             }
             break found;
@@ -232,7 +235,7 @@ async fn keep(running: &RunningLab, evidence: Evidence, stem: &str) -> Vec<PathB
 }
 
 /// Looks at a check once. A host that does not answer is noted in the result; other hosts' results stay valid.
-async fn look(running: &RunningLab, check: &Check) -> Found {
+async fn look(running: &RunningLab, check: &Check, trace: bool) -> Found {
     let view = &running.view();
     match check {
         Check::Matrix(matrix) => {
@@ -241,6 +244,9 @@ async fn look(running: &RunningLab, check: &Check) -> Found {
             let mut found = probe::matrix(view, matrix).await;
             if let (Some(before), Some(after)) = (before, counters().await) {
                 wire::explain(view.lab, &wire::dropped(view.lab, &before, &after), &mut found.cells);
+            }
+            if !trace {
+                found.cells.iter_mut().for_each(|cell| cell.passages.clear());
             }
             Found::Matrix(found)
         }

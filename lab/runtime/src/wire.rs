@@ -381,6 +381,7 @@ hosts: { a: { lan: 10.0.0.1, wan: 10.1.0.1 }, b: { lan: 10.0.0.2 } }
             unmet: None,
             predicted: None,
             marks: Vec::new(),
+            passages: Vec::new(),
             line: 1,
         };
         let mut cells = [

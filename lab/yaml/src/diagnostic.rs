@@ -91,7 +91,7 @@ pub struct SourceText {
     /// The text, with the included file's behind it.
     pub text: String,
     starts: Vec<usize>,
-    included: Option<Included>,
+    included: Option<Box<Included>>,
 }
 
 /// A file that a text includes.
@@ -115,7 +115,7 @@ impl SourceText {
     pub fn include(&mut self, file: &SourceText, by: Span) -> usize {
         self.text.push('\n');
         let base = self.text.len();
-        self.included = Some(Included { name: file.name.clone(), row: self.starts.len(), by });
+        self.included = Some(Box::new(Included { name: file.name.clone(), row: self.starts.len(), by }));
         self.text.push_str(&file.text);
         self.starts.extend(file.starts.iter().map(|s| base + s));
         base

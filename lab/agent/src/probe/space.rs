@@ -37,6 +37,7 @@ pub const RECEIVE_BUFFER: usize = 4 << 20;
 /// A neighbour table as it was read.
 #[derive(Debug)]
 struct Neighbours {
+    read_at: Instant,
     states: HashMap<(u32, IpAddr), NeighbourState>,
     /// The kernel has refused another entry since the session began.
     refused: bool,
@@ -66,7 +67,7 @@ pub struct Space {
     awaited: Mutex<HashMap<Key, oneshot::Sender<Heard>>>,
     run: u64,
     echoes: AtomicU32,
-    neighbours: [tokio::sync::Mutex<Option<(Instant, Arc<Neighbours>)>>; 2],
+    neighbours: [tokio::sync::Mutex<Option<Arc<Neighbours>>>; 2],
     /// Refused neighbours of each family before the session.
     refused: [u64; 2],
 }
@@ -252,14 +253,14 @@ impl Space {
             Family::V6 => 1,
         };
         let mut read = self.neighbours[index].lock().await;
-        if let Some((_, table)) = read.as_ref().filter(|(at, _)| *at >= since) {
+        if let Some(table) = read.as_ref().filter(|table| table.read_at >= since) {
             return Some(table.clone());
         }
-        let at = Instant::now();
+        let read_at = Instant::now();
         let states = self.netlink.neighbours(family).await.ok()?;
         let refused = self.netlink.neighbours_refused(family).await.is_ok_and(|n| n > self.refused[index]);
-        let table = Arc::new(Neighbours { states, refused });
-        *read = Some((at, table.clone()));
+        let table = Arc::new(Neighbours { read_at, states, refused });
+        *read = Some(table.clone());
         Some(table)
     }
 }

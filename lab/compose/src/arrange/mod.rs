@@ -116,6 +116,10 @@ pub(crate) fn arrange(
     let homes = if options.swarm { placed } else { homes(&project.services, &placed, hosts.len(), options)? };
     let project_name = project.name.clone().unwrap_or_else(|| folder.to_owned());
     let mut nodes = nodes(&project, &homes, hosts.len(), &project_name, options, notes);
+    for service in project.services.iter().filter(|s| s.ports.is_empty() && s.expose.is_empty()) {
+        let what = "it has no `ports` or `expose`, so none of its ports is probed (`expose: [PORT]`)";
+        notes.add(service.name.at, format!("service `{}`: {what}", service.name.value));
+    }
     let used: IndexSet<String> = nodes.iter().flat_map(|n| n.on().map(str::to_owned)).collect();
     for (key, network) in &project.networks {
         if !used.contains(key) && !is_host(key, network) {
@@ -123,7 +127,7 @@ pub(crate) fn arrange(
         }
     }
     project.networks.retain(|key, _| used.contains(key));
-    let lan = lan(&project, &nodes, options);
+    let lan = lan(&name, &project, &nodes, options);
     let networks: IndexMap<String, Net> = project
         .networks
         .iter()
@@ -516,6 +520,8 @@ struct Lan {
     free: Vec<Ipv4Addr>,
     /// The keys of all networks.
     networks: Vec<String>,
+    /// The lab's name.
+    lab: String,
 }
 
 /// The LAN's IPv6. `of` is the network that is on the LAN itself.
@@ -533,7 +539,7 @@ fn lan6(project: &Project, of: Option<&str>) -> Lan6 {
     Lan6 { subnet, gateway, offset: if pool.is_some() { 0xff00 } else { 0 } }
 }
 
-fn lan(project: &Project, nodes: &[Node], options: &ImportOptions) -> Lan {
+fn lan(lab: &str, project: &Project, nodes: &[Node], options: &ImportOptions) -> Lan {
     let hosts = options.hosts;
     let on_lan = project.networks.iter().find(|(_, n)| {
         let untagged = parent(n).is_none_or(|p| !p.contains('.'));
@@ -579,5 +585,5 @@ fn lan(project: &Project, nodes: &[Node], options: &ImportOptions) -> Lan {
         }
     };
     let networks = project.networks.keys().cloned().collect();
-    Lan { subnet, gateway, of, free, networks }
+    Lan { subnet, gateway, of, free, networks, lab: lab.to_owned() }
 }

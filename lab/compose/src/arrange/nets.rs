@@ -6,7 +6,7 @@ use super::{Lan, Node};
 use crate::{
     ImportOptions, flow,
     keys::Notes,
-    networks::{ComposeNetwork, ComposePool},
+    networks::{ComposeNetwork, ComposePool, DEFAULT},
 };
 
 /// A network of the topology.
@@ -72,6 +72,10 @@ pub(super) fn net(
     };
     let mut keys: Vec<(&'static str, String)> = Vec::new();
     keys.extend(network.docker_name.as_ref().filter(|n| is_own(n, key)).map(|n| ("name", flow::scalar(n))));
+    if key == DEFAULT && keys.is_empty() {
+        // Docker takes `default` for no name; Compose puts the project's before it.
+        keys.push(("name", format!("{}_{DEFAULT}", lan.lab)));
+    }
     let driver_opts = driver_opts(key, network, driver, notes);
     let option = |name: &str| driver_opts.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone());
     let connects = match driver {

@@ -167,6 +167,22 @@ impl HostRules {
                 add("DOCKER-FORWARD", vec![In(false, name())], Target::Accept);
             }
         }
+        self.accept_published(f);
+        let mut add =
+            |matches: Vec<Match>, target: Target| f.append(Table::Filter, "DOCKER", matches, target);
+        for b in self.bridges.iter().filter(|b| !b.internal) {
+            let out = || Out(false, b.interface.clone());
+            if b.mode == GatewayMode::Routed {
+                add(vec![out(), Of(Proto::Icmp)], Target::Accept);
+            }
+            let rest = if b.mode == GatewayMode::NatUnprotected { Target::Accept } else { Target::Drop };
+            add(vec![In(true, b.interface.clone()), out()], rest);
+        }
+    }
+
+    /// What is rewritten to a published port of a container is accepted for its bridge.
+    fn accept_published(&self, f: &mut Firewall) {
+        use Match::{Dst, In, Out, Port};
         for p in self.forwarded() {
             let matches = vec![
                 Dst(false, IpNet::from(p.to.ip())),
@@ -174,15 +190,7 @@ impl HostRules {
                 Out(false, p.interface.clone()),
                 Port(p.proto, p.to.port()),
             ];
-            add("DOCKER", matches, Target::Accept);
-        }
-        for b in self.bridges.iter().filter(|b| !b.internal) {
-            let out = || Out(false, b.interface.clone());
-            if b.mode == GatewayMode::Routed {
-                add("DOCKER", vec![out(), Of(Proto::Icmp)], Target::Accept);
-            }
-            let rest = if b.mode == GatewayMode::NatUnprotected { Target::Accept } else { Target::Drop };
-            add("DOCKER", vec![In(true, b.interface.clone()), out()], rest);
+            f.append(Table::Filter, "DOCKER", matches, Target::Accept);
         }
     }
 
@@ -220,15 +228,7 @@ impl HostRules {
             let among = vec![In(false, name()), Out(false, name())];
             add("FORWARD", among, if b.icc { Target::Accept } else { Target::Drop });
         }
-        for p in self.forwarded() {
-            let matches = vec![
-                Dst(false, IpNet::from(p.to.ip())),
-                In(true, p.interface.clone()),
-                Out(false, p.interface.clone()),
-                Port(p.proto, p.to.port()),
-            ];
-            add("DOCKER", matches, Target::Accept);
-        }
+        self.accept_published(f);
     }
 
     fn nat(&self, f: &mut Firewall) {

@@ -57,6 +57,7 @@ impl Walker<'_> {
     pub(super) fn receive(&mut self, at: At, mut packet: Packet) -> Result<Fate, Unknown> {
         self.enter(at.ns)?;
         let (net, ns) = (self.net, at.ns);
+        self.got.push(ns);
         let space = &net.spaces[ns];
         let input = net.at(at).name.clone();
         let place = net.place(at);
@@ -261,8 +262,15 @@ impl Walker<'_> {
             n => self.script.choose(n),
         };
         let (way, at, frame, tunnel) = ends.swap_remove(one);
+        let passed_there: Vec<String> = way.iter().map(|passed| passed.place.clone()).collect();
         for passed in way {
             self.note_frame(passed.place, &frame, passed.by);
+        }
+        // On its way to an ipvlan it is the parent's first: it has the parent's MAC.
+        if let Link::Ipvlan(parent, ..) = self.net.at(at).link
+            && passed_there.contains(&self.net.place(parent))
+        {
+            self.got.push(parent.ns);
         }
         match (tunnel, frame.body) {
             (true, body) => self.encapsulate(at, Frame { body, ..frame }),
@@ -332,11 +340,11 @@ impl Walker<'_> {
     }
 
     pub(super) fn note(&mut self, at: String, packet: &Packet, by: impl Into<String>) {
-        self.hops.push(Hop { at, packet: packet.words(), by: by.into() });
+        self.hops.push(Hop { at, packet: packet.words(), by: by.into(), ends: packet.ends() });
     }
 
     pub(super) fn note_frame(&mut self, at: String, frame: &Frame, by: impl Into<String>) {
-        self.hops.push(Hop { at, packet: frame.words(), by: by.into() });
+        self.hops.push(Hop { at, packet: frame.words(), by: by.into(), ends: frame.ends() });
     }
 }
 

@@ -1,7 +1,7 @@
 //! The way of a frame, from the interface that sends it to the stacks that take it: bridges, pairs, parents, segments.
 
 use crate::{
-    net::{At, Interface, IpvlanFlag, IpvlanMode, Link, MacvlanMode, Net, Wire},
+    net::{At, Interface, IpvlanFlag, IpvlanMode, Link, MacvlanMode, Net, Port, Wire},
     netfilter::{Situation, Table, Target},
     packet::{Body, Frame, Kind, Mac, Packet, Proto, Tuple},
 };
@@ -47,20 +47,37 @@ pub(super) type Answers<'a> = &'a dyn Fn(usize, &Packet) -> Option<Tuple>;
 pub(super) struct Flood<'a> {
     net: &'a Net,
     answers: Answers<'a>,
+    /// Whether links that are cut are taken for whole: how it went before.
+    whole: bool,
     branches: Vec<Branch>,
 }
 
 impl<'a> Flood<'a> {
     /// Sends a frame out of an interface of a stack.
     pub fn send(net: &'a Net, answers: Answers<'a>, from: At, frame: Frame) -> Vec<Branch> {
-        let mut flood = Self { net, answers, branches: Vec::new() };
+        let mut flood = Self { net, answers, whole: false, branches: Vec::new() };
         flood.out(from, frame, Vec::new());
+        flood.branches
+    }
+
+    /// The same as long as nothing was cut.
+    pub fn sent_before(net: &'a Net, answers: Answers<'a>, from: At, frame: Frame) -> Vec<Branch> {
+        let mut flood = Self { net, answers, whole: true, branches: Vec::new() };
+        flood.out(from, frame, Vec::new());
+        flood.branches
+    }
+
+    /// Lets a frame come into a segment, as from a station that is no host's.
+    pub fn on_wire(net: &'a Net, answers: Answers<'a>, wire: usize, frame: Frame) -> Vec<Branch> {
+        let mut flood = Self { net, answers, whole: false, branches: Vec::new() };
+        let station = Port { at: At { ns: usize::MAX, iface: 0 }, host: None, from: true, to: true };
+        flood.switch(&net.wires[wire], &station, frame, Vec::new());
         flood.branches
     }
 
     /// Lets a frame come in at an interface, as VXLAN does with what it takes out of a packet.
     pub fn arrive(net: &'a Net, answers: Answers<'a>, at: At, frame: Frame) -> Vec<Branch> {
-        let mut flood = Self { net, answers, branches: Vec::new() };
+        let mut flood = Self { net, answers, whole: false, branches: Vec::new() };
         flood.take(at, frame, Vec::new());
         flood.branches
     }
@@ -306,13 +323,13 @@ impl<'a> Flood<'a> {
         }
     }
 
-    fn wire(&mut self, wire: &Wire, at: At, frame: Frame, mut way: Vec<Passed>) {
+    fn wire(&mut self, wire: &Wire, at: At, frame: Frame, way: Vec<Passed>) {
         let Some(port) = wire.ports.iter().find(|p| p.at == at) else {
             return self.lost(way, format!("{} is not plugged in", self.net.place(at)));
         };
         let mac = self.net.at(at).mac;
         let segment = format!("segment {}", wire.name);
-        if !port.from {
+        if !port.from && !self.whole {
             return self.lost(way, format!("{segment}: {} is cut off", self.net.place(at)));
         }
         if wire.port_security && port.host.is_some() && frame.src != mac {
@@ -320,6 +337,12 @@ impl<'a> Flood<'a> {
                 format!("{segment}: port security: {} is not the MAC of {}", frame.src, self.net.place(at));
             return self.lost(way, why);
         }
+        self.switch(wire, port, frame, way);
+    }
+
+    /// What a segment does with a frame that has come in at a port.
+    fn switch(&mut self, wire: &Wire, port: &Port, frame: Frame, mut way: Vec<Passed>) {
+        let (at, segment) = (port.at, format!("segment {}", wire.name));
         if let Body::Ip(packet) = &frame.body
             && packet.size > wire.mtu
         {
@@ -328,7 +351,7 @@ impl<'a> Flood<'a> {
         }
         way.push(Passed { place: segment.clone(), by: "switched".into() });
         for other in wire.ports.iter().filter(|p| p.at != at) {
-            let named = |name: &Option<String>, port: &crate::net::Port| name.is_none() || *name == port.host;
+            let named = |name: &Option<String>, port: &Port| name.is_none() || *name == port.host;
             let block = wire
                 .blocks
                 .iter()
@@ -340,7 +363,7 @@ impl<'a> Flood<'a> {
             }
             if let Some(block) = block {
                 self.lost(way.clone(), format!("{segment} blocks {}", block.filter));
-            } else if !other.to {
+            } else if !other.to && !self.whole {
                 self.lost(way.clone(), format!("{segment}: {} is cut off", self.net.place(other.at)));
             } else if wire.port_security && other.host.is_some() && frame.dst.is_some_and(|mac| mac != own) {
                 self.lost(way.clone(), format!("{segment}: port security at {}", self.net.place(other.at)));

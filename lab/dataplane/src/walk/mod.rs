@@ -19,7 +19,7 @@ pub use trip::{Asked, Outcome, Trip};
 
 use crate::{
     net::{At, Net},
-    packet::{Complaint, Mac, Packet, Proto, Tuple},
+    packet::{Complaint, Frame, Mac, Packet, Proto, Tuple},
 };
 
 /// Most different ways that one request is followed.
@@ -34,6 +34,9 @@ pub struct Hop {
     pub packet: String,
     /// The rule, route or table that decided.
     pub by: String,
+    /// Its source and destination, innermost if it is in a tunnel; `None` of a complaint about the packet.
+    #[serde(skip)]
+    pub ends: Option<[IpAddr; 2]>,
 }
 
 /// Why something cannot be predicted.
@@ -128,6 +131,8 @@ struct Walker<'a> {
     script: &'a mut Script,
     flows: Vec<Flow>,
     hops: Vec<Hop>,
+    /// Namespaces whose stacks got a packet from an interface.
+    got: Vec<usize>,
     /// Stacks that it may still pass.
     budget: u32,
 }
@@ -137,23 +142,63 @@ struct Walker<'a> {
 /// # Errors
 /// If it passes something that cannot be known.
 pub fn ask(net: &Net, cache: &Cache, listeners: &Listeners, asked: &Asked) -> Result<Vec<Trip>, Unknown> {
+    every_way(net, cache, listeners, |walker| walker.trip(asked))
+}
+
+/// Where a written frame enters the network.
+#[derive(Clone, Copy, Debug)]
+pub enum Entry {
+    /// It leaves by this interface, past its namespace's routes and rules.
+    Interface(At),
+    /// It comes into this segment from a station that is no host's.
+    Segment(usize),
+}
+
+/// Follows a written frame every way that it may go: the namespaces whose stacks get it.
+///
+/// # Errors
+/// If it passes something that cannot be known.
+pub fn follow(
+    net: &Net,
+    cache: &Cache,
+    entry: Entry,
+    frame: &Frame,
+) -> Result<Vec<BTreeSet<usize>>, Unknown> {
+    every_way(net, cache, &Listeners::new(), |mut walker| {
+        let no = |_: usize, _: &Packet| None;
+        let branches = match entry {
+            Entry::Interface(at) => link::Flood::send(net, &no, at, frame.clone()),
+            Entry::Segment(wire) => link::Flood::on_wire(net, &no, wire, frame.clone()),
+        };
+        walker.land(branches)?;
+        Ok(walker.got.into_iter().collect())
+    })
+}
+
+/// Walks once for each sequence of choices.
+fn every_way<'a, T>(
+    net: &'a Net,
+    cache: &'a Cache,
+    listeners: &'a Listeners,
+    mut walk: impl FnMut(Walker<'_>) -> Result<T, Unknown>,
+) -> Result<Vec<T>, Unknown> {
     let mut script = Script::default();
-    let mut trips = Vec::new();
+    let mut ways = Vec::new();
     loop {
-        let walker = Walker {
+        ways.push(walk(Walker {
             net,
             cache,
             listeners,
             script: &mut script,
             flows: Vec::new(),
             hops: Vec::new(),
+            got: Vec::new(),
             budget: ip::MOST_STACKS,
-        };
-        trips.push(walker.trip(asked)?);
+        })?);
         if !script.next() {
-            return Ok(trips);
+            return Ok(ways);
         }
-        if trips.len() >= MOST_WAYS {
+        if ways.len() >= MOST_WAYS {
             return Err(Unknown(format!("it may go more than {MOST_WAYS} ways")));
         }
     }

@@ -17,14 +17,23 @@ impl Walker<'_> {
         if let Some(known) = self.cache.neighbours.borrow().get(&(at, hop)) {
             return known.clone();
         }
-        let found = self.look_up(at, hop);
+        let mut found = self.look_up(at, hop, false);
+        // Who was known before a link was cut is known for some time yet, and then it is what is sent there that is lost.
+        if let Ok(now) = &mut found
+            && now.answers.is_empty()
+            && self.net.is_cut()
+        {
+            now.heard.extend(self.look_up(at, hop, true)?.answers);
+        }
         self.cache.neighbours.borrow_mut().insert((at, hop), found.clone());
         found
     }
 
-    fn look_up(&self, at: At, hop: IpAddr) -> Result<Neighbour, Unknown> {
+    /// Asks; with `whole` as if nothing was cut.
+    fn look_up(&self, at: At, hop: IpAddr, whole: bool) -> Result<Neighbour, Unknown> {
         let net = self.net;
         let no = |_: usize, _: &Packet| None;
+        let send = if whole { Flood::sent_before } else { Flood::send };
         let own = net.at(at).mac;
         let sender = net.spaces[at.ns].source(at.iface, hop);
         let Some(sender) = sender else {
@@ -32,7 +41,7 @@ impl Walker<'_> {
         };
         let question = |from: At, sender: IpAddr, target: IpAddr| {
             let body = Body::Ask { sender, target };
-            Flood::send(net, &no, from, Frame { src: net.at(from).mac, dst: None, vlan: None, body })
+            send(net, &no, from, Frame { src: net.at(from).mac, dst: None, vlan: None, body })
         };
         let mut found = Neighbour::default();
         for branch in question(at, sender, hop) {
@@ -69,8 +78,7 @@ impl Walker<'_> {
                     }
                     let mac = net.at(there).mac;
                     let body = Body::Tell { sender: hop, target: sender };
-                    let back =
-                        Flood::send(net, &no, there, Frame { src: mac, dst: Some(own), vlan: None, body });
+                    let back = send(net, &no, there, Frame { src: mac, dst: Some(own), vlan: None, body });
                     let mut why = format!("the answer of {} gets lost", space.name);
                     let mut arrived = false;
                     for branch in back {

@@ -143,7 +143,12 @@ impl Walker<'_> {
             let leg = Asked { from: ns, to: proxy.to.ip(), port: proxy.to.port(), ..asked.clone() };
             let behind = self.ask_once(&leg, depth + 1)?;
             let words = format!("docker-proxy: on to {}", proxy.to);
-            trip.there.push(Hop { at: space.name.clone(), packet: packet.words(), by: words });
+            trip.there.push(Hop {
+                at: space.name.clone(),
+                packet: packet.words(),
+                by: words,
+                ends: packet.ends(),
+            });
             trip.there.extend(behind.there);
             trip.back = behind.back;
             trip.got.extend(behind.got);

@@ -11,6 +11,8 @@ pub use expect::{Expect, Step};
 pub use parts::{Container, Host, Network, Segment, Service, Swarm};
 pub use value::{Map, Value};
 
+use std::panic::Location;
+
 use crate::{Error, Lab, RunningLab};
 
 /// Describes a lab part by part; [`LabBuilder::up`] brings it up.
@@ -36,7 +38,14 @@ use crate::{Error, Lab, RunningLab};
 /// ```
 #[derive(Clone, Debug)]
 #[must_use = "nothing is made before `up`"]
-pub struct LabBuilder(Map);
+pub struct LabBuilder(Map, Calls);
+
+/// Where what must hold was given.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Calls {
+    pub(crate) expect: Vec<&'static Location<'static>>,
+    pub(crate) steps: Vec<&'static Location<'static>>,
+}
 
 impl Lab {
     /// Describes a lab part by part.
@@ -49,7 +58,7 @@ impl LabBuilder {
     pub(crate) fn new(name: &str) -> Self {
         let mut topology = Map::default();
         topology.set("name", name);
-        Self(topology)
+        Self(topology, Calls::default())
     }
 
     fn part(mut self, kind: &str, name: &str, part: impl Into<Value>) -> Self {
@@ -88,14 +97,18 @@ impl LabBuilder {
         self.part("services", name, service)
     }
 
-    /// Adds something that must hold once the lab is up.
+    /// Adds something that must hold once the lab is up. A report cites the line of this call.
+    #[track_caller]
     pub fn expect(mut self, expect: Expect) -> Self {
+        self.1.expect.push(Location::caller());
         self.0.push("expect", expect);
         self
     }
 
     /// Adds a change to the running lab, done by [`RunningLab::check_with_steps`].
+    #[track_caller]
     pub fn step(mut self, step: Step) -> Self {
+        self.1.steps.push(Location::caller());
         self.0.push("steps", step);
         self
     }
@@ -119,7 +132,7 @@ impl LabBuilder {
     /// # Errors
     /// [`Error::Topology`]: all mistakes, each with its line of [`LabBuilder::yaml`].
     pub fn build(&self) -> Result<Lab, Error> {
-        Lab::from_yaml(&self.yaml())
+        Ok(Lab::from_yaml(&self.yaml())?.called(&self.1))
     }
 
     /// Checks the description and brings the lab up.

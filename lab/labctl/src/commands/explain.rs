@@ -1,14 +1,19 @@
 //! `labctl explain`
 
+use labctl_model::{DEFAULT_TIMEOUT, Target};
 use labctl_oracle::Query;
-use labctl_render::{graph, predicted};
+use labctl_render::{beside::Beside, graph, predicted};
+use labctl_runtime::Checking;
+use serde::Serialize;
 
 use crate::{
-    cell::CellArgs,
+    captures,
+    cell::{CellArgs, only},
     context::Context,
     engines::Engines,
     exit::{Error, Exit},
     printer::Format,
+    progress::Progress,
     topology,
 };
 
@@ -24,7 +29,11 @@ Examples:
 
 Each line of the walk is a place (namespace/interface, or a segment), the packet as it is there, and the rule, route or table
 that decides. If the cell is not `yes`, single changes to the topology that make it so are below, each with the other
-cells that it changes.";
+cells that it changes.
+
+In a lab that is up the same probe is fired once, and what was seen of its packets stands beside each place.
+
+Exit status: 0; in a lab that is up 1 if it came out otherwise than predicted.";
 
 /// Walk one packet through a topology, hop by hop, and say where and why it ends, and what would let it through
 ///
@@ -41,15 +50,27 @@ pub struct Args {
     /// After so many of the topology's steps
     #[arg(long, value_name = "N", default_value_t = 0)]
     step: usize,
-    /// Draw the walk as a sequence diagram of Mermaid, for a Markdown file
+    /// Draw the walk as a sequence diagram of Mermaid, for a Markdown file; not with `--format json`
     #[arg(long)]
     graph: bool,
     #[command(flatten)]
     engines: Engines,
 }
 
+/// The result as JSON.
+#[derive(Serialize)]
+struct Whole<'a> {
+    #[serde(flatten)]
+    explanation: &'a labctl_oracle::Explanation,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    observed: Option<&'a Beside>,
+}
+
 /// Runs the verb.
-pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
+pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
+    if args.graph && context.printer.format == Format::Json {
+        return Err(Error::Usage("--graph is a form of its own\nhint: leave out --format json".to_owned()));
+    }
     let topology = topology::named(&args.what, &args.engines, context)?;
     let lab = &topology.lab;
     let to = args.cell.target(lab)?;
@@ -59,13 +80,35 @@ pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         return Err(Error::Usage(format!("{message}\nhint: --step 0 is the lab as it comes up")));
     }
     let (by, family) = (args.cell.by(), args.cell.probed());
-    let CellArgs { from, probe, size, .. } = args.cell;
-    let query = Query { from, to, probe, by, family, size, step: args.step };
+    let (from, probe) = (args.cell.from.clone(), args.cell.probe.clone());
+    let query = Query { from, to: to.clone(), probe, by, family, size: args.cell.size, step: args.step };
     let explanation = labctl_oracle::explain(lab, &query);
+    let observed = match topology::is_lab(&args.what, context)? {
+        true => Some(observe(&args, to, &explanation, context).await?),
+        false => None,
+    };
+    let observed = observed.as_ref();
     match context.printer.format {
-        _ if args.graph => context.printer.data(graph::walks(&explanation.walks).trim_end())?,
-        Format::Json => context.printer.json(&explanation)?,
-        Format::Text => context.printer.data(&predicted::explained(&explanation))?,
+        _ if args.graph => context.printer.data(graph::walks(&explanation.walks, observed).trim_end())?,
+        Format::Json => context.printer.json(&Whole { explanation: &explanation, observed })?,
+        Format::Text => context.printer.data(&predicted::explained(&explanation, observed))?,
     }
-    Ok(Exit::OK)
+    Ok(Exit::holds(observed.is_none_or(|o| o.agrees != Some(false))))
+}
+
+/// Probes the cell in the lab that is up, and lays what was seen beside the walks.
+async fn observe(
+    args: &Args,
+    to: Target,
+    explanation: &labctl_oracle::Explanation,
+    context: &Context,
+) -> Result<Beside, Error> {
+    let (dir, plan) = context.lab(&args.what)?;
+    let how = Checking { trace: true, ..Checking::default() };
+    let mut progress = Progress::new(&context.printer, dir.name());
+    let report = args.cell.fire(to, DEFAULT_TIMEOUT, how, &dir, &mut progress).await?;
+    drop(progress);
+    let frames = captures::of(&report).into_iter().flat_map(|capture| capture.frames).collect::<Vec<_>>();
+    let (_, cell) = only(&report)?;
+    Ok(Beside::new(&plan.lab, explanation, cell, &args.cell.probe, &frames))
 }

@@ -2,18 +2,16 @@
 
 use std::time::Duration;
 
-use labctl_model::{Cell, Check, Expected, Matrix, Observed, Probe};
-use labctl_report::{CellReport, MatrixReport, Report, cells, duration};
-use labctl_runtime::{Checking, Expectations, control::protocol::Request};
+use labctl_model::Observed;
+use labctl_report::{CellReport, MatrixReport, cells, duration};
+use labctl_runtime::Checking;
 
 use crate::{
-    cell::CellArgs,
+    cell::{CellArgs, only},
     context::Context,
     exit::{Error, Exit},
     printer::{Format, plain, style},
     progress::Progress,
-    session,
-    stop::Stop,
     topology,
 };
 
@@ -48,36 +46,10 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let (dir, plan) = topology::running(&args.lab, context)?;
     let to = args.cell.target(&plan.lab)?;
-    let (by, family) = (args.cell.by(), args.cell.probed());
-    let CellArgs { from, probe, by_name, size, .. } = args.cell;
-    if size.is_some_and(|s| s > 9000) && !matches!(probe, Probe::Tcp(_)) {
-        return Err(Error::Usage(format!("{probe} is sent in one packet, of 48 to 9000 bytes")));
-    }
-    if matches!(probe, Probe::Dns(_)) && (size.is_some() || by_name) {
-        return Err(Error::Usage("a look-up has neither --size nor --by-name".to_owned()));
-    }
-    // Nothing is expected: with `no` a `yes` gets its reason as well.
-    let cell = Cell { from, to, expected: Expected::No, answers: None, line: 0 };
-    let matrix = Matrix {
-        probe,
-        size,
-        by,
-        family,
-        timeout: args.timeout,
-        within: Duration::ZERO,
-        cells: vec![cell],
-        answers: Vec::new(),
-        wire: Vec::new(),
-        line: 0,
-    };
-    let expectations = Box::new(Expectations { expect: vec![Check::Matrix(matrix)], steps: Vec::new() });
-    let request = Request::CheckOther { how: Checking::default(), expectations };
-    let mut stop = Stop::new()?;
     let mut progress = Progress::new(&context.printer, dir.name());
-    let report = session::check_by(&dir, &request, &mut progress, &mut stop).await?;
+    let report = args.cell.fire(to, args.timeout, Checking::default(), &dir, &mut progress).await?;
     drop(progress);
-    let (matrix, cell) = only(&report)
-        .ok_or_else(|| labctl_runtime::Error::Control("the probe ended without a result".to_owned()))?;
+    let (matrix, cell) = only(&report)?;
     match context.printer.format {
         Format::Json => context.printer.json(&serde_json::json!({
             "lab": report.lab, "from": cell.from, "to": cell.to, "probe": matrix.probe.to_string(),
@@ -87,12 +59,6 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         Format::Text => context.printer.data(&text(matrix, cell))?,
     }
     Ok(Exit::holds(cell.observed == Observed::Yes))
-}
-
-/// The only cell of a report.
-fn only(report: &Report) -> Option<(&MatrixReport, &CellReport)> {
-    let labctl_report::Found::Matrix(matrix) = &report.checks.first()?.found else { return None };
-    Some((matrix, matrix.cells.first()?))
 }
 
 /// `c1-1 -> c2-1  icmp  yes, after 412 µs: by network ipvlan_net, 192.168.56.33`.

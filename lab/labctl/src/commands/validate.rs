@@ -109,6 +109,7 @@ pub fn summary(lab: &Lab) -> String {
     let parts = [
         (lab.hosts.len(), "host"),
         (lab.containers.len(), "container"),
+        (lab.services.len(), "service"),
         (cells, "cell"),
         (facts, "fact"),
         (frames, "injected frame"),

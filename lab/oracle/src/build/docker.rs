@@ -6,7 +6,7 @@ use std::{
 };
 
 use labctl_dataplane::{
-    net::{Address, At, IpvlanFlag, IpvlanMode, Link, MacvlanMode, ProxyAt},
+    net::{Address, At, IpvlanFlag, IpvlanMode, Link, MacvlanMode, ProxyAt, Taken},
     netfilter::docker::{BridgeRules, GatewayMode, HostRules, MeshRules, PortRule},
     packet::{Mac, Proto},
 };
@@ -152,7 +152,7 @@ impl Built {
             let addresses = pools.iter().filter(has_one);
             bridge.addresses =
                 addresses.map(|p| Address { ip: p.gateway, prefix_len: p.subnet.prefix_len() }).collect();
-            if network.is_some_and(|n| n.enable_ipv6 == Some(true)) {
+            if pools.iter().any(|p| p.subnet.family() == Family::V6) {
                 self.net.spaces[ns].forwards_v6 = self.net.spaces[ns].forwards;
             }
             let icc_off = network.is_some_and(|n| n.options.get(ICC).is_some_and(|v| v == "false"))
@@ -192,6 +192,12 @@ impl Built {
                     Some(ProxyAt { ip: p.host_ip, family, proto: p.proto, port: p.published?, to: p.to })
                 };
                 space.proxies.extend(rules.ports.iter().filter_map(at));
+            }
+            // Then nothing leads away from the socket by which dockerd keeps a port.
+            if !rules.proxy && now.docker && family == Family::V4 && is("iptables", false) {
+                let why = "what takes a port that dockerd only keeps".to_owned();
+                let kept = rules.ports.iter().filter_map(|p| Some((p.proto, p.published?)));
+                space.taken.extend(kept.map(|port| Taken { port: Some(port), why: why.clone() }));
             }
             match family {
                 Family::V4 if !is("iptables", false) => space.firewall = rules.firewall(),

@@ -31,7 +31,9 @@ use crate::{
 /// MTU of what Docker makes, if nobody says otherwise.
 const MTU: u32 = 1500;
 /// Keys of daemon.json that the oracle knows, or that change nothing of the network.
-const KNOWN_KEYS: [&str; 19] = [
+const KNOWN_KEYS: [&str; 21] = [
+    "ipv6",
+    "fixed-cidr-v6",
     "ip6tables",
     "iptables",
     "ip-forward",

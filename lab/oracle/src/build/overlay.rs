@@ -12,7 +12,7 @@ use labctl_dataplane::{
     netfilter::{Match, Table, Target},
     packet::Mac,
 };
-use labctl_model::{BUILTIN_IMAGE, EndpointMode, INGRESS, Network, PublishMode};
+use labctl_model::{BUILTIN_IMAGE, EndpointMode, Family, INGRESS, Network, PublishMode};
 
 use super::{
     Built,
@@ -35,6 +35,8 @@ const ESP_BYTES: u32 = 26;
 struct End {
     host: String,
     ip: IpAddr,
+    /// Its node's own, of IPv6, with the length of its prefix.
+    v6: Option<Address>,
     mac: Mac,
     ns: usize,
     /// The interface that waits for it; a new one if absent.
@@ -92,13 +94,23 @@ impl Built {
             let host = state.lab.containers.get(*name).map(|c| c.host.clone()).unwrap_or_default();
             let mac = at.mac.as_deref().and_then(super::mac_of).unwrap_or(docker_mac(at.ip));
             let waits = self.waiting.get(&(*ns, key.to_owned())).copied();
-            ends.push(End { host, ip: at.ip, mac, ns: *ns, waits });
+            let pool = state.lab.networks.get(key).and_then(|n| n.pools(Family::V6).next());
+            let prefix_len = pool.map_or(Family::V6.bits(), |p| p.subnet.prefix_len());
+            let v6 = at.v6.map(|ip| Address { ip, prefix_len });
+            ends.push(End { host, ip: at.ip, v6, mac, ns: *ns, waits });
         }
         for task in tasks {
             let (Some(ip), Some(ns)) = (task.addresses.get(key), self.spaces.get(&task.name)) else {
                 continue;
             };
-            ends.push(End { host: task.host.clone(), ip: *ip, mac: docker_mac(*ip), ns: *ns, waits: None });
+            ends.push(End {
+                host: task.host.clone(),
+                ip: *ip,
+                v6: None,
+                mac: docker_mac(*ip),
+                ns: *ns,
+                waits: None,
+            });
         }
         ends
     }
@@ -116,7 +128,7 @@ impl Built {
                 let name =
                     if mesh { format!("ingress_sbox of {node}") } else { format!("lb-{key} of {node}") };
                 let ns = self.inside(node, &name, Role::Inner);
-                let end = End { host: (*node).clone(), ip, mac: docker_mac(ip), ns, waits: None };
+                let end = End { host: (*node).clone(), ip, v6: None, mac: docker_mac(ip), ns, waits: None };
                 balancers.insert(node, end);
             }
         }
@@ -162,7 +174,8 @@ impl Built {
         device.unknown = network.and_then(docker::unmodelled_options).or_else(|| state.swarm_unknown.clone());
         self.net.plug(ns, device);
         for end in all().filter(|e| e.host == node) {
-            let addresses = vec![Address { ip: end.ip, prefix_len: pool.subnet.prefix_len() }];
+            let first = Address { ip: end.ip, prefix_len: pool.subnet.prefix_len() };
+            let addresses = [first].into_iter().chain(end.v6).collect::<Vec<_>>();
             match end.waits {
                 None => {
                     let name = eth(&self.net.spaces[end.ns]);

@@ -65,7 +65,8 @@ impl State<'_> {
         };
         let of = |family| wanted.get(family).or(declared.addresses().get(family));
         let v4 = self.give(&described.host, key, Family::V4, of(Family::V4));
-        let v6 = self.give(&described.host, key, Family::V6, of(Family::V6));
+        let wanted = of(Family::V6).or_else(|| self.by_mac(&described.host, key, v4?));
+        let v6 = self.give(&described.host, key, Family::V6, wanted);
         let Some(ip) = v4.or(v6) else { return };
         let attached = Attached {
             ip,
@@ -90,6 +91,17 @@ impl State<'_> {
         self.settle_gateway(container);
     }
 
+    /// The IPv6 address that a container gets on the default bridge up to Docker 27: its MAC, which is made from its IPv4
+    /// address, behind the prefix (moby libnetwork/drivers/bridge/bridge_linux.go, `CreateEndpoint`).
+    fn by_mac(&self, host: &str, key: &str, v4: IpAddr) -> Option<IpAddr> {
+        let is_old = self.lab.hosts.get(host).is_some_and(|h| !h.engine.is_at_least(28));
+        let pools = self.hosts.get(host)?.networks.get(key).filter(|_| key == BRIDGE && is_old)?;
+        let subnet =
+            pools.iter().map(|p| p.subnet).find(|s| s.family() == Family::V6 && s.prefix_len() <= 80)?;
+        let (IpAddr::V6(network), IpAddr::V4(v4)) = (subnet.network(), v4) else { return None };
+        Some(IpAddr::V6((u128::from(network) | 0x0242 << 32 | u128::from(u32::from(v4))).into()))
+    }
+
     pub(super) fn give(
         &mut self,
         host: &str,
@@ -98,7 +110,7 @@ impl State<'_> {
         wanted: Option<IpAddr>,
     ) -> Option<IpAddr> {
         let pools: Vec<&mut Pool> = match self.overlays.get_mut(key) {
-            Some(overlay) => vec![&mut overlay.pool],
+            Some(overlay) => overlay.v6.get_mut(host).into_iter().chain([&mut overlay.pool]).collect(),
             None => self.hosts.get_mut(host)?.networks.get_mut(key)?.iter_mut().collect(),
         };
         for pool in pools.into_iter().filter(|p| p.subnet.family() == family) {
@@ -116,7 +128,10 @@ impl State<'_> {
 
     pub(super) fn take_back(&mut self, host: &str, key: &str, ip: IpAddr) {
         if let Some(overlay) = self.overlays.get_mut(key) {
-            overlay.pool.release(ip);
+            match overlay.v6.get_mut(host).filter(|_| ip.is_ipv6()) {
+                Some(own) => own.release(ip),
+                None => overlay.pool.release(ip),
+            }
         } else if let Some(pools) = self.hosts.get_mut(host).and_then(|h| h.networks.get_mut(key)) {
             pools.iter_mut().filter(|p| p.subnet.contains(&ip)).for_each(|p| p.release(ip));
         }
@@ -195,7 +210,8 @@ impl State<'_> {
             let (family, wanted) = (was.ip.family(), was.fixed.then_some(was.ip));
             let Some(ip) = self.give(&described.host, &key, family, wanted) else { continue };
             let fixed = declared.and_then(|d| d.get(&key)?.ipv6_address).map(IpAddr::V6);
-            let v6 = was.v6.and_then(|_| self.give(&described.host, &key, Family::V6, fixed));
+            let wanted = fixed.or_else(|| self.by_mac(&described.host, &key, ip));
+            let v6 = was.v6.and_then(|_| self.give(&described.host, &key, Family::V6, wanted));
             if let Some(at) = self.containers.get_mut(name).and_then(|c| c.networks.get_mut(&key)) {
                 (at.ip, at.v6, at.held) = (ip, v6, true);
             }

@@ -24,6 +24,7 @@ impl<'a> State<'a> {
             cut,
             unknown: None,
         };
+        let bridge_v6 = state.bridge_v6();
         self.hosts.insert(name, state);
         let bip = host.daemon_json.get("bip").and_then(Value::as_str);
         match bip.and_then(|b| b.parse::<IpNet>().ok()) {
@@ -35,6 +36,9 @@ impl<'a> State<'a> {
                 self.put(name, BRIDGE, vec![pool]);
             }
             None => self.choose(name, BRIDGE),
+        }
+        if let (Some(h), Some(subnet)) = (self.hosts.get_mut(name.as_str()), bridge_v6) {
+            h.networks.entry(BRIDGE.to_owned()).or_default().push(Pool::new(subnet, false));
         }
     }
 

@@ -8,6 +8,7 @@ mod nodes;
 use std::net::IpAddr;
 
 use indexmap::{IndexMap, IndexSet};
+use ipnet::IpNet;
 use labctl_model::{Driver, Family, Lab, Network, OfFamily, Place, Role, Route, Service, Traffic};
 use serde_json::{Map, Value};
 
@@ -42,10 +43,17 @@ pub struct HostState {
 }
 
 impl HostState {
-    /// Why the addresses of the default bridge are not known, where daemon.json gives it IPv6.
+    /// The IPv6 subnet that daemon.json gives the default bridge.
+    fn bridge_v6(&self) -> Option<IpNet> {
+        self.daemon_json.get("ipv6").filter(|on| **on == Value::Bool(true))?;
+        self.daemon_json.get("fixed-cidr-v6")?.as_str()?.parse().ok()
+    }
+
+    /// Why the addresses of the default bridge are not known: from Docker 28 on `ipv6` alone draws a subnet.
     pub fn unknown_bridge(&self) -> Option<String> {
-        let key = ["ipv6", "fixed-cidr-v6"].into_iter().find(|key| self.daemon_json.contains_key(*key))?;
-        Some(format!("what `{key}` in daemon.json makes of the default bridge"))
+        let on = self.daemon_json.get("ipv6") == Some(&Value::Bool(true));
+        let drawn = on && self.bridge_v6().is_none();
+        drawn.then(|| "which subnet `ipv6` in daemon.json gives the default bridge".to_owned())
     }
 }
 
@@ -111,6 +119,8 @@ pub struct ContainerState {
 pub struct Overlay {
     /// Its addresses.
     pub pool: Pool,
+    /// Those of IPv6, which each node gives out by itself.
+    v6: IndexMap<String, Pool>,
     /// Its network identifier, as far as it matters: no two have the same.
     pub vni: u32,
     /// Virtual addresses of services.

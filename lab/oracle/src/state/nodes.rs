@@ -71,8 +71,11 @@ impl<'a> State<'a> {
             None => self.swarm_subnet().map(|subnet| Pool::new(subnet, true)),
         };
         let Some(pool) = pool else { return };
+        let v6 = self.lab.networks.get(key).and_then(|n| n.pools(Family::V6).next());
+        let own = |host: &&str| Some(((*host).to_owned(), Pool::described(v6?, false)));
+        let v6 = self.hosts.keys().filter_map(own).collect();
         self.vnis += 1;
-        self.overlays.insert(key.to_owned(), Overlay { pool, vni: self.vnis, vips: IndexMap::new() });
+        self.overlays.insert(key.to_owned(), Overlay { pool, v6, vni: self.vnis, vips: IndexMap::new() });
     }
 
     /// What the swarm gives subnets to overlays from.

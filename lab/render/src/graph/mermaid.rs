@@ -5,6 +5,7 @@ use labctl_oracle::{Hop, Way};
 use labctl_words::plain;
 
 use super::drawing::{Drawing, Kind, Node};
+use crate::beside::{Beside, Followed, Sight};
 
 /// Writes a drawing as a flowchart.
 pub fn write(drawing: &Drawing) -> String {
@@ -41,12 +42,13 @@ pub fn write(drawing: &Drawing) -> String {
 }
 
 /// Writes the walks of a cell as sequence diagrams, one for each word that it may come to: who hands which packet to whom,
-/// the answer dashed, with what decides in notes.
-pub fn walks(ways: &[Way]) -> String {
-    ways.iter().map(walk).collect::<Vec<_>>().join("\n")
+/// the answer dashed, with what decides in notes, and what was seen there.
+pub fn walks(ways: &[Way], observed: Option<&Beside>) -> String {
+    let one = |(n, way): (usize, &Way)| walk(way, observed, observed.and_then(|o| o.walks.get(n)));
+    ways.iter().enumerate().map(one).collect::<Vec<_>>().join("\n")
 }
 
-fn walk(way: &Way) -> String {
+fn walk(way: &Way, observed: Option<&Beside>, seen: Option<&Followed>) -> String {
     let hops = || way.there.iter().chain(&way.back);
     let mut places: Vec<&str> = Vec::new();
     for place in hops().map(place) {
@@ -59,10 +61,16 @@ fn walk(way: &Way) -> String {
     for (n, place) in places.iter().enumerate() {
         out += &format!("    participant p{n} as {}\n", text(place));
     }
-    for (hops, arrow) in [(&way.there, "->>"), (&way.back, "-->>")] {
+    let (there, back) = (seen.map(|s| &s.there), seen.map(|s| &s.back));
+    for (hops, arrow, seen) in [(&way.there, "->>", there), (&way.back, "-->>", back)] {
         for (n, hop) in hops.iter().enumerate() {
             let here = number(hop);
-            out += &format!("    Note over p{here}: {}: {}\n", text(&hop.at), text(&hop.by));
+            let sight = match seen.and_then(|s| s.get(n)) {
+                Some(Sight { seen: Some(true), how }) => format!("<br/>seen {}", text(how)),
+                Some(Sight { seen: Some(false), .. }) => "<br/>not seen".to_owned(),
+                Some(Sight { seen: None, .. }) | None => String::new(),
+            };
+            out += &format!("    Note over p{here}: {}: {}{sight}\n", text(&hop.at), text(&hop.by));
             if let Some(next) = hops.get(n + 1).map(number).filter(|next| *next != here) {
                 out += &format!("    p{here}{arrow}p{next}: {}\n", text(&hop.packet));
             }
@@ -70,7 +78,8 @@ fn walk(way: &Way) -> String {
     }
     let why = if way.why.is_empty() { String::new() } else { format!(": {}", text(&way.why)) };
     if let Some(last) = hops().last() {
-        out += &format!("    Note over p{}: {}{why}\n", number(last), way.verdict);
+        let came = observed.map(|o| format!("<br/>observed {}", o.verdict)).unwrap_or_default();
+        out += &format!("    Note over p{}: {}{why}{came}\n", number(last), way.verdict);
     }
     out
 }

@@ -61,7 +61,7 @@ fn walk_of(lab: &Lab) -> String {
         (lab.peers.keys().next().unwrap().clone(), lab.hosts.keys().nth(1).unwrap().as_str().into());
     let probe = "tcp/8080".parse().unwrap();
     let query = Query { from, to, probe, by: By::Address, family: Probed::default(), size: None, step: 0 };
-    walks(&explain(lab, &query).walks)
+    walks(&explain(lab, &query).walks, None)
 }
 
 #[test]

@@ -43,6 +43,7 @@ fn cell(from: &str, to: &str, observed: Observed) -> CellReport {
         unmet: None,
         predicted: None,
         marks: Vec::new(),
+        passages: Vec::new(),
         line: 23,
     }
 }

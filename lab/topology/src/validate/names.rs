@@ -15,6 +15,8 @@ const LONGEST: usize = 63;
 pub(super) const GROUPS: [&str; 4] = ["all", "hosts", "containers", "peers"];
 /// Networks that every dockerd has.
 pub(super) const BUILT_IN_NETWORKS: [&str; 3] = ["bridge", "host", "none"];
+/// What dockerd takes for one of these, and for no name of another.
+pub(super) const NO_NETWORKS_NAME: &str = "default";
 
 /// Checks all names. False if there are too many to go on.
 pub(super) fn check(t: &raw::Topology, cx: &mut Cx) -> bool {

@@ -101,6 +101,10 @@ fn network(
         let message = format!("Docker has a network `{}` of its own", docker_name.value);
         cx.error(Diagnostic::new(docker_name.at, message).hint("choose another name"));
     }
+    if docker_name.value == names::NO_NETWORKS_NAME {
+        let d = Diagnostic::new(docker_name.at, "Docker makes no network with the name `default`");
+        cx.error(d.hint("give it another one there, as `name: lab_default`"));
+    }
     Some(Network {
         docker_name: docker_name.value.clone(),
         driver: driver?,

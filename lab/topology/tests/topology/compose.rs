@@ -69,7 +69,8 @@ expect: [ { probe: icmp, by: name, from: extra, to: db, verdict: yes } ]
     let without = files.load(&text.replace("images: true", "images: true, expect: false")).unwrap();
     assert_eq!(without.lab.expect.len(), 1);
     assert!(files.load("compose: shop.yaml\n").unwrap().lab.name.starts_with("labctl-compose"));
-    assert!(read.notes.is_empty(), "{:?}", read.notes);
+    let [note] = &read.notes[..] else { panic!("{:?}", read.notes) };
+    assert!(note.contains("shop.yaml:3: service `db`: it has no `ports`"), "{note}");
 }
 
 /// Every mistake is shown in the file that it is in.

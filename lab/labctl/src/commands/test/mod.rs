@@ -216,6 +216,7 @@ async fn test(
                 steps: true,
                 again: if args.reset { 0 } else { args.repeat - 1 },
                 keep_failed: args.keep_failed,
+                trace: false,
             },
             resets: if args.reset { args.repeat - 1 } else { 0 },
         };

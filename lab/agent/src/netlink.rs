@@ -188,19 +188,22 @@ impl Netlink {
         };
         let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetNeighbourTable(message));
         request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-        let what = NetlinkError::of("read the neighbour tables' counters");
-        let answers = self.0.clone().request(request).map_err(what)?;
+        let what = "read the neighbour tables' counters";
+        let answers = self.0.clone().request(request).map_err(NetlinkError::of(what))?;
         let refused = answers.map(|answer| match answer.payload {
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbourTable(table)) => {
                 let of = |a: &NeighbourTableAttribute| match a {
                     NeighbourTableAttribute::Stats(stats) => Some(stats.table_fulls),
                     _ => None,
                 };
-                table.attributes.iter().find_map(of).unwrap_or(0)
+                Ok(table.attributes.iter().find_map(of).unwrap_or(0))
             }
-            _ => 0,
+            NetlinkPayload::Error(error) => {
+                Err(NetlinkError::of(what)(rtnetlink::Error::NetlinkError(error)))
+            }
+            _ => Ok(0),
         });
-        Ok(refused.fold(0, async |sum: u64, n| sum.saturating_add(n)).await)
+        refused.try_fold(0, async |sum: u64, n| Ok(sum.saturating_add(n))).await
     }
 }
 

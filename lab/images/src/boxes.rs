@@ -147,12 +147,15 @@ impl BoxOptions {
     /// Name by which Vagrant knows it: `labctl/trixie-` and 12 hex digits for what decides its contents. A seat's is always
     /// `labctl/seat`, so that a Vagrantfile can name it.
     pub fn name(&self) -> String {
-        format!("labctl/{}", self.id())
+        match self.seat {
+            Some(_) => "labctl/seat".to_owned(),
+            None => format!("labctl/{}", self.id()),
+        }
     }
 
     fn id(&self) -> String {
         match self.seat {
-            Some(_) => "seat".to_owned(),
+            Some(_) => format!("seat-{}", self.suite.name()),
             None => {
                 recipe::id(self.suite.name(), &[&self.packages(), &self.hook(), &self.provider.vagrantfile()])
             }
@@ -246,7 +249,9 @@ pub async fn build_box(
     }
     let missing = |source| Error::Missing { program: "qemu-img", package: "qemu-utils", source };
     Command::new("qemu-img").arg("--version").output().map_err(missing)?;
-    bootstrap::need_space(&boxes, NEED_MIB, "free some, or give another cache folder (LABCTL_CACHE_DIR)")?;
+    // A seat's disk and archive are larger.
+    let need_mib = if options.seat.is_some() { 2 * NEED_MIB } else { NEED_MIB };
+    bootstrap::need_space(&boxes, need_mib, "free some, or give another cache folder (LABCTL_CACHE_DIR)")?;
     let staging = Staging::new(&boxes).map_err(Error::io("make a folder in", &boxes))?;
     let disk = staging.path().join(options.provider.disk().0);
     let mut hooks = Vec::new();

@@ -132,7 +132,7 @@ fn ssh(path: &OsStr) -> Finding {
 
 /// Vagrant for `--runtime vagrant`, and the daemon whose machines it makes.
 fn vagrant(path: &OsStr, libvirt: &Path) -> Finding {
-    let install = "to have Vagrant make the hosts: apt-get install vagrant vagrant-libvirt libvirt-daemon-system libvirt-clients dnsmasq-base qemu-utils";
+    let install = format!("to have Vagrant make the hosts: {}", labctl_machines::vagrant::INSTALL);
     match find_program("vagrant", path) {
         None => Finding::new("vagrant", Level::Fact, "no vagrant in PATH: --runtime vagrant needs it")
             .advice(install),

@@ -23,7 +23,7 @@ use crate::{Error, Events, vagrant};
 /// Those of [`labctl_images::build`]; [`Error::OfPackages`].
 pub async fn ensure(cache: &Path, lab: &Lab, runtime: Runtime, events: &Events) -> Result<(), Error> {
     if runtime == Runtime::Vagrant {
-        for options in vagrant::boxes(cache, lab)? {
+        for options in vagrant::boxes(cache, lab).await? {
             build_box_telling(&options, events).await?;
         }
     }

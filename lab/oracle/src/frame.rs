@@ -8,7 +8,7 @@ use labctl_dataplane::{
     walk::{self, Entry, Unknown},
 };
 use labctl_model::{Family, Inject, Name, OfFamily, Source};
-use vxlan::{Layer, Stack, proto};
+use vxlan::{Ipv4, Layer, Stack, proto};
 
 use crate::{
     aim,
@@ -22,10 +22,10 @@ const STRANGER: Mac = Mac([0x06, 0x67, 0x77, 0x01, 0x00, 0x01]);
 /// Holds what is expected of a written frame against where it goes.
 pub fn agreement(scene: &Scene<'_>, inject: &Inject) -> Agreement {
     let sent = Sent { scene, built: scene.built() };
+    if scene.is_unsure() {
+        return Agreement::Unknown("nodes that hear each other only one way".to_owned());
+    }
     let ways = match sent.ways(inject) {
-        _ if scene.is_unsure() => {
-            return Agreement::Unknown("nodes that hear each other only one way".to_owned());
-        }
         Err(Unknown(why)) => return Agreement::Unknown(why),
         Ok(ways) => ways,
     };
@@ -162,7 +162,10 @@ impl Sent<'_, '_> {
         let odd = || Unknown("where a frame of such layers goes".to_owned());
         let [Layer::Ether(ether), Layer::Ipv4(ipv4), above @ ..] = layers else { return Err(odd()) };
         let dst = IpAddr::V4(ipv4.dst.ok_or_else(odd)?);
-        if dst.is_multicast() || ipv4.mf || ipv4.fragment_offset != 0 || ether.ethertype.is_some() {
+        // Lengths, checksums, a protocol or a lifetime of its own decide who drops it.
+        let kept = Ipv4 { src: ipv4.src, dst: ipv4.dst, dscp: ipv4.dscp, ecn: ipv4.ecn, ..Ipv4::default() };
+        let plain = *ipv4 == Ipv4 { id: ipv4.id, df: ipv4.df, ..kept };
+        if dst.is_multicast() || !plain || ether.ethertype.is_some() {
             return Err(odd());
         }
         if ether.dst.is_some_and(|mac| mac.0[0] & 1 == 1) {

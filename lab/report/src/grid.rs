@@ -44,7 +44,7 @@ fn fits(text: &str) -> bool {
 fn numbered(rows: &Rows<'_, (String, Style)>, mut columns: Vec<&str>) -> String {
     let number: IndexMap<&str, String> =
         columns.iter().enumerate().map(|(n, name)| (*name, (n + 1).to_string())).collect();
-    let differs = |(word, _): &(String, Style)| word.contains('≠');
+    let differs = |(word, _): &(String, Style)| word.contains('≠') || mark(word) == "?";
     let shown: Vec<_> = rows.iter().filter(|(_, row)| row.values().any(differs)).collect();
     let (dim, all) = (style::DIM, format!("{} rows, {} columns", rows.len(), columns.len()));
     if shown.is_empty() {
@@ -88,7 +88,9 @@ fn numbered(rows: &Rows<'_, (String, Style)>, mut columns: Vec<&str>) -> String 
     let left_out = rows.len() - shown.len();
     let left_out =
         if left_out == 0 { String::new() } else { format!("{left_out} rows as expected left out; ") };
-    text + &format!("{dim}y yes, n no, ≠ not as expected; {left_out}`--wide` shows the words{dim:#}\n")
+    text + &format!(
+        "{dim}y yes, n no, ? not known, ≠ not as expected; {left_out}`--wide` shows the words{dim:#}\n"
+    )
 }
 
 /// A word in two characters.
@@ -96,7 +98,9 @@ fn mark(word: &str) -> String {
     let (observed, wrong) = word.split_once('≠').map_or((word, ""), |(observed, _)| (observed, "≠"));
     let short = match observed {
         "yes" => "y",
-        "?" | "-" => observed,
+        "-" => observed,
+        // A prediction: not known, or one of several.
+        word if word == "unknown" || word.contains(['?', '|']) => "?",
         _ => "n",
     };
     format!("{wrong}{short}")
@@ -141,17 +145,17 @@ mod tests {
     #[test]
     fn a_wide_table_shows_by_number_what_differs() {
         let names: Vec<String> = (1..=20).map(|n| format!("application-server-no-{n:03}")).collect();
-        let cells = |wrong: &[(usize, usize)]| {
+        let cells = |wrong: &[(usize, usize)], other: &str| {
             let pairs = (0..20).flat_map(|a| (0..20).map(move |b| (a, b))).filter(|(a, b)| a != b);
-            let word = |at| if wrong.contains(&at) { "silent≠yes" } else { "yes" };
+            let word = |at| if wrong.contains(&at) { other } else { "yes" };
             let all: Vec<_> = pairs.map(|at| (at.0, at.1, word(at).to_owned())).collect();
             let cells = all
                 .iter()
                 .map(|(a, b, w)| (names[*a].as_str(), names[*b].as_str(), (w.clone(), Style::new())));
             anstream::adapter::strip_str(&grid(cells, false)).to_string()
         };
-        assert_eq!(cells(&[]), "20 rows, 20 columns, all as expected  (`--wide` shows them)\n");
-        let text = cells(&[(4, 0), (4, 19)]);
+        assert_eq!(cells(&[], ""), "20 rows, 20 columns, all as expected  (`--wide` shows them)\n");
+        let text = cells(&[(4, 0), (4, 19)], "silent≠yes");
         let mut lines = text.lines();
         assert_eq!(
             lines.next().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).as_deref(),
@@ -165,5 +169,11 @@ mod tests {
             "{text}"
         );
         assert!(text.lines().count() < 10 && fits(&text.replace(", ", "\n")), "{text}");
+        // What is not known is not as expected either.
+        for unknown in ["unknown", "arp|silent"] {
+            let text = cells(&[(4, 0)], unknown);
+            let row = text.lines().nth(1).unwrap_or_default();
+            assert!(row.starts_with("5 application-server-no-005  ?  y"), "{text}");
+        }
     }
 }

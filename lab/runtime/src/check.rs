@@ -39,7 +39,6 @@ pub struct Checking {
     /// Save the lab when something first does not hold.
     pub keep_failed: bool,
     /// Note in each cell where its packets passed, and keep what the segments carried even if it holds.
-    #[serde(default)]
     pub trace: bool,
 }
 
@@ -78,7 +77,7 @@ impl RunningLab {
         let began = Instant::now();
         let mut report = Report::new(&lab.name, &self.plan().runtime.to_string());
         report.environment = Some(environment(&self.view()));
-        let keep_failed = how.keep_failed && self.can_be_kept(events).await?;
+        let keep_failed = how.keep_failed && self.can_be_kept(events).await;
         events.phase(format!("probing {}", probes(expect)));
         let run = Run { lab: self, how: Checking { keep_failed, ..how }, events, kept: OnceLock::new() };
         report.checks = run.checks(expect, "").await?;

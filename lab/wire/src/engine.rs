@@ -230,7 +230,7 @@ impl Engine {
                 .connect(stream, stream_token(id), registry)
                 .map(|()| self.switch.connected(id, false)),
             Socket::Datagrams(socket) => self.io[id]
-                .exchange(socket, stream_token(id), registry)
+                .use_datagrams(socket, stream_token(id), registry)
                 .map(|()| self.switch.connected(id, false)),
         };
         opened.map_err(|source| {

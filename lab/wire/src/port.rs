@@ -179,7 +179,12 @@ impl PortIo {
     }
 
     /// Uses a socket whose datagrams are frames from now on.
-    pub(crate) fn exchange(&mut self, socket: OwnedFd, token: Token, registry: &Registry) -> io::Result<()> {
+    pub(crate) fn use_datagrams(
+        &mut self,
+        socket: OwnedFd,
+        token: Token,
+        registry: &Registry,
+    ) -> io::Result<()> {
         self.disconnect();
         self.link = Some(Link::Tap(Tap::datagrams(socket, token, registry)?));
         Ok(())

@@ -14,7 +14,10 @@ use mio::{Interest, Registry, Token, unix::SourceFd};
 use nix::{
     errno::Errno,
     fcntl::{FcntlArg, OFlag, fcntl},
-    sys::uio::writev,
+    sys::{
+        socket::{MsgFlags, recv},
+        uio::writev,
+    },
     unistd,
 };
 
@@ -73,7 +76,12 @@ impl Tap {
             && let Some(room) = buffer.get_mut(filled..filled + PREFIX_LEN + longest)
         {
             let (prefix, frame) = room.split_at_mut(PREFIX_LEN);
-            match unistd::read(&self.fd, frame) {
+            // Of a datagram the real length, also if it was longer.
+            let read = match self.datagrams {
+                true => recv(self.fd.as_raw_fd(), frame, MsgFlags::MSG_TRUNC),
+                false => unistd::read(&self.fd, frame),
+            };
+            match read {
                 // Empty, or word that nobody listens at the other end yet. Counted, so that this ends.
                 Ok(0) | Err(Errno::ECONNREFUSED) if self.datagrams => count += 1,
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -84,7 +92,7 @@ impl Tap {
                     count += 1;
                 }
                 // Longer than any frame of the wire (EFAULT if it was truncated): it is lost.
-                Ok(_) | Err(Errno::EFAULT | Errno::EINTR) => {}
+                Ok(_) | Err(Errno::EFAULT | Errno::EINTR) => count += usize::from(self.datagrams),
                 Err(Errno::EAGAIN) if filled > 0 => return Ok((filled, false)),
                 Err(errno) if filled == 0 => return Err(errno.into()),
                 // The frames before are good; the next read reports the error.

@@ -41,7 +41,7 @@ fn check(labctl: &Labctl, status: i32) -> Vec<(String, String, String)> {
 
 /// The flagship: its matrix, what the wire does for it, and nothing left although its supervisor was killed.
 #[test]
-fn the_flagship_on_machines_of_vagrant_s() {
+fn the_flagship_on_vagrant_machines() {
     let (before, had) = (machine::network_state(), libvirt());
     let labctl = Labctl::new();
     let flagship = topology("ipvlan-2host.yaml");

@@ -36,7 +36,7 @@ pub async fn icmp(space: &Space, to: IpAddr, from: IpAddr, icmp_type: u8, icmp_c
         && space.is_local(from)
         && let Some(Unresolved::Silent(hop)) = space.unresolved(to, Instant::now()).await
     {
-        return unresolved(Unresolved::Silent(hop));
+        return Outcome::NeighborFailed { next_hop: Some(hop) };
     }
     heard::outcome(from, icmp_type, icmp_code)
 }

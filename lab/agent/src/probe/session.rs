@@ -76,6 +76,7 @@ impl Session {
         if let Err(why) = addresses::settled(&server.namespace, &netlink, global).await {
             tracing::warn!("{why}");
         }
+        // One that cannot be read never grows.
         let count = async |family| netlink.neighbours_refused(family).await.unwrap_or(u64::MAX);
         let refused = [count(Family::V4).await, count(Family::V6).await];
         let mut session =

@@ -105,7 +105,7 @@ struct BoxArgs {
     /// Whose machines it is for
     #[arg(long, value_enum, default_value = "libvirt")]
     provider: BoxFor,
-    /// Make a workshop's machine: with labctl, its lessons and topologies, and a node image (docs/runtimes/vagrant.md)
+    /// Make a workshop's machine: with labctl, its lessons and topologies, and a node image (vagrant/README.md)
     #[arg(long)]
     seat: bool,
     /// Make it even if it is there
@@ -292,7 +292,9 @@ fn ls(context: &Context) -> Result<(), Error> {
         table.plain_row([i.id().to_owned(), "container".to_owned(), size(i.bytes()), what]);
     }
     for (name, bytes) in &boxes {
-        table.plain_row([name.clone(), "box".to_owned(), size(*bytes), "for --runtime vagrant".to_owned()]);
+        let what =
+            if name.starts_with("seat") { "a workshop's machine" } else { "hosts of --runtime vagrant" };
+        table.plain_row([name.clone(), "box".to_owned(), size(*bytes), what.to_owned()]);
     }
     context.printer.data(&table.render())
 }

@@ -14,7 +14,7 @@ pub(super) const VAGRANTFILE: &str = "Vagrantfile";
 const LOOK: Duration = Duration::from_secs(60);
 /// Vagrant's own network, as the box names it.
 const NETWORK: &str = "labctl";
-/// What all machines of labctl's are called at the beginning.
+/// Prefix of all domains that labctl makes.
 const OURS: &str = "labctl-";
 
 /// How the names of a lab's machines and disks begin at the provider. Labs of one name, of other people, have another one.
@@ -25,7 +25,7 @@ pub(super) fn prefix(dir: &LabDir) -> String {
 
 /// Removes the machines that the lab of this folder has left. Returns what could not be removed.
 pub async fn sweep(dir: &LabDir) -> Vec<String> {
-    let vagrant = Vagrant::of(dir);
+    let vagrant = Vagrant::in_lab(dir);
     let Ok(text) = std::fs::read_to_string(vagrant.dir.join(VAGRANTFILE)) else { return Vec::new() };
     let mut left: Vec<String> = vagrant.run(&["destroy", "--force"], None).await.err().into_iter().collect();
     if text.contains("config.vm.provider(:libvirt)") {
@@ -49,12 +49,15 @@ async fn sweep_libvirt(prefix: &str) -> Result<(), String> {
     for volume in volumes.filter(|name| name.starts_with(prefix)) {
         virsh(&["vol-delete", "--pool", "default", volume]).await?;
     }
-    // Vagrant removes it with the last machine, of whatever lab, unless it was killed.
-    let networks = names(virsh(&["net-list", "--name"]).await?);
+    // Vagrant removes it with the last machine, of whatever lab, unless it was killed. Machines of other Vagrantfiles, a
+    // seat's among them, may be on it.
+    let networks = names(virsh(&["net-list", "--all", "--name"]).await?);
     if networks.iter().any(|name| name == NETWORK)
         && !domains().await?.iter().any(|name| name.starts_with(OURS))
+        && !virsh(&["net-dumpxml", NETWORK]).await?.contains(" connections=")
     {
-        virsh(&["net-destroy", NETWORK]).await?;
+        // It fails for one that is not active.
+        let _ = virsh(&["net-destroy", NETWORK]).await;
         virsh(&["net-undefine", NETWORK]).await?;
     }
     Ok(())

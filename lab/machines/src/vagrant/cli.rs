@@ -3,22 +3,25 @@
 use std::{
     fs,
     io::{self, Write as _},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Stdio,
     time::Duration,
 };
 
 use labctl_state::{LabDir, Process};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncRead, BufReader},
     process::Command,
     time::timeout,
 };
 
+use super::INSTALL;
 use crate::{Events, spawn};
 
 /// How long Vagrant may take for all machines of a lab: it copies the box, and an emulated machine takes its time to boot.
 const LIMIT: Duration = Duration::from_secs(1200);
+/// Limit for its version.
+const LOOK: Duration = Duration::from_secs(60);
 /// Lines of its errors that an error shows.
 const LINES: usize = 12;
 
@@ -33,7 +36,7 @@ pub(super) struct Vagrant {
 
 impl Vagrant {
     /// For the lab of this folder.
-    pub fn of(lab: &LabDir) -> Self {
+    pub fn in_lab(lab: &LabDir) -> Self {
         Self { dir: lab.path().join("vagrant"), lab: lab.clone() }
     }
 
@@ -57,7 +60,7 @@ impl Vagrant {
             .env_remove("VAGRANT_DOTFILE_PATH");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = spawn::spawn_as_user(command).await.map_err(|e| missing(&e))?;
-        // Killed with the lab if we are; what it was at is found by name.
+        // If we are killed, `down` ends it; what it was making is found by name.
         let process = child.id().and_then(|pid| Process::observe(pid, "vagrant"));
         process.map_or(Ok(()), |p| self.lab.record(&p)).map_err(|e| e.to_string())?;
         let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
@@ -120,31 +123,23 @@ fn stage(line: &str) -> Option<(&str, String)> {
 pub(super) fn missing(error: &std::io::Error) -> String {
     format!(
         "cannot run vagrant: {error}\n\
-         hint: apt-get install vagrant vagrant-libvirt libvirt-daemon-system libvirt-clients dnsmasq-base qemu-utils openssh-client"
+         hint: {INSTALL}"
     )
 }
 
-/// Whether there is one; its version.
+/// Whether there is one.
 ///
 /// # Errors
 /// Why not.
-pub(super) async fn version(dir: &Path) -> Result<String, String> {
+pub(super) async fn is_there() -> Result<(), String> {
     let mut command = Command::new("vagrant");
-    command
-        .arg("--version")
-        .current_dir(dir)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
+    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = spawn::spawn_as_user(command).await.map_err(|e| missing(&e))?;
-    let mut said = String::new();
-    if let Some(mut stdout) = child.stdout.take() {
-        stdout.read_to_string(&mut said).await.map_err(|e| e.to_string())?;
-    }
-    match child.wait().await {
-        Ok(status) if status.success() => Ok(said.trim().to_owned()),
-        Ok(status) => Err(format!("vagrant --version: {status}")),
-        Err(e) => Err(missing(&e)),
+    match timeout(LOOK, child.wait()).await {
+        Ok(Ok(status)) if status.success() => Ok(()),
+        Ok(Ok(status)) => Err(format!("vagrant --version: {status}")),
+        Ok(Err(e)) => Err(missing(&e)),
+        Err(_) => Err(format!("vagrant --version: no answer within {} s", LOOK.as_secs())),
     }
 }
 

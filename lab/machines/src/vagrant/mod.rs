@@ -10,3 +10,7 @@ mod provider;
 
 pub use clear::sweep;
 pub use provider::{VagrantProvider, boxes};
+
+/// How Debian and Ubuntu get what this runtime needs with libvirt.
+pub const INSTALL: &str = "apt-get install vagrant vagrant-libvirt ruby-libvirt libvirt-daemon-system libvirt-clients \
+     dnsmasq-base qemu-utils openssh-client";

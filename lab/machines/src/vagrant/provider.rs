@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
     net::{Ipv4Addr, UdpSocket},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -45,6 +45,8 @@ pub struct VagrantProvider {
     vagrant: Vagrant,
     /// By the path that a NIC's socket would have.
     tunnels: Mutex<BTreeMap<PathBuf, Tunnel>>,
+    /// Hold the machines' ports until these start.
+    reserved: Mutex<Vec<UdpSocket>>,
     /// The hosts that Vagrant has brought up and nobody has started yet. `None`: it was not called.
     up: Arc<tokio::sync::Mutex<Option<BTreeSet<String>>>>,
     /// Receives progress from `preflight` on.
@@ -58,9 +60,10 @@ impl VagrantProvider {
             lab: plan.lab.clone(),
             cache: plan.cache.clone(),
             agent: plan.agent.clone(),
-            vagrant: Vagrant::of(dir),
+            vagrant: Vagrant::in_lab(dir),
             dir: dir.clone(),
             tunnels: Mutex::default(),
+            reserved: Mutex::default(),
             up: Arc::default(),
             events: Mutex::default(),
         }
@@ -68,24 +71,18 @@ impl VagrantProvider {
 
     async fn examine(&self, lab: &Lab, events: &Events) -> Result<(), Error> {
         *self.events.lock().unwrap_or_else(PoisonError::into_inner) = Some(events.downgrade());
-        provider()?;
-        let own = lab.hosts.iter().find(|(_, host)| matches!(host.engine, Engine::Own { .. }));
-        if let Some((name, host)) = own {
-            return Err(Error::Unfit(format!(
-                "host {name} wants engine {}, and a box has Debian's Docker\nhint: `--runtime vm` takes engines from tarballs",
-                host.engine
-            )));
-        }
-        cli::version(self.dir.path()).await.map(drop).map_err(Error::Unfit)
+        boxes(&self.cache, lab).await.map(drop)
     }
 
-    /// Gives a NIC its two ports. The wire's is taken from now on; the machine takes its own when it starts.
+    /// Gives a NIC its two ports. The wire's is taken from now on, the other one until Vagrant makes the machine, which
+    /// then takes it.
     fn tunnel(&self, listen: PathBuf) -> io::Result<Transport> {
         let bind = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0));
         let (wire, machine) = (bind()?, bind()?);
         let ports = Tunnel { wire: wire.local_addr()?.port(), machine: machine.local_addr()?.port() };
         wire.connect(machine.local_addr()?)?;
         self.tunnels.lock().unwrap_or_else(PoisonError::into_inner).insert(listen, ports);
+        self.reserved.lock().unwrap_or_else(PoisonError::into_inner).push(machine);
         Ok(Transport::Datagrams(wire))
     }
 
@@ -133,12 +130,15 @@ impl VagrantProvider {
         match up.as_mut() {
             None => {
                 self.note().await?;
+                self.reserved.lock().unwrap_or_else(PoisonError::into_inner).clear();
                 self.vagrant.run(&["up", &provider], events.as_ref()).await.map_err(failed)?;
                 *up = Some(self.lab.hosts.keys().filter(|name| *name != host).cloned().collect());
             }
             // One that all others were brought up with runs already, unless it has been started before.
             Some(others) => {
                 if !others.remove(host) {
+                    // One that ended by itself is still there, with all that the lab had in it.
+                    self.vagrant.run(&["destroy", "--force", host], None).await.map_err(failed)?;
                     self.vagrant.run(&["up", host, &provider], None).await.map_err(failed)?;
                 }
             }
@@ -176,9 +176,12 @@ fn provider() -> Result<BoxProvider, Error> {
     }
 }
 
-fn options(cache: &std::path::Path, host: &Host, provider: BoxProvider) -> Result<BoxOptions, Error> {
+fn options(cache: &Path, host: &Host, provider: BoxProvider) -> Result<BoxOptions, Error> {
     let Engine::Debian(suite) = host.engine else {
-        return Err(Error::Unfit(format!("there is no box with engine {}", host.engine)));
+        return Err(Error::Unfit(format!(
+            "no box has engine {}: they have Debian's Docker\nhint: `--runtime vm` takes engines from tarballs",
+            host.engine
+        )));
     };
     Ok(BoxOptions { cache: cache.to_owned(), suite, provider, seat: None, rebuild: false })
 }
@@ -186,8 +189,8 @@ fn options(cache: &std::path::Path, host: &Host, provider: BoxProvider) -> Resul
 /// The boxes that a lab's hosts need.
 ///
 /// # Errors
-/// One needs what no box has.
-pub fn boxes(cache: &std::path::Path, lab: &Lab) -> Result<Vec<BoxOptions>, Error> {
+/// There is no Vagrant, or a host needs what no box has.
+pub async fn boxes(cache: &Path, lab: &Lab) -> Result<Vec<BoxOptions>, Error> {
     let provider = provider()?;
     let mut all: Vec<BoxOptions> = Vec::new();
     for host in lab.hosts.values() {
@@ -196,6 +199,7 @@ pub fn boxes(cache: &std::path::Path, lab: &Lab) -> Result<Vec<BoxOptions>, Erro
             all.push(options);
         }
     }
+    cli::is_there().await.map_err(Error::Unfit)?;
     Ok(all)
 }
 

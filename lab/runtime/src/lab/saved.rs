@@ -67,15 +67,14 @@ impl RunningLab {
     }
 
     /// Whether [`Self::keep_failed`] is possible. Says why not.
-    ///
-    /// # Errors
-    /// What the lab depends on cannot be read.
-    pub(crate) async fn can_be_kept(&self, events: &Events) -> Result<bool, Error> {
-        let can = self.kind().await?.is_some();
-        if !can {
-            events.note(format!("it is not kept if it does not hold: {}", self.cannot_be_saved()));
-        }
-        Ok(can)
+    pub(crate) async fn can_be_kept(&self, events: &Events) -> bool {
+        let why = match self.kind().await {
+            Ok(Some(_)) => return true,
+            Ok(None) => self.cannot_be_saved(),
+            Err(e) => e,
+        };
+        events.note(format!("it is not kept if it does not hold: {why}"));
+        false
     }
 
     /// [`Self::save`] for a run that holds [`Self::alone`], under a name that says of what. Replaces an earlier one.

@@ -84,6 +84,8 @@ fn sysctls(dir: &Path, into: &mut BTreeMap<String, String>) {
         let path = entry.path();
         if path.is_dir() {
             sysctls(&path, into);
+        } else if path.ends_with("tcp_fastopen_key") {
+            // The kernel draws it when a namespace first needs it.
         } else if let Ok(value) = fs::read_to_string(&path) {
             // The routing cache's own statistics and the random offset of identifiers change by themselves.
             into.insert(path.display().to_string(), value);

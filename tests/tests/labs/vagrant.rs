@@ -170,9 +170,9 @@ fn two_hosts_without_labctl() {
     let hosts = Folder::new("hosts/Vagrantfile", "host.box", &made("trixie"));
     hosts.done(&["up"]);
     for (host, script) in [
-        ("host1", "ping -c 1 -W 5 192.168.56.7"),
-        ("host1", "ping -c 1 -W 5 192.168.56.33"),
-        ("host1", "! ping -c 1 -W 2 192.168.56.31"),
+        ("host1", "sudo ping -c 1 -W 5 192.168.56.7"),
+        ("host1", "sudo ping -c 1 -W 5 192.168.56.33"),
+        ("host1", "! sudo ping -c 1 -W 2 192.168.56.31"),
         ("host1", "sudo docker exec c1-1 ping -c 1 -W 5 192.168.56.32"),
         ("host2", "sudo docker exec c2-1 ping -c 1 -W 5 192.168.56.32"),
         ("host2", "! sudo docker exec c2-1 ping -c 1 -W 2 192.168.56.7"),

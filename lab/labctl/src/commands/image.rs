@@ -138,14 +138,7 @@ Examples:
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     match args.what {
         What::Build(args) => {
-            let mut progress = Progress::new(&context.printer, "image");
-            let mut stop = Stop::new()?;
-            let built = tokio::select! {
-                built = build(context, &args, &mut progress) => built,
-                () = stop.wait() => Err(Error::Interrupted),
-            };
-            drop(progress);
-            let image = built?;
+            let image = making(context, async |progress| build(context, &args, progress).await).await?;
             match context.printer.format {
                 Format::Json => context.printer.json(&node(&image))?,
                 Format::Text => context.printer.data(&format!(
@@ -157,14 +150,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
             }
         }
         What::Box(args) => {
-            let mut progress = Progress::new(&context.printer, "image");
-            let mut stop = Stop::new()?;
-            let made = tokio::select! {
-                made = make_box(context, &args, &mut progress) => made,
-                () = stop.wait() => Err(Error::Interrupted),
-            };
-            drop(progress);
-            let options = made?;
+            let options = making(context, async |progress| make_box(context, &args, progress).await).await?;
             match context.printer.format {
                 Format::Json => context
                     .printer
@@ -187,6 +173,19 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         }
     }
     Ok(Exit::OK)
+}
+
+/// Makes something, with its progress shown, until it is interrupted.
+async fn making<T>(
+    context: &Context,
+    make: impl AsyncFnOnce(&mut Progress<'_>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let mut progress = Progress::new(&context.printer, "image");
+    let mut stop = Stop::new()?;
+    tokio::select! {
+        made = make(&mut progress) => made,
+        () = stop.wait() => Err(Error::Interrupted),
+    }
 }
 
 async fn build(context: &Context, args: &Build, progress: &mut Progress<'_>) -> Result<NodeImage, Error> {

@@ -158,6 +158,17 @@ fn a_seat_has_all_that_a_lesson_needs() {
     let up = seat.ssh("default", "labctl up /usr/share/labctl/topologies/ipvlan-2host.yaml && labctl ps");
     assert!(up.contains("30 of 30") && up.contains("dind"), "{up}");
     seat.ssh("default", "labctl down --all");
+    // The first lesson, from nothing to its end: one step repaired by hand, one shown.
+    let learned = seat.ssh(
+        "default",
+        "set -e; exec 2>&1; l() { labctl lesson \"$@\"; }; d() { labctl docker bridges host1 -- network \"$@\"; }
+         l start 1; l next; ! l check; l hint; d create shop; d connect shop web; d connect shop client; l check
+         l next; l solve; l next; l progress; labctl down --all",
+    );
+    assert!(
+        learned.contains("is done") && learned.contains("network connect NETWORK CONTAINER"),
+        "{learned}"
+    );
     drop(seat);
     assert_eq!(libvirt(), had);
     machine::assert_unchanged(&before);

@@ -87,6 +87,31 @@ pub enum Verb {
     Supervise(supervise::Args),
 }
 
+/// Words of other tools, and the verb that does it here.
+const ELSEWHERE: [(&str, &str); 7] = [
+    ("list ls show status", "ps"),
+    ("apply create run start", "up"),
+    ("clean delete remove rm stop", "down"),
+    ("attach bash connect console shell ssh", "exec"),
+    ("curl nc ping traceroute", "probe"),
+    ("pcap sniff tcpdump", "capture"),
+    ("break cut inject", "do"),
+];
+
+/// The same mistake, with the verb that was meant.
+fn meant(mut e: clap::Error) -> clap::Error {
+    use clap::error::{ContextKind, ContextValue};
+    let given = match e.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(given)) => given.clone(),
+        _ => return e,
+    };
+    let known = ELSEWHERE.iter().find(|(words, _)| words.split(' ').any(|word| word == given));
+    if let Some((_, verb)) = known {
+        e.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![(*verb).to_owned()]));
+    }
+    e
+}
+
 /// The same mistake, with a usage line that does not name options which environment variables give.
 fn usage_of(e: clap::Error) -> clap::Error {
     fn without_variables(verb: clap::Command) -> clap::Command {
@@ -101,7 +126,7 @@ fn usage_of(e: clap::Error) -> clap::Error {
 
 /// Reads the command line and runs the verb that it asks for.
 pub fn main() -> ExitCode {
-    let cli = Cli::try_parse().unwrap_or_else(|e| usage_of(e).exit());
+    let cli = Cli::try_parse().unwrap_or_else(|e| meant(usage_of(e)).exit());
     colour(cli.global.color);
     let printer = Printer::new(cli.global.format, cli.global.wide, cli.global.quiet, cli.global.verbose > 0);
     // Their stdout belongs to another program.

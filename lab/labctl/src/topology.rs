@@ -49,13 +49,24 @@ pub fn load(path: &Path, context: &Context) -> Result<TopologyFile, Error> {
     load_with(path, &Engines::default().choice(context)?)
 }
 
+/// A file of that name with an extension, or in `topologies/`: what was probably meant by a path that is none.
+fn near(path: &Path) -> Option<PathBuf> {
+    let named = [path.with_extension("yaml"), path.with_extension("yml")];
+    let elsewhere = named.iter().map(|file| Path::new("topologies").join(file));
+    named.iter().cloned().chain(elsewhere).find(|file| file.is_file())
+}
+
 /// Reads a topology and gives its hosts these engines.
 ///
 /// # Errors
 /// [`Error::NotFor`] if it is not for them.
 pub fn load_with(path: &Path, engines: &EngineChoice) -> Result<TopologyFile, Error> {
     let shown = path.display().to_string();
-    let Topology { lab, places, notes } = Topology::load(path, engines)?;
+    let loaded = Topology::load(path, engines).map_err(|e| match near(path).filter(|_| !path.exists()) {
+        Some(file) => Error::Usage(format!("{e}\nhint: did you mean {}?", file.display())),
+        None => e.into(),
+    });
+    let Topology { lab, places, notes } = loaded?;
     if let Some((unknown, _)) = engines.hosts.iter().find(|(name, _)| !lab.hosts.contains_key(name)) {
         let known: Vec<_> = lab.hosts.keys().map(String::as_str).collect();
         return Err(Error::Usage(format!(

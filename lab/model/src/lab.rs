@@ -16,7 +16,7 @@ use crate::{
     lines::Lines,
     options::{Device, Restart, RunOptions},
     service::Service,
-    step::Step,
+    step::{Action, Step},
     swarm::Swarm,
     traffic::{Protocol, Traffic},
 };
@@ -57,11 +57,19 @@ pub struct Lab {
     pub expect: Vec<Check>,
     /// Changes to the running lab, in order, each with what must hold after it.
     pub steps: Vec<Step>,
+    /// What was done to it since it came up; of no topology, only of a lab that runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub done: Vec<Action>,
     /// Lines of the topology where all of this is written.
     pub lines: Lines,
 }
 
 impl Lab {
+    /// The same lab once this was done to it.
+    pub fn after(&self, done: &[Action]) -> Self {
+        Self { done: done.to_vec(), ..self.clone() }
+    }
+
     /// The first host whose engine the topology is not for.
     pub fn unfit(&self) -> Option<(&str, &Engine)> {
         let wanted = self.engines.as_ref()?;

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use anstyle::Style;
 use indexmap::IndexMap;
-use labctl_model::{Check, Lab};
+use labctl_model::{Action, Check, Lab};
 use labctl_oracle::{
-    Agreement, CellPrediction, ChangedCell, Checked, Comparison, Explanation, Hop, Predictions, Repair, Way,
+    Agreement, CellPrediction, ChangedCell, Checked, Comparison, Explanation, Hop, Predictions, Repair,
+    Stage, Way,
 };
-use labctl_report::{CellReport, Found, Predicted, Report, cells, count, grid::grid, style, table::Table};
+use labctl_report::{
+    CellReport, CheckReport, Found, Predicted, Report, cells, count, grid::grid, style, table::Table,
+};
 use labctl_words::plain;
 
 use crate::beside::{Beside, Followed, Sight};
@@ -35,30 +38,49 @@ pub fn expected_cells(lab: &Lab) -> usize {
 
 /// Notes in each cell of these reports what the oracle says of it.
 pub fn join<'a>(reports: impl IntoIterator<Item = &'a mut Report>, lab: &Lab) {
-    let Some(predictions) = by_the_way(lab) else { return };
-    // Both are in the topology's order; a lab that died has not come to all of it.
-    let stages = reports.into_iter().flat_map(|report| {
-        let own = std::iter::once(&mut report.checks);
-        own.chain(report.steps.iter_mut().map(|s| &mut s.checks)).zip(&predictions.scenes)
-    });
-    for (checks, stage) in stages {
-        let observed = checks.iter_mut().filter_map(|c| match &mut c.found {
-            Found::Matrix(matrix) => Some(&mut matrix.cells),
-            Found::Fact(_) | Found::Frame(_) => None,
-        });
-        let predicted = stage.checks.iter().filter_map(|c| match c {
-            Checked::Matrix { cells, .. } => Some(cells),
-            Checked::Other { .. } => None,
-        });
-        for (cell, p) in observed.zip(predicted).flat_map(|(observed, p)| observed.iter_mut().zip(p)) {
-            let (agrees, why) = match &p.agreement {
-                Agreement::Agrees => (Some(true), String::new()),
-                Agreement::Differs(why) => (Some(false), why.clone()),
-                Agreement::Unknown(why) => (None, why.clone()),
-            };
-            cell.predicted = Some(Predicted { word: p.predicted.clone(), agrees, why });
-        }
+    let mut last: Option<(&[Action], Predictions)> = None;
+    for report in reports {
+        let (checks, steps, after) = (&mut report.checks, &mut report.steps, &report.after[..]);
+        let predictions = match last.take().filter(|(done, _)| *done == after) {
+            Some((_, predictions)) => predictions,
+            None => match by_the_way(&lab.after(after)) {
+                Some(predictions) => predictions,
+                None => return,
+            },
+        };
+        // Both are in the topology's order; a lab that died has not come to all of it.
+        let stages = std::iter::once(checks).chain(steps.iter_mut().map(|s| &mut s.checks));
+        stages.zip(&predictions.scenes).for_each(|(checks, stage)| note(checks, stage, !after.is_empty()));
+        last = Some((after, predictions));
     }
+}
+
+/// Notes in the cells of these checks what the oracle says of them. `changed`: the lab is not what the topology says.
+fn note(checks: &mut [CheckReport], stage: &Stage, changed: bool) {
+    let observed = checks.iter_mut().filter_map(|c| match &mut c.found {
+        Found::Matrix(matrix) => Some(&mut matrix.cells),
+        Found::Fact(_) | Found::Frame(_) => None,
+    });
+    let predicted = stage.checks.iter().filter_map(|c| match c {
+        Checked::Matrix { cells, .. } => Some(cells),
+        Checked::Other { .. } => None,
+    });
+    for (cell, p) in observed.zip(predicted).flat_map(|(observed, p)| observed.iter_mut().zip(p)) {
+        let (agrees, why) = match &p.agreement {
+            Agreement::Agrees => (Some(true), String::new()),
+            Agreement::Differs(_) if changed && is_one_of(&p.predicted, cell.observed.word()) => {
+                (Some(false), "the lab was changed since it came up".to_owned())
+            }
+            Agreement::Differs(why) => (Some(false), why.clone()),
+            Agreement::Unknown(why) => (None, why.clone()),
+        };
+        cell.predicted = Some(Predicted { word: p.predicted.clone(), agrees, why });
+    }
+}
+
+/// Whether a prediction such as `arp|silent` has this word.
+fn is_one_of(predicted: &str, observed: &str) -> bool {
+    predicted.split('|').any(|word| word == observed)
 }
 
 /// What the oracle says of the cells of a report that came out otherwise than expected; empty if there are none.
@@ -102,13 +124,14 @@ pub fn beside(report: &Report) -> String {
 /// `predicted silent, as observed, so the expectation is wrong: host1: filter …`; `None` if the oracle was not asked.
 pub fn said(cell: &CellReport) -> Option<String> {
     let Predicted { word, agrees, why } = cell.predicted.as_ref()?;
+    let why = if why.is_empty() { String::new() } else { format!(": {why}") };
     Some(match agrees {
         Some(true) => format!("predicted {word}, as expected"),
-        Some(false) if word.split('|').any(|word| word == cell.observed.word()) => {
-            format!("predicted {word}, as observed, so the expectation is wrong: {why}")
+        Some(false) if is_one_of(word, cell.observed.word()) => {
+            format!("predicted {word}, as observed, so the expectation is wrong{why}")
         }
-        Some(false) => format!("predicted {word}, which is neither: {why}"),
-        None => format!("cannot say: {why}"),
+        Some(false) => format!("predicted {word}, which is neither{why}"),
+        None => format!("cannot say{why}"),
     })
 }
 

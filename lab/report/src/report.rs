@@ -4,7 +4,7 @@
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use indexmap::IndexMap;
-use labctl_model::{By, Expected, Family, Matrix, Observed, Probe};
+use labctl_model::{Action, By, Expected, Family, Matrix, Observed, Probe};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,10 @@ pub struct Report {
     /// What the lab ran on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<Environment>,
+    /// What was done to the lab since it came up, before this run, as in the plan of a lab.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "actions")]
+    pub after: Vec<Action>,
     /// The checks of the lab's own `expect`, in the topology's order.
     pub checks: Vec<CheckReport>,
     /// Every step that was run, in the topology's order.
@@ -40,6 +44,11 @@ pub struct Report {
     /// Name of the checkpoint of the lab as it was when something first did not hold, if it was to be kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<String>,
+}
+
+/// A list whose members a program hands on as they are.
+fn actions(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "array" })
 }
 
 /// What a lab ran on.
@@ -262,6 +271,7 @@ impl Report {
             holds: true,
             took_ms: 0,
             environment: None,
+            after: Vec::new(),
             checks,
             steps,
             checkpoint: None,

@@ -42,11 +42,17 @@ fn failed(step: &Step, last: bool, error: &Error) -> Done {
     Done { holds: expected, message }
 }
 
-/// Runs one action.
+/// Runs one action, and notes that it was done.
 ///
 /// # Errors
 /// Also refusals: see [`Error::is_refusal`].
 pub async fn run(running: &RunningLab, action: &Action, events: &Events) -> Result<(), Error> {
+    perform(running, action, events).await?;
+    running.note(action);
+    Ok(())
+}
+
+async fn perform(running: &RunningLab, action: &Action, events: &Events) -> Result<(), Error> {
     // Read for each action: hosts come and go.
     let view = &running.view();
     let lab = view.lab;

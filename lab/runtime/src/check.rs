@@ -77,6 +77,7 @@ impl RunningLab {
         let began = Instant::now();
         let mut report = Report::new(&lab.name, &self.plan().runtime.to_string());
         report.environment = Some(environment(&self.view()));
+        report.after = self.done();
         let keep_failed = how.keep_failed && self.can_be_kept(events).await;
         events.phase(format!("probing {}", probes(expect)));
         let run = Run { lab: self, how: Checking { keep_failed, ..how }, events, kept: OnceLock::new() };

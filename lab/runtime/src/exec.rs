@@ -72,7 +72,8 @@ pub async fn place<'a>(view: &'a View<'_>, endpoint: &str) -> Result<(&'a Runnin
                     break;
                 }
             }
-            found.unwrap_or((endpoint, endpoint.to_owned()))
+            let known = view.lab.endpoints().filter(|e| view.lab.host_of(e).is_some());
+            found.ok_or_else(|| view.no_such("host, container or task", endpoint, known))?
         }
     };
     let host = view.host(home)?;

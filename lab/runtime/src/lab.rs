@@ -17,7 +17,7 @@ use labctl_machines::{
     machine::{Dial, HostPlan, Machine, Provider, Started},
     runtimes,
 };
-use labctl_model::{Driver, Lab, Power};
+use labctl_model::{Action, Driver, Lab, Power};
 use labctl_protocol::client::AgentClient;
 use labctl_report::{count, sent::SendReport, tunnels::VxlanReport};
 use labctl_wire::{PortSpec, Wire};
@@ -81,6 +81,18 @@ impl RunningLab {
     /// Its folder.
     pub fn dir(&self) -> &LabDir {
         &self.dir
+    }
+
+    /// Notes that an action was done. A reset begins a new list, by itself.
+    pub(crate) fn note(&self, action: &Action) {
+        if *action != Action::Reset {
+            self.parts().done.push(action.clone());
+        }
+    }
+
+    /// The actions that were done since the end of `up`, in order.
+    pub(crate) fn done(&self) -> Vec<Action> {
+        self.parts().done.clone()
     }
 
     fn parts(&self) -> MutexGuard<'_, Parts> {

@@ -300,7 +300,7 @@ impl LabService {
         let pids: std::collections::BTreeMap<_, _> = self.lab.processes().into_iter().collect();
         let ended = self.lab.hosts().ended;
         let host = |(name, host): (&String, &labctl_model::Host)| {
-            let nics = host.nics.iter().map(ToString::to_string);
+            let nics = host.nics.iter().map(Into::into);
             let containers = plan.lab.containers.iter().filter(|(_, c)| &c.host == name);
             let console = self.lab.dir().console(name);
             let status = HostStatus {

@@ -65,6 +65,7 @@ impl fmt::Display for Fate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Forwarded { to } => write!(f, "to {to}"),
+            Self::Flooded { ports: 1 } => f.write_str("flooded to 1 port"),
             Self::Flooded { ports } => write!(f, "flooded to {ports} ports"),
             Self::Sent => f.write_str("sent"),
             Self::Dropped { at, reason } => write!(f, "dropped at {at}: {reason}"),

@@ -44,12 +44,7 @@ pub struct Args {
     #[arg(value_name = "LAB", required_unless_present = "list")]
     lab: Option<String>,
     /// The action, in words
-    #[arg(
-        value_name = "ACTION",
-        required_unless_present = "list",
-        trailing_var_arg = true,
-        allow_hyphen_values = true
-    )]
+    #[arg(value_name = "ACTION", trailing_var_arg = true, allow_hyphen_values = true)]
     action: Vec<String>,
     /// List the forms of all actions
     #[arg(long)]
@@ -66,6 +61,10 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         .map(|()| Exit::OK);
     };
     let (dir, plan) = context.lab(&lab)?;
+    if args.action.is_empty() {
+        let hint = "`labctl do --list` has the forms of all actions, as `cut HOST`";
+        return Err(Error::Usage(format!("which action?\nhint: {hint}")));
+    }
     let text = args.action.join(" ");
     let action = parse_action(&text, &plan.lab).map_err(LoadError::Invalid)?;
     // What a command prints is what one wants of it.

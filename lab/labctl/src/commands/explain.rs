@@ -1,8 +1,9 @@
 //! `labctl explain`
 
-use labctl_model::{DEFAULT_TIMEOUT, Target};
+use labctl_model::{DEFAULT_TIMEOUT, Lab, Target};
 use labctl_oracle::Query;
 use labctl_render::{beside::Beside, graph, predicted};
+use labctl_report::Report;
 use labctl_runtime::Checking;
 use serde::Serialize;
 
@@ -72,8 +73,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         return Err(Error::Usage("--graph is a form of its own\nhint: leave out --format json".to_owned()));
     }
     let topology = topology::named(&args.what, &args.engines, context)?;
-    let lab = &topology.lab;
-    let to = args.cell.target(lab)?;
+    let mut lab = topology.lab;
+    let to = args.cell.target(&lab)?;
     if args.step > lab.steps.len() {
         let message =
             format!("lab `{}` has {} steps, so there is no step {}", lab.name, lab.steps.len(), args.step);
@@ -82,11 +83,16 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let (by, family) = (args.cell.by(), args.cell.probed());
     let (from, probe) = (args.cell.from.clone(), args.cell.probe.clone());
     let query = Query { from, to: to.clone(), probe, by, family, size: args.cell.size, step: args.step };
-    let explanation = labctl_oracle::explain(lab, &query);
-    let observed = match topology::is_lab(&args.what, context)? {
-        true => Some(observe(&args, to, &explanation, context).await?),
+    let seen = match topology::is_lab(&args.what, context)? {
+        true => Some(fire(&args, to, context).await?),
         false => None,
     };
+    // Where a step is named, it says what was done.
+    if let Some(report) = seen.as_ref().filter(|_| args.step == 0) {
+        lab.done.clone_from(&report.after);
+    }
+    let explanation = labctl_oracle::explain(&lab, &query);
+    let observed = seen.map(|report| beside(&args, &lab, &explanation, &report)).transpose()?;
     let observed = observed.as_ref();
     match context.printer.format {
         _ if args.graph => context.printer.data(graph::walks(&explanation.walks, observed).trim_end())?,
@@ -96,19 +102,22 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     Ok(Exit::holds(observed.is_none_or(|o| o.agrees != Some(false))))
 }
 
-/// Probes the cell in the lab that is up, and lays what was seen beside the walks.
-async fn observe(
-    args: &Args,
-    to: Target,
-    explanation: &labctl_oracle::Explanation,
-    context: &Context,
-) -> Result<Beside, Error> {
-    let (dir, plan) = context.lab(&args.what)?;
+/// Probes the cell in the lab that is up, and looks at each hop.
+async fn fire(args: &Args, to: Target, context: &Context) -> Result<Report, Error> {
+    let (dir, _) = context.lab(&args.what)?;
     let how = Checking { trace: true, ..Checking::default() };
     let mut progress = Progress::new(&context.printer, dir.name());
-    let report = args.cell.fire(to, DEFAULT_TIMEOUT, how, &dir, &mut progress).await?;
-    drop(progress);
-    let frames = captures::of(&report).into_iter().flat_map(|capture| capture.frames).collect::<Vec<_>>();
-    let (_, cell) = only(&report)?;
-    Ok(Beside::new(&plan.lab, explanation, cell, &args.cell.probe, &frames))
+    args.cell.fire(to, DEFAULT_TIMEOUT, how, &dir, &mut progress).await
+}
+
+/// Lays what was seen beside the walks.
+fn beside(
+    args: &Args,
+    lab: &Lab,
+    explanation: &labctl_oracle::Explanation,
+    report: &Report,
+) -> Result<Beside, Error> {
+    let frames = captures::of(report).into_iter().flat_map(|capture| capture.frames).collect::<Vec<_>>();
+    let (_, cell) = only(report)?;
+    Ok(Beside::new(lab, explanation, cell, &args.cell.probe, &frames))
 }

@@ -167,7 +167,7 @@ fn hosts(labs: &[Status]) -> String {
                     (None, Some(pid)) => pid.to_string(),
                     (None, None) => "-".to_owned(),
                 },
-                host.nics.join(", "),
+                host.nics.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
                 host.containers.join(", "),
             ]);
         }

@@ -39,7 +39,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
-    /// Lab that is up, or a file with what `up`, `check` or `test` printed with --format json
+    /// Lab that is up, or its topology, or a file with what `up`, `check` or `test` printed with --format json
     #[arg(value_name = "LAB|FILE")]
     what: String,
     /// Write it to this file instead of stdout
@@ -74,7 +74,9 @@ fn once() -> usize {
 
 /// Runs the verb.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
-    if topology::is_lab(&args.what, context)? {
+    let path = Path::new(&args.what);
+    let is_topology = path.extension().is_some_and(|e| e == "yaml" || e == "yml") && path.is_file();
+    if is_topology || topology::is_lab(&args.what, context)? {
         if args.topology.is_some() || args.lab.is_some() {
             return Err(Error::Usage("--topology and --lab are for files with a report".to_owned()));
         }
@@ -90,9 +92,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
 }
 
 async fn of_lab(args: &Args, context: &Context) -> Result<Exit, Error> {
-    let (dir, plan) = context.lab(&args.what)?;
+    let (dir, plan) = topology::running(&args.what, context)?;
     let mut stop = Stop::new()?;
-    let mut progress = Progress::new(&context.printer, &args.what);
+    let mut progress = Progress::new(&context.printer, dir.name());
     let how = Checking { steps: args.steps, ..Checking::default() };
     let mut found = session::check(&dir, how, &mut progress, &mut stop).await;
     drop(progress);
@@ -103,7 +105,7 @@ async fn of_lab(args: &Args, context: &Context) -> Result<Exit, Error> {
     let error = found.as_ref().err().map(ToString::to_string);
     let captures = found.as_ref().map(captures::of).unwrap_or_default();
     let run = Run {
-        lab: &args.what,
+        lab: dir.name(),
         topology: &topology::shorten(&plan.topology),
         model: Some(&plan.lab),
         report: found.as_ref().ok(),

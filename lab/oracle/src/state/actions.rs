@@ -30,7 +30,7 @@ impl State<'_> {
         }
     }
 
-    fn act(&mut self, action: &Action) {
+    pub(super) fn act(&mut self, action: &Action) {
         match action {
             Action::Create(c) => self.create(c),
             Action::Start(c) => self.start(c),

@@ -226,6 +226,7 @@ impl<'a> State<'a> {
                 state.create_service(name, service);
             }
         }
+        lab.done.iter().for_each(|action| state.act(action));
         state
     }
 

@@ -20,7 +20,7 @@ pub fn of(report: &Report, lab: &Lab) -> BTreeMap<Place, Vec<Way>> {
         !cell.holds || cell.predicted.as_ref().is_some_and(|p| p.agrees == Some(false))
     });
     let chosen: BTreeSet<_> = wrong.into_iter().chain(others).take(MOST).map(|(place, _)| place).collect();
-    labctl_oracle::walks(lab, &chosen)
+    labctl_oracle::walks(&lab.after(&report.after), &chosen)
 }
 
 /// The cells of a report that the lab has, too: a report from a file may be older than its topology.

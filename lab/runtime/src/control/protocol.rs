@@ -6,8 +6,9 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use ipnet::IpNet;
 use labctl_machines::Event;
-use labctl_model::{Action, Command};
+use labctl_model::{Action, Command, Nic};
 use labctl_protocol::messages::ExecOut;
 use labctl_report::{Report, sent::SendReport, tunnels::VxlanReport};
 use labctl_state::Runtime;
@@ -204,11 +205,38 @@ pub enum Stage {
     Dead,
 }
 
+/// A NIC of a host.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NicStatus {
+    /// Name.
+    pub interface: String,
+    /// Addresses that the topology gives it, with prefix lengths.
+    pub addresses: Vec<IpNet>,
+    /// Segment that it is on.
+    pub segment: String,
+}
+
+impl From<&Nic> for NicStatus {
+    fn from(nic: &Nic) -> Self {
+        let addresses = nic.addresses.iter().collect();
+        Self { interface: nic.name.clone(), addresses, segment: nic.segment.clone() }
+    }
+}
+
+impl std::fmt::Display for NicStatus {
+    /// `eth0 192.168.56.3/24 on lan`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { interface, addresses, segment } = self;
+        let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+        write!(f, "{interface} {} on {segment}", addresses.join(", "))
+    }
+}
+
 /// Status of a host.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct HostStatus {
-    /// `interface: address` of its NICs, as `eth0 192.168.56.3/24 on lan`.
-    pub nics: Vec<String>,
+    /// Its NICs.
+    pub nics: Vec<NicStatus>,
     /// Containers of the topology that should run on it.
     pub containers: Vec<String>,
     /// Its Docker socket on this machine.

@@ -8,7 +8,7 @@ use std::{
 use futures::future::BoxFuture;
 use indexmap::IndexMap;
 use labctl_machines::machine::Machine;
-use labctl_model::Lab;
+use labctl_model::{Action, Lab};
 use labctl_wire::Wire;
 
 use crate::{host::RunningHost, peers::Peers, view::Hosts};
@@ -23,6 +23,8 @@ pub(super) struct Parts {
     /// Hosts that were nodes of a swarm when they went.
     pub nodes_gone: BTreeSet<String>,
     pub peers: Peers,
+    /// The actions that were done since the end of `up`, in order.
+    pub done: Vec<Action>,
     /// Hosts that are nodes in the topology.
     declared: BTreeSet<String>,
 }

@@ -107,6 +107,7 @@ impl RunningLab {
             let parts = self.parts();
             manifest.ended = hosts.ended.clone();
             manifest.nodes_gone = parts.nodes_gone.clone();
+            manifest.done = parts.done.clone();
             for (name, host) in hosts.iter() {
                 let saving = parts.machines.get(name).and_then(|m| m.saving());
                 machines.push((name.clone(), saving.ok_or_else(|| self.cannot_be_saved())?));
@@ -274,6 +275,7 @@ impl RunningLab {
         let mut parts = self.parts();
         parts.hosts.ended = saved.ended.clone();
         parts.nodes_gone = saved.nodes_gone.clone();
+        parts.done = saved.done.clone();
         drop(parts);
         checkpoint.touch();
         *self.began_as() = Some(checkpoint.name.clone());

@@ -27,7 +27,7 @@ use labctl_images::{
     durable,
     hash::sha256,
 };
-use labctl_model::Lab;
+use labctl_model::{Action, Lab};
 use labctl_wire::WireState;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -69,6 +69,9 @@ pub struct CheckpointManifest {
     pub ended: BTreeMap<String, String>,
     /// Which of those were nodes of the swarm.
     pub nodes_gone: BTreeSet<String>,
+    /// The actions that were done since the end of `up`.
+    #[serde(default)]
+    pub done: Vec<Action>,
     /// The wire.
     pub wire: WireState,
     /// How long the lab stood still, in microseconds.
@@ -97,6 +100,7 @@ impl CheckpointManifest {
             hosts: BTreeMap::new(),
             ended: BTreeMap::new(),
             nodes_gone: BTreeSet::new(),
+            done: Vec::new(),
             wire: WireState::default(),
             pause_us: 0,
             files: None,

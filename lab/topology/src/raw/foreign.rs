@@ -45,6 +45,12 @@ pub(crate) fn key(what: &str, key: &str) -> Option<(String, String)> {
     if key == "version" && what == "a topology" {
         return Some(("a topology has no `version`".into(), "leave it out".into()));
     }
+    if what == "a service" && ["mode", "placement", "replicas"].contains(&key) {
+        return Some((
+            format!("`{key}` of a service belongs to `deploy`"),
+            format!("`deploy: {{ {key}: … }}`"),
+        ));
+    }
     if !IN_COMPOSES_WORDS.contains(&what) || !COMPOSE.split(' ').any(|known| known == key) {
         return None;
     }

@@ -190,6 +190,7 @@ pub(crate) fn validate(t: &raw::Topology, engines: &EngineChoice, cx: &mut Cx) -
         services: IndexMap::new(),
         expect: Vec::new(),
         steps: Vec::new(),
+        done: Vec::new(),
         lines: lines::read(t, cx),
     };
     if !names::check(t, cx) {

@@ -50,6 +50,9 @@ pub async fn start(
     let before = LessonNotes::find(&context.dirs, Some(lab))?;
     if labctl_state::list(&context.dirs)?.iter().any(|dir| dir.name() == lab && dir.is_alive()) {
         let hint = match &before {
+            Some(notes) if notes.lesson == lesson.id && notes.is_finished() => format!(
+                "the lesson is done; `labctl down {lab}`, then `labctl lesson start --again` begins it anew"
+            ),
             Some(notes) if notes.lesson == lesson.id => {
                 format!("`labctl lesson show {lab}` shows the step that you are at")
             }

@@ -151,6 +151,7 @@ impl Project {
         let Some((key, services)) = keys.take("services") else {
             let d = Diagnostic::new(root.at, "a Compose file has `services`");
             let hint = match keys.first() {
+                Some("hosts" | "segments") => "this is a topology: `labctl up FILE`",
                 Some(first) if first != "networks" => {
                     "before version 2, services were keys of the file itself: put them below `services:`"
                 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use labctl_model::{By, Cell, Check, Expected, Family, Lab, Matrix, Probe, Probed, Target};
+use labctl_model::{By, Cell, Check, Expected, Family, Lab, Matrix, NoProbe, Probe, Probed, Target};
 use labctl_report::{CellReport, Found, MatrixReport, Report};
 use labctl_runtime::{Checking, Expectations, control::protocol::Request};
 use labctl_state::LabDir;
@@ -19,7 +19,7 @@ pub struct CellArgs {
     #[arg(value_name = "TO")]
     pub to: String,
     /// What is sent: icmp, tcp/PORT, udp/PORT or dns/NAME
-    #[arg(value_name = "PROBE", default_value = "icmp")]
+    #[arg(value_name = "PROBE", default_value = "icmp", value_parser = probe)]
     pub probe: Probe,
     /// Look TO up by its name
     #[arg(long)]
@@ -30,6 +30,10 @@ pub struct CellArgs {
     /// Bytes: of the packet (icmp, udp), or over the connection (tcp)
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(48..=16_777_216))]
     pub size: Option<u32>,
+}
+
+fn probe(text: &str) -> Result<Probe, String> {
+    text.parse().map_err(|e: NoProbe| format!("{e}; there are icmp, tcp/PORT, udp/PORT and dns/NAME"))
 }
 
 impl CellArgs {

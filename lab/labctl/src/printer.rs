@@ -88,9 +88,9 @@ impl Printer {
         self.line(&escaped(&value.to_string()))
     }
 
-    /// Writes a text without hostile characters to a file, or to stdout.
+    /// Writes a text without hostile characters to a file, or to stdout, which `-` means too.
     pub fn document(&self, text: &str, file: Option<&Path>) -> Result<(), Error> {
-        match file {
+        match file.filter(|file| *file != "-") {
             Some(file) => std::fs::write(file, text).map_err(Error::file("write", file.display())),
             None => self.line(text),
         }

@@ -27,8 +27,8 @@ impl<'a> Progress<'a> {
         match event {
             Event::Phase(text) => self.phase(text),
             Event::Host { host, stage } => self.host(host, stage),
-            Event::Step { step, of, name } => self.phase(&format!("step {}/{of} {name}", step + 1)),
-            Event::Note(text) => self.printer.say(&format!("{}: note: {}", self.lab, plain(text))),
+            Event::Step { .. } => self.phase(&event.to_string()),
+            Event::Note(_) => self.printer.say(&format!("{}: {}", self.lab, plain(&event.to_string()))),
         }
     }
 

@@ -28,6 +28,18 @@ pub enum Event {
     Note(String),
 }
 
+impl std::fmt::Display for Event {
+    /// `host1: agent answers`, `step 1/2 host2 is cut off`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Phase(text) => f.write_str(text),
+            Self::Host { host, stage } => write!(f, "{host}: {stage}"),
+            Self::Step { step, of, name } => write!(f, "step {}/{of} {name}", step + 1),
+            Self::Note(text) => write!(f, "note: {text}"),
+        }
+    }
+}
+
 /// Sends events. Cheap to clone; events sent after the receiver is gone are lost, which is fine.
 #[derive(Clone, Debug)]
 pub struct Events(tokio::sync::mpsc::UnboundedSender<Event>);

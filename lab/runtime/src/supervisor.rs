@@ -146,7 +146,7 @@ async fn live(lab: &RunningLab, progress: &watch::Sender<Progress>, stop: &Cance
     let (events, mut received) = Events::channel();
     let collect = async {
         while let Some(event) = received.recv().await {
-            tracing::info!("{event:?}");
+            tracing::info!("{event}");
             progress.send_modify(|p| p.events.push(event));
         }
     };

@@ -97,6 +97,10 @@ impl Topology {
             let d = Diagnostic::new(Span::default(), "the topology is empty");
             return Err(only(&source, d.hint("the smallest one is `{ name: lab, hosts: { host1: {} } }`")));
         }
+        if let Some(at) = of_compose(&root) {
+            let d = Diagnostic::new(at, "this is a Compose file, not a topology");
+            return Err(only(&source, d.hint("`labctl import FILE -o lab.yaml` makes a topology of it, `compose: FILE` in one includes it")));
+        }
         let notes = include::compose(&mut root, &mut source, folder)?;
         let mut cx = Cx::new(source.clone());
         cx.owner = root.at;
@@ -121,6 +125,14 @@ impl Topology {
         let folder = path.parent().unwrap_or(Path::new(""));
         Self::read(&text, &path.to_string_lossy(), engines, Some(folder)).map_err(LoadError::Invalid)
     }
+}
+
+/// Where `services` is in a file that has nothing of a topology's own.
+fn of_compose(root: &Yaml) -> Option<Span> {
+    let Value::Map(entries) = &root.value else { return None };
+    let of = |name: &str| entries.iter().find(|(key, _)| key.value == name).map(|(key, _)| key.at);
+    let own = ["hosts", "segments", "compose", "containers", "expect"];
+    of("services").filter(|_| own.iter().all(|key| of(key).is_none()))
 }
 
 /// The lab of a topology, with the engines that it names.

@@ -2,13 +2,11 @@
 //! and not where the user asks for a stock engine (docs/vanilla.md).
 //!
 //! Docker starts them as always and finds this program under their names, because its folder is the first in dockerd's
-//! PATH. This program then becomes the real runtime. Three things differ:
+//! PATH. This program then becomes the real runtime. Two things differ:
 //!
 //! - runc calls the whole of dockerd again, as `libnetwork-setkey`, to tell dockerd a container's network namespace
 //!   (moby, daemon/oci_linux.go). Without KVM that start is a third of a container's. [`setkey`] sends the same message
 //!   to the same socket;
-//! - the real one is a sealed copy in memory (see `crate::init`), so it need not copy itself first. runc's own tool
-//!   `memfd-bind` does the same (runc, contrib/cmd/memfd-bind). crun looks for the same seals (libcrun/cloned_binary.c);
 //! - the timers of all Docker processes are coarse (see [`slack`]); those of programs in containers are not.
 
 pub mod setkey;
@@ -30,9 +28,6 @@ pub const AGENT: &str = "/run/labctl/agent";
 
 /// The folder in which this program has the names of the programs it stands before.
 pub const DIR: &str = "/run/labctl/bin";
-
-/// The folder with the sealed copies of the runtimes, by name.
-pub const SEALED: &str = "/run/labctl/sealed";
 
 /// The runtimes that this program stands before.
 pub const NAMES: [&str; 2] = ["runc", BUILTIN_RUNTIME];
@@ -56,8 +51,7 @@ pub fn run(name: &str, arguments: Vec<OsString>) -> io::Error {
         // Such as `exec`, whose process runs in a container.
         slack::end_for_self();
     }
-    let sealed = Path::new(SEALED).join(name);
-    let Some(program) = Some(sealed).filter(|p| p.exists()).or_else(|| real(name)) else {
+    let Some(program) = real(name) else {
         return io::Error::new(io::ErrorKind::NotFound, format!("there is no {name} in PATH"));
     };
     Command::new(program).arg0(name).args(arguments).exec()

@@ -98,11 +98,12 @@ pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         ImportError::Invalid(mistakes) => Error::Topology(LoadError::Invalid(mistakes)),
         ImportError::Options { message, hint, .. } => Error::Usage(format!("{message}\nhint: {hint}")),
     })?;
+    let output = args.output.filter(|file| file != "-");
     // What Compose itself would refuse is found here, on the topology that was written.
-    let written = args.output.as_ref().map_or("the topology".to_owned(), |f| f.display().to_string());
+    let written = output.as_ref().map_or("the topology".to_owned(), |f| f.display().to_string());
     let checked = labctl_topology::parse(&topology, &written);
     let lines: Vec<_> = notes.iter().map(|n| json!({ "line": n.line, "text": n.text })).collect();
-    match (&args.output, context.printer.format) {
+    match (&output, context.printer.format) {
         (None, Format::Json) => context.printer.json(&json!({ "topology": topology, "notes": lines }))?,
         (output, format) => {
             context.printer.document(&topology, output.as_deref())?;
@@ -116,7 +117,7 @@ pub fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     }
     let lab = checked.map_err(LoadError::Invalid)?;
     context.printer.say(&format!("{written}: {}", summary(&lab)));
-    if let Some(output) = &args.output {
+    if let Some(output) = &output {
         context.printer.say(&format!("next: `labctl up {}`", output.display()));
     }
     Ok(Exit::OK)

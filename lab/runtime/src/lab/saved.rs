@@ -298,13 +298,13 @@ impl RunningLab {
     pub(crate) async fn reset_alone(&self, name: Option<&str>, events: &Events) -> Result<(), Error> {
         self.written().await?;
         let lab = &self.plan.lab;
+        let Some((here, _)) = self.kind().await? else { return Err(self.cannot_be_saved()) };
         let name = match (name, self.began_as().clone()) {
             (Some(name), _) => name.to_owned(),
             (None, Some(name)) => name,
             (None, None) => return Err(Error::NoOrigin(lab.name.clone())),
         };
         let checkpoint = self.store().require(&name).await?;
-        let Some((here, _)) = self.kind().await? else { return Err(self.cannot_be_saved()) };
         checkpoint.check_fits(&here)?;
         if !checkpoint::is_same(&checkpoint.manifest.plan.lab, lab) {
             let why =

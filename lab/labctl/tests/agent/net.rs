@@ -1,7 +1,7 @@
 //! Throwaway network namespaces: each is kept by one sleeping process and gone with it.
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::Path,
     process::{Child, Command},
     time::{Duration, Instant},
@@ -102,6 +102,21 @@ impl Net {
         let path = format!("/proc/sys/{}", name.replace('.', "/"));
         let value = value.to_owned();
         self.within(move || std::fs::write(&path, value).unwrap());
+    }
+
+    /// Gives a device an IPv6 address, without a search for others that have it.
+    pub fn add_v6(&self, address: &str, device: &str) {
+        self.ip(&format!("addr add {address} dev {device} nodad"));
+        // The kernel joins the group in which neighbours are asked for it (RFC 4291, section 2.7.1) a moment later.
+        let ip: Ipv6Addr = address.split('/').next().unwrap().parse().unwrap();
+        let [.., x, y, z] = ip.octets();
+        let group = format!("ff0200000000000000000001ff{x:02x}{y:02x}{z:02x}");
+        let joined = || self.within(|| std::fs::read_to_string("/proc/thread-self/net/igmp6").unwrap());
+        let end = Instant::now() + Duration::from_secs(10);
+        while !joined().contains(&group) {
+            assert!(Instant::now() < end, "{address} of {} is not there", self.name);
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// A veth pair to another namespace, both ends up, with an address each.

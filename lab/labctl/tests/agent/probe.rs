@@ -405,8 +405,8 @@ async fn a_transfer_comes_back_as_a_whole() {
 #[tokio::test]
 async fn ipv6_comes_out_as_ipv4_does() {
     let (a, b) = pair();
-    a.ip("addr add fd00::1/64 dev eth0 nodad");
-    b.ip("addr add fd00::2/64 dev eth0 nodad");
+    a.add_v6("fd00::1/64", "eth0");
+    b.add_v6("fd00::2/64", "eth0");
     let v6 = |text: &str| text.parse::<IpAddr>().unwrap();
     let (there, nobody) = (v6("fd00::2"), v6("fd00::77"));
     let both = |listener| Listener { families: Family::ALL.to_vec(), ..listener };

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use labctl_dataplane::{packet::Proto, walk::Listeners};
 use labctl_model::{
-    Attach, By, Cell, Family, Lab, Matrix, OfFamily, Probe, Probed, Protocol, PublishMode, Target,
+    Attach, By, Cell, Family, Lab, Matrix, OfFamily, Probe, Probed, Protocol, PublishMode, Service,
+    Target,
 };
 
 use crate::{
@@ -105,11 +106,15 @@ fn published(
     address: Option<IpAddr>,
     (protocol, port): (Protocol, u16),
 ) -> Option<Vec<(String, u16)>> {
-    let mut is_published = false;
+    let of_service = |s: &Service| s.ports.iter().any(|p| p.published == Some(port) && p.protocol == protocol);
+    let mut is_published = state.lab.services.values().any(of_service);
     let mut behind = Vec::new();
-    for (name, c) in state.lab.containers_on(host).filter(|(name, _)| state.is_running(name)) {
+    for (name, c) in state.lab.containers_on(host) {
         for p in c.ports.iter().filter(|p| p.published == Some(port) && p.protocol == protocol) {
             is_published = true;
+            if !state.is_running(name) {
+                continue;
+            }
             let covers = |ip: IpAddr| match address {
                 Some(address) if ip.is_unspecified() => ip.family() == address.family(),
                 address => ip.is_unspecified() || Some(ip) == address,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use labctl_model::{
-    By, Cell, Family, Lab, Matrix, No, Observed, OfFamily, Probe, Protocol, PublishMode, Target,
+    By, Cell, Family, Lab, Matrix, No, Observed, OfFamily, Probe, Protocol, PublishMode, Service, Target,
 };
 use labctl_protocol::messages::{Endpoint, Listener, Shot, ShotKind, ShotTarget};
 
@@ -198,7 +198,7 @@ fn hidden<'a>(lab: &Lab, matrix: &Matrix, cell: &Cell, snapshot: &'a Snapshot) -
 }
 
 /// The running containers and tasks that a port of a host leads to by one of its addresses, each with its own port.
-/// `None` if nobody publishes that port; empty if it is published by another address, or with no task behind it.
+/// `None` if nobody publishes that port; empty if it is published by another address, or nothing runs behind it.
 fn published(
     lab: &Lab,
     snapshot: &Snapshot,
@@ -206,11 +206,16 @@ fn published(
     address: Option<IpAddr>,
     (protocol, port): (Protocol, u16),
 ) -> Option<Vec<(String, u16)>> {
-    let mut is_published = false;
+    // Where the topology publishes a port it means nothing but what is behind it, also while that does not run.
+    let of_service = |s: &Service| s.ports.iter().any(|p| p.published == Some(port) && p.protocol == protocol);
+    let mut is_published = lab.services.values().any(of_service);
     let mut behind = Vec::new();
-    for (name, c) in lab.containers.iter().filter(|(name, c)| c.host == host && snapshot.runs(lab, name)) {
+    for (name, c) in lab.containers.iter().filter(|(_, c)| c.host == host) {
         for p in c.ports.iter().filter(|p| p.published == Some(port) && p.protocol == protocol) {
             is_published = true;
+            if !snapshot.runs(lab, name) {
+                continue;
+            }
             // `0.0.0.0` is every address of IPv4, `::` every one of IPv6.
             let covers = |ip: IpAddr| match address {
                 Some(address) if ip.is_unspecified() => ip.family() == address.family(),

@@ -9,7 +9,9 @@ use std::{
 use labctl_images::{
     BuildOptions, NodeImage, OwnOptions, Progress,
     boxes::{BoxOptions, build_box},
-    build, build_own, container, find, require,
+    build, build_own,
+    container::{self, ContainerImage},
+    find, require,
 };
 use labctl_model::{DebianImage, Engine, Lab};
 use labctl_state::Runtime;
@@ -47,9 +49,22 @@ pub async fn ensure(cache: &Path, lab: &Lab, runtime: Runtime, events: &Events) 
             Engine::Own { .. } => drop(require(cache, engine)?),
         }
     }
+    ensure_containers(cache, lab, events).await.map(drop)
+}
+
+/// Makes the Debian package images that a lab's containers need, if they are not in the cache, and returns them.
+///
+/// # Errors
+/// [`Error::OfPackages`].
+pub async fn ensure_containers(
+    cache: &Path,
+    lab: &Lab,
+    events: &Events,
+) -> Result<Vec<ContainerImage>, Error> {
     let used = lab.images_of_all().map(|(_, image)| image).chain(lab.images_of_updates());
     let debian: BTreeMap<&str, &DebianImage> =
         used.filter_map(|name| Some((name, lab.image(name)?))).collect();
+    let mut made = Vec::new();
     for (name, image) in debian {
         if let Some(found) = container::find(cache, image) {
             let id = found.id().to_owned();
@@ -58,13 +73,14 @@ pub async fn ensure(cache: &Path, lab: &Lab, runtime: Runtime, events: &Events) 
             }
         }
         let what = format!("image {name} of {} for the first time", image.packages.join(", "));
-        container::build(cache, image, &telling(events, what)).await.map_err(|source| Error::OfPackages {
+        let built = container::build(cache, image, &telling(events, what)).await;
+        made.push(built.map_err(|source| Error::OfPackages {
             name: name.to_owned(),
             line: image.line,
             source,
-        })?;
+        })?);
     }
-    Ok(())
+    Ok(made)
 }
 
 /// Whether something is damaged; reports it as an event.

@@ -4,8 +4,7 @@ use std::net::IpAddr;
 
 use labctl_dataplane::{packet::Proto, walk::Listeners};
 use labctl_model::{
-    Attach, By, Cell, Family, Lab, Matrix, OfFamily, Probe, Probed, Protocol, PublishMode, Service,
-    Target,
+    Attach, By, Cell, Family, Lab, Matrix, OfFamily, Probe, Probed, Protocol, PublishMode, Service, Target,
 };
 
 use crate::{
@@ -106,7 +105,8 @@ fn published(
     address: Option<IpAddr>,
     (protocol, port): (Protocol, u16),
 ) -> Option<Vec<(String, u16)>> {
-    let of_service = |s: &Service| s.ports.iter().any(|p| p.published == Some(port) && p.protocol == protocol);
+    let of_service =
+        |s: &Service| s.ports.iter().any(|p| p.published == Some(port) && p.protocol == protocol);
     let mut is_published = state.lab.services.values().any(of_service);
     let mut behind = Vec::new();
     for (name, c) in state.lab.containers_on(host) {

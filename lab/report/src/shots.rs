@@ -207,7 +207,8 @@ fn published(
     (protocol, port): (Protocol, u16),
 ) -> Option<Vec<(String, u16)>> {
     // Where the topology publishes a port it means nothing but what is behind it, also while that does not run.
-    let of_service = |s: &Service| s.ports.iter().any(|p| p.published == Some(port) && p.protocol == protocol);
+    let of_service =
+        |s: &Service| s.ports.iter().any(|p| p.published == Some(port) && p.protocol == protocol);
     let mut is_published = lab.services.values().any(of_service);
     let mut behind = Vec::new();
     for (name, c) in lab.containers.iter().filter(|(_, c)| c.host == host) {

@@ -7,6 +7,7 @@ use labctl_images::{
     boxes::{self, BoxOptions, BoxProvider, Seat},
     container,
 };
+use labctl_lesson::Lesson;
 use labctl_machines::images;
 use labctl_model::{Engine, EngineChoice, Suite, engine};
 use labctl_report::table::Table;
@@ -216,7 +217,8 @@ async fn make_box(
     Ok(options)
 }
 
-/// What a workshop's machine has of labctl: this one, its agent, and a node image, which is made if it is not there.
+/// What a workshop's machine has of labctl: this one, its agent, a node image, and the images of the lessons; images are made
+/// if they are not there.
 async fn seat(context: &Context, suite: Suite, progress: &mut Progress<'_>) -> Result<Seat, Error> {
     let options = BuildOptions { cache: context.dirs.cache.clone(), suite, rebuild: false };
     let image = progress.showing(async |events| images::build_telling(&options, events).await).await?;
@@ -232,6 +234,12 @@ async fn seat(context: &Context, suite: Suite, progress: &mut Progress<'_>) -> R
     files.extend(
         beside.filter(|path| path.is_dir()).map(|path| (path, "/usr/share/labctl/topologies".to_owned())),
     );
+    for lesson in labctl_lesson::list(&lessons) {
+        let lab = Lesson::load(&lesson)?.lab;
+        let make = async |events: &_| images::ensure_containers(&context.dirs.cache, &lab, events).await;
+        let made = progress.showing(make).await?;
+        files.extend(made.iter().map(|i| (i.dir().to_owned(), format!("{}/debian/{}", Seat::CACHE, i.id()))));
+    }
     files.push((lessons, "/usr/share/labctl/lessons".to_owned()));
     Ok(Seat { files })
 }

@@ -36,11 +36,13 @@ pub enum Feature {
     BridgeNetfilter,
     /// overlayfs: containers' layers.
     Overlayfs,
+    /// Addresses of IPv6.
+    Ipv6,
 }
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Feature; 14] = [
+    pub const ALL: [Feature; 15] = [
         Feature::Tun,
         Feature::Bridge,
         Feature::Veth,
@@ -55,6 +57,7 @@ impl Feature {
         Feature::U32Match,
         Feature::BridgeNetfilter,
         Feature::Overlayfs,
+        Feature::Ipv6,
     ];
 
     /// Its name in Linux, mostly that of the module.
@@ -74,6 +77,7 @@ impl Feature {
             Feature::U32Match => "xt_u32",
             Feature::BridgeNetfilter => "br_netfilter",
             Feature::Overlayfs => "overlay",
+            Feature::Ipv6 => "ipv6",
         }
     }
 }

@@ -64,6 +64,11 @@ async fn links() -> io::Result<Findings> {
     for (feature, message) in wanted {
         findings.insert(feature, add(&handle, message).await);
     }
+    // As a node does; where this fails, the address does too.
+    let _ = fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "0");
+    let address = std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
+    let given = handle.address().add(parents.0, address.into(), 64).execute().await;
+    findings.insert(Feature::Ipv6, answer(given));
     connection.abort();
     Ok(findings)
 }
@@ -73,7 +78,12 @@ fn index(name: &str) -> u32 {
 }
 
 async fn add(handle: &Handle, message: LinkMessage) -> Option<String> {
-    match handle.link().add(message).execute().await {
+    answer(handle.link().add(message).execute().await)
+}
+
+/// The kernel's error, if it refused.
+fn answer(done: Result<(), rtnetlink::Error>) -> Option<String> {
+    match done {
         Ok(()) => None,
         Err(rtnetlink::Error::NetlinkError(message)) => Some(message.to_io().to_string()),
         Err(other) => Some(other.to_string()),

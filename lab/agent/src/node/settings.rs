@@ -1,8 +1,9 @@
-//! Resets IPv4 settings to those of a freshly booted machine.
+//! Resets the settings of IP to those of a freshly booted machine.
 //!
 //! A new network namespace inherits those of the machine's first one (Linux, net/ipv4/devinet.c, `devinet_init_net`),
 //! `ip_forward` among them: as the machine's own dockerd or administrator set it, it would change what a dockerd in here
-//! does. IPv6 starts from its defaults, unless `net.core.devconf_inherit_init_net` says otherwise.
+//! does. IPv6 starts from its defaults, unless `net.core.devconf_inherit_init_net` says otherwise; but the machine's dockerd
+//! turns it off in a container that is on no network with IPv6 (moby, libnetwork/osl/namespace_linux.go), as a node is.
 
 use std::{fs, path::Path};
 
@@ -10,6 +11,9 @@ use super::Error;
 
 const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 const INTERFACES: &str = "/proc/sys/net/ipv4/conf";
+/// Of all interfaces, and of those to come.
+const NO_IPV6: [&str; 2] =
+    ["/proc/sys/net/ipv6/conf/all/disable_ipv6", "/proc/sys/net/ipv6/conf/default/disable_ipv6"];
 
 /// Settings that are not 0 on a freshly booted kernel (`ipv4_devconf`).
 const BOOTED: [(&str, &str); 7] = [
@@ -41,6 +45,10 @@ pub fn reset() -> Result<(), Error> {
         for name in names(&dir)? {
             set(&dir.join(&name), booted(&interface, &name))?;
         }
+    }
+    // A kernel without IPv6 has no such files.
+    for path in NO_IPV6.map(Path::new).into_iter().filter(|path| path.exists()) {
+        set(path, "0")?;
     }
     Ok(())
 }
@@ -78,6 +86,7 @@ mod tests {
             let read = |name: &str| std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).unwrap();
             std::fs::write(super::FORWARD, "1").unwrap();
             std::fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "2").unwrap();
+            std::fs::write(super::NO_IPV6[0], "1").unwrap();
             super::reset().unwrap();
             [
                 "ip_forward",
@@ -86,8 +95,11 @@ mod tests {
                 "conf/default/accept_source_route",
             ]
             .map(|name| read(name).trim().to_owned())
+            .into_iter()
+            .chain(super::NO_IPV6.map(|path| std::fs::read_to_string(path).unwrap().trim().to_owned()))
+            .collect::<Vec<_>>()
         });
-        assert_eq!(inside.join().unwrap(), ["0", "0", "1", "1"]);
+        assert_eq!(inside.join().unwrap(), ["0", "0", "1", "1", "0", "0"]);
         assert_eq!(machines(), before);
     }
 }

@@ -1,7 +1,8 @@
 //! What a lab needs of a shared kernel, and which part of its topology needs it.
 
 use labctl_model::{
-    Action, Driver, EndpointMode, Host, Interface, InterfaceKind, Lab, Network, Parent, PublishMode, Service,
+    Action, Driver, EndpointMode, Family, Host, Interface, InterfaceKind, Lab, Network, Parent, PublishMode,
+    Service,
 };
 
 use super::container::WITHHELD;
@@ -79,11 +80,17 @@ fn of_host(name: &str, host: &Host) -> Vec<Need> {
     let mut needs: Vec<Need> = [Feature::Tun, Feature::Bridge, Feature::Veth]
         .map(|what| feature(what, format!("host {name}"), &["hosts", name]))
         .into();
+    let nic = host.nics.iter().find(|nic| nic.addresses.has(Family::V6)).map(|nic| nic.segment.as_str());
+    let docker0 = host.daemon_json.get("ipv6").is_some_and(|v| *v == true).then_some("daemon_json");
+    if let Some(key) = nic.or(docker0) {
+        needs.push(feature(Feature::Ipv6, format!("host {name}"), &["hosts", name, key]));
+    }
     for Interface { name: interface, kind, .. } in &host.interfaces {
         let what = match kind {
             InterfaceKind::Macvlan => Feature::Macvlan,
             InterfaceKind::Ipvlan => Feature::Ipvlan,
             InterfaceKind::Vlan(_) => Feature::Vlan,
+            InterfaceKind::Bridge => Feature::Bridge,
         };
         let path = ["hosts", name, "interfaces", interface];
         needs.push(feature(what, format!("interface {interface} of {name}"), &path));
@@ -96,6 +103,16 @@ fn of_host(name: &str, host: &Host) -> Vec<Need> {
 }
 
 fn of_network(lab: &Lab, key: &str, network: &Network) -> Vec<Need> {
+    let by = format!("network {key}");
+    let at = |last| ["networks", key, last];
+    let v6 = network.enable_ipv6 == Some(true);
+    let v6 = v6.then(|| feature(Feature::Ipv6, &by, &at("enable_ipv6")));
+    let mut needs: Vec<Need> = v6.into_iter().collect();
+    needs.extend(of_driver(lab, key, network));
+    needs
+}
+
+fn of_driver(lab: &Lab, key: &str, network: &Network) -> Vec<Need> {
     let by = format!("network {key}");
     let at = |last| ["networks", key, last];
     match &network.driver {
@@ -182,7 +199,7 @@ hosts:
   h1: { lan: 192.168.56.3, sysctls: { vm.max_map_count: 262144, net.ipv4.ip_forward: 1 } }
 networks:
   a: { driver: ipvlan, driver_opts: { parent: lan } }
-  b: { driver: macvlan, driver_opts: { parent: lan.7 } }
+  b: { driver: macvlan, driver_opts: { parent: lan.7 }, enable_ipv6: true, ipam: { config: [ { subnet: 'fd00:b::/64' } ] } }
 containers:
   c1: { networks: [a] }
   c2: { networks: [b], cap_add: [CAP_SYS_TIME] }
@@ -190,6 +207,7 @@ containers:
         let wanted = [
             ("sysctl vm.max_map_count", "hosts/h1/sysctls/vm.max_map_count"),
             ("ipvlan", "networks/a/driver"),
+            ("ipv6", "networks/b/enable_ipv6"),
             ("macvlan", "networks/b/driver"),
             ("8021q", "networks/b/driver_opts/parent"),
             ("capability CAP_SYS_TIME", "containers/c2/cap_add"),

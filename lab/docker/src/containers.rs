@@ -193,6 +193,7 @@ fn summary(inspected: ContainerInspectResponse) -> ContainerState {
     let mut addresses: Vec<(String, IpAddr)> = both.collect();
     addresses.sort();
     ContainerState {
+        id: inspected.id.unwrap_or_default(),
         status: state.status.map(|s| s.to_string()).unwrap_or_default(),
         pid: state.pid.and_then(|p| u32::try_from(p).ok()).filter(|p| *p > 0),
         addresses,

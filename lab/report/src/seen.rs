@@ -7,6 +7,8 @@ use labctl_model::{INGRESS, Lab, ServicePort};
 /// What probing needs to know of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ContainerState {
+    /// Docker's id of it; empty if there is none.
+    pub id: String,
     /// `running`, `exited`, `created`, …; `absent` if there is no such container.
     pub status: String,
     /// Process id in the host, while it runs.

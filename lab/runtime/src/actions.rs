@@ -5,7 +5,7 @@ use labctl_machines::Events;
 use labctl_model::{Action, Attach, Attachment, Driver, Network, Power, Role, ServiceChange, Step};
 use labctl_report::seen::docker_name;
 
-use crate::{Error, exec, host::RunningHost, lab::RunningLab, services, swarm, view::View, wire};
+use crate::{Error, exec, host::RunningHost, lab::RunningLab, probe, services, swarm, view::View, wire};
 
 /// The result of a step's actions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,6 +138,8 @@ async fn perform(running: &RunningLab, action: &Action, events: &Events) -> Resu
         Action::Docker { host: name, power } => {
             let host = view.host(name)?;
             if *power != Power::Start {
+                // For what is asked while it is away. If it is away already, the last look counts.
+                let _ = probe::look(view, host).await;
                 host.agent.end_docker(*power == Power::Kill).await.map_err(host.failed())?;
             }
             match power {

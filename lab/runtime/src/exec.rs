@@ -6,7 +6,7 @@ use labctl_machines::Error as MachineError;
 use labctl_model::Command;
 use labctl_protocol::messages::{Exec, Netns};
 
-use crate::{Error, host::RunningHost, view::View};
+use crate::{Error, host::RunningHost, probe, view::View};
 
 /// Time limit for a command: without KVM much takes long.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -77,7 +77,15 @@ pub async fn place<'a>(view: &'a View<'_>, endpoint: &str) -> Result<(&'a Runnin
         }
     };
     let host = view.host(home)?;
-    match host.docker.state(&endpoint).await?.pid {
+    let state = match host.docker.state(&endpoint).await {
+        Ok(state) => state,
+        // A dockerd that is away: what it said last counts.
+        Err(error) => match probe::look(view, host).await?.containers.remove(&endpoint) {
+            Some(state) => state,
+            None => return Err(error.into()),
+        },
+    };
+    match state.pid {
         Some(pid) => Ok((host, Netns::Pid(pid))),
         None => {
             let why = format!("container {endpoint} does not run");

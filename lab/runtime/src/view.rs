@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     ops::{Deref, DerefMut},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use indexmap::IndexMap;
@@ -11,7 +11,7 @@ use labctl_model::{Container, Lab, Network, Service, Swarm};
 use labctl_report::seen::Seen;
 use labctl_wire::Wire;
 
-use crate::{Error, filters::Filters, host::RunningHost, peers::Peers};
+use crate::{Error, filters::Filters, host::RunningHost, peers::Peers, probe::Here};
 
 /// The running hosts by name. Hosts that come and go do not change a clone; what was last seen of the swarm is shared.
 #[derive(Clone, Default)]
@@ -21,7 +21,14 @@ pub struct Hosts {
     lab: String,
     /// Why hosts that ran before have ended.
     pub ended: BTreeMap<String, String>,
-    seen: Arc<Mutex<Option<Seen>>>,
+    seen: Arc<Mutex<LastSeen>>,
+}
+
+/// What was seen last, for when nobody answers.
+#[derive(Default)]
+struct LastSeen {
+    swarm: Option<Seen>,
+    containers: BTreeMap<String, Here>,
 }
 
 impl Deref for Hosts {
@@ -46,12 +53,26 @@ impl Hosts {
 
     /// Stores what a manager of the swarm has just reported.
     pub fn remember(&self, seen: &Seen) {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen.clone());
+        self.seen().swarm = Some(seen.clone());
     }
 
     /// What a manager of the swarm reported last, if one ever did.
     pub fn last_seen(&self) -> Option<Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.seen().swarm.clone()
+    }
+
+    /// Stores what a host's dockerd has just said of its containers.
+    pub fn remember_containers(&self, host: &str, here: &Here) {
+        self.seen().containers.insert(host.to_owned(), here.clone());
+    }
+
+    /// What a host's dockerd said last of its containers, if it ever did.
+    pub fn last_containers(&self, host: &str) -> Option<Here> {
+        self.seen().containers.get(host).cloned()
+    }
+
+    fn seen(&self) -> MutexGuard<'_, LastSeen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,10 +1,12 @@
-//! Reads where everything is: each host's containers from its own dockerd, and the services from a manager.
+//! Reads where everything is: each host's containers from its own dockerd, and the services from a manager. What does not
+//! answer is taken to be as it was last seen.
 
 use std::collections::BTreeMap;
 
 use futures::future::{join_all, try_join_all};
 use labctl_docker::services::TaskHere;
-use labctl_model::Lab;
+use labctl_model::{Lab, Tools};
+use labctl_protocol::messages::{Exec, Netns};
 use labctl_report::{
     seen::{ContainerState, Seen},
     snapshot::{ServiceAt, Snapshot, TaskAt},
@@ -13,13 +15,16 @@ use labctl_report::{
 use crate::{Error, host::RunningHost, services, view::View};
 
 /// What one host has.
-#[derive(Default)]
-struct Here {
-    containers: BTreeMap<String, ContainerState>,
-    tasks: Vec<(TaskHere, ContainerState)>,
+#[derive(Clone, Default)]
+pub struct Here {
+    /// Containers of the topology, by name.
+    pub containers: BTreeMap<String, ContainerState>,
+    /// Tasks of services.
+    pub tasks: Vec<(TaskHere, ContainerState)>,
 }
 
-/// Reads the state of every container. A host whose dockerd does not answer is noted as such; others are still read.
+/// Reads the state of every container. If a dockerd does not answer, what it said last counts, as far as it still runs; a
+/// host that was never looked at is noted as such.
 pub async fn snapshot(view: &View<'_>) -> Snapshot {
     let lab = view.lab;
     let (swarm, is_current) = match lab.services.is_empty() {
@@ -32,7 +37,7 @@ pub async fn snapshot(view: &View<'_>) -> Snapshot {
         ..Snapshot::default()
     };
     let mut tasks = Vec::new();
-    let looks = view.hosts.values().map(|host| async move { (host.name.as_str(), look_at(lab, host).await) });
+    let looks = view.hosts.values().map(|host| async move { (host.name.as_str(), look(view, host).await) });
     for (host, found) in join_all(looks).await {
         match found {
             Ok(here) => {
@@ -67,6 +72,45 @@ pub async fn snapshot(view: &View<'_>) -> Snapshot {
         .map(|s| (s.name, ServiceAt { addresses: s.addresses, ports: s.ports, dnsrr: s.dnsrr }))
         .collect();
     all
+}
+
+/// Reads what a host has; of its processes, if its dockerd does not answer.
+///
+/// # Errors
+/// The dockerd does not answer and never did, or the agent does not answer either.
+pub async fn look(view: &View<'_>, host: &RunningHost) -> Result<Here, Error> {
+    match look_at(view.lab, host).await {
+        Ok(here) => {
+            view.hosts.remember_containers(&host.name, &here);
+            Ok(here)
+        }
+        Err(error) => match view.hosts.last_containers(&host.name) {
+            Some(here) => still_running(host, here).await,
+            None => Err(error),
+        },
+    }
+}
+
+/// What is left of the containers that a host had: a process is still a container's if it is in the cgroup that runc made
+/// for it, which has its id in its name. Networks are taken to be as they were.
+async fn still_running(host: &RunningHost, mut here: Here) -> Result<Here, Error> {
+    let mut states: Vec<&mut ContainerState> =
+        here.containers.values_mut().chain(here.tasks.iter_mut().map(|(_, state)| state)).collect();
+    states.retain(|state| state.pid.is_some());
+    let files = states.iter().filter_map(|s| Some(format!("/proc/{}/cgroup", s.pid?)));
+    // With the file's name before each line, also if there is only one; files that are gone are passed over.
+    let argv = ["grep", "-Hs", ""].map(str::to_owned).into_iter().chain(files).collect();
+    let exec = Exec { argv, netns: Netns::Host, tools: Tools::Own, tty: None, env: BTreeMap::new() };
+    let printed =
+        host.agent.exec(exec).await.map_err(host.failed())?.output().await.map_err(host.failed())?;
+    let printed = String::from_utf8_lossy(&printed.stdout);
+    for state in states {
+        let file = state.pid.map(|pid| format!("/proc/{pid}/cgroup:")).unwrap_or_default();
+        if !printed.lines().any(|line| line.starts_with(&file) && line.contains(&state.id)) {
+            (state.pid, state.status) = (None, "exited".to_owned());
+        }
+    }
+    Ok(here)
 }
 
 async fn look_at(lab: &Lab, host: &RunningHost) -> Result<Here, Error> {

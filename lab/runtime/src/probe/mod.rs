@@ -16,7 +16,7 @@ use labctl_report::{
 };
 
 use crate::view::View;
-pub use look::snapshot;
+pub use look::{Here, look, snapshot};
 use session::Probing;
 
 /// Probes every cell of a matrix once. If somebody does not answer, the cells that need them say so.

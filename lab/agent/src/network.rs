@@ -10,7 +10,7 @@ use netlink_packet_route::{
     route::{RouteMessage, RouteProtocol, RouteScope},
 };
 use nix::errno::Errno;
-use rtnetlink::{LinkIpVlan, LinkMacVlan, LinkUnspec, LinkVlan};
+use rtnetlink::{LinkBridge, LinkIpVlan, LinkMacVlan, LinkUnspec, LinkVlan};
 
 use crate::{
     netlink::{Link, Netlink, NetlinkError, route_to},
@@ -92,9 +92,12 @@ pub async fn remove_route(netlink: &Netlink, route: &Route) -> Result<(), Netlin
 
 /// Makes an interface, gives it its addresses and sets it up.
 pub async fn make_interface(netlink: &Netlink, wanted: &Interface) -> Result<(), NetlinkError> {
-    let parent = netlink.index(&wanted.parent).await?;
+    let parent = netlink.index(wanted.parent()).await?;
+    let is_bridge = wanted.kind == InterfaceKind::Bridge;
     let link = match netlink.link(&wanted.name).await? {
-        Some(link) if link.parent == Some(parent) && link.kind == Some(kind(wanted.kind)) => link,
+        Some(link) if (is_bridge || link.parent == Some(parent)) && link.kind == Some(kind(wanted.kind)) => {
+            link
+        }
         other => {
             if other.is_some() {
                 remove_interface(netlink, &wanted.name).await?;
@@ -104,13 +107,19 @@ pub async fn make_interface(netlink: &Netlink, wanted: &Interface) -> Result<(),
                 InterfaceKind::Macvlan => LinkMacVlan::new(name, parent, MacVlanMode::Bridge).build(),
                 InterfaceKind::Ipvlan => LinkIpVlan::new(name, parent, IpVlanMode::L2).build(),
                 InterfaceKind::Vlan(id) => LinkVlan::new(name, parent, id).build(),
+                InterfaceKind::Bridge => LinkBridge::new(name).build(),
             };
-            let what = format!("make the interface {name} on {}", wanted.parent);
+            let what = format!("make the interface {name} on {}", wanted.on.join(", "));
             netlink.0.link().add(message).execute().await.map_err(NetlinkError::of(what))?;
             let made = netlink.link(name).await?;
             made.ok_or_else(|| NetlinkError::NoInterface(name.to_owned()))?
         }
     };
+    for port in wanted.on.iter().filter(|_| is_bridge) {
+        let message = LinkUnspec::new_with_index(netlink.index(port).await?).controller(link.index).build();
+        let what = format!("make {port} a port of {}", wanted.name);
+        netlink.0.link().set(message).execute().await.map_err(NetlinkError::of(what))?;
+    }
     let addresses: Vec<_> = wanted.addresses.iter().map(|&a| (a, None)).collect();
     set_addresses(netlink, &link, &addresses).await?;
     set_up(netlink, &link).await
@@ -121,6 +130,7 @@ fn kind(kind: InterfaceKind) -> InfoKind {
         InterfaceKind::Macvlan => InfoKind::MacVlan,
         InterfaceKind::Ipvlan => InfoKind::IpVlan,
         InterfaceKind::Vlan(_) => InfoKind::Vlan,
+        InterfaceKind::Bridge => InfoKind::Bridge,
     }
 }
 

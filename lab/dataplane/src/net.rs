@@ -75,6 +75,8 @@ pub struct Vxlan {
     pub outer: usize,
     /// Whether outer packets go by ESP.
     pub encrypted: bool,
+    /// Whether outer packets can be of IPv6.
+    pub over_v6: bool,
     /// What dockerd has told of endpoints elsewhere, by address: MAC, and the node behind which it is.
     pub peers: BTreeMap<IpAddr, (Mac, IpAddr)>,
 }
@@ -145,8 +147,8 @@ pub struct ProxyAt {
     pub proto: Proto,
     /// Port.
     pub port: u16,
-    /// Where it connects to.
-    pub to: std::net::SocketAddr,
+    /// Where it connects to; nowhere, if dockerd only keeps the port.
+    pub to: Option<std::net::SocketAddr>,
 }
 
 /// A load balancer of IPVS.
@@ -199,6 +201,10 @@ pub struct Namespace {
     pub forwards: bool,
     /// Whether it forwards IPv6.
     pub forwards_v6: bool,
+    /// Whether its rules see packets that a bridge passes on.
+    pub filters_bridged: bool,
+    /// Whether its rules see such packets of IPv6.
+    pub filters_bridged_v6: bool,
     /// Its rules of IPv4.
     pub firewall: Firewall,
     /// Its rules of IPv6.
@@ -311,6 +317,8 @@ impl Namespace {
             routes: Vec::new(),
             forwards: false,
             forwards_v6: false,
+            filters_bridged: true,
+            filters_bridged_v6: true,
             firewall: Firewall::default(),
             firewall_v6: Firewall::default(),
             proxies: Vec::new(),
@@ -325,6 +333,11 @@ impl Namespace {
     /// Whether it forwards packets of this address's family.
     pub fn forwards(&self, to: IpAddr) -> bool {
         if to.is_ipv4() { self.forwards } else { self.forwards_v6 }
+    }
+
+    /// Whether its rules see packets of this address's family that a bridge passes on.
+    pub fn filters_bridged(&self, to: IpAddr) -> bool {
+        if to.is_ipv4() { self.filters_bridged } else { self.filters_bridged_v6 }
     }
 
     /// The rules for packets of this address's family.

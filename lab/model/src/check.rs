@@ -427,6 +427,13 @@ pub enum Subject {
         /// Host that we ask.
         host: String,
     },
+    /// Addresses of both families that a name resolves to for an endpoint, sorted.
+    Resolves {
+        /// The name.
+        name: String,
+        /// Who looks it up.
+        from: String,
+    },
 }
 
 /// Whether the fact `addresses` has this address. What the kernel gives every interface by itself is left out: IPv6's

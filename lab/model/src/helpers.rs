@@ -124,7 +124,7 @@ impl Host {
                 if let InterfaceKind::Vlan(id) = i.kind {
                     vlan = vlan.or(Some(id));
                 }
-                name = &i.parent;
+                name = i.parent();
             } else {
                 let (base, id) = name.rsplit_once('.')?;
                 vlan = vlan.or(Some(id.parse().ok()?));

@@ -90,15 +90,15 @@ impl Host {
     }
 }
 
-/// An interface that the host makes on top of another.
+/// An interface that the host makes on top of others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interface {
     /// Its name in the host, at most 15 bytes.
     pub name: String,
     /// What it is.
     pub kind: InterfaceKind,
-    /// Name of the interface it sits on.
-    pub parent: String,
+    /// Names of the interfaces that it sits on: one, or the ports of a bridge.
+    pub on: Vec<String>,
     /// Its addresses with prefix lengths; may be empty.
     pub addresses: Vec<IpNet>,
     /// Made only by a step (`do: create interface HOST NAME`), not when the lab comes up.
@@ -115,6 +115,20 @@ pub enum InterfaceKind {
     Ipvlan,
     /// An 802.1Q sub-interface with this VLAN id (1 to 4094).
     Vlan(u16),
+    /// A bridge between NICs, which has their addresses.
+    Bridge,
+}
+
+impl Interface {
+    /// The interface that it sits on, of a bridge the first port.
+    pub fn parent(&self) -> &str {
+        self.on.first().map_or("", String::as_str)
+    }
+
+    /// Whether it is a bridge with this port.
+    pub fn has_port(&self, name: &str) -> bool {
+        self.kind == InterfaceKind::Bridge && self.on.iter().any(|port| port == name)
+    }
 }
 
 /// A route of a host.

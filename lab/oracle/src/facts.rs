@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 use labctl_dataplane::walk::Unknown;
-use labctl_model::{Attach, Driver, Fact, Must, Role, Subject, is_told};
+use labctl_model::{Attach, Driver, Fact, Family, Must, Role, Subject, is_told};
 
 use crate::{
     cell::{Agreement, Scene, subnets},
+    names,
     state::{BRIDGE, HostState, Status},
 };
 
@@ -79,6 +80,10 @@ fn same(scene: &Scene<'_>, subject: &Subject, other: &str) -> Option<Result<Give
         Subject::NetworkPeers { network, .. } => {
             let (named, host) = other.split_once('@').unwrap_or((network, other));
             Subject::NetworkPeers { network: named.to_owned(), host: host.to_owned() }
+        }
+        Subject::Resolves { name, .. } => {
+            let (name, from) = other.rsplit_once('@').unwrap_or((name, other));
+            Subject::Resolves { name: name.to_owned(), from: from.to_owned() }
         }
         _ => return None,
     };
@@ -207,6 +212,13 @@ fn read(scene: &Scene<'_>, subject: &Subject) -> Result<Given, Unknown> {
             };
             let known = state.nodes.iter().filter(|(n, _)| built.gossip.knows(host, n) && is_on(n));
             Ok(Given::all(known.map(|(_, n)| n.advertise.to_string())))
+        }
+        Subject::Resolves { name, from } => {
+            let mut found = Vec::new();
+            for family in Family::ALL {
+                found.extend(names::resolve(state, built, from, name, family)?);
+            }
+            Ok(Given::all(found.iter().map(ToString::to_string)))
         }
     }
 }

@@ -82,6 +82,10 @@ fn about(subject: &Subject, other: &str) -> Subject {
             let (network, host) = other.split_once('@').unwrap_or((&other, ""));
             Subject::NetworkPeers { network: network.to_owned(), host: host.to_owned() }
         }
+        Subject::Resolves { .. } => {
+            let (name, from) = other.rsplit_once('@').unwrap_or((&other, ""));
+            Subject::Resolves { name: name.to_owned(), from: from.to_owned() }
+        }
     }
 }
 
@@ -97,6 +101,7 @@ fn subject_words(subject: &Subject) -> String {
         Subject::Tasks(s) => format!("running tasks of {s}"),
         Subject::Nodes(h) => format!("ready nodes as {h} sees them"),
         Subject::NetworkPeers { network, host } => format!("peers on {network} as {host} knows them"),
+        Subject::Resolves { name, from } => format!("what {name} resolves to in {from}"),
     }
 }
 

@@ -1,7 +1,10 @@
 //! Facts: what is read of a running lab rather than probed.
 
-use labctl_model::{Fact, Subject, is_told};
-use labctl_protocol::messages::Netns;
+use labctl_machines::Error as MachineError;
+use labctl_model::{Fact, Family, Subject, is_told};
+use labctl_protocol::messages::{
+    Endpoint, Netns, Outcome, ProbeSession, Shot, ShotKind, ShotResult, ShotTarget,
+};
 use labctl_report::{FactReport, facts, seen::docker_name};
 
 use crate::{Error, exec, services, swarm, view::View};
@@ -52,6 +55,7 @@ async fn read(view: &View<'_>, subject: &Subject) -> Result<Vec<String>, Error> 
         Subject::NetworkPeers { network, host: name } => {
             view.host(name)?.docker.network_peers(docker_name(view.lab, network)).await?
         }
+        Subject::Resolves { name, from } => resolve(view, name, from).await?,
     };
     list.sort();
     list.dedup();
@@ -70,4 +74,36 @@ async fn subnets(view: &View<'_>, key: &str) -> Result<Vec<String>, Error> {
     }
     // A host that did not answer may be the one that has it.
     silent.map_or(Ok(Vec::new()), |error| Err(error.into()))
+}
+
+/// How long each name server of an endpoint is waited for, in ms.
+const LOOK_UP_MS: u32 = 5000;
+
+/// The addresses that a name resolves to for an endpoint: a probe session of one endpoint, which only looks up.
+async fn resolve(view: &View<'_>, name: &str, from: &str) -> Result<Vec<String>, Error> {
+    let (host, netns) = exec::place(view, from).await?;
+    let pid = match netns {
+        Netns::Pid(pid) => Some(pid),
+        Netns::Host => None,
+    };
+    let endpoints = vec![Endpoint { name: from.to_owned(), netns, pid }];
+    let session = ProbeSession { run: rand::random(), endpoints, listeners: Vec::new() };
+    let mut client = host.agent.probe(session).await.map_err(host.failed())?;
+    let shot = |(cell, family)| Shot {
+        cell,
+        from: from.to_owned(),
+        kind: ShotKind::Dns,
+        size: 0,
+        to: ShotTarget::Name(name.to_owned(), family),
+    };
+    let shots = (0..).zip(Family::ALL).map(shot).collect();
+    let results = client.fire(shots, LOOK_UP_MS).await.map_err(host.failed())?;
+    let mut found = Vec::new();
+    for ShotResult { outcome, resolved, .. } in results {
+        if let Outcome::Failed { why } = outcome {
+            return Err(MachineError::Agent { host: host.name.clone(), why }.into());
+        }
+        found.extend(resolved.iter().map(ToString::to_string));
+    }
+    Ok(found)
 }

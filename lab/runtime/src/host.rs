@@ -188,6 +188,12 @@ fn config(lab: &Lab, name: &str) -> HostConfig {
     if let Some(host) = lab.hosts.get(name) {
         config.nics = host.nics.iter().map(nic).collect();
         config.interfaces = host.interfaces.iter().filter(|i| !i.deferred).cloned().collect();
+        // The kernel hands what a port receives to its bridge: an address of the port's own would not be reached.
+        for bridge in &mut config.interfaces {
+            let ports = config.nics.iter_mut().filter(|nic| bridge.has_port(&nic.name));
+            let addresses: Vec<_> = ports.flat_map(|nic| std::mem::take(&mut nic.addresses).iter()).collect();
+            bridge.addresses.extend(addresses);
+        }
         config.gateway = gateways(lab, host);
         config.routes = host.routes.clone();
         config.sysctls = host.sysctls.iter().map(|(k, v)| (k.clone(), v.clone())).collect();

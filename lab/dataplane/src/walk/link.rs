@@ -261,7 +261,13 @@ impl<'a> Flood<'a> {
         }
         // br_netfilter: bridged packets pass the host's FORWARD chain, and answers are rewritten.
         let mut frame = frame;
-        if let Body::Ip(packet) = &mut frame.body {
+        let space = &self.net.spaces[bridge.ns];
+        if let Body::Ip(packet) = &mut frame.body
+            && space.filters_bridged(packet.tuple.dst)
+        {
+            if let Some(why) = &space.unknown {
+                return self.end(way, End::Unknown(why.clone()));
+            }
             let known = (self.answers)(bridge.ns, packet);
             let established = known.is_some();
             if let Some(tuple) = known {
@@ -272,7 +278,6 @@ impl<'a> Flood<'a> {
                 packet.tuple = tuple;
             }
             let packet = &*packet;
-            let space = &self.net.spaces[bridge.ns];
             let is_local = |ip| space.is_local(ip);
             let at = Situation {
                 packet,
@@ -357,7 +362,10 @@ impl<'a> Flood<'a> {
                 .iter()
                 .find(|b| named(&b.from, port) && named(&b.to, other) && is_kind(b.filter, &frame));
             let own = self.net.at(other.at).mac;
-            let to_it = frame.dst.is_none_or(|mac| mac == own || self.is_behind(other.at, mac));
+            // What is behind a bridge on the NIC the bridge knows; the switch has learned it, or floods.
+            let to_bridge = |mac| self.net.at(other.at).master.is_some() && !self.is_on(wire, mac);
+            let to_it =
+                frame.dst.is_none_or(|mac| mac == own || self.is_behind(other.at, mac) || to_bridge(mac));
             if !to_it {
                 continue;
             }
@@ -371,6 +379,11 @@ impl<'a> Flood<'a> {
                 self.take(other.at, frame.clone(), way.clone());
             }
         }
+    }
+
+    /// Whether a MAC is that of a NIC of a segment, or of something on top of one.
+    fn is_on(&self, wire: &Wire, mac: Mac) -> bool {
+        wire.ports.iter().any(|p| self.net.at(p.at).mac == mac || self.is_behind(p.at, mac))
     }
 
     /// Whether a MAC is that of something on top of this NIC.

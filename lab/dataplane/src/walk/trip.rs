@@ -6,7 +6,7 @@ use labctl_model::OfFamily;
 
 use super::{Fate, Hop, Unknown, Walker, ip::unspecified};
 use crate::{
-    net::Role,
+    net::{ProxyAt, Role},
     packet::{Complaint, Kind, Packet, Proto, Tuple, asks},
 };
 
@@ -136,13 +136,22 @@ impl Walker<'_> {
                 && p.ip.is_none_or(|ip| ip == t.dst)
         });
         let mut answer = packet.tuple.inverse();
-        if let (Some(proxy), true) = (proxy, depth < DEEPEST) {
+        if let Some(ProxyAt { to: None, .. }) = proxy {
+            // The kernel makes the connection for a socket that nobody reads.
+            let connects = t.proto == Proto::Tcp && self.answer(asked, ns, answer, packet.size)?.is_none();
+            trip.back = self.hops.split_off(before);
+            trip.outcome = if connects { Outcome::Stalled } else { Outcome::Silent };
+            trip.why =
+                format!("dockerd of {} keeps {}/{}, and nobody reads it", space.name, t.proto, t.dport);
+            return Ok(());
+        }
+        if let (Some(ProxyAt { to: Some(to), .. }), true) = (proxy, depth < DEEPEST) {
             if asked.proto == Proto::Tcp && asked.size.is_some() {
                 return Err(Unknown("a size through docker-proxy".to_owned()));
             }
-            let leg = Asked { from: ns, to: proxy.to.ip(), port: proxy.to.port(), ..asked.clone() };
+            let leg = Asked { from: ns, to: to.ip(), port: to.port(), ..asked.clone() };
             let behind = self.ask_once(&leg, depth + 1)?;
-            let words = format!("docker-proxy: on to {}", proxy.to);
+            let words = format!("docker-proxy: on to {to}");
             trip.there.push(Hop {
                 at: space.name.clone(),
                 packet: packet.words(),

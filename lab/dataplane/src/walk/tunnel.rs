@@ -6,8 +6,10 @@ use crate::{
     packet::{Body, Frame, Kind, Packet, Proto, Tuple, asks},
 };
 
-/// Bytes that VXLAN adds: Ethernet, VXLAN, UDP and IPv4 headers (RFC 7348); IPv6 has 20 more.
+/// Bytes that VXLAN adds: Ethernet, VXLAN, UDP and IPv4 headers (RFC 7348).
 const VXLAN_BYTES: u32 = 50;
+/// Bytes that a header of IPv6 has more.
+const MORE_OF_V6: u32 = 20;
 /// Bytes that ESP adds at most, with AES-GCM and an ICV of 16 bytes (RFC 4106).
 const ESP_BYTES: u32 = 36;
 /// Source port of outer packets; Linux takes a hash of the inner flow.
@@ -23,9 +25,12 @@ impl Walker<'_> {
         let Some(vtep) = behind else {
             return Ok(Fate::Lost(format!("{}: no node is known for that MAC", net.place(at))));
         };
+        if vtep.is_ipv6() && !vxlan.over_v6 {
+            return Ok(Fate::Lost(format!("{}: this Docker sends no VXLAN by IPv6", net.place(at))));
+        }
         let (proto, more) = if vxlan.encrypted { (Proto::Esp, ESP_BYTES) } else { (Proto::Udp, 0) };
         let (sport, dport) = if vxlan.encrypted { (0, 0) } else { (OUTER_SPORT, vxlan.port) };
-        let size = inner.size + VXLAN_BYTES + more;
+        let size = inner.size + VXLAN_BYTES + more + if vtep.is_ipv6() { MORE_OF_V6 } else { 0 };
         self.note_frame(net.place(at), &frame, format!("its table: {} is behind {vtep}", words(frame.dst)));
         let packet = Packet {
             tuple: Tuple { proto, src: unspecified(vtep), sport, dst: vtep, dport },

@@ -201,8 +201,8 @@ fn with_nics(lab: &Lab, machines: &Machines, looks: &BTreeMap<&str, Look>) -> La
                 }
             }
         }
-        for Interface { parent, .. } in &mut host.interfaces {
-            rename(parent, names);
+        for Interface { on, .. } in &mut host.interfaces {
+            on.iter_mut().for_each(|name| rename(name, names));
         }
         for route in &mut host.routes {
             route.dev.iter_mut().for_each(|dev| rename(dev, names));
@@ -287,10 +287,7 @@ steps: [ { do: route add a 10.8.0.0/16 dev lan } ]
         let there = with_nics(&lab, &machines, &[("a", look)].into());
         let host = &there.hosts["a"];
         assert_eq!((host.nics[0].name.as_str(), host.nics[0].mac), ("ens5", [2; 6]));
-        assert_eq!(
-            (host.interfaces[0].parent.as_str(), host.routes[0].dev.as_deref()),
-            ("ens5", Some("ens5"))
-        );
+        assert_eq!((host.interfaces[0].parent(), host.routes[0].dev.as_deref()), ("ens5", Some("ens5")));
         assert_eq!(there.networks["m"].parent_interface(&there, "a").as_deref(), Some("ens5.7"));
         assert_eq!(there.networks["n"].parent_interface(&there, "a").as_deref(), Some("ens5.9"));
         let Action::RouteAdd { route, .. } = &there.steps[0].actions[0] else { panic!() };

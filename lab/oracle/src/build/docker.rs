@@ -6,7 +6,7 @@ use std::{
 };
 
 use labctl_dataplane::{
-    net::{Address, At, IpvlanFlag, IpvlanMode, Link, MacvlanMode, ProxyAt, Taken},
+    net::{Address, At, IpvlanFlag, IpvlanMode, Link, MacvlanMode, ProxyAt},
     netfilter::docker::{BridgeRules, GatewayMode, HostRules, MeshRules, PortRule},
     packet::{Mac, Proto},
 };
@@ -187,21 +187,22 @@ impl Built {
                 rules.mesh = Some(MeshRules { interface, sandbox, ports: meshed.iter().copied().collect() });
             }
             let space = &mut self.net.spaces[ns];
-            if rules.proxy && now.docker {
+            let ruled = match family {
+                Family::V4 => !is("iptables", false),
+                Family::V6 => has_ip6tables(state, host),
+            };
+            if now.docker && (rules.proxy || !ruled) {
+                // Without docker-proxy, nothing leads away from the socket by which dockerd keeps a port.
+                let to = |p: &PortRule| rules.proxy.then_some(p.to);
                 let at = |p: &PortRule| {
-                    Some(ProxyAt { ip: p.host_ip, family, proto: p.proto, port: p.published?, to: p.to })
+                    Some(ProxyAt { ip: p.host_ip, family, proto: p.proto, port: p.published?, to: to(p) })
                 };
-                space.proxies.extend(rules.ports.iter().filter_map(at));
-            }
-            // Then nothing leads away from the socket by which dockerd keeps a port.
-            if !rules.proxy && now.docker && family == Family::V4 && is("iptables", false) {
-                let why = "what takes a port that dockerd only keeps".to_owned();
-                let kept = rules.ports.iter().filter_map(|p| Some((p.proto, p.published?)));
-                space.taken.extend(kept.map(|port| Taken { port: Some(port), why: why.clone() }));
+                let served = rules.ports.iter().filter(|p| rules.proxy || p.to.ip().family() == family);
+                space.proxies.extend(served.filter_map(at));
             }
             match family {
-                Family::V4 if !is("iptables", false) => space.firewall = rules.firewall(),
-                Family::V6 if has_ip6tables(state, host) => space.firewall_v6 = rules.firewall(),
+                Family::V4 if ruled => space.firewall = rules.firewall(),
+                Family::V6 if ruled => space.firewall_v6 = rules.firewall(),
                 _ => {}
             }
         }

@@ -15,8 +15,8 @@ use indexmap::IndexMap;
 use ipnet::IpNet;
 use labctl_dataplane::{
     net::{
-        Address, At, Block, Interface, IpvlanFlag, IpvlanMode, Link, MacvlanMode, Namespace, Net, Port, Role,
-        Route, Taken, Wire,
+        Address, At, Block, Interface, IpvlanFlag, IpvlanMode, Link, MacvlanMode, Namespace, Net, Port,
+        ProxyAt, Role, Route, Taken, Wire,
     },
     packet::{Mac, Proto},
 };
@@ -30,6 +30,8 @@ use crate::{
 
 /// MTU of what Docker makes, if nobody says otherwise.
 const MTU: u32 = 1500;
+/// Whether what a bridge passes on is handed to iptables, and to ip6tables.
+const BRIDGED: [&str; 2] = ["net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables"];
 /// Keys of daemon.json that the oracle knows, or that change nothing of the network.
 const KNOWN_KEYS: [&str; 21] = [
     "ipv6",
@@ -157,13 +159,15 @@ impl Built {
         let set = |key: &str| host.sysctls.get(key).map(String::as_str);
         let docker_forwards = now.daemon_json.get("ip-forward") != Some(&Value::Bool(false));
         space.forwards = docker_forwards || set("net.ipv4.ip_forward") == Some("1");
+        space.filters_bridged = set(BRIDGED[0]) != Some("0");
+        space.filters_bridged_v6 = set(BRIDGED[1]) != Some("0");
         let ns = self.net.add(space);
         self.spaces.insert(name.to_owned(), ns);
         for nic in &host.nics {
             self.nic(state, ns, nic, Some(name));
         }
         for i in host.interfaces.iter().filter(|i| now.interfaces.contains(&i.name)) {
-            let Some(parent) = self.net.spaces[ns].interface(&i.parent) else { continue };
+            let Some(parent) = self.net.spaces[ns].interface(i.parent()) else { continue };
             let parent = At { ns, iface: parent };
             let mut made = match i.kind {
                 InterfaceKind::Macvlan => self.interface(&i.name, Link::Macvlan(parent, MacvlanMode::Bridge)),
@@ -171,6 +175,7 @@ impl Built {
                     self.interface(&i.name, Link::Ipvlan(parent, IpvlanMode::L2, IpvlanFlag::Bridge))
                 }
                 InterfaceKind::Vlan(id) => self.interface(&i.name, Link::Vlan(parent, id)),
+                InterfaceKind::Bridge => self.interface(&i.name, Link::Bridge),
             };
             if i.kind != InterfaceKind::Macvlan {
                 made.mac = self.net.at(parent).mac;
@@ -179,6 +184,11 @@ impl Built {
             let addresses = i.addresses.iter();
             made.addresses =
                 addresses.map(|a| Address { ip: a.addr(), prefix_len: a.prefix_len() }).collect();
+            let bridge = self.net.spaces[ns].interfaces.len();
+            for port in self.net.spaces[ns].interfaces.iter_mut().filter(|port| i.has_port(&port.name)) {
+                port.master = Some(bridge);
+                made.addresses.append(&mut port.addresses);
+            }
             self.net.plug(ns, made);
         }
         let gateways = Family::ALL.into_iter().filter_map(|family| host.gateway(state.lab, family));
@@ -417,14 +427,25 @@ impl Built {
 
     /// Ports of a host that dockerd itself has.
     fn own_ports(&mut self, state: &State<'_>, host: &str, mesh: &BTreeSet<(Proto, u16)>) {
-        let Some(ns) = self.spaces.get(host).copied().filter(|_| state.nodes.contains_key(host)) else {
-            return;
-        };
+        let (Some(ns), Some(node)) = (self.spaces.get(host).copied(), state.nodes.get(host)) else { return };
+        let mesh = mesh.iter().filter(|_| node.sandbox.is_some());
         let data = state.lab.swarm.as_ref().and_then(|s| s.data_path_port).unwrap_or(4789);
         let swarm = [(Proto::Tcp, 2377), (Proto::Tcp, 7946), (Proto::Udp, 7946), (Proto::Udp, data)];
-        for port in swarm.into_iter().chain(mesh.iter().copied()) {
+        for port in swarm.into_iter().chain(mesh.clone().copied()) {
             let why = format!("what dockerd does at its own port {}/{}", port.0, port.1);
             self.net.spaces[ns].taken.push(Taken { port: Some(port), why });
+        }
+        // The mesh is of IPv4: by IPv6, who connects is taken by a socket that nobody reads (moby
+        // libnetwork/service_linux.go, `plumbIngressProxy`).
+        let kept = |(proto, port): &_| ProxyAt {
+            ip: None,
+            family: Family::V6,
+            proto: *proto,
+            port: *port,
+            to: None,
+        };
+        if state.hosts.get(host).is_some_and(|h| h.docker) {
+            self.net.spaces[ns].proxies.extend(mesh.map(kept));
         }
     }
 }
@@ -463,6 +484,7 @@ fn unmodelled(host: &Host, daemon_json: &serde_json::Map<String, Value>) -> Opti
     let harmless = |k: &str| {
         k == "net.ipv4.ip_forward"
             || !k.starts_with("net.")
+            || BRIDGED.contains(&k)
             || k.starts_with("net.core.")
             || k.contains(".neigh.")
     };

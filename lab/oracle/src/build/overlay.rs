@@ -118,9 +118,11 @@ impl Built {
     fn overlay(&mut self, state: &State<'_>, key: &str, overlay: &Overlay, ends: &[End], tasks: &[&Task]) {
         let mesh = state.lab.mesh().map_or(INGRESS, |(key, _)| key) == key;
         let up = |h: &str| state.hosts.get(h).is_some_and(|h| h.up);
-        // The nodes that have it: all have the mesh.
+        // The nodes that have it.
+        let on_mesh = |n: &str| mesh && state.nodes.get(n).is_some_and(|node| node.sandbox.is_some());
         let nodes = state.nodes.keys().filter(|n| up(n));
-        let nodes: Vec<&String> = nodes.filter(|n| mesh || ends.iter().any(|e| e.host == **n)).collect();
+        let nodes: Vec<&String> =
+            nodes.filter(|n| on_mesh(n) || ends.iter().any(|e| e.host == **n)).collect();
         let mut pool = overlay.pool.clone();
         let mut balancers: IndexMap<&String, End> = IndexMap::new();
         for node in &nodes {
@@ -168,7 +170,9 @@ impl Built {
             }
         }
         let port = state.lab.swarm.as_ref().and_then(|s| s.data_path_port).unwrap_or(PORT);
-        let vxlan = Vxlan { vni: overlay.vni, port, outer, encrypted, peers };
+        // moby#46790.
+        let over_v6 = state.lab.hosts.get(node).is_some_and(|h| h.engine.is_at_least(25));
+        let vxlan = Vxlan { vni: overlay.vni, port, outer, encrypted, over_v6, peers };
         let mut device = self.interface("vxlan0", Link::Vxlan(vxlan));
         (device.master, device.mtu) = (Some(bridge), mtu);
         device.unknown = network.and_then(docker::unmodelled_options).or_else(|| state.swarm_unknown.clone());

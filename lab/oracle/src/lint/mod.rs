@@ -110,10 +110,10 @@ impl Linter<'_> {
                 let kind = match i.kind {
                     InterfaceKind::Macvlan => 0,
                     InterfaceKind::Ipvlan => 1,
-                    InterfaceKind::Vlan(_) => continue,
+                    InterfaceKind::Vlan(_) | InterfaceKind::Bridge => continue,
                 };
                 let path = owned(&["hosts", name, "interfaces", &i.name]);
-                on.entry(i.parent.clone()).or_default()[kind].get_or_insert(path);
+                on.entry(i.parent().to_owned()).or_default()[kind].get_or_insert(path);
             }
             for (parent, both) in on {
                 let [Some(macvlan), Some(ipvlan)] = both else { continue };

@@ -141,7 +141,7 @@ impl Bench<'_> {
                         h.interfaces.push(Interface {
                             name,
                             kind,
-                            parent,
+                            on: vec![parent],
                             addresses: vec![own],
                             deferred: false,
                         });

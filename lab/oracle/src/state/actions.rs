@@ -47,6 +47,9 @@ impl State<'_> {
             Action::CreateNetwork(key) => self.create_network(key),
             Action::RemoveNetwork(key) => {
                 self.overlays.shift_remove(key);
+                if self.lab.mesh().is_some_and(|(mesh, _)| mesh == key) {
+                    self.end_mesh();
+                }
                 for host in self.hosts.values_mut() {
                     host.networks.shift_remove(key);
                 }
@@ -96,6 +99,7 @@ impl State<'_> {
                 if let Some(node) = self.nodes.get_mut(host) {
                     node.active = matches!(action, Action::Activate(_));
                 }
+                self.join_mesh(host);
                 self.place_all(false);
             }
             Action::Promote(host) | Action::Demote(host) => {
@@ -103,6 +107,7 @@ impl State<'_> {
                     node.role =
                         if matches!(action, Action::Promote(_)) { Role::Manager } else { Role::Worker };
                 }
+                self.join_mesh(host);
                 self.place_all(false);
             }
             Action::Leave(host) => {

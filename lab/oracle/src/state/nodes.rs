@@ -55,9 +55,27 @@ impl<'a> State<'a> {
             self.choose(host, key);
         }
         // The mesh's sandbox takes the first address.
-        let sandbox = self.give(host, key, Family::V4, None);
+        self.join_mesh(host);
+    }
+
+    /// Gives a node an address on the mesh, as the swarm does when the node joins, is updated or gets a task there, but not
+    /// when the mesh is made (moby#40184).
+    pub(super) fn join_mesh(&mut self, host: &str) {
+        if self.nodes.get(host).is_none_or(|node| node.sandbox.is_some()) {
+            return;
+        }
+        let sandbox = self.give(host, self.gwbridge(), Family::V4, None);
         if let Some(node) = self.nodes.get_mut(host) {
             node.sandbox = sandbox;
+        }
+    }
+
+    /// Takes all nodes off the mesh, which is removed.
+    pub(super) fn end_mesh(&mut self) {
+        let gwbridge = self.gwbridge();
+        let on = self.nodes.iter_mut().filter_map(|(name, n)| Some((name.clone(), n.sandbox.take()?)));
+        for (host, ip) in on.collect::<Vec<_>>() {
+            self.take_back(&host, gwbridge, ip);
         }
     }
 
@@ -175,6 +193,9 @@ impl<'a> State<'a> {
             }
         }
         for task in &mut tasks {
+            if meshed {
+                self.join_mesh(&task.host);
+            }
             for key in &all {
                 if let Some(ip) = self.give(&task.host, key, Family::V4, None) {
                     task.addresses.insert(key.clone(), ip);

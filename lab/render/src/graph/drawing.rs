@@ -199,14 +199,18 @@ impl<'a> Builder<'a> {
         }
         for interface in &host.interfaces {
             let kind = match interface.kind {
-                InterfaceKind::Macvlan => format!("macvlan on {}", interface.parent),
-                InterfaceKind::Ipvlan => format!("ipvlan on {}", interface.parent),
-                InterfaceKind::Vlan(id) => format!("VLAN {id} on {}", interface.parent),
+                InterfaceKind::Macvlan => "macvlan".to_owned(),
+                InterfaceKind::Ipvlan => "ipvlan".to_owned(),
+                InterfaceKind::Vlan(id) => format!("VLAN {id}"),
+                InterfaceKind::Bridge => "bridge".to_owned(),
             };
+            let kind = format!("{kind} on {}", interface.on.join(", "));
             let notes =
                 [kind].into_iter().chain(interface.addresses.iter().map(ToString::to_string)).collect();
             let made = self.node(Kind::Nic, &interface.name, notes, Some(node), interface.deferred);
-            self.edge(made, self.interfaces.get(&(name, interface.parent.as_str())).copied(), String::new());
+            for below in &interface.on {
+                self.edge(made, self.interfaces.get(&(name, below.as_str())).copied(), String::new());
+            }
             self.interfaces.insert((name, &interface.name), made);
         }
         let lab = self.lab;

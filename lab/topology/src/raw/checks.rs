@@ -92,6 +92,8 @@ raw! {
         tasks: Option<At<String>>,
         /// Fact: addresses of the nodes that a host knows to be on an overlay, as `NETWORK@HOST`.
         network_peers: Option<At<String>>,
+        /// Fact: all addresses that a name resolves to for a host or container, as `NAME@c1`; none if it does not resolve.
+        resolves: Option<At<String>>,
         /// The fact is exactly this, in any order.
         equals: Option<OneOrMany<At<String>>>,
         /// The fact has all of these.
@@ -133,6 +135,7 @@ pub(crate) enum FactKind {
     Nodes,
     Tasks,
     NetworkPeers,
+    Resolves,
 }
 
 impl Check {
@@ -164,6 +167,7 @@ impl Check {
             (FactKind::Nodes, &self.nodes),
             (FactKind::Tasks, &self.tasks),
             (FactKind::NetworkPeers, &self.network_peers),
+            (FactKind::Resolves, &self.resolves),
         ];
         all.into_iter().filter_map(|(kind, subject)| Some((kind, subject.as_ref()?))).collect()
     }

@@ -59,13 +59,15 @@ raw! {
 }
 
 raw! {
-    /// An interface on top of another.
+    /// An interface on top of others.
     Interface, "an interface" {
-        /// `macvlan`, `ipvlan` or `vlan`.
-        #[schemars(extend("enum" = ["macvlan", "ipvlan", "vlan"]))]
+        /// `macvlan`, `ipvlan`, `vlan` or `bridge`.
+        #[schemars(extend("enum" = ["macvlan", "ipvlan", "vlan", "bridge"]))]
         r#type: At<String>,
-        /// The interface it sits on, or a segment for the NIC on it.
-        parent: At<String>,
+        /// The interface it sits on, or a segment for the NIC on it; not of a bridge.
+        parent: Option<At<String>>,
+        /// The NICs that a bridge connects, each by its name or its segment. The bridge has their addresses.
+        ports: Option<Vec<At<String>>>,
         /// VLAN id of a `vlan`, 1 to 4094.
         id: Option<At<u32>>,
         /// Its addresses with prefix lengths.

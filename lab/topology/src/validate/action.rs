@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use labctl_model::{
-    host::Route,
+    host::{Interface, InterfaceKind, Route},
     step::{Action, Power, Token},
     swarm::Role,
 };
@@ -384,6 +384,12 @@ fn interface(words: &mut Words, scope: &Scope, cx: &mut Cx) -> Option<(String, S
         };
         let d = Diagnostic::new(name.at, format!("host `{host}` has no extra interface `{}`", name.value));
         cx.error(d.hint(hint));
+        return None;
+    }
+    let is_bridge = |i: &Interface| i.name == name.value && i.kind == InterfaceKind::Bridge;
+    if h.interfaces.iter().any(is_bridge) {
+        let d = Diagnostic::new(name.at, format!("`{}` is a bridge, which stays", name.value));
+        cx.error(d.hint("the host's addresses are on it"));
         return None;
     }
     Some((host, name.value))

@@ -69,6 +69,10 @@ pub(super) fn read(c: &raw::Check, scope: &Scope, within: Duration, cx: &mut Cx)
             let (network, host) = name.value.split_once('@').unwrap_or((&name.value, ""));
             Subject::NetworkPeers { network: network.to_owned(), host: host.to_owned() }
         }
+        FactKind::Resolves => {
+            let (name, from) = name.value.rsplit_once('@').unwrap_or((&name.value, ""));
+            Subject::Resolves { name: name.to_owned(), from: from.to_owned() }
+        }
     };
     known.then(|| Fact { subject, must, within, line: cx.line(c.at) })
 }
@@ -98,7 +102,25 @@ fn about(kind: FactKind, name: &At<String>, scope: &Scope, cx: &mut Cx) -> bool 
         FactKind::Status => scope.names.container(name, cx),
         FactKind::Exec => scope.endpoint(name, cx),
         FactKind::NetworkPeers => overlay_at_host(name, scope, cx),
+        FactKind::Resolves => name_at_endpoint(name, scope, cx),
     }
+}
+
+/// Reads `NAME@ENDPOINT`: a name, and who looks it up.
+fn name_at_endpoint(name: &At<String>, scope: &Scope, cx: &mut Cx) -> bool {
+    let Some((looked_up, from)) = name.value.rsplit_once('@').filter(|(name, _)| !name.is_empty()) else {
+        let d = Diagnostic::new(name.at, format!("`{}` does not say who looks a name up", name.value));
+        cx.error(d.hint("`resolves: NAME@ENDPOINT`"));
+        return false;
+    };
+    let at = cx.part(name, looked_up.len() + 1..name.value.len());
+    let from = At { value: from.to_owned(), at };
+    if scope.names.peers.contains(from.value.as_str()) {
+        let d = Diagnostic::new(at, format!("`{}` is a peer, which has no resolver", from.value));
+        cx.error(d.hint("a host or a container looks names up"));
+        return false;
+    }
+    scope.endpoint(&from, cx)
 }
 
 /// Reads `NETWORK@HOST`: an overlay and a host.
@@ -144,7 +166,9 @@ fn must(c: &raw::Check, kind: FactKind, name: &At<String>, scope: &Scope, cx: &m
         return Some(Must::Print(text.value.clone()));
     }
     if let Some(inside) = &c.inside {
-        if !matches!(kind, FactKind::Addresses | FactKind::Subnets | FactKind::NetworkPeers) {
+        let of_addresses =
+            [FactKind::Addresses, FactKind::Subnets, FactKind::NetworkPeers, FactKind::Resolves];
+        if !of_addresses.contains(&kind) {
             let d = Diagnostic::new(inside.at, "only addresses and subnets can lie inside one");
             cx.error(d.hint("`equals`, `contains` or `lacks`"));
         }
@@ -181,7 +205,9 @@ fn item(kind: FactKind, word: &At<String>, cx: &mut Cx) {
             let d = Diagnostic::new(word.at, format!("`{text}` is no state of a container"));
             cx.error(d.hint(words::known("state", text, STATES)));
         }
-        FactKind::Addresses | FactKind::NetworkPeers if text.parse::<IpAddr>().is_err() => {
+        FactKind::Addresses | FactKind::NetworkPeers | FactKind::Resolves
+            if text.parse::<IpAddr>().is_err() =>
+        {
             let d = Diagnostic::new(word.at, format!("`{text}` is no IP address"));
             cx.error(d.hint("addresses are compared without prefix length: `172.17.0.2`"));
         }

@@ -22,7 +22,7 @@ const DEFAULT_MEMORY_MIB: u32 = 1024;
 const MOST_NICS: usize = 16;
 /// Most interfaces on top of NICs.
 const MOST_INTERFACES: usize = 64;
-const KINDS: [&str; 3] = ["macvlan", "ipvlan", "vlan"];
+const KINDS: [&str; 4] = ["macvlan", "ipvlan", "vlan", "bridge"];
 
 pub(super) fn read(
     t: &raw::Topology,
@@ -224,57 +224,124 @@ fn interfaces(h: &raw::Host, nics: &[Nic], cx: &mut Cx) -> Vec<Interface> {
             continue;
         }
         let Some(kind) = kind(i, cx) else { continue };
-        let parent = nics.iter().find(|n| n.segment == i.parent.value).map_or(&i.parent.value, |n| &n.name);
-        let known = || nics.iter().map(|n| n.name.as_str()).chain(all.iter().map(|(k, _)| k.value.as_str()));
-        if !known().any(|k| k == parent) {
-            let segments = nics.iter().map(|n| n.segment.as_str());
-            let hint = words::known("interface", &i.parent.value, segments.chain(known()));
-            let message =
-                format!("the host has no interface `{}`, nor a NIC on such a segment", i.parent.value);
-            cx.error(Diagnostic::new(i.parent.at, message).hint(hint));
-            continue;
-        }
+        let on = match kind {
+            InterfaceKind::Bridge => ports(name, i, nics, &read, cx),
+            _ => parent(i, nics, &all, cx).map(|parent| vec![parent]),
+        };
+        let Some(on) = on else { continue };
         for a in i.addresses.iter().flatten() {
             reserved::interface(a.value.addr(), a, cx);
         }
         let addresses = i.addresses.iter().flatten().map(|a| a.value).collect();
-        let interface = Interface {
-            name: name.value.clone(),
-            kind,
-            parent: parent.clone(),
-            addresses,
-            deferred: flag(&i.deferred),
-        };
+        let interface =
+            Interface { name: name.value.clone(), kind, on, addresses, deferred: flag(&i.deferred) };
         read.push((name, i, interface));
     }
     // Parents first. Each round takes those whose parent is placed; what is left forms a circle.
     let mut ordered: Vec<Interface> = Vec::new();
     while !read.is_empty() {
         let ready = |i: &Interface| {
-            let waits = all.iter().any(|(k, _)| k.value == i.parent);
-            !waits || ordered.iter().any(|o| o.name == i.parent)
+            let waits = all.iter().any(|(k, _)| k.value == i.parent());
+            !waits || ordered.iter().any(|o| o.name == i.parent())
         };
         let Some(next) = read.iter().position(|(_, _, i)| ready(i)) else { break };
         let (name, i, interface) = read.remove(next);
-        if !interface.deferred && ordered.iter().any(|o| o.name == interface.parent && o.deferred) {
-            let message = format!("`{}` sits on `{}`, which only a step makes", name.value, interface.parent);
-            cx.error(Diagnostic::new(i.parent.at, message).hint("make it `deferred: true` as well"));
+        let below = |other: &Interface| other.name == interface.parent();
+        let at = i.parent.as_ref().map_or(i.at, |p| p.at);
+        if !interface.deferred && ordered.iter().any(|o| below(o) && o.deferred) {
+            let message =
+                format!("`{}` sits on `{}`, which only a step makes", name.value, interface.parent());
+            cx.error(Diagnostic::new(at, message).hint("make it `deferred: true` as well"));
         }
         ordered.push(interface);
     }
     if let Some((_, i, interface)) = read.first()
-        && read.iter().any(|(_, _, other)| other.name == interface.parent)
+        && read.iter().any(|(_, _, other)| other.name == interface.parent())
     {
-        let message = format!("`{}` sits on itself, by way of `{}`", interface.name, interface.parent);
-        cx.error(Diagnostic::new(i.parent.at, message).hint("some interface must sit on a NIC"));
+        let message = format!("`{}` sits on itself, by way of `{}`", interface.name, interface.parent());
+        let at = i.parent.as_ref().map_or(i.at, |p| p.at);
+        cx.error(Diagnostic::new(at, message).hint("some interface must sit on a NIC"));
     }
     ordered
+}
+
+/// The interface that another one sits on, by its name in the host.
+fn parent(
+    i: &raw::Interface,
+    nics: &[Nic],
+    all: &[(&At<String>, &raw::Interface)],
+    cx: &mut Cx,
+) -> Option<String> {
+    if let Some(port) = i.ports.iter().flatten().next() {
+        let d = Diagnostic::new(port.at, "only a bridge has `ports`");
+        cx.error(d.hint("`parent` is the interface it sits on; or write `type: bridge`"));
+    }
+    let Some(parent) = &i.parent else {
+        let d = Diagnostic::new(i.at, "an interface needs its `parent`");
+        cx.error(d.hint("the interface that it sits on, or a segment for the NIC on it"));
+        return None;
+    };
+    let nic = nics.iter().find(|n| n.segment == parent.value).map(|n| n.name.as_str());
+    let known = || nics.iter().map(|n| n.name.as_str()).chain(all.iter().map(|(k, _)| k.value.as_str()));
+    let found = nic.or_else(|| known().find(|k| *k == parent.value));
+    if found.is_none() {
+        let segments = nics.iter().map(|n| n.segment.as_str());
+        let hint = words::known("interface", &parent.value, segments.chain(known()));
+        let message = format!("the host has no interface `{}`, nor a NIC on such a segment", parent.value);
+        cx.error(Diagnostic::new(parent.at, message).hint(hint));
+    }
+    found.map(str::to_owned)
+}
+
+/// The NICs that a bridge connects, by their names in the host. It is there from the start: their addresses are its own.
+fn ports(
+    name: &At<String>,
+    i: &raw::Interface,
+    nics: &[Nic],
+    others: &[(&At<String>, &raw::Interface, Interface)],
+    cx: &mut Cx,
+) -> Option<Vec<String>> {
+    if let Some(parent) = &i.parent {
+        let d = Diagnostic::new(parent.at, "a bridge sits on no `parent`");
+        cx.error(d.hint("`ports` are the NICs that it connects: `ports: [lan, lan2]`"));
+    }
+    if let Some(deferred) = i.deferred.as_ref().filter(|d| d.value) {
+        let d = Diagnostic::new(deferred.at, "a bridge cannot be deferred");
+        cx.error(d.hint("the host's addresses are on it, so it is there from the start"));
+    }
+    let mut found: Vec<String> = Vec::new();
+    for port in i.ports.iter().flatten() {
+        let nic = nics.iter().find(|n| n.segment == port.value || n.name == port.value);
+        let Some(nic) = nic else {
+            let known = nics.iter().flat_map(|n| [n.segment.as_str(), n.name.as_str()]);
+            let hint = words::known("NIC", &port.value, known);
+            let message = format!("the host has no NIC `{}`, nor one on such a segment", port.value);
+            cx.error(Diagnostic::new(port.at, message).hint(hint));
+            return None;
+        };
+        if found.contains(&nic.name) || others.iter().any(|(_, _, other)| other.has_port(&nic.name)) {
+            let message = format!("`{}` is a port of a bridge already", nic.name);
+            cx.error(Diagnostic::new(port.at, message).hint("a NIC is in one bridge, once"));
+        }
+        if !nic.peer.is_empty() {
+            let d = Diagnostic::new(port.at, format!("`{}` is point-to-point", nic.name));
+            cx.error(d.hint("a bridge connects NICs of whole segments"));
+        }
+        found.push(nic.name.clone());
+    }
+    if found.is_empty() {
+        let d = Diagnostic::new(i.at, format!("the bridge `{}` has no `ports`", name.value));
+        cx.error(d.hint("the NICs that it connects: `ports: [lan, lan2]`"));
+        return None;
+    }
+    Some(found)
 }
 
 fn kind(i: &raw::Interface, cx: &mut Cx) -> Option<InterfaceKind> {
     let kind = match i.r#type.value.as_str() {
         "macvlan" => InterfaceKind::Macvlan,
         "ipvlan" => InterfaceKind::Ipvlan,
+        "bridge" => InterfaceKind::Bridge,
         "vlan" => match &i.id {
             Some(id) => InterfaceKind::Vlan(vlan(id, cx)?),
             None => {
@@ -385,6 +452,11 @@ pub(super) fn route(r: &raw::Route, nics: &[Nic], interfaces: &[Interface], cx: 
                 cx.error(Diagnostic::new(dev.at, message).hint(hint));
                 return None;
             };
+            if let Some(bridge) = interfaces.iter().find(|i| i.has_port(name)) {
+                let d =
+                    Diagnostic::new(dev.at, format!("`{name}` is a port of the bridge `{}`", bridge.name));
+                cx.error(d.hint(format!("`dev: {}`: what goes by the port goes by its bridge", bridge.name)));
+            }
             Some(name.clone())
         }
     };

@@ -232,7 +232,7 @@ fn parent(
             // Docker makes `eth0.30`, and the kernel has one interface for each VLAN of a NIC.
             let same = |i: &&Interface| match (nic, i.kind) {
                 (Some(nic), InterfaceKind::Vlan(id)) => {
-                    Some(id) == vlan && i.parent == nic.name && i.name != format!("{}.{id}", nic.name)
+                    Some(id) == vlan && i.parent() == nic.name && i.name != format!("{}.{id}", nic.name)
                 }
                 _ => false,
             };

@@ -121,7 +121,7 @@ fn hosts_get_their_links() {
         })
     );
     // What sits on another comes after it, whatever the order in the file.
-    let interfaces: Vec<_> = host.interfaces.iter().map(|i| (i.name.as_str(), i.parent.as_str())).collect();
+    let interfaces: Vec<_> = host.interfaces.iter().map(|i| (i.name.as_str(), i.parent())).collect();
     assert_eq!(interfaces, [("eth0.10", "eth0"), ("top", "eth0.10"), ("shim", "eth0")]);
     assert_eq!(host.interfaces[0].kind, InterfaceKind::Vlan(10));
     let route = |to: &str, via: Option<&str>, dev: &str, metric| Route {

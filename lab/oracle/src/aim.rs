@@ -76,7 +76,8 @@ pub fn aim(state: &State<'_>, probe: &Probe, (by, probed): (By, Probed), cell: &
         None => Vec::new(),
     };
     let address = address(state, &cell.from, &cell.to, probed);
-    let host = owner.as_deref().and_then(|name| state.lab.hosts.get_key_value(name));
+    // Who shares a host's namespace has its addresses, and a published port there is the host's.
+    let host = owner.as_deref().and_then(|name| state.lab.hosts.get_key_value(state.lab.namespace_of(name)?));
     let behind = transport(probe).zip(host).and_then(|(port, (name, host))| {
         let by = match by {
             By::Address => address.clone().ok(),
@@ -84,11 +85,12 @@ pub fn aim(state: &State<'_>, probe: &Probe, (by, probed): (By, Probed), cell: &
         };
         published(state, name, by, port)
     });
+    let door = host.map(|(name, _)| name.clone());
     match (behind, transport(probe)) {
         (Some(behind), _) if behind.is_empty() => Aim { meant, address, door: None, listeners: behind },
         (Some(listeners), _) => {
             let meant = listeners.iter().map(|(name, _)| name.clone()).collect();
-            Aim { meant, door: owner, listeners, address }
+            Aim { meant, door, listeners, address }
         }
         (None, Some((_, port))) => {
             let listeners = meant.iter().map(|name| (name.clone(), port)).collect();

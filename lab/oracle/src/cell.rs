@@ -256,12 +256,13 @@ impl Question<'_, '_> {
             }
         }
         let port = aim::transport(&self.matrix.probe);
-        let is_host = |name: &String| state.lab.hosts.contains_key(name);
-        let target = match &self.cell.to {
-            Target::Endpoint { name, .. } => aim.door.clone().or_else(|| Some(name.clone()).filter(is_host)),
-            Target::Address(_) => aim.door.clone(),
+        let of_host = match &self.cell.to {
+            Target::Endpoint { name, .. } => {
+                state.lab.namespace_of(name).is_some_and(|ns| state.lab.hosts.contains_key(ns))
+            }
+            Target::Address(_) => false,
         };
-        if let (Some(_), Some((protocol, port))) = (target, port) {
+        if let (true, Some((protocol, port))) = (of_host || aim.door.is_some(), port) {
             for (name, s) in state.services.iter().filter(|(_, s)| !s.certain) {
                 let there = |p: &labctl_model::ServicePort| {
                     p.mode == labctl_model::PublishMode::Host

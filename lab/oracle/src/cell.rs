@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::{
     aim::{self, Aim, NoAddress},
     build::{self, Built},
-    names,
+    names, placement,
     state::{HostState, State},
 };
 
@@ -254,6 +254,15 @@ impl Question<'_, '_> {
                     return unknown(format!("which endpoint of {key} gets {address}"));
                 }
             }
+        }
+        // On an overlay each task is as near as the next one; on default bridges none is.
+        if let (By::Address, Target::Endpoint { name, .. }) = (self.matrix.by, &self.cell.to)
+            && let Some(s) = state.services.get(name)
+            && s.spec.networks.is_empty()
+            && matches!(s.spec.mode, labctl_model::ServiceMode::Replicated(_))
+            && placement::hosts(&s.tasks).len() > 1
+        {
+            return unknown(format!("which node has which task of {name}"));
         }
         let port = aim::transport(&self.matrix.probe);
         let of_host = match &self.cell.to {

@@ -587,3 +587,14 @@ containers: { web: { host: h, ports: [ '8080:80' ] }, cb: { host: a, networks: [
         ("yes".into(), "silent".into())
     );
 }
+
+#[test]
+fn a_dnsrr_service_without_networks_is_where_its_tasks_are() {
+    let lab = "
+segments: { lan: { subnet: 192.168.56.0/24 } }
+hosts: { a: { lan: 192.168.56.3 }, b: { lan: 192.168.56.4 } }
+swarm: { managers: [a] }
+services: { web: { deploy: { endpoint_mode: dnsrr, placement: { constraints: [ node.hostname==a ] } } } }
+";
+    assert_eq!(word(lab, "a > web tcp/80"), "yes", "seed 6307");
+}

@@ -3,7 +3,7 @@
 use std::{ffi::OsStr, fmt::Write, fs, path::Path};
 
 use labctl_model::Lab;
-use labctl_oracle::{Predictions, predict};
+use labctl_oracle::{Predictions, predict, summarize};
 
 use labctl_tests::Labctl;
 
@@ -12,6 +12,10 @@ use crate::measure::{RUNS, against_aim, alone, seconds, versus};
 /// Hosts, and containers on each of them.
 const HOSTS: usize = 16;
 const CONTAINERS: usize = 30;
+/// The same in a lab whose cells are too many to list, s: 10,000 endpoints.
+const MANY_HOSTS: usize = 40;
+const MANY_CONTAINERS: usize = 249;
+const COUNTED_AIM: f64 = 1.0;
 
 /// Prints the figures.
 pub fn oracle() {
@@ -24,7 +28,8 @@ pub fn oracle() {
 
     // A row alone is walked cell by cell; a whole matrix goes by classes of endpoints.
     let names: Vec<String> = (0..HOSTS * CONTAINERS).map(|n| format!("c{n}")).collect();
-    let (whole, rows) = (parse(&lab(&["containers".to_owned()])), parse(&lab(&names)));
+    let (whole, rows) =
+        (parse(&lab(HOSTS, CONTAINERS, &["containers".to_owned()])), parse(&lab(HOSTS, CONTAINERS, &names)));
     let (mut by_class, mut walked) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
         let (mut one, mut other): (Option<Predictions>, Option<Predictions>) = (None, None);
@@ -37,6 +42,12 @@ pub fn oracle() {
     versus(&format!("{cells} cells, by classes / cell by cell"), "s", &by_class, &walked);
     let a_second: Vec<f64> = walked.iter().map(|s| cells as f64 / s).collect();
     alone("cells walked one by one", "cells/s", &a_second);
+
+    let many = parse(&lab(MANY_HOSTS, MANY_CONTAINERS, &[]));
+    let mut cells = 0;
+    let counted: Vec<f64> =
+        (0..RUNS).map(|_| seconds(|| cells = summarize(&many, &[]).scenes[0].matrices[0].cells)).collect();
+    against_aim(&format!("{cells} cells counted by classes"), "s", &counted, COUNTED_AIM);
 
     let labctl = Labctl::new();
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../topologies/ingress.yaml");
@@ -58,20 +69,20 @@ fn parse(text: &str) -> Lab {
 }
 
 /// Containers on a bridge of their host, every other one on a macvlan too; a matrix for each of these sources.
-fn lab(sources: &[String]) -> String {
+fn lab(hosts: usize, on_each: usize, sources: &[String]) -> String {
     let mut text = String::from("name: bench\nsegments: { lan: { subnet: 10.1.0.0/16 } }\nhosts:\n");
-    for host in 0..HOSTS {
+    for host in 0..hosts {
         let _ = writeln!(text, "  h{host}: {{ lan: 10.1.0.{} }}", host + 1);
     }
     text += "networks:\n  near: { ipam: { config: [ { subnet: 172.30.0.0/16 } ] } }\n  \
              far: { driver: macvlan, driver_opts: { parent: lan }, ipam: { config: [ { subnet: 10.1.0.0/16 } ] } }\n\
              containers:\n";
-    for n in 0..HOSTS * CONTAINERS {
+    for n in 0..hosts * on_each {
         let far = format!(", far: {{ ipv4_address: 10.1.{}.{} }}", 1 + n / 200, 1 + n % 200);
         let far = if n % 2 == 0 { far.as_str() } else { "" };
-        let _ = writeln!(text, "  c{n}: {{ host: h{}, networks: {{ near: {{}}{far} }} }}", n % HOSTS);
+        let _ = writeln!(text, "  c{n}: {{ host: h{}, networks: {{ near: {{}}{far} }} }}", n % hosts);
     }
-    text += "expect:\n";
+    text += if sources.is_empty() { "" } else { "expect:\n" };
     for source in sources {
         let _ = writeln!(text, "  - {{ from: {source}, to: containers, verdict: yes }}");
     }

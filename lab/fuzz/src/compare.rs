@@ -3,15 +3,20 @@
 use std::{collections::BTreeSet, fmt, time::Duration};
 
 use anyhow::{Context, Result};
-use lab::{Error, Report, Runtime};
+use lab::{Error, Report, RunningLab, Runtime};
 use labctl_model::Lab;
 use labctl_oracle::{Agreement, Checked, Predictions, Stage, predict};
 use serde_json::{Value, json};
 
 use crate::random;
 
-/// How long gossip, names and neighbours may take to settle after a change. What still differs then is a difference.
+/// Gossip, names and neighbours take this long to settle after a change, as often as `LOOKS`: on a busy machine a node that is
+/// cut off is given up after a minute. What still differs then is a difference.
 const SETTLE: Duration = Duration::from_secs(10);
+const LOOKS: usize = 7;
+
+/// After this long a kernel that limits its errors to a sender tells it again.
+const REFILL: Duration = Duration::from_secs(6);
 
 /// What came of a lab.
 pub struct Comparison {
@@ -132,9 +137,15 @@ pub async fn run(lab: &Value, predictions: &Predictions, runtime: Runtime) -> Re
         }
         let expected = cells(number, stage);
         let mut differences = differences(&expected, &running.check().await?);
-        if !differences.is_empty() {
+        for _ in 0..LOOKS {
+            if differences.is_empty() {
+                break;
+            }
             tokio::time::sleep(SETTLE).await;
             differences = self::differences(&expected, &running.check().await?);
+        }
+        if runtime == Runtime::Dind {
+            differences = not_limited(&running, differences).await?;
         }
         let known = expected.iter().filter(|(_, words)| words.is_some()).count();
         all.compared += known;
@@ -143,6 +154,27 @@ pub async fn run(lab: &Value, predictions: &Predictions, runtime: Runtime) -> Re
     }
     running.down().await?;
     Ok(Outcome::Ran(all))
+}
+
+/// The differences without those that the machine's kernel makes on `dind`: a router without a route tells a sender five times,
+/// then once a second (Linux, net/ipv4/route.c, `ip_error`; the sysctl is the whole kernel's). Such a cell is asked alone.
+async fn not_limited(running: &RunningLab, differences: Vec<Difference>) -> Result<Vec<Difference>> {
+    let mut kept = Vec::new();
+    for difference in differences {
+        let told = difference.predicted.contains("unreachable") && difference.observed == "silent";
+        if told {
+            tokio::time::sleep(REFILL).await;
+            let Place { probe, from, to, .. } = &difference.at;
+            // Its size does not matter to a router that has no route.
+            let probe = probe.split(' ').next().unwrap_or_default().parse()?;
+            let answer = running.probe(from, to, probe).await?;
+            if difference.predicted.split('|').any(|word| word == answer.verdict.word()) {
+                continue;
+            }
+        }
+        kept.push(difference);
+    }
+    Ok(kept)
 }
 
 fn differences(expected: &[(Place, Option<BTreeSet<String>>)], report: &Report) -> Vec<Difference> {

@@ -76,7 +76,8 @@ pub fn aim(state: &State<'_>, probe: &Probe, (by, probed): (By, Probed), cell: &
         None => Vec::new(),
     };
     let address = address(state, &cell.from, &cell.to, probed);
-    let host = owner.as_deref().and_then(|name| state.lab.hosts.get_key_value(name));
+    // Who shares a host's namespace has its addresses, and a published port there is the host's.
+    let host = owner.as_deref().and_then(|name| state.lab.hosts.get_key_value(state.lab.namespace_of(name)?));
     let behind = transport(probe).zip(host).and_then(|(port, (name, host))| {
         let by = match by {
             By::Address => address.clone().ok(),
@@ -84,11 +85,12 @@ pub fn aim(state: &State<'_>, probe: &Probe, (by, probed): (By, Probed), cell: &
         };
         published(state, name, by, port)
     });
+    let door = host.map(|(name, _)| name.clone());
     match (behind, transport(probe)) {
         (Some(behind), _) if behind.is_empty() => Aim { meant, address, door: None, listeners: behind },
         (Some(listeners), _) => {
             let meant = listeners.iter().map(|(name, _)| name.clone()).collect();
-            Aim { meant, door: owner, listeners, address }
+            Aim { meant, door, listeners, address }
         }
         (None, Some((_, port))) => {
             let listeners = meant.iter().map(|name| (name.clone(), port)).collect();
@@ -193,17 +195,19 @@ pub fn addresses(state: &State<'_>, name: &str) -> Vec<(String, IpAddr)> {
         return on_networks(all);
     }
     let Some(service) = state.services.get(name) else { return Vec::new() };
-    let mut all = Vec::new();
-    for key in service.spec.networks.keys() {
-        let vip = state.overlays.get(key).and_then(|o| o.vips.get(name));
-        match service.spec.endpoint_mode {
-            labctl_model::EndpointMode::Vip => all.extend(vip.map(|ip| (key, *ip))),
-            labctl_model::EndpointMode::Dnsrr => {
-                all.extend(service.tasks.iter().filter_map(|t| Some((key, *t.addresses.get(key)?))));
-            }
+    let keys = service.spec.networks.keys();
+    match service.spec.endpoint_mode {
+        labctl_model::EndpointMode::Vip => {
+            let vip = |key| Some((key, *state.overlays.get(key)?.vips.get(name)?));
+            on_networks(keys.filter_map(vip).collect())
+        }
+        labctl_model::EndpointMode::Dnsrr => {
+            let places: Vec<&str> = keys.map(|key| docker_name(lab, key)).collect();
+            let mut all: Vec<_> = service.tasks.iter().flat_map(|t| addresses(state, &t.name)).collect();
+            all.sort_by_key(|(place, _)| places.iter().position(|p| p == place).unwrap_or(usize::MAX));
+            all
         }
     }
-    on_networks(all)
 }
 
 /// The family by which one end reaches the other: IPv4 if both have it there, else IPv6 if the other has that.

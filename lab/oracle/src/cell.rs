@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::{
     aim::{self, Aim, NoAddress},
     build::{self, Built},
-    names,
+    names, placement,
     state::{HostState, State},
 };
 
@@ -246,13 +246,23 @@ impl Question<'_, '_> {
                 }
             }
         }
+        // On an overlay each task is as near as the next one; on default bridges none is.
+        if let (By::Address, Target::Endpoint { name, .. }) = (self.matrix.by, &self.cell.to)
+            && let Some(s) = state.services.get(name)
+            && s.spec.networks.is_empty()
+            && matches!(s.spec.mode, labctl_model::ServiceMode::Replicated(_))
+            && placement::hosts(&s.tasks).len() > 1
+        {
+            return unknown(format!("which node has which task of {name}"));
+        }
         let port = aim::transport(&self.matrix.probe);
-        let is_host = |name: &String| state.lab.hosts.contains_key(name);
-        let target = match &self.cell.to {
-            Target::Endpoint { name, .. } => aim.door.clone().or_else(|| Some(name.clone()).filter(is_host)),
-            Target::Address(_) => aim.door.clone(),
+        let of_host = match &self.cell.to {
+            Target::Endpoint { name, .. } => {
+                state.lab.namespace_of(name).is_some_and(|ns| state.lab.hosts.contains_key(ns))
+            }
+            Target::Address(_) => false,
         };
-        if let (Some(_), Some((protocol, port))) = (target, port) {
+        if let (true, Some((protocol, port))) = (of_host || aim.door.is_some(), port) {
             for (name, s) in state.services.iter().filter(|(_, s)| !s.certain) {
                 let there = |p: &labctl_model::ServicePort| {
                     p.mode == labctl_model::PublishMode::Host

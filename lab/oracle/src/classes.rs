@@ -25,40 +25,52 @@ pub struct Classes {
     all: HashMap<String, Member>,
 }
 
+/// What is known of an endpoint.
 #[derive(Debug)]
-struct Member {
-    class: usize,
-    addresses: Vec<IpAddr>,
+pub struct Member {
+    /// The number of its class.
+    pub class: usize,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
 }
 
 impl Classes {
-    /// Sorts the endpoints of a lab's state.
+    /// Sorts the endpoints of a lab's state. Classes are numbered from 0 on, in the order of their first endpoints.
     pub fn new(state: &State<'_>, built: &Built) -> Self {
         let known = Known::new(state, built);
-        let mut keys: HashMap<&str, String> = HashMap::new();
-        let mut addresses: HashMap<&str, Vec<IpAddr>> = HashMap::new();
-        let mut holders: HashMap<IpAddr, Vec<&str>> = HashMap::new();
+        let mut keys = HashMap::new();
+        let mut members: Vec<(&str, usize, Vec<IpAddr>)> = Vec::new();
+        let mut holders: HashMap<IpAddr, Vec<usize>> = HashMap::new();
         for name in state.lab.endpoints() {
             let here = aim::addresses(state, name);
             // Nothing else is called so: no name holds a line end, and every key does.
-            keys.insert(name, known.key(name, &here).unwrap_or_else(|| name.to_owned()));
-            here.iter().for_each(|(_, ip)| holders.entry(*ip).or_default().push(name));
-            addresses.insert(name, here.into_iter().map(|(_, ip)| ip).collect());
+            let key = known.key(name, &here).unwrap_or_else(|| name.to_owned());
+            let next = keys.len();
+            let key = *keys.entry(key).or_insert(next);
+            here.iter().for_each(|(_, ip)| holders.entry(*ip).or_default().push(members.len()));
+            members.push((name, key, here.into_iter().map(|(_, ip)| ip).collect()));
         }
-        let mut numbers: HashMap<(&str, Vec<Vec<&str>>), usize> = HashMap::new();
-        let mut all = HashMap::new();
-        for (name, here) in addresses {
+        let mut numbers: HashMap<(usize, Vec<Vec<usize>>), usize> = HashMap::new();
+        let mut classes = Vec::with_capacity(members.len());
+        for (number, (_, key, here)) in members.iter().enumerate() {
             let others = here.iter().map(|ip| {
-                let mut others: Vec<&str> =
-                    holders[ip].iter().filter(|h| **h != name).map(|h| keys[h].as_str()).collect();
+                let others = holders[ip].iter().filter(|other| **other != number);
+                let mut others: Vec<usize> = others.map(|other| members[*other].1).collect();
                 others.sort_unstable();
                 others
             });
             let next = numbers.len();
-            let class = *numbers.entry((keys[name].as_str(), others.collect())).or_insert(next);
-            all.insert(name.to_owned(), Member { class, addresses: here });
+            let class = *numbers.entry((*key, others.collect())).or_insert(next);
+            classes.push(class);
         }
-        Self { all }
+        let member =
+            |((name, _, addresses), class): ((&str, _, _), _)| (name.to_owned(), Member { class, addresses });
+        Self { all: members.into_iter().zip(classes).map(member).collect() }
+    }
+
+    /// What is known of an endpoint.
+    pub fn member(&self, name: &str) -> Option<&Member> {
+        self.all.get(name)
     }
 
     /// What two ends have in common with others; `None` unless both are endpoints.

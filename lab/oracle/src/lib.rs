@@ -21,6 +21,7 @@ mod predict;
 mod query;
 mod repair;
 mod state;
+mod summary;
 mod swarm;
 
 pub use cell::{Agreement, Way};
@@ -31,3 +32,4 @@ pub use lint::{LINTS, lint};
 pub use predict::{CellPrediction, Checked, Place, Predictions, Stage, predict, walks};
 pub use query::Query;
 pub use repair::{ChangedCell, Repair};
+pub use summary::{CountedStage, Counts, GroupPair, Summary, Tally, summarize};

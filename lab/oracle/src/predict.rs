@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use labctl_model::{By, Cell, Check, Expected, Lab, Matrix, Target};
+use labctl_model::{By, Cell, Check, Expected, Lab, Matrix, Probe, Target};
 use serde::Serialize;
 
 use crate::{
@@ -208,7 +208,9 @@ impl Fates {
     const WORTH_IT: usize = 500;
 
     fn new(scene: &Scene<'_>, matrix: &Matrix) -> Self {
-        let worth_it = matrix.by == By::Address && matrix.cells.len() >= Self::WORTH_IT;
+        // A name leads to one address: by name, no two of a class are alike.
+        let by_name = matrix.by == By::Name || matches!(matrix.probe, Probe::Dns(_));
+        let worth_it = !by_name && matrix.cells.len() >= Self::WORTH_IT;
         let classes = worth_it.then(|| Classes::new(scene.state(), scene.built()));
         Self { classes, known: HashMap::new() }
     }

@@ -24,17 +24,22 @@ pub struct Query {
 impl Query {
     /// A matrix of these cells, probed as the query wants it.
     pub(crate) fn matrix(&self, cells: Vec<Cell>) -> Matrix {
-        Matrix {
-            probe: self.probe.clone(),
-            size: self.size,
-            by: self.by,
-            family: self.family,
-            timeout: labctl_model::DEFAULT_TIMEOUT,
-            within: std::time::Duration::ZERO,
-            cells,
-            answers: Vec::new(),
-            wire: Vec::new(),
-            line: 0,
-        }
+        Matrix { size: self.size, by: self.by, family: self.family, ..matrix(self.probe.clone(), cells) }
+    }
+}
+
+/// A matrix of these cells, probed by address.
+pub(crate) fn matrix(probe: Probe, cells: Vec<Cell>) -> Matrix {
+    Matrix {
+        probe,
+        size: None,
+        by: By::Address,
+        family: Probed::default(),
+        timeout: labctl_model::DEFAULT_TIMEOUT,
+        within: std::time::Duration::ZERO,
+        cells,
+        answers: Vec::new(),
+        wire: Vec::new(),
+        line: 0,
     }
 }

@@ -1,10 +1,10 @@
 //! No valid lab, however odd, makes the oracle panic; and it always says something.
 #![allow(clippy::unwrap_used)]
 
-use std::{fs, ops::Range, path::Path, sync::LazyLock};
+use std::{collections::BTreeMap, fs, ops::Range, path::Path, sync::LazyLock};
 
 use labctl_model::{By, Probe, Target};
-use labctl_oracle::{Checked, Query, explain, lint, predict};
+use labctl_oracle::{Checked, Query, explain, lint, predict, summarize};
 use proptest::{prelude::*, sample::select, test_runner::FileFailurePersistence};
 
 /// Topologies to change at random.
@@ -198,6 +198,29 @@ proptest! {
             let pairs = pairs.map(|(a, b)| check(&format!("[{a}, {b}]"))).collect::<String>();
             let rows = words(&format!("{before}expect:\n{pairs}"));
             prop_assert_eq!(whole, rows);
+        }
+    }
+
+    /// The counts of all pairs are those of the walks of every pair, from each group to each other one.
+    #[test]
+    fn counted_is_what_is_walked(text in lab(6..14)) {
+        let parsed = labctl_topology::parse(&text, "random.yaml");
+        prop_assume!(parsed.is_ok());
+        let (before, _) = text.split_once("expect:").unwrap();
+        for probe in ["icmp", "tcp/80"] {
+            // So few cells are walked one by one.
+            let check = format!("  - {{ probe: {probe}, from: all, to: [hosts, containers, peers], verdict: yes }}\n");
+            let walked = words(&format!("{before}expect:\n{check}"));
+            let summary = summarize(parsed.as_ref().unwrap(), &[probe.parse().unwrap()]);
+            let counts = &summary.scenes[0].matrices[0];
+            prop_assert_eq!(counts.cells, walked.len() as u64);
+            let group = |name: &String| counts.groups.iter().position(|g| g.contains(name)).unwrap();
+            let mut table: BTreeMap<(usize, usize), BTreeMap<String, u64>> = BTreeMap::new();
+            for (from, to, word) in walked {
+                *table.entry((group(&from), group(&to))).or_default().entry(word).or_default() += 1;
+            }
+            let counted: BTreeMap<_, _> = counts.table.iter().map(|p| ((p.from, p.to), p.words.clone())).collect();
+            prop_assert_eq!(counted, table);
         }
     }
 }

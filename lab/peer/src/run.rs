@@ -64,13 +64,12 @@ pub struct Run {
     awaited: HashMap<Key, u32>,
     /// When shots time out; some may have ended earlier.
     deadlines: BTreeSet<(Instant, u32)>,
-    echoes: u32,
     port: u16,
 }
 
 impl Run {
     pub fn new(number: u64, config: &Config, listeners: Vec<(Protocol, u16)>) -> Self {
-        // Where ports and echoes begin; taken from `number`, so that consecutive sessions do not collide.
+        // Where ports begin; taken from `number`, so that consecutive sessions do not collide.
         let [high, low, ..] = number.to_be_bytes();
         Self {
             number,
@@ -85,7 +84,6 @@ impl Run {
             shots: HashMap::new(),
             awaited: HashMap::new(),
             deadlines: BTreeSet::new(),
-            echoes: u32::from(u16::from_be_bytes([high, low])) << 16,
             port: PORTS.start() + u16::from_be_bytes([high, low]) % 16_384,
         }
     }
@@ -151,15 +149,14 @@ impl Run {
             let (icmp_type, icmp_code) = heard::too_big(to.family());
             return ended(address, Outcome::Unreachable { from: None, icmp_type, icmp_code });
         }
-        let mut nonce = Nonce { kind: Kind::Request, run: self.number, cell: shot.cell }.bytes().to_vec();
+        let mark = Nonce { kind: Kind::Request, run: self.number, cell: shot.cell };
+        let mut nonce = mark.bytes().to_vec();
         let wanted =
             usize::try_from(shot.size).unwrap_or(0).saturating_sub(to.family().header_len() + HEADER);
         nonce.resize(nonce.len().max(wanted), 0);
         let (key, packet, connection) = match shot.kind {
             ShotKind::Icmp => {
-                self.echoes = self.echoes.wrapping_add(1);
-                // The high and the low half.
-                let (id, seq) = ((self.echoes >> 16) as u16, self.echoes as u16);
+                let (id, seq) = mark.echo();
                 let packet = reply::ip(ends, ends.icmp(), 64, &ends.echo_request(id, seq, &nonce));
                 (Key::Echo(id, seq), Some(packet), None)
             }

@@ -4,6 +4,7 @@
 
 pub mod beside;
 pub mod compare;
+pub mod counted;
 pub mod engines;
 pub mod github;
 pub mod graph;

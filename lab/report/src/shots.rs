@@ -124,7 +124,8 @@ fn aim(lab: &Lab, matrix: &Matrix, cell: &Cell, snapshot: &Snapshot) -> (Aim, Op
     let owner = endpoint(lab, cell, snapshot);
     let meant = owner.as_deref().map(|e| snapshot.takers(lab, e)).unwrap_or_default();
     let address = snapshot.address(lab, &cell.from, &cell.to, matrix.family);
-    let host = owner.as_deref().and_then(|name| lab.hosts.get_key_value(name));
+    // Who shares a host's namespace has its addresses, and a published port there is the host's.
+    let host = owner.as_deref().and_then(|name| lab.hosts.get_key_value(lab.namespace_of(name)?));
     let behind = transport(&matrix.probe).zip(host).and_then(|(port, (name, host))| {
         let by = match matrix.by {
             By::Address => address.clone().ok(),
@@ -133,12 +134,13 @@ fn aim(lab: &Lab, matrix: &Matrix, cell: &Cell, snapshot: &Snapshot) -> (Aim, Op
         };
         published(lab, snapshot, name, by, port)
     });
+    let door = host.map(|(name, _)| name.clone());
     let aim = match (behind, transport(&matrix.probe)) {
         // If the run listened on the host itself, it would answer instead of what is behind that port.
         (Some(behind), _) if behind.is_empty() => Aim { arrives_at: meant, ..Aim::default() },
         (Some(listeners), _) => {
             let arrives_at = listeners.iter().map(|(name, _)| name.clone()).collect();
-            Aim { arrives_at, door: owner, listeners, ..Aim::default() }
+            Aim { arrives_at, door, listeners, ..Aim::default() }
         }
         (None, Some((_, port))) => {
             let listeners = meant.iter().map(|name| (name.clone(), port)).collect();
@@ -179,18 +181,19 @@ fn endpoint(lab: &Lab, cell: &Cell, snapshot: &Snapshot) -> Option<String> {
 /// Why it is unknown who answers at a host's port: it may be a container that cannot be looked at.
 fn hidden<'a>(lab: &Lab, matrix: &Matrix, cell: &Cell, snapshot: &'a Snapshot) -> Option<&'a str> {
     let (protocol, port) = transport(&matrix.probe)?;
-    let host = endpoint(lab, cell, snapshot)?;
+    let owner = endpoint(lab, cell, snapshot)?;
+    let host = lab.namespace_of(&owner).unwrap_or(&owner);
     let publishes = |c: &labctl_model::Container| {
         c.ports.iter().any(|p| p.published == Some(port) && p.protocol == protocol)
     };
-    if lab.containers_on(&host).any(|(_, c)| publishes(c))
-        && let Some(why) = snapshot.unseen.get(&host)
+    if lab.containers_on(host).any(|(_, c)| publishes(c))
+        && let Some(why) = snapshot.unseen.get(host)
     {
         return Some(why);
     }
     // A port of a service may lead to any of its tasks.
     let leads = |s: &ServiceAt| s.ports.iter().any(|p| p.published == Some(port) && p.protocol == protocol);
-    let is_host = lab.hosts.contains_key(&host);
+    let is_host = lab.hosts.contains_key(host);
     snapshot.tasks.iter().filter(|_| is_host).find_map(|(task, t)| {
         snapshot.services.get(&t.service).filter(|s| leads(s))?;
         snapshot.why_unseen(lab, task)
@@ -277,6 +280,7 @@ containers:
   two: { host: a, ports: [ '10.2.0.1:443:8443' ] }
   local: { host: a, ports: [ '127.0.0.1:80:8080' ] }
   every: { host: a, ports: [ '0.0.0.0:81:8081' ] }
+  same: { host: a, network_mode: host }
 services:
   here: { ports: [ { target: 80, published: 8443, mode: host } ] }
   there: { ports: [ { target: 81, published: 8443, mode: host } ] }
@@ -314,6 +318,7 @@ expect:
             ("probe: tcp/443, from: client2, to: 10.2.0.1", "two", 8443, "a"),
             ("probe: tcp/443, by: name, from: b, to: a", "one", 443, "a"),
             ("probe: tcp/81, from: client2, to: a@lan2", "every", 8081, "a"),
+            ("probe: tcp/81, from: client2, to: same@lan2", "every", 8081, "a"),
             ("probe: tcp/8443, from: client, to: a", "here.1", 80, "a"),
             ("probe: tcp/8443, from: client, to: b", "there.1", 81, "b"),
             ("probe: tcp/9000, from: client, to: a", "mesh.1", 90, "a"),

@@ -86,9 +86,9 @@ impl Blocks {
         self.0.iter()
     }
 
-    /// Whether a frame is stopped as it comes in at `from`.
-    pub(crate) fn at_ingress(&mut self, from: PortId, frame: &Frame<'_>) -> bool {
-        self.stopped(frame, |r| r.to.is_none() && r.from.is_none_or(|p| p == from))
+    /// Whether a frame is stopped as it comes in at `from`; without that, the stand-in sent it.
+    pub(crate) fn at_ingress(&mut self, from: Option<PortId>, frame: &Frame<'_>) -> bool {
+        self.stopped(frame, |r| r.to.is_none() && r.from.is_none_or(|p| from == Some(p)))
     }
 
     /// Whether a frame is stopped on its way out to `to`.

@@ -13,8 +13,9 @@ const FRESH: u32 = 30;
 const AGAIN: u32 = 1;
 /// Most seconds that a packet waits for an answer.
 const WAIT: u32 = 3;
-/// Most packets that wait for one neighbour.
-const WAITING: usize = 3;
+/// Most bytes that wait for one neighbour (as Linux has `unres_qlen_bytes`): a matrix sends to all destinations at once, and
+/// all its answers are for the one who asks.
+const WAITING: usize = 64 << 10;
 /// Most neighbours.
 const CAPACITY: usize = 4096;
 
@@ -77,10 +78,11 @@ impl Neighbours {
                 Next::Send(addressed(frame, *mac))
             }
             Some(Neighbour::Asked { at, waiting }) => {
-                if waiting.len() == WAITING {
-                    waiting.remove(0);
-                }
+                let mut bytes = frame.len() + waiting.iter().map(|(_, frame)| frame.len()).sum::<usize>();
                 waiting.push((now, frame));
+                while bytes > WAITING && waiting.len() > 1 {
+                    bytes -= waiting.remove(0).1.len();
+                }
                 if now.saturating_sub(*at) < AGAIN {
                     return Next::Wait;
                 }
@@ -120,16 +122,27 @@ mod tests {
     #[test]
     fn packets_wait_for_the_answer_and_answers_grow_old() {
         let (mut neighbours, mut out) = (Neighbours::default(), Vec::new());
-        assert_eq!(neighbours.resolve(IP, vec![0; 20], 5), Next::Ask);
-        for n in 1..5 {
-            assert_eq!(neighbours.resolve(IP, vec![n; 20], 5), Next::Wait);
+        assert_eq!(neighbours.resolve(IP, vec![0; 60], 5), Next::Ask);
+        for n in 1..200 {
+            assert_eq!(neighbours.resolve(IP, vec![n; 60], 5), Next::Wait);
         }
         neighbours.heard(IP, MAC, true, 5, &mut out);
         let marks: Vec<u8> = out.iter().map(|frame| frame[19]).collect();
-        assert_eq!(marks, [2, 3, 4], "the newest three");
+        assert_eq!(marks, (0..200).collect::<Vec<u8>>(), "the answers of a large matrix");
         assert!(out.iter().all(|frame| frame[..6] == MAC.octets()));
         assert!(matches!(neighbours.resolve(IP, vec![0; 20], 34), Next::Send(_)));
         assert_eq!(neighbours.resolve(IP, vec![0; 20], 35), Next::Ask);
+    }
+
+    #[test]
+    fn the_newest_packets_wait() {
+        let (mut neighbours, mut out) = (Neighbours::default(), Vec::new());
+        for n in 0..5 {
+            neighbours.resolve(IP, vec![n; WAITING / 3], 5);
+        }
+        neighbours.heard(IP, MAC, true, 5, &mut out);
+        let marks: Vec<u8> = out.iter().map(|frame| frame[19]).collect();
+        assert_eq!(marks, [2, 3, 4]);
     }
 
     #[test]

@@ -67,6 +67,8 @@ enum Outcome {
     ToGateway,
     Flooded(usize),
     Dropped(PortId, DropReason),
+    /// The stand-in sent it in vain.
+    Unanswered(DropReason),
 }
 
 /// All segments and their ports.
@@ -329,7 +331,7 @@ impl Switch {
             None => DropReason::Malformed,
             Some(frame) => match port.pipeline.judge(Stage::Ingress, &frame) {
                 Verdict::Drop(reason) => reason,
-                Verdict::Pass if self.segments[segment].blocks.at_ingress(from, &frame) => {
+                Verdict::Pass if self.segments[segment].blocks.at_ingress(Some(from), &frame) => {
                     DropReason::Blocked
                 }
                 Verdict::Pass => return self.carry_and_answer(from, segment, &frame, now),
@@ -354,7 +356,10 @@ impl Switch {
             let mut answers = std::mem::take(&mut self.answers);
             for answer in answers.drain(..) {
                 if let Some(frame) = Frame::read(&answer, Offload::default()) {
-                    let outcome = self.carry(None, segment, &frame, now);
+                    let outcome = match self.segments[segment].blocks.at_ingress(None, &frame) {
+                        true => Outcome::Unanswered(DropReason::Blocked),
+                        false => self.carry(None, segment, &frame, now),
+                    };
                     self.record(None, segment, &answer, outcome);
                 }
             }
@@ -431,6 +436,7 @@ impl Switch {
             Outcome::ToGateway => Fate::Forwarded { to: Arc::clone(gateway) },
             Outcome::Flooded(ports) => Fate::Flooded { ports },
             Outcome::Dropped(at, reason) => Fate::Dropped { at: name(at), reason },
+            Outcome::Unanswered(reason) => Fate::Dropped { at: Arc::clone(gateway), reason },
         };
         let (timestamp, port) = (SystemTime::now(), from.map_or(&*gateway, |from| &ports[from].name));
         taps.retain_mut(|tap| tap.offer(timestamp, port, &fate, bytes));

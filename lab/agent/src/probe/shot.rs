@@ -63,9 +63,13 @@ pub struct Aim {
 }
 
 impl Aim {
+    fn nonce(&self) -> Nonce {
+        Nonce { kind: Kind::Request, run: self.run, cell: self.cell }
+    }
+
     /// The nonce, padded so that the IP packet has its size.
     fn payload(&self) -> Vec<u8> {
-        let mut payload = Nonce { kind: Kind::Request, run: self.run, cell: self.cell }.bytes().to_vec();
+        let mut payload = self.nonce().bytes().to_vec();
         let wanted =
             usize::try_from(self.size).unwrap_or(0).saturating_sub(self.to.family().header_len() + HEADER);
         payload.resize(payload.len().max(wanted), 0);
@@ -110,7 +114,7 @@ pub fn micros(time: Duration) -> u64 {
 
 /// Fires one echo request.
 pub async fn icmp(aim: Aim) -> Outcome {
-    let (id, seq) = aim.space.echo();
+    let (id, seq) = aim.nonce().echo();
     let mut expected = aim.space.expect(Key::Echo(id, seq));
     let payload = aim.payload();
     let exchange = async {

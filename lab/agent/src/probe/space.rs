@@ -6,10 +6,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     os::fd::{AsRawFd, OwnedFd},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use labctl_model::{Family, OfFamily};
@@ -66,7 +63,6 @@ pub struct Space {
     raw_v6: Option<AsyncFd<OwnedFd>>,
     awaited: Mutex<HashMap<Key, oneshot::Sender<Heard>>>,
     run: u64,
-    echoes: AtomicU32,
     neighbours: [tokio::sync::Mutex<Option<Arc<Neighbours>>>; 2],
     /// Refused neighbours of each family before the session.
     refused: [u64; 2],
@@ -123,8 +119,6 @@ impl Space {
             raw_v6: raw_v6.map(sys::watch).transpose()?,
             awaited: Mutex::default(),
             run,
-            // From the run's number, so that two sessions in one namespace do not collide.
-            echoes: AtomicU32::new((run as u32) & 0xFFFF_0000),
             neighbours: Default::default(),
             refused,
         })
@@ -205,13 +199,6 @@ impl Space {
         let (sender, receiver) = oneshot::channel();
         self.awaited.lock().unwrap_or_else(PoisonError::into_inner).insert(key, sender);
         Expected { space: self.clone(), key, receiver }
-    }
-
-    /// A fresh identifier and sequence number.
-    pub fn echo(&self) -> (u16, u16) {
-        let number = self.echoes.fetch_add(1, Ordering::Relaxed);
-        // High and low half.
-        ((number >> 16) as u16, number as u16)
     }
 
     /// Sends one echo request.

@@ -69,7 +69,10 @@ impl Walker<'_> {
                 "{place}: its source {} is an address of {} itself (martian)",
                 packet.tuple.src, space.name
             );
-            return Ok(Fate::Lost(why));
+            return Ok(match space.is_local(packet.tuple.dst) {
+                true => Fate::Dropped { ns, packet, why },
+                false => Fate::Lost(why),
+            });
         }
         let untracked = Tracked { flow: None, reply: false, established: false };
         let raw = self.rules(ns, Table::Raw, "PREROUTING", &packet, (&input, ""), untracked);

@@ -84,6 +84,8 @@ enum Fate {
     Taken { ns: usize, packet: Packet },
     /// Gone without a word.
     Lost(String),
+    /// Gone without a word in the namespace that has its destination: it has arrived there, as a packet socket sees it.
+    Dropped { ns: usize, packet: Packet, why: String },
     /// The sender's own kernel has no route.
     NoRoute,
     /// The sender's own kernel finds no neighbour.

@@ -103,6 +103,10 @@ impl Walker<'_> {
                 (trip.outcome, trip.why) = (Outcome::Arp(hop), format!("{} for {hop}: {why}", asks(hop)));
             }
             Fate::Lost(why) => trip.why = why,
+            Fate::Dropped { ns, packet, why } => {
+                trip.got.push((ns, packet.tuple.src));
+                trip.why = why;
+            }
             Fate::Returned { ns, what, packet } => {
                 trip.why = format!("{}: {what}", self.net.spaces[ns].name);
                 let heard = ns == asked.from || self.complain(ns, what, &packet, asked.from)?;
@@ -149,6 +153,14 @@ impl Walker<'_> {
             if asked.proto == Proto::Tcp && asked.size.is_some() {
                 return Err(Unknown("a size through docker-proxy".to_owned()));
             }
+            // A proxy gets a connection once it is made, so the client has to hear of it before the backend does.
+            let is_tcp = t.proto == Proto::Tcp;
+            if is_tcp && let Some(why) = self.answer(asked, ns, answer, packet.size)? {
+                (trip.outcome, trip.why) = (Outcome::Silent, why);
+                trip.back = self.hops.split_off(before);
+                return Ok(());
+            }
+            let made = self.hops.split_off(before);
             let leg = Asked { from: ns, to: to.ip(), port: to.port(), ..asked.clone() };
             let behind = self.ask_once(&leg, depth + 1)?;
             let words = format!("docker-proxy: on to {to}");
@@ -162,14 +174,17 @@ impl Walker<'_> {
             trip.back = behind.back;
             trip.got.extend(behind.got);
             if behind.outcome != Outcome::Answered {
-                trip.outcome = if t.proto == Proto::Tcp { Outcome::Stalled } else { Outcome::Silent };
+                trip.outcome = if is_tcp { Outcome::Stalled } else { Outcome::Silent };
                 trip.why = format!("docker-proxy of {} got no answer: {}", space.name, behind.why);
                 return Ok(());
             }
-            if t.proto == Proto::Udp {
-                // It answers from a socket that is bound to every address.
-                answer.src = unspecified(t.src);
+            if is_tcp {
+                trip.outcome = Outcome::Answered;
+                trip.back.extend(made);
+                return Ok(());
             }
+            // It answers from a socket that is bound to every address.
+            answer.src = unspecified(t.src);
         } else if let Some(taken) = space.taken.iter().find(|p| is_port && p.port == Some((t.proto, t.dport)))
         {
             return Err(Unknown(taken.why.clone()));
@@ -218,7 +233,7 @@ impl Walker<'_> {
                 (!expected).then(|| format!("the answer comes from {}, where nobody was asked", t.src))
             }
             Fate::Taken { ns: end, .. } => Some(format!("the answer goes to {}", self.net.spaces[end].name)),
-            Fate::Lost(why) => Some(format!("the answer gets lost: {why}")),
+            Fate::Lost(why) | Fate::Dropped { why, .. } => Some(format!("the answer gets lost: {why}")),
             Fate::NoRoute => Some(format!("{name} has no route back to {}", tuple.dst)),
             Fate::Arp { hop, why } => Some(format!("{name}'s {} for {hop}: {why}", asks(hop))),
             Fate::Returned { ns, what, .. } => {
@@ -266,7 +281,9 @@ impl Walker<'_> {
                         }
                         size = mtu;
                     }
-                    Fate::Lost(why) => return Ok(Some(format!("segments of {size} bytes get lost: {why}"))),
+                    Fate::Lost(why) | Fate::Dropped { why, .. } => {
+                        return Ok(Some(format!("segments of {size} bytes get lost: {why}")));
+                    }
                     _ => break,
                 }
             }

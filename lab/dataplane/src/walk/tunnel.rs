@@ -47,6 +47,9 @@ impl Walker<'_> {
             Fate::Returned { ns, what, packet } if matches!(packet.kind, Kind::Tunnel { .. }) => {
                 Fate::Lost(format!("{}: {what} for {vtep}", net.spaces[ns].name))
             }
+            Fate::Dropped { packet, why, .. } if matches!(packet.kind, Kind::Tunnel { .. }) => {
+                Fate::Lost(why)
+            }
             fate => fate,
         })
     }

@@ -213,9 +213,13 @@ impl Built {
             labctl_dataplane::net::Next::Out { dev, .. } => Some(dev),
             _ => None,
         };
-        let via = route.via;
+        // By an address of its own the destination is on link, at that address's interface (Linux, net/ipv4/route.c,
+        // `rt_set_nexthop`); IPv6 refuses it (net/ipv6/route.c, `ip6_validate_gw`).
+        let own = route.via.filter(|via| via.is_ipv4() && space.is_local(*via));
+        let at = |ip: IpAddr| space.interfaces.iter().position(|i| i.addresses.iter().any(|a| a.ip == ip));
+        let via = route.via.filter(|_| own.is_none());
         // The kernel refuses a route whose next hop is nowhere.
-        if let Some(dev) = named.or_else(|| near(via?)) {
+        if let Some(dev) = named.or_else(|| own.map_or_else(|| near(via?), at)) {
             let metric = route.metric.unwrap_or_default();
             self.net.spaces[ns].routes.push(Route { to: route.to.trunc(), via, dev, metric });
         }

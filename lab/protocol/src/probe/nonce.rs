@@ -39,6 +39,14 @@ impl Nonce {
         bytes
     }
 
+    /// Identifier and sequence number of its echo request. No other cell of the run has both: an answer that gets lost may
+    /// come to somebody who asked the same address.
+    pub fn echo(self) -> (u16, u16) {
+        let number = (self.run as u32 & 0xFFFF_0000).wrapping_add(self.cell);
+        // The high and the low half.
+        ((number >> 16) as u16, number as u16)
+    }
+
     /// Reads the nonce at the beginning of a payload; returns it with the rest.
     pub fn read(payload: &[u8]) -> Option<(Self, &[u8])> {
         let (kind, rest) = payload.strip_prefix(&MAGIC)?.split_first()?;
@@ -85,5 +93,13 @@ mod tests {
         assert_eq!(find(&frame[..30]), None);
         bytes[7] = 4;
         assert_eq!(Nonce::read(&bytes), None);
+    }
+
+    #[test]
+    fn no_two_cells_of_a_run_have_one_echo() {
+        let echo = |run, cell| Nonce { kind: Kind::Request, run, cell }.echo();
+        assert_eq!(echo(0x1234_5678_9ABC, 0x1_0002), (0x5679, 2));
+        let all: std::collections::HashSet<_> = (0..200_000).map(|cell| echo(u64::MAX, cell)).collect();
+        assert_eq!(all.len(), 200_000);
     }
 }

@@ -167,3 +167,29 @@ fn another_switch_goes_on_in_its_place() {
     let foreign = WireState { links: [("d".to_owned(), LinkState::UP)].into(), ..WireState::default() };
     assert!(two.restore(&foreign, now(0)).is_err());
 }
+
+#[test]
+fn a_block_stops_what_the_stand_in_sends() {
+    let answers = |block: &[&str]| {
+        let lan = lab::Segment {
+            subnet: net("10.0.0.0/24").into(),
+            gateway: IpAddr::from([10, 0, 0, 1]).into(),
+            mtu: 1500,
+            port_security: false,
+            outside: vec!["0.0.0.0/0".parse().unwrap()],
+            block: block.iter().map(|f| f.parse().unwrap()).collect(),
+        };
+        let mut switch = Switch::new(&IndexMap::from([("lan".into(), lan)]), &[]);
+        let own = MacAddr([2, 0, 0, 0, 0, 9]);
+        let port = switch.add_port("a", "lan", own).unwrap();
+        switch.connected(port, false);
+        let now = Now { instant: Instant::now(), secs: 0 };
+        let (ip, gateway) = (IpAddr::from([10, 0, 0, 9]), IpAddr::from([10, 0, 0, 1]));
+        switch.ingress(port, None, &reply::who_has(own, ip, gateway).unwrap(), now);
+        let text = format!("eth(dst={},src={own})/ip(src={ip},dst=8.8.8.8)/udp(dport=53)", gateway_mac(0));
+        switch.ingress(port, None, &text.parse::<vxlan::Stack>().unwrap().build().unwrap(), now);
+        switch.stats(now).ports["a"].tx_frames
+    };
+    assert_eq!(answers(&[]), 2, "to the question, and that the port is closed");
+    assert_eq!(answers(&["icmp"]), 1);
+}

@@ -75,6 +75,8 @@ pub struct Vxlan {
     pub outer: usize,
     /// Whether outer packets go by ESP.
     pub encrypted: bool,
+    /// The family of outer packets.
+    pub family: Family,
     /// What dockerd has told of endpoints elsewhere, by address: MAC, and the node behind which it is.
     pub peers: BTreeMap<IpAddr, (Mac, IpAddr)>,
 }

@@ -215,6 +215,8 @@ pub struct Namespace {
     pub unknown: Option<String>,
     /// Prefixes that a stand-in answers for, and those that it does not.
     pub outside: (Vec<IpNet>, Vec<IpNet>),
+    /// Largest packet that passes on behind a stand-in, in bytes.
+    pub path_mtu: u32,
     /// The interfaces that have addresses: a host may have thousands of ports that have none.
     addressed: Vec<usize>,
 }
@@ -256,6 +258,8 @@ pub struct Wire {
     pub ports: Vec<Port>,
     /// What it drops.
     pub blocks: Vec<Block>,
+    /// Whether stations make addresses of a prefix that its router advertises.
+    pub advertised: bool,
 }
 
 /// The whole network.
@@ -320,6 +324,7 @@ impl Namespace {
             taken: Vec::new(),
             unknown: None,
             outside: Default::default(),
+            path_mtu: u32::MAX,
             addressed: vec![0],
         }
     }

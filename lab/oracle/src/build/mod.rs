@@ -84,6 +84,7 @@ pub fn build(state: &State<'_>, generous: bool) -> Built {
             blocks: blocks
                 .map(|(filter, p)| Block { filter: *filter, from: p.from.clone(), to: p.to.clone() })
                 .collect(),
+            advertised: segment.ra,
         });
     }
     for (name, host) in &state.lab.hosts {
@@ -235,6 +236,7 @@ impl Built {
             let mut space = Namespace::new(format!("gateway of {name}"), Role::StandIn);
             let outside = segment.outside.iter().map(|n| n.trunc()).collect();
             space.outside = (outside, inside.clone());
+            space.path_mtu = segment.path_mtu.map_or(u32::MAX, u32::from);
             let ns = self.net.add(space);
             let mut nic = self.interface("eth0", Link::Wire(wire));
             nic.mtu = u32::from(segment.mtu);

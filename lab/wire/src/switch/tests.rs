@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
+use crate::{Listener, Station, WireState, advert};
 use proptest::prelude::*;
 use std::net::{IpAddr, Ipv4Addr};
 use vxlan::{proto::ethertype, reply};
@@ -23,6 +24,9 @@ proptest! {
             port_security: false,
             outside: vec!["0.0.0.0/0".parse().unwrap()],
             block: ["udp/9", "vxlan", "tcp/80"].iter().map(|f| f.parse().unwrap()).collect(),
+            path_mtu: None,
+            ra: false,
+            mld: false,
         };
         let mut switch = Switch::new(&IndexMap::from([("lan".into(), lan)]), &[]);
         let own = MacAddr([2, 0, 0, 0, 0, 9]);
@@ -90,6 +94,9 @@ fn who_takes_no_offloads_gets_what_a_cable_would_carry() {
         port_security: false,
         outside: vec![],
         block: vec![],
+        path_mtu: None,
+        ra: false,
+        mld: false,
     };
     let mut switch = Switch::new(&IndexMap::from([("lan".into(), lan)]), &[]);
     let port = |switch: &mut Switch, name, last, offloads| {
@@ -137,6 +144,9 @@ fn another_switch_goes_on_in_its_place() {
         port_security: false,
         outside: vec![],
         block: vec!["esp".parse().unwrap()],
+        path_mtu: None,
+        ra: false,
+        mld: true,
     };
     let segments = IndexMap::from([("lan".to_owned(), lan)]);
     let switch = || {
@@ -156,7 +166,10 @@ fn another_switch_goes_on_in_its_place() {
     one.set_link(2, LinkState { from_host: false, to_host: true });
     one.unblock("lan", None, &None, &None).unwrap();
     one.block("lan", &Block { filter: "udp/53".parse().unwrap(), from: Some("a".into()), to: None }).unwrap();
+    let group = "ff05::99".parse().unwrap();
+    one.segments[0].mld.as_mut().unwrap().join((0, group), 1, 1000);
     let state = one.save(now(1000));
+    assert_eq!(state.listeners["lan"], [Listener { vid: 0, group, port: "b".into() }]);
     let heard = [Station { vid: 0, mac: b.octets(), port: "b".into() }];
     assert_eq!(state.stations["lan"], heard, "what was injected is nobody's NIC");
 
@@ -166,4 +179,47 @@ fn another_switch_goes_on_in_its_place() {
     assert_eq!(two.ingress(0, None, &frame(b, a), now(0)), Some(1), "it knows where b is");
     let foreign = WireState { links: [("d".to_owned(), LinkState::UP)].into(), ..WireState::default() };
     assert!(two.restore(&foreign, now(0)).is_err());
+}
+
+#[test]
+fn a_gateway_says_unasked_what_it_has_to_say() {
+    let lan = lab::Segment {
+        subnet: net("fd00:56::/64").into(),
+        gateway: "fd00:56::1".parse::<IpAddr>().unwrap().into(),
+        mtu: 1500,
+        port_security: false,
+        outside: vec![],
+        block: vec![],
+        path_mtu: None,
+        ra: true,
+        mld: true,
+    };
+    let mut switch = Switch::new(&IndexMap::from([("lan".into(), lan)]), &[]);
+    let port = switch.add_port("a", "lan", MacAddr([2, 0, 0, 0, 0, 9])).unwrap();
+    switch.connected(port, false);
+    let instant = Instant::now();
+    let mut said = Vec::new();
+    for secs in 0..40 {
+        let now = Now { instant, secs };
+        let due = switch.next_wake(now).unwrap() <= instant;
+        let before = switch.stats(now).ports["a"].tx_frames;
+        switch.advertise(now);
+        let sent = switch.stats(now).ports["a"].tx_frames - before;
+        assert_eq!(due, sent > 0, "at {secs}");
+        if sent > 0 {
+            said.push((secs, sent));
+        }
+    }
+    // Both at once; advertisements after 16 s each, a query after 31.
+    assert_eq!(said, [(0, 2), (16, 1), (31, 1), (32, 1)]);
+    let query = advert::query((MacAddr([2, 0, 0, 0, 0, 1]), "fe80::1".parse().unwrap()));
+    assert_eq!(
+        vxlan::describe(&query).split(',').next(),
+        Some("02:00:00:00:00:01 > 33:33:00:00:00:01"),
+        "{}",
+        vxlan::describe(&query)
+    );
+    let packet = vxlan::IpView::new_checked(&query[14..]).unwrap();
+    assert!(packet.is_icmp() && packet.addresses().icmp_checksum_ok(packet.payload()));
+    assert_eq!((packet.hops(), packet.payload()[0], packet.payload().len()), (1, 130, 28));
 }

@@ -85,7 +85,7 @@ impl Mld {
 
     /// Forgets a port, as a switch does when a link goes down.
     pub(crate) fn forget(&mut self, port: PortId) {
-        self.listeners.values_mut().for_each(|ports| drop(ports.remove(&port)));
+        self.listeners.values_mut().for_each(|ports| ports.retain(|listener, _| *listener != port));
         self.routers.retain(|(_, router), _| *router != port);
     }
 

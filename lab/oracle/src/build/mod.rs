@@ -158,6 +158,7 @@ impl Built {
         let set = |key: &str| host.sysctls.get(key).map(String::as_str);
         let docker_forwards = now.daemon_json.get("ip-forward") != Some(&Value::Bool(false));
         space.forwards = docker_forwards || set("net.ipv4.ip_forward") == Some("1");
+        space.forwards_v6 = set(FORWARD_V6) == Some("1");
         let ns = self.net.add(space);
         self.spaces.insert(name.to_owned(), ns);
         for nic in &host.nics {
@@ -460,10 +461,14 @@ fn mac_of(text: &str) -> Option<Mac> {
     Some(Mac(mac))
 }
 
+/// Whether a host forwards IPv6.
+const FORWARD_V6: &str = "net.ipv6.conf.all.forwarding";
+
 /// Settings of a host that may change what it does with packets, and that the oracle does not know.
 fn unmodelled(host: &Host, daemon_json: &serde_json::Map<String, Value>) -> Option<String> {
     let harmless = |k: &str| {
         k == "net.ipv4.ip_forward"
+            || k == FORWARD_V6
             || !k.starts_with("net.")
             || k.starts_with("net.core.")
             || k.contains(".neigh.")

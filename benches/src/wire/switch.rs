@@ -76,6 +76,9 @@ pub fn ours(near: &Namespace, far: &Namespace) -> Switch {
         port_security: false,
         outside: vec![],
         block: vec![],
+        path_mtu: None,
+        ra: false,
+        mld: false,
     };
     let path = |name: &str| dir.path().join(name);
     let port = |name: &str, last: u8| PortSpec {

@@ -75,8 +75,8 @@ pub struct Vxlan {
     pub outer: usize,
     /// Whether outer packets go by ESP.
     pub encrypted: bool,
-    /// Whether outer packets can be of IPv6.
-    pub over_v6: bool,
+    /// The family of outer packets.
+    pub family: Family,
     /// What dockerd has told of endpoints elsewhere, by address: MAC, and the node behind which it is.
     pub peers: BTreeMap<IpAddr, (Mac, IpAddr)>,
 }
@@ -219,6 +219,8 @@ pub struct Namespace {
     pub unknown: Option<String>,
     /// Prefixes that a stand-in answers for, and those that it does not.
     pub outside: (Vec<IpNet>, Vec<IpNet>),
+    /// Largest packet that passes on behind a stand-in, in bytes.
+    pub path_mtu: u32,
     /// The interfaces that have addresses: a host may have thousands of ports that have none.
     addressed: Vec<usize>,
 }
@@ -260,6 +262,8 @@ pub struct Wire {
     pub ports: Vec<Port>,
     /// What it drops.
     pub blocks: Vec<Block>,
+    /// Whether stations make addresses of a prefix that its router advertises.
+    pub advertised: bool,
 }
 
 /// The whole network.
@@ -326,6 +330,7 @@ impl Namespace {
             taken: Vec::new(),
             unknown: None,
             outside: Default::default(),
+            path_mtu: u32::MAX,
             addressed: vec![0],
         }
     }

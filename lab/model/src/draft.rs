@@ -3,10 +3,12 @@
 //! The VNI of a network and the MAC of a container are known only once Docker has made them. The kind of each value is
 //! known before: so the whole text is checked when it is read, with sample values in place of its names.
 
-use std::{convert::Infallible, fmt, ops::Range};
+use std::{collections::BTreeSet, fmt, ops::Range};
 
 use serde::{Deserialize, Serialize};
 use vxlan::{Stack, filter::Filter};
+
+use crate::family::Family;
 
 /// A checked text with names of the form `${KIND:NAME}`, which the running lab replaces by values.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,12 +27,15 @@ pub enum Name {
         /// Docker network or segment; its first if absent.
         at: Option<String>,
     },
-    /// `${ip:ENDPOINT}`, `${ip:ENDPOINT@NETWORK}`: the IPv4 address of a host, container or peer.
+    /// `${ip:ENDPOINT}`, `${ip4:ENDPOINT}`, `${ip6:ENDPOINT}`, each also with `@NETWORK`: the address of a host, container
+    /// or peer.
     Ip {
         /// Host, container or peer.
         endpoint: String,
         /// Docker network or segment; its first if absent.
         at: Option<String>,
+        /// The family; if absent, IPv4, or IPv6 of one that has no IPv4.
+        family: Option<Family>,
     },
     /// `${vtep:HOST}`: the address of a node's VXLAN endpoint.
     Vtep(String),
@@ -40,10 +45,11 @@ pub enum Name {
 const CHECK_VNI: &str = "4096";
 const CHECK_MAC: &str = "02:00:5e:00:53:01";
 const CHECK_IP: &str = "192.0.2.1";
+const CHECK_IP6: &str = "2001:db8::1";
 
 /// The forms of a name, for hints.
-const FORMS: &str = "`${vni:NETWORK}`, `${mac:ENDPOINT}`, `${ip:ENDPOINT}` (each of these with `@NETWORK`) or \
-                     `${vtep:HOST}`";
+const FORMS: &str = "`${vni:NETWORK}`, `${mac:ENDPOINT}`, `${ip:ENDPOINT}`, `${ip6:ENDPOINT}` (the last three also with \
+                     `@NETWORK`) or `${vtep:HOST}`";
 
 /// What is wrong with a draft.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,10 +78,10 @@ impl Draft {
     /// If a name has none of the forms, or the frame cannot be read or built with sample values.
     pub fn frame(text: &str) -> Result<Self, DraftError> {
         let this = Self(text.to_owned());
-        let (checked, places) = this.for_check()?;
-        let stack: Stack = checked.parse().map_err(|e: vxlan::ParseStackError| {
-            located(text, &checked, &places, e.column, e.problem.to_string())
-        })?;
+        let read = |text: &str| {
+            text.parse::<Stack>().map_err(|e: vxlan::ParseStackError| (e.column, e.problem.to_string()))
+        };
+        let stack = this.check(read)?;
         stack.build().map_err(|e| in_whole(text, e.to_string()))?;
         match stack.layers.first().map(vxlan::Layer::kind) {
             Some(vxlan::Kind::Ether) => Ok(this),
@@ -96,8 +102,7 @@ impl Draft {
     /// If a name has none of the forms, or the text with sample values is no filter.
     pub fn filter(text: &str) -> Result<Self, DraftError> {
         let this = Self(text.to_owned());
-        let (checked, places) = this.for_check()?;
-        checked.parse::<Filter>().map_err(|e| located(text, &checked, &places, e.column, e.problem))?;
+        this.check(|text| text.parse::<Filter>().map_err(|e| (e.column, e.problem)))?;
         Ok(this)
     }
 
@@ -142,18 +147,38 @@ impl Draft {
         Ok(filled)
     }
 
-    /// Fills in the sample values; also returns the place of each name and its value.
-    fn for_check(&self) -> Result<(String, Vec<Place>), DraftError> {
-        let mut places = Vec::new();
-        let mut grown = 0;
-        for (range, name) in self.names()? {
-            let value = check_value(&name);
-            let start = (range.start as isize + grown) as usize;
-            grown += value.len() as isize - range.len() as isize;
-            places.push(Place { written: range, value: start..start + value.len() });
+    /// Reads the text with sample values in place of its names. `read` returns the column of what is wrong, and why.
+    /// A name that may be of either family is tried as IPv4 first, then as IPv6.
+    fn check<T>(&self, read: impl Fn(&str) -> Result<T, (usize, String)>) -> Result<T, DraftError> {
+        let mut in_v6 = BTreeSet::new();
+        loop {
+            let (checked, places) = self.for_check(&in_v6)?;
+            let (column, problem) = match read(&checked) {
+                Ok(sound) => return Ok(sound),
+                Err(wrong) => wrong,
+            };
+            let at = checked.char_indices().nth(column - 1).map_or(checked.len(), |(at, _)| at);
+            let fault = places.iter().position(|p| p.either && p.value.contains(&at));
+            if !fault.is_some_and(|place| in_v6.insert(place)) {
+                return Err(located(&self.0, &checked, &places, at, problem));
+            }
         }
-        let filled = self.fill(|name| Ok::<_, Infallible>(check_value(name).to_owned()));
-        Ok((filled.unwrap_or_else(|never| match never {}), places))
+    }
+
+    /// Fills in the sample values, those of IPv6 for the places in `in_v6`; also returns the place of each name.
+    fn for_check(&self, in_v6: &BTreeSet<usize>) -> Result<(String, Vec<Place>), DraftError> {
+        let mut places = Vec::new();
+        let (mut filled, mut from) = (String::new(), 0);
+        for (index, (range, name)) in self.names()?.into_iter().enumerate() {
+            filled.push_str(&self.0[from..range.start]);
+            let start = filled.len();
+            filled.push_str(if in_v6.contains(&index) { CHECK_IP6 } else { check_value(&name) });
+            from = range.end;
+            let either = matches!(name, Name::Vtep(_) | Name::Ip { family: None, .. });
+            places.push(Place { written: range, value: start..filled.len(), either });
+        }
+        filled.push_str(&self.0[from..]);
+        Ok((filled, places))
     }
 }
 
@@ -167,12 +192,15 @@ impl fmt::Display for Draft {
 struct Place {
     written: Range<usize>,
     value: Range<usize>,
+    /// Whether its value may be of either address family.
+    either: bool,
 }
 
 fn check_value(name: &Name) -> &'static str {
     match name {
         Name::Vni(_) => CHECK_VNI,
         Name::Mac { .. } => CHECK_MAC,
+        Name::Ip { family: Some(Family::V6), .. } => CHECK_IP6,
         Name::Ip { .. } | Name::Vtep(_) => CHECK_IP,
     }
 }
@@ -194,15 +222,16 @@ fn name(text: &str, range: Range<usize>) -> Result<Name, DraftError> {
         "vni" if at.is_none() => Ok(Name::Vni(endpoint)),
         "vtep" if at.is_none() => Ok(Name::Vtep(endpoint)),
         "mac" => Ok(Name::Mac { endpoint, at }),
-        "ip" => Ok(Name::Ip { endpoint, at }),
+        "ip" => Ok(Name::Ip { endpoint, at, family: None }),
+        "ip4" => Ok(Name::Ip { endpoint, at, family: Some(Family::V4) }),
+        "ip6" => Ok(Name::Ip { endpoint, at, family: Some(Family::V6) }),
         "vni" | "vtep" => Err(wrong(format!("a {kind} is not on a network"))),
         _ => Err(wrong(format!("nothing is called `{kind}` here"))),
     }
 }
 
-/// Moves an error at a column of the checked text to its place in the written text.
-fn located(text: &str, checked: &str, places: &[Place], column: usize, problem: String) -> DraftError {
-    let at = checked.char_indices().nth(column - 1).map_or(checked.len(), |(at, _)| at);
+/// Moves an error at a byte of the checked text to its place in the written text.
+fn located(text: &str, checked: &str, places: &[Place], at: usize, problem: String) -> DraftError {
     let mut shift = 0isize;
     for place in places {
         if place.value.contains(&at) {
@@ -237,6 +266,8 @@ fn split(at: Range<usize>, problem: String) -> DraftError {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::convert::Infallible;
+
     use super::*;
 
     const TEXT: &str =
@@ -248,11 +279,34 @@ mod tests {
         let names: Vec<Name> = draft.names().unwrap().into_iter().map(|(_, n)| n).collect();
         let endpoint = |e: &str| e.to_owned();
         assert_eq!(names[0], Name::Mac { endpoint: endpoint("host2"), at: None });
-        assert_eq!(names[1], Name::Ip { endpoint: endpoint("host2"), at: Some("lan".into()) });
+        assert_eq!(names[1], Name::Ip { endpoint: endpoint("host2"), at: Some("lan".into()), family: None });
         assert_eq!(names[2], Name::Vni("front".into()));
         let filled = draft.fill(|name| Ok::<_, Infallible>(check_value(name).to_owned())).unwrap();
         assert!(filled.parse::<Stack>().is_ok() && !filled.contains('$'), "{filled}");
         assert_eq!(draft.fill(|_| Err("nobody knows")), Err("nobody knows"));
+    }
+
+    #[test]
+    fn a_name_fits_where_its_family_does() {
+        for sound in [
+            "eth/ip6(dst=${ip6:c1})/udp",
+            "eth/ip6(dst=${ip:c1@lan})/udp",
+            "eth/ip(dst=${ip4:c1})/udp",
+            "eth/ip6(dst=${vtep:host2})/udp/vxlan/eth/ip(dst=${ip:c1})/icmp",
+            "eth/ip(dst=${vtep:host2})/udp/vxlan/eth/ip6(src=${ip6:c1},dst=${ip:c2})/icmp6",
+        ] {
+            assert!(Draft::frame(sound).is_ok(), "{sound}");
+        }
+        for (unsound, named) in [
+            ("eth/ip(dst=${ip6:c1})/udp", "${ip6:c1}"),
+            ("eth/ip6(dst=${ip4:c1})/udp", "${ip4:c1}"),
+            ("eth/ip6(dst=${ip:c1})/udp/vxlan/eth(dst=${ip:c2})/arp", "${ip:c2}"),
+        ] {
+            let error = Draft::frame(unsound).unwrap_err();
+            assert_eq!(&unsound[error.at.clone()], named);
+            assert!(error.message.contains(named), "{error}");
+        }
+        assert!(Draft::filter("host ${ip6:c1} and not src host ${ip:c2}").is_ok());
     }
 
     #[test]

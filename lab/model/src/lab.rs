@@ -94,6 +94,16 @@ pub struct Segment {
     pub outside: Vec<IpNet>,
     /// Packets that it drops from the start.
     pub block: Vec<Traffic>,
+    /// Largest IP packet in bytes that passes on behind the gateway; the stand-in sends larger ones back. The segment's own if
+    /// absent.
+    #[serde(default)]
+    pub path_mtu: Option<u16>,
+    /// Whether the stand-in advertises itself as an IPv6 router.
+    #[serde(default)]
+    pub ra: bool,
+    /// Whether frames to IPv6 groups go only where somebody listens.
+    #[serde(default)]
+    pub mld: bool,
 }
 
 /// A Docker network.

@@ -10,7 +10,7 @@ const VXLAN_PORT: u16 = 4789;
 const PROTOCOLS: [(&str, u8); 5] = [("icmp", 1), ("tcp", 6), ("udp", 17), ("esp", 50), ("icmp6", 58)];
 
 /// IP packets of one kind, of both families. Text form: `udp/4789`, `tcp/2377`, `icmp`, `icmp6`, `esp`, `tcp`, `udp`, `ip/NUMBER`, `vxlan`,
-/// `vxlan/PORT`.
+/// `vxlan/PORT`, `too-big`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum Traffic {
@@ -21,7 +21,13 @@ pub enum Traffic {
     /// UDP to this port whose payload begins with a VXLAN header that Linux accepts: the VNI flag set, every reserved bit
     /// zero (RFC 7348 section 5). Other payloads to that port pass: hypervisors recognise VXLAN in this way.
     Vxlan(u16),
+    /// The messages by which a router says how large a packet may be: ICMPv6's Packet Too Big (RFC 4443 section 3.2) and
+    /// ICMP's "fragmentation needed" (RFC 1191 section 4).
+    TooBig,
 }
+
+/// The word for [`Traffic::TooBig`].
+const TOO_BIG: &str = "too-big";
 
 /// A transport protocol with ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -44,6 +50,7 @@ impl fmt::Display for Traffic {
             Traffic::Port(Protocol::Udp, port) => write!(f, "udp/{port}"),
             Traffic::Vxlan(VXLAN_PORT) => f.write_str("vxlan"),
             Traffic::Vxlan(port) => write!(f, "vxlan/{port}"),
+            Traffic::TooBig => f.write_str(TOO_BIG),
         }
     }
 }
@@ -90,6 +97,7 @@ impl FromStr for Traffic {
         };
         match text.split_once('/') {
             None if text == "vxlan" => Ok(Traffic::Vxlan(VXLAN_PORT)),
+            None if text == TOO_BIG => Ok(Traffic::TooBig),
             None => match PROTOCOLS.iter().find(|(name, _)| *name == text) {
                 Some((_, number)) => Ok(Traffic::Ip(*number)),
                 None => Err(NoTraffic::Unknown(text.to_owned())),
@@ -109,7 +117,7 @@ impl FromStr for Traffic {
 
 impl Traffic {
     /// The words that can stand before the slash.
-    pub const WORDS: [&str; 7] = ["udp", "tcp", "vxlan", "esp", "icmp", "icmp6", "ip"];
+    pub const WORDS: [&str; 8] = ["udp", "tcp", "vxlan", "esp", "icmp", "icmp6", TOO_BIG, "ip"];
 }
 
 #[cfg(test)]
@@ -129,6 +137,7 @@ mod tests {
             ("ip/2", Traffic::Ip(2)),
             ("vxlan", Traffic::Vxlan(4789)),
             ("vxlan/8472", Traffic::Vxlan(8472)),
+            ("too-big", Traffic::TooBig),
         ];
         for (text, filter) in forms {
             assert_eq!(text.parse(), Ok(filter));

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use ipnet::IpNet;
-use labctl_dataplane::walk::Unknown;
+use labctl_dataplane::{
+    net::{Interface, Link, Net},
+    walk::Unknown,
+};
 use labctl_model::{Attach, Driver, Fact, Family, Must, Role, Subject, is_told};
 
 use crate::{
@@ -98,6 +101,15 @@ fn shares(scene: &Scene<'_>, subject: &Subject, must: &Must) -> bool {
     spaces.get(a).is_some() && spaces.get(a) == spaces.get(b)
 }
 
+/// Whether an interface may have addresses of its own making.
+fn is_advertised(net: &Net, interface: &Interface) -> bool {
+    match &interface.link {
+        Link::Wire(wire) => net.wires[*wire].advertised,
+        Link::Macvlan(parent, _) | Link::Ipvlan(parent, ..) => is_advertised(net, net.at(*parent)),
+        _ => false,
+    }
+}
+
 fn read(scene: &Scene<'_>, subject: &Subject) -> Result<Given, Unknown> {
     let (state, built) = (scene.state(), scene.built());
     let unknown = |why: &str| Err(Unknown(why.to_owned()));
@@ -126,6 +138,9 @@ fn read(scene: &Scene<'_>, subject: &Subject) -> Result<Given, Unknown> {
             let host = state.lab.host_of(name).and_then(|host| state.hosts.get(host));
             if let Some(why) = host.and_then(HostState::unknown_bridge) {
                 return Err(Unknown(why));
+            }
+            if space.interfaces.iter().any(|i| is_advertised(&built.net, i)) {
+                return unknown("addresses in the prefix that a router advertises");
             }
             let words = space.interfaces.iter().flat_map(|i| &i.addresses).map(|a| a.ip);
             let words = words.filter(|ip| is_told(*ip)).map(|ip| ip.to_string());

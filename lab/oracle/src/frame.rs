@@ -7,8 +7,8 @@ use labctl_dataplane::{
     packet::{Body, Frame, Kind, Mac, Packet, Proto, Tuple},
     walk::{self, Entry, Unknown},
 };
-use labctl_model::{Family, Inject, Name, OfFamily, Source};
-use vxlan::{Ipv4, Layer, Stack, proto};
+use labctl_model::{Family, Inject, Name, OfFamily, Source, is_link_local};
+use vxlan::{Ipv4, Ipv6, Layer, Stack, Udp, proto};
 
 use crate::{
     aim,
@@ -61,21 +61,21 @@ impl Sent<'_, '_> {
         let text = inject.frame.fill(|name| self.value(name))?;
         let stack: Stack = text.parse().map_err(|_| unknown("a frame that cannot be read"))?;
         let net = &self.built.net;
-        let (entry, mac, ip) = match &inject.from {
+        let (entry, mac, own) = match &inject.from {
             Source::Wire(segment) => {
                 let wire = self.scene.state().lab.segments.get_index_of(segment);
                 let wire = wire.ok_or_else(|| unknown("a segment that is not there"))?;
-                (Entry::Segment(wire), STRANGER, None)
+                (Entry::Segment(wire), STRANGER, Vec::new())
             }
             Source::Endpoint { name, interface } => {
                 let at = self.interface(name, interface.as_deref());
                 let at = at.ok_or_else(|| Unknown(format!("{name}, which does not run")))?;
-                let own = net.at(at).addresses.iter().find(|a| a.ip.is_ipv4()).map(|a| a.ip);
+                let own = net.at(at).addresses.iter().map(|a| a.ip).collect();
                 (Entry::Interface(at), net.at(at).mac, own)
             }
         };
         let next = |to| self.next_mac(&inject.from, entry, to);
-        let frame = self.frame(&stack.layers, (mac, ip), &next)?;
+        let frame = self.frame(&stack.layers, (mac, &own), &next)?;
         walk::follow(net, self.scene.cache(), entry, &frame)
     }
 
@@ -86,9 +86,9 @@ impl Sent<'_, '_> {
         Ok(match name {
             Name::Vni(key) => state.overlays.get(key).ok_or_else(|| absent(key))?.vni.to_string(),
             Name::Vtep(host) => state.nodes.get(host).ok_or_else(|| absent(host))?.data_path.to_string(),
-            Name::Ip { endpoint, at } => self.address(endpoint, at.as_deref())?.to_string(),
+            Name::Ip { endpoint, at, family } => self.address(endpoint, at.as_deref(), *family)?.to_string(),
             Name::Mac { endpoint, at } => {
-                let ip = self.address(endpoint, at.as_deref())?;
+                let ip = self.address(endpoint, at.as_deref(), None)?;
                 let ns = self.built.spaces.get(endpoint).ok_or_else(|| absent(endpoint))?;
                 let interfaces = &self.built.net.spaces[*ns].interfaces;
                 let own = interfaces.iter().find(|i| i.addresses.iter().any(|a| a.ip == ip));
@@ -97,12 +97,16 @@ impl Sent<'_, '_> {
         })
     }
 
-    fn address(&self, endpoint: &str, at: Option<&str>) -> Result<IpAddr, Unknown> {
+    fn address(&self, endpoint: &str, at: Option<&str>, family: Option<Family>) -> Result<IpAddr, Unknown> {
         let all = aim::addresses(self.scene.state(), endpoint);
         let on = |place: &str| {
             at.is_none_or(|at| place == at || place == aim::docker_name(self.scene.state().lab, at))
         };
-        let found = all.iter().find(|(place, ip)| on(place) && ip.family() == Family::V4);
+        let of = |family| all.iter().find(|(place, ip)| on(place) && ip.family() == family);
+        let found = match family {
+            Some(family) => of(family),
+            None => Family::ALL.into_iter().find_map(of),
+        };
         found.map(|(_, ip)| *ip).ok_or_else(|| Unknown(format!("{endpoint}, which has no such address")))
     }
 
@@ -152,20 +156,18 @@ impl Sent<'_, '_> {
         macs.next().filter(|_| macs.next().is_none()).map(|i| i.mac)
     }
 
-    /// A frame of Ethernet, IPv4, and what is modelled above; `next` says which MAC has an address.
+    /// A frame of Ethernet, IP, and what is modelled above; `next` says which MAC has an address. `own` are the sender's
+    /// addresses.
     fn frame(
         &self,
         layers: &[Layer],
-        (mac, ip): (Mac, Option<IpAddr>),
+        (mac, own): (Mac, &[IpAddr]),
         next: &dyn Fn(IpAddr) -> Option<Mac>,
     ) -> Result<Frame, Unknown> {
         let odd = || Unknown("where a frame of such layers goes".to_owned());
-        let [Layer::Ether(ether), Layer::Ipv4(ipv4), above @ ..] = layers else { return Err(odd()) };
-        let dst = IpAddr::V4(ipv4.dst.ok_or_else(odd)?);
-        // Lengths, checksums, a protocol or a lifetime of its own decide who drops it.
-        let kept = Ipv4 { src: ipv4.src, dst: ipv4.dst, dscp: ipv4.dscp, ecn: ipv4.ecn, ..Ipv4::default() };
-        let plain = *ipv4 == Ipv4 { id: ipv4.id, df: ipv4.df, ..kept };
-        if dst.is_multicast() || !plain || ether.ethertype.is_some() {
+        let [Layer::Ether(ether), ip, above @ ..] = layers else { return Err(odd()) };
+        let Ip { src, dst, may_fragment } = Ip::plain(ip).ok_or_else(odd)?;
+        if dst.is_multicast() || is_link_local(dst) || ether.ethertype.is_some() {
             return Err(odd());
         }
         if ether.dst.is_some_and(|mac| mac.0[0] & 1 == 1) {
@@ -173,21 +175,28 @@ impl Sent<'_, '_> {
         }
         let to = ether.dst.map(|mac| Mac(mac.0)).or_else(|| next(dst));
         let to = to.ok_or_else(|| Unknown(format!("whose MAC has {dst}")))?;
-        let src = ipv4.src.map(IpAddr::V4).or(ip).unwrap_or(IpAddr::from([0, 0, 0, 0]));
+        let src = src.or_else(|| own.iter().copied().find(|own| own.family() == dst.family()));
+        let src = src.unwrap_or_else(|| dst.family().unspecified());
         let (proto, ports, kind) = match above {
             [Layer::Tcp(tcp), rest @ ..] if is_plain(rest) => {
                 (Proto::Tcp, (tcp.src_port, tcp.dst_port), Kind::Data)
             }
             [Layer::Icmp(icmp), rest @ ..]
-                if is_plain(rest) && icmp.icmp_type == proto::icmp::ECHO_REQUEST =>
+                if is_plain(rest) && icmp.icmp_type == proto::icmp::ECHO_REQUEST && dst.is_ipv4() =>
+            {
+                (Proto::Icmp, (0, 0), Kind::Data)
+            }
+            [Layer::Icmpv6(icmp), rest @ ..]
+                if is_plain(rest) && icmp.icmp_type == proto::icmpv6::ECHO_REQUEST && dst.is_ipv6() =>
             {
                 (Proto::Icmp, (0, 0), Kind::Data)
             }
             [Layer::Udp(udp), Layer::Vxlan(header), inner @ ..]
-                if *header == (vxlan::Vxlan { vni: header.vni, ..Default::default() }) =>
+                if *header == (vxlan::Vxlan { vni: header.vni, ..Default::default() })
+                    && is_taken(udp, dst.family()) =>
             {
                 let port = udp.dst_port.unwrap_or(proto::vxlan::PORT);
-                let frame = self.frame(inner, (STRANGER, None), &|to| self.owner_mac(to))?;
+                let frame = self.frame(inner, (STRANGER, &[]), &|to| self.owner_mac(to))?;
                 let kind = Kind::Tunnel { vni: header.vni, port, frame: Box::new(frame) };
                 (Proto::Udp, (udp.src_port.unwrap_or_default(), port), kind)
             }
@@ -202,10 +211,44 @@ impl Sent<'_, '_> {
             _ => return Err(odd()),
         };
         let tuple = Tuple { proto, src, sport: ports.0, dst, dport: ports.1 };
-        let packet = Packet { tuple, kind, size: SIZE, may_fragment: !ipv4.df };
+        let packet = Packet { tuple, kind, size: SIZE, may_fragment };
         let src = ether.src.map_or(mac, |mac| Mac(mac.0));
         Ok(Frame { src, dst: Some(to), vlan: None, body: Body::Ip(packet) })
     }
+}
+
+/// What a frame's way depends on in its IP header.
+struct Ip {
+    src: Option<IpAddr>,
+    dst: IpAddr,
+    may_fragment: bool,
+}
+
+impl Ip {
+    /// Reads a header. `None` if lengths, checksums, a protocol or a lifetime of its own decide who drops it.
+    fn plain(layer: &Layer) -> Option<Self> {
+        match layer {
+            Layer::Ipv4(ip) => {
+                let kept = Ipv4 { src: ip.src, dst: ip.dst, dscp: ip.dscp, ecn: ip.ecn, ..Ipv4::default() };
+                let plain = *ip == Ipv4 { id: ip.id, df: ip.df, ..kept };
+                let (src, dst) = (ip.src.map(IpAddr::V4), IpAddr::V4(ip.dst?));
+                plain.then_some(Self { src, dst, may_fragment: !ip.df })
+            }
+            Layer::Ipv6(ip) => {
+                let (traffic_class, flow_label) = (ip.traffic_class, ip.flow_label);
+                let kept = Ipv6 { src: ip.src, dst: ip.dst, traffic_class, flow_label, ..Ipv6::default() };
+                let (src, dst) = (ip.src.map(IpAddr::V6), IpAddr::V6(ip.dst?));
+                (*ip == kept).then_some(Self { src, dst, may_fragment: false })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whether a VTEP takes a datagram with this checksum: a right one, or none over IPv4 (over IPv6 that is for those who
+/// ask for it: RFC 6935, Linux's `udp6zerocsumrx`).
+fn is_taken(udp: &Udp, outer: Family) -> bool {
+    udp.checksum.is_none_or(|sum| sum == 0 && outer == Family::V4)
 }
 
 /// Bytes of such a packet with its mark, about.

@@ -151,6 +151,41 @@ hosts:
 }
 
 #[test]
+fn what_is_too_large_for_the_path_behind_a_gateway_comes_back() {
+    let lab = "
+segments:
+  lan: { subnet: [10.1.0.0/24, 'fd00:1::/64'], gateway: [10.1.0.1, 'fd00:1::1'], path_mtu: 1300 }
+hosts: { h: { lan: [10.1.0.3, 'fd00:1::3'] } }
+";
+    for (to, size, is) in [
+        ("8.8.8.8", 1300, "yes"),
+        ("8.8.8.8", 1301, "unreachable"),
+        ("2001:db8::1", 1300, "yes"),
+        ("2001:db8::1", 1301, "unreachable"),
+        ("fd00:1::1", 1500, "yes"),
+    ] {
+        assert_eq!(word(lab, &format!("h > {to} icmp {size}")), is, "{to} {size}");
+    }
+}
+
+/// Neighbour discovery is ICMPv6, and ICMP is not.
+#[test]
+fn a_block_of_icmp_is_of_one_family() {
+    let lab = |block: &str| {
+        format!(
+            "
+segments: {{ lan: {{ subnet: [10.1.0.0/24, 'fd00:1::/64'], block: [{block}] }} }}
+hosts: {{ a: {{ lan: [10.1.0.1, 'fd00:1::1'] }}, b: {{ lan: [10.1.0.2, 'fd00:1::2'] }} }}
+"
+        )
+    };
+    let words = |block: &str| ["10.1.0.2", "fd00:1::2"].map(|to| word(&lab(block), &format!("a > {to}")));
+    assert_eq!(words("icmp"), ["silent", "yes"]);
+    assert_eq!(words("icmp6"), ["yes", "neighbour"]);
+    assert_eq!(words("too-big"), ["yes", "yes"]);
+}
+
+#[test]
 fn what_comes_from_ones_own_address_is_dropped() {
     let lab = "
 segments: { one: { subnet: 10.1.0.0/24 }, two: { subnet: 10.2.0.0/24 }, other: { subnet: 10.1.0.0/24 } }

@@ -42,6 +42,9 @@ fn wire() -> Wire {
         port_security: true,
         outside: vec!["8.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
         block: Vec::new(),
+        path_mtu: None,
+        ra: false,
+        mld: false,
     };
     Wire::start(&IndexMap::from([("lan".into(), lan)]), Vec::new()).unwrap()
 }

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use labctl_model::Family;
 use serde::{Deserialize, Serialize};
 
 /// The result. Serialized as it is, this is the `--format json` of `vxlan`.
@@ -112,9 +113,14 @@ impl Kind {
     }
 
     /// Whether Linux decapsulates it (vxlan_rcv of drivers/net/vxlan; udp_queue_rcv_one_skb for the checksum). A VTEP
-    /// that learns, or whose peers are only in FDB entries, takes every outer source.
-    pub fn is_let_out(self) -> bool {
-        matches!(self, Self::Valid | Self::SpoofedVtep | Self::ZeroChecksum | Self::Largest)
+    /// that learns, or whose peers are only in FDB entries, takes every outer source. Over IPv6 a datagram without
+    /// checksum is for those who ask for it (RFC 6935; `udp6zerocsumrx`), which Docker does not.
+    pub fn is_let_out(self, outer: Family) -> bool {
+        match self {
+            Self::Valid | Self::SpoofedVtep | Self::Largest => true,
+            Self::ZeroChecksum => outer == Family::V4,
+            Self::Random | Self::NoIFlag | Self::Reserved | Self::UnknownVni | Self::WrongChecksum => false,
+        }
     }
 }
 
@@ -199,6 +205,9 @@ fn one(probe: &ProbeReport, to: &str) -> Option<String> {
         (Kind::Reserved, true) => {
             "is let out: this VTEP ignores reserved bits, as the RFC says and Linux does not"
         }
+        (Kind::ZeroChecksum, true) => {
+            "is let out: this VTEP takes datagrams without a checksum over IPv6 (`udp6zerocsumrx`)"
+        }
         (Kind::UnknownVni, true) => "is let out, though nobody has that VNI",
         (Kind::WrongChecksum, true) => {
             "is let out: the NIC says that wrong checksums are right; switch its receive offload off (ethtool -K … rx off)"
@@ -216,11 +225,14 @@ pub fn too_large_for(probes: &[ProbeReport]) -> Option<u16> {
 }
 
 /// What it means that the way has a smaller MTU than the sender.
-pub fn mtu(port: u16, bytes: usize, sender: u16) -> String {
+pub fn mtu(port: u16, bytes: usize, sender: u16, outer: Family) -> String {
+    let (option, of_vxlan) = match outer {
+        Family::V4 => (bytes, "the 50 of VXLAN off by itself"),
+        Family::V6 => (bytes.saturating_sub(20), "50 off by itself: VXLAN over IPv6 takes 70"),
+    };
     format!(
         "at port {port} IP packets of more than {bytes} bytes are lost, while the sender's NIC lets {sender} go: the way has \
-         a smaller MTU; give overlay networks `com.docker.network.driver.mtu: {bytes}`, of which Docker takes the 50 of VXLAN \
-         off by itself"
+         a smaller MTU; give overlay networks `com.docker.network.driver.mtu: {option}`, of which Docker takes {of_vxlan}"
     )
 }
 
@@ -231,14 +243,15 @@ mod tests {
     /// All as it should be, but for what `change` does to it.
     fn probes(change: impl Fn(&mut ProbeReport)) -> Vec<ProbeReport> {
         let probe = |port, kind: Kind| {
+            let let_out = kind.is_let_out(Family::V4);
             let mut probe = ProbeReport {
                 probe: kind,
                 port,
                 bytes: 98,
                 wire: Some("to b/eth0".into()),
                 nic: true,
-                vtep: Some(kind.is_let_out()),
-                vtep_expected: kind.is_let_out(),
+                vtep: Some(let_out),
+                vtep_expected: let_out,
                 holds: true,
             };
             change(&mut probe);
@@ -311,12 +324,20 @@ mod tests {
             let none = [Kind::Valid, Kind::Largest].contains(&kind);
             assert_eq!(gone.is_empty(), none, "{kind:?}: {gone:?}");
         }
+        // Over IPv6 it is the other way round.
+        let lax = said(|p| {
+            if p.probe == Kind::ZeroChecksum {
+                p.vtep_expected = Kind::ZeroChecksum.is_let_out(Family::V6);
+            }
+        });
+        assert!(lax.len() == 2 && lax[0].contains("udp6zerocsumrx"), "{lax:?}");
         let large = probes(|p| {
             if p.probe == Kind::Largest {
                 lost(p);
             }
         });
         assert_eq!(too_large_for(&large), Some(4789));
-        assert!(mtu(4789, 1450, 1500).contains("driver.mtu: 1450`"));
+        assert!(mtu(4789, 1450, 1500, Family::V4).contains("driver.mtu: 1450`"));
+        assert!(mtu(4789, 1450, 1500, Family::V6).contains("driver.mtu: 1430`"));
     }
 }

@@ -125,8 +125,8 @@ fn rules(lab: &Lab, host: &str, changes: &Changes) -> (Option<String>, Vec<Strin
             ("egress", link.from_host, sent.collect::<Vec<_>>()),
             ("ingress", link.to_host, received.collect()),
         ] {
-            let mut lines: Vec<String> =
-                blocks.into_iter().map(|b| format!("{} drop", matching(b.filter))).collect();
+            let matches = blocks.into_iter().flat_map(|b| matching(b.filter));
+            let mut lines: Vec<String> = matches.map(|what| format!("{what} drop")).collect();
             if hook == "egress" {
                 lines.extend(cut_off(lab, changes, &nic.segment, &port));
             }
@@ -156,13 +156,17 @@ fn cut_off(lab: &Lab, changes: &Changes, segment: &str, port: &str) -> Vec<Strin
 }
 
 /// What of nft(8) matches these packets.
-fn matching(traffic: Traffic) -> String {
-    match traffic {
+fn matching(traffic: Traffic) -> Vec<String> {
+    vec![match traffic {
         Traffic::Ip(number) => format!("meta l4proto {number}"),
         Traffic::Port(Protocol::Tcp, port) => format!("tcp dport {port}"),
         Traffic::Port(Protocol::Udp, port) => format!("udp dport {port}"),
         Traffic::Vxlan(port) => format!("udp dport {port} {VXLAN}"),
-    }
+        Traffic::TooBig => {
+            let in_v4 = "icmp type destination-unreachable icmp code frag-needed".to_owned();
+            return vec![in_v4, "icmpv6 type packet-too-big".to_owned()];
+        }
+    }]
 }
 
 /// Asks the machines for all that they have sent so far.

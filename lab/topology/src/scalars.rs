@@ -61,8 +61,10 @@ impl Scalar for Written<Traffic> {
             let hint = match &why {
                 NoTraffic::Unknown(word) => match words::nearest(word, Traffic::WORDS) {
                     Some(near) => format!("did you mean `{near}`?"),
-                    None => "`udp/PORT`, `tcp/PORT`, `vxlan`, `esp`, `icmp`, `icmp6`, or `ip/NUMBER` of any protocol"
-                        .into(),
+                    None => {
+                        let named = "`udp/PORT`, `tcp/PORT`, `vxlan`, `esp`, `icmp`, `icmp6`, `too-big`";
+                        format!("{named}, or `ip/NUMBER` of any protocol")
+                    }
                 },
                 NoTraffic::NoPorts(name) => format!("`{name}` alone"),
                 NoTraffic::Port(_) => "as in `udp/4789`".into(),
@@ -75,7 +77,7 @@ impl Scalar for Written<Traffic> {
     fn schema() -> Schema {
         json_schema!({
             "type": "string",
-            "pattern": r"^(icmp|icmp6|esp|tcp|udp|vxlan|(tcp|udp|vxlan|ip)/[0-9]+)$",
+            "pattern": r"^(icmp|icmp6|esp|tcp|udp|vxlan|too-big|(tcp|udp|vxlan|ip)/[0-9]+)$",
             "examples": ["udp/4789", "tcp/2377", "vxlan", "esp"]
         })
     }

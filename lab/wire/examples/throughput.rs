@@ -30,6 +30,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         port_security: false,
         outside: vec![],
         block: vec![],
+        path_mtu: None,
+        ra: false,
+        mld: false,
     };
     let (mut a, mut b, wire) = {
         let (a, a2) = UnixStream::pair()?;

@@ -6,7 +6,8 @@ use labctl_model::{Protocol, Traffic};
 use serde::{Deserialize, Serialize};
 use vxlan::{
     IpView, UdpView,
-    proto::{self, dot1q, ethertype, ip_protocol},
+    checksum::Addresses,
+    proto::{self, dot1q, ethertype, icmp, icmpv6, ip_protocol},
 };
 
 use crate::{frame::Frame, port::PortId};
@@ -134,6 +135,7 @@ impl Rule {
 fn matches(filter: Traffic, packet: &IpView<'_>) -> bool {
     let (protocol, port) = match filter {
         Traffic::Ip(protocol) => return packet.protocol() == protocol,
+        Traffic::TooBig => return says_too_big(packet),
         Traffic::Port(Protocol::Tcp, port) => (ip_protocol::TCP, port),
         Traffic::Port(Protocol::Udp, port) | Traffic::Vxlan(port) => (ip_protocol::UDP, port),
     };
@@ -143,6 +145,15 @@ fn matches(filter: Traffic, packet: &IpView<'_>) -> bool {
         return false;
     }
     !matches!(filter, Traffic::Vxlan(_)) || is_vxlan(packet.payload())
+}
+
+/// Whether it says how large a packet may be.
+fn says_too_big(packet: &IpView<'_>) -> bool {
+    let known = match packet.addresses() {
+        Addresses::V4 { .. } => [icmp::UNREACHABLE, icmp::unreachable::FRAGMENTATION_NEEDED],
+        Addresses::V6 { .. } => [icmpv6::PACKET_TOO_BIG, 0],
+    };
+    packet.is_icmp() && packet.payload().first_chunk::<2>() == Some(&known)
 }
 
 /// Whether a UDP datagram carries a VXLAN header that Linux would accept.

@@ -87,7 +87,7 @@ impl Engine {
 
     /// How long the loop may sleep unless a socket wakes it.
     fn timeout(&self, now: Now) -> Option<Duration> {
-        let mut wake = self.switch.next_end();
+        let mut wake = self.switch.next_wake(now);
         for io in self.io.iter().filter(|io| io.has_work()) {
             match io.waits_for.and_then(|port| self.switch.congested_until(port, now)) {
                 None => return Some(Duration::ZERO),
@@ -110,6 +110,7 @@ impl Engine {
                 self.receive(port, now);
             }
         }
+        self.switch.advertise(now);
         let unsent = self.switch.take_unsent();
         for port in &unsent {
             if !self.io[*port].blocked() {

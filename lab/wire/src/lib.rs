@@ -29,6 +29,7 @@
 //! # }
 //! ```
 
+mod advert;
 mod block;
 mod capture;
 mod command;
@@ -38,6 +39,7 @@ mod fdb;
 mod frame;
 mod inbox;
 mod listen;
+mod mld;
 mod neighbours;
 mod offload;
 mod outbox;
@@ -59,7 +61,7 @@ pub use error::WireError;
 pub use frame::MAX_FRAME_LEN;
 pub use policy::{DropReason, LinkState};
 pub use port::{PortSpec, Transport};
-pub use saved::{Station, WireState};
+pub use saved::{Listener, Station, WireState};
 pub use standin::GATEWAY_PORT;
 pub use stats::{PortStats, SegmentStats, Stats};
 pub use switch::station_port;

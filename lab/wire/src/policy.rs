@@ -34,11 +34,13 @@ pub enum DropReason {
     QueueFull,
     /// The segment blocks it ([`crate::Wire::block`]).
     Blocked,
+    /// It is for a group, and MLD snooping knows nobody who listens.
+    NoListener,
 }
 
 impl DropReason {
     /// All of them, in the order of their declaration.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Malformed,
         Self::LinkDown,
         Self::ForeignSource,
@@ -48,6 +50,7 @@ impl DropReason {
         Self::NotConnected,
         Self::QueueFull,
         Self::Blocked,
+        Self::NoListener,
     ];
 }
 
@@ -63,6 +66,7 @@ impl fmt::Display for DropReason {
             Self::NotConnected => "nothing is connected",
             Self::QueueFull => "queue full",
             Self::Blocked => "blocked on the wire",
+            Self::NoListener => "nobody listens to its group",
         })
     }
 }

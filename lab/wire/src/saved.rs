@@ -1,6 +1,6 @@
 //! What a wire has learned and was told: what another one needs to go on in its place.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,20 @@ pub struct WireState {
     pub blocks: BTreeMap<String, Vec<Block>>,
     /// The forwarding databases, by segment.
     pub stations: BTreeMap<String, Vec<Station>>,
+    /// Who listens to IPv6 groups, by segment.
+    #[serde(default)]
+    pub listeners: BTreeMap<String, Vec<Listener>>,
+}
+
+/// A port behind which somebody listens to a group.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Listener {
+    /// VLAN; 0 without a tag.
+    pub vid: u16,
+    /// The group.
+    pub group: Ipv6Addr,
+    /// Name of the port.
+    pub port: String,
 }
 
 /// A station that a segment has heard.

@@ -2,19 +2,26 @@
 //!
 //! It answers ARP and IPv6's neighbour discovery for the gateway, and pings of the gateway and of the outside. It refuses TCP and UDP there: a lab sees
 //! an internet that answers but is closed. It routes nothing: addresses in the lab's segments are unreachable through
-//! it, and no packet leaves the process.
+//! it, and no packet leaves the process. Where the segment says so, it advertises itself as a router, and queries for
+//! listeners of groups; packets too large for the path behind it come back.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+};
 
 use ipnet::IpNet;
-use labctl_model::{OfFamily, PerFamily};
+use labctl_model::{Family, OfFamily, PerFamily, is_link_local, lab::Segment};
 use vxlan::{
-    EthernetFrame, IpView, MacAddr, TcpFlags, TcpView,
+    EthernetFrame, IpView, Ipv4View, MacAddr, TcpFlags, TcpView,
     proto::{icmpv6, ip_protocol, tcp},
     reply::{self, ALL_NODES, IcmpError, Neighbors},
 };
 
-use crate::neighbours::{Neighbours, Next};
+use crate::{
+    advert::{self, ALL_ROUTERS, Adverts, Schedule},
+    neighbours::{Neighbours, Next},
+};
 
 /// Name of the stand-in's port in captures.
 pub const GATEWAY_PORT: &str = "gateway";
@@ -26,10 +33,15 @@ const ERRORS_PER_SECOND: u32 = 1000;
 pub(crate) struct StandIn {
     pub(crate) mac: MacAddr,
     addresses: PerFamily<IpAddr>,
+    /// Its link-local address, if it speaks IPv6.
+    link_local: Option<Ipv6Addr>,
     subnets: PerFamily<IpNet>,
     outside: Vec<IpNet>,
     /// Subnets of all segments of the lab.
     inside: Arc<[IpNet]>,
+    path_mtu: Option<u16>,
+    adverts: Option<Adverts>,
+    queries: Option<Schedule>,
     neighbours: Neighbours,
     errors: ErrorBudget,
     pub(crate) rx_frames: u64,
@@ -54,19 +66,22 @@ impl ErrorBudget {
 }
 
 impl StandIn {
-    pub(crate) fn new(
-        mac: MacAddr,
-        addresses: PerFamily<IpAddr>,
-        subnets: PerFamily<IpNet>,
-        outside: Vec<IpNet>,
-        inside: Arc<[IpNet]>,
-    ) -> Self {
+    pub(crate) fn new(mac: MacAddr, segment: &Segment, inside: Arc<[IpNet]>) -> Self {
+        let link_local = segment.gateway.has(Family::V6).then(|| advert::link_local(mac));
+        let prefix = segment.subnet.get(Family::V6).filter(|_| segment.ra && link_local.is_some());
         Self {
             mac,
-            addresses,
-            subnets,
-            outside,
+            addresses: segment.gateway,
+            link_local,
+            subnets: segment.subnet,
+            outside: segment.outside.clone(),
             inside,
+            path_mtu: segment.path_mtu,
+            adverts: match prefix {
+                Some(IpNet::V6(prefix)) => Some(Adverts::new(prefix)),
+                _ => None,
+            },
+            queries: link_local.filter(|_| segment.mld).map(|_| Schedule::QUERIES),
             neighbours: Neighbours::default(),
             errors: ErrorBudget::default(),
             rx_frames: 0,
@@ -81,12 +96,36 @@ impl StandIn {
     }
 
     fn is_in_group(&self, dst: MacAddr) -> bool {
-        self.addresses.iter().any(|own| match own {
-            IpAddr::V4(_) => false,
-            IpAddr::V6(own) => [ALL_NODES, icmpv6::solicited_node(own)]
-                .into_iter()
-                .any(|group| icmpv6::group_mac(group) == dst),
-        })
+        let Some(link_local) = self.link_local else { return false };
+        let global = self.addresses.get(Family::V6).and_then(|own| match own {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(own) => Some(icmpv6::solicited_node(own)),
+        });
+        let groups = [ALL_NODES, ALL_ROUTERS, icmpv6::solicited_node(link_local)];
+        groups.into_iter().chain(global).any(|group| icmpv6::group_mac(group) == dst)
+    }
+
+    /// When it next has something to say unasked.
+    pub(crate) fn due(&self) -> Option<u32> {
+        let adverts = self.adverts.as_ref().map(|adverts| adverts.schedule.due());
+        adverts.into_iter().chain(self.queries.as_ref().map(Schedule::due)).min()
+    }
+
+    /// Puts what it says unasked into `out`.
+    pub(crate) fn speak(&mut self, now: u32, out: &mut Vec<Vec<u8>>) {
+        let Some(link_local) = self.link_local else { return };
+        let own = (self.mac, link_local);
+        out.extend(self.adverts.as_mut().and_then(|adverts| adverts.unasked(own, now)));
+        if self.queries.as_mut().is_some_and(|queries| queries.take(now)) {
+            out.push(advert::query(own));
+        }
+    }
+
+    /// The answer to somebody who solicits routers.
+    fn advertisement(&mut self, frame: &EthernetFrame<'_>, now: u32) -> Option<Vec<u8>> {
+        let (adverts, link_local) = (self.adverts.as_mut()?, self.link_local?);
+        let asker = advert::solicitor(&IpView::new_checked(frame.payload()).ok()?)?;
+        adverts.answer((self.mac, link_local), (frame.src(), asker), now)
     }
 
     /// Takes a frame that it [hears](Self::hears). Puts frames to send into `out`.
@@ -94,6 +133,9 @@ impl StandIn {
         self.rx_frames += 1;
         if let Some(asked) = Neighbors::read(frame) {
             return self.discover(frame, &asked, now, out);
+        }
+        if let Some(advertisement) = self.advertisement(frame, now) {
+            return out.push(advertisement);
         }
         if frame.dst() == self.mac
             && let Ok(packet) = IpView::new_checked(frame.payload())
@@ -116,16 +158,24 @@ impl StandIn {
     }
 
     fn is_own(&self, ip: IpAddr) -> bool {
-        self.addresses.get(ip.family()) == Some(ip)
+        self.own_for(ip) == Some(ip)
+    }
+
+    /// Its address of the family and scope of `to`.
+    fn own_for(&self, to: IpAddr) -> Option<IpAddr> {
+        match is_link_local(to) {
+            true => self.link_local.map(IpAddr::V6),
+            false => self.addresses.get(to.family()),
+        }
     }
 
     /// Whether the gateway reaches `ip` by this segment. It has no other route to the lab.
     fn is_neighbour(&self, ip: IpAddr) -> bool {
-        self.subnets.covers(ip) && !self.is_own(ip)
+        (self.subnets.covers(ip) || is_link_local(ip)) && !self.is_own(ip)
     }
 
     fn send(&mut self, answer: Vec<u8>, to: IpAddr, now: u32, out: &mut Vec<Vec<u8>>) {
-        let Some(own) = self.addresses.get(to.family()).filter(|_| self.is_neighbour(to)) else {
+        let Some(own) = self.own_for(to).filter(|_| self.is_neighbour(to)) else {
             self.no_route += 1;
             return;
         };
@@ -139,7 +189,7 @@ impl StandIn {
     /// The answer to a packet; the destination MAC is not set yet.
     fn answer(&mut self, frame: &EthernetFrame<'_>, packet: &IpView<'_>, now: u32) -> Option<Vec<u8>> {
         let dst = packet.dst();
-        let own = self.addresses.get(dst.family())?;
+        let own = self.own_for(dst)?;
         if dst != own {
             if packet.hops() <= 1 {
                 return self.error(frame, own, IcmpError::TimeExceeded, now);
@@ -147,6 +197,11 @@ impl StandIn {
             let inside = self.inside.iter().any(|subnet| subnet.contains(&dst));
             if inside || !self.outside.iter().any(|subnet| subnet.contains(&dst)) {
                 return self.error(frame, own, IcmpError::HostUnreachable, now);
+            }
+            // What may be fragmented is, and put together again where it arrives.
+            let too_big = |mtu: &u16| packet.bytes().len() > usize::from(*mtu) && !may_be_fragmented(packet);
+            if let Some(mtu) = self.path_mtu.filter(too_big) {
+                return self.error(frame, own, IcmpError::TooBig(mtu), now);
             }
         }
         match packet.protocol() {
@@ -170,6 +225,11 @@ impl StandIn {
         let message = reply::icmp_error_to(frame, self.mac, from, error)?;
         self.errors.take(now).then_some(message)
     }
+}
+
+/// Whether a router may fragment a packet: IPv4 without DF.
+fn may_be_fragmented(packet: &IpView<'_>) -> bool {
+    Ipv4View::header_checked(packet.bytes()).is_ok_and(|ip| !ip.dont_fragment())
 }
 
 /// The reset with which a closed port answers a segment (RFC 9293, 3.10.7.1).

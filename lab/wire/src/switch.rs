@@ -2,7 +2,7 @@
 
 use std::{
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use indexmap::IndexMap;
@@ -15,11 +15,11 @@ use crate::{
     capture::{Fate, Recorder},
     fdb::Fdb,
     frame::Frame,
+    mld::Mld,
     offload::{self, Offload},
     outbox::Outbox,
     policy::{DropReason, LinkState, Pipeline, Stage, Verdict},
     port::PortId,
-    saved::{Station, WireState},
     standin::{GATEWAY_PORT, StandIn},
     stats::{Counters, PortStats, SegmentStats, Stats},
 };
@@ -56,6 +56,7 @@ struct Segment {
     ports: Vec<PortId>,
     fdb: Fdb,
     standin: Option<StandIn>,
+    mld: Option<Mld>,
     blocks: Blocks,
     taps: Vec<Recorder>,
 }
@@ -94,10 +95,11 @@ impl Switch {
             port_security: segment.port_security,
             ports: Vec::new(),
             fdb: Fdb::default(),
-            standin: (!segment.gateway.is_empty()).then(|| free.next()).flatten().map(|mac| {
-                let (outside, inside) = (segment.outside.clone(), Arc::clone(&inside));
-                StandIn::new(mac, segment.gateway, segment.subnet, outside, inside)
-            }),
+            standin: (!segment.gateway.is_empty())
+                .then(|| free.next())
+                .flatten()
+                .map(|mac| StandIn::new(mac, segment, Arc::clone(&inside))),
+            mld: segment.mld.then(Mld::default),
             blocks: Blocks::everywhere(&segment.block),
             taps: Vec::new(),
         });
@@ -180,14 +182,14 @@ impl Switch {
         let port = &mut self.ports[id];
         port.connected = false;
         port.outbox.clear();
-        self.segments[port.segment].fdb.forget(id);
+        self.segments[port.segment].forget(id);
     }
 
     pub(crate) fn set_link(&mut self, id: PortId, state: LinkState) {
         let port = &mut self.ports[id];
         port.pipeline.set_link(state);
         if state == LinkState::DOWN {
-            self.segments[port.segment].fdb.forget(id);
+            self.segments[port.segment].forget(id);
         }
     }
 
@@ -252,9 +254,22 @@ impl Switch {
         Ok(())
     }
 
-    /// When the next capture ends by itself.
-    pub(crate) fn next_end(&self) -> Option<Instant> {
-        self.segments.iter().flat_map(|segment| &segment.taps).filter_map(Recorder::until).min()
+    /// When there is next something to do without a frame: a capture ends by itself, or a stand-in has something to say.
+    pub(crate) fn next_wake(&self, now: Now) -> Option<Instant> {
+        let ends = self.segments.iter().flat_map(|segment| &segment.taps).filter_map(Recorder::until);
+        let due = self.segments.iter().filter_map(|segment| segment.standin.as_ref()?.due());
+        let in_seconds = |at: u32| now.instant + Duration::from_secs(at.saturating_sub(now.secs).into());
+        ends.chain(due.map(in_seconds)).min()
+    }
+
+    /// Sends what the stand-ins have to say unasked.
+    pub(crate) fn advertise(&mut self, now: Now) {
+        for segment in 0..self.segments.len() {
+            if let Some(standin) = &mut self.segments[segment].standin {
+                standin.speak(now.secs, &mut self.answers);
+                self.send_answers(segment, now);
+            }
+        }
     }
 
     /// Ends the captures whose time has come.
@@ -350,25 +365,34 @@ impl Switch {
         now: Now,
     ) -> Option<PortId> {
         self.segments[segment].fdb.learn(frame.vid, frame.src, from, now.secs);
+        if let Some(mld) = self.segments[segment].mld.as_mut().filter(|_| frame.dst.is_multicast()) {
+            mld.learn(from, frame, now.secs);
+        }
         let outcome = self.carry(Some(from), segment, frame, now);
         self.record(Some(from), segment, frame.bytes(), outcome);
-        if !self.answers.is_empty() {
-            let mut answers = std::mem::take(&mut self.answers);
-            for answer in answers.drain(..) {
-                if let Some(frame) = Frame::read(&answer, Offload::default()) {
-                    let outcome = match self.segments[segment].blocks.at_ingress(None, &frame) {
-                        true => Outcome::Unanswered(DropReason::Blocked),
-                        false => self.carry(None, segment, &frame, now),
-                    };
-                    self.record(None, segment, &answer, outcome);
-                }
-            }
-            self.answers = answers;
-        }
+        self.send_answers(segment, now);
         match outcome {
             Outcome::To(port) => Some(port),
             _ => None,
         }
+    }
+
+    /// Sends what the stand-in of a segment is about to send.
+    fn send_answers(&mut self, segment: usize, now: Now) {
+        if self.answers.is_empty() {
+            return;
+        }
+        let mut answers = std::mem::take(&mut self.answers);
+        for answer in answers.drain(..) {
+            if let Some(frame) = Frame::read(&answer, Offload::default()) {
+                let outcome = match self.segments[segment].blocks.at_ingress(None, &frame) {
+                    true => Outcome::Unanswered(DropReason::Blocked),
+                    false => self.carry(None, segment, &frame, now),
+                };
+                self.record(None, segment, &answer, outcome);
+            }
+        }
+        self.answers = answers;
     }
 
     /// Forwards a frame to its destination. Without `from`, the stand-in sent it.
@@ -406,8 +430,18 @@ impl Switch {
                 Err(reason) => Outcome::Dropped(to, reason),
             };
         }
+        let listeners = segment.mld.as_ref().filter(|_| frame.dst.is_multicast());
+        let listeners = listeners.and_then(|mld| mld.ports(frame, now.secs));
+        let listens = |to: &PortId| listeners.as_ref().is_none_or(|ports| ports.contains(to));
         let mut refused = None;
-        for to in segment.ports.iter().copied().filter(|to| Some(*to) != from) {
+        if let Some(from) =
+            from.filter(|from| reached == 0 && !segment.ports.iter().any(|to| to != from && listens(to)))
+            && listeners.is_some()
+        {
+            ports[from].counters.dropped(DropReason::NoListener, 1);
+            return Outcome::Dropped(from, DropReason::NoListener);
+        }
+        for to in segment.ports.iter().copied().filter(|to| Some(*to) != from && listens(to)) {
             // It takes only frames to its stations; nobody would read flooded ones.
             if ports[to].station {
                 continue;
@@ -465,49 +499,15 @@ impl Switch {
         });
         Stats { ports: ports.collect(), segments: segments.collect() }
     }
+}
 
-    /// What another switch needs to go on in this one's place.
-    pub(crate) fn save(&self, now: Now) -> WireState {
-        let nics = self.ports.iter().filter(|port| !port.removed && !port.station);
-        let stations = |segment: &Segment| {
-            let heard = segment.fdb.iter(now.secs).filter(|(.., id)| !self.ports[*id].station);
-            let mut stations: Vec<Station> = heard
-                .map(|(vid, mac, id)| Station {
-                    vid,
-                    mac: mac.octets(),
-                    port: self.ports[id].name.to_string(),
-                })
-                .collect();
-            stations.sort();
-            stations
-        };
-        let blocks = |segment: &Segment| segment.blocks.iter().map(|rule| self.named(rule)).collect();
-        WireState {
-            links: nics.map(|port| (port.name.to_string(), port.pipeline.link())).collect(),
-            blocks: self.segments.iter().map(|s| (s.name.clone(), blocks(s))).collect(),
-            stations: self.segments.iter().map(|s| (s.name.clone(), stations(s))).collect(),
+impl Segment {
+    /// Forgets what was learned at a port.
+    fn forget(&mut self, port: PortId) {
+        self.fdb.forget(port);
+        if let Some(mld) = &mut self.mld {
+            mld.forget(port);
         }
-    }
-
-    /// Goes on in the place of another switch. Its stations count as heard now.
-    pub(crate) fn restore(&mut self, state: &WireState, now: Now) -> Result<(), WireError> {
-        for (port, link) in &state.links {
-            let id = self.port_id(port)?;
-            self.set_link(id, *link);
-        }
-        for (segment, blocks) in &state.blocks {
-            let id = self.segment_id(segment)?;
-            self.segments[id].blocks = Blocks::default();
-            blocks.iter().try_for_each(|block| self.block(segment, block))?;
-        }
-        for (segment, stations) in &state.stations {
-            let id = self.segment_id(segment)?;
-            for station in stations {
-                let port = self.port_id(&station.port)?;
-                self.segments[id].fdb.learn(station.vid, MacAddr(station.mac), port, now.secs);
-            }
-        }
-        Ok(())
     }
 }
 
@@ -588,5 +588,6 @@ fn gateway_mac(n: u16) -> MacAddr {
     MacAddr([0x06, 0x67, 0x77, 0x00, high, low])
 }
 
+mod keep;
 #[cfg(test)]
 mod tests;

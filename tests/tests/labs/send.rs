@@ -10,10 +10,12 @@ use serde_json::Value;
 
 const LAB: &str = "
 name: frames
-segments: { lan: { subnet: 192.168.56.0/24, gateway: 192.168.56.1 }, narrow: { subnet: 10.20.0.0/24, mtu: 1400 } }
+segments:
+  lan: { subnet: [192.168.56.0/24, 'fd00:56::/64'], gateway: [192.168.56.1, 'fd00:56::1'] }
+  narrow: { subnet: 10.20.0.0/24, mtu: 1400 }
 hosts:
-  host1: { lan: 192.168.56.3, narrow: { address: 10.20.0.3, mtu: 1500 } }
-  host2: { lan: 192.168.56.7, narrow: { address: 10.20.0.7, mtu: 1500 } }
+  host1: { lan: [192.168.56.3, 'fd00:56::3'], narrow: { address: 10.20.0.3, mtu: 1500 } }
+  host2: { lan: [192.168.56.7, 'fd00:56::7'], narrow: { address: 10.20.0.7, mtu: 1500 } }
 networks:
   macnet:
     driver: macvlan
@@ -47,6 +49,7 @@ fn frames_are_sent_seen_and_told_apart() {
     a_frame_arrives_where_it_should(&labctl);
     a_frame_that_does_not_arrive_is_told_of(&labctl);
     containers_send_and_receive(&labctl);
+    ipv6_is_filled_in_as_ipv4_is(&labctl);
     mistakes_are_marked(&labctl);
     a_capture_shows_what_the_filter_means(&labctl);
     vxlan_differs_where_the_host_drops_it(&labctl);
@@ -159,6 +162,28 @@ fn containers_send_and_receive(labctl: &Labctl) {
     send(labctl, &args).exits(0);
 }
 
+fn ipv6_is_filled_in_as_ipv4_is(labctl: &Labctl) {
+    let sent = |frame: &str, expected: &[&str]| {
+        let report = send(labctl, &["host1", frame, "--expect-at", "host2"]).exits(0).json();
+        let frame = report["frame"].as_str().unwrap().to_owned();
+        assert!(expected.iter().all(|part| frame.contains(part)), "{frame}");
+        assert_eq!(receipts(&report), ["host2 eth0 as-sent"], "{report}");
+    };
+    let ends = "src=fd00:56::3,dst=fd00:56::7";
+    sent("eth/ip6(dst=${ip6:host2})/udp(dport=5353)", &[ends, "dst=02:6c:61:00:00:01"]);
+    sent("eth/ip6(dst=${ip6:host2})/icmp6", &[ends]);
+    // From one link-local address to another.
+    let far = "fe80::6c:61ff:fe00:1";
+    sent(&format!("eth/ip6(dst={far})/icmp6"), &["src=fe80::6c:61ff:fe00:0", "dst=02:6c:61:00:00:01"]);
+    // Through the gateway.
+    let out = send(labctl, &["host1", "eth/ip6(dst=2001:db8::1)/icmp6", "--within", "300ms"]).exits(0).json();
+    assert_eq!(out["wire"][0]["fate"], "to gateway", "{out}");
+    let tunnel = "eth/ip6(dst=${ip6:host2})/udp/vxlan(vni=7)/eth(dst=${mac:onlan})/ip6(src=fd00:9::1,dst=fd00:9::2)/icmp6";
+    sent(tunnel, &[ends, "/vxlan(vni=7)/eth(dst="]);
+    let none = send(labctl, &["host1/behind", "eth/ip6(dst=${ip6:host2})/udp"]).exits(2);
+    none.says("no IPv6 address");
+}
+
 fn mistakes_are_marked(labctl: &Labctl) {
     let ran = labctl.run(["send", "frames", "host1", "eth/ip(dts=10.0.0.1)"]).exits(2);
     assert!(ran.stderr().contains("       ^^^"), "{}", ran.stderr());
@@ -224,7 +249,9 @@ fn vxlan_differs_where_the_wire_drops_it(labctl: &Labctl) {
 fn vxlan_differs_where_the_host_drops_it(labctl: &Labctl) {
     let report = labctl.run(["vxlan", "frames", "--format", "json"]).exits(1).json();
     let pairs = report["pairs"].as_array().unwrap();
-    assert_eq!(pairs.len(), 4);
+    // Each way: on `lan` by IPv4 and by IPv6, on `narrow` by IPv4.
+    assert_eq!(pairs.len(), 6);
+    assert_eq!(pairs.iter().filter(|p| p["source"].as_str().unwrap().contains("fd00:56::")).count(), 2);
     for pair in pairs {
         assert_eq!(pair["probes"].as_array().unwrap().len(), 18, "{pair}");
         let findings: Vec<&str> =

@@ -6,7 +6,7 @@ mod read;
 pub use build::BuildError;
 pub use read::Dissection;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use crate::MacAddr;
 use crate::proto::{
@@ -52,9 +52,15 @@ impl Stack {
         Self::default()
     }
 
-    /// Fills in unset source addresses, from the outermost frame up to its ARP or IPv4 header, as for a sender on a NIC
-    /// with these addresses. Layers in a tunnel stay as they are.
-    pub fn fill_source(&mut self, mac: MacAddr, ip: Ipv4Addr) {
+    /// Fills in unset source addresses, from the outermost frame up to its ARP or IP header, as for a sender on a NIC
+    /// with these addresses. The first of a header's family counts; of IPv6 the first whose scope is that of the
+    /// destination (RFC 6724, section 5, rule 2). A header of a family that the sender lacks stays as it is, and so do
+    /// layers in a tunnel.
+    pub fn fill_source(&mut self, mac: MacAddr, addresses: &[IpAddr]) {
+        let v4 = addresses.iter().find_map(|address| match address {
+            IpAddr::V4(v4) => Some(*v4),
+            IpAddr::V6(_) => None,
+        });
         for layer in &mut self.layers {
             match layer {
                 Layer::Ether(ether) => {
@@ -62,17 +68,34 @@ impl Stack {
                 }
                 Layer::Dot1q(_) => {}
                 Layer::Arp(arp) => {
-                    arp.sender_ip.get_or_insert(ip);
+                    arp.sender_ip = arp.sender_ip.or(v4);
                     return;
                 }
                 Layer::Ipv4(ipv4) => {
-                    ipv4.src.get_or_insert(ip);
+                    ipv4.src = ipv4.src.or(v4);
+                    return;
+                }
+                Layer::Ipv6(ipv6) => {
+                    ipv6.src = ipv6.src.or_else(|| source_of_scope(ipv6.dst?, addresses));
                     return;
                 }
                 _ => return,
             }
         }
     }
+}
+
+/// The first IPv6 address whose scope is that of `dst`; if there is none, the first of all.
+fn source_of_scope(dst: Ipv6Addr, addresses: &[IpAddr]) -> Option<Ipv6Addr> {
+    let v6 = || {
+        addresses.iter().filter_map(|address| match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(v6) => Some(*v6),
+        })
+    };
+    // The scope of a group is in the low half of its second byte (RFC 4291, section 2.7): 2 is the link.
+    let on_link = dst.is_unicast_link_local() || dst.is_multicast() && dst.octets()[1] & 0xf <= 2;
+    v6().find(|address| address.is_unicast_link_local() == on_link).or_else(|| v6().next())
 }
 
 impl<L: Into<Layer>> From<L> for Stack {

@@ -167,7 +167,8 @@ fn errors_name_layer_and_field() {
 fn who_sends_is_filled_in_where_left_out() {
     let filled = |text: &str| {
         let mut stack: Stack = text.parse().unwrap();
-        stack.fill_source(vxlan::MacAddr([2, 0, 0, 0, 0, 9]), [10, 0, 0, 9].into());
+        let own = ["10.0.0.9", "fe80::9", "fd00::9", "10.0.0.10"].map(|address| address.parse().unwrap());
+        stack.fill_source(vxlan::MacAddr([2, 0, 0, 0, 0, 9]), &own);
         stack.to_string()
     };
     assert_eq!(filled("eth/arp(who=10.0.0.1)"), "eth(src=02:00:00:00:00:09)/arp(who=10.0.0.1,tell=10.0.0.9)");
@@ -176,4 +177,17 @@ fn who_sends_is_filled_in_where_left_out() {
         "eth(src=02:00:00:00:00:01)/dot1q(vid=5)/ip(src=10.0.0.9,dst=10.0.0.1)/udp/vxlan/eth/ip"
     );
     assert_eq!(filled("eth/ip(src=192.0.2.1)"), "eth(src=02:00:00:00:00:09)/ip(src=192.0.2.1)");
+    // Of IPv6, the address that the destination can answer.
+    for (dst, src) in
+        [("fd00::1", "fd00::9"), ("ff0e::1", "fd00::9"), ("fe80::1", "fe80::9"), ("ff02::1", "fe80::9")]
+    {
+        let head = "eth(src=02:00:00:00:00:09)";
+        assert_eq!(
+            filled(&format!("eth/ip6(dst={dst})/udp")),
+            format!("{head}/ip6(src={src},dst={dst})/udp")
+        );
+    }
+    let mut lacking: Stack = "eth/ip6(dst=fd00::1)/udp".parse().unwrap();
+    lacking.fill_source(vxlan::MacAddr([2, 0, 0, 0, 0, 9]), &[[10, 0, 0, 9].into()]);
+    assert_eq!(lacking.to_string(), "eth(src=02:00:00:00:00:09)/ip6(dst=fd00::1)/udp");
 }

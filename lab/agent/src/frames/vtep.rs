@@ -1,5 +1,8 @@
 //! A VTEP that lives as long as a stream: what the kernel decapsulates is seen on its interface.
 
+use std::net::Ipv6Addr;
+
+use labctl_model::Family;
 use labctl_protocol::{
     lines::{self, LineError},
     messages::{Reply, ScratchVtep},
@@ -52,8 +55,12 @@ async fn make(server: &Server, spec: &ScratchVtep) -> anyhow::Result<Made> {
     let netlink = Netlink::open(&server.namespace).await?;
     // A killed agent may have left one.
     network::remove_interface(&netlink, &spec.name).await?;
-    let link =
+    let mut link =
         LinkVxlan::new(&spec.name, spec.vni).port(spec.port).learning(false).address(spec.mac.to_vec());
+    if spec.family == Family::V6 {
+        // Any local address, but of this family: without one, the kernel takes IPv4.
+        link = link.local6(Ipv6Addr::UNSPECIFIED);
+    }
     let what = format!("make a VTEP on port {}", spec.port);
     netlink.0.link().add(link.build()).execute().await.map_err(NetlinkError::of(what))?;
     let made = Made { netlink: netlink.clone(), name: spec.name.clone() };

@@ -133,6 +133,12 @@ impl Walker<'_> {
         let dst = packet.tuple.dst;
         let covers = |nets: &[ipnet::IpNet]| nets.iter().any(|n| n.contains(&dst));
         if space.is_local(dst) || (covers(outside) && !covers(inside)) {
+            let mtu = space.path_mtu;
+            if packet.size > mtu && !packet.may_fragment && !space.is_local(dst) {
+                let why = format!("{} bytes are more than the path behind it takes: {mtu}", packet.size);
+                self.note(self.net.place(at), &packet, why);
+                return Fate::Returned { ns: at.ns, what: Complaint::TooBig(mtu), packet };
+            }
             self.note(self.net.place(at), &packet, "the stand-in answers for the outside");
             return Fate::Taken { ns: at.ns, packet };
         }

@@ -3,7 +3,7 @@
 use crate::{
     net::{At, Interface, IpvlanFlag, IpvlanMode, Link, MacvlanMode, Net, Port, Wire},
     netfilter::{Situation, Table, Target},
-    packet::{Body, Frame, Kind, Mac, Packet, Proto, Tuple},
+    packet::{Body, Complaint, Frame, Kind, Mac, Packet, Proto, Tuple},
 };
 use labctl_model::{Protocol, Traffic};
 
@@ -394,12 +394,19 @@ impl<'a> Flood<'a> {
 
 /// Whether a frame carries packets of this kind.
 fn is_kind(filter: Traffic, frame: &Frame) -> bool {
-    let Body::Ip(packet) = &frame.body else { return false };
+    let packet = match &frame.body {
+        Body::Ip(packet) => packet,
+        // Neighbour discovery is ICMPv6.
+        Body::Ask { target: ip, .. } | Body::Tell { sender: ip, .. } => {
+            return ip.is_ipv6() && filter == Traffic::Ip(58);
+        }
+    };
     let proto = packet.tuple.proto;
     match filter {
         Traffic::Ip(number) => {
             number
                 == match proto {
+                    Proto::Icmp if packet.tuple.dst.is_ipv6() => 58,
                     Proto::Icmp => 1,
                     Proto::Tcp => 6,
                     Proto::Udp => 17,
@@ -411,5 +418,6 @@ fn is_kind(filter: Traffic, frame: &Frame) -> bool {
         Traffic::Vxlan(port) => {
             proto == Proto::Udp && packet.tuple.dport == port && matches!(packet.kind, Kind::Tunnel { .. })
         }
+        Traffic::TooBig => matches!(packet.kind, Kind::Complaint(Complaint::TooBig(_), _)),
     }
 }

@@ -1,15 +1,15 @@
 //! VXLAN: frames into packets, and out of them.
 
+use labctl_model::OfFamily;
+
 use super::{Fate, Unknown, Walker, ip::unspecified, link::Flood};
 use crate::{
     net::{At, Link},
     packet::{Body, Frame, Kind, Packet, Proto, Tuple, asks},
 };
 
-/// Bytes that VXLAN adds: Ethernet, VXLAN, UDP and IPv4 headers (RFC 7348).
-const VXLAN_BYTES: u32 = 50;
-/// Bytes that a header of IPv6 has more.
-const MORE_OF_V6: u32 = 20;
+/// Bytes that VXLAN adds beside the outer IP header: Ethernet, VXLAN and UDP headers (RFC 7348).
+const VXLAN_BYTES: u32 = 30;
 /// Bytes that ESP adds at most, with AES-GCM and an ICV of 16 bytes (RFC 4106).
 const ESP_BYTES: u32 = 36;
 /// Source port of outer packets; Linux takes a hash of the inner flow.
@@ -25,12 +25,16 @@ impl Walker<'_> {
         let Some(vtep) = behind else {
             return Ok(Fate::Lost(format!("{}: no node is known for that MAC", net.place(at))));
         };
-        if vtep.is_ipv6() && !vxlan.over_v6 {
-            return Ok(Fate::Lost(format!("{}: this Docker sends no VXLAN by IPv6", net.place(at))));
+        if vtep.family() != vxlan.family {
+            return Ok(Fate::Lost(format!(
+                "{}: this Docker sends no VXLAN by {}",
+                net.place(at),
+                vtep.family()
+            )));
         }
         let (proto, more) = if vxlan.encrypted { (Proto::Esp, ESP_BYTES) } else { (Proto::Udp, 0) };
         let (sport, dport) = if vxlan.encrypted { (0, 0) } else { (OUTER_SPORT, vxlan.port) };
-        let size = inner.size + VXLAN_BYTES + more + if vtep.is_ipv6() { MORE_OF_V6 } else { 0 };
+        let size = inner.size + VXLAN_BYTES + vtep.family().header_len() as u32 + more;
         self.note_frame(net.place(at), &frame, format!("its table: {} is behind {vtep}", words(frame.dst)));
         let packet = Packet {
             tuple: Tuple { proto, src: unspecified(vtep), sport, dst: vtep, dport },
@@ -62,7 +66,11 @@ impl Walker<'_> {
             return Ok(Fate::Lost("no tunnel".to_owned()));
         };
         let device = net.tunnels.iter().find_map(|at| match &net.at(*at).link {
-            Link::Vxlan(v) if v.outer == ns && v.vni == vni && v.port == port => Some((*at, v)),
+            Link::Vxlan(v)
+                if (v.outer, v.vni, v.port) == (ns, vni, port) && v.family == outer.src.family() =>
+            {
+                Some((*at, v))
+            }
             _ => None,
         });
         let name = &net.spaces[ns].name;

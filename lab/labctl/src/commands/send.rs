@@ -27,7 +27,8 @@ A frame is written as a capture prints it: layers, outermost first, each with th
 What is left out is filled in: the sender's MAC and address, the MAC of who has the destination address,
 lengths, checksums, port numbers. What is given stays, right or wrong.
 Names stand for what only the running lab knows; keep them from the shell by single quotes:
-  ${vni:NETWORK}  ${mac:ENDPOINT}  ${ip:ENDPOINT}  ${mac:ENDPOINT@NETWORK}  ${ip:ENDPOINT@NETWORK}  ${vtep:HOST}
+  ${vni:NETWORK}  ${vtep:HOST}  ${mac:ENDPOINT}  ${ip:ENDPOINT}  ${ip4:ENDPOINT}  ${ip6:ENDPOINT}
+The last four also with @NETWORK, as ${ip6:c1@front}; ${ip:…} is the IPv4 address of one that has both.
 
 With --vary no two frames are alike: fields count through their values, each by itself, and checksums follow, as does
 the outer source port of VXLAN, unless it is given.

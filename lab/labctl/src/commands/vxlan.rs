@@ -16,8 +16,9 @@ use crate::{
 };
 
 const EXAMPLES: &str = "\
-For each pair of hosts on a segment, both ways, frames go to a VTEP that is there for this alone: at port 4789, at
-the swarm's own data path port if it has another, and at one that no SDN takes for its own. They differ in one thing
+For each pair of hosts on a segment, both ways, by each address family that they share there, frames go to a VTEP that
+is there for this alone: at port 4789, at the swarm's own data path port if it has another, and at one that no SDN
+takes for its own. They differ in one thing
 each: random bytes instead of VXLAN, no I flag, a reserved bit set, an unknown VNI, a source that nobody has, no UDP
 checksum or a wrong one, the largest size. What Linux and an honest underlay make of each is known:
   wire  what became of it on the segment

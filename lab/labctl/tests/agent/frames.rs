@@ -7,6 +7,7 @@ use crate::{
     net::{Net, pair},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use labctl_model::Family;
 use labctl_protocol::{
     client::{AgentClient, ClientError, WatchClient},
     messages::{FrameWatch, Netns, Outgoing, ScratchVtep, SeenFrame, SendFrame},
@@ -97,26 +98,42 @@ async fn a_frame_without_a_mark_is_known_by_its_bytes() {
 #[tokio::test]
 async fn a_vtep_lets_out_what_is_for_it_and_goes_with_its_stream() {
     let (a, b) = pair();
+    b.ip("addr add fd00::2/64 dev eth0 nodad");
     let client = common::client_in(b.namespace()).await;
     let own = MacAddr([6, 0, 0, 0, 0, 1]);
-    let spec = ScratchVtep { name: "vtep".into(), vni: 99, port: 4789, mac: own.octets() };
-    let vtep = client.vtep(spec).await.unwrap();
+    let spec =
+        ScratchVtep { name: "vtep".into(), vni: 99, port: 4789, mac: own.octets(), family: Family::V4 };
+    let vtep = client.vtep(spec.clone()).await.unwrap();
+    // The same VNI and port, by IPv6.
+    let vtep6 = client.vtep(ScratchVtep { name: "vtep6".into(), family: Family::V6, ..spec }).await.unwrap();
     let mut watch = watch(&client, &[&b], None).await;
-    let frame = |vni: u32, mark| {
-        let (b, ip) = (mac(&b), "ip(src=10.0.0.1,dst=10.0.0.2)");
-        marked(
-            &format!(
-                "eth(dst={b})/{ip}/udp/vxlan(vni={vni})/eth(dst={own},src=06:00:00:00:00:02)/arp(who=192.0.2.1)"
-            ),
-            mark,
-        )
+    let frame = |ip: &str, udp: &str, vni: u32, mark| {
+        let (b, inner) = (mac(&b), format!("eth(dst={own},src=06:00:00:00:00:02)/arp(who=192.0.2.1)"));
+        marked(&format!("eth(dst={b})/{ip}/{udp}/vxlan(vni={vni})/{inner}"), mark)
     };
+    let (v4, v6) = ("ip(src=10.0.0.1,dst=10.0.0.2)", "ip6(src=fd00::1,dst=fd00::2)");
     let sender = common::client().await;
-    sender.send_frame(order(&a, vec![frame(98, 1), frame(99, 2)], 1, 1000)).await.unwrap();
-    let seen = seen(&mut watch, |seen| seen.iter().any(|s| s.interface == "vtep")).await;
-    let let_out: Vec<_> = seen.iter().filter(|s| s.interface == "vtep").map(|s| (s.mark, s.for_us)).collect();
-    assert_eq!(let_out, [(Some(2), true)], "{seen:#?}");
-    drop(vtep);
+    let frames = vec![
+        frame(v4, "udp", 98, 1),
+        frame(v4, "udp", 99, 2),
+        frame(v4, "udp(sum=0)", 99, 3),
+        // Over IPv6 the kernel insists on a checksum.
+        frame(v6, "udp(sum=0)", 99, 4),
+        frame(v6, "udp", 99, 5),
+    ];
+    sender.send_frame(order(&a, frames, 1, 1000)).await.unwrap();
+    let is_done =
+        |seen: &[SeenFrame]| ["vtep", "vtep6"].iter().all(|vtep| seen.iter().any(|s| s.interface == *vtep));
+    let seen = seen(&mut watch, is_done).await;
+    let let_out = |vtep: &str| {
+        let mut marks: Vec<_> =
+            seen.iter().filter(|s| s.interface == vtep).map(|s| (s.mark, s.for_us)).collect();
+        marks.sort();
+        marks
+    };
+    assert_eq!(let_out("vtep"), [(Some(2), true), (Some(3), true)], "{seen:#?}");
+    assert_eq!(let_out("vtep6"), [(Some(5), true)], "{seen:#?}");
+    drop((vtep, vtep6));
     let end = Instant::now() + SOON;
     while b.ip("-o link").contains("vtep") {
         assert!(Instant::now() < end, "the VTEP stays");

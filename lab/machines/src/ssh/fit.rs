@@ -14,8 +14,15 @@ pub(super) fn remarks(lab: &Lab, machines: &Machines) -> Vec<Remark> {
     let mut found = Found(Vec::new());
     for (name, segment) in &lab.segments {
         let path = ["segments", name.as_str()];
-        if segment.port_security {
-            found.wire(&[path[0], path[1], "port_security"], format!("port security on {name}"));
+        for (key, is_set, what) in [
+            ("port_security", segment.port_security, "port security"),
+            ("ra", segment.ra, "a router that advertises itself"),
+            ("mld", segment.mld, "MLD snooping"),
+            ("path_mtu", segment.path_mtu.is_some(), "the MTU of a path behind a gateway"),
+        ] {
+            if is_set {
+                found.wire(&[path[0], path[1], key], format!("{what} on {name}"));
+            }
         }
         if segment.outside.iter().any(|net| net.prefix_len() > 0) {
             found.wire(&[path[0], path[1], "outside"], format!("a stand-in for what is outside of {name}"));
@@ -256,7 +263,7 @@ mod tests {
         let text = "\
 name: t
 segments:
-  lan: { subnet: 10.0.0.0/24, gateway: 10.0.0.254, port_security: true }
+  lan: { subnet: 10.0.0.0/24, gateway: 10.0.0.254, port_security: true, mld: true }
   wan: { subnet: 10.1.0.0/24, block: [esp] }
 hosts:
   a: { lan: 10.0.0.1 }
@@ -276,6 +283,7 @@ steps:
         let found = refusals(text, |_| {});
         for (line, part) in [
             (3, "port security on lan"),
+            (3, "MLD snooping on lan"),
             (4, "a block on wan"),
             (7, "sysctls of b"),
             (8, "host c is not in"),
@@ -288,11 +296,11 @@ steps:
         ] {
             assert!(found.iter().any(|(l, m)| *l == line && m.contains(part)), "{line} {part}: {found:#?}");
         }
-        assert_eq!(found.len(), 10, "{found:#?}");
+        assert_eq!(found.len(), 11, "{found:#?}");
         let found = refusals(text, |machines| {
             (machines.allow_impair, machines.allow_outside) = (true, true);
             machines.hosts.values_mut().for_each(|m| m.configure = true);
         });
-        assert_eq!(found.len(), 6, "{found:#?}");
+        assert_eq!(found.len(), 7, "{found:#?}");
     }
 }

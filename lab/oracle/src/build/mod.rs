@@ -86,6 +86,7 @@ pub fn build(state: &State<'_>, generous: bool) -> Built {
             blocks: blocks
                 .map(|(filter, p)| Block { filter: *filter, from: p.from.clone(), to: p.to.clone() })
                 .collect(),
+            advertised: segment.ra,
         });
     }
     for (name, host) in &state.lab.hosts {
@@ -161,6 +162,7 @@ impl Built {
         space.forwards = docker_forwards || set("net.ipv4.ip_forward") == Some("1");
         space.filters_bridged = set(BRIDGED[0]) != Some("0");
         space.filters_bridged_v6 = set(BRIDGED[1]) != Some("0");
+        space.forwards_v6 = set(FORWARD_V6) == Some("1");
         let ns = self.net.add(space);
         self.spaces.insert(name.to_owned(), ns);
         for nic in &host.nics {
@@ -249,6 +251,7 @@ impl Built {
             let mut space = Namespace::new(format!("gateway of {name}"), Role::StandIn);
             let outside = segment.outside.iter().map(|n| n.trunc()).collect();
             space.outside = (outside, inside.clone());
+            space.path_mtu = segment.path_mtu.map_or(u32::MAX, u32::from);
             let ns = self.net.add(space);
             let mut nic = self.interface("eth0", Link::Wire(wire));
             nic.mtu = u32::from(segment.mtu);
@@ -483,10 +486,14 @@ fn mac_of(text: &str) -> Option<Mac> {
     Some(Mac(mac))
 }
 
+/// Whether a host forwards IPv6.
+const FORWARD_V6: &str = "net.ipv6.conf.all.forwarding";
+
 /// Settings of a host that may change what it does with packets, and that the oracle does not know.
 fn unmodelled(host: &Host, daemon_json: &serde_json::Map<String, Value>) -> Option<String> {
     let harmless = |k: &str| {
         k == "net.ipv4.ip_forward"
+            || k == FORWARD_V6
             || !k.starts_with("net.")
             || BRIDGED.contains(&k)
             || k.starts_with("net.core.")

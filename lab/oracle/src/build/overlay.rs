@@ -12,7 +12,7 @@ use labctl_dataplane::{
     netfilter::{Match, Table, Target},
     packet::Mac,
 };
-use labctl_model::{BUILTIN_IMAGE, EndpointMode, Family, INGRESS, Network, PublishMode};
+use labctl_model::{BUILTIN_IMAGE, EndpointMode, Family, INGRESS, Network, OfFamily, PublishMode};
 
 use super::{
     Built,
@@ -170,9 +170,13 @@ impl Built {
             }
         }
         let port = state.lab.swarm.as_ref().and_then(|s| s.data_path_port).unwrap_or(PORT);
-        // moby#46790.
-        let over_v6 = state.lab.hosts.get(node).is_some_and(|h| h.engine.is_at_least(25));
-        let vxlan = Vxlan { vni: overlay.vni, port, outer, encrypted, over_v6, peers };
+        // Over IPv6 from Docker 25 on (moby#46790).
+        let own = state
+            .nodes
+            .get(node)
+            .filter(|_| state.lab.hosts.get(node).is_some_and(|h| h.engine.is_at_least(25)));
+        let family = own.map_or(Family::V4, |own| own.data_path.family());
+        let vxlan = Vxlan { vni: overlay.vni, port, outer, encrypted, family, peers };
         let mut device = self.interface("vxlan0", Link::Vxlan(vxlan));
         (device.master, device.mtu) = (Some(bridge), mtu);
         device.unknown = network.and_then(docker::unmodelled_options).or_else(|| state.swarm_unknown.clone());

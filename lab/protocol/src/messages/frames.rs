@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use labctl_model::Family;
 use serde::{Deserialize, Serialize};
 
 use super::{Endpoint, Netns};
@@ -107,4 +108,6 @@ pub struct ScratchVtep {
     pub port: u16,
     /// Its MAC.
     pub mac: [u8; 6],
+    /// The family of outer packets that it takes.
+    pub family: Family,
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use labctl_model::{Draft, Family, Lab, Name, OfFamily};
+use labctl_model::{Draft, Family, Lab, Name, OfFamily, is_link_local, lab::Segment};
 use labctl_protocol::messages::{Netns, NetnsFacts};
 use labctl_report::{seen::docker_name, snapshot::Snapshot};
 use vxlan::MacAddr;
@@ -25,8 +25,15 @@ pub struct Book<'a> {
 pub struct Interface {
     pub name: String,
     pub mac: MacAddr,
-    /// Its first address, if it has one.
-    pub address: Option<IpNet>,
+    /// Its addresses; IPv6's link-local ones last.
+    pub addresses: Vec<IpNet>,
+}
+
+impl Interface {
+    /// Its addresses without prefix lengths.
+    pub fn ips(&self) -> Vec<IpAddr> {
+        self.addresses.iter().map(IpNet::addr).collect()
+    }
 }
 
 impl<'a> Book<'a> {
@@ -58,7 +65,9 @@ impl<'a> Book<'a> {
                     .map(|a| a.to_string())
                     .ok_or_else(|| unknown(&format!("host {host}, which is in no swarm,")))
             }
-            Name::Ip { endpoint, at } => Ok(self.address(endpoint, at.as_deref())?.to_string()),
+            Name::Ip { endpoint, at, family } => {
+                Ok(self.address(endpoint, at.as_deref(), *family)?.to_string())
+            }
             Name::Mac { endpoint, at } => Ok(self.mac(endpoint, at.as_deref()).await?.to_string()),
         }
     }
@@ -79,8 +88,8 @@ impl<'a> Book<'a> {
         }
     }
 
-    /// An address of an endpoint: on a network or segment, or its first one.
-    pub fn address(&self, endpoint: &str, at: Option<&str>) -> Result<IpAddr, Error> {
+    /// An address of an endpoint: on a network or segment, or its first one. Without `family`, IPv4 if it has that there.
+    pub fn address(&self, endpoint: &str, at: Option<&str>, family: Option<Family>) -> Result<IpAddr, Error> {
         let all = self.snapshot.addresses(self.lab, endpoint);
         let on = |place: &String| at.is_none_or(|at| place == at || place == docker_name(self.lab, at));
         // If there are several, prefer a network of the topology: docker_gwbridge is Docker's own.
@@ -88,15 +97,22 @@ impl<'a> Book<'a> {
             self.lab.segments.contains_key(place)
                 || self.lab.networks.values().any(|n| n.docker_name == *place)
         };
-        let mut there = all.iter().filter(|(place, _)| on(place));
-        let found = there.clone().find(|(place, _)| known(place)).or_else(|| there.next());
+        let of = |family: Family| {
+            let mut there = all.iter().filter(|(place, address)| on(place) && address.family() == family);
+            there.clone().find(|(place, _)| known(place)).or_else(|| there.next())
+        };
+        let found = match family {
+            Some(family) => of(family),
+            None => Family::ALL.into_iter().find_map(of),
+        };
         found.map(|(_, address)| *address).ok_or_else(|| {
             if let Some(why) = self.snapshot.why_unseen(self.lab, endpoint) {
                 return Error::Frame(why.to_owned());
             }
             let place = at.map(|at| format!(" on {at}")).unwrap_or_default();
+            let kind = family.map_or("address".to_owned(), |family| format!("{family} address"));
             Error::Frame(format!(
-                "{endpoint} has no address{place} now\nhint: `labctl ps` shows whether it runs"
+                "{endpoint} has no {kind}{place} now\nhint: `labctl ps` shows whether it runs"
             ))
         })
     }
@@ -112,7 +128,7 @@ impl<'a> Book<'a> {
             let nic = nics.iter().find(|n| at.is_none_or(|at| n.segment == at));
             return nic.map(|n| MacAddr(n.mac)).ok_or_else(|| unknown(endpoint));
         }
-        let address = self.address(endpoint, at)?;
+        let address = self.address(endpoint, at, None)?;
         let (host, netns) = self.place(endpoint)?;
         let facts = self.facts(host, &netns).await?;
         mac_with(&facts, address)
@@ -147,15 +163,15 @@ impl<'a> Book<'a> {
             if let Some(other) = wanted.filter(|name| *name != nic.name) {
                 return Err(no_such(other, std::slice::from_ref(&nic.name)));
             }
-            let address = nic.addresses.first();
-            return Ok(Interface { name: nic.name.clone(), mac: MacAddr(nic.mac), address });
+            let addresses = nic.addresses.iter().collect();
+            return Ok(Interface { name: nic.name.clone(), mac: MacAddr(nic.mac), addresses });
         }
         let (host, netns) = self.place(endpoint)?;
         let facts = self.facts(host, &netns).await?;
         let first = match self.lab.hosts.get(self.lab.namespace_of(endpoint).unwrap_or(endpoint)) {
             Some(host) => host.nics.first().map(|n| n.name.clone()),
             None => {
-                let address = self.address(endpoint, None).ok();
+                let address = self.address(endpoint, None, None).ok();
                 let with = facts.addresses.iter().find(|(_, net)| Some(net.addr()) == address);
                 let any = || facts.interfaces.iter().find(|i| *i != "lo").cloned();
                 with.map(|(name, _)| name.clone()).or_else(any)
@@ -164,14 +180,15 @@ impl<'a> Book<'a> {
         let name = wanted.map(str::to_owned).or(first);
         let name = name.ok_or_else(|| Error::Frame(format!("{endpoint} has no interface but lo")))?;
         let mac = facts.macs.get(&name).ok_or_else(|| no_such(&name, &facts.interfaces))?;
-        let address = facts.addresses.iter().find(|(of, _)| *of == name).map(|(_, net)| *net);
-        Ok(Interface { name, mac: MacAddr(*mac), address })
+        let addresses = all_addresses(&facts).filter(|(of, _)| *of == name).map(|(_, net)| *net).collect();
+        Ok(Interface { name, mac: MacAddr(*mac), addresses })
     }
 
     /// The next-hop MAC for an address, for a station on a segment: its owner's, else the gateway's.
     pub async fn next_mac_on(&mut self, segment: &str, to: IpAddr) -> Result<MacAddr, Error> {
         let lan = self.lab.segments.get(segment);
-        if lan.is_some_and(|s| s.subnet.covers(to) && s.gateway.get(to.family()) != Some(to)) {
+        let near = |s: &Segment| s.subnet.covers(to) || is_link_local(to);
+        if lan.is_some_and(|s| near(s) && s.gateway.get(to.family()) != Some(to)) {
             return self.owner_mac(to, None).await;
         }
         let stats = self.view.wire()?.stats().await.map_err(|e| Error::Wire(e.to_string()))?;
@@ -195,11 +212,13 @@ impl<'a> Book<'a> {
         if let Some(nic) = nics.and_then(|nics| nics.iter().find(|n| n.name == by.name)) {
             return self.next_mac_on(&nic.segment, to).await;
         }
-        let Some(net) = by.address else { return Err(no_mac(to, &format!("{} has no address", by.name))) };
         let (host, _) = self.place(endpoint)?;
-        if net.contains(&to) {
+        if by.addresses.iter().any(|net| net.contains(&to)) {
             return self.owner_mac(to, Some(&host.name)).await;
         }
+        let Some(net) = by.addresses.iter().find(|net| net.addr().family() == to.family()) else {
+            return Err(no_mac(to, &format!("{} has no {} address", by.name, to.family())));
+        };
         // Its router is the host itself: the bridge with an address in the same subnet.
         let facts = self.facts(host, &Netns::Host).await?;
         let bridge = facts.addresses.iter().find(|(_, there)| there.trunc() == net.trunc());
@@ -278,8 +297,13 @@ pub async fn vni(view: &View<'_>, network: &str) -> Result<u32, Error> {
     })
 }
 
+/// Interfaces and their addresses, link-local ones last.
+fn all_addresses(facts: &NetnsFacts) -> impl Iterator<Item = &(String, IpNet)> {
+    facts.addresses.iter().chain(&facts.link_local)
+}
+
 fn mac_with(facts: &NetnsFacts, address: IpAddr) -> Option<MacAddr> {
-    let (name, _) = facts.addresses.iter().find(|(_, net)| net.addr() == address)?;
+    let (name, _) = all_addresses(facts).find(|(_, net)| net.addr() == address)?;
     facts.macs.get(name).map(|mac| MacAddr(*mac))
 }
 

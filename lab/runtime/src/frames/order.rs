@@ -1,6 +1,6 @@
 //! Builds a frame for the lab as it is now: fills in names and missing fields, and marks it.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use labctl_model::{Family, Lab, Source};
 use labctl_protocol::{
@@ -94,8 +94,8 @@ pub async fn write<'a>(book: &mut Book<'a>, order: &Order, run: u64) -> Result<W
     let sender = match &order.from {
         Source::Wire(segment) => {
             book.view.named("segment", &book.lab.segments, segment)?;
-            let address = book.free_address(segment, Family::V4);
-            stack.fill_source(STATION_MAC, v4(address));
+            let own = Family::ALL.into_iter().filter_map(|family| book.free_address(segment, family));
+            stack.fill_source(STATION_MAC, &own.collect::<Vec<_>>());
             if let Some(to) = wants_mac(&stack) {
                 set_dst(&mut stack, book.next_mac_on(segment, to).await?);
             }
@@ -106,7 +106,7 @@ pub async fn write<'a>(book: &mut Book<'a>, order: &Order, run: u64) -> Result<W
                 return Err(book.view.no_such("host, container or peer", name, book.lab.endpoints()));
             }
             let by: Interface = book.interface(name, interface.as_deref()).await?;
-            stack.fill_source(by.mac, v4(by.address.map(|net| net.addr())));
+            stack.fill_source(by.mac, &by.ips());
             if let Some(to) = wants_mac(&stack) {
                 set_dst(&mut stack, book.next_mac_from(name, &by, to).await?);
             }
@@ -135,18 +135,16 @@ pub async fn write<'a>(book: &mut Book<'a>, order: &Order, run: u64) -> Result<W
     Ok(Written { stack, bytes, sender, known })
 }
 
-fn v4(address: Option<IpAddr>) -> Ipv4Addr {
-    match address {
-        Some(IpAddr::V4(address)) => address,
-        _ => Ipv4Addr::UNSPECIFIED,
-    }
-}
-
 /// The IP destination, if the frame's destination MAC must still be looked up.
 fn wants_mac(stack: &Stack) -> Option<IpAddr> {
     let mut layers = stack.layers.iter();
     let Some(Layer::Ether(Ether { dst: None, .. })) = layers.next() else { return None };
-    match layers.find(|layer| layer.kind() != Kind::Dot1q)? {
+    goes_to(layers.find(|layer| layer.kind() != Kind::Dot1q)?)
+}
+
+/// The destination of an IP header, if it is one station's.
+fn goes_to(layer: &Layer) -> Option<IpAddr> {
+    match layer {
         Layer::Ipv4(ip) => ip.dst.filter(|dst| !dst.is_multicast() && !dst.is_broadcast()).map(IpAddr::V4),
         Layer::Ipv6(ip) => ip.dst.filter(|dst| !dst.is_multicast()).map(IpAddr::V6),
         _ => None,
@@ -163,15 +161,12 @@ fn set_dst(stack: &mut Stack, mac: MacAddr) {
 /// source.
 async fn fill_inner(stack: &mut Stack, book: &mut Book<'_>) {
     for at in 1..stack.layers.len() {
-        let to = match stack.layers.get(at + 1) {
-            Some(Layer::Ipv4(ip)) => ip.dst.filter(|dst| !dst.is_multicast() && !dst.is_broadcast()),
-            _ => None,
-        };
+        let to = stack.layers.get(at + 1).and_then(goes_to);
         let Layer::Ether(Ether { dst, src, .. }) = &mut stack.layers[at] else { continue };
         src.get_or_insert(INNER_MAC);
         if let (None, Some(to)) = (&dst, to) {
             // A tester may well address somebody who is not there.
-            *dst = book.owner_mac(to.into(), None).await.ok();
+            *dst = book.owner_mac(to, None).await.ok();
         }
     }
 }
@@ -209,9 +204,11 @@ mod tests {
     fn only_what_goes_to_one_station_is_looked_up() {
         let wants = |text: &str| wants_mac(&text.parse().unwrap());
         assert_eq!(wants("eth/dot1q(vid=9)/ip(dst=10.0.0.1)"), Some([10, 0, 0, 1].into()));
+        assert_eq!(wants("eth/ip6(dst=fd00::1)/udp"), Some("fd00::1".parse().unwrap()));
         for text in [
             "eth(dst=02:00:00:00:00:01)/ip(dst=10.0.0.1)",
             "eth/ip(dst=224.0.0.1)",
+            "eth/ip6(dst=ff02::1)",
             "eth/ip",
             "eth/arp(who=10.0.0.1)",
         ] {

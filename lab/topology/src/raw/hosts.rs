@@ -25,8 +25,16 @@ raw! {
         port_security: Option<At<bool>>,
         /// What lies behind the gateway and answers ICMP echo. Default: everything of the gateway's address family.
         outside: Option<Vec<At<IpNet>>>,
-        /// What it drops from the start: `udp/PORT`, `tcp/PORT`, `vxlan`, `esp`, `icmp`, `icmp6`, `ip/NUMBER`.
+        /// Largest IP packet, in bytes, that passes on behind the gateway: it sends larger ones back, with Packet Too Big or
+        /// "fragmentation needed". Default: the segment's `mtu`.
+        path_mtu: Option<At<u32>>,
+        /// What it drops from the start: `udp/PORT`, `tcp/PORT`, `vxlan`, `esp`, `icmp`, `icmp6`, `too-big`,
+        /// `ip/NUMBER`.
         block: Option<Vec<At<Written<Traffic>>>>,
+        /// Whether the gateway advertises itself as an IPv6 router, with the subnet as prefix. Default false.
+        ra: Option<At<bool>>,
+        /// MLD snooping: whether frames to an IPv6 group go only to ports behind which somebody listens. Default false.
+        mld: Option<At<bool>>,
     }
 }
 

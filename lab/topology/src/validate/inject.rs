@@ -199,7 +199,7 @@ fn template(
                 scope.names.network(&named(network), cx) && is_overlay(network, &named(network), scope, cx)
             }
             Name::Vtep(host) => scope.names.host(&named(host), cx) && is_node(&named(host), scope.lab, cx),
-            Name::Mac { endpoint, at: place } | Name::Ip { endpoint, at: place } => {
+            Name::Mac { endpoint, at: place } | Name::Ip { endpoint, at: place, .. } => {
                 let known = scope.endpoint(&named(endpoint), cx);
                 known && place.as_ref().is_none_or(|place| scope.has_address(endpoint, &named(place), cx))
             }

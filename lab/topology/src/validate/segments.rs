@@ -51,6 +51,11 @@ fn segment(s: &raw::Segment, cx: &mut Cx) -> Option<Segment> {
             None => "give the segment a `gateway`".into(),
         }));
     }
+    if let Some(ra) = s.ra.as_ref().filter(|ra| ra.value && !gateway.has(Family::V6)) {
+        let d = Diagnostic::new(ra.at, "a router is advertised by its own IPv6 address, and there is none");
+        cx.error(d.hint("give the segment an IPv6 subnet and a `gateway` in it"));
+    }
+    let path_mtu = s.path_mtu.as_ref().map(|m| path_mtu(m, mtu, gateway, cx));
     let outside = match &s.outside {
         Some(list) => {
             let sound =
@@ -66,7 +71,25 @@ fn segment(s: &raw::Segment, cx: &mut Cx) -> Option<Segment> {
         port_security: super::flag(&s.port_security),
         outside,
         block: s.block.iter().flatten().map(|f| f.value.0).collect(),
+        path_mtu,
+        ra: super::flag(&s.ra),
+        mld: super::flag(&s.mld),
     })
+}
+
+/// Reads the MTU of what is behind a gateway.
+fn path_mtu(m: &At<u32>, own: u16, gateway: PerFamily<IpAddr>, cx: &mut Cx) -> u16 {
+    let value = mtu(m, cx);
+    if gateway.is_empty() {
+        let d = Diagnostic::new(m.at, "this is the path behind the segment's gateway, and there is none");
+        cx.error(d.hint("give the segment a `gateway`"));
+    } else if value > own {
+        let d = Diagnostic::new(m.at, format!("a packet of {value} bytes does not get to the gateway"));
+        cx.error(d.hint(format!("less than the segment's `mtu` of {own}")));
+    } else if gateway.has(Family::V6) {
+        room_for_v6(m, cx);
+    }
+    value
 }
 
 /// Reads a subnet of a segment.

@@ -36,6 +36,19 @@ const NONSENSE: &[(&str, &str, &str)] = &[
         "segments: { bad: { subnet: 10.0.0.0/24, gateway: 10.0.0.1, outside: [127.1.0.0/16] } }",
         "loopback",
     ),
+    // What only a gateway does.
+    ("end", "segments: { bad: { subnet: 'fd00::/64', ra: true } }", "advertised by its own IPv6 address"),
+    ("end", "segments: { bad: { subnet: 10.0.0.0/24, path_mtu: 1400 } }", "there is none"),
+    (
+        "end",
+        "segments: { bad: { subnet: 10.0.0.0/24, gateway: 10.0.0.1, mtu: 1400, path_mtu: 1401 } }",
+        "a packet of 1401 bytes does not get to the gateway",
+    ),
+    (
+        "end",
+        "segments: { bad: { subnet: 'fd00::/64', gateway: 'fd00::1', path_mtu: 1279 } }",
+        "IPv6 needs an MTU of 1280 at least",
+    ),
     (
         "networks",
         ", bad: { hosts: [h1], ipam: { config: [ { subnet: 239.1.0.0/16 } ] } }",

@@ -1,8 +1,9 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
+use crate::{Listener, Station, WireState, advert};
 use proptest::prelude::*;
 use std::net::{IpAddr, Ipv4Addr};
-use vxlan::{proto::ethertype, reply};
+use vxlan::{checksum::Addresses, proto::ethertype, reply};
 
 fn net(text: &str) -> ipnet::IpNet {
     text.parse().unwrap()
@@ -15,14 +16,21 @@ proptest! {
         header in proptest::option::of((any::<u8>(), any::<u8>())),
         kind in prop::sample::select(vec![ethertype::IPV4, ethertype::ARP, ethertype::DOT1Q, 0x86dd, 60]),
         to_all in any::<bool>(),
+        group in proptest::option::of((
+            prop::sample::select(vec![130u8, 131, 132, 133, 135, 136, 143]),
+            prop::sample::select(vec![1u8, 64, 255]),
+        )),
     ) {
         let lan = lab::Segment {
-            subnet: net("10.0.0.0/24").into(),
-            gateway: IpAddr::from([10, 0, 0, 1]).into(),
+            subnet: [net("10.0.0.0/24"), net("fd00::/64")].into_iter().collect(),
+            gateway: ["10.0.0.1", "fd00::1"].map(|ip| ip.parse::<IpAddr>().unwrap()).into_iter().collect(),
             mtu: 1500,
             port_security: false,
             outside: vec!["0.0.0.0/0".parse().unwrap()],
             block: ["udp/9", "vxlan", "tcp/80"].iter().map(|f| f.parse().unwrap()).collect(),
+            path_mtu: Some(100),
+            ra: true,
+            mld: true,
         };
         let mut switch = Switch::new(&IndexMap::from([("lan".into(), lan)]), &[]);
         let own = MacAddr([2, 0, 0, 0, 0, 9]);
@@ -40,8 +48,16 @@ proptest! {
         let dst = if to_all { MacAddr::BROADCAST } else { gateway };
         switch.ingress(port, None, &reply::ethernet(dst, own, None, kind, &payload), now);
         switch.ingress(port, None, &payload, now);
+        // Sound messages of ICMPv6 to a group, of which the body alone is odd.
+        if let Some((kind, hops)) = group {
+            let ends = Addresses::V6 { src: "fe80::9".parse().unwrap(), dst: "ff02::2".parse().unwrap() };
+            let message = ends.icmp_message(kind, 0, [0, 0, 0, 9], &payload);
+            let packet = reply::ip(ends, 58, hops, &message);
+            let to = MacAddr::for_ipv6_multicast("ff02::2".parse().unwrap());
+            switch.ingress(port, None, &reply::ethernet(to, own, None, ethertype::IPV6, &packet), now);
+        }
         let answers = switch.stats(now).ports["a"].tx_frames;
-        prop_assert!(answers <= 2, "{answers}");
+        prop_assert!(answers <= 3, "{answers}");
     }
 }
 
@@ -90,6 +106,9 @@ fn who_takes_no_offloads_gets_what_a_cable_would_carry() {
         port_security: false,
         outside: vec![],
         block: vec![],
+        path_mtu: None,
+        ra: false,
+        mld: false,
     };
     let mut switch = Switch::new(&IndexMap::from([("lan".into(), lan)]), &[]);
     let port = |switch: &mut Switch, name, last, offloads| {
@@ -137,6 +156,9 @@ fn another_switch_goes_on_in_its_place() {
         port_security: false,
         outside: vec![],
         block: vec!["esp".parse().unwrap()],
+        path_mtu: None,
+        ra: false,
+        mld: true,
     };
     let segments = IndexMap::from([("lan".to_owned(), lan)]);
     let switch = || {
@@ -156,7 +178,10 @@ fn another_switch_goes_on_in_its_place() {
     one.set_link(2, LinkState { from_host: false, to_host: true });
     one.unblock("lan", None, &None, &None).unwrap();
     one.block("lan", &Block { filter: "udp/53".parse().unwrap(), from: Some("a".into()), to: None }).unwrap();
+    let group = "ff05::99".parse().unwrap();
+    one.segments[0].mld.as_mut().unwrap().join((0, group), 1, 1000);
     let state = one.save(now(1000));
+    assert_eq!(state.listeners["lan"], [Listener { vid: 0, group, port: "b".into() }]);
     let heard = [Station { vid: 0, mac: b.octets(), port: "b".into() }];
     assert_eq!(state.stations["lan"], heard, "what was injected is nobody's NIC");
 
@@ -178,6 +203,9 @@ fn a_block_stops_what_the_stand_in_sends() {
             port_security: false,
             outside: vec!["0.0.0.0/0".parse().unwrap()],
             block: block.iter().map(|f| f.parse().unwrap()).collect(),
+            path_mtu: None,
+            ra: false,
+            mld: false,
         };
         let mut switch = Switch::new(&IndexMap::from([("lan".into(), lan)]), &[]);
         let own = MacAddr([2, 0, 0, 0, 0, 9]);
@@ -192,4 +220,47 @@ fn a_block_stops_what_the_stand_in_sends() {
     };
     assert_eq!(answers(&[]), 2, "to the question, and that the port is closed");
     assert_eq!(answers(&["icmp"]), 1);
+}
+
+#[test]
+fn a_gateway_says_unasked_what_it_has_to_say() {
+    let lan = lab::Segment {
+        subnet: net("fd00:56::/64").into(),
+        gateway: "fd00:56::1".parse::<IpAddr>().unwrap().into(),
+        mtu: 1500,
+        port_security: false,
+        outside: vec![],
+        block: vec![],
+        path_mtu: None,
+        ra: true,
+        mld: true,
+    };
+    let mut switch = Switch::new(&IndexMap::from([("lan".into(), lan)]), &[]);
+    let port = switch.add_port("a", "lan", MacAddr([2, 0, 0, 0, 0, 9])).unwrap();
+    switch.connected(port, false);
+    let instant = Instant::now();
+    let mut said = Vec::new();
+    for secs in 0..40 {
+        let now = Now { instant, secs };
+        let due = switch.next_wake(now).unwrap() <= instant;
+        let before = switch.stats(now).ports["a"].tx_frames;
+        switch.advertise(now);
+        let sent = switch.stats(now).ports["a"].tx_frames - before;
+        assert_eq!(due, sent > 0, "at {secs}");
+        if sent > 0 {
+            said.push((secs, sent));
+        }
+    }
+    // Both at once; advertisements after 16 s each, a query after 31.
+    assert_eq!(said, [(0, 2), (16, 1), (31, 1), (32, 1)]);
+    let query = advert::query((MacAddr([2, 0, 0, 0, 0, 1]), "fe80::1".parse().unwrap()));
+    assert_eq!(
+        vxlan::describe(&query).split(',').next(),
+        Some("02:00:00:00:00:01 > 33:33:00:00:00:01"),
+        "{}",
+        vxlan::describe(&query)
+    );
+    let packet = vxlan::IpView::new_checked(&query[14..]).unwrap();
+    assert!(packet.is_icmp() && packet.addresses().icmp_checksum_ok(packet.payload()));
+    assert_eq!((packet.hops(), packet.payload()[0], packet.payload().len()), (1, 130, 28));
 }

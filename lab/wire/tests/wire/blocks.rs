@@ -1,10 +1,13 @@
 //! What a segment drops on purpose, and what a cut port does.
 
+use std::net::Ipv6Addr;
+
 use crate::common::*;
 use labctl_model::Traffic;
 use labctl_wire::{Block, CaptureSpec, DropReason, Fate, LinkState};
 use vxlan::{
     MacAddr, VlanTag,
+    checksum::Addresses,
     proto::{ethertype, ip_protocol},
     reply,
 };
@@ -105,6 +108,23 @@ fn a_vxlan_block_looks_at_the_header() {
         passes(&mut a, &mut b, &framed(&udp(4789, random)));
     }
     passes(&mut a, &mut b, &framed(&udp(8472, b"\x08\0\0\0\0\x10\0\0 a frame")));
+}
+
+/// A firewall that drops what it takes for noise: the sender never learns how large a packet may be.
+#[test]
+fn what_says_how_large_a_packet_may_be_can_be_dropped_alone() {
+    let (_lab, mut a, mut b, _c) = blocking("too-big");
+    let v4 = |kind, code| framed(&packet(ip_protocol::ICMP, &[kind, code, 0, 0, 0, 0, 0, 0]));
+    let v6 = |kind| {
+        let ends = Addresses::V6 { src: Ipv6Addr::LOCALHOST, dst: Ipv6Addr::LOCALHOST };
+        let message = ends.icmp_message(kind, 0, [0, 0, 5, 0], &[0; 40]);
+        reply::ethernet(B, A, None, ethertype::IPV6, &reply::ip(ends, ip_protocol::ICMPV6, 64, &message))
+    };
+    stops(&mut a, &mut b, &v4(3, 4));
+    stops(&mut a, &mut b, &v6(2));
+    for other in [v4(3, 1), v4(8, 0), v6(1), v6(128)] {
+        passes(&mut a, &mut b, &other);
+    }
 }
 
 #[test]

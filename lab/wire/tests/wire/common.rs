@@ -32,6 +32,9 @@ pub fn segment(subnet: &str) -> Segment {
         port_security: false,
         outside: vec![],
         block: vec![],
+        path_mtu: None,
+        ra: false,
+        mld: false,
     }
 }
 

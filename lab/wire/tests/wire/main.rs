@@ -5,6 +5,7 @@ mod blocks;
 mod capture;
 mod common;
 mod gateway;
+mod groups;
 mod inject;
 mod load;
 mod offload;

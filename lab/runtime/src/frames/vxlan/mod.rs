@@ -5,13 +5,13 @@ mod probes;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     time::Duration,
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use futures::future::join_all;
-use labctl_model::{Family, Lab, Nic};
+use labctl_model::{Family, Lab, Nic, OfFamily};
 use labctl_protocol::{
     client::VtepClient,
     frames::Shape,
@@ -22,7 +22,7 @@ use labctl_report::{
     snapshot::Snapshot,
     tunnels::{self, Kind, PairReport, ProbeReport, VxlanReport},
 };
-use vxlan::{Decode, Payload, proto};
+use vxlan::{Decode, Payload, checksum::Addresses, proto};
 
 use super::{
     book::Book,
@@ -30,7 +30,7 @@ use super::{
     watch::{self, Entered, Watch},
 };
 use crate::{Error, host::RunningHost, peers::Peers, view::View};
-use probes::{Ends, Path, VTEP_MAC, VTEP_VNI};
+use probes::{Path, VTEP_MAC, VTEP_VNI};
 
 /// A port that no SDN takes for its own.
 pub const OTHER_PORT: u16 = 14_789;
@@ -61,12 +61,21 @@ struct Pair<'a> {
     /// The sender's NIC, with the MTU that it has now.
     by: Nic,
     nic: &'a Nic,
-    ends: Ends,
+    ends: Addresses,
 }
 
 impl Pair<'_> {
     fn path(&self) -> Path<'_> {
-        Path { by: &self.by, nic: self.nic, ends: self.ends, stranger: self.ends.source }
+        Path { by: &self.by, nic: self.nic, ends: self.ends, stranger: self.ends.src() }
+    }
+
+    fn family(&self) -> Family {
+        self.ends.src().family()
+    }
+
+    /// Its receiver's VTEP for this port.
+    fn vtep(&self, port: u16) -> VtepAt {
+        (self.to.name.clone(), port, self.family())
     }
 }
 
@@ -86,11 +95,8 @@ pub async fn run(view: &View<'_>, which: &Which) -> Result<VxlanReport, Error> {
     let run = rand::random();
     let mut frames = Vec::new();
     for pair in &pairs {
-        let stranger = match book.free_address(&pair.nic.segment, Family::V4) {
-            Some(IpAddr::V4(address)) => Some(address),
-            _ => None,
-        };
-        let path = Path { stranger: stranger.unwrap_or(pair.ends.source), ..pair.path() };
+        let stranger = book.free_address(&pair.nic.segment, pair.family());
+        let path = Path { stranger: stranger.unwrap_or(pair.ends.src()), ..pair.path() };
         for port in &ports {
             for kind in Kind::ALL {
                 let mark = number_mark(run, frames.len());
@@ -117,7 +123,7 @@ pub async fn run(view: &View<'_>, which: &Which) -> Result<VxlanReport, Error> {
                 let mut findings = tunnels::findings(from, to, &probes, &vtep_refusals(pair, &ports, &vteps));
                 if let Some(port) = tunnels::too_large_for(&probes) {
                     let bytes = bench.largest(pair, port, probes[0].bytes).await?;
-                    findings.push(tunnels::mtu(port, bytes, pair.by.mtu));
+                    findings.push(tunnels::mtu(port, bytes, pair.by.mtu, pair.family()));
                 }
                 findings
             }
@@ -126,8 +132,8 @@ pub async fn run(view: &View<'_>, which: &Which) -> Result<VxlanReport, Error> {
             from: pair.from.name.clone(),
             to: pair.to.name.clone(),
             segment: pair.nic.segment.clone(),
-            source: pair.ends.source.into(),
-            destination: pair.ends.destination.into(),
+            source: pair.ends.src(),
+            destination: pair.ends.dst(),
             holds: probes.iter().all(|p| p.holds),
             probes,
             findings,
@@ -243,16 +249,18 @@ impl Seen {
     }
 }
 
-type Vteps = HashMap<(String, u16), Result<VtepClient, String>>;
+/// Host, port and family of a VTEP.
+type VtepAt = (String, u16, Family);
+type Vteps = HashMap<VtepAt, Result<VtepClient, String>>;
 
 fn probe_report(frame: &Frame<'_>, seen: &Seen, number: usize, vteps: &Vteps) -> ProbeReport {
     let nic = seen.at_nic(number, frame.pair);
-    let name = vtep_name(frame.port);
+    let name = vtep_name(frame.port, frame.pair.family());
     let to = &frame.pair.to.name;
     let let_out = seen.of(number).iter().any(|r| r.endpoint == *to && r.interface == name && r.received);
-    let made = vteps.get(&(to.clone(), frame.port)).is_some_and(Result::is_ok);
+    let made = vteps.get(&frame.pair.vtep(frame.port)).is_some_and(Result::is_ok);
     let vtep = made.then_some(let_out);
-    let vtep_expected = frame.kind.is_let_out();
+    let vtep_expected = frame.kind.is_let_out(frame.pair.family());
     ProbeReport {
         probe: frame.kind,
         port: frame.port,
@@ -276,13 +284,15 @@ fn pairs<'a>(view: &'a View<'_>, which: &Which) -> Result<Vec<Pair<'a>>, Error> 
             let (Some(a), Some(b)) = (lab.hosts.get(&from.name), lab.hosts.get(&to.name)) else { continue };
             let by_segment = |by: &'a Nic| {
                 let nic = b.nics.iter().find(|n| n.segment == by.segment)?;
-                Some(Pair { from, to, by: by.clone(), nic, ends: Ends::of(by, nic)? })
+                let pair = move |ends| Pair { from, to, by: by.clone(), nic, ends };
+                let ends = Family::ALL.into_iter().filter_map(|family| probes::ends(by, nic, family));
+                Some(ends.map(pair))
             };
-            let mut shared: Vec<Pair> = a.nics.iter().filter_map(by_segment).collect();
-            let is_path = |host: &str, address: Ipv4Addr| data_path(lab, host) == Some(address.into());
+            let mut shared: Vec<Pair> = a.nics.iter().filter_map(by_segment).flatten().collect();
+            let is_path = |host: &str, address: IpAddr| data_path(lab, host) == Some(address);
             let of_overlays = shared
                 .iter()
-                .position(|p| is_path(&from.name, p.ends.source) && is_path(&to.name, p.ends.destination));
+                .position(|p| is_path(&from.name, p.ends.src()) && is_path(&to.name, p.ends.dst()));
             match of_overlays {
                 Some(chosen) => pairs.push(shared.swap_remove(chosen)),
                 None => pairs.extend(shared),
@@ -291,7 +301,7 @@ fn pairs<'a>(view: &'a View<'_>, which: &Which) -> Result<Vec<Pair<'a>>, Error> 
     }
     if pairs.is_empty() {
         return Err(Error::Frame(
-            "there are no two such hosts with IPv4 on one segment\nhint: `labctl ps` shows who is on which"
+            "there are no two such hosts with addresses of one family on one segment\nhint: `labctl ps` shows who is on which"
                 .to_owned(),
         ));
     }
@@ -332,19 +342,23 @@ fn number_mark(run: u64, index: usize) -> Payload {
     order::mark(run, u32::try_from(index).unwrap_or(u32::MAX))
 }
 
-fn vtep_name(port: u16) -> String {
-    format!("labvtep{port}")
+fn vtep_name(port: u16, family: Family) -> String {
+    match family {
+        Family::V4 => format!("labvtep{port}"),
+        Family::V6 => format!("labvtep6-{port}"),
+    }
 }
 
-/// Makes a VTEP at every receiver and port, held as long as the result.
+/// Makes a VTEP at every receiver, port and family, held as long as the result.
 async fn vteps(pairs: &[Pair<'_>], ports: &[u16]) -> Vteps {
-    let mut wanted: BTreeMap<(String, u16), &RunningHost> = BTreeMap::new();
+    let mut wanted: BTreeMap<VtepAt, &RunningHost> = BTreeMap::new();
     for pair in pairs {
-        wanted.extend(ports.iter().map(|port| ((pair.to.name.clone(), *port), pair.to)));
+        wanted.extend(ports.iter().map(|port| (pair.vtep(*port), pair.to)));
     }
-    let made = wanted.into_iter().map(|((name, port), host)| async move {
-        let vtep = ScratchVtep { name: vtep_name(port), vni: VTEP_VNI, port, mac: VTEP_MAC.octets() };
-        ((name, port), host.agent.vtep(vtep).await.map_err(|e| e.to_string()))
+    let made = wanted.into_iter().map(|((name, port, family), host)| async move {
+        let (interface, mac) = (vtep_name(port, family), VTEP_MAC.octets());
+        let vtep = ScratchVtep { name: interface, vni: VTEP_VNI, port, mac, family };
+        ((name, port, family), host.agent.vtep(vtep).await.map_err(|e| e.to_string()))
     });
     join_all(made).await.into_iter().collect()
 }
@@ -352,7 +366,7 @@ async fn vteps(pairs: &[Pair<'_>], ports: &[u16]) -> Vteps {
 /// Why the receiver has no VTEP.
 fn vtep_refusals(pair: &Pair<'_>, ports: &[u16], vteps: &Vteps) -> Vec<String> {
     let refused = ports.iter().filter_map(|port| {
-        let why = vteps.get(&(pair.to.name.clone(), *port))?.as_ref().err()?;
+        let why = vteps.get(&pair.vtep(*port))?.as_ref().err()?;
         Some(format!(
             "{} takes no VTEP at port {port}, so what arrives there proves little: {why}",
             pair.to.name

@@ -1,0 +1,147 @@
+//! MLD snooping: which ports listen to which IPv6 group (RFC 4541 section 3).
+//!
+//! Listeners are learned from reports of MLDv1 (RFC 2710) and MLDv2 (RFC 3810), routers from queries. A frame to a group goes
+//! to its listeners and to routers. One to ff02::1 goes to all, as nobody reports it, and so does one to another group of the
+//! link that nobody listens to: neighbour discovery must find who has not reported, or whose report has aged because nobody
+//! queries. A wider group without a listener goes to routers alone.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::{IpAddr, Ipv6Addr},
+};
+
+use vxlan::{IpView, proto::icmpv6, reply::ALL_NODES};
+
+use crate::{advert::LISTENER_QUERY, frame::Frame, port::PortId};
+
+/// Seconds for which a report counts (RFC 3810 section 9.4).
+const LISTENS: u32 = 260;
+/// Seconds for which a querier counts as a router (RFC 3810 section 9.5).
+const QUERIES: u32 = 255;
+/// Most groups of a segment. Further ones are not learned.
+const CAPACITY: usize = 4096;
+
+/// Types of ICMPv6.
+const REPORT_V1: u8 = 131;
+const DONE: u8 = 132;
+const REPORT_V2: u8 = 143;
+/// Bytes of a record of a version 2 report without its sources.
+const RECORD: usize = 20;
+
+/// A group in a VLAN.
+pub(crate) type Group = (u16, Ipv6Addr);
+
+/// The listeners and routers of a segment. Times are seconds of the wire's own clock.
+#[derive(Default)]
+pub(crate) struct Mld {
+    listeners: HashMap<Group, HashMap<PortId, u32>>,
+    routers: HashMap<(u16, PortId), u32>,
+}
+
+impl Mld {
+    /// Learns from a frame to a group that came in at a port.
+    pub(crate) fn learn(&mut self, from: PortId, frame: &Frame<'_>, now: u32) {
+        let Some(packet) = packet(frame) else { return };
+        let Some(message) = message(&packet) else { return };
+        let group = |at: usize| {
+            let octets = *message.get(at..)?.first_chunk::<16>()?;
+            Some((frame.vid, Ipv6Addr::from(octets)))
+        };
+        match message[0] {
+            LISTENER_QUERY => drop(self.routers.insert((frame.vid, from), now)),
+            REPORT_V1 => group(8).into_iter().for_each(|group| self.join(group, from, now)),
+            DONE => group(8).into_iter().for_each(|group| self.leave(group, from)),
+            _ => {
+                let mut at = 8;
+                while let (Some(group), Some(head)) = (group(at + 4), message.get(at..at + 4)) {
+                    let sources = usize::from(u16::from_be_bytes([head[2], head[3]]));
+                    match (head[0], sources) {
+                        // To be sent what no source sends is to leave (RFC 3810 section 5.2.12).
+                        (1 | 3, 0) => self.leave(group, from),
+                        (1..=5, _) => self.join(group, from, now),
+                        _ => {}
+                    }
+                    at += RECORD + 16 * sources + 4 * usize::from(head[1]);
+                }
+            }
+        }
+    }
+
+    /// Notes that a port listens to a group.
+    pub(crate) fn join(&mut self, group: Group, port: PortId, now: u32) {
+        if self.listeners.len() >= CAPACITY && !self.listeners.contains_key(&group) {
+            self.listeners.retain(|_, ports| ports.values().any(|heard| is_fresh(*heard, now, LISTENS)));
+        }
+        if self.listeners.len() < CAPACITY || self.listeners.contains_key(&group) {
+            self.listeners.entry(group).or_default().insert(port, now);
+        }
+    }
+
+    fn leave(&mut self, group: Group, port: PortId) {
+        if let Some(ports) = self.listeners.get_mut(&group) {
+            ports.remove(&port);
+        }
+    }
+
+    /// Forgets a port, as a switch does when a link goes down.
+    pub(crate) fn forget(&mut self, port: PortId) {
+        self.listeners.values_mut().for_each(|ports| ports.retain(|listener, _| *listener != port));
+        self.routers.retain(|(_, router), _| *router != port);
+    }
+
+    /// The listeners that are known.
+    pub(crate) fn iter(&self, now: u32) -> impl Iterator<Item = (Group, PortId)> {
+        self.listeners.iter().flat_map(move |(group, ports)| {
+            let fresh = ports.iter().filter(move |(_, heard)| is_fresh(**heard, now, LISTENS));
+            fresh.map(|(port, _)| (*group, *port))
+        })
+    }
+
+    /// The ports that a frame to a group goes to; `None`: all of them.
+    pub(crate) fn ports(&self, frame: &Frame<'_>, now: u32) -> Option<BTreeSet<PortId>> {
+        let packet = packet(frame)?;
+        let IpAddr::V6(dst) = packet.dst() else { return None };
+        if dst == ALL_NODES || !dst.is_multicast() {
+            return None;
+        }
+        let routers = self
+            .routers
+            .iter()
+            .filter(|((vid, _), heard)| *vid == frame.vid && is_fresh(**heard, now, QUERIES));
+        let mut ports: BTreeSet<PortId> = routers.map(|((_, port), _)| *port).collect();
+        let reported = message(&packet).is_some_and(|message| message[0] != LISTENER_QUERY);
+        if reported {
+            // Other listeners would take it for their own and stay silent (RFC 4541 section 2.1.1).
+            return Some(ports);
+        }
+        let listeners = self.listeners.get(&(frame.vid, dst)).into_iter().flatten();
+        let mut listeners = listeners.filter(|(_, heard)| is_fresh(**heard, now, LISTENS)).peekable();
+        // The scope is in the low half of the second byte (RFC 4291 section 2.7); 2 is the link.
+        if listeners.peek().is_none() && dst.octets()[1] & 0xf <= 2 {
+            return None;
+        }
+        ports.extend(listeners.map(|(port, _)| *port));
+        Some(ports)
+    }
+}
+
+fn is_fresh(heard: u32, now: u32, lasts: u32) -> bool {
+    now.saturating_sub(heard) < lasts
+}
+
+/// The IPv6 packet in a frame.
+fn packet<'a>(frame: &Frame<'a>) -> Option<IpView<'a>> {
+    let packet = IpView::header_checked(frame.eth.payload()).ok()?;
+    (packet.addresses().ethertype() == frame.eth.ethertype()).then_some(packet).filter(|p| p.dst().is_ipv6())
+}
+
+/// The message of MLD in a packet, if it is a sound one. Its sender may have no address yet (RFC 3590).
+fn message<'a>(packet: &IpView<'a>) -> Option<&'a [u8]> {
+    let IpAddr::V6(src) = packet.src() else { return None };
+    let message = packet.payload();
+    let kind = *message.first()?;
+    let own = src.is_unicast_link_local() || src.is_unspecified() && kind != LISTENER_QUERY;
+    let sound = packet.is_icmp() && packet.hops() == 1 && own && message.len() >= icmpv6::HEADER_LEN;
+    let known = [LISTENER_QUERY, REPORT_V1, DONE, REPORT_V2].contains(&kind);
+    (sound && known && packet.addresses().icmp_checksum_ok(message)).then_some(message)
+}

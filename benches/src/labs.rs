@@ -7,7 +7,7 @@ use std::{
 
 use labctl_tests::{Labctl, topology};
 
-use crate::measure::{RUNS, against_aim, seconds, versus};
+use crate::measure::{RUNS, against_aim, alone, seconds, versus};
 
 /// A lab of so many hosts with nothing on them.
 fn hosts(dir: &tempfile::TempDir, count: usize) -> PathBuf {
@@ -96,6 +96,38 @@ pub fn checkpoints() {
         against_aim(&format!("up --no-check of {lab}, from a checkpoint"), "s", &restored, aim);
         against_aim(&format!("reset of {lab}"), "s", &resets, 1.0);
     }
+}
+
+/// A workshop: thirty labs of one kind on one server, the first made, the others from the checkpoint that it leaves.
+pub fn seats() {
+    const SEATS: usize = 30;
+    let mut labctl = Labctl::new();
+    labctl.checkpoints = true;
+    let file = topology("ipvlan-2host.yaml");
+    let name = |seat: usize| format!("seat-{seat:02}");
+    let one = |seat: usize| {
+        let name = name(seat);
+        let words =
+            ["up".as_ref(), "--no-check".as_ref(), "--name".as_ref(), name.as_ref(), file.as_os_str()];
+        seconds(|| drop(labctl.run(words).exits(0)))
+    };
+    one(0);
+    let free = available_mib();
+    let ups: Vec<f64> = (1..SEATS).map(one).collect();
+    let per_seat = (free - available_mib()) / (SEATS - 1) as f64;
+    let checks: Vec<f64> =
+        (0..RUNS).map(|n| seconds(|| drop(labctl.run(["check", &name(n * 7)]).exits(0)))).collect();
+    alone(&format!("up --no-check of a seat, beside up to {SEATS}"), "s", &ups);
+    alone("memory of a further seat", "MiB", &[per_seat]);
+    alone(&format!("the matrix of a seat, beside {SEATS}"), "s", &checks);
+    down(&labctl);
+}
+
+/// What this machine could still give to programs (proc(5), MemAvailable).
+fn available_mib() -> f64 {
+    let text = fs::read_to_string("/proc/meminfo").expect("the kernel tells");
+    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:")).expect("Linux 3.14 and newer");
+    line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number") / 1024.0
 }
 
 /// Memory that belongs to each machine alone: private pages of its process, from smaps_rollup (proc(5)).

@@ -14,12 +14,13 @@ mod packets;
 mod wire;
 
 /// What can be measured, by name.
-const GROUPS: [(&str, fn()); 10] = [
+const GROUPS: [(&str, fn()); 11] = [
     ("oracle", oracle::oracle),
     ("up", labs::flagship),
     ("scale", labs::scale),
     ("checkpoints", labs::checkpoints),
     ("memory", labs::memory),
+    ("seats", labs::seats),
     ("matrix", matrix::all_pairs),
     ("dind", dind::dind),
     ("wire", wire::wire),

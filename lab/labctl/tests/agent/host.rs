@@ -129,7 +129,7 @@ async fn routes_and_interfaces_come_and_go() {
     let shim = Interface {
         name: "shim0".into(),
         kind: InterfaceKind::Macvlan,
-        parent: "eth0".into(),
+        on: vec!["eth0".into()],
         addresses: vec![net("10.7.0.1/24")],
         deferred: false,
     };
@@ -149,7 +149,7 @@ async fn routes_and_interfaces_come_and_go() {
         client.interface(false, shim.clone()).await.unwrap();
     }
     assert!(!a.ip("link").contains("shim0"));
-    let orphan = Interface { parent: "eth9".into(), ..shim };
+    let orphan = Interface { on: vec!["eth9".into()], ..shim };
     let error = client.interface(true, orphan).await.unwrap_err();
     assert!(error.to_string().contains("eth9"), "{error}");
 }

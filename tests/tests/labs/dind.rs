@@ -75,12 +75,14 @@ fn topologies_hold_and_the_machine_stays_as_it_was() {
     let before = (machine::network_state(), docker_state());
     let all = kernel_settings();
     test_on_dind(&[
+        "bridge-ipv6.yaml",
         "bridge-user-defined.yaml",
         "container-mode.yaml",
         "docker-gwbridge.yaml",
         "failure-vxlan-eaten-port.yaml",
         "macvlan-port-security.yaml",
         "overlay-attachable.yaml",
+        "reports/7370-bridged-by-the-host.yaml",
         "vpn-conflict.yaml",
     ]);
     machine::assert_unchanged(&before.0);

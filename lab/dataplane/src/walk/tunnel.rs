@@ -2,9 +2,9 @@
 
 use labctl_model::OfFamily;
 
-use super::{Fate, Unknown, Walker, ip::unspecified, link::Flood};
+use super::{Complaint, Fate, Unknown, Walker, ip::unspecified, link::Flood};
 use crate::{
-    net::{At, Link},
+    net::{At, Link, Next},
     packet::{Body, Frame, Kind, Packet, Proto, Tuple, asks},
 };
 
@@ -34,7 +34,17 @@ impl Walker<'_> {
         }
         let (proto, more) = if vxlan.encrypted { (Proto::Esp, ESP_BYTES) } else { (Proto::Udp, 0) };
         let (sport, dport) = if vxlan.encrypted { (0, 0) } else { (OUTER_SPORT, vxlan.port) };
-        let size = inner.size + VXLAN_BYTES + vtep.family().header_len() as u32 + more;
+        let added = VXLAN_BYTES + vtep.family().header_len() as u32 + more;
+        // Docker's MTU leaves no room for IPv6: the tunnel says so itself (Linux, net/ipv4/ip_tunnel_core.c,
+        // skb_tunnel_check_pmtu).
+        if let (true, Next::Out { dev, .. }) = (vtep.is_ipv6(), net.spaces[vxlan.outer].route(vtep, None)) {
+            let room = net.at(At { ns: vxlan.outer, iface: dev }).mtu.saturating_sub(added);
+            if inner.size > room && !inner.may_fragment {
+                let (ns, what) = (at.ns, Complaint::TooBig(room));
+                return Ok(Fate::Returned { ns, what, packet: inner.clone() });
+            }
+        }
+        let size = inner.size + added;
         self.note_frame(net.place(at), &frame, format!("its table: {} is behind {vtep}", words(frame.dst)));
         let packet = Packet {
             tuple: Tuple { proto, src: unspecified(vtep), sport, dst: vtep, dport },

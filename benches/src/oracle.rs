@@ -2,7 +2,7 @@
 
 use std::{ffi::OsStr, fmt::Write, fs, path::Path};
 
-use labctl_model::Lab;
+use labctl_model::{Attach, Lab};
 use labctl_oracle::{Predictions, predict, summarize};
 
 use labctl_tests::Labctl;
@@ -43,7 +43,7 @@ pub fn oracle() {
     let a_second: Vec<f64> = walked.iter().map(|s| cells as f64 / s).collect();
     alone("cells walked one by one", "cells/s", &a_second);
 
-    let many = parse(&lab(MANY_HOSTS, MANY_CONTAINERS, &[]));
+    let many = many();
     let mut cells = 0;
     let counted: Vec<f64> =
         (0..RUNS).map(|_| seconds(|| cells = summarize(&many, &[]).scenes[0].matrices[0].cells)).collect();
@@ -55,6 +55,21 @@ pub fn oracle() {
         [OsStr::new("explain"), file.as_os_str(), "client".as_ref(), "host3".as_ref(), "tcp/8080".as_ref()];
     let whole: Vec<f64> = (0..RUNS).map(|_| seconds(|| drop(labctl.run(explain).exits(0)))).collect();
     against_aim("explain of one cell, from start to exit", "s", &whole, 0.05);
+}
+
+/// More containers than a topology can have: those of a smaller lab, and copies with addresses of their own.
+fn many() -> Lab {
+    let mut lab = parse(&lab(MANY_HOSTS, 2, &[]));
+    for n in lab.containers.len()..MANY_HOSTS * MANY_CONTAINERS {
+        let mut copy = lab.containers[n % (2 * MANY_HOSTS)].clone();
+        if let Attach::Networks(all) = &mut copy.attach
+            && let Some(far) = all.get_mut("far")
+        {
+            far.ipv4_address = Some([10, 1, (1 + n / 200) as u8, (1 + n % 200) as u8].into());
+        }
+        lab.containers.insert(format!("c{n}"), copy);
+    }
+    lab
 }
 
 fn topologies() -> Vec<Lab> {

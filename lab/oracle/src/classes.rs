@@ -2,7 +2,7 @@
 //!
 //! Two endpoints are of one class if they are described alike but for name and address, are in the same state, and
 //! every prefix that the lab knows holds both addresses or neither. Hosts often give out the same addresses: then those
-//! who have the same address elsewhere must be alike, too. What is named by somebody else, publishes a port, is a next hop
+//! who have the same address elsewhere must be alike, too, tasks and Docker's own namespaces among them. What is named by somebody else, publishes a port, is a next hop
 //! or shares a namespace is a class of its own.
 
 use std::{
@@ -30,7 +30,7 @@ pub struct Classes {
 pub struct Member {
     /// The number of its class.
     pub class: usize,
-    /// Its addresses.
+    /// All addresses of its namespace.
     pub addresses: Vec<IpAddr>,
 }
 
@@ -38,34 +38,43 @@ impl Classes {
     /// Sorts the endpoints of a lab's state. Classes are numbered from 0 on, in the order of their first endpoints.
     pub fn new(state: &State<'_>, built: &Built) -> Self {
         let known = Known::new(state, built);
-        let mut keys = HashMap::new();
-        let mut members: Vec<(&str, usize, Vec<IpAddr>)> = Vec::new();
-        let mut holders: HashMap<IpAddr, Vec<usize>> = HashMap::new();
+        let (mut keys, mut of_space) = (HashMap::new(), HashMap::new());
+        let mut members: Vec<(&str, usize, Option<usize>, Vec<IpAddr>)> = Vec::new();
         for name in state.lab.endpoints() {
             let here = aim::addresses(state, name);
             // Nothing else is called so: no name holds a line end, and every key does.
             let key = known.key(name, &here).unwrap_or_else(|| name.to_owned());
             let next = keys.len();
             let key = *keys.entry(key).or_insert(next);
-            here.iter().for_each(|(_, ip)| holders.entry(*ip).or_default().push(members.len()));
-            members.push((name, key, here.into_iter().map(|(_, ip)| ip).collect()));
+            let space = built.spaces.get(name).copied();
+            space.map(|ns| of_space.entry(ns).or_insert(key));
+            members.push((
+                name,
+                key,
+                space,
+                space.map(|ns| addresses(built, ns).collect()).unwrap_or_default(),
+            ));
+        }
+        // Tasks and Docker's own namespaces hold addresses too.
+        let mut holders: HashMap<IpAddr, Vec<(usize, usize)>> = HashMap::new();
+        for ns in 0..built.net.spaces.len() {
+            let key = *of_space.entry(ns).or_insert(keys.len() + ns);
+            addresses(built, ns).for_each(|ip| holders.entry(ip).or_default().push((ns, key)));
         }
         let mut numbers: HashMap<(usize, Vec<Vec<usize>>), usize> = HashMap::new();
-        let mut classes = Vec::with_capacity(members.len());
-        for (number, (_, key, here)) in members.iter().enumerate() {
+        let mut all = HashMap::new();
+        for (name, key, space, here) in members {
             let others = here.iter().map(|ip| {
-                let others = holders[ip].iter().filter(|other| **other != number);
-                let mut others: Vec<usize> = others.map(|other| members[*other].1).collect();
+                let others = holders[ip].iter().filter(|(ns, _)| Some(*ns) != space);
+                let mut others: Vec<usize> = others.map(|(_, key)| *key).collect();
                 others.sort_unstable();
                 others
             });
             let next = numbers.len();
-            let class = *numbers.entry((*key, others.collect())).or_insert(next);
-            classes.push(class);
+            let class = *numbers.entry((key, others.collect())).or_insert(next);
+            all.insert(name.to_owned(), Member { class, addresses: here });
         }
-        let member =
-            |((name, _, addresses), class): ((&str, _, _), _)| (name.to_owned(), Member { class, addresses });
-        Self { all: members.into_iter().zip(classes).map(member).collect() }
+        Self { all }
     }
 
     /// What is known of an endpoint.
@@ -79,6 +88,12 @@ impl Classes {
         let meet = from.addresses.iter().any(|a| to.addresses.contains(a));
         Some((from.class, to.class, meet))
     }
+}
+
+/// The addresses of a namespace.
+fn addresses(built: &Built, ns: usize) -> impl Iterator<Item = IpAddr> {
+    let all = built.net.spaces[ns].interfaces.iter().flat_map(|i| &i.addresses);
+    all.map(|a| a.ip).filter(|ip| !ip.is_loopback())
 }
 
 /// What tells endpoints apart.

@@ -1,4 +1,4 @@
-//! Counts the cells of all pairs without listing them: ten thousand endpoints have a hundred million cells, and few ways of
+//! Counts the cells of all pairs without listing them: thousands of endpoints have millions of cells, and few ways of
 //! being attached. One cell is walked for each pair of classes (`classes`), and stands for all of them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -10,6 +10,8 @@ use labctl_topology::Topology;
 
 /// What it cannot know on the default engine.
 const UNKNOWN: &[&str] = &[
+    "a rule that leads to 127.0.0.0/8",
+    "addresses in the prefix that a router advertises",
     "all that a segment carries",
     "how long `busybox` runs",
     "nodes that hear each other only one way",
@@ -17,9 +19,11 @@ const UNKNOWN: &[&str] = &[
     "what `bash` prints",
     "what `busybox` prints",
     "what `cat` prints",
+    "what `docker` has done in host1",
     "what `docker` prints",
     "what `dockerd` prints",
     "what `hostname` prints",
+    "what `ip` has done in host2",
     "what `ip` prints",
     "what `iptables` has done in host1",
     "what `iptables` has done in host2",

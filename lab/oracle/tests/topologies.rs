@@ -10,6 +10,7 @@ use labctl_topology::Topology;
 
 /// What it cannot know on the default engine.
 const UNKNOWN: &[&str] = &[
+    "a rule that leads to 127.0.0.0/8",
     "all that a segment carries",
     "how long `busybox` runs",
     "nodes that hear each other only one way",
@@ -17,6 +18,7 @@ const UNKNOWN: &[&str] = &[
     "what `bash` prints",
     "what `busybox` prints",
     "what `cat` prints",
+    "what `docker` has done in host1",
     "what `docker` prints",
     "what `dockerd` prints",
     "what `hostname` prints",

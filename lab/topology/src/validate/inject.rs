@@ -5,6 +5,7 @@ use std::time::Duration;
 use labctl_model::{
     check::Matrix,
     draft::{Draft, DraftError, Name},
+    host::Nic,
     inject::{Inject, OnWire, Source, WIRE},
     lab::{Driver, Lab},
 };
@@ -201,11 +202,31 @@ fn template(
             Name::Vtep(host) => scope.names.host(&named(host), cx) && is_node(&named(host), scope.lab, cx),
             Name::Mac { endpoint, at: place } | Name::Ip { endpoint, at: place, .. } => {
                 let known = scope.endpoint(&named(endpoint), cx);
-                known && place.as_ref().is_none_or(|place| scope.has_address(endpoint, &named(place), cx))
+                known
+                    && place.as_ref().is_none_or(|place| scope.has_address(endpoint, &named(place), cx))
+                    && is_of_family(&name, &named(endpoint), scope.lab, cx)
             }
         };
     }
     sound.then_some(template)
+}
+
+/// Whether a host or a peer has an address of the family that a name asks for. What Docker gives is not known yet.
+fn is_of_family(name: &Name, at: &At<String>, lab: &Lab, cx: &mut Cx) -> bool {
+    let Name::Ip { endpoint, at: place, family: Some(family) } = name else { return true };
+    let nics = match (lab.hosts.get(endpoint), lab.peers.get(endpoint)) {
+        (Some(host), _) => host.nics.as_slice(),
+        (None, Some(peer)) => std::slice::from_ref(&peer.nic),
+        (None, None) => return true,
+    };
+    let here = |nic: &&Nic| place.as_ref().is_none_or(|place| nic.segment == *place);
+    let has = nics.iter().filter(here).any(|nic| nic.addresses.has(*family));
+    if !has {
+        let place = place.as_ref().map(|place| format!(" on `{place}`")).unwrap_or_default();
+        let d = Diagnostic::new(at.at, format!("`{endpoint}` has no {family} address{place}"));
+        cx.error(d.hint("a NIC may have one of each family: `lan: [192.168.56.3, fd00:56::3]`"));
+    }
+    has
 }
 
 fn is_overlay(network: &str, at: &At<String>, scope: &Scope, cx: &mut Cx) -> bool {

@@ -36,6 +36,17 @@ const NONSENSE: &[(&str, &str, &str)] = &[
         "segments: { bad: { subnet: 10.0.0.0/24, gateway: 10.0.0.1, outside: [127.1.0.0/16] } }",
         "loopback",
     ),
+    // A name of a family that its host lacks.
+    (
+        "end",
+        "expect: [ { from: h1, inject: 'eth/ip6(dst=${ip6:h2})/icmp6', received_by: h2 } ]",
+        "`h2` has no IPv6 address",
+    ),
+    (
+        "end",
+        "expect: [ { from: h1, inject: 'eth/ip6(dst=${ip6:h2@lan})/icmp6', received_by: h2 } ]",
+        "`h2` has no IPv6 address on `lan`",
+    ),
     // What only a gateway does.
     ("end", "segments: { bad: { subnet: 'fd00::/64', ra: true } }", "advertised by its own IPv6 address"),
     ("end", "segments: { bad: { subnet: 10.0.0.0/24, path_mtu: 1400 } }", "there is none"),

@@ -111,7 +111,7 @@ pub fn seats() {
             ["up".as_ref(), "--no-check".as_ref(), "--name".as_ref(), name.as_ref(), file.as_os_str()];
         seconds(|| drop(labctl.run(words).exits(0)))
     };
-    one(0);
+    alone("up --no-check of the first seat", "s", &[one(0)]);
     let free = available_mib();
     let ups: Vec<f64> = (1..SEATS).map(one).collect();
     let per_seat = (free - available_mib()) / (SEATS - 1) as f64;

@@ -119,6 +119,8 @@ pub struct Interface {
     pub link: Link,
     /// The bridge that it is a port of, by index in the same namespace.
     pub master: Option<usize>,
+    /// What sits on top of it.
+    pub above: Vec<At>,
     /// Why nothing can be told of what passes it, if so.
     pub unknown: Option<String>,
 }
@@ -273,12 +275,12 @@ pub struct Net {
     pub spaces: Vec<Namespace>,
     /// Segments.
     pub wires: Vec<Wire>,
-    /// What sits on top of an interface.
-    pub children: BTreeMap<At, Vec<At>>,
     /// VXLAN devices.
     pub tunnels: Vec<At>,
     /// The namespaces that have an address.
     owners: HashMap<IpAddr, Vec<usize>>,
+    /// The interfaces that have a MAC.
+    macs: HashMap<Mac, Vec<At>>,
 }
 
 /// Where a packet goes next.
@@ -312,6 +314,7 @@ impl Namespace {
             ],
             link: Link::Loopback,
             master: None,
+            above: Vec::new(),
             unknown: None,
         };
         Self {
@@ -438,7 +441,7 @@ impl Net {
             self.spaces[ns].addressed.push(at.iface);
         }
         if let Link::Macvlan(parent, _) | Link::Ipvlan(parent, ..) | Link::Vlan(parent, _) = interface.link {
-            self.children.entry(parent).or_default().push(at);
+            self.spaces[parent.ns].interfaces[parent.iface].above.push(at);
         }
         if matches!(interface.link, Link::Vxlan(_)) {
             self.tunnels.push(at);
@@ -447,14 +450,18 @@ impl Net {
         at
     }
 
-    /// Notes who has which address, after the last change of one.
+    /// Notes who has which address and MAC, after the last change of one.
     pub fn index(&mut self) {
         self.owners.clear();
+        self.macs.clear();
         for (ns, space) in self.spaces.iter_mut().enumerate() {
             let with = space.interfaces.iter().enumerate().filter(|(_, i)| !i.addresses.is_empty());
             space.addressed = with.map(|(dev, _)| dev).collect();
             for address in space.interfaces.iter().flat_map(|i| &i.addresses) {
                 self.owners.entry(address.ip).or_default().push(ns);
+            }
+            for (iface, interface) in space.interfaces.iter().enumerate() {
+                self.macs.entry(interface.mac).or_default().push(At { ns, iface });
             }
         }
     }
@@ -462,6 +469,21 @@ impl Net {
     /// The namespaces that have an address.
     pub fn owners(&self, ip: IpAddr) -> &[usize] {
         self.owners.get(&ip).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Whether a MAC is that of something on top of an interface.
+    pub fn is_above(&self, parent: At, mac: Mac) -> bool {
+        let with = self.macs.get(&mac).map(Vec::as_slice).unwrap_or_default();
+        with.iter()
+            .any(|at| std::iter::successors(self.below(*at), |at| self.below(*at)).any(|at| at == parent))
+    }
+
+    /// What an interface sits on.
+    fn below(&self, at: At) -> Option<At> {
+        match self.at(at).link {
+            Link::Macvlan(parent, _) | Link::Ipvlan(parent, ..) | Link::Vlan(parent, _) => Some(parent),
+            _ => None,
+        }
     }
 
     /// The interface at a place.

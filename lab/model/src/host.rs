@@ -98,11 +98,26 @@ pub struct Interface {
     /// What it is.
     pub kind: InterfaceKind,
     /// Names of the interfaces that it sits on: one, or the ports of a bridge.
+    #[serde(alias = "parent", deserialize_with = "one_or_many")]
     pub on: Vec<String>,
     /// Its addresses with prefix lengths; may be empty.
     pub addresses: Vec<IpNet>,
     /// Made only by a step (`do: create interface HOST NAME`), not when the lab comes up.
     pub deferred: bool,
+}
+
+/// Checkpoints from before there were bridges have one name there.
+fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Names {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(match Names::deserialize(deserializer)? {
+        Names::One(name) => vec![name],
+        Names::Many(names) => names,
+    })
 }
 
 /// The kinds of extra interface.

@@ -1,5 +1,7 @@
 //! All pairs of a lab, counted, as text: how many cells come out with each word, and groups of endpoints with one fate.
 
+use std::collections::HashMap;
+
 use labctl_oracle::{Counts, Summary, Tally};
 use labctl_report::{count, style, table::Table};
 use labctl_words::plain;
@@ -43,9 +45,9 @@ fn matrix(counts: &Counts, whole: bool) -> String {
     let numbers = 0..counts.groups.len();
     let mut table =
         Table::new(["from\\to".to_owned()].into_iter().chain(numbers.clone().map(|n| (n + 1).to_string())));
+    let cells: HashMap<_, _> = counts.table.iter().map(|p| ((p.from, p.to), &p.words)).collect();
     for from in numbers.clone() {
-        let cell = |to: usize| counts.table.iter().find(|p| (p.from, p.to) == (from, to));
-        let row = numbers.clone().map(|to| cell(to).map_or("-".to_owned(), |p| words(&p.words)));
+        let row = numbers.clone().map(|to| cells.get(&(from, to)).map_or("-".to_owned(), |w| words(w)));
         table.plain_row([(from + 1).to_string()].into_iter().chain(row));
     }
     out + &table.render() + "\n"

@@ -67,7 +67,8 @@ pub async fn place<'a>(view: &'a View<'_>, endpoint: &str) -> Result<(&'a Runnin
         (None, None) => {
             let mut found = None;
             for (home, host) in view.hosts.iter() {
-                if let Some(container) = task(host, endpoint).await? {
+                // A dockerd that is away hides nothing of the others.
+                if let Ok(Some(container)) = task(host, endpoint).await {
                     found = Some((home.as_str(), container));
                     break;
                 }

@@ -52,8 +52,10 @@ impl Mld {
             REPORT_V1 => group(8).into_iter().for_each(|group| self.join(group, from, now)),
             DONE => group(8).into_iter().for_each(|group| self.leave(group, from)),
             _ => {
+                let records = u16::from_be_bytes([message[6], message[7]]);
                 let mut at = 8;
-                while let (Some(group), Some(head)) = (group(at + 4), message.get(at..at + 4)) {
+                for _ in 0..records {
+                    let (Some(group), Some(head)) = (group(at + 4), message.get(at..at + 4)) else { return };
                     let sources = usize::from(u16::from_be_bytes([head[2], head[3]]));
                     match (head[0], sources) {
                         // To be sent what no source sends is to leave (RFC 3810 section 5.2.12).

@@ -19,7 +19,7 @@ use vxlan::{
 };
 
 use crate::{
-    advert::{self, ALL_ROUTERS, Adverts, Schedule},
+    advert::{self, ALL_MLD_ROUTERS, ALL_ROUTERS, Adverts, Schedule},
     neighbours::{Neighbours, Next},
 };
 
@@ -102,7 +102,9 @@ impl StandIn {
             IpAddr::V6(own) => Some(icmpv6::solicited_node(own)),
         });
         let groups = [ALL_NODES, ALL_ROUTERS, icmpv6::solicited_node(link_local)];
-        groups.into_iter().chain(global).any(|group| icmpv6::group_mac(group) == dst)
+        // Who asks for listeners hears what they report.
+        let reports = self.queries.as_ref().map(|_| ALL_MLD_ROUTERS);
+        groups.into_iter().chain(global).chain(reports).any(|group| icmpv6::group_mac(group) == dst)
     }
 
     /// When it next has something to say unasked.
@@ -193,6 +195,11 @@ impl StandIn {
         if dst != own {
             if packet.hops() <= 1 {
                 return self.error(frame, own, IcmpError::TimeExceeded, now);
+            }
+            // A router passes on nothing of a link alone (RFC 4291, section 2.5.6).
+            if is_link_local(packet.src()) || is_link_local(dst) {
+                self.no_route += 1;
+                return None;
             }
             let inside = self.inside.iter().any(|subnet| subnet.contains(&dst));
             if inside || !self.outside.iter().any(|subnet| subnet.contains(&dst)) {

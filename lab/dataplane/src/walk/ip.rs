@@ -298,7 +298,7 @@ impl Walker<'_> {
     ) -> Result<Fate, Unknown> {
         let net = self.net;
         let dst = packet.tuple.dst;
-        let on_parent = net.children.get(&parent).map(Vec::as_slice).unwrap_or_default();
+        let on_parent = &net.at(parent).above;
         let has = |at: &&At| {
             let i = net.at(**at);
             matches!(i.link, Link::Ipvlan(..)) && i.addresses.iter().any(|a| a.ip == dst)

@@ -52,6 +52,17 @@ pub(super) struct Flood<'a> {
     branches: Vec<Branch>,
 }
 
+/// Whether a frame to everybody does anything at an interface: most hear a question for nothing.
+fn hears(net: &Net, at: At, frame: &Frame) -> bool {
+    match frame.body {
+        Body::Ask { target, .. } => {
+            let interface = net.at(at);
+            interface.master.is_some() || !interface.above.is_empty() || net.owners(target).contains(&at.ns)
+        }
+        _ => true,
+    }
+}
+
 impl<'a> Flood<'a> {
     /// Sends a frame out of an interface of a stack.
     pub fn send(net: &'a Net, answers: Answers<'a>, from: At, frame: Frame) -> Vec<Branch> {
@@ -126,7 +137,7 @@ impl<'a> Flood<'a> {
                             way.push(note("macvlan: to another one on the same parent"));
                             return self.take(sibling, frame, way);
                         }
-                        if frame.dst.is_none() {
+                        if frame.dst.is_none() && hears(net, sibling, &frame) {
                             self.take(sibling, frame.clone(), way.clone());
                         }
                     }
@@ -163,7 +174,10 @@ impl<'a> Flood<'a> {
             };
         }
         if frame.dst.is_none() {
-            for (sibling, _) in self.above(parent).into_iter().filter(|(s, _)| *s != at) {
+            for (sibling, _) in self.above(parent).filter(|(s, _)| *s != at) {
+                if !hears(net, sibling, &frame) {
+                    continue;
+                }
                 self.stack(sibling, frame.clone(), way.clone());
             }
         }
@@ -185,22 +199,21 @@ impl<'a> Flood<'a> {
             return self.bridge(At { ns: at.ns, iface: master }, at, frame, way);
         }
         if let Some(id) = frame.vlan {
-            let vlan =
-                self.above(at).into_iter().find(|(_, i)| matches!(i.link, Link::Vlan(_, v) if v == id));
+            let vlan = self.above(at).find(|(_, i)| matches!(i.link, Link::Vlan(_, v) if v == id));
             return match vlan {
                 Some((vlan, _)) => self.take(vlan, Frame { vlan: None, ..frame }, way),
                 None => self.lost(way, format!("{} has no VLAN {id}", net.place(at))),
             };
         }
-        let above = self.above(at);
-        let ipvlan = above.iter().find_map(|(_, i)| match i.link {
+        let ipvlan = self.above(at).find_map(|(_, i)| match i.link {
             Link::Ipvlan(_, mode, _) => Some(mode),
             _ => None,
         });
         if let Some(mode) = ipvlan {
             if frame.dst.is_none() && mode == IpvlanMode::L2 {
-                for (slave, _) in above.iter().filter(|(_, i)| matches!(i.link, Link::Ipvlan(..))) {
-                    self.stack(*slave, frame.clone(), way.clone());
+                let slaves = self.above(at).filter(|(_, i)| matches!(i.link, Link::Ipvlan(..)));
+                for (slave, _) in slaves.filter(|(slave, _)| hears(net, *slave, &frame)) {
+                    self.stack(slave, frame.clone(), way.clone());
                 }
             } else if frame.dst == Some(iface.mac)
                 && let Some(slave) = self.ipvlan_owner(at, &frame)
@@ -209,14 +222,14 @@ impl<'a> Flood<'a> {
                 return self.stack(slave, frame, way);
             }
         }
-        for (macvlan, other) in &above {
+        for (macvlan, other) in self.above(at) {
             let Link::Macvlan(_, mode) = &other.link else { continue };
             if *mode == MacvlanMode::Passthru || frame.dst == Some(other.mac) {
                 way.push(Passed { place: net.place(at), by: "macvlan: to the one with that MAC".into() });
-                return self.take(*macvlan, frame, way);
+                return self.take(macvlan, frame, way);
             }
-            if frame.dst.is_none() {
-                self.take(*macvlan, frame.clone(), way.clone());
+            if frame.dst.is_none() && hears(net, macvlan, &frame) {
+                self.take(macvlan, frame.clone(), way.clone());
             }
         }
         self.stack(at, frame, way);
@@ -230,14 +243,9 @@ impl<'a> Flood<'a> {
     }
 
     /// The interfaces on top of another.
-    fn above(&self, parent: At) -> Vec<(At, &'a Interface)> {
+    fn above(&self, parent: At) -> impl Iterator<Item = (At, &'a Interface)> + use<'a> {
         let net = self.net;
-        let on = move |i: &Interface| match i.link {
-            Link::Macvlan(p, _) | Link::Ipvlan(p, ..) | Link::Vlan(p, _) => p == parent,
-            _ => false,
-        };
-        let index = net.children.get(&parent).map(Vec::as_slice).unwrap_or_default();
-        index.iter().map(|at| (*at, net.at(*at))).filter(|(_, i)| on(i)).collect()
+        net.at(parent).above.iter().map(|at| (*at, net.at(*at)))
     }
 
     /// The ipvlan on a parent that has the address that a frame is for.
@@ -245,7 +253,7 @@ impl<'a> Flood<'a> {
         let target = frame.target();
         let has = |i: &Interface| i.addresses.iter().any(|a| a.ip == target);
         let ipvlan = |i: &Interface| matches!(i.link, Link::Ipvlan(..));
-        self.above(parent).into_iter().find(|(_, i)| ipvlan(i) && has(i)).map(|(at, _)| at)
+        self.above(parent).find(|(_, i)| ipvlan(i) && has(i)).map(|(at, _)| at)
     }
 
     fn bridge(&mut self, bridge: At, port: At, frame: Frame, mut way: Vec<Passed>) {
@@ -309,20 +317,9 @@ impl<'a> Flood<'a> {
         if let Some((port, _)) = ports.iter().find(|(_, i)| behind(i)) {
             return self.out(*port, frame, way);
         }
-        // Most hear a question for nothing.
-        let owners = match frame.body {
-            Body::Ask { target, .. } => Some(self.net.owners(target)),
-            _ => None,
-        };
-        let deaf = |i: &Interface| match (&i.link, owners) {
-            (Link::Veth(peer), Some(owners)) => {
-                let end = self.net.at(*peer).master.is_none() && !self.net.children.contains_key(peer);
-                end && !owners.contains(&peer.ns)
-            }
-            _ => false,
-        };
+        let hears = |i: &Interface| !matches!(i.link, Link::Veth(peer) if !hears(self.net, peer, &frame));
         let hearing: Vec<At> =
-            ports.iter().filter(|(port, i)| Some(*port) != but && !deaf(i)).map(|(port, _)| *port).collect();
+            ports.iter().filter(|(port, i)| Some(*port) != but && hears(i)).map(|(port, _)| *port).collect();
         for port in hearing {
             self.out(port, frame.clone(), way.clone());
         }
@@ -365,7 +362,7 @@ impl<'a> Flood<'a> {
             // What is behind a bridge on the NIC the bridge knows; the switch has learned it, or floods.
             let to_bridge = |mac| self.net.at(other.at).master.is_some() && !self.is_on(wire, mac);
             let to_it =
-                frame.dst.is_none_or(|mac| mac == own || self.is_behind(other.at, mac) || to_bridge(mac));
+                frame.dst.is_none_or(|mac| mac == own || self.net.is_above(other.at, mac) || to_bridge(mac));
             if !to_it {
                 continue;
             }
@@ -383,12 +380,7 @@ impl<'a> Flood<'a> {
 
     /// Whether a MAC is that of a NIC of a segment, or of something on top of one.
     fn is_on(&self, wire: &Wire, mac: Mac) -> bool {
-        wire.ports.iter().any(|p| self.net.at(p.at).mac == mac || self.is_behind(p.at, mac))
-    }
-
-    /// Whether a MAC is that of something on top of this NIC.
-    fn is_behind(&self, nic: At, mac: Mac) -> bool {
-        self.above(nic).into_iter().any(|(at, i)| i.mac == mac || self.is_behind(at, mac))
+        wire.ports.iter().any(|p| self.net.at(p.at).mac == mac || self.net.is_above(p.at, mac))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What of a topology cannot be done on machines that exist, or not without permission.
 
-use labctl_model::{Action, Check, Lab, Source, Step, Target};
+use labctl_model::{Action, Check, InterfaceKind, Lab, Source, Step, Target};
 use labctl_state::Machines;
 use labctl_yaml::{Places, Remark};
 
@@ -49,6 +49,12 @@ pub(super) fn remarks(lab: &Lab, machines: &Machines) -> Vec<Remark> {
         };
         if !host.daemon_json.is_empty() {
             found.theirs(&path("daemon_json"), format!("daemon.json of {name}"));
+        }
+        for bridge in host.interfaces.iter().filter(|i| i.kind == InterfaceKind::Bridge) {
+            found.wire(
+                &["hosts", name, "interfaces", &bridge.name],
+                format!("a bridge between NICs of {name}"),
+            );
         }
         if machine.configure {
             continue;

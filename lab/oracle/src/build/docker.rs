@@ -153,7 +153,8 @@ impl Built {
             bridge.addresses =
                 addresses.map(|p| Address { ip: p.gateway, prefix_len: p.subnet.prefix_len() }).collect();
             if pools.iter().any(|p| p.subnet.family() == Family::V6) {
-                self.net.spaces[ns].forwards_v6 |= self.net.spaces[ns].forwards;
+                self.net.spaces[ns].forwards_v6 |=
+                    now.daemon_json.get("ip-forward") != Some(&Value::Bool(false));
             }
             let icc_off = network.is_some_and(|n| n.options.get(ICC).is_some_and(|v| v == "false"))
                 || key == BRIDGE && now.daemon_json.get("icc") == Some(&Value::Bool(false));

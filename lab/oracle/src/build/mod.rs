@@ -122,7 +122,16 @@ impl Built {
 
     fn interface(&mut self, name: impl Into<String>, link: Link) -> Interface {
         let (name, mac) = (name.into(), self.mac());
-        Interface { name, mac, mtu: MTU, addresses: Vec::new(), link, master: None, unknown: None }
+        Interface {
+            name,
+            mac,
+            mtu: MTU,
+            addresses: Vec::new(),
+            link,
+            master: None,
+            above: Vec::new(),
+            unknown: None,
+        }
     }
 
     fn nic(&mut self, state: &State<'_>, ns: usize, nic: &Nic, host: Option<&str>) -> Option<At> {
@@ -140,6 +149,7 @@ impl Built {
                 addresses,
                 link: Link::Wire(wire),
                 master: None,
+                above: Vec::new(),
                 unknown: None,
             },
         );
@@ -179,10 +189,14 @@ impl Built {
                 InterfaceKind::Vlan(id) => self.interface(&i.name, Link::Vlan(parent, id)),
                 InterfaceKind::Bridge => self.interface(&i.name, Link::Bridge),
             };
+            // A bridge has the lowest MAC and the smallest MTU of its ports (Linux, net/bridge/br_stp_if.c, br_if.c).
+            let ports = self.net.spaces[ns].interfaces.iter().filter(|port| i.has_port(&port.name));
+            let own = self.net.at(parent);
+            let (mac, mtu) = ports.fold((own.mac, own.mtu), |(mac, mtu), p| (mac.min(p.mac), mtu.min(p.mtu)));
             if i.kind != InterfaceKind::Macvlan {
-                made.mac = self.net.at(parent).mac;
+                made.mac = mac;
             }
-            made.mtu = self.net.at(parent).mtu;
+            made.mtu = mtu;
             let addresses = i.addresses.iter();
             made.addresses =
                 addresses.map(|a| Address { ip: a.addr(), prefix_len: a.prefix_len() }).collect();

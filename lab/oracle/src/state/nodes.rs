@@ -14,20 +14,23 @@ use crate::{
 
 impl<'a> State<'a> {
     pub(super) fn form(&mut self, swarm: &'a Swarm) {
-        for host in swarm.nodes.keys() {
-            if let Some(node) = self.described_node(host) {
-                self.nodes.insert(host.clone(), node);
-                self.make_gwbridge(host);
-            }
-        }
         // The mesh's network is the first, and each node has an address on it.
-        let mesh = self.lab.mesh().map_or(labctl_model::INGRESS, |(key, _)| key);
-        self.make_overlay(mesh);
+        let nodes = swarm.nodes.keys().filter_map(|host| Some((host.clone(), self.described_node(host)?)));
+        self.nodes = nodes.collect();
+        self.make_overlay(self.mesh());
+        for host in swarm.nodes.keys() {
+            self.make_gwbridge(host);
+        }
         for (key, network) in &self.lab.networks {
             if !network.deferred && !network.ingress && network.driver == Driver::Overlay {
                 self.make_overlay(key);
             }
         }
+    }
+
+    /// The network of the routing mesh, by its key.
+    fn mesh(&self) -> &'a str {
+        self.lab.mesh().map_or(labctl_model::INGRESS, |(key, _)| key)
     }
 
     pub(super) fn described_node(&self, host: &str) -> Option<NodeState> {
@@ -61,7 +64,9 @@ impl<'a> State<'a> {
     /// Gives a node an address on the mesh, as the swarm does when the node joins, is updated or gets a task there, but not
     /// when the mesh is made (moby#40184).
     pub(super) fn join_mesh(&mut self, host: &str) {
-        if self.nodes.get(host).is_none_or(|node| node.sandbox.is_some()) {
+        if self.nodes.get(host).is_none_or(|node| node.sandbox.is_some())
+            || !self.overlays.contains_key(self.mesh())
+        {
             return;
         }
         let sandbox = self.give(host, self.gwbridge(), Family::V4, None);
@@ -172,7 +177,7 @@ impl<'a> State<'a> {
         let keys: Vec<String> = s.spec.networks.keys().cloned().collect();
         let meshed = s.spec.ports.iter().any(|p| p.mode == labctl_model::PublishMode::Ingress);
         let vip = s.spec.endpoint_mode == labctl_model::EndpointMode::Vip;
-        let mesh = self.lab.mesh().map_or(labctl_model::INGRESS, |(key, _)| key).to_owned();
+        let mesh = self.mesh().to_owned();
         let open =
             |k: &String| self.lab.networks.get(k).is_some_and(|n| n.driver == Driver::Overlay && !n.internal);
         let gateway = meshed || keys.iter().any(open);

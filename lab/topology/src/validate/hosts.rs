@@ -39,7 +39,38 @@ pub(super) fn read(
         let engine = given.or(named).unwrap_or_else(|| unnamed.clone());
         all.insert(name.value.clone(), host((t, lab, engine), i, name, h, cx));
     }
+    circles(t, lab, &all, cx);
     all
+}
+
+/// Notes bridges of hosts that close a circle between segments: Linux bridges speak no spanning tree unless told to, so a
+/// frame to everybody would go round for ever.
+fn circles(t: &raw::Topology, lab: &Lab, hosts: &IndexMap<String, Host>, cx: &mut Cx) {
+    // Segments that are one by what was looked at so far.
+    let mut joined: IndexMap<&str, usize> = lab.segments.keys().map(String::as_str).zip(0..).collect();
+    for (name, h) in t.hosts.0.iter().filter_map(|(name, h)| Some((name, h.as_ref()?))) {
+        let Some(host) = hosts.get(&name.value) else { continue };
+        for (key, i) in h.keys.interfaces.iter().flat_map(|all| &all.0) {
+            let bridge = host.interfaces.iter().find(|b| b.name == key.value);
+            let ports = host.nics.iter().filter(|nic| bridge.is_some_and(|b| b.has_port(&nic.name)));
+            let mut seen: Option<usize> = None;
+            for segment in ports.map(|nic| nic.segment.as_str()) {
+                let Some(&this) = joined.get(segment) else { continue };
+                if seen == Some(this) {
+                    let at = i.as_ref().map_or(key.at, |i| i.at);
+                    let message = format!("the bridge `{}` closes a circle between segments", key.value);
+                    let d =
+                        Diagnostic::new(at, message).label(format!("`{segment}` is reached another way too"));
+                    cx.error(d.hint("a frame to everybody would go round for ever; leave out one port"));
+                    return;
+                }
+                match seen {
+                    None => seen = Some(this),
+                    Some(one) => joined.values_mut().filter(|of| **of == this).for_each(|of| *of = one),
+                }
+            }
+        }
+    }
 }
 
 fn host(
@@ -252,6 +283,14 @@ fn interfaces(h: &raw::Host, nics: &[Nic], cx: &mut Cx) -> Vec<Interface> {
             let message =
                 format!("`{}` sits on `{}`, which only a step makes", name.value, interface.parent());
             cx.error(Diagnostic::new(at, message).hint("make it `deferred: true` as well"));
+        }
+        let carries = |other: &&Interface| {
+            interface.kind != InterfaceKind::Bridge && other.has_port(interface.parent())
+        };
+        if let Some(bridge) = ordered.iter().chain(read.iter().map(|(_, _, i)| i)).find(carries) {
+            let message = format!("`{}` is a port of the bridge `{}`", interface.parent(), bridge.name);
+            let d = Diagnostic::new(at, message).label("the kernel has it for one of both");
+            cx.error(d.hint(format!("`parent: {}`", bridge.name)));
         }
         ordered.push(interface);
     }

@@ -244,6 +244,11 @@ fn parent(
                     nic.name
                 )));
             }
+            if let Some(bridge) = nic.and_then(|nic| h.interfaces.iter().find(|i| i.has_port(&nic.name))) {
+                let message = format!("the NIC of `{host}` there is a port of the bridge `{}`", bridge.name);
+                let d = Diagnostic::new(text.at, message).label("the kernel has it for one of both");
+                cx.error(d.hint(format!("`parent: {}`", bridge.name)));
+            }
             if nic.is_none() {
                 let d = Diagnostic::new(text.at, format!("host `{host}` has no NIC on segment `{base}`"));
                 let nics = words::list(h.nics.iter().map(|n| n.segment.as_str()));

@@ -28,6 +28,7 @@ impl Switch {
         let blocks = |segment: &Segment| segment.blocks.iter().map(|rule| self.named(rule)).collect();
         let listeners = |segment: &Segment| {
             let known = segment.mld.iter().flat_map(|mld| mld.iter(now.secs));
+            let known = known.filter(|(_, id)| !self.ports[*id].station);
             let named = known.map(|((vid, group), id)| Listener {
                 vid,
                 group,

@@ -90,7 +90,16 @@ fn a_router_is_advertised_to_who_solicits_it() {
     // Who asks from beyond the link is not answered.
     a.send(&to_group(A, "fe80::a", "ff02::2", 64, (133, &[0; 4])));
     a.send(&reply::neighbor_solicitation(A, v6("fe80::a"), router));
-    from_gateway(&mut a, 136);
+    loop {
+        let frame = a.recv();
+        let frame = EthernetFrame::new_checked(&frame).unwrap();
+        match IpView::new_checked(frame.payload()).unwrap().payload()[0] {
+            136 => break,
+            // Unasked ones go to all.
+            134 => assert!(frame.dst().is_multicast(), "answered"),
+            _ => {}
+        }
+    }
 }
 
 #[test]

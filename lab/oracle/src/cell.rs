@@ -246,7 +246,7 @@ impl Question<'_, '_> {
                 }
             }
         }
-        // On an overlay each task is as near as the next one; on default bridges none is.
+        // Tasks on an overlay are equally reachable; on default bridges each is from its own node only.
         if let (By::Address, Target::Endpoint { name, .. }) = (self.matrix.by, &self.cell.to)
             && let Some(s) = state.services.get(name)
             && s.spec.networks.is_empty()

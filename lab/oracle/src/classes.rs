@@ -2,8 +2,8 @@
 //!
 //! Two endpoints are of one class if they are described alike but for name and address, are in the same state, and
 //! every prefix that the lab knows holds both addresses or neither. Hosts often give out the same addresses: then those
-//! who have the same address elsewhere must be alike, too, tasks and Docker's own namespaces among them. What is named by somebody else, publishes a port, is a next hop
-//! or shares a namespace is a class of its own.
+//! who have the same address elsewhere must be alike as well, tasks and Docker's own namespaces included. What is named by
+//! somebody else, publishes a port, is a next hop or shares a namespace is a class of its own.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},

@@ -79,6 +79,13 @@ fn exec_runs_in_hosts_and_containers(labctl: &Labctl) {
     labctl.run(["exec"].iter().chain(&of_container)).exits(2).says("--host-tools");
     labctl.run(["exec", "ipvlan-2host", "host1", "--", "sh", "-c", "exit 7"]).exits(7);
     labctl.run(["exec", "ipvlan-2host", "host9", "--", "true"]).exits(2).says("host1");
+    // What somebody has made by hand.
+    let docker = |words: &str| {
+        labctl.run(["docker", "ipvlan-2host", "host1", "--"].into_iter().chain(words.split(' '))).exits(0);
+    };
+    docker("run --detach --name by-hand --network none labctl/pause");
+    labctl.run(["exec", "--host-tools", "ipvlan-2host", "host1/by-hand", "--", "true"]).exits(0);
+    docker("rm --force by-hand");
 }
 
 fn docker_answers_by_its_socket(labctl: &Labctl) {

@@ -237,6 +237,18 @@ mod tests {
     }
 
     #[test]
+    fn words_of_other_tools_lead_to_the_verb() {
+        let verbs: Vec<_> = Cli::command().get_subcommands().map(|v| v.get_name().to_owned()).collect();
+        for (words, verb) in ELSEWHERE {
+            assert!(verbs.iter().any(|v| v == verb), "{verb}");
+            for word in words.split(' ') {
+                let said = meant(Cli::try_parse_from(["labctl", word]).unwrap_err()).to_string();
+                assert!(said.contains(&format!("'{verb}'")), "{word}: {said}");
+            }
+        }
+    }
+
+    #[test]
     fn every_verb_teaches_by_example() {
         for verb in Cli::command().get_subcommands().filter(|v| !v.is_hide_set()) {
             let help = verb.clone().render_long_help().to_string();

@@ -158,3 +158,19 @@ pub struct Route {
     /// Metric: of two routes to one destination the kernel takes the lower; absent: 0.
     pub metric: Option<u32>,
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_interface_of_an_older_checkpoint_has_one_parent() {
+        let text =
+            r#"{ "name": "shim", "kind": "macvlan", "parent": "eth0", "addresses": [], "deferred": false }"#;
+        let shim: Interface = serde_json::from_str(text).unwrap();
+        assert_eq!(shim.on, ["eth0"]);
+        let again: Interface = serde_json::from_str(&serde_json::to_string(&shim).unwrap()).unwrap();
+        assert_eq!(again, shim);
+    }
+}

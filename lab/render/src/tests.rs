@@ -303,6 +303,23 @@ fn what_holds_in_some_runs_only_flips_and_the_rest_varies() {
 }
 
 #[test]
+fn the_oracle_counts_with_what_was_done_to_a_lab() {
+    let text = "name: x\nsegments: { lan: { subnet: 10.1.0.0/24 } }\n\
+                hosts: { h1: { lan: 10.1.0.3 }, h2: { lan: 10.1.0.4 } }\n\
+                expect: [ { probe: icmp, from: h1, to: h2, verdict: yes } ]\n";
+    let lab = labctl_topology::parse(text, "x.yaml").unwrap();
+    let cut = cell("h1", "h2", Expected::Yes, Observed::No(No::Silent));
+    let mut report = report(vec![CheckReport { line: 5, ..icmp(vec![cut]) }], Vec::new());
+    report.after = vec![labctl_topology::parse_action("cut h2", &lab).unwrap()];
+    predicted::join([&mut report], &lab);
+    let told = anstream::adapter::strip_str(&predicted::beside(&report)).to_string();
+    assert_eq!(
+        told,
+        "oracle  h1 -> h2  icmp  predicted arp|silent, as observed: the lab was changed since it came up\n"
+    );
+}
+
+#[test]
 fn the_oracle_says_which_of_the_two_is_right() {
     let beside = |verdict: &str, expected: Expected, observed: Observed| {
         let text = format!(

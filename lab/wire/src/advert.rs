@@ -12,9 +12,9 @@ use vxlan::{
 };
 
 /// Every router of a link.
-/// To whom listeners report by MLDv2 (RFC 3810, section 5.2.14).
-pub(crate) const ALL_MLD_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16);
 pub(crate) const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
+/// To whom listeners report by MLDv2 (RFC 3810 section 5.2.14).
+pub(crate) const ALL_MLD_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16);
 /// Types of ICMPv6 (RFC 4861 section 4, RFC 2710 section 3).
 const ROUTER_SOLICITATION: u8 = 133;
 const ROUTER_ADVERTISEMENT: u8 = 134;

@@ -1,6 +1,12 @@
 //! Packets and frames, as far as their way depends on them.
 
-use std::{fmt, net::IpAddr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+};
+
+/// Bytes of neighbour discovery: IPv6, ICMPv6, the target, and a MAC (RFC 4861 section 4.3).
+const DISCOVERY: u32 = 40 + 8 + 16 + 8;
 
 /// A MAC address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -126,6 +132,23 @@ pub struct Packet {
 }
 
 impl Packet {
+    /// Neighbour discovery as ip6tables sees it; `None` of ARP, which is no IP. Connection tracking leaves it out (Linux,
+    /// net/netfilter/nf_conntrack_proto_icmpv6.c, `noct_valid_new`).
+    pub fn of_discovery(body: &Body) -> Option<Self> {
+        let (src, dst) = match body {
+            Body::Ask { sender, target: IpAddr::V6(target) } => {
+                // To the group of those whose address ends so (RFC 4291, section 2.7.1).
+                let low = u128::from(*target) & 0xff_ffff;
+                let group = u128::from(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, 0)) | low;
+                (*sender, IpAddr::V6(group.into()))
+            }
+            Body::Tell { sender, target } if target.is_ipv6() => (*sender, *target),
+            _ => return None,
+        };
+        let tuple = Tuple { proto: Proto::Icmp, src, sport: 0, dst, dport: 0 };
+        Some(Self { tuple, kind: Kind::Data, size: DISCOVERY, may_fragment: false })
+    }
+
     /// A packet in words: addresses, and what is inside.
     pub fn words(&self) -> String {
         match &self.kind {

@@ -86,6 +86,9 @@ pub struct HostRules {
     pub forward_drops: bool,
     /// Whether the layout is that of Docker 28.
     pub is_28: bool,
+    /// Whether the rules of an internal network leave alone what stays on its bridge, as neighbour discovery does: those of IPv6
+    /// from Docker 24 on (moby#45649).
+    pub internal_meets: bool,
 }
 
 impl HostRules {
@@ -127,7 +130,7 @@ impl HostRules {
 
     /// Rules are in chains by what they do, and what nothing accepts for a bridge is dropped, whatever the policy.
     fn filter_28(&self, f: &mut Firewall) {
-        use Match::{Dst, Established, FromPort, In, Of, Out, Port, Src};
+        use Match::{Established, FromPort, In, Of, Out, Port};
         let jump = |chain: &str| Target::Jump(chain.to_owned());
         let mut add = |chain: &str, matches: Vec<Match>, target: Target| {
             f.append(Table::Filter, chain, matches, target);
@@ -147,9 +150,8 @@ impl HostRules {
             let name = || b.interface.clone();
             let among = vec![In(false, name()), Out(false, name())];
             if b.internal {
-                for subnet in &b.subnets {
-                    add(STAGE_1, vec![Src(true, *subnet), Out(false, name())], Target::Drop);
-                    add(STAGE_1, vec![Dst(true, *subnet), In(false, name())], Target::Drop);
+                for matches in self.shut_in(b) {
+                    add(STAGE_1, matches, Target::Drop);
                 }
                 add("DOCKER-FORWARD", among, if b.icc { Target::Accept } else { Target::Drop });
                 continue;
@@ -180,6 +182,21 @@ impl HostRules {
         }
     }
 
+    /// What is dropped at an internal network: what comes from elsewhere, and what goes elsewhere.
+    fn shut_in(&self, b: &BridgeRules) -> Vec<Vec<Match>> {
+        let name = || b.interface.clone();
+        let matches = b.subnets.iter().flat_map(|subnet| {
+            let mut into = vec![Match::Src(true, *subnet), Match::Out(false, name())];
+            let mut out_of = vec![Match::Dst(true, *subnet), Match::In(false, name())];
+            if self.internal_meets {
+                into.push(Match::In(true, name()));
+                out_of.push(Match::Out(true, name()));
+            }
+            [into, out_of]
+        });
+        matches.collect()
+    }
+
     /// What is rewritten to a published port of a container is accepted for its bridge.
     fn accept_published(&self, f: &mut Firewall) {
         use Match::{Dst, In, Out, Port};
@@ -195,7 +212,7 @@ impl HostRules {
     }
 
     fn filter(&self, f: &mut Firewall) {
-        use Match::{Dst, Established, FromPort, In, Out, Port, Src};
+        use Match::{Established, FromPort, In, Out, Port};
         let jump = |chain: &str| Target::Jump(chain.to_owned());
         let mut add = |chain: &str, matches: Vec<Match>, target: Target| {
             f.append(Table::Filter, chain, matches, target);
@@ -212,10 +229,8 @@ impl HostRules {
         for b in &self.bridges {
             let name = || b.interface.clone();
             if b.internal {
-                for subnet in &b.subnets {
-                    let stage = "DOCKER-ISOLATION-STAGE-1";
-                    add(stage, vec![Src(true, *subnet), Out(false, name())], Target::Drop);
-                    add(stage, vec![Dst(true, *subnet), In(false, name())], Target::Drop);
+                for matches in self.shut_in(b) {
+                    add(STAGE_1, matches, Target::Drop);
                 }
             } else {
                 let leaves = vec![In(false, name()), Out(true, name())];

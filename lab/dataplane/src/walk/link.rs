@@ -119,7 +119,7 @@ impl<'a> Flood<'a> {
             Link::Veth(peer) => self.take(*peer, frame, way),
             Link::Bridge => {
                 way.push(note("bridge"));
-                self.ports(at, None, frame, way);
+                self.all_out(self.ports(at, None, &frame), &frame, &way);
             }
             Link::Vlan(parent, id) => {
                 way.push(note(&format!("tagged as VLAN {id}")));
@@ -267,46 +267,63 @@ impl<'a> Flood<'a> {
         if frame.dst == Some(iface.mac) {
             return;
         }
-        // br_netfilter: bridged packets pass the host's FORWARD chain, and answers are rewritten.
-        let mut frame = frame;
-        let space = &self.net.spaces[bridge.ns];
-        if let Body::Ip(packet) = &mut frame.body
-            && space.filters_bridged(packet.tuple.dst)
-        {
-            if let Some(why) = &space.unknown {
-                return self.end(way, End::Unknown(why.clone()));
-            }
-            let known = (self.answers)(bridge.ns, packet);
-            let established = known.is_some();
-            if let Some(tuple) = known {
-                if tuple.dst != packet.tuple.dst {
-                    let why = "an answer that is rewritten while it is bridged".to_owned();
-                    return self.end(way, End::Unknown(why));
-                }
-                packet.tuple = tuple;
-            }
-            let packet = &*packet;
-            let is_local = |ip| space.is_local(ip);
-            let at = Situation {
-                packet,
-                input: &iface.name,
-                output: &iface.name,
-                established,
-                is_local: &is_local,
-            };
-            match space.firewall(packet.tuple.dst).ask(Table::Filter, "FORWARD", &at) {
-                Some(ruling) if ruling.target == Target::Drop => {
-                    return self.lost(way, format!("{}: {}", self.net.place(bridge), ruling.by));
-                }
-                Some(ruling) => way.push(Passed { place: self.net.place(bridge), by: ruling.by }),
-                None => way.push(Passed { place: self.net.place(bridge), by: "bridge".into() }),
-            }
+        let to = self.ports(bridge, Some(port), &frame);
+        if frame.dst.is_none() && to.is_empty() {
+            return;
         }
-        self.ports(bridge, Some(port), frame, way);
+        let mut frame = frame;
+        match self.filter_bridged(bridge, &mut frame) {
+            Err(end) => return self.end(way, end),
+            Ok(by) => way.extend(by.map(|by| Passed { place: self.net.place(bridge), by })),
+        }
+        self.all_out(to, &frame, &way);
     }
 
-    /// To the port behind which the MAC is, else to every port but the one that it came in by.
-    fn ports(&mut self, bridge: At, but: Option<At>, frame: Frame, way: Vec<Passed>) {
+    /// Asks the host's FORWARD chain for what a bridge passes on (`br_netfilter`), and rewrites answers. Returns what let it
+    /// pass, if anything was asked.
+    fn filter_bridged(&self, bridge: At, frame: &mut Frame) -> Result<Option<String>, End> {
+        let space = &self.net.spaces[bridge.ns];
+        let discovery;
+        let (packet, established) = match &mut frame.body {
+            Body::Ip(packet) if !space.filters_bridged(packet.tuple.dst) => return Ok(None),
+            Body::Ip(packet) => {
+                if let Some(why) = &space.unknown {
+                    return Err(End::Unknown(why.clone()));
+                }
+                let known = (self.answers)(bridge.ns, packet);
+                if let Some(tuple) = known {
+                    if tuple.dst != packet.tuple.dst {
+                        return Err(End::Unknown(
+                            "an answer that is rewritten while it is bridged".to_owned(),
+                        ));
+                    }
+                    packet.tuple = tuple;
+                }
+                (&*packet, known.is_some())
+            }
+            body => match Packet::of_discovery(body) {
+                // Where the rules are unknown, so is what becomes of the packet that it is asked for.
+                Some(packet) if space.unknown.is_none() && space.filters_bridged(packet.tuple.dst) => {
+                    discovery = packet;
+                    (&discovery, false)
+                }
+                _ => return Ok(None),
+            },
+        };
+        let name = &space.interfaces[bridge.iface].name;
+        let is_local = |ip| space.is_local(ip);
+        let at = Situation { packet, input: name, output: name, established, is_local: &is_local };
+        match space.firewall(packet.tuple.dst).ask(Table::Filter, "FORWARD", &at) {
+            Some(ruling) if ruling.target == Target::Drop => {
+                Err(End::Lost(format!("{}: {}", self.net.place(bridge), ruling.by)))
+            }
+            Some(ruling) => Ok(Some(ruling.by)),
+            None => Ok(Some("bridge".into())),
+        }
+    }
+
+    /// The port behind which the MAC is, else every port but the one that it came in by.
+    fn ports(&self, bridge: At, but: Option<At>, frame: &Frame) -> Vec<At> {
         let interfaces = self.net.spaces[bridge.ns].interfaces.iter().enumerate();
         let ports = interfaces.filter(|(_, i)| i.master == Some(bridge.iface));
         let ports: Vec<_> = ports.map(|(iface, i)| (At { ns: bridge.ns, iface }, i)).collect();
@@ -315,13 +332,16 @@ impl<'a> Flood<'a> {
             _ => false,
         };
         if let Some((port, _)) = ports.iter().find(|(_, i)| behind(i)) {
-            return self.out(*port, frame, way);
+            return vec![*port];
         }
-        let hears = |i: &Interface| !matches!(i.link, Link::Veth(peer) if !hears(self.net, peer, &frame));
-        let hearing: Vec<At> =
-            ports.iter().filter(|(port, i)| Some(*port) != but && hears(i)).map(|(port, _)| *port).collect();
-        for port in hearing {
-            self.out(port, frame.clone(), way.clone());
+        let hears = |i: &Interface| !matches!(i.link, Link::Veth(peer) if !hears(self.net, peer, frame));
+        let hearing = ports.iter().filter(|(port, i)| Some(*port) != but && hears(i));
+        hearing.map(|(port, _)| *port).collect()
+    }
+
+    fn all_out(&mut self, ports: Vec<At>, frame: &Frame, way: &[Passed]) {
+        for port in ports {
+            self.out(port, frame.clone(), way.to_vec());
         }
     }
 

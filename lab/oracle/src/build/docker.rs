@@ -231,6 +231,7 @@ fn host_rules(state: &State<'_>, host: &str, family: Family) -> HostRules {
         proxy: true,
         forward_drops: false,
         is_28: false,
+        internal_meets: false,
     };
     let (Some(now), Some(described)) = (state.hosts.get(host), state.lab.hosts.get(host)) else {
         return rules;
@@ -238,6 +239,7 @@ fn host_rules(state: &State<'_>, host: &str, family: Family) -> HostRules {
     let is = |key: &str, wanted: bool| now.daemon_json.get(key) == Some(&Value::Bool(wanted));
     rules.proxy = !is("userland-proxy", false);
     rules.is_28 = described.engine.is_at_least(28);
+    rules.internal_meets = family == Family::V6 && described.engine.is_at_least(24);
     // Docker sets the policy where it turns forwarding on itself.
     let forwarded = described.sysctls.get("net.ipv4.ip_forward").is_some_and(|v| v == "1");
     rules.forward_drops = !forwarded && !is("ip-forward", false);

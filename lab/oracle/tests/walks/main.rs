@@ -473,6 +473,51 @@ fn an_internal_network_is_closed_to_a_route_that_leads_there() {
 }
 
 #[test]
+fn neighbour_discovery_that_is_bridged_is_filtered() {
+    let lab = |engine: &str, sysctls: &str| {
+        format!(
+            "
+segments: {{ left: {{ subnet: 'fd00:56::/64' }}, right: {{ subnet: 'fd00:56::/64' }} }}
+hosts:
+  h:
+    left: 'fd00:56::3'
+    right: 'fd00:56::4'
+    engine: {engine}
+    daemon_json: {{ experimental: true, ip6tables: true }}
+    sysctls: {{ {sysctls} }}
+    interfaces: {{ br0: {{ type: bridge, ports: [left, right] }} }}
+peers: {{ l1: {{ left: 'fd00:56::20' }}, r1: {{ right: 'fd00:56::21' }} }}
+networks:
+  apart:
+    enable_ipv6: true
+    driver_opts: {{ com.docker.network.bridge.enable_icc: 'false' }}
+    ipam: {{ config: [ {{ subnet: 'fd00:41::/64' }} ] }}
+  inside: {{ internal: true, enable_ipv6: true, ipam: {{ config: [ {{ subnet: 'fd00:42::/64' }} ] }} }}
+containers:
+  a1: {{ networks: {{ apart: {{ ipv6_address: 'fd00:41::11' }} }} }}
+  a2: {{ networks: {{ apart: {{ ipv6_address: 'fd00:41::12' }} }} }}
+  i1: {{ networks: {{ inside: {{ ipv6_address: 'fd00:42::11' }} }} }}
+  i2: {{ networks: {{ inside: {{ ipv6_address: 'fd00:42::12' }} }} }}
+"
+        )
+    };
+    // Seen on each engine: only the question is asked before, so that nobody is found.
+    for engine in ["bookworm", "trixie", "forky"] {
+        let e = ask(&lab(engine, ""), "a1 > fd00:41::12");
+        assert_eq!((e.unknown, e.predicted.as_str()), (None, "neighbour"), "{engine}");
+        assert!(e.walks[0].why.contains("-i br-apart -o br-apart -j DROP"), "{}", e.walks[0].why);
+        // moby#45649: the group of a question is in no subnet.
+        let inside = if engine == "bookworm" { "neighbour" } else { "yes" };
+        assert_eq!(word(&lab(engine, ""), "i1 > fd00:42::12"), inside, "{engine}");
+        assert_eq!(word(&lab(engine, ""), "a1 > fd00:41::1"), "yes", "{engine}: the bridge itself");
+        assert_eq!(word(&lab(engine, ""), "l1 > r1"), "neighbour", "{engine}: the policy");
+        assert_eq!(word(&lab(engine, ""), "l1 > h"), "yes", "{engine}");
+        let off = lab(engine, "net.bridge.bridge-nf-call-ip6tables: 0");
+        assert_eq!(word(&off, "l1 > r1"), "yes", "{engine}");
+    }
+}
+
+#[test]
 fn rules_for_ipv6_are_there_from_docker_27_on_and_before_that_as_an_experiment() {
     let between = |engine: &str, daemon_json: &str| {
         let lab = format!(

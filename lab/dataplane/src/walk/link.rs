@@ -39,6 +39,18 @@ pub(super) struct Branch {
     pub end: End,
 }
 
+/// What a host's rules say of a frame that a bridge passes on.
+enum Filtered {
+    /// They are not asked.
+    Unasked,
+    /// What lets it pass.
+    Passed(String),
+    /// What drops it.
+    Dropped(String),
+    /// Why that cannot be known.
+    Unknown(String),
+}
+
 /// Says of a packet in a namespace whether it answers a flow that is tracked there, and if so, its addresses as the one
 /// who asked knows them.
 pub(super) type Answers<'a> = &'a dyn Fn(usize, &Packet) -> Option<Tuple>;
@@ -273,29 +285,29 @@ impl<'a> Flood<'a> {
         }
         let mut frame = frame;
         match self.filter_bridged(bridge, &mut frame) {
-            Err(end) => return self.end(way, end),
-            Ok(by) => way.extend(by.map(|by| Passed { place: self.net.place(bridge), by })),
+            Filtered::Unasked => {}
+            Filtered::Passed(by) => way.push(Passed { place: self.net.place(bridge), by }),
+            Filtered::Dropped(by) => return self.lost(way, format!("{}: {by}", self.net.place(bridge))),
+            Filtered::Unknown(why) => return self.end(way, End::Unknown(why)),
         }
         self.all_out(to, &frame, &way);
     }
 
-    /// Asks the host's FORWARD chain for what a bridge passes on (`br_netfilter`), and rewrites answers. Returns what let it
-    /// pass, if anything was asked.
-    fn filter_bridged(&self, bridge: At, frame: &mut Frame) -> Result<Option<String>, End> {
+    /// Asks the host's FORWARD chain for what a bridge passes on (`br_netfilter`), and rewrites answers.
+    fn filter_bridged(&self, bridge: At, frame: &mut Frame) -> Filtered {
         let space = &self.net.spaces[bridge.ns];
         let discovery;
         let (packet, established) = match &mut frame.body {
-            Body::Ip(packet) if !space.filters_bridged(packet.tuple.dst) => return Ok(None),
+            Body::Ip(packet) if !space.filters_bridged(packet.tuple.dst) => return Filtered::Unasked,
             Body::Ip(packet) => {
                 if let Some(why) = &space.unknown {
-                    return Err(End::Unknown(why.clone()));
+                    return Filtered::Unknown(why.clone());
                 }
                 let known = (self.answers)(bridge.ns, packet);
                 if let Some(tuple) = known {
                     if tuple.dst != packet.tuple.dst {
-                        return Err(End::Unknown(
-                            "an answer that is rewritten while it is bridged".to_owned(),
-                        ));
+                        let why = "an answer that is rewritten while it is bridged";
+                        return Filtered::Unknown(why.to_owned());
                     }
                     packet.tuple = tuple;
                 }
@@ -307,18 +319,16 @@ impl<'a> Flood<'a> {
                     discovery = packet;
                     (&discovery, false)
                 }
-                _ => return Ok(None),
+                _ => return Filtered::Unasked,
             },
         };
         let name = &space.interfaces[bridge.iface].name;
         let is_local = |ip| space.is_local(ip);
         let at = Situation { packet, input: name, output: name, established, is_local: &is_local };
         match space.firewall(packet.tuple.dst).ask(Table::Filter, "FORWARD", &at) {
-            Some(ruling) if ruling.target == Target::Drop => {
-                Err(End::Lost(format!("{}: {}", self.net.place(bridge), ruling.by)))
-            }
-            Some(ruling) => Ok(Some(ruling.by)),
-            None => Ok(Some("bridge".into())),
+            Some(ruling) if ruling.target == Target::Drop => Filtered::Dropped(ruling.by),
+            Some(ruling) => Filtered::Passed(ruling.by),
+            None => Filtered::Passed("bridge".to_owned()),
         }
     }
 

@@ -3,7 +3,10 @@
 //! A router does not answer to the MAC that a packet came from; it asks who has the address. So does the stand-in. This
 //! shows that an ipvlan l3 container in the segment's subnet gets no answer, because it answers no ARP. Neighbour discovery is the same.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{
+    collections::{HashMap, VecDeque},
+    net::IpAddr,
+};
 
 use vxlan::MacAddr;
 
@@ -16,6 +19,9 @@ const WAIT: u32 = 3;
 /// Most bytes that wait for one neighbour (as Linux has `unres_qlen_bytes`): a matrix sends to all destinations at once, and
 /// all its answers are for the one who asks.
 const WAITING: usize = 64 << 10;
+/// Most bytes that wait for all neighbours together: full queues for 64. Without it, who pings from 4,096 addresses that nobody
+/// answers for makes 256 MiB wait.
+const WAITING_IN_ALL: usize = 64 * WAITING;
 /// Most neighbours.
 const CAPACITY: usize = 4096;
 
@@ -27,7 +33,7 @@ enum Neighbour {
     /// Frames, each with the time when it began to wait.
     Asked {
         at: u32,
-        waiting: Vec<(u32, Vec<u8>)>,
+        waiting: VecDeque<(u32, Vec<u8>)>,
     },
 }
 
@@ -36,6 +42,14 @@ impl Neighbour {
         match self {
             Self::Known { heard, .. } => now.saturating_sub(*heard) >= FRESH,
             Self::Asked { at, .. } => now.saturating_sub(*at) >= WAIT,
+        }
+    }
+
+    /// Bytes that wait for it.
+    fn waiting(&self) -> usize {
+        match self {
+            Self::Known { .. } => 0,
+            Self::Asked { waiting, .. } => bytes(waiting),
         }
     }
 }
@@ -53,18 +67,25 @@ pub(crate) enum Next {
 
 /// Times are seconds of the wire's own clock.
 #[derive(Default)]
-pub(crate) struct Neighbours(HashMap<IpAddr, Neighbour>);
+pub(crate) struct Neighbours {
+    known: HashMap<IpAddr, Neighbour>,
+    /// Bytes that wait.
+    waiting: usize,
+    /// When those that had waited too long were last dropped.
+    dropped: u32,
+}
 
 impl Neighbours {
     /// Notes that `mac` announced `ip`. Unless `to_us`, this only updates known entries. Puts frames to send now into
     /// `out`.
     pub(crate) fn heard(&mut self, ip: IpAddr, mac: MacAddr, to_us: bool, now: u32, out: &mut Vec<Vec<u8>>) {
-        if !to_us && !self.0.contains_key(&ip) || !self.room_for(ip, now) {
+        if !to_us && !self.known.contains_key(&ip) || !self.room_for(ip, now) {
             return;
         }
         if let Some(Neighbour::Asked { waiting, .. }) =
-            self.0.insert(ip, Neighbour::Known { mac, heard: now })
+            self.known.insert(ip, Neighbour::Known { mac, heard: now })
         {
+            self.waiting -= bytes(&waiting);
             let in_time = waiting.into_iter().filter(|(since, _)| now.saturating_sub(*since) <= WAIT);
             out.extend(in_time.map(|(_, frame)| addressed(frame, mac)));
         }
@@ -73,15 +94,22 @@ impl Neighbours {
     /// Finds the MAC of `ip`, where `frame` goes.
     pub(crate) fn resolve(&mut self, ip: IpAddr, frame: Vec<u8>, now: u32) -> Next {
         let room = self.room_for(ip, now);
-        match self.0.get_mut(&ip) {
+        let queued = self.room_to_wait(frame.len(), now);
+        match self.known.get_mut(&ip) {
             Some(Neighbour::Known { mac, heard }) if now.saturating_sub(*heard) < FRESH => {
                 Next::Send(addressed(frame, *mac))
             }
             Some(Neighbour::Asked { at, waiting }) => {
-                let mut bytes = frame.len() + waiting.iter().map(|(_, frame)| frame.len()).sum::<usize>();
-                waiting.push((now, frame));
-                while bytes > WAITING && waiting.len() > 1 {
-                    bytes -= waiting.remove(0).1.len();
+                if queued {
+                    self.waiting += frame.len();
+                    waiting.push_back((now, frame));
+                }
+                let mut own = bytes(waiting);
+                while own > WAITING
+                    && let Some((_, oldest)) = waiting.pop_front()
+                {
+                    own -= oldest.len();
+                    self.waiting -= oldest.len();
                 }
                 if now.saturating_sub(*at) < AGAIN {
                     return Next::Wait;
@@ -90,7 +118,9 @@ impl Neighbours {
                 Next::Ask
             }
             _ if room => {
-                self.0.insert(ip, Neighbour::Asked { at: now, waiting: vec![(now, frame)] });
+                let waiting: VecDeque<_> = queued.then_some((now, frame)).into_iter().collect();
+                self.waiting += bytes(&waiting);
+                self.known.insert(ip, Neighbour::Asked { at: now, waiting });
                 Next::Ask
             }
             _ => Next::Wait,
@@ -98,11 +128,31 @@ impl Neighbours {
     }
 
     fn room_for(&mut self, ip: IpAddr, now: u32) -> bool {
-        if self.0.len() >= CAPACITY && !self.0.contains_key(&ip) {
-            self.0.retain(|_, neighbour| !neighbour.stale(now));
+        if self.known.len() >= CAPACITY && !self.known.contains_key(&ip) {
+            self.known.retain(|_, neighbour| !neighbour.stale(now));
+            self.waiting = self.known.values().map(Neighbour::waiting).sum();
         }
-        self.0.len() < CAPACITY || self.0.contains_key(&ip)
+        self.known.len() < CAPACITY || self.known.contains_key(&ip)
     }
+
+    /// Whether a frame of this length may wait.
+    fn room_to_wait(&mut self, len: usize, now: u32) -> bool {
+        // Looking at all of them once a second is enough: that is how exact the times are.
+        if self.waiting + len > WAITING_IN_ALL && self.dropped != now {
+            self.dropped = now;
+            for neighbour in self.known.values_mut() {
+                if let Neighbour::Asked { waiting, .. } = neighbour {
+                    waiting.retain(|(since, _)| now.saturating_sub(*since) <= WAIT);
+                }
+            }
+            self.waiting = self.known.values().map(Neighbour::waiting).sum();
+        }
+        self.waiting + len <= WAITING_IN_ALL
+    }
+}
+
+fn bytes(waiting: &VecDeque<(u32, Vec<u8>)>) -> usize {
+    waiting.iter().map(|(_, frame)| frame.len()).sum()
 }
 
 fn addressed(mut frame: Vec<u8>, mac: MacAddr) -> Vec<u8> {
@@ -146,6 +196,26 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_for_all_neighbours_is_bounded_and_what_is_too_late_makes_room() {
+        let ip = |n: u32| IpAddr::from(std::net::Ipv4Addr::from_bits(n));
+        let (mut neighbours, mut out) = (Neighbours::default(), Vec::new());
+        for n in 0..200 {
+            neighbours.resolve(ip(n), vec![0; WAITING], 5);
+        }
+        assert_eq!(neighbours.waiting, WAITING_IN_ALL);
+        neighbours.heard(ip(0), MAC, true, 6, &mut out);
+        neighbours.heard(ip(199), MAC, true, 6, &mut out);
+        assert_eq!((out.len(), neighbours.waiting), (1, WAITING_IN_ALL - WAITING), "the last found no room");
+        neighbours.resolve(ip(300), vec![0; WAITING], 6);
+        assert_eq!(neighbours.waiting, WAITING_IN_ALL);
+        // The one of the sixth second is in time yet.
+        neighbours.resolve(ip(301), vec![0; WAITING], 5 + WAIT + 1);
+        assert_eq!(neighbours.waiting, 2 * WAITING);
+        let counted: usize = neighbours.known.values().map(Neighbour::waiting).sum();
+        assert_eq!(neighbours.waiting, counted);
+    }
+
+    #[test]
     fn late_answers_release_nothing_and_strangers_are_not_stored() {
         let (mut neighbours, mut out) = (Neighbours::default(), Vec::new());
         neighbours.heard(IP, MAC, false, 0, &mut out);
@@ -162,7 +232,7 @@ mod tests {
         for n in 0..10_000 {
             neighbours.resolve(std::net::Ipv4Addr::from_bits(n).into(), vec![0; 20], 0);
         }
-        assert_eq!(neighbours.0.len(), CAPACITY);
+        assert_eq!(neighbours.known.len(), CAPACITY);
         assert_eq!(neighbours.resolve(IP, vec![0; 20], WAIT), Next::Ask, "room again once those gave up");
     }
 }

@@ -180,6 +180,33 @@ fn the_gateway_speaks_ipv6() {
     assert_eq!(answer[..6], [0x33, 0x33, 0, 0, 0, 1]);
 }
 
+/// RFC 4291, section 2.5.6: what is of one link alone leads nowhere else.
+#[test]
+fn the_gateway_passes_on_nothing_from_or_to_a_link_local_address() {
+    let lab = Lab::new(&segments([("lan", routed("fd00:56::/64"))]), &[("a", "lan", A)]);
+    let mut host = lab.connect("a");
+    let v6 = |text: &str| text.parse::<Ipv6Addr>().unwrap();
+    host.send(&reply::neighbor_solicitation(A, v6("fd00:56::3"), v6("fd00:56::1")));
+    let mac = EthernetFrame::new_checked(&host.recv()).unwrap().src();
+    let mut ping = |src: &str, dst: &str| {
+        let ends = Addresses::V6 { src: v6(src), dst: v6(dst) };
+        let packet = reply::ip(ends, 58, 64, &ends.echo_request(7, 8, b"who is there"));
+        host.send(&reply::ethernet(mac, A, None, ethertype::IPV6, &packet));
+    };
+    let no_route = || wait(lab.wire.stats()).unwrap().segments["lan"].gateway_no_route;
+    ping("fe80::3", "2001:db8::1");
+    until(|| no_route() == 1);
+    ping("fd00:56::3", "fe80::99");
+    until(|| no_route() == 2);
+    // It is the addresses: the same by others is answered, and that is the first frame back.
+    ping("fd00:56::3", "2001:db8::1");
+    let frame = host.recv();
+    let frame = EthernetFrame::new_checked(&frame).unwrap();
+    let packet = IpView::new_checked(frame.payload()).unwrap();
+    assert_eq!((packet.src().to_string().as_str(), packet.payload()[0]), ("2001:db8::1", 129));
+    assert_eq!(no_route(), 2);
+}
+
 #[test]
 fn it_does_not_route() {
     let (_lab, mut host) = lab();

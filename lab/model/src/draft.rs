@@ -34,7 +34,8 @@ pub enum Name {
         endpoint: String,
         /// Docker network or segment; its first if absent.
         at: Option<String>,
-        /// The family; if absent, IPv4, or IPv6 of one that has no IPv4.
+        /// The family: the one asked for, else that of the layer in which the name stands. If absent, IPv4, or IPv6 of one that
+        /// has no IPv4.
         family: Option<Family>,
     },
     /// `${vtep:HOST}`: the address of a node's VXLAN endpoint.
@@ -222,11 +223,23 @@ fn name(text: &str, range: Range<usize>) -> Result<Name, DraftError> {
         "vni" if at.is_none() => Ok(Name::Vni(endpoint)),
         "vtep" if at.is_none() => Ok(Name::Vtep(endpoint)),
         "mac" => Ok(Name::Mac { endpoint, at }),
-        "ip" => Ok(Name::Ip { endpoint, at, family: None }),
+        "ip" => Ok(Name::Ip { endpoint, at, family: family_in_layer(&text[..range.start]) }),
         "ip4" => Ok(Name::Ip { endpoint, at, family: Some(Family::V4) }),
         "ip6" => Ok(Name::Ip { endpoint, at, family: Some(Family::V6) }),
         "vni" | "vtep" => Err(wrong(format!("a {kind} is not on a network"))),
         _ => Err(wrong(format!("nothing is called `{kind}` here"))),
+    }
+}
+
+/// The family of the addresses in the layer that this text leaves open: `eth/ip6(src=fd00::1,dst=`.
+fn family_in_layer(before: &str) -> Option<Family> {
+    let (layers, fields) = before.rsplit_once('(')?;
+    let layer = layers.rsplit(|c: char| !c.is_ascii_alphanumeric()).next()?;
+    match layer {
+        _ if fields.contains(')') => None,
+        "ip" | "ipv4" | "arp" => Some(Family::V4),
+        "ip6" | "ipv6" => Some(Family::V6),
+        _ => None,
     }
 }
 
@@ -279,7 +292,8 @@ mod tests {
         let names: Vec<Name> = draft.names().unwrap().into_iter().map(|(_, n)| n).collect();
         let endpoint = |e: &str| e.to_owned();
         assert_eq!(names[0], Name::Mac { endpoint: endpoint("host2"), at: None });
-        assert_eq!(names[1], Name::Ip { endpoint: endpoint("host2"), at: Some("lan".into()), family: None });
+        let (v4, at) = (Some(Family::V4), Some("lan".into()));
+        assert_eq!(names[1], Name::Ip { endpoint: endpoint("host2"), at, family: v4 });
         assert_eq!(names[2], Name::Vni("front".into()));
         let filled = draft.fill(|name| Ok::<_, Infallible>(check_value(name).to_owned())).unwrap();
         assert!(filled.parse::<Stack>().is_ok() && !filled.contains('$'), "{filled}");
@@ -307,6 +321,26 @@ mod tests {
             assert!(error.message.contains(named), "{error}");
         }
         assert!(Draft::filter("host ${ip6:c1} and not src host ${ip:c2}").is_ok());
+    }
+
+    #[test]
+    fn a_name_without_a_family_is_of_its_layers() {
+        let families = |draft: Draft| {
+            let family = |(_, name)| match name {
+                Name::Ip { family, .. } => family,
+                other => panic!("{other:?}"),
+            };
+            draft.names().unwrap().into_iter().map(family).collect::<Vec<_>>()
+        };
+        let frame = "eth/ip6(src=${ip:a},dst=${ip:b@lan})/udp/vxlan(vni=7)/eth/ipv4(ttl=3,dst=${ip:c})/icmp";
+        assert_eq!(
+            families(Draft::frame(frame).unwrap()),
+            [Some(Family::V6), Some(Family::V6), Some(Family::V4)]
+        );
+        assert_eq!(families(Draft::frame("eth/arp(who=${ip:a})").unwrap()), [Some(Family::V4)]);
+        for filter in ["ip6 and host ${ip:a}", "not (host ${ip:a})", "(ip6 or arp) and (src host ${ip:a})"] {
+            assert_eq!(families(Draft::filter(filter).unwrap()), [None], "{filter}");
+        }
     }
 
     #[test]

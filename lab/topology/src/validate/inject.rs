@@ -5,6 +5,7 @@ use std::time::Duration;
 use labctl_model::{
     check::Matrix,
     draft::{Draft, DraftError, Name},
+    family::Family,
     host::Nic,
     inject::{Inject, OnWire, Source, WIRE},
     lab::{Driver, Lab},
@@ -224,7 +225,10 @@ fn is_of_family(name: &Name, at: &At<String>, lab: &Lab, cx: &mut Cx) -> bool {
     if !has {
         let place = place.as_ref().map(|place| format!(" on `{place}`")).unwrap_or_default();
         let d = Diagnostic::new(at.at, format!("`{endpoint}` has no {family} address{place}"));
-        cx.error(d.hint("a NIC may have one of each family: `lan: [192.168.56.3, fd00:56::3]`"));
+        let layer = if *family == Family::V6 { "`ip`" } else { "`ip6`" };
+        cx.error(d.hint(format!(
+            "a NIC may have one of each family: `lan: [192.168.56.3, fd00:56::3]`; or send by the other: {layer}"
+        )));
     }
     has
 }

@@ -84,6 +84,11 @@ impl Nic {
 }
 
 impl Host {
+    /// The bridge that has a NIC as its port, and so speaks for it.
+    pub fn bridge_of(&self, nic: &str) -> Option<&Interface> {
+        self.interfaces.iter().find(|interface| interface.has_port(nic))
+    }
+
     /// Its first address, by which other hosts know its name: of its first NIC.
     pub fn first_address(&self) -> Option<IpAddr> {
         self.nics.first()?.ips().next()

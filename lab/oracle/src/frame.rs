@@ -70,8 +70,10 @@ impl Sent<'_, '_> {
             Source::Endpoint { name, interface } => {
                 let at = self.interface(name, interface.as_deref());
                 let at = at.ok_or_else(|| Unknown(format!("{name}, which does not run")))?;
-                let own = net.at(at).addresses.iter().map(|a| a.ip).collect();
-                (Entry::Interface(at), net.at(at).mac, own)
+                // A port of a bridge has the addresses of the bridge.
+                let speaks = net.at(At { iface: net.at(at).master.unwrap_or(at.iface), ..at });
+                let own = speaks.addresses.iter().map(|a| a.ip).collect();
+                (Entry::Interface(at), speaks.mac, own)
             }
         };
         let next = |to| self.next_mac(&inject.from, entry, to);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use labctl_model::{Draft, Family, Lab, Name, OfFamily, is_link_local, lab::Segment};
+use labctl_model::{Draft, Family, Host, Lab, Name, Nic, OfFamily, is_link_local, lab::Segment};
 use labctl_protocol::messages::{Netns, NetnsFacts};
 use labctl_report::{seen::docker_name, snapshot::Snapshot};
 use vxlan::MacAddr;
@@ -151,8 +151,8 @@ impl<'a> Book<'a> {
         Ok((self.view.host(home)?, netns))
     }
 
-    /// The requested interface of an endpoint, else its first: a host's first NIC, or a container's interface on its
-    /// first network.
+    /// The requested interface of an endpoint, else its first: a host's first NIC or the bridge that this is a port of, or a
+    /// container's interface on its first network. A port of a bridge has the addresses of the bridge.
     pub async fn interface(&mut self, endpoint: &str, wanted: Option<&str>) -> Result<Interface, Error> {
         let lab = self.lab;
         let no_such = |name: &str, known: &[String]| {
@@ -168,8 +168,11 @@ impl<'a> Book<'a> {
         }
         let (host, netns) = self.place(endpoint)?;
         let facts = self.facts(host, &netns).await?;
-        let first = match self.lab.hosts.get(self.lab.namespace_of(endpoint).unwrap_or(endpoint)) {
-            Some(host) => host.nics.first().map(|n| n.name.clone()),
+        let home = self.home(endpoint);
+        let bridge_of =
+            |nic: &str| home.and_then(|home| home.bridge_of(nic)).map(|bridge| bridge.name.clone());
+        let first = match home {
+            Some(home) => home.nics.first().map(|n| bridge_of(&n.name).unwrap_or_else(|| n.name.clone())),
             None => {
                 let address = self.address(endpoint, None, None).ok();
                 let with = facts.addresses.iter().find(|(_, net)| Some(net.addr()) == address);
@@ -179,8 +182,9 @@ impl<'a> Book<'a> {
         };
         let name = wanted.map(str::to_owned).or(first);
         let name = name.ok_or_else(|| Error::Frame(format!("{endpoint} has no interface but lo")))?;
-        let mac = facts.macs.get(&name).ok_or_else(|| no_such(&name, &facts.interfaces))?;
-        let addresses = all_addresses(&facts).filter(|(of, _)| *of == name).map(|(_, net)| *net).collect();
+        let speaks = bridge_of(&name).unwrap_or_else(|| name.clone());
+        let mac = facts.macs.get(&speaks).ok_or_else(|| no_such(&name, &facts.interfaces))?;
+        let addresses = all_addresses(&facts).filter(|(of, _)| *of == speaks).map(|(_, net)| *net).collect();
         Ok(Interface { name, mac: MacAddr(*mac), addresses })
     }
 
@@ -208,9 +212,8 @@ impl<'a> Book<'a> {
             let hop = hop.ok_or_else(|| no_mac(to, &format!("{endpoint} has no route to it")))?;
             return self.next_mac_on(&peer.nic.segment, hop).await;
         }
-        let nics = self.lab.hosts.get(self.lab.namespace_of(endpoint).unwrap_or(endpoint)).map(|h| &h.nics);
-        if let Some(nic) = nics.and_then(|nics| nics.iter().find(|n| n.name == by.name)) {
-            return self.next_mac_on(&nic.segment, to).await;
+        if let Some(segment) = self.home(endpoint).and_then(|home| self.segment_towards(home, &by.name, to)) {
+            return self.next_mac_on(segment, to).await;
         }
         let (host, _) = self.place(endpoint)?;
         if by.addresses.iter().any(|net| net.contains(&to)) {
@@ -225,6 +228,23 @@ impl<'a> Book<'a> {
         bridge.and_then(|(name, _)| facts.macs.get(name)).map(|mac| MacAddr(*mac)).ok_or_else(|| {
             no_mac(to, &format!("it is not in {}, and the way out of there is not known", net.trunc()))
         })
+    }
+
+    /// The host whose interfaces an endpoint has: itself, or the one whose namespace it shares.
+    fn home(&self, endpoint: &str) -> Option<&'a Host> {
+        self.lab.hosts.get(self.lab.namespace_of(endpoint).unwrap_or(endpoint))
+    }
+
+    /// The segment behind a NIC of a host; behind a bridge the one with the address, else one with a way out to it.
+    fn segment_towards(&self, host: &'a Host, interface: &str, to: IpAddr) -> Option<&'a str> {
+        let through =
+            |name: &str| name == interface || host.bridge_of(name).is_some_and(|b| b.name == interface);
+        let nics = || host.nics.iter().filter(|nic| through(&nic.name));
+        let segment = |nic: &&Nic| self.lab.segments.get(&nic.segment);
+        let near = |nic: &&Nic| segment(nic).is_some_and(|s| s.subnet.covers(to));
+        let leads_out = |nic: &&Nic| segment(nic).is_some_and(|s| s.gateway.has(to.family()));
+        let found = nics().find(near).or_else(|| nics().find(leads_out)).or_else(|| nics().next());
+        found.map(|nic| nic.segment.as_str())
     }
 
     /// The MAC of the owner of an address. If there are several, as for docker0, prefers one on the host `near`.

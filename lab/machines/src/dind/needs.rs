@@ -1,8 +1,8 @@
 //! What a lab needs of a shared kernel, and which part of its topology needs it.
 
 use labctl_model::{
-    Action, Driver, EndpointMode, Family, Host, Interface, InterfaceKind, Lab, Network, Parent, PublishMode,
-    Service,
+    Action, Driver, EndpointMode, Family, Host, Interface, InterfaceKind, Lab, Network, OfFamily, Parent,
+    PublishMode, Service,
 };
 
 use super::container::WITHHELD;
@@ -82,8 +82,10 @@ fn of_host(name: &str, host: &Host) -> Vec<Need> {
         .into();
     let nic = host.nics.iter().find(|nic| nic.addresses.has(Family::V6)).map(|nic| nic.segment.as_str());
     let docker0 = host.daemon_json.get("ipv6").is_some_and(|v| *v == true).then_some("daemon_json");
-    if let Some(key) = nic.or(docker0) {
-        needs.push(feature(Feature::Ipv6, format!("host {name}"), &["hosts", name, key]));
+    let on_top = host.interfaces.iter().find(|i| i.addresses.iter().any(|net| net.family() == Family::V6));
+    let on_top = on_top.map(|i| vec!["hosts", name, "interfaces", &i.name]);
+    if let Some(path) = nic.or(docker0).map(|key| vec!["hosts", name, key]).or(on_top) {
+        needs.push(feature(Feature::Ipv6, format!("host {name}"), &path));
     }
     for Interface { name: interface, kind, .. } in &host.interfaces {
         let what = match kind {
@@ -213,6 +215,19 @@ containers:
             ("capability CAP_SYS_TIME", "containers/c2/cap_add"),
         ];
         assert_eq!(features(text), wanted.map(|(a, b)| (a.to_owned(), b.to_owned())));
+    }
+
+    #[test]
+    fn an_address_of_an_interface_needs_its_family() {
+        let text = |address: &str| {
+            format!(
+                "name: x\nsegments: {{ lan: {{ subnet: 192.168.56.0/24 }} }}\n\
+                 hosts: {{ h1: {{ lan: 192.168.56.3, interfaces: {{ shim: {{ type: macvlan, parent: lan, addresses: ['{address}'] }} }} }} }}\n"
+            )
+        };
+        let at = |feature: &str| (feature.to_owned(), "hosts/h1/interfaces/shim".to_owned());
+        assert_eq!(features(&text("10.7.0.1/24")), [at("macvlan")]);
+        assert_eq!(features(&text("fd00:7::1/64")), [at("ipv6"), at("macvlan")]);
     }
 
     #[test]

@@ -61,14 +61,14 @@ pub async fn place<'a>(view: &'a View<'_>, endpoint: &str) -> Result<(&'a Runnin
     let (home, endpoint) = match (view.lab.host_of(endpoint), endpoint.split_once('/')) {
         (Some(home), _) => (home, endpoint.to_owned()),
         (None, Some((home, name))) => {
-            let task = task(view.host(home)?, name).await?;
+            let task = task(view, view.host(home)?, name).await?;
             (home, task.unwrap_or_else(|| name.to_owned()))
         }
         (None, None) => {
             let mut found = None;
             for (home, host) in view.hosts.iter() {
                 // A dockerd that is away hides nothing of the others.
-                if let Ok(Some(container)) = task(host, endpoint).await {
+                if let Ok(Some(container)) = task(view, host, endpoint).await {
                     found = Some((home.as_str(), container));
                     break;
                 }
@@ -81,10 +81,14 @@ pub async fn place<'a>(view: &'a View<'_>, endpoint: &str) -> Result<(&'a Runnin
     let state = match host.docker.state(&endpoint).await {
         Ok(state) => state,
         // A dockerd that is away: what it said last counts.
-        Err(error) => match probe::look(view, host).await?.containers.remove(&endpoint) {
-            Some(state) => state,
-            None => return Err(error.into()),
-        },
+        Err(error) => {
+            let mut here = probe::look(view, host).await?;
+            let of_task = here.tasks.into_iter().find(|(task, _)| task.container == endpoint);
+            match here.containers.remove(&endpoint).or(of_task.map(|(_, state)| state)) {
+                Some(state) => state,
+                None => return Err(error.into()),
+            }
+        }
     };
     match state.pid {
         Some(pid) => Ok((host, Netns::Pid(pid))),
@@ -96,8 +100,11 @@ pub async fn place<'a>(view: &'a View<'_>, endpoint: &str) -> Result<(&'a Runnin
 }
 
 /// The container of a task that runs on a host, by its name in the lab.
-async fn task(host: &RunningHost, name: &str) -> Result<Option<String>, Error> {
-    let tasks = host.docker.tasks_here().await?;
+async fn task(view: &View<'_>, host: &RunningHost, name: &str) -> Result<Option<String>, Error> {
+    let tasks = match host.docker.tasks_here().await {
+        Ok(tasks) => tasks,
+        Err(_) => probe::look(view, host).await?.tasks.into_iter().map(|(task, _)| task).collect(),
+    };
     Ok(tasks.into_iter().find(|t| t.name(&host.name) == name).map(|t| t.container))
 }
 

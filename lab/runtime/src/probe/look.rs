@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use futures::future::{join_all, try_join_all};
 use labctl_docker::services::TaskHere;
+use labctl_machines::Error as MachineError;
 use labctl_model::{Lab, Tools};
 use labctl_protocol::messages::{Exec, Netns};
 use labctl_report::{
@@ -98,19 +99,38 @@ async fn still_running(host: &RunningHost, mut here: Here) -> Result<Here, Error
         here.containers.values_mut().chain(here.tasks.iter_mut().map(|(_, state)| state)).collect();
     states.retain(|state| state.pid.is_some());
     let files = states.iter().filter_map(|s| Some(format!("/proc/{}/cgroup", s.pid?)));
-    // With the file's name before each line, also if there is only one; files that are gone are passed over.
-    let argv = ["grep", "-Hs", ""].map(str::to_owned).into_iter().chain(files).collect();
-    let exec = Exec { argv, netns: Netns::Host, tools: Tools::Own, tty: None, env: BTreeMap::new() };
+    // With the file's name before each line, also if there is only one.
+    let argv = ["grep", "-H", ""].map(str::to_owned).into_iter().chain(files).collect();
+    let env = [("LC_ALL".to_owned(), "C".to_owned())].into();
+    let exec = Exec { argv, netns: Netns::Host, tools: Tools::Own, tty: None, env };
     let printed =
         host.agent.exec(exec).await.map_err(host.failed())?.output().await.map_err(host.failed())?;
-    let printed = String::from_utf8_lossy(&printed.stdout);
+    let [found, told] = [&printed.stdout, &printed.stderr].map(|octets| String::from_utf8_lossy(octets));
     for state in states {
-        let file = state.pid.map(|pid| format!("/proc/{pid}/cgroup:")).unwrap_or_default();
-        if !printed.lines().any(|line| line.starts_with(&file) && line.contains(&state.id)) {
-            (state.pid, state.status) = (None, "exited".to_owned());
+        let Some(pid) = state.pid else { continue };
+        match is_in_cgroup(pid, &state.id, &found, &told) {
+            Some(true) => {}
+            Some(false) => (state.pid, state.status) = (None, "exited".to_owned()),
+            None => {
+                let why =
+                    format!("whether process {pid} is still a container's is not known: {}", told.trim());
+                return Err(MachineError::Agent { host: host.name.clone(), why }.into());
+            }
         }
     }
     Ok(here)
+}
+
+/// Whether a process is in a container's cgroup, by what grep has printed of the cgroups and told of files that it could not
+/// read. Only what is gone is known not to be.
+fn is_in_cgroup(pid: u32, id: &str, found: &str, told: &str) -> Option<bool> {
+    let file = format!("/proc/{pid}/cgroup:");
+    let mut lines = found.lines().filter(|line| line.starts_with(&file)).peekable();
+    if lines.peek().is_some() {
+        return Some(lines.any(|line| line.contains(id)));
+    }
+    let is_gone = |line: &str| line.contains("No such file") || line.contains("No such process");
+    told.lines().any(|line| line.contains(&file) && is_gone(line)).then_some(false)
 }
 
 async fn look_at(lab: &Lab, host: &RunningHost) -> Result<Here, Error> {
@@ -134,4 +154,27 @@ async fn look_at(lab: &Lab, host: &RunningHost) -> Result<Here, Error> {
         Ok::<_, Error>((task, state))
     });
     Ok(Here { containers, tasks: try_join_all(states).await? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_process_that_is_gone_or_elsewhere_is_no_containers() {
+        let found = "/proc/12/cgroup:0::/system.slice/docker-abc.scope\n/proc/123/cgroup:0::/init.scope\n";
+        let told = "grep: /proc/13/cgroup: No such file or directory\ngrep: /proc/14/cgroup: No such process\n\
+                    grep: /proc/15/cgroup: Permission denied\n";
+        for (pid, is) in [
+            (12, Some(true)),
+            (123, Some(false)),
+            (13, Some(false)),
+            (14, Some(false)),
+            (15, None),
+            (1, None),
+        ] {
+            assert_eq!(is_in_cgroup(pid, "abc", found, told), is, "{pid}");
+        }
+        assert_eq!(is_in_cgroup(12, "abc", "", "grep: not found"), None);
+    }
 }

@@ -77,7 +77,7 @@ pub fn ours(near: &Namespace, far: &Namespace) -> Switch {
         outside: vec![],
         block: vec![],
         path_mtu: None,
-        ra: false,
+        ra: None,
         mld: false,
     };
     let path = |name: &str| dir.path().join(name);

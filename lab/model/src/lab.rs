@@ -98,12 +98,35 @@ pub struct Segment {
     /// absent.
     #[serde(default)]
     pub path_mtu: Option<u16>,
-    /// Whether the stand-in advertises itself as an IPv6 router.
-    #[serde(default)]
-    pub ra: bool,
+    /// What the stand-in advertises as an IPv6 router; it does not if absent.
+    #[serde(default, deserialize_with = "advertised_or_flag")]
+    pub ra: Option<Advertised>,
     /// Whether frames to IPv6 groups go only where somebody listens.
     #[serde(default)]
     pub mld: bool,
+}
+
+/// What a router advertises beside itself, the subnet and the MTU.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Advertised {
+    /// Name servers (RFC 8106).
+    pub dns: Vec<Ipv6Addr>,
+}
+
+/// Older checkpoints only say whether it does.
+fn advertised_or_flag<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Advertised>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Flag(bool),
+        Advertised(Option<Advertised>),
+    }
+    Ok(match Written::deserialize(deserializer)? {
+        Written::Flag(advertises) => advertises.then(Advertised::default),
+        Written::Advertised(advertised) => advertised,
+    })
 }
 
 /// A Docker network.
@@ -328,5 +351,29 @@ impl Lab {
             return Some(endpoint);
         }
         self.containers.get(endpoint).map(|c| c.host.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_segment_of_an_older_checkpoint_says_whether_it_advertises() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Kept {
+            #[serde(default, deserialize_with = "advertised_or_flag")]
+            ra: Option<Advertised>,
+        }
+        let read = |text: &str| serde_json::from_str::<Kept>(text).unwrap().ra;
+        assert_eq!(read("{}"), None);
+        assert_eq!(read(r#"{ "ra": false }"#), None);
+        assert_eq!(read(r#"{ "ra": true }"#), Some(Advertised::default()));
+        for dns in [vec![], vec!["fd00::53".parse().unwrap()]] {
+            let kept = Kept { ra: Some(Advertised { dns }) };
+            assert_eq!(Some(kept.ra.clone()), Some(read(&serde_json::to_string(&kept).unwrap())));
+        }
+        assert_eq!(read(&serde_json::to_string(&Kept { ra: None }).unwrap()), None);
     }
 }

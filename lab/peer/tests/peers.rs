@@ -43,7 +43,7 @@ fn wire() -> Wire {
         outside: vec!["8.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
         block: Vec::new(),
         path_mtu: None,
-        ra: false,
+        ra: None,
         mld: false,
     };
     Wire::start(&IndexMap::from([("lan".into(), lan)]), Vec::new()).unwrap()

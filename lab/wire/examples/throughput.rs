@@ -31,7 +31,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         outside: vec![],
         block: vec![],
         path_mtu: None,
-        ra: false,
+        ra: None,
         mld: false,
     };
     let (mut a, mut b, wire) = {

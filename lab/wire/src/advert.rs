@@ -24,6 +24,10 @@ pub(crate) const LISTENER_QUERY: u8 = 130;
 const ROUTER_LIFETIME: u16 = 1800;
 const VALID_LIFETIME: u32 = 2_592_000;
 const PREFERRED_LIFETIME: u32 = 604_800;
+/// Seconds for which a name server may be asked: three times the interval (RFC 8106 section 5.1).
+const DNS_LIFETIME: u32 = 600;
+/// What a station takes for the MTU of a link if nobody tells it (RFC 2464 section 2).
+const ETHERNET_MTU: u16 = 1500;
 /// Prefix length with which stations make an address of their own (RFC 4862 section 5.5.3, RFC 4291 section 2.5.1).
 const AUTONOMOUS: u8 = 64;
 /// Fewest seconds between two advertisements to all (MIN_DELAY_BETWEEN_RAS).
@@ -52,6 +56,11 @@ impl Schedule {
         self.due
     }
 
+    /// It is due at this time, if it is not before.
+    fn hasten(&mut self, at: u32) {
+        self.due = self.due.min(at);
+    }
+
     /// Whether it is time; then it is sent.
     pub(crate) fn take(&mut self, now: u32) -> bool {
         if now < self.due {
@@ -66,21 +75,30 @@ impl Schedule {
 /// The advertisements of one router.
 pub(crate) struct Adverts {
     prefix: Ipv6Net,
+    /// Of the link, if a station that is not told takes it for larger: Ethernet's is 1500.
+    mtu: Option<u16>,
+    dns: Vec<Ipv6Addr>,
     pub(crate) schedule: Schedule,
+    /// When the last one went to all.
     to_all: Option<u32>,
 }
 
 impl Adverts {
-    pub(crate) fn new(prefix: Ipv6Net) -> Self {
-        Self { prefix, schedule: Schedule::ADVERTISEMENTS, to_all: None }
+    pub(crate) fn new(prefix: Ipv6Net, mtu: u16, dns: Vec<Ipv6Addr>) -> Self {
+        let mtu = Some(mtu).filter(|mtu| *mtu < ETHERNET_MTU);
+        Self { prefix, mtu, dns, schedule: Schedule::ADVERTISEMENTS, to_all: None }
     }
 
     /// What is due now.
     pub(crate) fn unasked(&mut self, router: (MacAddr, Ipv6Addr), now: u32) -> Option<Vec<u8>> {
-        self.schedule.take(now).then(|| self.send_to_all(router, now))
+        self.schedule.take(now).then(|| {
+            self.to_all = Some(now);
+            self.advertisement(router, (icmpv6::group_mac(ALL_NODES), ALL_NODES))
+        })
     }
 
-    /// The answer to a solicitation: to the one who asks, at once; to all, but not too often, if it has no address yet.
+    /// The answer to a solicitation: to the one who asks, at once. If it has no address yet, to all, in place of the next one:
+    /// at once too, or when the last one is long enough ago (RFC 4861 section 6.2.6).
     pub(crate) fn answer(
         &mut self,
         router: (MacAddr, Ipv6Addr),
@@ -90,17 +108,12 @@ impl Adverts {
         if !asker.1.is_unspecified() {
             return Some(self.advertisement(router, asker));
         }
-        let early = self.to_all.is_some_and(|last| now.saturating_sub(last) < LEAST_DELAY);
-        (!early).then(|| self.send_to_all(router, now))
+        self.schedule.hasten(self.to_all.map_or(now, |last| last + LEAST_DELAY));
+        self.unasked(router, now)
     }
 
-    fn send_to_all(&mut self, router: (MacAddr, Ipv6Addr), now: u32) -> Vec<u8> {
-        self.to_all = Some(now);
-        self.advertisement(router, (icmpv6::group_mac(ALL_NODES), ALL_NODES))
-    }
-
-    /// RFC 4861 section 4.2, with the router's MAC and the prefix: on link, and stations may make addresses in it. There is
-    /// no RDNSS option (RFC 8106): the stand-in answers no DNS.
+    /// RFC 4861 section 4.2, with the router's MAC, the prefix (on link, and stations may make addresses in it), the link's MTU
+    /// and name servers.
     fn advertisement(&self, (mac, own): (MacAddr, Ipv6Addr), (to_mac, dst): (MacAddr, Ipv6Addr)) -> Vec<u8> {
         let [high, low] = ROUTER_LIFETIME.to_be_bytes();
         let (hop_limit, managed_or_other) = (64, 0);
@@ -115,6 +128,16 @@ impl Adverts {
         body.extend(PREFERRED_LIFETIME.to_be_bytes());
         body.extend([0; 4]);
         body.extend(self.prefix.network().octets());
+        if let Some(mtu) = self.mtu {
+            body.extend([5, 1, 0, 0]);
+            body.extend(u32::from(mtu).to_be_bytes());
+        }
+        if !self.dns.is_empty() {
+            // Lengths of options are in units of 8 bytes.
+            body.extend([25, 1 + 2 * self.dns.len() as u8, 0, 0]);
+            body.extend(DNS_LIFETIME.to_be_bytes());
+            body.extend(self.dns.iter().flat_map(Ipv6Addr::octets));
+        }
         let ends = Addresses::V6 { src: own, dst };
         let message =
             ends.icmp_message(ROUTER_ADVERTISEMENT, 0, [hop_limit, managed_or_other, high, low], &body);
@@ -132,18 +155,21 @@ pub(crate) fn solicitor(packet: &IpView<'_>) -> Option<Ipv6Addr> {
     (sound && asks && packet.addresses().icmp_checksum_ok(message)).then_some(src)
 }
 
-/// A general query: which groups are listened to? (RFC 3810 section 5.1)
-pub(crate) fn query((mac, own): (MacAddr, Ipv6Addr)) -> Vec<u8> {
-    // 10 s to answer; any group; robustness 2; 125 s to the next; no sources.
-    let mut body = Ipv6Addr::UNSPECIFIED.octets().to_vec();
+/// A query of MLD: who listens to this group, or to which groups? (RFC 3810 section 5.1)
+pub(crate) fn query((mac, own): (MacAddr, Ipv6Addr), group: Option<Ipv6Addr>) -> Vec<u8> {
+    // Milliseconds to answer (sections 9.3 and 9.8); robustness 2; 125 s to the next; no sources.
+    let answer_within: u16 = if group.is_some() { 1000 } else { 10_000 };
+    let dst = group.unwrap_or(ALL_NODES);
+    let mut body = group.unwrap_or(Ipv6Addr::UNSPECIFIED).octets().to_vec();
     body.extend([2, 125, 0, 0]);
-    let ends = Addresses::V6 { src: own, dst: ALL_NODES };
-    let message = ends.icmp_message(LISTENER_QUERY, 0, [0x27, 0x10, 0, 0], &body);
+    let ends = Addresses::V6 { src: own, dst };
+    let [high, low] = answer_within.to_be_bytes();
+    let message = ends.icmp_message(LISTENER_QUERY, 0, [high, low, 0, 0], &body);
     // Hop by hop: a router alert for MLD (RFC 2711), and padding.
     let mut payload = vec![ip_protocol::ICMPV6, 0, 5, 2, 0, 0, 1, 0];
     payload.extend(message);
     let packet = reply::ip(ends, ipv6::HOP_BY_HOP, 1, &payload);
-    reply::ethernet(icmpv6::group_mac(ALL_NODES), mac, None, ethertype::IPV6, &packet)
+    reply::ethernet(icmpv6::group_mac(dst), mac, None, ethertype::IPV6, &packet)
 }
 
 /// The link-local address that a station makes of its MAC (RFC 4291, appendix A).
@@ -173,13 +199,42 @@ mod tests {
     fn those_without_an_address_are_answered_with_all_others_and_not_too_often() {
         let router = (MAC, link_local(MAC));
         assert_eq!(router.1.to_string(), "fe80::467:77ff:fe00:1");
-        let mut adverts = Adverts::new("fd00::/64".parse().unwrap());
+        let mut adverts = Adverts::new("fd00::/64".parse().unwrap(), 1500, vec![]);
         let asker = MacAddr([2, 0, 0, 0, 0, 9]);
-        let mut dst = |ip: Ipv6Addr, now| Some(adverts.answer(router, (asker, ip), now)?[..6].to_vec());
+        let dst = |frame: Option<Vec<u8>>| frame.map(|frame| frame[..6].to_vec());
+        let answer = |adverts: &mut Adverts, ip: Ipv6Addr, now| dst(adverts.answer(router, (asker, ip), now));
         let all = Some(vec![0x33, 0x33, 0, 0, 0, 1]);
-        assert_eq!(dst(Ipv6Addr::UNSPECIFIED, 5), all);
-        assert_eq!(dst(Ipv6Addr::UNSPECIFIED, 7), None);
-        assert_eq!(dst("fe80::9".parse().unwrap(), 7), Some(asker.octets().to_vec()));
-        assert_eq!(dst(Ipv6Addr::UNSPECIFIED, 8), all);
+        let nobody = Ipv6Addr::UNSPECIFIED;
+        assert_eq!(answer(&mut adverts, nobody, 5), all);
+        assert_eq!(answer(&mut adverts, nobody, 6), None);
+        assert_eq!(answer(&mut adverts, nobody, 7), None);
+        assert_eq!(answer(&mut adverts, "fe80::9".parse().unwrap(), 7), Some(asker.octets().to_vec()));
+        assert_eq!(dst(adverts.unasked(router, 7)), None);
+        assert_eq!(adverts.schedule.due(), 8);
+        assert_eq!(dst(adverts.unasked(router, 8)), all, "both are answered once 3 s are over");
+        assert_eq!(adverts.schedule.due(), 24, "as if it had not been asked for");
+        assert_eq!(answer(&mut adverts, nobody, 11), all);
+    }
+
+    #[test]
+    fn the_mtu_and_name_servers_are_options() {
+        let router = (MAC, link_local(MAC));
+        let options = |mtu, dns: &[&str]| {
+            let dns = dns.iter().map(|ip| ip.parse().unwrap()).collect();
+            let mut adverts = Adverts::new("fd00::/64".parse().unwrap(), mtu, dns);
+            let frame = adverts.unasked(router, 0).unwrap();
+            let packet = IpView::new_checked(&frame[14..]).unwrap();
+            assert!(packet.addresses().icmp_checksum_ok(packet.payload()));
+            packet.payload()[56..].to_vec()
+        };
+        for plain in [1500, 9000] {
+            assert!(options(plain, &[]).is_empty());
+        }
+        assert_eq!(options(1400, &[]), [5, 1, 0, 0, 0, 0, 0x05, 0x78]);
+        let servers = ["fd00::53", "2001:db8::53"];
+        let octets = servers.map(|ip| ip.parse::<Ipv6Addr>().unwrap().octets()).concat();
+        let head = [25, 5, 0, 0, 0, 0, 0x02, 0x58];
+        assert_eq!(options(1500, &servers), [&head[..], &octets].concat());
+        assert_eq!(options(1280, &servers)[8..], [&head[..], &octets].concat());
     }
 }

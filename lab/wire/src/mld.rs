@@ -16,9 +16,12 @@ use crate::{advert::LISTENER_QUERY, frame::Frame, port::PortId};
 
 /// Seconds for which a report counts (RFC 3810 section 9.4).
 const LISTENS: u32 = 260;
+/// Seconds for which a port counts once a listener there has left, so that others there can say that they listen: two intervals
+/// of a second (RFC 3810 sections 9.8 to 9.10), and one as times are whole seconds.
+const LEFT: u32 = 3;
 /// Seconds for which a querier counts as a router (RFC 3810 section 9.5).
 const QUERIES: u32 = 255;
-/// Most groups of a segment. Further ones are not learned.
+/// Most groups of a segment. Further ones are not learned, and go to all.
 const CAPACITY: usize = 4096;
 
 /// Types of ICMPv6.
@@ -31,7 +34,7 @@ const RECORD: usize = 20;
 /// A group in a VLAN.
 pub(crate) type Group = (u16, Ipv6Addr);
 
-/// The listeners and routers of a segment. Times are seconds of the wire's own clock.
+/// The listeners and routers of a segment, each with the second of the wire's own clock until which it counts.
 #[derive(Default)]
 pub(crate) struct Mld {
     listeners: HashMap<Group, HashMap<PortId, u32>>,
@@ -39,27 +42,40 @@ pub(crate) struct Mld {
 }
 
 impl Mld {
-    /// Learns from a frame to a group that came in at a port.
-    pub(crate) fn learn(&mut self, from: PortId, frame: &Frame<'_>, now: u32) {
-        let Some(packet) = packet(frame) else { return };
-        let Some(message) = message(&packet) else { return };
+    /// Learns from a frame to a group that came in at a port. Returns the groups that a listener has left: its port counts for a
+    /// while, and somebody must ask who else listens. If nobody does (`is_asked`), the port counts no more, at once.
+    pub(crate) fn learn(
+        &mut self,
+        from: PortId,
+        frame: &Frame<'_>,
+        is_asked: bool,
+        now: u32,
+    ) -> Vec<Ipv6Addr> {
+        let mut left = Vec::new();
+        let Some(packet) = packet(frame) else { return left };
+        let Some(message) = message(&packet) else { return left };
+        let mut leave = |this: &mut Self, group: Group| {
+            if this.leave(group, from, is_asked.then_some(now + LEFT)) {
+                left.push(group.1);
+            }
+        };
         let group = |at: usize| {
             let octets = *message.get(at..)?.first_chunk::<16>()?;
             Some((frame.vid, Ipv6Addr::from(octets)))
         };
         match message[0] {
-            LISTENER_QUERY => drop(self.routers.insert((frame.vid, from), now)),
+            LISTENER_QUERY => drop(self.routers.insert((frame.vid, from), now + QUERIES)),
             REPORT_V1 => group(8).into_iter().for_each(|group| self.join(group, from, now)),
-            DONE => group(8).into_iter().for_each(|group| self.leave(group, from)),
+            DONE => group(8).into_iter().for_each(|group| leave(self, group)),
             _ => {
                 let records = u16::from_be_bytes([message[6], message[7]]);
                 let mut at = 8;
                 for _ in 0..records {
-                    let (Some(group), Some(head)) = (group(at + 4), message.get(at..at + 4)) else { return };
+                    let (Some(group), Some(head)) = (group(at + 4), message.get(at..at + 4)) else { break };
                     let sources = usize::from(u16::from_be_bytes([head[2], head[3]]));
                     match (head[0], sources) {
                         // To be sent what no source sends is to leave (RFC 3810 section 5.2.12).
-                        (1 | 3, 0) => self.leave(group, from),
+                        (1 | 3, 0) => leave(self, group),
                         (1..=5, _) => self.join(group, from, now),
                         _ => {}
                     }
@@ -67,21 +83,31 @@ impl Mld {
                 }
             }
         }
+        left
     }
 
     /// Notes that a port listens to a group.
     pub(crate) fn join(&mut self, group: Group, port: PortId, now: u32) {
         if self.listeners.len() >= CAPACITY && !self.listeners.contains_key(&group) {
-            self.listeners.retain(|_, ports| ports.values().any(|heard| is_fresh(*heard, now, LISTENS)));
+            self.listeners.retain(|_, ports| ports.values().any(|until| now < *until));
         }
         if self.listeners.len() < CAPACITY || self.listeners.contains_key(&group) {
-            self.listeners.entry(group).or_default().insert(port, now);
+            self.listeners.entry(group).or_default().insert(port, now + LISTENS);
         }
     }
 
-    fn leave(&mut self, group: Group, port: PortId) {
-        if let Some(ports) = self.listeners.get_mut(&group) {
-            ports.remove(&port);
+    /// A listener at a port leaves a group, and others there count for it until `until`, if given. Returns whether they do.
+    fn leave(&mut self, group: Group, port: PortId, until: Option<u32>) -> bool {
+        let Some(ports) = self.listeners.get_mut(&group) else { return false };
+        match (ports.get_mut(&port), until) {
+            (Some(counts), Some(until)) => {
+                *counts = until.min(*counts);
+                true
+            }
+            _ => {
+                ports.remove(&port);
+                false
+            }
         }
     }
 
@@ -94,7 +120,7 @@ impl Mld {
     /// The listeners that are known.
     pub(crate) fn iter(&self, now: u32) -> impl Iterator<Item = (Group, PortId)> {
         self.listeners.iter().flat_map(move |(group, ports)| {
-            let fresh = ports.iter().filter(move |(_, heard)| is_fresh(**heard, now, LISTENS));
+            let fresh = ports.iter().filter(move |(_, until)| now < **until);
             fresh.map(|(port, _)| (*group, *port))
         })
     }
@@ -106,10 +132,7 @@ impl Mld {
         if dst == ALL_NODES || !dst.is_multicast() {
             return None;
         }
-        let routers = self
-            .routers
-            .iter()
-            .filter(|((vid, _), heard)| *vid == frame.vid && is_fresh(**heard, now, QUERIES));
+        let routers = self.routers.iter().filter(|((vid, _), until)| *vid == frame.vid && now < **until);
         let mut ports: BTreeSet<PortId> = routers.map(|((_, port), _)| *port).collect();
         let reported = message(&packet).is_some_and(|message| message[0] != LISTENER_QUERY);
         if reported {
@@ -117,18 +140,16 @@ impl Mld {
             return Some(ports);
         }
         let listeners = self.listeners.get(&(frame.vid, dst)).into_iter().flatten();
-        let mut listeners = listeners.filter(|(_, heard)| is_fresh(**heard, now, LISTENS)).peekable();
-        // The scope is in the low half of the second byte (RFC 4291 section 2.7); 2 is the link.
-        if listeners.peek().is_none() && dst.octets()[1] & 0xf <= 2 {
+        let mut listeners = listeners.filter(|(_, until)| now < **until).peekable();
+        // The scope is in the low half of the second byte (RFC 4291 section 2.7); 2 is the link. If there was no room to learn
+        // who listens, anybody may.
+        let of_link = dst.octets()[1] & 0xf <= 2;
+        if listeners.peek().is_none() && (of_link || self.listeners.len() >= CAPACITY) {
             return None;
         }
         ports.extend(listeners.map(|(port, _)| *port));
         Some(ports)
     }
-}
-
-fn is_fresh(heard: u32, now: u32, lasts: u32) -> bool {
-    now.saturating_sub(heard) < lasts
 }
 
 /// The IPv6 packet in a frame.

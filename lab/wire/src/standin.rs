@@ -68,7 +68,12 @@ impl ErrorBudget {
 impl StandIn {
     pub(crate) fn new(mac: MacAddr, segment: &Segment, inside: Arc<[IpNet]>) -> Self {
         let link_local = segment.gateway.has(Family::V6).then(|| advert::link_local(mac));
-        let prefix = segment.subnet.get(Family::V6).filter(|_| segment.ra && link_local.is_some());
+        let adverts = match (segment.subnet.get(Family::V6), &segment.ra) {
+            (Some(IpNet::V6(prefix)), Some(ra)) if link_local.is_some() => {
+                Some(Adverts::new(prefix, segment.mtu, ra.dns.clone()))
+            }
+            _ => None,
+        };
         Self {
             mac,
             addresses: segment.gateway,
@@ -77,10 +82,7 @@ impl StandIn {
             outside: segment.outside.clone(),
             inside,
             path_mtu: segment.path_mtu,
-            adverts: match prefix {
-                Some(IpNet::V6(prefix)) => Some(Adverts::new(prefix)),
-                _ => None,
-            },
+            adverts,
             queries: link_local.filter(|_| segment.mld).map(|_| Schedule::QUERIES),
             neighbours: Neighbours::default(),
             errors: ErrorBudget::default(),
@@ -119,8 +121,19 @@ impl StandIn {
         let own = (self.mac, link_local);
         out.extend(self.adverts.as_mut().and_then(|adverts| adverts.unasked(own, now)));
         if self.queries.as_mut().is_some_and(|queries| queries.take(now)) {
-            out.push(advert::query(own));
+            out.push(advert::query(own, None));
         }
+    }
+
+    /// Asks who else listens to a group that somebody has left, if it asks for listeners at all.
+    pub(crate) fn ask_for(&self, group: Ipv6Addr) -> Option<Vec<u8>> {
+        let link_local = self.link_local.filter(|_| self.queries.is_some())?;
+        Some(advert::query((self.mac, link_local), Some(group)))
+    }
+
+    /// Whether it asks who listens to which group.
+    pub(crate) fn is_querier(&self) -> bool {
+        self.queries.is_some()
     }
 
     /// The answer to somebody who solicits routers.

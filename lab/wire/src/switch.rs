@@ -365,8 +365,12 @@ impl Switch {
         now: Now,
     ) -> Option<PortId> {
         self.segments[segment].fdb.learn(frame.vid, frame.src, from, now.secs);
-        if let Some(mld) = self.segments[segment].mld.as_mut().filter(|_| frame.dst.is_multicast()) {
-            mld.learn(from, frame, now.secs);
+        let Segment { mld, standin, .. } = &mut self.segments[segment];
+        if let Some(mld) = mld.as_mut().filter(|_| frame.dst.is_multicast()) {
+            // The stand-in lives in the untagged LAN.
+            let querier = standin.as_ref().filter(|standin| frame.vid == 0 && standin.is_querier());
+            let left = mld.learn(from, frame, querier.is_some(), now.secs);
+            self.answers.extend(left.into_iter().filter_map(|group| querier?.ask_for(group)));
         }
         let outcome = self.carry(Some(from), segment, frame, now);
         self.record(Some(from), segment, frame.bytes(), outcome);

@@ -16,7 +16,7 @@ pub(super) fn remarks(lab: &Lab, machines: &Machines) -> Vec<Remark> {
         let path = ["segments", name.as_str()];
         for (key, is_set, what) in [
             ("port_security", segment.port_security, "port security"),
-            ("ra", segment.ra, "a router that advertises itself"),
+            ("ra", segment.ra.is_some(), "a router that advertises itself"),
             ("mld", segment.mld, "MLD snooping"),
             ("path_mtu", segment.path_mtu.is_some(), "the MTU of a path behind a gateway"),
         ] {

@@ -86,7 +86,7 @@ pub fn build(state: &State<'_>, generous: bool) -> Built {
             blocks: blocks
                 .map(|(filter, p)| Block { filter: *filter, from: p.from.clone(), to: p.to.clone() })
                 .collect(),
-            advertised: segment.ra,
+            advertised: segment.ra.is_some(),
         });
     }
     for (name, host) in &state.lab.hosts {

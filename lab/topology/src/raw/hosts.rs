@@ -5,7 +5,9 @@ use std::{borrow::Cow, net::IpAddr};
 use ipnet::IpNet;
 use labctl_model::traffic::Traffic;
 use labctl_words as words;
-use labctl_yaml::{At, Cx, Diagnostic, Fields, FromNode, Json, Map, OneOrMany, Value, Yaml, raw, value_of};
+use labctl_yaml::{
+    At, Cx, Diagnostic, Fields, FromNode, Json, Map, OneOrMany, Value, Yaml, inline_schema, raw, value_of,
+};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use crate::scalars::{Destination, Written};
@@ -31,12 +33,42 @@ raw! {
         /// What it drops from the start: `udp/PORT`, `tcp/PORT`, `vxlan`, `esp`, `icmp`, `icmp6`, `too-big`,
         /// `ip/NUMBER`.
         block: Option<Vec<At<Written<Traffic>>>>,
-        /// Whether the gateway advertises itself as an IPv6 router, with the subnet as prefix. Default false.
-        ra: Option<At<bool>>,
+        /// Whether the gateway advertises itself as an IPv6 router, with the subnet as prefix; or what else it advertises.
+        /// Default false.
+        ra: Option<RouterAdvertisements>,
         /// MLD snooping: whether frames to an IPv6 group go only to ports behind which somebody listens. Default false.
         mld: Option<At<bool>>,
     }
 }
+
+raw! {
+    /// What a gateway advertises beside itself and the subnet.
+    AdvertisedKeys, "router advertisements" {
+        /// IPv6 addresses of name servers, one or a list of at most 3.
+        dns: Option<OneOrMany<At<IpAddr>>>,
+    }
+}
+
+/// `ra`: `true`, or what is advertised.
+#[derive(Clone, Debug)]
+pub(crate) enum RouterAdvertisements {
+    Flag(At<bool>),
+    Long(AdvertisedKeys),
+}
+
+impl FromNode for RouterAdvertisements {
+    fn from_node(node: &Yaml, cx: &mut Cx) -> Option<Self> {
+        match node.value {
+            Value::Map(_) => AdvertisedKeys::from_node(node, cx).map(Self::Long),
+            _ => At::from_node(node, cx).map(Self::Flag),
+        }
+    }
+}
+
+inline_schema!(RouterAdvertisements, g => {
+    let long = g.subschema_for::<AdvertisedKeys>();
+    json_schema!({ "anyOf": [{ "type": "boolean" }, long] })
+});
 
 raw! {
     /// A NIC of a host, in its long form.

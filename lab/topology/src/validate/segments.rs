@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use ipnet::IpNet;
 use labctl_model::{
     family::{Family, LEAST_MTU_V6, OfFamily, PerFamily, first_host},
-    lab::Segment,
+    lab::{Advertised, Segment},
 };
 use labctl_yaml::{At, Cx, Diagnostic, OneOrMany};
 
@@ -14,6 +14,8 @@ use super::{entries, reserved};
 use crate::raw;
 
 const DEFAULT_MTU: u16 = 1500;
+/// Most name servers that a router advertises: as many as /etc/resolv.conf has (resolv.h, MAXNS).
+const MOST_NAME_SERVERS: usize = 3;
 
 pub(super) fn read(t: &raw::Topology, cx: &mut Cx) -> IndexMap<String, Segment> {
     entries(&t.segments).filter_map(|(name, s)| Some((name.value.clone(), segment(s, cx)?))).collect()
@@ -51,10 +53,7 @@ fn segment(s: &raw::Segment, cx: &mut Cx) -> Option<Segment> {
             None => "give the segment a `gateway`".into(),
         }));
     }
-    if let Some(ra) = s.ra.as_ref().filter(|ra| ra.value && !gateway.has(Family::V6)) {
-        let d = Diagnostic::new(ra.at, "a router is advertised by its own IPv6 address, and there is none");
-        cx.error(d.hint("give the segment an IPv6 subnet and a `gateway` in it"));
-    }
+    let ra = s.ra.as_ref().and_then(|ra| advertised(ra, gateway, cx));
     let path_mtu = s.path_mtu.as_ref().map(|m| path_mtu(m, mtu, gateway, cx));
     let outside = match &s.outside {
         Some(list) => {
@@ -72,9 +71,38 @@ fn segment(s: &raw::Segment, cx: &mut Cx) -> Option<Segment> {
         outside,
         block: s.block.iter().flatten().map(|f| f.value.0).collect(),
         path_mtu,
-        ra: super::flag(&s.ra),
+        ra,
         mld: super::flag(&s.mld),
     })
+}
+
+/// Reads what a gateway advertises; `None`: nothing.
+fn advertised(ra: &raw::RouterAdvertisements, gateway: PerFamily<IpAddr>, cx: &mut Cx) -> Option<Advertised> {
+    let (at, dns) = match ra {
+        raw::RouterAdvertisements::Flag(flag) if !flag.value => return None,
+        raw::RouterAdvertisements::Flag(flag) => (flag.at, [].as_slice()),
+        raw::RouterAdvertisements::Long(keys) => (keys.at, keys.dns.as_ref().map_or(&[][..], |dns| &dns.0)),
+    };
+    if !gateway.has(Family::V6) {
+        let d = Diagnostic::new(at, "a router is advertised by its own IPv6 address, and there is none");
+        cx.error(d.hint("give the segment an IPv6 subnet and a `gateway` in it"));
+    }
+    if let Some(more) = dns.get(MOST_NAME_SERVERS) {
+        let d = Diagnostic::new(more.at, format!("a resolver takes {MOST_NAME_SERVERS} name servers"));
+        cx.error(d.hint("leave the others out"));
+    }
+    let mut servers = Vec::new();
+    for server in dns {
+        match server.value {
+            IpAddr::V6(address) if reserved::end(server.value, server, cx) => servers.push(address),
+            IpAddr::V6(_) => {}
+            IpAddr::V4(address) => {
+                let d = Diagnostic::new(server.at, format!("{address} is IPv4: IPv6 routers advertise none"));
+                cx.error(d.hint("an address as fd00:56::53"));
+            }
+        }
+    }
+    Some(Advertised { dns: servers })
 }
 
 /// Reads the MTU of what is behind a gateway.

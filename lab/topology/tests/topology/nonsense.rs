@@ -47,7 +47,32 @@ const NONSENSE: &[(&str, &str, &str)] = &[
         "expect: [ { from: h1, inject: 'eth/ip6(dst=${ip6:h2@lan})/icmp6', received_by: h2 } ]",
         "`h2` has no IPv6 address on `lan`",
     ),
+    (
+        "end",
+        "expect: [ { from: h1, inject: 'eth/ip6(dst=${ip:h2})/icmp6', received_by: h2 } ]",
+        "`h2` has no IPv6 address",
+    ),
     // What only a gateway does.
+    (
+        "end",
+        "segments: { bad: { subnet: 'fd00::/64', ra: { dns: 'fd00::53' } } }",
+        "advertised by its own IPv6 address",
+    ),
+    (
+        "end",
+        "segments: { bad: { subnet: 'fd00::/64', gateway: 'fd00::1', ra: { dns: 10.0.0.53 } } }",
+        "10.0.0.53 is IPv4: IPv6 routers advertise none",
+    ),
+    (
+        "end",
+        "segments: { bad: { subnet: 'fd00::/64', gateway: 'fd00::1', ra: { dns: ['fd00::2', 'fd00::3', 'fd00::4', 'fd00::5'] } } }",
+        "a resolver takes 3 name servers",
+    ),
+    (
+        "end",
+        "segments: { bad: { subnet: 'fd00::/64', gateway: 'fd00::1', ra: { dns: 'fe80::53' } } }",
+        "fe80::53 is of one link alone",
+    ),
     ("end", "segments: { bad: { subnet: 'fd00::/64', ra: true } }", "advertised by its own IPv6 address"),
     ("end", "segments: { bad: { subnet: 10.0.0.0/24, path_mtu: 1400 } }", "there is none"),
     (

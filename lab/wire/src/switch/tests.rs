@@ -2,7 +2,7 @@
 use super::*;
 use crate::{Listener, Station, WireState, advert};
 use proptest::prelude::*;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use vxlan::{checksum::Addresses, proto::ethertype, reply};
 
 fn net(text: &str) -> ipnet::IpNet {
@@ -29,7 +29,7 @@ proptest! {
             outside: vec!["0.0.0.0/0".parse().unwrap()],
             block: ["udp/9", "vxlan", "tcp/80"].iter().map(|f| f.parse().unwrap()).collect(),
             path_mtu: Some(100),
-            ra: true,
+            ra: Some(lab::Advertised::default()),
             mld: true,
         };
         let mut switch = Switch::new(&IndexMap::from([("lan".into(), lan)]), &[]);
@@ -107,7 +107,7 @@ fn who_takes_no_offloads_gets_what_a_cable_would_carry() {
         outside: vec![],
         block: vec![],
         path_mtu: None,
-        ra: false,
+        ra: None,
         mld: false,
     };
     let mut switch = Switch::new(&IndexMap::from([("lan".into(), lan)]), &[]);
@@ -147,6 +147,82 @@ fn who_takes_no_offloads_gets_what_a_cable_would_carry() {
     assert_eq!(switch.stats(now).ports["a"].drops[&DropReason::Malformed], 1);
 }
 
+/// A report of MLDv2 with one record of a kind, without sources.
+fn report(mac: MacAddr, kind: u8, group: Ipv6Addr) -> Vec<u8> {
+    let ends = Addresses::V6 { src: "fe80::b".parse().unwrap(), dst: "ff02::16".parse().unwrap() };
+    let record = [&[kind, 0, 0, 0][..], &group.octets()].concat();
+    let message = ends.icmp_message(143, 0, [0, 0, 0, 1], &record);
+    let to = MacAddr::for_ipv6_multicast("ff02::16".parse().unwrap());
+    reply::ethernet(to, mac, None, ethertype::IPV6, &reply::ip(ends, 58, 1, &message))
+}
+
+/// A datagram to a group.
+fn to_group(mac: MacAddr, group: Ipv6Addr) -> Vec<u8> {
+    let ends = Addresses::V6 { src: "fd00:56::3".parse().unwrap(), dst: group };
+    let packet = reply::ip(ends, 99, 8, &[0; 24]);
+    reply::ethernet(MacAddr::for_ipv6_multicast(group), mac, None, ethertype::IPV6, &packet)
+}
+
+#[test]
+fn who_leaves_a_group_is_not_alone_at_its_port() {
+    let lan = lab::Segment {
+        subnet: net("fd00:56::/64").into(),
+        gateway: "fd00:56::1".parse::<IpAddr>().unwrap().into(),
+        mtu: 1500,
+        port_security: false,
+        outside: vec![],
+        block: vec![],
+        path_mtu: None,
+        ra: None,
+        mld: true,
+    };
+    let mut switch = Switch::new(&IndexMap::from([("lan".into(), lan)]), &[]);
+    let (a, b) = (MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]));
+    for (name, mac) in [("a", a), ("b", b)] {
+        let id = switch.add_port(name, "lan", mac).unwrap();
+        switch.connected(id, false);
+    }
+    let instant = Instant::now();
+    let group: Ipv6Addr = "ff05::99".parse().unwrap();
+    let mut sent = |bytes: &[u8], from, secs| {
+        let now = Now { instant, secs };
+        let before = switch.stats(now).ports["b"].tx_frames;
+        switch.ingress(from, None, bytes, now);
+        switch.stats(now).ports["b"].tx_frames - before
+    };
+    let (joins, leaves) = (report(b, 4, group), report(b, 3, group));
+    let datagram = to_group(a, group);
+    assert_eq!(sent(&joins, 1, 10), 0);
+    assert_eq!(sent(&datagram, 0, 10), 1);
+    assert_eq!(sent(&leaves, 1, 11), 1, "it is asked who else listens");
+    assert_eq!(sent(&datagram, 0, 13), 1, "there is time to say so");
+    assert_eq!(sent(&joins, 1, 13), 0);
+    assert_eq!(sent(&datagram, 0, 100), 1, "somebody did");
+    assert_eq!(sent(&leaves, 1, 101), 1);
+    assert_eq!(sent(&datagram, 0, 104), 0, "and here nobody did");
+    assert_eq!(sent(&leaves, 1, 105), 0, "nobody is left to ask");
+}
+
+#[test]
+fn groups_that_found_no_room_go_to_all() {
+    let mut mld = Mld::default();
+    let group =
+        |n: u32| Ipv6Addr::from(u128::from(Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 0, 0)) | u128::from(n));
+    let ports = |mld: &Mld, n, now| {
+        let frame = to_group(MacAddr([2, 0, 0, 0, 0, 1]), group(n));
+        mld.ports(&Frame::read(&frame, Offload::default()).unwrap(), now)
+    };
+    assert_eq!(ports(&mld, 7, 0), Some([].into()));
+    for n in 0..5000 {
+        mld.join((0, group(n)), 1, 0);
+    }
+    assert_eq!(ports(&mld, 7, 0), Some([1].into()));
+    assert_eq!(ports(&mld, 4999, 0), None, "it was not learned");
+    mld.join((0, group(4999)), 2, 260);
+    assert_eq!(ports(&mld, 4999, 260), Some([2].into()), "those that have aged made room");
+    assert_eq!(ports(&mld, 7, 260), Some([].into()));
+}
+
 #[test]
 fn another_switch_goes_on_in_its_place() {
     let lan = lab::Segment {
@@ -157,7 +233,7 @@ fn another_switch_goes_on_in_its_place() {
         outside: vec![],
         block: vec!["esp".parse().unwrap()],
         path_mtu: None,
-        ra: false,
+        ra: None,
         mld: true,
     };
     let segments = IndexMap::from([("lan".to_owned(), lan)]);
@@ -179,9 +255,13 @@ fn another_switch_goes_on_in_its_place() {
     one.unblock("lan", None, &None, &None).unwrap();
     one.block("lan", &Block { filter: "udp/53".parse().unwrap(), from: Some("a".into()), to: None }).unwrap();
     let group = "ff05::99".parse().unwrap();
-    one.segments[0].mld.as_mut().unwrap().join((0, group), 1, 1000);
+    one.ingress(1, None, &report(b, 4, group), now(1000));
+    one.inject("lan", &report(MacAddr([2, 0, 0, 0, 0, 77]), 4, "ff05::98".parse().unwrap()), now(1000))
+        .unwrap();
+    assert_eq!(one.segments[0].mld.as_ref().unwrap().iter(1000).count(), 2);
     let state = one.save(now(1000));
-    assert_eq!(state.listeners["lan"], [Listener { vid: 0, group, port: "b".into() }]);
+    let listens = Listener { vid: 0, group, port: "b".into() };
+    assert_eq!(state.listeners["lan"], [listens], "what was injected is nobody's NIC");
     let heard = [Station { vid: 0, mac: b.octets(), port: "b".into() }];
     assert_eq!(state.stations["lan"], heard, "what was injected is nobody's NIC");
 
@@ -204,7 +284,7 @@ fn a_block_stops_what_the_stand_in_sends() {
             outside: vec!["0.0.0.0/0".parse().unwrap()],
             block: block.iter().map(|f| f.parse().unwrap()).collect(),
             path_mtu: None,
-            ra: false,
+            ra: None,
             mld: false,
         };
         let mut switch = Switch::new(&IndexMap::from([("lan".into(), lan)]), &[]);
@@ -232,7 +312,7 @@ fn a_gateway_says_unasked_what_it_has_to_say() {
         outside: vec![],
         block: vec![],
         path_mtu: None,
-        ra: true,
+        ra: Some(lab::Advertised::default()),
         mld: true,
     };
     let mut switch = Switch::new(&IndexMap::from([("lan".into(), lan)]), &[]);
@@ -253,7 +333,7 @@ fn a_gateway_says_unasked_what_it_has_to_say() {
     }
     // Both at once; advertisements after 16 s each, a query after 31.
     assert_eq!(said, [(0, 2), (16, 1), (31, 1), (32, 1)]);
-    let query = advert::query((MacAddr([2, 0, 0, 0, 0, 1]), "fe80::1".parse().unwrap()));
+    let query = advert::query((MacAddr([2, 0, 0, 0, 0, 1]), "fe80::1".parse().unwrap()), None);
     assert_eq!(
         vxlan::describe(&query).split(',').next(),
         Some("02:00:00:00:00:01 > 33:33:00:00:00:01"),

@@ -33,7 +33,7 @@ pub fn segment(subnet: &str) -> Segment {
         outside: vec![],
         block: vec![],
         path_mtu: None,
-        ra: false,
+        ra: None,
         mld: false,
     }
 }

@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 
 use crate::common::*;
-use labctl_model::lab::Segment;
+use labctl_model::lab::{Advertised, Segment};
 use labctl_wire::DropReason;
 use vxlan::{
     EthernetFrame, IpView, MacAddr,
@@ -62,8 +62,8 @@ fn from_gateway(client: &mut Client, kind: u8) -> (Ipv6Addr, MacAddr, Vec<u8>) {
 
 #[test]
 fn a_router_is_advertised_to_who_solicits_it() {
-    let lan = Segment { ra: true, ..routed("192.168.56.0/24 fd00:56::/64") };
-    let narrow = Segment { ra: true, ..routed("fd00:57::/80") };
+    let lan = Segment { ra: Some(Advertised::default()), ..routed("192.168.56.0/24 fd00:56::/64") };
+    let narrow = Segment { ra: Some(Advertised::default()), ..routed("fd00:57::/80") };
     let lab = Lab::new(&segments([("lan", lan), ("narrow", narrow)]), &[("a", "lan", A), ("b", "narrow", B)]);
     let (mut a, mut b) = (lab.connect("a"), lab.connect("b"));
     // From an address on the link, and from who has none yet, and is answered with all others.

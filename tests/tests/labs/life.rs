@@ -194,3 +194,29 @@ fn a_host_that_dies_hides_nothing_of_the_others() {
     labctl.run(["do", "mortal", "start", "host1"]).exits(0);
     eventually("all holds once more", Duration::from_secs(20), holds);
 }
+
+const A_TASK: &str = "name: tasked
+segments: { lan: { subnet: 192.168.56.0/24 } }
+hosts: { host1: { lan: 192.168.56.3 } }
+swarm: {}
+services: { web: {} }
+expect:
+  - { tasks: web, equals: [web.1] }
+";
+
+/// A dockerd that is away tells of no tasks either, and they run on.
+#[test]
+fn a_task_is_entered_while_its_dockerd_is_away() {
+    let labctl = Labctl::new();
+    let dir = tempfile::tempdir().unwrap();
+    labctl.up(&write(dir.path(), "tasked.yaml", A_TASK));
+    let exec = |place: &str| {
+        labctl.run(["exec", "--host-tools", "tasked", place, "--", "hostname", "-I"]).exits(0).stdout()
+    };
+    labctl.run(["check", "tasked"]).exits(0);
+    let before = exec("web.1");
+    labctl.run(["do", "tasked", "kill docker host1"]).exits(0);
+    assert_eq!((exec("web.1"), exec("host1/web.1")), (before.clone(), before.clone()));
+    // It is the container's: not the host's, which is seen by other addresses.
+    assert_ne!(before, exec("host1"));
+}

@@ -50,7 +50,7 @@ pub struct Listener {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProbeIn {
-    /// Fires all shots at once; each is answered by one [`ProbeOut::Result`], at the latest at the deadline.
+    /// Fires all shots at once; each has one result in [`ProbeOut::Results`], at the latest at the deadline.
     Fire {
         /// How long to wait for silent shots, in ms from now.
         deadline_ms: u32,
@@ -105,8 +105,8 @@ pub enum ShotTarget {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProbeOut {
-    /// Result of a shot at the sender.
-    Result(ShotResult),
+    /// Results of shots at their senders, as many as there are by now.
+    Results(Vec<ShotResult>),
     /// Part of what the watchers saw, in order of time.
     Sightings(Vec<Sighting>),
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use labctl_model::{Family, Protocol};
 use serde::{Deserialize, Serialize};
+use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 
 use super::Netns;
 
@@ -195,8 +196,9 @@ pub struct Taker {
     pub source: IpAddr,
 }
 
-/// A packet of this run that a watcher saw pass an interface.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// A packet of this run that a watcher saw pass an interface. There are eight for each cell, so a line has their fields
+/// without names.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize_tuple, Deserialize_tuple)]
 pub struct Sighting {
     /// Endpoint in whose namespace it was seen; endpoints that share one each get a sighting.
     pub endpoint: String,

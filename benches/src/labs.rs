@@ -1,6 +1,7 @@
 //! Labs: how fast they come and go, and what they cost.
 
 use std::{
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
 };
@@ -20,12 +21,10 @@ fn hosts(dir: &tempfile::TempDir, count: usize) -> PathBuf {
     path
 }
 
-fn up(labctl: &Labctl, file: &Path, cold: bool) -> f64 {
-    let mut args = vec!["up".into(), "--no-check".into(), file.as_os_str().to_owned()];
-    if cold {
-        args.push("--cold".into());
-    }
-    seconds(|| drop(labctl.run(&args).exits(0)))
+fn up(labctl: &Labctl, file: &Path, options: &[&str]) -> f64 {
+    let words = ["up", "--no-check"].iter().chain(options).map(OsStr::new).chain([file.as_os_str()]);
+    let words: Vec<&OsStr> = words.collect();
+    seconds(|| drop(labctl.run(words).exits(0)))
 }
 
 fn down(labctl: &Labctl) -> f64 {
@@ -37,17 +36,36 @@ pub fn flagship() {
     let labctl = Labctl::new();
     let file = topology("ipvlan-2host.yaml");
     // The template is made once per node image, which is no part of a start.
-    up(&labctl, &file, false);
+    up(&labctl, &file, &[]);
     down(&labctl);
     let (mut warm, mut cold) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
-        warm.push(up(&labctl, &file, false));
+        warm.push(up(&labctl, &file, &[]));
         down(&labctl);
-        cold.push(up(&labctl, &file, true));
+        cold.push(up(&labctl, &file, &["--cold"]));
         down(&labctl);
     }
     versus("up --no-check of ipvlan-2host, restored / booted", "s", &warm, &cold);
     against_aim("up --no-check of ipvlan-2host, restored", "s", &warm, 3.0);
+}
+
+/// The flagship with Docker 28 against the same with that of the default engine.
+pub fn engines() {
+    let labctl = Labctl::new();
+    let file = topology("ipvlan-2host.yaml");
+    let engines = [["--engine", "forky"], ["--engine", "trixie"]];
+    for engine in &engines {
+        up(&labctl, &file, engine);
+        down(&labctl);
+    }
+    let mut took = [Vec::new(), Vec::new()];
+    for _ in 0..RUNS {
+        for (took, engine) in took.iter_mut().zip(&engines) {
+            took.push(up(&labctl, &file, engine));
+            down(&labctl);
+        }
+    }
+    versus("up --no-check of ipvlan-2host, forky / trixie", "s", &took[0], &took[1]);
 }
 
 /// Many hosts at once.
@@ -56,11 +74,11 @@ pub fn scale() {
     let labctl = Labctl::new();
     for (count, aim) in [(16, 3.0), (32, 6.0)] {
         let file = hosts(&dir, count);
-        up(&labctl, &file, false);
+        up(&labctl, &file, &[]);
         let mut downs = vec![down(&labctl)];
         let mut ups = Vec::new();
         for _ in 0..RUNS {
-            ups.push(up(&labctl, &file, false));
+            ups.push(up(&labctl, &file, &[]));
             downs.push(down(&labctl));
         }
         against_aim(&format!("up --no-check of {count} hosts"), "s", &ups, aim);
@@ -80,15 +98,9 @@ pub fn checkpoints() {
         let lab = file.file_stem().and_then(|s| s.to_str()).expect("a name of ours").to_owned();
         let (mut restored, mut fresh, mut resets) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..RUNS {
-            fresh.push(seconds(|| {
-                drop(
-                    labctl
-                        .run(["up".as_ref(), "--no-check".as_ref(), "--fresh".as_ref(), file.as_os_str()])
-                        .exits(0),
-                );
-            }));
+            fresh.push(up(&labctl, &file, &["--fresh"]));
             down(&labctl);
-            restored.push(up(&labctl, &file, false));
+            restored.push(up(&labctl, &file, &[]));
             resets.push(seconds(|| drop(labctl.run(["reset", &lab]).exits(0))));
             down(&labctl);
         }
@@ -105,12 +117,7 @@ pub fn seats() {
     labctl.checkpoints = true;
     let file = topology("ipvlan-2host.yaml");
     let name = |seat: usize| format!("seat-{seat:02}");
-    let one = |seat: usize| {
-        let name = name(seat);
-        let words =
-            ["up".as_ref(), "--no-check".as_ref(), "--name".as_ref(), name.as_ref(), file.as_os_str()];
-        seconds(|| drop(labctl.run(words).exits(0)))
-    };
+    let one = |seat: usize| up(&labctl, &file, &["--name", &name(seat)]);
     alone("up --no-check of the first seat", "s", &[one(0)]);
     let free = available_mib();
     let ups: Vec<f64> = (1..SEATS).map(one).collect();
@@ -143,7 +150,7 @@ pub fn memory() {
 }
 
 fn private_mib(labctl: &Labctl, file: &Path) -> f64 {
-    up(labctl, file, false);
+    up(labctl, file, &[]);
     let labs = labctl.run(["ps", "--format", "json"]).exits(0).json();
     let hosts = labs[0]["hosts"].as_object().expect("ps lists the hosts");
     let kib: f64 = hosts.values().filter_map(|h| h["pid"].as_u64()).map(private_kib).sum();

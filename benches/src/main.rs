@@ -11,17 +11,21 @@ mod measure;
 mod need;
 mod oracle;
 mod packets;
+mod pairs;
 mod wire;
 
 /// What can be measured, by name.
-const GROUPS: [(&str, fn()); 11] = [
+const GROUPS: [(&str, fn()); 14] = [
     ("oracle", oracle::oracle),
     ("up", labs::flagship),
+    ("engines", labs::engines),
     ("scale", labs::scale),
     ("checkpoints", labs::checkpoints),
     ("memory", labs::memory),
     ("seats", labs::seats),
     ("matrix", matrix::all_pairs),
+    ("mininet", pairs::mininet),
+    ("families", pairs::families),
     ("dind", dind::dind),
     ("wire", wire::wire),
     ("craft", packets::craft),

@@ -4,6 +4,7 @@ use std::{
     ffi::{OsStr, OsString},
     io::Write,
     net::IpAddr,
+    os::fd::AsFd,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -17,6 +18,7 @@ use labctl_protocol::{
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    fd::FdStream,
     foreign::Foreign,
     init, kernel,
     netns::Namespace,
@@ -157,10 +159,7 @@ fn runtime(serve: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()
     raise_descriptors();
     // One thread: a lab's machines have one processor, and long operations wait rather than compute.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let result = runtime.block_on(serve);
-    // A read of stdin cannot be cancelled, and must not keep the process.
-    runtime.shutdown_background();
-    result
+    runtime.block_on(serve)
 }
 
 /// Raises the limit of descriptors: a socket per cell needs more than the usual 1024.
@@ -184,7 +183,11 @@ async fn serve_foreign(lab: String, door: Option<IpAddr>) -> anyhow::Result<()> 
 
 async fn serve_stdio(server: impl FnOnce(Namespace) -> Server) -> anyhow::Result<()> {
     let server = Arc::new(server(Namespace::own().context("/proc/self/ns/net")?));
-    let stdio = tokio::io::join(tokio::io::stdin(), tokio::io::stdout());
+    // The runtime's own would hand each write to another thread.
+    let stdio = tokio::io::join(
+        FdStream::new(std::io::stdin().as_fd().try_clone_to_owned()?).context("stdin")?,
+        FdStream::new(std::io::stdout().as_fd().try_clone_to_owned()?).context("stdout")?,
+    );
     match session::serve(&server, stdio).await {
         Ok(()) | Err(labctl_protocol::preamble::PreambleError::Ended) => Ok(()),
         Err(error) => Err(error.into()),

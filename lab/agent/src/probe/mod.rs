@@ -25,7 +25,7 @@ use tokio::{
 use crate::server::{Server, ServerStream, refuse};
 use session::Session;
 
-/// Results that wait for labctl to read them.
+/// Results that wait for labctl to read them, and most in one line.
 const QUEUE: usize = 1024;
 
 /// Most sightings in one line, far below the longest line.
@@ -49,6 +49,7 @@ pub async fn serve(
     let (orders_in, mut orders) = mpsc::channel(4);
     let mut reading = std::pin::pin!(lines::pump(BufReader::new(read), orders_in));
     let (results_in, mut results) = mpsc::channel(QUEUE);
+    let mut ready = Vec::new();
     let mut volleys = JoinSet::new();
     loop {
         tokio::select! {
@@ -68,7 +69,9 @@ pub async fn serve(
                     }
                 }
             },
-            Some(result) = results.recv() => lines::write(&mut write, &ProbeOut::Result(result)).await?,
+            _ = results.recv_many(&mut ready, QUEUE) => {
+                lines::write(&mut write, &ProbeOut::Results(std::mem::take(&mut ready))).await?;
+            }
             Some(_) = volleys.join_next() => {}
         }
     }

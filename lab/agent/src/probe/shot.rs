@@ -42,8 +42,8 @@ const HEADER: usize = 8;
 /// A transfer ends this long before the deadline, so that we can tell it from a connection that was never made.
 const LAST_MOMENT: Duration = Duration::from_millis(20);
 
-/// Bytes that a transfer sends at once.
-const CHUNK: usize = 16 << 10;
+/// Bytes that a transfer sends at once. In the future of a shot each of thousands of shots would have its own.
+static CHUNK: [u8; 16 << 10] = [0; 16 << 10];
 
 /// Sender, destination and deadline of a shot.
 #[derive(Clone, Debug)]
@@ -161,12 +161,11 @@ async fn transfer(aim: &Aim, mut stream: TcpStream, rtt_us: u64) -> Outcome {
     let of = aim.size;
     let size = usize::try_from(of).unwrap_or(usize::MAX);
     let (mut read, mut write) = stream.split();
-    let mut said = Vec::with_capacity(CHUNK);
+    let mut said = Vec::with_capacity(CHUNK.len());
     let send = async {
-        let chunk = [0; CHUNK];
         let mut left = size;
         while left > 0 {
-            let Ok(sent) = write.write(&chunk[..left.min(CHUNK)]).await else { return };
+            let Ok(sent) = write.write(&CHUNK[..left.min(CHUNK.len())]).await else { return };
             left -= sent;
         }
     };

@@ -56,8 +56,8 @@ impl ProbeClient {
                     .map_err(failed)?;
             }
             while results.len() < expected {
-                if let ProbeOut::Result(result) = next(&mut self.stream).await? {
-                    results.push(result);
+                if let ProbeOut::Results(some) = next(&mut self.stream).await? {
+                    results.extend(some);
                 }
             }
             Ok(())
@@ -76,7 +76,7 @@ impl ProbeClient {
                 match next(&mut self.stream).await? {
                     ProbeOut::Sightings(part) if part.is_empty() => return Ok(()),
                     ProbeOut::Sightings(part) => all.extend(part),
-                    ProbeOut::Result(_) => {}
+                    ProbeOut::Results(_) => {}
                 }
             }
         };

@@ -19,7 +19,7 @@ pub use probing::*;
 use crate::made::NotesRequest;
 
 /// Version of the protocol; both sides must have the same.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// The longest line either side accepts, in bytes, LF included.
 pub const MAX_LINE: usize = 4 << 20;

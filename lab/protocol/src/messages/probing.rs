@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use labctl_model::{Family, Protocol};
 use serde::{Deserialize, Serialize};
+use serde_tuple::{Deserialize_tuple, Serialize_tuple};
 
 use super::Netns;
 
@@ -50,7 +51,7 @@ pub struct Listener {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProbeIn {
-    /// Fires all shots at once; each is answered by one [`ProbeOut::Result`], at the latest at the deadline.
+    /// Fires all shots at once; each has one result in [`ProbeOut::Results`], at the latest at the deadline.
     Fire {
         /// How long to wait for silent shots, in ms from now.
         deadline_ms: u32,
@@ -105,8 +106,8 @@ pub enum ShotTarget {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProbeOut {
-    /// Result of a shot at the sender.
-    Result(ShotResult),
+    /// Results of shots at their senders, as many as there are by now.
+    Results(Vec<ShotResult>),
     /// Part of what the watchers saw, in order of time.
     Sightings(Vec<Sighting>),
 }
@@ -195,8 +196,9 @@ pub struct Taker {
     pub source: IpAddr,
 }
 
-/// A packet of this run that a watcher saw pass an interface.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// A packet of this run that a watcher saw pass an interface. There are eight for each cell, so a line has their fields
+/// without names.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize_tuple, Deserialize_tuple)]
 pub struct Sighting {
     /// Endpoint in whose namespace it was seen; endpoints that share one each get a sighting.
     pub endpoint: String,

@@ -99,7 +99,7 @@ pub struct Segment {
     #[serde(default)]
     pub path_mtu: Option<u16>,
     /// What the stand-in advertises as an IPv6 router; it does not if absent.
-    #[serde(default, deserialize_with = "advertised_or_flag")]
+    #[serde(default)]
     pub ra: Option<Advertised>,
     /// Whether frames to IPv6 groups go only where somebody listens.
     #[serde(default)]
@@ -111,22 +111,6 @@ pub struct Segment {
 pub struct Advertised {
     /// Name servers (RFC 8106).
     pub dns: Vec<Ipv6Addr>,
-}
-
-/// Older checkpoints only say whether it does.
-fn advertised_or_flag<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Advertised>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Written {
-        Flag(bool),
-        Advertised(Option<Advertised>),
-    }
-    Ok(match Written::deserialize(deserializer)? {
-        Written::Flag(advertises) => advertises.then(Advertised::default),
-        Written::Advertised(advertised) => advertised,
-    })
 }
 
 /// A Docker network.
@@ -351,29 +335,5 @@ impl Lab {
             return Some(endpoint);
         }
         self.containers.get(endpoint).map(|c| c.host.as_str())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn a_segment_of_an_older_checkpoint_says_whether_it_advertises() {
-        #[derive(Debug, PartialEq, Serialize, Deserialize)]
-        struct Kept {
-            #[serde(default, deserialize_with = "advertised_or_flag")]
-            ra: Option<Advertised>,
-        }
-        let read = |text: &str| serde_json::from_str::<Kept>(text).unwrap().ra;
-        assert_eq!(read("{}"), None);
-        assert_eq!(read(r#"{ "ra": false }"#), None);
-        assert_eq!(read(r#"{ "ra": true }"#), Some(Advertised::default()));
-        for dns in [vec![], vec!["fd00::53".parse().unwrap()]] {
-            let kept = Kept { ra: Some(Advertised { dns }) };
-            assert_eq!(Some(kept.ra.clone()), Some(read(&serde_json::to_string(&kept).unwrap())));
-        }
-        assert_eq!(read(&serde_json::to_string(&Kept { ra: None }).unwrap()), None);
     }
 }

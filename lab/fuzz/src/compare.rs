@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use lab::{Error, Report, RunningLab, Runtime};
-use labctl_model::Lab;
+use labctl_model::{Check, Lab, Matrix};
 use labctl_oracle::{Agreement, Checked, Predictions, Stage, predict};
 use serde_json::{Value, json};
 
@@ -50,6 +50,8 @@ pub struct Difference {
 pub struct Place {
     /// After how many steps.
     pub step: usize,
+    /// Which of the checks it is in.
+    pub check: usize,
     pub probe: String,
     pub from: String,
     pub to: String,
@@ -57,7 +59,7 @@ pub struct Place {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Place { step, probe, from, to } = &self.at;
+        let Place { step, probe, from, to, .. } = &self.at;
         let Difference { predicted, observed, detail, .. } = self;
         write!(
             f,
@@ -86,17 +88,17 @@ pub fn predictions(lab: &Value) -> Option<(Lab, Predictions)> {
 
 /// The cells of a stage with their predicted words; `None` where nobody can know.
 fn cells(step: usize, stage: &Stage) -> Vec<(Place, Option<BTreeSet<String>>)> {
-    let matrices = stage.checks.iter().filter_map(|c| match c {
-        Checked::Matrix { probe, cells, .. } => Some((probe, cells)),
+    let matrices = stage.checks.iter().enumerate().filter_map(|(check, c)| match c {
+        Checked::Matrix { probe, cells, .. } => Some((check, probe, cells)),
         Checked::Other { .. } => None,
     });
-    let cells = matrices.flat_map(|(probe, cells)| cells.iter().map(move |c| (probe, c)));
+    let cells = matrices.flat_map(|(check, probe, cells)| cells.iter().map(move |c| (check, probe, c)));
     cells
-        .map(|(probe, c)| {
+        .map(|(check, probe, c)| {
             let is_unknown = c.predicted == "unknown"
                 || matches!(&c.agreement, Agreement::Unknown(_)) && !c.predicted.contains('|');
             let words = c.predicted.split('|').map(str::to_owned).collect();
-            let place = Place { step, probe: probe.clone(), from: c.from.clone(), to: c.to.clone() };
+            let place = Place { step, check, probe: probe.clone(), from: c.from.clone(), to: c.to.clone() };
             (place, (!is_unknown).then_some(words))
         })
         .collect()
@@ -164,17 +166,25 @@ async fn not_limited(running: &RunningLab, differences: Vec<Difference>) -> Resu
         let told = difference.predicted.contains("unreachable") && difference.observed == "silent";
         if told {
             tokio::time::sleep(REFILL).await;
-            let Place { probe, from, to, .. } = &difference.at;
-            // Its size does not matter to a router that has no route.
-            let probe = probe.split(' ').next().unwrap_or_default().parse()?;
-            let answer = running.probe(from, to, probe).await?;
-            if difference.predicted.split('|').any(|word| word == answer.verdict.word()) {
+            let answers = running.probe_matrix(alone(running.model(), &difference.at)?).await?;
+            let is_predicted = |word: &str| difference.predicted.split('|').any(|p| p == word);
+            if answers.iter().all(|answer| is_predicted(answer.verdict.word())) {
                 continue;
             }
         }
         kept.push(difference);
     }
     Ok(kept)
+}
+
+/// The matrix of a cell, with this cell alone. The checks are the same after every step.
+fn alone(lab: &Lab, at: &Place) -> Result<Matrix> {
+    let Some(Check::Matrix(matrix)) = lab.expect.get(at.check) else {
+        bail!("no matrix is check {}", at.check)
+    };
+    let mut matrix = matrix.clone();
+    matrix.cells.retain(|cell| cell.from == at.from && cell.to.to_string() == at.to);
+    Ok(matrix)
 }
 
 fn differences(expected: &[(Place, Option<BTreeSet<String>>)], report: &Report) -> Vec<Difference> {

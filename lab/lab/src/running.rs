@@ -208,6 +208,14 @@ impl RunningLab {
             answers: Vec::new(),
             line: 0,
         };
+        self.probe_matrix(matrix).await
+    }
+
+    /// Probes the cells of a matrix as it says: of a size, over one family, by name. What it expects does not matter.
+    ///
+    /// # Errors
+    /// Those of [`RunningLab::probe`].
+    pub async fn probe_matrix(&self, matrix: Matrix) -> Result<Vec<Answer>, Error> {
         let lab = self.lab.clone();
         let found = self.home.run(async move { lab.probe(&matrix).await }).await?;
         Ok(found.cells.into_iter().map(Answer::from).collect())

@@ -1,10 +1,14 @@
 //! Who is meant by a cell, by which address, and who listens for it: what labctl does before it probes.
 
-use std::net::IpAddr;
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
 
 use labctl_dataplane::{packet::Proto, walk::Listeners};
 use labctl_model::{
-    Attach, By, Cell, Family, Lab, Matrix, OfFamily, Probe, Probed, Protocol, PublishMode, Service, Target,
+    Attach, By, Cell, Family, Lab, Matrix, OfFamily, Probe, Probed, Protocol, Publish, PublishMode, Service,
+    Target,
 };
 
 use crate::{
@@ -37,6 +41,55 @@ pub enum NoAddress {
     None(String),
 }
 
+/// What every cell would have to look for in the whole lab.
+#[derive(Debug)]
+pub struct Directory<'a> {
+    /// The endpoint that has an address.
+    owners: HashMap<IpAddr, String>,
+    /// Containers that publish a port of their host, each with where it leads to.
+    published: HashMap<Door<'a>, Vec<(&'a str, &'a Publish)>>,
+}
+
+/// A host, and a port of it.
+type Door<'a> = (&'a str, Protocol, u16);
+
+impl<'a> Directory<'a> {
+    /// Looks through a state.
+    pub fn new(state: &State<'a>) -> Self {
+        let (mut owners, mut published) = (HashMap::new(), HashMap::<_, Vec<_>>::new());
+        let tasks = state.tasks().map(|t| t.name.as_str());
+        let all = state.lab.endpoints().chain(tasks).chain(state.services.keys().map(String::as_str));
+        for name in all {
+            for (_, address) in addresses(state, name) {
+                owners.entry(address).or_insert_with(|| name.to_owned());
+            }
+        }
+        for (name, c) in &state.lab.containers {
+            for p in &c.ports {
+                if let Some(port) = p.published {
+                    let door = (c.host.as_str(), p.protocol, port);
+                    published.entry(door).or_default().push((name.as_str(), p));
+                }
+            }
+        }
+        Self { owners, published }
+    }
+
+    /// Whether a target may be a published port of a host.
+    fn is_door(&self, state: &State<'_>, probe: &Probe, target: &Target) -> bool {
+        let Some((protocol, port)) = transport(probe) else { return false };
+        let owner = match target {
+            Target::Endpoint { name, .. } => Some(name.as_str()),
+            Target::Address(address) => self.owners.get(address).map(String::as_str),
+        };
+        let host = owner.and_then(|name| state.lab.namespace_of(name));
+        host.is_some_and(|host| {
+            state.lab.hosts.contains_key(host)
+                && (!state.lab.services.is_empty() || self.published.contains_key(&(host, protocol, port)))
+        })
+    }
+}
+
 /// Transport and port of a probe.
 pub fn transport(probe: &Probe) -> Option<(Protocol, u16)> {
     match probe {
@@ -47,24 +100,34 @@ pub fn transport(probe: &Probe) -> Option<(Protocol, u16)> {
 }
 
 /// Where the run listens for all cells of a matrix.
-pub fn listeners(state: &State<'_>, built: &Built, matrix: &Matrix) -> Listeners {
+pub fn listeners(state: &State<'_>, directory: &Directory<'_>, built: &Built, matrix: &Matrix) -> Listeners {
     let Some((protocol, _)) = transport(&matrix.probe) else { return Listeners::new() };
     let proto = match protocol {
         Protocol::Tcp => Proto::Tcp,
         Protocol::Udp => Proto::Udp,
     };
-    let all = matrix
+    // What a port of a host leads to hangs on the one who asks; everything else listens for all alike.
+    let mut seen = HashSet::new();
+    let cells = matrix
         .cells
         .iter()
-        .flat_map(|cell| aim(state, &matrix.probe, (matrix.by, matrix.family), cell).listeners);
+        .filter(|cell| directory.is_door(state, &matrix.probe, &cell.to) || seen.insert(&cell.to));
+    let all =
+        cells.flat_map(|c| aim(state, directory, &matrix.probe, (matrix.by, matrix.family), c).listeners);
     all.filter_map(|(name, port)| Some((*built.spaces.get(&name)?, proto, port))).collect()
 }
 
 /// The aim of a cell.
-pub fn aim(state: &State<'_>, probe: &Probe, (by, probed): (By, Probed), cell: &Cell) -> Aim {
+pub fn aim(
+    state: &State<'_>,
+    directory: &Directory<'_>,
+    probe: &Probe,
+    (by, probed): (By, Probed),
+    cell: &Cell,
+) -> Aim {
     let owner = match &cell.to {
         Target::Endpoint { name, .. } => Some(name.clone()),
-        Target::Address(address) => owner(state, *address),
+        Target::Address(address) => directory.owners.get(address).cloned(),
     };
     let meant: Vec<String> = match &owner {
         Some(name) if state.lab.services.contains_key(name) => state
@@ -83,7 +146,7 @@ pub fn aim(state: &State<'_>, probe: &Probe, (by, probed): (By, Probed), cell: &
             By::Address => address.clone().ok(),
             By::Name => host.first_address(),
         };
-        published(state, name, by, port)
+        published(state, directory, name, by, port)
     });
     let door = host.map(|(name, _)| name.clone());
     match (behind, transport(probe)) {
@@ -103,6 +166,7 @@ pub fn aim(state: &State<'_>, probe: &Probe, (by, probed): (By, Probed), cell: &
 /// The running containers and tasks that a port of a host leads to by one of its addresses; `None` if nobody publishes it.
 fn published(
     state: &State<'_>,
+    directory: &Directory<'_>,
     host: &str,
     address: Option<IpAddr>,
     (protocol, port): (Protocol, u16),
@@ -111,19 +175,17 @@ fn published(
         |s: &Service| s.ports.iter().any(|p| p.published == Some(port) && p.protocol == protocol);
     let mut is_published = state.lab.services.values().any(of_service);
     let mut behind = Vec::new();
-    for (name, c) in state.lab.containers_on(host) {
-        for p in c.ports.iter().filter(|p| p.published == Some(port) && p.protocol == protocol) {
-            is_published = true;
-            if !state.is_running(name) {
-                continue;
-            }
-            let covers = |ip: IpAddr| match address {
-                Some(address) if ip.is_unspecified() => ip.family() == address.family(),
-                address => ip.is_unspecified() || Some(ip) == address,
-            };
-            if p.host_ip.is_none_or(covers) {
-                behind.push((name.to_owned(), p.target));
-            }
+    for (name, p) in directory.published.get(&(host, protocol, port)).into_iter().flatten() {
+        is_published = true;
+        if !state.is_running(name) {
+            continue;
+        }
+        let covers = |ip: IpAddr| match address {
+            Some(address) if ip.is_unspecified() => ip.family() == address.family(),
+            address => ip.is_unspecified() || Some(ip) == address,
+        };
+        if p.host_ip.is_none_or(covers) {
+            behind.push(((*name).to_owned(), p.target));
         }
     }
     for s in state.services.values() {
@@ -260,11 +322,4 @@ fn shared<'a>(state: &State<'_>, from: &str, all: &'a [(String, IpAddr)]) -> Opt
     let on = |place: &String| mine.iter().any(|(m, _)| m == place && m != BRIDGE);
     let beside = |place: &String| host.iter().any(|(h, _)| h == place);
     all.iter().find(|(place, _)| on(place)).or_else(|| all.iter().find(|(place, _)| beside(place)))
-}
-
-/// The endpoint that has an address.
-fn owner(state: &State<'_>, address: IpAddr) -> Option<String> {
-    let tasks = state.tasks().map(|t| t.name.as_str());
-    let all = state.lab.endpoints().chain(tasks).chain(state.services.keys().map(String::as_str));
-    all.filter(|e| addresses(state, e).iter().any(|(_, a)| *a == address)).map(str::to_owned).next()
 }

@@ -14,7 +14,7 @@ use labctl_model::{
 use serde::Serialize;
 
 use crate::{
-    aim::{self, Aim, NoAddress},
+    aim::{self, Aim, Directory, NoAddress},
     build::{self, Built},
     names, placement,
     state::{HostState, State},
@@ -30,11 +30,14 @@ pub enum Foretold {
 }
 
 impl Foretold {
+    /// The word for what nobody can say.
+    pub const UNKNOWN: &str = "unknown";
+
     /// The words as one text: `yes`, `arp|silent`, `unknown`.
     pub fn text(&self) -> String {
         match self {
             Foretold::Words(words) => words.iter().copied().collect::<Vec<_>>().join("|"),
-            Foretold::Unknown(_) => "unknown".to_owned(),
+            Foretold::Unknown(_) => Self::UNKNOWN.to_owned(),
         }
     }
 }
@@ -80,6 +83,7 @@ pub struct Prediction {
 /// A lab at a point of its life, ready for questions.
 pub struct Scene<'a> {
     state: State<'a>,
+    directory: Directory<'a>,
     /// One network, or two where nobody can say which it is.
     builts: Vec<(Built, Cache)>,
 }
@@ -93,7 +97,7 @@ impl<'a> Scene<'a> {
         if unsure {
             builts.push((build::build(state, true), Cache::default()));
         }
-        Self { state: state.clone(), builts }
+        Self { state: state.clone(), directory: Directory::new(state), builts }
     }
 
     /// The state.
@@ -116,16 +120,26 @@ impl<'a> Scene<'a> {
         self.builts.len() > 1
     }
 
+    /// What it has cost so far, in walks: an interface or a container takes as long to build as a request to walk.
+    pub fn work(&self) -> usize {
+        let of = |(built, cache): &(Built, Cache)| {
+            built.net.spaces.iter().map(|space| space.interfaces.len()).sum::<usize>() + cache.work()
+        };
+        self.state.containers.len() + self.builts.iter().map(of).sum::<usize>()
+    }
+
     /// Where the run listens while a matrix is probed.
     pub fn listeners(&self, matrix: &Matrix) -> Vec<Listeners> {
-        self.builts.iter().map(|(built, _)| aim::listeners(&self.state, built, matrix)).collect()
+        let of = |(built, _): &(Built, Cache)| aim::listeners(&self.state, &self.directory, built, matrix);
+        self.builts.iter().map(of).collect()
     }
 
     /// Predicts one cell.
     pub fn predict(&self, matrix: &Matrix, cell: &Cell, listeners: &[Listeners]) -> Prediction {
         let mut ways = Vec::new();
         for ((built, cache), listeners) in self.builts.iter().zip(listeners) {
-            let at = Question { state: &self.state, built, cache, listeners, matrix, cell };
+            let Self { state, directory, .. } = self;
+            let at = Question { state, directory, built, cache, listeners, matrix, cell };
             match at.ways() {
                 Ok(found) => ways.extend(found),
                 Err(Unknown(why)) => {
@@ -146,6 +160,7 @@ pub fn asked(from: &str, to: Target) -> Cell {
 /// A cell and all that its fate hangs on.
 struct Question<'q, 'a> {
     state: &'q State<'a>,
+    directory: &'q Directory<'a>,
     built: &'q Built,
     cache: &'q Cache,
     listeners: &'q Listeners,
@@ -164,7 +179,7 @@ impl Question<'_, '_> {
         if family == Family::V6 {
             self.check_modelled()?;
         }
-        let aim = aim::aim(state, probe, (self.matrix.by, self.matrix.family), cell);
+        let aim = aim::aim(state, self.directory, probe, (self.matrix.by, self.matrix.family), cell);
         if let Probe::Dns(name) = probe {
             return self.resolved(name, family);
         }

@@ -11,6 +11,7 @@ mod build;
 mod cell;
 mod classes;
 mod compare;
+mod effort;
 mod explain;
 mod facts;
 mod frame;

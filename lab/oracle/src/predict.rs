@@ -6,8 +6,9 @@ use labctl_model::{By, Cell, Check, Expected, Lab, Matrix, Probe, Target};
 use serde::Serialize;
 
 use crate::{
-    cell::{self, Agreement, Scene, Way},
+    cell::{self, Agreement, Foretold, Scene, Way},
     classes::{self, Classes},
+    effort::{Effort, SPENT},
     facts, frame,
     state::State,
 };
@@ -84,13 +85,16 @@ pub struct CellPrediction {
     pub walks: Vec<Way>,
 }
 
-/// Predicts all that a lab expects.
+/// Predicts all that a lab expects. Of a lab that asks for very much, the rest is unknown.
 pub fn predict(lab: &Lab) -> Predictions {
-    let mut state = State::new(lab);
-    let mut scenes = vec![Stage { step: None, checks: stage(&state, &lab.expect) }];
+    let (mut state, mut effort) = (State::new(lab), Effort::default());
+    let mut scenes = vec![Stage { step: None, checks: stage(&state, &lab.expect, &mut effort) }];
     for step in &lab.steps {
-        state.apply(step);
-        scenes.push(Stage { step: Some(step.name.clone()), checks: stage(&state, &step.expect) });
+        if !effort.is_spent() {
+            state.apply(step);
+        }
+        let checks = stage(&state, &step.expect, &mut effort);
+        scenes.push(Stage { step: Some(step.name.clone()), checks });
     }
     let (mut agrees, mut differs, mut unknown) = (0, 0, 0);
     for agreement in scenes.iter().flat_map(|s| &s.checks).flat_map(Checked::agreements) {
@@ -121,24 +125,23 @@ impl Checked {
     }
 }
 
-fn stage(state: &State<'_>, checks: &[Check]) -> Vec<Checked> {
+fn stage(state: &State<'_>, checks: &[Check], effort: &mut Effort) -> Vec<Checked> {
     if checks.is_empty() {
         return Vec::new();
     }
-    let scene = Scene::new(state);
+    let built = (!effort.is_spent()).then(|| Scene::new(state));
     let (mut all, mut misled) = (Vec::new(), false);
     for check in checks {
+        let scene = built.as_ref().filter(|scene| !effort.is_spent_with(scene));
+        let spent = || Agreement::Unknown(SPENT.to_owned());
         let wire = match check {
             Check::Matrix(m) => {
-                all.push(matrix(&scene, m));
+                all.push(matrix(scene, m, effort));
                 &m.wire
             }
             Check::Fact(f) => {
-                all.push(Checked::Other {
-                    what: "fact",
-                    line: f.line,
-                    agreement: facts::agreement(&scene, f),
-                });
+                let agreement = scene.map_or_else(spent, |scene| facts::agreement(scene, f));
+                all.push(Checked::Other { what: "fact", line: f.line, agreement });
                 continue;
             }
             Check::Inject(i) => {
@@ -146,7 +149,7 @@ fn stage(state: &State<'_>, checks: &[Check]) -> Vec<Checked> {
                     true => {
                         Agreement::Unknown("what a frame with a foreign MAC has taught the switch".to_owned())
                     }
-                    false => frame::agreement(&scene, i),
+                    false => scene.map_or_else(spent, |scene| frame::agreement(scene, i)),
                 };
                 misled |= frame::misleads(i);
                 all.push(Checked::Other { what: "frame", line: i.line, agreement });
@@ -158,29 +161,35 @@ fn stage(state: &State<'_>, checks: &[Check]) -> Vec<Checked> {
             Checked::Other { what: "wire", line: w.line, agreement }
         }));
     }
+    built.iter().for_each(|scene| effort.add(scene));
     all
 }
 
-fn matrix(scene: &Scene<'_>, matrix: &Matrix) -> Checked {
-    let listeners = scene.listeners(matrix);
-    let mut fates = Fates::new(scene, matrix);
+/// Predicts a matrix; without a scene all of it is unknown.
+fn matrix(scene: Option<&Scene<'_>>, matrix: &Matrix, effort: &Effort) -> Checked {
+    let mut at = scene.map(|scene| (scene, scene.listeners(matrix), Fates::new(scene, matrix)));
     let cells = matrix.cells.iter().map(|c| {
-        let key = fates.key(c);
-        let (predicted, agreement, walks) = match key.as_ref().and_then(|key| fates.known.get(key)) {
-            Some((predicted, agreement)) => (predicted.clone(), agreement.clone(), Vec::new()),
-            None => {
-                let prediction = scene.predict(matrix, c, &listeners);
-                let agreement = cell::agreement(scene, matrix, c, &prediction);
-                let predicted = prediction.foretold.text();
-                if matches!(agreement, Agreement::Differs(_)) {
-                    (predicted, agreement, one_each(prediction.ways))
-                } else {
-                    // Only these: a difference is shown with the walk of its own cell.
-                    fates.known.extend(key.map(|key| (key, (predicted.clone(), agreement.clone()))));
-                    (predicted, agreement, Vec::new())
-                }
+        let known = at.as_mut().and_then(|(scene, listeners, fates)| {
+            let key = fates.key(c);
+            if let Some((predicted, agreement)) = key.as_ref().and_then(|key| fates.known.get(key)) {
+                return Some((predicted.clone(), agreement.clone(), Vec::new()));
             }
-        };
+            if effort.is_spent_with(scene) {
+                return None;
+            }
+            let prediction = scene.predict(matrix, c, listeners);
+            let agreement = cell::agreement(scene, matrix, c, &prediction);
+            let predicted = prediction.foretold.text();
+            if matches!(agreement, Agreement::Differs(_)) {
+                return Some((predicted, agreement, one_each(prediction.ways)));
+            }
+            // Only these: a difference is shown with the walk of its own cell.
+            fates.known.extend(key.map(|key| (key, (predicted.clone(), agreement.clone()))));
+            Some((predicted, agreement, Vec::new()))
+        });
+        let (predicted, agreement, walks) = known.unwrap_or_else(|| {
+            (Foretold::UNKNOWN.to_owned(), Agreement::Unknown(SPENT.to_owned()), Vec::new())
+        });
         CellPrediction {
             from: c.from.clone(),
             to: c.to.to_string(),

@@ -1,7 +1,11 @@
 //! Counts the cells of all pairs without listing them: thousands of endpoints have millions of cells, and few ways of
-//! being attached. One cell is walked for each pair of classes (`classes`), and stands for all of them.
+//! being attached. One cell is walked for each pair of classes (`classes`), and stands for all of them. Where there are very
+//! many classes, the smallest ones are not walked: their cells are unknown.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, HashMap},
+};
 
 use labctl_model::{By, Check, Lab, Matrix, Probe, Step, Target};
 use serde::Serialize;
@@ -9,10 +13,14 @@ use serde::Serialize;
 use crate::{
     cell::{self, Foretold, Scene},
     classes::Classes,
+    effort::{Effort, SPENT},
     predict::caption,
     query,
     state::State,
 };
+
+/// Most classes whose pairs are walked.
+const MOST_CLASSES: usize = 250;
 
 /// The predictions of all pairs of a lab, counted.
 #[derive(Clone, Debug, Serialize)]
@@ -50,7 +58,7 @@ pub struct Counts {
     pub unknown: Tally,
     /// Endpoints that get the same words from and to the same groups.
     pub groups: Vec<Vec<String>>,
-    /// The words from group to group; without those that have no cells.
+    /// The words from group to group; without those that have no cells. Both are empty where nothing is predicted.
     pub table: Vec<GroupPair>,
 }
 
@@ -72,11 +80,13 @@ pub fn summarize(lab: &Lab, probes: &[Probe]) -> Summary {
         [] => probed(lab),
         probes => probes.iter().map(|probe| query::matrix(probe.clone(), Vec::new())).collect(),
     };
-    let mut state = State::new(lab);
-    let mut scenes = vec![stage(&state, None, &matrices)];
+    let (mut state, mut effort) = (State::new(lab), Effort::default());
+    let mut scenes = vec![stage(&state, None, &matrices, &mut effort)];
     for step in &lab.steps {
-        state.apply(step);
-        scenes.push(stage(&state, Some(step), &matrices));
+        if !effort.is_spent() {
+            state.apply(step);
+        }
+        scenes.push(stage(&state, Some(step), &matrices, &mut effort));
     }
     Summary { lab: lab.name.clone(), endpoints: lab.endpoints().count(), scenes }
 }
@@ -98,13 +108,35 @@ fn probed(lab: &Lab) -> Vec<Matrix> {
     all
 }
 
-fn stage(state: &State<'_>, step: Option<&Step>, matrices: &[Matrix]) -> CountedStage {
+fn stage(state: &State<'_>, step: Option<&Step>, matrices: &[Matrix], effort: &mut Effort) -> CountedStage {
+    let step = step.map(|s| s.name.clone());
+    if effort.is_spent() {
+        let endpoints = state.lab.endpoints().count();
+        let all = cells(endpoints, endpoints, true);
+        return CountedStage { step, matrices: matrices.iter().map(|m| Counts::unknown(m, all)).collect() };
+    }
     let scene = Scene::new(state);
     let classes = Classes::new(scene.state(), scene.built());
     let sorted = Sorted::new(state.lab, &classes);
     let fates = sorted.fates();
-    let counted = matrices.iter().map(|m| sorted.counts(&scene, m, &fates)).collect();
-    CountedStage { step: step.map(|s| s.name.clone()), matrices: counted }
+    let counted = matrices.iter().map(|m| sorted.counts(&scene, m, &fates, effort)).collect();
+    effort.add(&scene);
+    CountedStage { step, matrices: counted }
+}
+
+impl Counts {
+    /// Those of a probe of which nothing is predicted any more.
+    fn unknown(probe: &Matrix, cells: u64) -> Self {
+        let tally = |key: &str| Tally::from([(key.to_owned(), cells)]);
+        Self {
+            probe: caption(probe),
+            cells,
+            words: tally(Foretold::UNKNOWN),
+            unknown: tally(SPENT),
+            groups: Vec::new(),
+            table: Vec::new(),
+        }
+    }
 }
 
 /// Endpoints of one class with the same addresses.
@@ -118,8 +150,8 @@ struct Fate<'a> {
     from: usize,
     to: usize,
     cells: u64,
-    /// One of them.
-    sample: (&'a str, &'a str),
+    /// One of them; `None` of those that are not walked.
+    sample: Option<(&'a str, &'a str)>,
 }
 
 /// The endpoints of a lab by class.
@@ -130,31 +162,37 @@ struct Sorted<'a> {
     alike: Vec<Alike<'a>>,
     /// Indices into `alike`, by class.
     classes: Vec<Vec<usize>>,
+    /// How many of these classes are walked: all, or all but the last, which holds whoever is in none of the largest.
+    walked: usize,
     /// Those that have an address in common with another one, or with themselves.
     meets: Vec<BTreeSet<usize>>,
 }
 
 impl<'a> Sorted<'a> {
     fn new(lab: &'a Lab, classes: &Classes) -> Self {
+        let number = largest(lab, classes);
         let (names, alike, of_class, meets) = Default::default();
-        let mut sorted = Self { lab, names, alike, classes: of_class, meets };
+        let mut sorted = Self { lab, names, alike, classes: of_class, walked: number.len(), meets };
         let (mut known, mut holders) = (HashMap::new(), HashMap::<_, Vec<usize>>::new());
         let mut addresses = Vec::new();
         for name in lab.endpoints() {
-            let Some(member) = classes.member(name) else { continue };
+            let member = classes.member(name);
+            let class = member.and_then(|m| number.get(&m.class)).copied().unwrap_or(sorted.walked);
+            let own =
+                member.map(|m| m.addresses.as_slice()).filter(|_| class < sorted.walked).unwrap_or_default();
             let next = sorted.alike.len();
-            let at = *known.entry((member.class, &member.addresses)).or_insert(next);
+            let at = *known.entry((class, own)).or_insert(next);
             if at == next {
-                sorted.alike.push(Alike { class: member.class, names: Vec::new() });
-                sorted.classes.resize(sorted.classes.len().max(member.class + 1), Vec::new());
-                sorted.classes[member.class].push(at);
-                member.addresses.iter().for_each(|ip| holders.entry(ip).or_default().push(at));
-                addresses.push(&member.addresses);
+                sorted.alike.push(Alike { class, names: Vec::new() });
+                sorted.classes.resize(sorted.classes.len().max(class + 1), Vec::new());
+                sorted.classes[class].push(at);
+                own.iter().for_each(|ip| holders.entry(ip).or_default().push(at));
+                addresses.push(own);
             }
             sorted.alike[at].names.push(name);
-            sorted.names.push((name, member.class));
+            sorted.names.push((name, class));
         }
-        let meets = |all: &Vec<_>| all.iter().flat_map(|ip| &holders[ip]).copied().collect();
+        let meets = |all: &[_]| all.iter().flat_map(|ip| &holders[ip]).copied().collect();
         sorted.meets = addresses.into_iter().map(meets).collect();
         sorted
     }
@@ -164,7 +202,10 @@ impl<'a> Sorted<'a> {
         let mut met: HashMap<(usize, usize), Fate<'a>> = HashMap::new();
         for (i, meets) in self.meets.iter().enumerate() {
             for &j in meets {
-                let Some(sample) = self.sample(i, j) else { continue };
+                let sample = self.sample(i, j);
+                if sample.is_none() {
+                    continue;
+                }
                 let (from, to) = (self.alike[i].class, self.alike[j].class);
                 let fate = met.entry((from, to)).or_insert(Fate { from, to, cells: 0, sample });
                 fate.cells += cells(self.alike[i].names.len(), self.alike[j].names.len(), i == j);
@@ -180,10 +221,13 @@ impl<'a> Sorted<'a> {
                 let pairs = || sources.iter().flat_map(|i| targets.iter().map(move |j| (*i, *j)));
                 let apart = (rest > 0).then(pairs).into_iter().flatten();
                 let mut apart = apart.filter(|(i, j)| !self.meets[*i].contains(j));
-                let sample = apart.find_map(|(i, j)| self.sample(i, j));
-                fates.extend(sample.map(|sample| Fate { from, to, cells: rest, sample }));
+                let is_walked = from.max(to) < self.walked;
+                let sample = apart.find_map(|(i, j)| self.sample(i, j)).filter(|_| is_walked);
+                fates.extend((rest > 0).then_some(Fate { from, to, cells: rest, sample }));
             }
         }
+        // What the work suffices for are those that stand for most.
+        fates.sort_by_key(|fate| Reverse(fate.cells));
         fates
     }
 
@@ -197,13 +241,15 @@ impl<'a> Sorted<'a> {
         self.classes[class].iter().map(|i| self.alike[*i].names.len()).sum()
     }
 
-    fn counts(&self, scene: &Scene<'_>, probe: &Matrix, fates: &[Fate<'a>]) -> Counts {
+    fn counts(&self, scene: &Scene<'_>, probe: &Matrix, fates: &[Fate<'a>], effort: &Effort) -> Counts {
         let listeners = scene.listeners(&Matrix { cells: self.listened(fates), ..probe.clone() });
         let (mut words, mut unknown) = (Tally::new(), Tally::new());
         let mut by_class: BTreeMap<(usize, usize), Tally> = BTreeMap::new();
         for fate in fates {
-            let asked = asked(fate.sample);
-            let foretold = scene.predict(probe, &asked, &listeners).foretold;
+            let foretold = match fate.sample.filter(|_| !effort.is_spent_with(scene)) {
+                Some(ends) => scene.predict(probe, &asked(ends), &listeners).foretold,
+                None => Foretold::Unknown(SPENT.to_owned()),
+            };
             let word = foretold.text();
             if let Foretold::Unknown(why) = foretold {
                 *unknown.entry(why).or_default() += fate.cells;
@@ -236,11 +282,27 @@ impl<'a> Sorted<'a> {
     fn listened(&self, fates: &[Fate<'a>]) -> Vec<labctl_model::Cell> {
         let is_host =
             |name: &str| self.lab.namespace_of(name).is_some_and(|space| self.lab.hosts.contains_key(space));
-        let hosts = fates.iter().map(|f| f.sample).filter(|(_, to)| is_host(to));
+        let walked = fates.iter().filter_map(|f| f.sample);
         let names = || self.names.iter().map(|(name, _)| *name);
-        let others = names().zip(names().cycle().skip(1)).filter(|(from, to)| from != to && !is_host(to));
-        hosts.chain(others).map(asked).collect()
+        let around = names().zip(names().cycle().skip(1)).filter(|(from, to)| from != to);
+        // Whom nobody walks to listens for one of those who would ask.
+        let unwalked = |to: &str| self.names.iter().any(|(name, class)| *name == to && *class >= self.walked);
+        let others = around.filter(|(_, to)| !is_host(to) || unwalked(to));
+        walked.filter(|(_, to)| is_host(to)).chain(others).map(asked).collect()
     }
+}
+
+/// New numbers of the largest classes, in the order of all.
+fn largest(lab: &Lab, classes: &Classes) -> HashMap<usize, usize> {
+    let mut sizes = BTreeMap::new();
+    for member in lab.endpoints().filter_map(|name| classes.member(name)) {
+        *sizes.entry(member.class).or_insert(0usize) += 1;
+    }
+    let mut all: Vec<_> = sizes.into_iter().collect();
+    all.sort_by_key(|(_, size)| Reverse(*size));
+    all.truncate(MOST_CLASSES);
+    all.sort_unstable();
+    all.into_iter().enumerate().map(|(number, (class, _))| (class, number)).collect()
 }
 
 fn asked((from, to): (&str, &str)) -> labctl_model::Cell {

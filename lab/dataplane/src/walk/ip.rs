@@ -238,7 +238,7 @@ impl Walker<'_> {
         self.note_frame(net.place(at), &frame, format!("to {hop} at {mac}"));
         let branches = {
             let answers = |ns: usize, packet: &Packet| self.answers(ns, packet);
-            Flood::send(net, &answers, at, frame)
+            Flood::send(net, self.cache, &answers, at, frame)
         };
         self.land(branches)
     }

@@ -1,5 +1,6 @@
 //! The way of a frame, from the interface that sends it to the stacks that take it: bridges, pairs, parents, segments.
 
+use super::Cache;
 use crate::{
     net::{At, Interface, IpvlanFlag, IpvlanMode, Link, MacvlanMode, Net, Port, Wire},
     netfilter::{Situation, Table, Target},
@@ -58,49 +59,68 @@ pub(super) type Answers<'a> = &'a dyn Fn(usize, &Packet) -> Option<Tuple>;
 /// Follows a frame and all of its copies.
 pub(super) struct Flood<'a> {
     net: &'a Net,
+    cache: &'a Cache,
     answers: Answers<'a>,
+    /// If it is a question for an address: who has that.
+    owners: Option<&'a [usize]>,
     /// Whether links that are cut are taken for whole: how it went before.
     whole: bool,
     branches: Vec<Branch>,
 }
 
-/// Whether a frame to everybody does anything at an interface: most hear a question for nothing.
-fn hears(net: &Net, at: At, frame: &Frame) -> bool {
-    match frame.body {
-        Body::Ask { target, .. } => {
-            let interface = net.at(at);
-            interface.master.is_some() || !interface.above.is_empty() || net.owners(target).contains(&at.ns)
-        }
-        _ => true,
-    }
-}
-
 impl<'a> Flood<'a> {
+    fn new(net: &'a Net, cache: &'a Cache, answers: Answers<'a>, frame: &Frame) -> Self {
+        let owners = match frame.body {
+            Body::Ask { target, .. } => Some(net.owners(target)),
+            _ => None,
+        };
+        Self { net, cache, answers, owners, whole: false, branches: Vec::new() }
+    }
+
+    /// Whether a frame to everybody does anything at an interface: most hear a question for nothing.
+    fn hears(&self, at: At) -> bool {
+        let Some(owners) = self.owners else { return true };
+        let interface = self.net.at(at);
+        interface.master.is_some() || !interface.above.is_empty() || owners.contains(&at.ns)
+    }
+
     /// Sends a frame out of an interface of a stack.
-    pub fn send(net: &'a Net, answers: Answers<'a>, from: At, frame: Frame) -> Vec<Branch> {
-        let mut flood = Self { net, answers, whole: false, branches: Vec::new() };
+    pub fn send(net: &'a Net, cache: &'a Cache, answers: Answers<'a>, from: At, frame: Frame) -> Vec<Branch> {
+        let mut flood = Self::new(net, cache, answers, &frame);
         flood.out(from, frame, Vec::new());
         flood.branches
     }
 
     /// The same as long as nothing was cut.
-    pub fn sent_before(net: &'a Net, answers: Answers<'a>, from: At, frame: Frame) -> Vec<Branch> {
-        let mut flood = Self { net, answers, whole: true, branches: Vec::new() };
+    pub fn sent_before(
+        net: &'a Net,
+        cache: &'a Cache,
+        answers: Answers<'a>,
+        from: At,
+        frame: Frame,
+    ) -> Vec<Branch> {
+        let mut flood = Self { whole: true, ..Self::new(net, cache, answers, &frame) };
         flood.out(from, frame, Vec::new());
         flood.branches
     }
 
     /// Lets a frame come into a segment, as from a station that is no host's.
-    pub fn on_wire(net: &'a Net, answers: Answers<'a>, wire: usize, frame: Frame) -> Vec<Branch> {
-        let mut flood = Self { net, answers, whole: false, branches: Vec::new() };
+    pub fn on_wire(
+        net: &'a Net,
+        cache: &'a Cache,
+        answers: Answers<'a>,
+        wire: usize,
+        frame: Frame,
+    ) -> Vec<Branch> {
+        let mut flood = Self::new(net, cache, answers, &frame);
         let station = Port { at: At { ns: usize::MAX, iface: 0 }, host: None, from: true, to: true };
         flood.switch(&net.wires[wire], &station, frame, Vec::new());
         flood.branches
     }
 
     /// Lets a frame come in at an interface, as VXLAN does with what it takes out of a packet.
-    pub fn arrive(net: &'a Net, answers: Answers<'a>, at: At, frame: Frame) -> Vec<Branch> {
-        let mut flood = Self { net, answers, whole: false, branches: Vec::new() };
+    pub fn arrive(net: &'a Net, cache: &'a Cache, answers: Answers<'a>, at: At, frame: Frame) -> Vec<Branch> {
+        let mut flood = Self::new(net, cache, answers, &frame);
         flood.take(at, frame, Vec::new());
         flood.branches
     }
@@ -149,7 +169,7 @@ impl<'a> Flood<'a> {
                             way.push(note("macvlan: to another one on the same parent"));
                             return self.take(sibling, frame, way);
                         }
-                        if frame.dst.is_none() && hears(net, sibling, &frame) {
+                        if frame.dst.is_none() && self.hears(sibling) {
                             self.take(sibling, frame.clone(), way.clone());
                         }
                     }
@@ -187,7 +207,7 @@ impl<'a> Flood<'a> {
         }
         if frame.dst.is_none() {
             for (sibling, _) in self.above(parent).filter(|(s, _)| *s != at) {
-                if !hears(net, sibling, &frame) {
+                if !self.hears(sibling) {
                     continue;
                 }
                 self.stack(sibling, frame.clone(), way.clone());
@@ -224,8 +244,10 @@ impl<'a> Flood<'a> {
         if let Some(mode) = ipvlan {
             if frame.dst.is_none() && mode == IpvlanMode::L2 {
                 let slaves = self.above(at).filter(|(_, i)| matches!(i.link, Link::Ipvlan(..)));
-                for (slave, _) in slaves.filter(|(slave, _)| hears(net, *slave, &frame)) {
-                    self.stack(slave, frame.clone(), way.clone());
+                for (slave, _) in slaves {
+                    if self.hears(slave) {
+                        self.stack(slave, frame.clone(), way.clone());
+                    }
                 }
             } else if frame.dst == Some(iface.mac)
                 && let Some(slave) = self.ipvlan_owner(at, &frame)
@@ -240,7 +262,7 @@ impl<'a> Flood<'a> {
                 way.push(Passed { place: net.place(at), by: "macvlan: to the one with that MAC".into() });
                 return self.take(macvlan, frame, way);
             }
-            if frame.dst.is_none() && hears(net, macvlan, &frame) {
+            if frame.dst.is_none() && self.hears(macvlan) {
                 self.take(macvlan, frame.clone(), way.clone());
             }
         }
@@ -257,6 +279,7 @@ impl<'a> Flood<'a> {
     /// The interfaces on top of another.
     fn above(&self, parent: At) -> impl Iterator<Item = (At, &'a Interface)> + use<'a> {
         let net = self.net;
+        self.cache.looked(net.at(parent).above.len());
         net.at(parent).above.iter().map(|at| (*at, net.at(*at)))
     }
 
@@ -334,6 +357,7 @@ impl<'a> Flood<'a> {
 
     /// The port behind which the MAC is, else every port but the one that it came in by.
     fn ports(&self, bridge: At, but: Option<At>, frame: &Frame) -> Vec<At> {
+        self.cache.looked(self.net.spaces[bridge.ns].interfaces.len());
         let interfaces = self.net.spaces[bridge.ns].interfaces.iter().enumerate();
         let ports = interfaces.filter(|(_, i)| i.master == Some(bridge.iface));
         let ports: Vec<_> = ports.map(|(iface, i)| (At { ns: bridge.ns, iface }, i)).collect();
@@ -344,7 +368,7 @@ impl<'a> Flood<'a> {
         if let Some((port, _)) = ports.iter().find(|(_, i)| behind(i)) {
             return vec![*port];
         }
-        let hears = |i: &Interface| !matches!(i.link, Link::Veth(peer) if !hears(self.net, peer, frame));
+        let hears = |i: &Interface| !matches!(i.link, Link::Veth(peer) if !self.hears(peer));
         let hearing = ports.iter().filter(|(port, i)| Some(*port) != but && hears(i));
         hearing.map(|(port, _)| *port).collect()
     }

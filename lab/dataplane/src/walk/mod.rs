@@ -8,7 +8,7 @@ mod trip;
 mod tunnel;
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::{BTreeSet, HashMap},
     net::IpAddr,
 };
@@ -21,6 +21,9 @@ use crate::{
     net::{At, Net},
     packet::{Complaint, Frame, Mac, Packet, Proto, Tuple},
 };
+
+/// So many interfaces are looked at in the time of a walk past few.
+const LOOKS_IN_A_WALK: usize = 500;
 
 /// Most different ways that one request is followed.
 const MOST_WAYS: usize = 256;
@@ -61,6 +64,20 @@ struct Neighbour {
 #[derive(Default)]
 pub struct Cache {
     neighbours: RefCell<HashMap<(At, IpAddr), Result<Neighbour, Unknown>>>,
+    walks: Cell<usize>,
+    looks: Cell<usize>,
+}
+
+impl Cache {
+    /// What all walks so far have cost, in walks past few interfaces.
+    pub fn work(&self) -> usize {
+        self.walks.get() + self.looks.get() / LOOKS_IN_A_WALK
+    }
+
+    /// Counts interfaces of which one looked whether a frame is for them.
+    fn looked(&self, interfaces: usize) {
+        self.looks.set(self.looks.get() + interfaces);
+    }
 }
 
 /// A flow that a namespace tracks.
@@ -169,8 +186,8 @@ pub fn follow(
     every_way(net, cache, &Listeners::new(), |mut walker| {
         let no = |_: usize, _: &Packet| None;
         let branches = match entry {
-            Entry::Interface(at) => link::Flood::send(net, &no, at, frame.clone()),
-            Entry::Segment(wire) => link::Flood::on_wire(net, &no, wire, frame.clone()),
+            Entry::Interface(at) => link::Flood::send(net, cache, &no, at, frame.clone()),
+            Entry::Segment(wire) => link::Flood::on_wire(net, cache, &no, wire, frame.clone()),
         };
         walker.land(branches)?;
         Ok(walker.got.into_iter().collect())
@@ -187,6 +204,7 @@ fn every_way<'a, T>(
     let mut script = Script::default();
     let mut ways = Vec::new();
     loop {
+        cache.walks.set(cache.walks.get() + 1);
         ways.push(walk(Walker {
             net,
             cache,

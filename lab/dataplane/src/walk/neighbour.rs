@@ -31,7 +31,7 @@ impl Walker<'_> {
 
     /// Asks; with `whole` as if nothing was cut.
     fn look_up(&self, at: At, hop: IpAddr, whole: bool) -> Result<Neighbour, Unknown> {
-        let net = self.net;
+        let (net, cache) = (self.net, self.cache);
         let no = |_: usize, _: &Packet| None;
         let send = if whole { Flood::sent_before } else { Flood::send };
         let own = net.at(at).mac;
@@ -41,7 +41,7 @@ impl Walker<'_> {
         };
         let question = |from: At, sender: IpAddr, target: IpAddr| {
             let body = Body::Ask { sender, target };
-            send(net, &no, from, Frame { src: net.at(from).mac, dst: None, vlan: None, body })
+            send(net, cache, &no, from, Frame { src: net.at(from).mac, dst: None, vlan: None, body })
         };
         let mut found = Neighbour::default();
         for branch in question(at, sender, hop) {
@@ -78,7 +78,8 @@ impl Walker<'_> {
                     }
                     let mac = net.at(there).mac;
                     let body = Body::Tell { sender: hop, target: sender };
-                    let back = send(net, &no, there, Frame { src: mac, dst: Some(own), vlan: None, body });
+                    let back =
+                        send(net, cache, &no, there, Frame { src: mac, dst: Some(own), vlan: None, body });
                     let mut why = format!("the answer of {} gets lost", space.name);
                     let mut arrived = false;
                     for branch in back {

@@ -102,7 +102,7 @@ impl Walker<'_> {
         self.note_frame(net.place(at), &frame, format!("taken out of VXLAN {vni}"));
         let branches = {
             let answers = |ns: usize, packet: &Packet| self.answers(ns, packet);
-            Flood::arrive(net, &answers, at, *frame)
+            Flood::arrive(net, self.cache, &answers, at, *frame)
         };
         self.land(branches)
     }

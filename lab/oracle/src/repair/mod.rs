@@ -186,6 +186,7 @@ impl<'a> Bench<'a> {
     fn new(lab: &'a Lab, query: &'a Query, state: &'a State<'a>) -> Self {
         let aim = aim::aim(
             state,
+            &aim::Directory::new(state),
             &query.probe,
             (query.by, query.family),
             &cell::asked(&query.from, query.to.clone()),

@@ -40,11 +40,13 @@ impl Nonce {
     }
 
     /// Identifier and sequence number of its echo request. No other cell of the run has both: an answer that gets lost may
-    /// come to somebody who asked the same address.
+    /// come to somebody who asked the same address. Cells less than 65,536 apart also differ in the identifier: connection
+    /// tracking goes by that alone, and drops the second of two that arrive at once between the same ends (Linux,
+    /// net/netfilter/nf_conntrack_core.c, `nf_ct_resolve_clash`).
     pub fn echo(self) -> (u16, u16) {
-        let number = (self.run as u32 & 0xFFFF_0000).wrapping_add(self.cell);
-        // The high and the low half.
-        ((number >> 16) as u16, number as u16)
+        let number = (self.run as u32).wrapping_add(self.cell);
+        // The low and the high half.
+        (number as u16, (number >> 16) as u16)
     }
 
     /// Reads the nonce at the beginning of a payload; returns it with the rest.
@@ -77,6 +79,8 @@ pub fn frame_prefix(run: u64) -> [u8; LEN - 4] {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
@@ -98,8 +102,10 @@ mod tests {
     #[test]
     fn no_two_cells_of_a_run_have_one_echo() {
         let echo = |run, cell| Nonce { kind: Kind::Request, run, cell }.echo();
-        assert_eq!(echo(0x1234_5678_9ABC, 0x1_0002), (0x5679, 2));
-        let all: std::collections::HashSet<_> = (0..200_000).map(|cell| echo(u64::MAX, cell)).collect();
+        assert_eq!(echo(0x1234_5678_9ABC, 0x1_0002), (0x9ABE, 0x5679));
+        let all: HashSet<_> = (0..200_000).map(|cell| echo(u64::MAX, cell)).collect();
         assert_eq!(all.len(), 200_000);
+        let flows: HashSet<_> = (0..65_536).map(|cell| echo(u64::MAX, cell).0).collect();
+        assert_eq!(flows.len(), 65_536, "connection tracking takes no two for one");
     }
 }

@@ -10,6 +10,8 @@ use labctl_yaml::{At, Cx, Diagnostic};
 use super::entries;
 use crate::{raw, scalars::Written};
 
+/// The first version of Docker that gives each network of a container a MAC of its own (API 1.44). Older ones take no notice.
+const MACS: Version = Version::major(25);
 /// The first version of Docker that chooses among gateways by priority and lets interfaces be named.
 const ENDPOINTS: Version = Version::major(28);
 
@@ -66,23 +68,20 @@ pub(super) fn check(t: &raw::Topology, lab: &Lab, cx: &mut Cx) {
     for (name, c) in entries(&t.containers) {
         let host = lab.containers.get(&name.value).and_then(|c| Some((&c.host, lab.hosts.get(&c.host)?)));
         let Some((host, engine)) = host.map(|(name, h)| (name, &h.engine)) else { continue };
-        if engine.docker() >= ENDPOINTS {
-            continue;
-        }
         let networks = c.networks.iter().flat_map(|n| &n.0).filter_map(|(_, a)| a.as_ref());
         for a in networks {
             let keys = [
-                (a.gw_priority.as_ref().map(|p| p.at), "gw_priority"),
-                (a.interface_name.as_ref().map(|n| n.at), "interface_name"),
+                (a.mac_address.as_ref().map(|m| m.at), "mac_address", MACS),
+                (a.gw_priority.as_ref().map(|p| p.at), "gw_priority", ENDPOINTS),
+                (a.interface_name.as_ref().map(|n| n.at), "interface_name", ENDPOINTS),
             ];
-            for (at, key) in keys.into_iter().filter_map(|(at, key)| Some((at?, key))) {
-                let message = format!(
-                    "`{key}` is known to Docker from {ENDPOINTS} on, and `{host}` has {}",
-                    engine.docker()
-                );
+            let unknown = keys.into_iter().filter(|(.., since)| engine.docker() < *since);
+            for (at, key, since) in unknown.filter_map(|(at, key, since)| Some((at?, key, since))) {
+                let message =
+                    format!("`{key}` is known to Docker from {since} on, and `{host}` has {}", engine.docker());
                 cx.error(Diagnostic::new(at, message).hint(format!(
                     "give `{host}` a newer engine, as `engine: forky`, or the topology `engines: \">={}\"`",
-                    ENDPOINTS.major
+                    since.major
                 )));
             }
         }

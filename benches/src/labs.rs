@@ -49,7 +49,7 @@ pub fn flagship() {
     against_aim("up --no-check of ipvlan-2host, restored", "s", &warm, 3.0);
 }
 
-/// The flagship with Docker 28 against the same with that of the default engine.
+/// The flagship with Docker 28, against the default engine.
 pub fn engines() {
     let labctl = Labctl::new();
     let file = topology("ipvlan-2host.yaml");

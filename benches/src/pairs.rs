@@ -9,7 +9,7 @@ use crate::{
     need::need,
 };
 
-/// Of these, all pairs. Mininet's hosts and those of `dind` share this kernel, which keeps 1,024 neighbours over all
+/// Containers of the lab, and hosts of Mininet. Both share this kernel, which keeps 1,024 neighbours over all
 /// namespaces unless it is told otherwise (`net.ipv4.neigh.default.gc_thresh3`).
 const BESIDE_MININET: usize = 30;
 /// A machine has a kernel of its own.

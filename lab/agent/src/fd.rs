@@ -22,7 +22,8 @@ use crate::sys;
 pub struct FdStream(Arc<AsyncFd<OwnedFd>>);
 
 impl FdStream {
-    /// Takes a descriptor and makes it non-blocking and close-on-exec.
+    /// Takes the descriptor of a pipe, socket, terminal or port, which epoll(7) takes too, and makes it close-on-exec, and
+    /// non-blocking for everybody who shares its open file.
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
         let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
         fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;

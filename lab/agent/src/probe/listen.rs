@@ -160,7 +160,7 @@ fn address(from: &SockaddrStorage) -> Option<std::net::IpAddr> {
 /// Answers one datagram with as many bytes as it has (if the answer fits), from the address that it was sent to: the
 /// route back may prefer another one.
 fn answer(socket: &OwnedFd, run: u64, name: &str) -> io::Result<()> {
-    let mut datagram = vec![0; LARGEST];
+    let mut datagram = [0; LARGEST];
     let mut room = cmsg_space!(libc::in6_pktinfo);
     let (from, nonce, info, length) = {
         let mut parts = [IoSliceMut::new(&mut datagram)];

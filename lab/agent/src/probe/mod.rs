@@ -25,7 +25,7 @@ use tokio::{
 use crate::server::{Server, ServerStream, refuse};
 use session::Session;
 
-/// Results that wait for labctl to read them, and most in one line.
+/// Most results that wait for labctl to read them, and most in one line.
 const QUEUE: usize = 1024;
 
 /// Most sightings in one line, far below the longest line.

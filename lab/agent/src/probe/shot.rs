@@ -42,7 +42,7 @@ const HEADER: usize = 8;
 /// A transfer ends this long before the deadline, so that we can tell it from a connection that was never made.
 const LAST_MOMENT: Duration = Duration::from_millis(20);
 
-/// Bytes that a transfer sends at once. In the future of a shot each of thousands of shots would have its own.
+/// Bytes that a transfer sends at once. Static, since every shot would have a copy in its future.
 static CHUNK: [u8; 16 << 10] = [0; 16 << 10];
 
 /// Sender, destination and deadline of a shot.

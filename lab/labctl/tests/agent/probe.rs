@@ -59,6 +59,17 @@ fn seen<'a>(all: &'a [Sighting], cell: u32, endpoint: &str) -> Vec<&'a Sighting>
     all.iter().filter(|s| s.cell == Some(cell) && s.endpoint == endpoint).collect()
 }
 
+/// Both directions have windows: if one side only wrote while the other only wrote, both would wait.
+#[tokio::test]
+async fn results_come_while_shots_are_still_sent() {
+    let (a, _b) = pair();
+    let mut client = session(vec![a.endpoint()], vec![]).await;
+    // Their results are there at once: an address is no name.
+    let shots = (1..=50_000).map(|cell| shot(cell, "a", ShotKind::Dns, A)).collect();
+    let results = fire(&mut client, shots).await;
+    assert!(results.values().all(|r| matches!(r.outcome, Outcome::Failed { .. })));
+}
+
 #[tokio::test]
 async fn every_outcome_between_neighbours() {
     let (a, b) = pair();

@@ -10,7 +10,7 @@ use labctl_dataplane::{
     netfilter::docker::{BridgeRules, GatewayMode, HostRules, MeshRules, PortRule},
     packet::{Mac, Proto},
 };
-use labctl_model::{Attach, Driver, Family, Network, OfFamily, Protocol, PublishMode};
+use labctl_model::{Attach, Driver, Family, Network, OfFamily, Protocol, PublishMode, engine::Engine};
 use serde_json::Value;
 
 use super::{Built, docker_mac};
@@ -68,9 +68,9 @@ pub(super) fn unmodelled_options(network: &Network) -> Option<String> {
 
 /// The interface of a macvlan or ipvlan network in a container, and its MAC.
 pub(super) fn sub_interface(
+    engine: &Engine,
     network: &Network,
-    parent: At,
-    parent_mac: Mac,
+    (parent, parent_mac): (At, Mac),
     given: Option<Mac>,
     ip: IpAddr,
 ) -> (Link, Mac) {
@@ -89,7 +89,9 @@ pub(super) fn sub_interface(
         "l3" | "l3s" => IpvlanMode::L3,
         _ => IpvlanMode::L2,
     };
+    // Docker before 23 takes no notice of flags.
     let flag = match option("ipvlan_flag") {
+        _ if !engine.is_at_least(23) => IpvlanFlag::Bridge,
         "private" => IpvlanFlag::Private,
         "vepa" => IpvlanFlag::Vepa,
         _ => IpvlanFlag::Bridge,

@@ -374,7 +374,9 @@ impl Built {
             Driver::Macvlan { .. } | Driver::Ipvlan { .. } => {
                 let network = state.lab.networks.get(key)?;
                 let parent = self.parent(state, network, host, key)?;
-                let (link, mac) = docker::sub_interface(network, parent, self.net.at(parent).mac, mac, ip);
+                let engine = &state.lab.hosts.get(host)?.engine;
+                let (link, mac) =
+                    docker::sub_interface(engine, network, (parent, self.net.at(parent).mac), mac, ip);
                 let mut i = self.interface(name, link);
                 (i.mac, i.addresses, i.mtu) = (mac, addresses, self.net.at(parent).mtu);
                 let passthru = matches!(i.link, Link::Macvlan(_, MacvlanMode::Passthru));

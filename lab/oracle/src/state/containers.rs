@@ -137,7 +137,7 @@ impl State<'_> {
         }
     }
 
-    /// Whether a network provides a default route: it is not internal, and no overlay.
+    /// Whether a network leads out: it is not internal, and no overlay.
     pub fn has_way_out(&self, key: &str) -> bool {
         match self.lab.networks.get(key) {
             None => true,
@@ -149,19 +149,32 @@ impl State<'_> {
         }
     }
 
-    /// The network that a container has its way out of a family and its published ports by: of those that lead out the one with the
-    /// highest priority, then the first by name; else docker_gwbridge (moby libnetwork/endpoint.go, `Less`).
+    /// Whether a network has a default route that leads nowhere: up to Docker 24 an internal bridge does (moby#46603).
+    fn has_dead_end(&self, host: &str, key: &str) -> bool {
+        let is_old = self.lab.hosts.get(host).is_some_and(|h| !h.engine.is_at_least(25));
+        is_old && self.lab.networks.get(key).is_some_and(|n| n.driver == Driver::Bridge && n.internal)
+    }
+
+    /// The network that a container has its default route of a family and its published ports by: of those that lead out the one
+    /// with the highest priority, then the first by name; else one that leads nowhere; else docker_gwbridge (moby
+    /// libnetwork/endpoint.go, `Less`).
     pub fn way_out(&self, container: &str, family: Family) -> Option<(&str, IpAddr)> {
         let c = self.containers.get(container)?;
-        let attach = self.lab.containers.get(container).map(|c| &c.attach);
+        let described = self.lab.containers.get(container);
+        let attach = described.map(|c| &c.attach);
         let order = |key: &str| {
             let priority = match attach {
                 Some(Attach::Networks(all)) => all.get(key).and_then(|a| a.gw_priority).unwrap_or_default(),
                 _ => 0,
             };
-            (Reverse(priority), self.lab.networks.get(key).map_or(key, |n| n.docker_name.as_str()).to_owned())
+            (
+                !self.has_way_out(key),
+                Reverse(priority),
+                self.lab.networks.get(key).map_or(key, |n| n.docker_name.as_str()).to_owned(),
+            )
         };
-        let out = c.networks.iter().filter(|(key, _)| self.has_way_out(key));
+        let dead_end = |key: &str| described.is_some_and(|c| self.has_dead_end(&c.host, key));
+        let out = c.networks.iter().filter(|(key, _)| self.has_way_out(key) || dead_end(key));
         let out = out.filter_map(|(key, a)| Some((key.as_str(), a.address(family)?)));
         let gwbridge = c.gwbridge.filter(|ip| ip.family() == family);
         out.min_by_key(|(key, _)| order(key)).or(gwbridge.map(|ip| (self.gwbridge(), ip)))

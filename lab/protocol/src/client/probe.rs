@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::Value;
-use tokio::time::timeout;
+use tokio::{
+    io::{AsyncBufRead, BufReader, split},
+    time::timeout,
+};
 
 use super::{AgentStream, ClientError};
 use crate::{
@@ -39,29 +42,29 @@ impl ProbeClient {
     }
 
     /// Fires all shots at once and waits for every result, in order of arrival. Silent shots take `deadline_ms`.
-    pub async fn fire(
-        &mut self,
-        mut shots: Vec<Shot>,
-        deadline_ms: u32,
-    ) -> Result<Vec<ShotResult>, ClientError> {
+    pub async fn fire(&mut self, shots: Vec<Shot>, deadline_ms: u32) -> Result<Vec<ShotResult>, ClientError> {
         let expected = shots.len();
         let limit = Duration::from_millis(deadline_ms.into()) + SLACK;
         let mut results = Vec::with_capacity(expected);
-        let exchange = async {
-            while !shots.is_empty() {
-                let rest = shots.split_off(shots.len().min(SHOTS));
-                let shots = std::mem::replace(&mut shots, rest);
-                lines::write(&mut self.stream, &ProbeIn::Fire { deadline_ms, shots })
-                    .await
-                    .map_err(failed)?;
+        // Results come while shots are still sent: if nobody read them, the agent would stop reading.
+        let (read, mut write) = split(&mut self.stream);
+        let mut read = BufReader::new(read);
+        let ordering = async {
+            for shots in shots.chunks(SHOTS) {
+                let order = ProbeIn::Fire { deadline_ms, shots: shots.to_vec() };
+                lines::write(&mut write, &order).await.map_err(failed)?;
             }
+            Ok(())
+        };
+        let reading = async {
             while results.len() < expected {
-                if let ProbeOut::Results(some) = next(&mut self.stream).await? {
+                if let ProbeOut::Results(some) = next(&mut read).await? {
                     results.extend(some);
                 }
             }
             Ok(())
         };
+        let exchange = async { tokio::try_join!(ordering, reading).map(drop) };
         timeout(limit, exchange).await.unwrap_or(Err(ClientError::Timeout { op: OP, limit }))?;
         Ok(results)
     }
@@ -85,7 +88,7 @@ impl ProbeClient {
     }
 }
 
-async fn next(stream: &mut AgentStream) -> Result<ProbeOut, ClientError> {
+async fn next(stream: &mut (impl AsyncBufRead + Unpin)) -> Result<ProbeOut, ClientError> {
     match lines::read(stream).await {
         Ok(Some(line)) => Ok(line),
         Ok(None) => Err(ClientError::Gone { op: OP, why: "the stream ended within the session".into() }),

@@ -77,8 +77,10 @@ pub(super) fn check(t: &raw::Topology, lab: &Lab, cx: &mut Cx) {
             ];
             let unknown = keys.into_iter().filter(|(.., since)| engine.docker() < *since);
             for (at, key, since) in unknown.filter_map(|(at, key, since)| Some((at?, key, since))) {
-                let message =
-                    format!("`{key}` is known to Docker from {since} on, and `{host}` has {}", engine.docker());
+                let message = format!(
+                    "`{key}` is known to Docker from {since} on, and `{host}` has {}",
+                    engine.docker()
+                );
                 cx.error(Diagnostic::new(at, message).hint(format!(
                     "give `{host}` a newer engine, as `engine: forky`, or the topology `engines: \">={}\"`",
                     since.major

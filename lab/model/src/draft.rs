@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, fmt, ops::Range};
 
 use serde::{Deserialize, Serialize};
-use vxlan::{Stack, filter::Filter};
+use vxlan::{Kind, Stack, filter::Filter};
 
 use crate::family::Family;
 
@@ -85,7 +85,7 @@ impl Draft {
         let stack = this.check(read)?;
         stack.build().map_err(|e| in_whole(text, e.to_string()))?;
         match stack.layers.first().map(vxlan::Layer::kind) {
-            Some(vxlan::Kind::Ether) => Ok(this),
+            Some(Kind::Ether) => Ok(this),
             _ => {
                 let end = text.find(['/', '(']).unwrap_or(text.len());
                 Err(DraftError {
@@ -129,6 +129,15 @@ impl Draft {
             from = range.end;
         }
         Ok(names)
+    }
+
+    /// The family of the IP layer in which a name at this byte stands. `None`: another layer, or a filter.
+    pub fn ip_layer_of(&self, name_at: usize) -> Option<Family> {
+        match open_layer(&self.0[..name_at])? {
+            Kind::Ipv4 => Some(Family::V4),
+            Kind::Ipv6 => Some(Family::V6),
+            _ => None,
+        }
     }
 
     /// Replaces the names by values.
@@ -223,7 +232,14 @@ fn name(text: &str, range: Range<usize>) -> Result<Name, DraftError> {
         "vni" if at.is_none() => Ok(Name::Vni(endpoint)),
         "vtep" if at.is_none() => Ok(Name::Vtep(endpoint)),
         "mac" => Ok(Name::Mac { endpoint, at }),
-        "ip" => Ok(Name::Ip { endpoint, at, family: family_in_layer(&text[..range.start]) }),
+        "ip" => {
+            let family = match open_layer(&text[..range.start]) {
+                Some(Kind::Ipv4 | Kind::Arp) => Some(Family::V4),
+                Some(Kind::Ipv6) => Some(Family::V6),
+                _ => None,
+            };
+            Ok(Name::Ip { endpoint, at, family })
+        }
         "ip4" => Ok(Name::Ip { endpoint, at, family: Some(Family::V4) }),
         "ip6" => Ok(Name::Ip { endpoint, at, family: Some(Family::V6) }),
         "vni" | "vtep" => Err(wrong(format!("a {kind} is not on a network"))),
@@ -231,16 +247,23 @@ fn name(text: &str, range: Range<usize>) -> Result<Name, DraftError> {
     }
 }
 
-/// The family of the addresses in the layer that this text leaves open: `eth/ip6(src=fd00::1,dst=`.
-fn family_in_layer(before: &str) -> Option<Family> {
-    let (layers, fields) = before.rsplit_once('(')?;
-    let layer = layers.rsplit(|c: char| !c.is_ascii_alphanumeric()).next()?;
-    match layer {
-        _ if fields.contains(')') => None,
-        "ip" | "ipv4" | "arp" => Some(Family::V4),
-        "ip6" | "ipv6" => Some(Family::V6),
-        _ => None,
+/// The layer that this text leaves open: `eth/ip6(src=fd00::1,dst=`. A filter opens none.
+fn open_layer(before: &str) -> Option<Kind> {
+    let (mut open, mut is_quoted) = (None, false);
+    let mut chars = before.char_indices();
+    // A parenthesis in a quoted value opens and closes nothing.
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '\\' if is_quoted => drop(chars.next()),
+            '"' => is_quoted = !is_quoted,
+            '(' if !is_quoted => open = Some(at),
+            ')' if !is_quoted => open = None,
+            _ => {}
+        }
     }
+    let layers = before[..open?].trim_end();
+    let layer = layers.rsplit(|c: char| !c.is_ascii_alphanumeric()).next()?;
+    layer.parse::<Stack>().ok()?.layers.first().map(vxlan::Layer::kind)
 }
 
 /// Moves an error at a byte of the checked text to its place in the written text.
@@ -338,6 +361,17 @@ mod tests {
             [Some(Family::V6), Some(Family::V6), Some(Family::V4)]
         );
         assert_eq!(families(Draft::frame("eth/arp(who=${ip:a})").unwrap()), [Some(Family::V4)]);
+        for (frame, family) in [
+            ("eth/IP6(dst=${ip:a})/udp", Family::V6),
+            ("eth/ip6 (dst=${ip:a})/udp", Family::V6),
+            ("eth/IPv4 ( ttl=3, dst = ${ip:a} )/udp", Family::V4),
+        ] {
+            assert_eq!(families(Draft::frame(frame).unwrap()), [Some(family)], "{frame}");
+        }
+        // What is quoted is no layer.
+        for quoted in [r#"payload(text="ip6(${ip:a}")"#, r#"payload(text="\"ip6(${ip:a})\\")"#] {
+            assert_eq!(families(Draft::frame(&format!("eth/ip/udp/{quoted}")).unwrap()), [None], "{quoted}");
+        }
         for filter in ["ip6 and host ${ip:a}", "not (host ${ip:a})", "(ip6 or arp) and (src host ${ip:a})"] {
             assert_eq!(families(Draft::filter(filter).unwrap()), [None], "{filter}");
         }

@@ -4,13 +4,18 @@
 use labctl_oracle::{Agreement, predict};
 use labctl_topology::Topology;
 
-/// What the oracle says of each frame: (its text, who must receive it or not).
+/// What the oracle says of each frame that is sent from `a`: (its text, who must receive it or not).
 fn said(frames: &[(&str, &str)]) -> Vec<Agreement> {
-    let mut text = "name: t\nsegments: { lan: { subnet: [10.0.0.0/24, 'fd00::/64'] } }\n\
-                    hosts: { a: { lan: [10.0.0.1, 'fd00::1'] }, b: { lan: [10.0.0.2, 'fd00::2'] } }\nexpect:\n"
-        .to_owned();
+    let lab = "hosts: { a: { lan: [10.0.0.1, 'fd00::1'] }, b: { lan: [10.0.0.2, 'fd00::2'] } }";
+    said_in(lab, "a", frames)
+}
+
+/// The same of another lab on the segment `lan`, and sent from there.
+fn said_in(lab: &str, from: &str, frames: &[(&str, &str)]) -> Vec<Agreement> {
+    let mut text =
+        format!("name: t\nsegments: {{ lan: {{ subnet: [10.0.0.0/24, 'fd00::/64'] }} }}\n{lab}\nexpect:\n");
     for (frame, who) in frames {
-        text += &format!("  - {{ from: a, inject: \"{frame}\", {who} }}\n");
+        text += &format!("  - {{ from: {from}, inject: \"{frame}\", {who} }}\n");
     }
     let lab = Topology::parse(&text, "t.yaml", &Default::default()).unwrap().lab;
     let stages = predict(&lab).scenes;
@@ -44,4 +49,20 @@ fn ipv6_is_followed_as_ipv4_is() {
     assert!([0, 2].iter().all(|n| matches!(found[*n], Agreement::Agrees)), "{found:?}");
     assert!(matches!(&found[1], Agreement::Differs(why) if why == "b gets it"), "{found:?}");
     assert!(found[3..].iter().all(|a| matches!(a, Agreement::Unknown(_))), "{found:?}");
+}
+
+#[test]
+fn a_bridge_asks_no_rules_for_a_frame_that_leaves_by_no_port() {
+    // What its rules are is not known, and need not be.
+    let lab = "hosts:\n  a: { lan: 10.0.0.1 }\n  b:\n    lan: 10.0.0.2\n    daemon_json: { bridge: none }\n    \
+               interfaces: { br0: { type: bridge, ports: [lan] } }\n";
+    let to_nobody = "eth(dst=02:00:00:00:00:77)/ip(dst=10.0.0.9)/udp(dport=9)";
+    let found = said_in(lab, "a", &[(to_nobody, "not_received_by: b")]);
+    assert!(matches!(found[0], Agreement::Agrees), "{found:?}");
+
+    // The bridge knows the port behind which this MAC is, and that the frame has come from there.
+    let lab = "hosts: { a: { lan: 10.0.0.1 } }\ncontainers: { c1: {} }";
+    let to_itself = "eth(dst=${mac:c1})/ip(dst=${ip:c1})/udp(dport=9)";
+    let found = said_in(lab, "c1", &[(to_itself, "not_received_by: c1")]);
+    assert!(matches!(found[0], Agreement::Agrees), "{found:?}");
 }

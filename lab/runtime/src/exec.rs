@@ -2,11 +2,17 @@
 
 use std::time::Duration;
 
+use labctl_docker::services::TaskHere;
 use labctl_machines::Error as MachineError;
 use labctl_model::Command;
 use labctl_protocol::messages::{Exec, Netns};
 
-use crate::{Error, host::RunningHost, probe, view::View};
+use crate::{
+    Error,
+    host::RunningHost,
+    probe::{self, Here},
+    view::View,
+};
 
 /// Time limit for a command: without KVM much takes long.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -58,18 +64,18 @@ pub async fn place<'a>(view: &'a View<'_>, endpoint: &str) -> Result<(&'a Runnin
     if view.lab.hosts.contains_key(endpoint) {
         return Ok((view.host(endpoint)?, Netns::Host));
     }
-    let (home, endpoint) = match (view.lab.host_of(endpoint), endpoint.split_once('/')) {
-        (Some(home), _) => (home, endpoint.to_owned()),
+    let (home, endpoint, looked) = match (view.lab.host_of(endpoint), endpoint.split_once('/')) {
+        (Some(home), _) => (home, endpoint.to_owned(), None),
         (None, Some((home, name))) => {
-            let task = task(view, view.host(home)?, name).await?;
-            (home, task.unwrap_or_else(|| name.to_owned()))
+            let (task, looked) = task(view, view.host(home)?, name).await?;
+            (home, task.unwrap_or_else(|| name.to_owned()), looked)
         }
         (None, None) => {
             let mut found = None;
             for (home, host) in view.hosts.iter() {
                 // A dockerd that is away hides nothing of the others.
-                if let Ok(Some(container)) = task(view, host, endpoint).await {
-                    found = Some((home.as_str(), container));
+                if let Ok((Some(container), looked)) = task(view, host, endpoint).await {
+                    found = Some((home.as_str(), container, looked));
                     break;
                 }
             }
@@ -82,7 +88,10 @@ pub async fn place<'a>(view: &'a View<'_>, endpoint: &str) -> Result<(&'a Runnin
         Ok(state) => state,
         // A dockerd that is away: what it said last counts.
         Err(error) => {
-            let mut here = probe::look(view, host).await?;
+            let mut here = match looked {
+                Some(here) => here,
+                None => probe::look(view, host).await?,
+            };
             let of_task = here.tasks.into_iter().find(|(task, _)| task.container == endpoint);
             match here.containers.remove(&endpoint).or(of_task.map(|(_, state)| state)) {
                 Some(state) => state,
@@ -99,13 +108,21 @@ pub async fn place<'a>(view: &'a View<'_>, endpoint: &str) -> Result<(&'a Runnin
     }
 }
 
-/// The container of a task that runs on a host, by its name in the lab.
-async fn task(view: &View<'_>, host: &RunningHost, name: &str) -> Result<Option<String>, Error> {
-    let tasks = match host.docker.tasks_here().await {
-        Ok(tasks) => tasks,
-        Err(_) => probe::look(view, host).await?.tasks.into_iter().map(|(task, _)| task).collect(),
-    };
-    Ok(tasks.into_iter().find(|t| t.name(&host.name) == name).map(|t| t.container))
+/// The container of a task that runs on a host, by its name in the lab. If the dockerd is away, also what the host has.
+async fn task(
+    view: &View<'_>,
+    host: &RunningHost,
+    name: &str,
+) -> Result<(Option<String>, Option<Here>), Error> {
+    let is_it = |task: &&TaskHere| task.name(&host.name) == name;
+    let container = |task: &TaskHere| task.container.clone();
+    match host.docker.tasks_here().await {
+        Ok(tasks) => Ok((tasks.iter().find(is_it).map(container), None)),
+        Err(_) => {
+            let here = probe::look(view, host).await?;
+            Ok((here.tasks.iter().map(|(task, _)| task).find(is_it).map(container), Some(here)))
+        }
+    }
 }
 
 fn refused(host: &str, message: String) -> Error {

@@ -16,8 +16,8 @@ const FRESH: u32 = 30;
 const AGAIN: u32 = 1;
 /// Most seconds that a packet waits for an answer.
 const WAIT: u32 = 3;
-/// Most bytes that wait for one neighbour (as Linux has `unres_qlen_bytes`): a matrix sends to all destinations at once, and
-/// all its answers are for the one who asks.
+/// Most bytes that wait for one neighbour (as Linux has `unres_qlen_bytes`), unless the newest frame alone is larger: a matrix
+/// sends to all destinations at once, and all its answers are for the one who asks.
 const WAITING: usize = 64 << 10;
 /// Most bytes that wait for all neighbours together: full queues for 64. Without it, who pings from 4,096 addresses that nobody
 /// answers for makes 256 MiB wait.
@@ -93,12 +93,16 @@ impl Neighbours {
 
     /// Finds the MAC of `ip`, where `frame` goes.
     pub(crate) fn resolve(&mut self, ip: IpAddr, frame: Vec<u8>, now: u32) -> Next {
-        let room = self.room_for(ip, now);
+        if let Some(Neighbour::Known { mac, heard }) = self.known.get(&ip)
+            && now.saturating_sub(*heard) < FRESH
+        {
+            return Next::Send(addressed(frame, *mac));
+        }
+        if !self.room_for(ip, now) {
+            return Next::Wait;
+        }
         let queued = self.room_to_wait(frame.len(), now);
         match self.known.get_mut(&ip) {
-            Some(Neighbour::Known { mac, heard }) if now.saturating_sub(*heard) < FRESH => {
-                Next::Send(addressed(frame, *mac))
-            }
             Some(Neighbour::Asked { at, waiting }) => {
                 if queued {
                     self.waiting += frame.len();
@@ -106,6 +110,7 @@ impl Neighbours {
                 }
                 let mut own = bytes(waiting);
                 while own > WAITING
+                    && waiting.len() > 1
                     && let Some((_, oldest)) = waiting.pop_front()
                 {
                     own -= oldest.len();
@@ -117,13 +122,12 @@ impl Neighbours {
                 *at = now;
                 Next::Ask
             }
-            _ if room => {
+            _ => {
                 let waiting: VecDeque<_> = queued.then_some((now, frame)).into_iter().collect();
                 self.waiting += bytes(&waiting);
                 self.known.insert(ip, Neighbour::Asked { at: now, waiting });
                 Next::Ask
             }
-            _ => Next::Wait,
         }
     }
 
@@ -193,6 +197,15 @@ mod tests {
         neighbours.heard(IP, MAC, true, 5, &mut out);
         let marks: Vec<u8> = out.iter().map(|frame| frame[19]).collect();
         assert_eq!(marks, [2, 3, 4]);
+
+        // Also one that is too large for any other to wait beside it.
+        let (mut neighbours, mut out) = (Neighbours::default(), Vec::new());
+        for n in 0..2 {
+            neighbours.resolve(IP, vec![n; WAITING + 1], 5);
+        }
+        neighbours.heard(IP, MAC, true, 5, &mut out);
+        let marks: Vec<u8> = out.iter().map(|frame| frame[19]).collect();
+        assert_eq!((marks, neighbours.waiting), (vec![1], 0));
     }
 
     #[test]
@@ -208,6 +221,8 @@ mod tests {
         assert_eq!((out.len(), neighbours.waiting), (1, WAITING_IN_ALL - WAITING), "the last found no room");
         neighbours.resolve(ip(300), vec![0; WAITING], 6);
         assert_eq!(neighbours.waiting, WAITING_IN_ALL);
+        assert!(matches!(neighbours.resolve(ip(0), vec![0; WAITING], 7), Next::Send(_)));
+        assert_eq!(neighbours.dropped, 5, "what is sent at once needs no room");
         // The one of the sixth second is in time yet.
         neighbours.resolve(ip(301), vec![0; WAITING], 5 + WAIT + 1);
         assert_eq!(neighbours.waiting, 2 * WAITING);

@@ -125,15 +125,9 @@ impl StandIn {
         }
     }
 
-    /// Asks who else listens to a group that somebody has left, if it asks for listeners at all.
-    pub(crate) fn ask_for(&self, group: Ipv6Addr) -> Option<Vec<u8>> {
-        let link_local = self.link_local.filter(|_| self.queries.is_some())?;
-        Some(advert::query((self.mac, link_local), Some(group)))
-    }
-
-    /// Whether it asks who listens to which group.
-    pub(crate) fn is_querier(&self) -> bool {
-        self.queries.is_some()
+    /// Its MAC and address as the one who asks who listens to which group, if it does.
+    pub(crate) fn querier(&self) -> Option<(MacAddr, Ipv6Addr)> {
+        self.link_local.filter(|_| self.queries.is_some()).map(|own| (self.mac, own))
     }
 
     /// The answer to somebody who solicits routers.

@@ -10,7 +10,7 @@ use labctl_model::{Traffic, lab};
 use vxlan::{EthernetFrame, MacAddr};
 
 use crate::{
-    WireError,
+    WireError, advert,
     block::{Block, Blocks, Rule},
     capture::{Fate, Recorder},
     fdb::Fdb,
@@ -368,9 +368,10 @@ impl Switch {
         let Segment { mld, standin, .. } = &mut self.segments[segment];
         if let Some(mld) = mld.as_mut().filter(|_| frame.dst.is_multicast()) {
             // The stand-in lives in the untagged LAN.
-            let querier = standin.as_ref().filter(|standin| frame.vid == 0 && standin.is_querier());
+            let querier = standin.as_ref().filter(|_| frame.vid == 0).and_then(StandIn::querier);
             let left = mld.learn(from, frame, querier.is_some(), now.secs);
-            self.answers.extend(left.into_iter().filter_map(|group| querier?.ask_for(group)));
+            self.answers
+                .extend(left.into_iter().filter_map(|group| Some(advert::query(querier?, Some(group)))));
         }
         let outcome = self.carry(Some(from), segment, frame, now);
         self.record(Some(from), segment, frame.bytes(), outcome);

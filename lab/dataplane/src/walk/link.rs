@@ -303,7 +303,8 @@ impl<'a> Flood<'a> {
             return;
         }
         let to = self.ports(bridge, Some(port), &frame);
-        if frame.dst.is_none() && to.is_empty() {
+        // The kernel asks the rules for each port that a frame leaves by.
+        if to.is_empty() {
             return;
         }
         let mut frame = frame;
@@ -355,7 +356,7 @@ impl<'a> Flood<'a> {
         }
     }
 
-    /// The port behind which the MAC is, else every port but the one that it came in by.
+    /// The port behind which the MAC is, else every port; never the one that it came in by.
     fn ports(&self, bridge: At, but: Option<At>, frame: &Frame) -> Vec<At> {
         self.cache.looked(self.net.spaces[bridge.ns].interfaces.len());
         let interfaces = self.net.spaces[bridge.ns].interfaces.iter().enumerate();
@@ -366,7 +367,7 @@ impl<'a> Flood<'a> {
             _ => false,
         };
         if let Some((port, _)) = ports.iter().find(|(_, i)| behind(i)) {
-            return vec![*port];
+            return Some(*port).filter(|port| Some(*port) != but).into_iter().collect();
         }
         let hears = |i: &Interface| !matches!(i.link, Link::Veth(peer) if !self.hears(peer));
         let hearing = ports.iter().filter(|(port, i)| Some(*port) != but && hears(i));

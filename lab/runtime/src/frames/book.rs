@@ -183,7 +183,7 @@ impl<'a> Book<'a> {
         let name = wanted.map(str::to_owned).or(first);
         let name = name.ok_or_else(|| Error::Frame(format!("{endpoint} has no interface but lo")))?;
         let speaks = bridge_of(&name).unwrap_or_else(|| name.clone());
-        let mac = facts.macs.get(&speaks).ok_or_else(|| no_such(&name, &facts.interfaces))?;
+        let mac = facts.macs.get(&speaks).ok_or_else(|| no_such(&speaks, &facts.interfaces))?;
         let addresses = all_addresses(&facts).filter(|(of, _)| *of == speaks).map(|(_, net)| *net).collect();
         Ok(Interface { name, mac: MacAddr(*mac), addresses })
     }

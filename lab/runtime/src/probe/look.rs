@@ -109,11 +109,10 @@ async fn still_running(host: &RunningHost, mut here: Here) -> Result<Here, Error
     for state in states {
         let Some(pid) = state.pid else { continue };
         match is_in_cgroup(pid, &state.id, &found, &told) {
-            Some(true) => {}
-            Some(false) => (state.pid, state.status) = (None, "exited".to_owned()),
-            None => {
-                let why =
-                    format!("whether process {pid} is still a container's is not known: {}", told.trim());
+            Ok(true) => {}
+            Ok(false) => (state.pid, state.status) = (None, "exited".to_owned()),
+            Err(why) => {
+                let why = format!("whether process {pid} is still a container's is not known: {why}");
                 return Err(MachineError::Agent { host: host.name.clone(), why }.into());
             }
         }
@@ -122,15 +121,22 @@ async fn still_running(host: &RunningHost, mut here: Here) -> Result<Here, Error
 }
 
 /// Whether a process is in a container's cgroup, by what grep has printed of the cgroups and told of files that it could not
-/// read. Only what is gone is known not to be.
-fn is_in_cgroup(pid: u32, id: &str, found: &str, told: &str) -> Option<bool> {
-    let file = format!("/proc/{pid}/cgroup:");
-    let mut lines = found.lines().filter(|line| line.starts_with(&file)).peekable();
+/// read. A process that is gone is not.
+///
+/// # Errors
+/// Its cgroup could not be read: why.
+fn is_in_cgroup(pid: u32, id: &str, found: &str, told: &str) -> Result<bool, String> {
+    let file = format!("/proc/{pid}/cgroup");
+    let names_it = |line: &&str| line.contains(&format!("{file}:"));
+    let mut lines = found.lines().filter(names_it).peekable();
     if lines.peek().is_some() {
-        return Some(lines.any(|line| line.contains(id)));
+        return Ok(lines.any(|line| line.contains(id)));
     }
-    let is_gone = |line: &str| line.contains("No such file") || line.contains("No such process");
-    told.lines().any(|line| line.contains(&file) && is_gone(line)).then_some(false)
+    match told.lines().find(names_it) {
+        Some(line) if line.contains("No such file") || line.contains("No such process") => Ok(false),
+        Some(line) => Err(line.to_owned()),
+        None => Err(format!("grep says nothing of {file}")),
+    }
 }
 
 async fn look_at(lab: &Lab, host: &RunningHost) -> Result<Here, Error> {
@@ -166,15 +172,14 @@ mod tests {
         let told = "grep: /proc/13/cgroup: No such file or directory\ngrep: /proc/14/cgroup: No such process\n\
                     grep: /proc/15/cgroup: Permission denied\n";
         for (pid, is) in [
-            (12, Some(true)),
-            (123, Some(false)),
-            (13, Some(false)),
-            (14, Some(false)),
-            (15, None),
-            (1, None),
+            (12, Ok(true)),
+            (123, Ok(false)),
+            (13, Ok(false)),
+            (14, Ok(false)),
+            (15, Err("grep: /proc/15/cgroup: Permission denied")),
+            (1, Err("grep says nothing of /proc/1/cgroup")),
         ] {
-            assert_eq!(is_in_cgroup(pid, "abc", found, told), is, "{pid}");
+            assert_eq!(is_in_cgroup(pid, "abc", found, told), is.map_err(str::to_owned), "{pid}");
         }
-        assert_eq!(is_in_cgroup(12, "abc", "", "grep: not found"), None);
     }
 }

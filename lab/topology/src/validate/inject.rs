@@ -194,6 +194,7 @@ fn template(
     };
     let mut sound = true;
     for (range, name) in template.names().unwrap_or_default() {
+        let layer = template.ip_layer_of(range.start);
         let at = cx.part(text, range);
         let named = |value: &String| At { value: value.clone(), at };
         sound &= match &name {
@@ -205,7 +206,7 @@ fn template(
                 let known = scope.endpoint(&named(endpoint), cx);
                 known
                     && place.as_ref().is_none_or(|place| scope.has_address(endpoint, &named(place), cx))
-                    && is_of_family(&name, &named(endpoint), scope.lab, cx)
+                    && is_of_family(&name, layer, &named(endpoint), scope.lab, cx)
             }
         };
     }
@@ -213,7 +214,7 @@ fn template(
 }
 
 /// Whether a host or a peer has an address of the family that a name asks for. What Docker gives is not known yet.
-fn is_of_family(name: &Name, at: &At<String>, lab: &Lab, cx: &mut Cx) -> bool {
+fn is_of_family(name: &Name, layer: Option<Family>, at: &At<String>, lab: &Lab, cx: &mut Cx) -> bool {
     let Name::Ip { endpoint, at: place, family: Some(family) } = name else { return true };
     let nics = match (lab.hosts.get(endpoint), lab.peers.get(endpoint)) {
         (Some(host), _) => host.nics.as_slice(),
@@ -225,10 +226,15 @@ fn is_of_family(name: &Name, at: &At<String>, lab: &Lab, cx: &mut Cx) -> bool {
     if !has {
         let place = place.as_ref().map(|place| format!(" on `{place}`")).unwrap_or_default();
         let d = Diagnostic::new(at.at, format!("`{endpoint}` has no {family} address{place}"));
-        let layer = if *family == Family::V6 { "`ip`" } else { "`ip6`" };
-        cx.error(d.hint(format!(
-            "a NIC may have one of each family: `lan: [192.168.56.3, fd00:56::3]`; or send by the other: {layer}"
-        )));
+        // ARP has no other family, and a filter sends nothing.
+        let other = match layer {
+            Some(Family::V4) => "; or send by the other: `ip6`",
+            Some(Family::V6) => "; or send by the other: `ip`",
+            _ => "",
+        };
+        cx.error(
+            d.hint(format!("a NIC may have one of each family: `lan: [192.168.56.3, fd00:56::3]`{other}")),
+        );
     }
     has
 }

@@ -46,6 +46,31 @@ fn machines_get_the_same_places() {
 }
 
 #[test]
+fn the_other_family_is_offered_where_a_frame_can_have_it() {
+    let hint = |check: &str| {
+        let text = format!(
+            "name: lab\nsegments: {{ lan: {{ subnet: [10.0.0.0/24, 'fd00::/64'] }} }}\n\
+             hosts: {{ h1: {{ lan: [10.0.0.3, 'fd00::3'] }}, four: {{ lan: 10.0.0.4 }}, six: {{ lan: 'fd00::6' }} }}\n\
+             expect: [ {{ from: h1, {check} }} ]\n"
+        );
+        let found = labctl_topology::parse(&text, "lab.yaml").unwrap_err();
+        assert!(found.to_string().contains("address"), "{check}: {found}");
+        found.mistakes()[0].hint.clone().unwrap()
+    };
+    let six = hint("inject: 'eth/ip(dst=${ip:six})/icmp', received_by: six");
+    assert!(six.ends_with("or send by the other: `ip6`"), "{six}");
+    let four = hint("inject: 'eth/IP6 (dst=${ip6:four})/icmp6', received_by: four");
+    assert!(four.ends_with("or send by the other: `ip`"), "{four}");
+    for other in [
+        "inject: 'eth/arp(who=${ip:six})', received_by: six",
+        "inject: 'eth/ip/icmp', on_wire: { lan: 'host ${ip6:four}' }",
+    ] {
+        let hint = hint(other);
+        assert!(!hint.contains("send by the other"), "{other}: {hint}");
+    }
+}
+
+#[test]
 fn a_mistake_in_an_action_is_told_once() {
     let text = "name: lab\nsegments: { lan: { subnet: 10.0.0.0/24 } }\nhosts: { host1: { lan: 10.0.0.3 } }\n\
                 containers: { c1: { host: host1, deferred: true } }\n\

@@ -163,11 +163,14 @@ fn to_group(mac: MacAddr, group: Ipv6Addr) -> Vec<u8> {
     reply::ethernet(MacAddr::for_ipv6_multicast(group), mac, None, ethertype::IPV6, &packet)
 }
 
-#[test]
-fn who_leaves_a_group_is_not_alone_at_its_port() {
+const A: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+const B: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
+
+/// A segment of IPv6 with MLD snooping and the ports a and b, maybe with a gateway.
+fn snooping(gateway: Option<&str>) -> Switch {
     let lan = lab::Segment {
         subnet: net("fd00:56::/64").into(),
-        gateway: "fd00:56::1".parse::<IpAddr>().unwrap().into(),
+        gateway: gateway.map(|ip| ip.parse::<IpAddr>().unwrap()).into_iter().collect(),
         mtu: 1500,
         port_security: false,
         outside: vec![],
@@ -177,18 +180,27 @@ fn who_leaves_a_group_is_not_alone_at_its_port() {
         mld: true,
     };
     let mut switch = Switch::new(&IndexMap::from([("lan".into(), lan)]), &[]);
-    let (a, b) = (MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]));
-    for (name, mac) in [("a", a), ("b", b)] {
+    for (name, mac) in [("a", A), ("b", B)] {
         let id = switch.add_port(name, "lan", mac).unwrap();
         switch.connected(id, false);
     }
+    switch
+}
+
+#[test]
+fn who_leaves_a_group_is_not_alone_at_its_port() {
+    let mut switch = snooping(Some("fd00:56::1"));
+    let (a, b) = (A, B);
     let instant = Instant::now();
     let group: Ipv6Addr = "ff05::99".parse().unwrap();
+    let mut asked = 0;
     let mut sent = |bytes: &[u8], from, secs| {
         let now = Now { instant, secs };
-        let before = switch.stats(now).ports["b"].tx_frames;
+        let before = switch.stats(now);
         switch.ingress(from, None, bytes, now);
-        switch.stats(now).ports["b"].tx_frames - before
+        let after = switch.stats(now);
+        asked += after.segments["lan"].gateway_tx_frames - before.segments["lan"].gateway_tx_frames;
+        after.ports["b"].tx_frames - before.ports["b"].tx_frames
     };
     let (joins, leaves) = (report(b, 4, group), report(b, 3, group));
     let datagram = to_group(a, group);
@@ -199,8 +211,45 @@ fn who_leaves_a_group_is_not_alone_at_its_port() {
     assert_eq!(sent(&joins, 1, 13), 0);
     assert_eq!(sent(&datagram, 0, 100), 1, "somebody did");
     assert_eq!(sent(&leaves, 1, 101), 1);
-    assert_eq!(sent(&datagram, 0, 104), 0, "and here nobody did");
-    assert_eq!(sent(&leaves, 1, 105), 0, "nobody is left to ask");
+    assert_eq!(sent(&leaves, 1, 103), 1, "another one is asked about too");
+    assert_eq!(sent(&datagram, 0, 103), 1);
+    assert_eq!(sent(&datagram, 0, 104), 0, "but gains the port no time, and nobody answered");
+    for secs in 105..108 {
+        assert_eq!(sent(&leaves, 1, secs), 0);
+    }
+    assert_eq!(asked, 3, "nobody is left to be asked about");
+}
+
+#[test]
+fn without_a_querier_the_first_to_leave_is_the_last() {
+    let group: Ipv6Addr = "ff05::99".parse().unwrap();
+    // Whether b gets a datagram at these times after it has left, if a querier was heard at a.
+    let gets = |query: Option<(u32, u16)>| {
+        let mut switch = snooping(None);
+        let instant = Instant::now();
+        let mut sent = |bytes: &[u8], from, secs| {
+            let now = Now { instant, secs };
+            let before = switch.stats(now).ports["b"].tx_frames;
+            switch.ingress(from, None, bytes, now);
+            switch.stats(now).ports["b"].tx_frames - before
+        };
+        if let Some((secs, vid)) = query {
+            let mut frame = advert::query((A, "fe80::a".parse().unwrap()), None);
+            if vid != 0 {
+                let [high, low] = vid.to_be_bytes();
+                frame.splice(12..12, [0x81, 0, high, low]);
+            }
+            sent(&frame, 0, secs);
+        }
+        sent(&report(B, 4, group), 1, 300);
+        assert_eq!(sent(&to_group(A, group), 0, 300), 1);
+        sent(&report(B, 3, group), 1, 301);
+        [301, 303, 304].map(|secs| sent(&to_group(A, group), 0, secs))
+    };
+    assert_eq!(gets(None), [0, 0, 0]);
+    assert_eq!(gets(Some((300, 0))), [1, 1, 0], "it asks, and others have 3 s to answer");
+    assert_eq!(gets(Some((40, 0))), [0, 0, 0], "it has not asked for 255 s");
+    assert_eq!(gets(Some((300, 5))), [0, 0, 0], "it asks in another VLAN");
 }
 
 #[test]
@@ -213,11 +262,16 @@ fn groups_that_found_no_room_go_to_all() {
         mld.ports(&Frame::read(&frame, Offload::default()).unwrap(), now)
     };
     assert_eq!(ports(&mld, 7, 0), Some([].into()));
-    for n in 0..5000 {
+    for n in 0..4096 {
         mld.join((0, group(n)), 1, 0);
     }
     assert_eq!(ports(&mld, 7, 0), Some([1].into()));
-    assert_eq!(ports(&mld, 4999, 0), None, "it was not learned");
+    assert_eq!(ports(&mld, 4999, 0), Some([].into()), "all have found room");
+    mld.join((0, group(4096)), 1, 0);
+    assert_eq!(ports(&mld, 7, 0), Some([1].into()));
+    assert_eq!(ports(&mld, 4096, 0), None, "it was not learned");
+    assert_eq!(ports(&mld, 4999, 259), None, "nor would others be");
+    assert_eq!(ports(&mld, 4999, 260), Some([].into()), "its report does not count");
     mld.join((0, group(4999)), 2, 260);
     assert_eq!(ports(&mld, 4999, 260), Some([2].into()), "those that have aged made room");
     assert_eq!(ports(&mld, 7, 260), Some([].into()));
@@ -300,6 +354,45 @@ fn a_block_stops_what_the_stand_in_sends() {
     };
     assert_eq!(answers(&[]), 2, "to the question, and that the port is closed");
     assert_eq!(answers(&["icmp"]), 1);
+}
+
+#[test]
+fn who_solicits_too_early_without_an_address_is_answered_later() {
+    let lan = lab::Segment {
+        subnet: net("fd00:56::/64").into(),
+        gateway: "fd00:56::1".parse::<IpAddr>().unwrap().into(),
+        mtu: 1500,
+        port_security: false,
+        outside: vec![],
+        block: vec![],
+        path_mtu: None,
+        ra: Some(lab::Advertised::default()),
+        mld: false,
+    };
+    let mut switch = Switch::new(&IndexMap::from([("lan".into(), lan)]), &[]);
+    let port = switch.add_port("a", "lan", A).unwrap();
+    switch.connected(port, false);
+    let instant = Instant::now();
+    let ends = Addresses::V6 { src: Ipv6Addr::UNSPECIFIED, dst: "ff02::2".parse().unwrap() };
+    let packet = reply::ip(ends, 58, 255, &ends.icmp_message(133, 0, [0; 4], &[]));
+    let to = MacAddr::for_ipv6_multicast("ff02::2".parse().unwrap());
+    let solicitation = reply::ethernet(to, A, None, ethertype::IPV6, &packet);
+    // The seconds at which advertisements are sent, as the loop of the wire sends them, with a solicitation at one of them.
+    let mut said = Vec::new();
+    for secs in 0..30 {
+        let now = Now { instant, secs };
+        let told = |switch: &Switch| switch.stats(now).ports["a"].tx_frames;
+        let before = told(&switch);
+        if switch.next_wake(now).unwrap() <= instant {
+            switch.advertise(now);
+        }
+        if secs == 1 {
+            switch.ingress(port, None, &solicitation, now);
+            assert_eq!(switch.next_wake(now).unwrap(), instant + Duration::from_secs(2));
+        }
+        said.extend((told(&switch) > before).then_some(secs));
+    }
+    assert_eq!(said, [0, 3, 19], "3 s after the last one, and the next after 16 s more");
 }
 
 #[test]

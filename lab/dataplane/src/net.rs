@@ -151,6 +151,9 @@ pub struct ProxyAt {
     pub port: u16,
     /// Where it connects to; nowhere, if dockerd only keeps the port.
     pub to: Option<std::net::SocketAddr>,
+    /// Its answers over UDP come from the address that was asked: from Docker 28 on (moby#48571). Else from the one that the
+    /// route to the client has.
+    pub answers_as_asked: bool,
 }
 
 /// A load balancer of IPVS.

@@ -14,7 +14,8 @@ use bollard::{
 };
 use bytes::Bytes;
 use futures::StreamExt;
-use labctl_model::{Attach, BUILTIN_IMAGE, Container, Lab, Protocol, Publish};
+use indexmap::IndexMap;
+use labctl_model::{Attach, Attachment, BUILTIN_IMAGE, Container, Driver, Lab, Protocol, Publish};
 use labctl_protocol::messages::BUILTIN_RUNTIME;
 use labctl_report::seen::{ContainerState, docker_name};
 
@@ -79,12 +80,20 @@ impl HostDocker {
     }
 
     async fn attach_and_start(&self, lab: &Lab, name: &str, container: &Container) -> Result<(), Error> {
-        if let Attach::Networks(networks) = &container.attach {
-            for (key, attachment) in networks.iter().skip(1) {
-                self.connect_network_once(docker_name(lab, key), name, attachment).await?;
-            }
+        let Attach::Networks(networks) = &container.attach else { return self.start_once(name).await };
+        let first = made_on(lab, networks);
+        // See `made_on`: of several overlays the first has to be there before the others.
+        let starts_first = first.is_some_and(|key| is_overlay(lab, key));
+        if starts_first {
+            self.start_once(name).await?;
         }
-        self.start_once(name).await
+        for (key, attachment) in networks.iter().filter(|(key, _)| Some(*key) != first) {
+            self.connect_network_once(docker_name(lab, key), name, attachment).await?;
+        }
+        match starts_first {
+            true => Ok(()),
+            false => self.start_once(name).await,
+        }
     }
 
     /// Runs one container of this image on each kind of network and removes it: from then on memory holds what that
@@ -254,14 +263,25 @@ fn attach(lab: &Lab, container: &Container) -> (String, Option<NetworkingConfig>
             let settings = EndpointSettings { ipam_config: Some(ipam), ..Default::default() };
             ("bridge".into(), config("bridge", settings))
         }
-        Attach::Networks(networks) => match networks.first() {
+        Attach::Networks(networks) => match made_on(lab, networks) {
             None => ("none".into(), None),
-            Some((key, attachment)) => {
+            Some(key) => {
                 let name = docker_name(lab, key);
-                (name.to_owned(), config(name, endpoint(attachment)))
+                (name.to_owned(), config(name, endpoint(&networks[key])))
             }
         },
     }
+}
+
+/// The network that a container is made on: the first that is no overlay, else the first. At a start Docker attaches a
+/// container's networks in any order, and after each looks for the one that it was made on, which a worker does not know
+/// before an overlay is attached (moby daemon/container_operations.go, `normalizeNetMode`, from 25 on).
+fn made_on<'a>(lab: &Lab, networks: &'a IndexMap<String, Attachment>) -> Option<&'a String> {
+    networks.keys().find(|key| !is_overlay(lab, key)).or_else(|| networks.keys().next())
+}
+
+fn is_overlay(lab: &Lab, key: &str) -> bool {
+    lab.networks.get(key).is_some_and(|n| n.driver == Driver::Overlay)
 }
 
 /// The runtime of a container of this image in a host with shortcuts: the built-in image only waits, so a small one will

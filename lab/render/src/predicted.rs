@@ -18,8 +18,6 @@ use crate::beside::{Beside, Followed, Sight};
 
 /// Most cells of a lab that are predicted by the way: some seconds' worth would be a surprise.
 const MOST_BY_THE_WAY: usize = 50_000;
-/// Why what is expected need not hold.
-const CHANGED: &str = "the lab was changed since it came up";
 /// Most cells of a report that are held against the oracle.
 const MOST_BESIDE: usize = 12;
 
@@ -70,13 +68,12 @@ fn note(checks: &mut [CheckReport], stage: &Stage, changed: bool) {
     for (cell, p) in observed.zip(predicted).flat_map(|(observed, p)| observed.iter_mut().zip(p)) {
         let (agrees, why) = match &p.agreement {
             Agreement::Agrees => (Some(true), String::new()),
-            Agreement::Differs(_) if changed && is_one_of(&p.predicted, cell.observed.word()) => {
-                (Some(false), CHANGED.to_owned())
-            }
             Agreement::Differs(why) => (Some(false), why.clone()),
             Agreement::Unknown(why) => (None, why.clone()),
         };
-        cell.predicted = Some(Predicted { word: p.predicted.clone(), agrees, why });
+        let outdated = changed && agrees == Some(false) && is_one_of(&p.predicted, cell.observed.word());
+        let why = if outdated { "the lab was changed since it came up".to_owned() } else { why };
+        cell.predicted = Some(Predicted { word: p.predicted.clone(), agrees, outdated, why });
     }
 }
 
@@ -125,9 +122,9 @@ pub fn beside(report: &Report) -> String {
 
 /// `predicted silent, as observed, so the expectation is wrong: host1: filter …`; `None` if the oracle was not asked.
 pub fn said(cell: &CellReport) -> Option<String> {
-    let Predicted { word, agrees, why } = cell.predicted.as_ref()?;
-    if why == CHANGED {
-        return Some(format!("predicted {word}, as observed: {CHANGED}"));
+    let Predicted { word, agrees, outdated, why } = cell.predicted.as_ref()?;
+    if *outdated {
+        return Some(format!("predicted {word}, as observed: {why}"));
     }
     let why = if why.is_empty() { String::new() } else { format!(": {why}") };
     Some(match agrees {

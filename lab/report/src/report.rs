@@ -233,6 +233,9 @@ pub struct Predicted {
     /// Whether it is as expected; absent if nobody can say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agrees: Option<bool>,
+    /// Whether what is expected need not hold any more: what is predicted of the lab as it was changed is observed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outdated: bool,
     /// Why it is not, or why nobody can say.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,

@@ -149,7 +149,7 @@ impl Walker<'_> {
                 format!("dockerd of {} keeps {}/{}, and nobody reads it", space.name, t.proto, t.dport);
             return Ok(());
         }
-        if let (Some(ProxyAt { to: Some(to), .. }), true) = (proxy, depth < DEEPEST) {
+        if let (Some(ProxyAt { to: Some(to), answers_as_asked, .. }), true) = (proxy, depth < DEEPEST) {
             if asked.proto == Proto::Tcp && asked.size.is_some() {
                 return Err(Unknown("a size through docker-proxy".to_owned()));
             }
@@ -183,8 +183,9 @@ impl Walker<'_> {
                 trip.back.extend(made);
                 return Ok(());
             }
-            // It answers from a socket that is bound to every address.
-            answer.src = unspecified(t.src);
+            if !answers_as_asked {
+                answer.src = unspecified(t.src);
+            }
         } else if let Some(taken) = space.taken.iter().find(|p| is_port && p.port == Some((t.proto, t.dport)))
         {
             return Err(Unknown(taken.why.clone()));

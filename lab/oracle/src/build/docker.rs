@@ -198,7 +198,14 @@ impl Built {
                 // Without docker-proxy, nothing leads away from the socket by which dockerd keeps a port.
                 let to = |p: &PortRule| rules.proxy.then_some(p.to);
                 let at = |p: &PortRule| {
-                    Some(ProxyAt { ip: p.host_ip, family, proto: p.proto, port: p.published?, to: to(p) })
+                    Some(ProxyAt {
+                        ip: p.host_ip,
+                        family,
+                        proto: p.proto,
+                        port: p.published?,
+                        to: to(p),
+                        answers_as_asked: rules.is_28,
+                    })
                 };
                 let served = rules.ports.iter().filter(|p| rules.proxy || p.to.ip().family() == family);
                 space.proxies.extend(served.filter_map(at));

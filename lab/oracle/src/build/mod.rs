@@ -466,6 +466,7 @@ impl Built {
             proto: *proto,
             port: *port,
             to: None,
+            answers_as_asked: false,
         };
         if state.hosts.get(host).is_some_and(|h| h.docker) {
             self.net.spaces[ns].proxies.extend(mesh.map(kept));

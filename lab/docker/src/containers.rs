@@ -82,7 +82,7 @@ impl HostDocker {
     async fn attach_and_start(&self, lab: &Lab, name: &str, container: &Container) -> Result<(), Error> {
         let Attach::Networks(networks) = &container.attach else { return self.start_once(name).await };
         let first = made_on(lab, networks);
-        // See `made_on`: of several overlays the first has to be there before the others.
+        // If all are overlays, the first has to be there before the others.
         let starts_first = first.is_some_and(|key| is_overlay(lab, key));
         if starts_first {
             self.start_once(name).await?;
@@ -90,10 +90,7 @@ impl HostDocker {
         for (key, attachment) in networks.iter().filter(|(key, _)| Some(*key) != first) {
             self.connect_network_once(docker_name(lab, key), name, attachment).await?;
         }
-        match starts_first {
-            true => Ok(()),
-            false => self.start_once(name).await,
-        }
+        if starts_first { Ok(()) } else { self.start_once(name).await }
     }
 
     /// Runs one container of this image on each kind of network and removes it: from then on memory holds what that
@@ -273,9 +270,8 @@ fn attach(lab: &Lab, container: &Container) -> (String, Option<NetworkingConfig>
     }
 }
 
-/// The network that a container is made on: the first that is no overlay, else the first. At a start Docker attaches a
-/// container's networks in any order, and after each looks for the one that it was made on, which a worker does not know
-/// before an overlay is attached (moby daemon/container_operations.go, `normalizeNetMode`, from 25 on).
+/// The network that a container is made on: the first that is no overlay, which Docker knows at each start
+/// (`UNATTACHED`), else the first.
 fn made_on<'a>(lab: &Lab, networks: &'a IndexMap<String, Attachment>) -> Option<&'a String> {
     networks.keys().find(|key| !is_overlay(lab, key)).or_else(|| networks.keys().next())
 }

@@ -85,7 +85,8 @@ pub fn is_transient(error: &Error) -> bool {
     // does not exist is named by its name.
     let of_id = |text: &str| text.strip_prefix("network ")?.strip_suffix(" not found").map(str::len);
     let not_heard_of = of_id(message).is_some_and(|length| length == SWARM_ID);
-    not_heard_of || message.contains(OVERTAKEN) || message.contains(LEADERLESS) || is_late_attachment(message)
+    let is_one_of = [UNATTACHED, OVERTAKEN, LEADERLESS].iter().any(|words| message.contains(words));
+    not_heard_of || is_one_of || is_late_attachment(message)
 }
 
 /// Whether a node has waited in vain for its place on an overlay. It waits 20 s (moby daemon/cluster/networks.go). A
@@ -96,6 +97,11 @@ pub fn is_late_attachment(message: &str) -> bool {
 
 /// Length of a swarmkit id (identity/randomid.go).
 const SWARM_ID: usize = 25;
+
+/// Docker's error if it attaches another network of a container before the overlay that the container was made on. At a
+/// start it attaches them in any order, and after each looks for that one, which a worker does not know until then (from 25
+/// on; moby daemon/container_operations.go, `normalizeNetMode`).
+const UNATTACHED: &str = "could not find a network matching network mode";
 
 /// Docker's error if something changed between reading and writing it, for example an update's status, which Docker
 /// writes itself.
@@ -261,6 +267,9 @@ mod tests {
             "rpc error: code = Unknown desc = The swarm does not have a leader. It's possible that …"
         ));
         assert!(is_transient(LATE));
+        assert!(is_transient(
+            "could not find a network matching network mode front: network front not found"
+        ));
         assert!(!is_transient("Pool overlaps with other one on this address space"));
     }
 

@@ -86,6 +86,8 @@ pub struct Scene<'a> {
     directory: Directory<'a>,
     /// One network, or two where nobody can say which it is.
     builts: Vec<(Built, Cache)>,
+    /// Interfaces and containers.
+    size: usize,
 }
 
 impl<'a> Scene<'a> {
@@ -97,7 +99,9 @@ impl<'a> Scene<'a> {
         if unsure {
             builts.push((build::build(state, true), Cache::default()));
         }
-        Self { state: state.clone(), directory: Directory::new(state), builts }
+        let interfaces = |built: &Built| built.net.spaces.iter().map(|s| s.interfaces.len()).sum::<usize>();
+        let size = state.containers.len() + builts.iter().map(|(built, _)| interfaces(built)).sum::<usize>();
+        Self { state: state.clone(), directory: Directory::new(state), builts, size }
     }
 
     /// The state.
@@ -122,10 +126,7 @@ impl<'a> Scene<'a> {
 
     /// What it has cost so far, in walks: an interface or a container takes as long to build as a request to walk.
     pub fn work(&self) -> usize {
-        let of = |(built, cache): &(Built, Cache)| {
-            built.net.spaces.iter().map(|space| space.interfaces.len()).sum::<usize>() + cache.work()
-        };
-        self.state.containers.len() + self.builts.iter().map(of).sum::<usize>()
+        self.size + self.builts.iter().map(|(_, cache)| cache.work()).sum::<usize>()
     }
 
     /// Where the run listens while a matrix is probed.

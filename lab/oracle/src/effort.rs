@@ -3,10 +3,10 @@
 use crate::cell::Scene;
 
 /// Most work for one question to the oracle, in walks of some 10 µs.
-const MOST: usize = 100_000;
+const MOST_WALKS: usize = 100_000;
 
 /// Why what comes after that is unknown.
-pub const SPENT: &str = "more than is predicted at once; `labctl explain` predicts any one cell";
+pub const SPENT: &str = "more than is predicted at once: ask for less, or for one cell by `labctl explain`";
 
 /// The work that was done for a question.
 #[derive(Debug, Default)]
@@ -16,14 +16,14 @@ pub struct Effort {
 }
 
 impl Effort {
-    /// Builds no further scene, if it is.
+    /// Whether the work of the scenes that are over is as much as one question gets.
     pub fn is_spent(&self) -> bool {
-        self.before >= MOST
+        self.before >= MOST_WALKS
     }
 
-    /// Whether it is, with what was done in this scene.
+    /// The same, with the work of this scene.
     pub fn is_spent_with(&self, scene: &Scene<'_>) -> bool {
-        self.before + scene.work() >= MOST
+        self.before + scene.work() >= MOST_WALKS
     }
 
     /// Counts the work of a scene that is over.

@@ -283,11 +283,11 @@ impl<'a> Sorted<'a> {
         let is_host =
             |name: &str| self.lab.namespace_of(name).is_some_and(|space| self.lab.hosts.contains_key(space));
         let walked = fates.iter().filter_map(|f| f.sample);
-        let names = || self.names.iter().map(|(name, _)| *name);
-        let around = names().zip(names().cycle().skip(1)).filter(|(from, to)| from != to);
-        // Whom nobody walks to listens for one of those who would ask.
-        let unwalked = |to: &str| self.names.iter().any(|(name, class)| *name == to && *class >= self.walked);
-        let others = around.filter(|(_, to)| !is_host(to) || unwalked(to));
+        let next = self.names.iter().cycle().skip(1);
+        let around = self.names.iter().zip(next).filter(|((from, _), (to, _))| from != to);
+        // Of a class that is not walked, each is asked by one at least.
+        let others = around.filter(|(_, (to, class))| !is_host(to) || *class >= self.walked);
+        let others = others.map(|((from, _), (to, _))| (*from, *to));
         walked.filter(|(_, to)| is_host(to)).chain(others).map(asked).collect()
     }
 }

@@ -288,7 +288,8 @@ fn ports(state: &State<'_>, host: &str, family: Family) -> Vec<PortRule> {
         }
         // Without an address of its own there it is reached by docker-proxy.
         let by = state.way_out(name, family).or_else(|| state.way_out(name, Family::V4));
-        let Some((key, ip)) = by else { continue };
+        // An internal network publishes nothing (moby libnetwork/endpoint.go, `sbJoin`).
+        let Some((key, ip)) = by.filter(|(key, _)| state.has_way_out(key)) else { continue };
         let network = state.lab.networks.get(key);
         if network.is_some_and(|n| n.driver != Driver::Bridge) {
             continue;

@@ -155,9 +155,9 @@ impl State<'_> {
         is_old && self.lab.networks.get(key).is_some_and(|n| n.driver == Driver::Bridge && n.internal)
     }
 
-    /// The network that a container has its default route of a family and its published ports by: of those that lead out the one
-    /// with the highest priority, then the first by name; else one that leads nowhere; else docker_gwbridge (moby
-    /// libnetwork/endpoint.go, `Less`).
+    /// The network that a container has its default route of a family by, and its published ports unless that is a dead end: of
+    /// those that lead out the one with the highest priority, then the first by name; else a dead end; else docker_gwbridge
+    /// (moby libnetwork/endpoint.go, `Less`).
     pub fn way_out(&self, container: &str, family: Family) -> Option<(&str, IpAddr)> {
         let c = self.containers.get(container)?;
         let described = self.lab.containers.get(container);

@@ -469,6 +469,7 @@ fn an_internal_network_is_closed_to_a_route_that_leads_there() {
         let internal = lab.replace("  net:\n", "  net:\n    internal: true\n");
         let why = "h: filter DOCKER-ISOLATION-STAGE-1: ! -s 172.21.0.0/16 -o br-net -j DROP";
         assert_eq!(ask(&internal, "far > c1").walks[0].why, why);
+        assert_eq!(word(&internal, "far > h tcp/8080"), "refused", "it publishes nothing");
     }
 }
 

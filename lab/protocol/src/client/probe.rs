@@ -46,7 +46,8 @@ impl ProbeClient {
         let expected = shots.len();
         let limit = Duration::from_millis(deadline_ms.into()) + SLACK;
         let mut results = Vec::with_capacity(expected);
-        // Results come while shots are still sent: if nobody read them, the agent would stop reading.
+        // Results come while shots are still sent: if nobody read them, the agent would stop reading. Once all are read, nothing
+        // comes unasked, so this reader leaves nothing behind.
         let (read, mut write) = split(&mut self.stream);
         let mut read = BufReader::new(read);
         let ordering = async {

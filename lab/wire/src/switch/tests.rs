@@ -356,9 +356,9 @@ fn a_block_stops_what_the_stand_in_sends() {
     assert_eq!(answers(&["icmp"]), 1);
 }
 
-#[test]
-fn who_solicits_too_early_without_an_address_is_answered_later() {
-    let lan = lab::Segment {
+/// A segment whose gateway is an IPv6 router that says so, and a querier or not.
+fn advertising(mld: bool) -> lab::Segment {
+    lab::Segment {
         subnet: net("fd00:56::/64").into(),
         gateway: "fd00:56::1".parse::<IpAddr>().unwrap().into(),
         mtu: 1500,
@@ -367,9 +367,13 @@ fn who_solicits_too_early_without_an_address_is_answered_later() {
         block: vec![],
         path_mtu: None,
         ra: Some(lab::Advertised::default()),
-        mld: false,
-    };
-    let mut switch = Switch::new(&IndexMap::from([("lan".into(), lan)]), &[]);
+        mld,
+    }
+}
+
+#[test]
+fn who_solicits_too_early_without_an_address_is_answered_later() {
+    let mut switch = Switch::new(&IndexMap::from([("lan".into(), advertising(false))]), &[]);
     let port = switch.add_port("a", "lan", A).unwrap();
     switch.connected(port, false);
     let instant = Instant::now();
@@ -397,18 +401,7 @@ fn who_solicits_too_early_without_an_address_is_answered_later() {
 
 #[test]
 fn a_gateway_says_unasked_what_it_has_to_say() {
-    let lan = lab::Segment {
-        subnet: net("fd00:56::/64").into(),
-        gateway: "fd00:56::1".parse::<IpAddr>().unwrap().into(),
-        mtu: 1500,
-        port_security: false,
-        outside: vec![],
-        block: vec![],
-        path_mtu: None,
-        ra: Some(lab::Advertised::default()),
-        mld: true,
-    };
-    let mut switch = Switch::new(&IndexMap::from([("lan".into(), lan)]), &[]);
+    let mut switch = Switch::new(&IndexMap::from([("lan".into(), advertising(true))]), &[]);
     let port = switch.add_port("a", "lan", MacAddr([2, 0, 0, 0, 0, 9])).unwrap();
     switch.connected(port, false);
     let instant = Instant::now();

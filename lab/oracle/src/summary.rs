@@ -226,7 +226,7 @@ impl<'a> Sorted<'a> {
                 fates.extend((rest > 0).then_some(Fate { from, to, cells: rest, sample }));
             }
         }
-        // What the work suffices for are those that stand for most.
+        // Those of most cells are walked first, before the work is spent.
         fates.sort_by_key(|fate| Reverse(fate.cells));
         fates
     }

@@ -75,7 +75,7 @@ impl Schedule {
 /// The advertisements of one router.
 pub(crate) struct Adverts {
     prefix: Ipv6Net,
-    /// Of the link, if a station that is not told takes it for larger: Ethernet's is 1500.
+    /// Of the link, if it is less than the 1500 that stations take it for.
     mtu: Option<u16>,
     dns: Vec<Ipv6Addr>,
     pub(crate) schedule: Schedule,

@@ -42,7 +42,7 @@ pub(super) struct Branch {
 
 /// What a host's rules say of a frame that a bridge passes on.
 enum Filtered {
-    /// They are not asked.
+    /// The rules are not asked.
     Unasked,
     /// What lets it pass.
     Passed(String),

@@ -50,6 +50,8 @@ pub async fn load(qmp: &Qmp, file: &Path) -> Result<(), Error> {
     const COMMAND_NAME: &str = "migrate-incoming";
     let on = json!({ "capabilities": [{ "capability": "events", "state": true }] });
     qmp.execute("migrate-set-capabilities", on, COMMAND).await?;
+    // QEMU would have the guest announce its addresses five times, as after a move to another machine. Nothing has moved.
+    qmp.execute("migrate-set-parameters", json!({ "announce-rounds": 0 }), COMMAND).await?;
     let mut events = qmp.events();
     qmp.execute(COMMAND_NAME, json!({ "uri": format!("file:{}", file.display()) }), COMMAND).await?;
     let refused = |why: String| Error::Refused { command: COMMAND_NAME.to_owned(), why };

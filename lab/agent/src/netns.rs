@@ -56,16 +56,36 @@ impl Namespace {
         T: Send + 'static,
         F: FnOnce() -> io::Result<T> + Send + 'static,
     {
-        let (done, result) = oneshot::channel();
-        let file = self.file.clone();
-        let runtime = Handle::current();
-        thread::Builder::new().name("netns".into()).stack_size(256 << 10).spawn(move || {
-            let _runtime = runtime.enter();
-            let outcome =
-                setns(&*file, CloneFlags::CLONE_NEWNET).map_err(io::Error::from).and_then(|()| work());
-            // The caller may be gone.
-            let _ = done.send(outcome);
-        })?;
-        result.await.unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace died")))
+        let namespace = self.clone();
+        on_thread(move || namespace.enter().and_then(|()| work())).await?
     }
+
+    fn enter(&self) -> io::Result<()> {
+        Ok(setns(&*self.file, CloneFlags::CLONE_NEWNET)?)
+    }
+}
+
+/// [`Namespace::run`] with each of these inputs in turn, each in its namespace, on one thread.
+///
+/// # Errors
+/// There can be no thread.
+pub async fn run_in_each<I, T, F>(inputs: Vec<(Namespace, I)>, work: F) -> io::Result<Vec<io::Result<T>>>
+where
+    I: Send + 'static,
+    T: Send + 'static,
+    F: Fn(I) -> io::Result<T> + Send + 'static,
+{
+    let one = move |(namespace, input): (Namespace, I)| namespace.enter().and_then(|()| work(input));
+    on_thread(move || inputs.into_iter().map(one).collect()).await
+}
+
+async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    let (done, result) = oneshot::channel();
+    let runtime = Handle::current();
+    thread::Builder::new().name("netns".into()).stack_size(256 << 10).spawn(move || {
+        let _runtime = runtime.enter();
+        // The caller may be gone.
+        let _ = done.send(work());
+    })?;
+    result.await.map_err(|_| io::Error::other("the thread in the namespace died"))
 }

@@ -145,6 +145,10 @@ async fn perform(server: &Arc<Server>, request: Request) -> Result<Value, String
             value(&ops::facts::read(&namespace).await.map_err(|e| e.to_string())?)
         }
         Request::HostsFile { pid } => value(&ops::facts::hosts_file(pid).map_err(|e| e.to_string())?),
+        Request::InContainers { processes } => {
+            let answers = processes.iter().map(|(pid, id)| ops::facts::is_in_container(*pid, id));
+            value(&answers.collect::<io::Result<Vec<bool>>>().map_err(|e| e.to_string())?)
+        }
         Request::Route { add, route } => match &server.foreign {
             Some(part) => done(part.route(&server.namespace, add, &route).await),
             None => done(network::route(&server.namespace, add, &route).await),

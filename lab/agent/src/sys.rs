@@ -73,23 +73,27 @@ pub fn never_fragment(socket: &impl AsFd, family: Family) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets only these types of ICMPv6 messages through to a raw socket (RFC 3542 section 3.2).
-pub fn only_icmpv6_types(socket: &impl AsFd, types: &[u8]) -> io::Result<()> {
+/// Lets only these types of ICMP messages (raw(7)), or of ICMPv6 messages (RFC 3542 section 3.2), through to a raw socket.
+pub fn only_icmp_types(socket: &impl AsFd, family: Family, types: &[u8]) -> io::Result<()> {
     // A bit for each type: what is set is blocked.
     let mut blocked = [u32::MAX; 8];
     for kind in types {
         blocked[usize::from(kind >> 5)] &= !(1 << (kind & 31));
     }
     let fd = socket.as_fd().as_raw_fd();
-    let length = size_of_val(&blocked) as libc::socklen_t;
+    let (level, option, filter) = match family {
+        // It knows the first 32 types alone, and lets all others through.
+        Family::V4 => (libc::SOL_RAW, ICMP_FILTER, &blocked[..1]),
+        Family::V6 => (libc::IPPROTO_ICMPV6, ICMP6_FILTER, &blocked[..]),
+    };
+    let length = size_of_val(filter) as libc::socklen_t;
     // SAFETY: the kernel reads `length` bytes of the array, which outlives the call.
-    Errno::result(unsafe {
-        libc::setsockopt(fd, libc::IPPROTO_ICMPV6, ICMP6_FILTER, blocked.as_ptr().cast(), length)
-    })?;
+    Errno::result(unsafe { libc::setsockopt(fd, level, option, filter.as_ptr().cast(), length) })?;
     Ok(())
 }
 
-/// Option of a raw ICMPv6 socket (linux/icmpv6.h).
+/// Options of a raw socket for ICMP and for ICMPv6 (linux/icmp.h, linux/icmpv6.h).
+const ICMP_FILTER: libc::c_int = 1;
 const ICMP6_FILTER: libc::c_int = 1;
 
 /// A descriptor that becomes readable when the process ends.

@@ -4,8 +4,8 @@ use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use bollard::{
     models::{
-        ContainerCreateBody, ContainerInspectResponse, EndpointIpamConfig, EndpointSettings, HostConfig,
-        Ipam, IpamConfig, NetworkCreateRequest, NetworkingConfig, PortBinding,
+        ContainerCreateBody, ContainerInspectResponse, ContainerSummaryStateEnum, EndpointIpamConfig,
+        EndpointSettings, HostConfig, Ipam, IpamConfig, NetworkCreateRequest, NetworkingConfig, PortBinding,
     },
     query_parameters::{
         CreateContainerOptions, ImportImageOptions, RemoveContainerOptionsBuilder,
@@ -180,6 +180,19 @@ impl HostDocker {
             Err(e) => Err(self.failed(format!("inspect container {name}"))(e)),
         }
     }
+
+    /// Names and state of all containers that run. Their processes are not in Docker's list.
+    pub async fn running(&self) -> Result<Vec<(Vec<String>, ContainerState)>, Error> {
+        let listed =
+            self.api.list_containers(None).whole().await.map_err(self.failed("list containers"))?.into_iter();
+        let running = listed.filter(|c| c.state == Some(ContainerSummaryStateEnum::RUNNING)).map(|c| {
+            let names = c.names.unwrap_or_default();
+            let networks = c.network_settings.and_then(|s| s.networks).unwrap_or_default();
+            let state = ContainerState { status: "running".to_owned(), ..attached(c.id, networks) };
+            (names.iter().map(|name| name.trim_start_matches('/').to_owned()).collect(), state)
+        });
+        Ok(running.collect())
+    }
 }
 
 /// Seconds that a container gets to stop.
@@ -190,6 +203,15 @@ fn grace(container: &Container) -> i32 {
 fn summary(inspected: ContainerInspectResponse) -> ContainerState {
     let state = inspected.state.unwrap_or_default();
     let networks = inspected.network_settings.and_then(|s| s.networks).unwrap_or_default();
+    ContainerState {
+        status: state.status.map(|s| s.to_string()).unwrap_or_default(),
+        pid: state.pid.and_then(|p| u32::try_from(p).ok()).filter(|p| *p > 0),
+        ..attached(inspected.id, networks)
+    }
+}
+
+/// A container with these networks, of which no more is known.
+fn attached(id: Option<String>, networks: HashMap<String, EndpointSettings>) -> ContainerState {
     let ids = networks.iter().filter_map(|(name, e)| Some((name.clone(), e.network_id.clone()?)));
     let network_ids = ids.filter(|(_, id)| !id.is_empty()).collect();
     let both = networks.into_iter().flat_map(|(name, e)| {
@@ -198,13 +220,7 @@ fn summary(inspected: ContainerInspectResponse) -> ContainerState {
     });
     let mut addresses: Vec<(String, IpAddr)> = both.collect();
     addresses.sort();
-    ContainerState {
-        id: inspected.id.unwrap_or_default(),
-        status: state.status.map(|s| s.to_string()).unwrap_or_default(),
-        pid: state.pid.and_then(|p| u32::try_from(p).ok()).filter(|p| *p > 0),
-        addresses,
-        network_ids,
-    }
+    ContainerState { id: id.unwrap_or_default(), addresses, network_ids, ..Default::default() }
 }
 
 fn create_body(lab: &Lab, container: &Container, has_shortcuts: bool) -> ContainerCreateBody {

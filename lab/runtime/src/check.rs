@@ -241,12 +241,9 @@ async fn look(running: &RunningLab, check: &Check, trace: bool) -> Found {
         Check::Matrix(matrix) => {
             let counters = async || view.wire().ok()?.stats().await.ok();
             let before = counters().await;
-            let mut found = probe::matrix(view, matrix).await;
+            let mut found = probe::matrix(view, matrix, trace).await;
             if let (Some(before), Some(after)) = (before, counters().await) {
                 wire::explain(view.lab, &wire::dropped(view.lab, &before, &after), &mut found.cells);
-            }
-            if !trace {
-                found.cells.iter_mut().for_each(|cell| cell.passages.clear());
             }
             Found::Matrix(found)
         }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    fs::File,
+    fs::{self, File},
     io::{self, Read},
     path::Path,
 };
@@ -11,6 +11,7 @@ use labctl_model::is_link_local;
 use labctl_protocol::messages::NetnsFacts;
 use nix::{
     fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2},
+    libc,
     sys::stat::Mode,
 };
 
@@ -38,6 +39,20 @@ pub async fn read(namespace: &Namespace) -> Result<NetnsFacts, NetlinkError> {
     facts.addresses.sort();
     facts.link_local.sort();
     Ok(facts)
+}
+
+/// Whether a process is in a container's cgroup, which the runtime names by the container's id. A process that is gone is
+/// not.
+///
+/// # Errors
+/// If its cgroup cannot be read, so that nothing is known.
+pub fn is_in_container(pid: u32, id: &str) -> io::Result<bool> {
+    let path = format!("/proc/{pid}/cgroup");
+    match fs::read_to_string(&path) {
+        Ok(cgroup) => Ok(!id.is_empty() && cgroup.contains(id)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(libc::ESRCH) => Ok(false),
+        Err(e) => Err(io::Error::new(e.kind(), format!("{path}: {e}"))),
+    }
 }
 
 /// Reads at most 1 MiB of a file as a process sees it (its root, its mounts). Links are followed within its root only.
@@ -80,4 +95,21 @@ pub fn hosts_lines(text: &str) -> impl Iterator<Item = (&str, std::str::SplitWhi
         let mut words = line.split('#').next().unwrap_or("").split_whitespace();
         Some((words.next()?, words))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_process_is_in_a_container_by_the_name_of_its_cgroup() {
+        let pid = std::process::id();
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+        let is_in = |pid, id: &str| is_in_container(pid, id).unwrap();
+        assert!(is_in(pid, own.trim_end()));
+        assert!(!is_in(pid, "0123456789abcdef") && !is_in(pid, ""));
+        // Beyond the largest process id that there can be.
+        assert!(!is_in(5_000_000, own.trim_end()));
+    }
 }

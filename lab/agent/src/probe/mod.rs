@@ -62,8 +62,8 @@ pub async fn serve(
                     let deadline = Instant::now() + Duration::from_millis(deadline_ms.into());
                     volleys.spawn(volley::fire(session.clone(), shots, deadline, results_in.clone()));
                 }
-                ProbeIn::Sightings => {
-                    let seen = session.sightings().await;
+                ProbeIn::Sightings { brief } => {
+                    let seen = session.sightings(&brief).await;
                     for part in seen.chunks(SIGHTINGS).chain([&[][..]]) {
                         lines::write(&mut write, &ProbeOut::Sightings(part.to_vec())).await?;
                     }

@@ -1,7 +1,7 @@
 //! The sockets and tasks of a probe session.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     io,
     net::IpAddr,
     os::fd::OwnedFd,
@@ -10,6 +10,7 @@ use std::{
 
 use labctl_model::Family;
 use labctl_protocol::messages::{Endpoint, Listener, ProbeSession, Sighting};
+use nix::ifaddrs::getifaddrs;
 use tokio::task::JoinSet;
 
 use super::{
@@ -17,7 +18,12 @@ use super::{
     space::{self, Space},
     watch::{self, Watcher},
 };
-use crate::{netlink::Netlink, netns::Namespace, ops::addresses, server::Server};
+use crate::{
+    netlink::Netlink,
+    netns::{self, Namespace},
+    ops::addresses,
+    server::Server,
+};
 
 /// An endpoint whose namespace we could enter.
 #[derive(Clone, Debug)]
@@ -39,8 +45,11 @@ pub struct Session {
     _tasks: JoinSet<()>,
 }
 
-/// The sockets of a namespace, made by one thread that enters it once.
+/// What a thread that has entered a namespace finds and makes there.
 struct Opened {
+    /// Names of interfaces by index, and addresses.
+    interfaces: HashMap<u32, String>,
+    locals: HashSet<IpAddr>,
     netlink: Netlink,
     raw: (OwnedFd, Option<OwnedFd>),
     packet: OwnedFd,
@@ -81,40 +90,39 @@ impl Session {
         let refused = [count(Family::V4).await, count(Family::V6).await];
         let mut session =
             Self { run, sources: HashMap::new(), absent, watchers: Vec::new(), _tasks: JoinSet::new() };
-        for (namespace, inhabitants) in places {
-            if let Err(why) = session.settle(namespace, &inhabitants, &listeners, refused).await {
+        let wanted = |inhabitants: &[Endpoint]| -> Vec<Listener> {
+            let here = |l: &&Listener| inhabitants.iter().any(|e| e.name == l.endpoint);
+            listeners.iter().filter(here).cloned().collect()
+        };
+        let inputs = places.iter().map(|(namespace, inhabitants)| (namespace.clone(), wanted(inhabitants)));
+        let opened = netns::run_in_each(inputs.collect(), open).await.map_err(|e| e.to_string())?;
+        for ((namespace, inhabitants), opened) in places.into_iter().zip(opened) {
+            let settled = opened.and_then(|opened| session.settle(namespace, &inhabitants, opened, refused));
+            if let Err(why) = settled.map_err(|e| e.to_string()) {
                 session.absent.extend(inhabitants.into_iter().map(|e| (e.name, why.clone())));
             }
         }
         Ok(session)
     }
 
-    /// Opens what one namespace needs and starts its tasks.
-    async fn settle(
+    /// Starts the tasks of one namespace.
+    fn settle(
         &mut self,
         namespace: Namespace,
         inhabitants: &[Endpoint],
-        listeners: &[Listener],
+        opened: Opened,
         refused: [u64; 2],
-    ) -> Result<(), String> {
+    ) -> io::Result<()> {
         let names: Vec<String> = inhabitants.iter().map(|e| e.name.clone()).collect();
-        let wanted: Vec<Listener> =
-            listeners.iter().filter(|l| names.contains(&l.endpoint)).cloned().collect();
-        let opened = namespace.run(move || open(&wanted)).await.map_err(|e| e.to_string())?;
-        let Opened { netlink, raw, packet, bound } = opened;
-        let links = netlink.links().await.map_err(|e| e.to_string())?;
-        let interfaces = links.into_iter().map(|l| (l.index, l.name)).collect();
-        let space =
-            Space::new(namespace, netlink, raw, self.run, refused).await.map_err(|e| e.to_string())?;
-        let space = Arc::new(space);
+        let Opened { interfaces, locals, netlink, raw, packet, bound } = opened;
+        let space = Arc::new(Space::new(namespace, (netlink, locals), raw, self.run, refused)?);
         self._tasks.spawn(space.clone().listen());
-        let watcher = Watcher::new(space.clone(), names, self.run, packet, interfaces);
-        let watcher = Arc::new(watcher.map_err(|e| e.to_string())?);
+        let watcher = Arc::new(Watcher::new(space.clone(), names, self.run, packet, interfaces)?);
         self._tasks.spawn(watcher.clone().watch());
         self.watchers.push(watcher);
         for (listener, bound) in bound {
             let Listener { endpoint, size, .. } = listener;
-            listen::serve(bound, self.run, endpoint, size, &mut self._tasks).map_err(|e| e.to_string())?;
+            listen::serve(bound, self.run, endpoint, size, &mut self._tasks)?;
         }
         for endpoint in inhabitants {
             let source = Source { space: space.clone(), pid: endpoint.pid };
@@ -136,28 +144,41 @@ impl Session {
         })
     }
 
-    /// What all watchers saw, in order of time.
-    pub async fn sightings(&self) -> Vec<Sighting> {
+    /// What all watchers saw, in order of time; see [`Watcher::sightings`].
+    pub async fn sightings(&self, brief: &HashSet<u32>) -> Vec<Sighting> {
         let mut all = Vec::new();
         for watcher in &self.watchers {
-            all.extend(watcher.sightings().await);
+            all.extend(watcher.sightings(brief).await);
         }
         all.sort_by_key(|(time, _)| *time);
         all.into_iter().map(|(_, sighting)| sighting).collect()
     }
 }
 
-/// Opens a namespace's sockets; runs within the namespace.
-fn open(wanted: &[Listener]) -> io::Result<Opened> {
+/// Opens a namespace's sockets and reads its addresses; runs within the namespace.
+fn open(wanted: Vec<Listener>) -> io::Result<Opened> {
     let (connection, handle, _messages) = rtnetlink::new_connection()?;
     tokio::spawn(connection);
     let mut bound = Vec::with_capacity(wanted.len());
-    for listener in wanted {
+    for listener in &wanted {
         for family in &listener.families {
             let attempt = listen::bind(listener.protocol, *family, listener.port);
             bound.extend(attempt?.map(|socket| (listener.clone(), socket)));
         }
     }
+    let (mut interfaces, mut locals) = (HashMap::new(), HashSet::new());
+    // One call instead of two answers of netlink, each of which wakes two tasks.
+    for found in getifaddrs()? {
+        let Some(address) = found.address else { continue };
+        if let Some(link) = address.as_link_addr() {
+            interfaces.insert(u32::try_from(link.ifindex()).unwrap_or(0), found.interface_name);
+        } else if let Some(v4) = address.as_sockaddr_in() {
+            locals.insert(v4.ip().into());
+        } else if let Some(v6) = address.as_sockaddr_in6() {
+            locals.insert(v6.ip().into());
+        }
+    }
     let raw = (space::raw_socket()?, space::raw_socket_v6()?);
-    Ok(Opened { netlink: Netlink(handle), raw, packet: watch::packet_socket()?, bound })
+    let netlink = Netlink(handle);
+    Ok(Opened { interfaces, locals, netlink, raw, packet: watch::packet_socket()?, bound })
 }

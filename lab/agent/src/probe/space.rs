@@ -19,11 +19,7 @@ use nix::sys::socket::{
 use tokio::{io::unix::AsyncFd, sync::oneshot, time::Instant};
 use vxlan::proto::{icmp, icmpv6};
 
-use crate::{
-    netlink::{Netlink, NetlinkError},
-    netns::Namespace,
-    sys,
-};
+use crate::{netlink::Netlink, netns::Namespace, sys};
 
 /// Octets of an ICMP message that are read: nonces and quoted headers fit many times.
 const SNAP: usize = 1024;
@@ -75,6 +71,7 @@ pub fn raw_socket() -> io::Result<OwnedFd> {
     // Exceeds the system's limit if we may (CAP_NET_ADMIN); else the limit will do.
     let _ = setsockopt(&raw, sockopt::RcvBufForce, &RECEIVE_BUFFER);
     sys::never_fragment(&raw, Family::V4)?;
+    sys::only_icmp_types(&raw, Family::V4, &heard::types(Family::V4))?;
     Ok(raw)
 }
 
@@ -87,30 +84,19 @@ pub fn raw_socket_v6() -> io::Result<Option<OwnedFd>> {
     };
     let _ = setsockopt(&raw, sockopt::RcvBufForce, &RECEIVE_BUFFER);
     sys::never_fragment(&raw, Family::V6)?;
-    // Not the neighbour discovery of the whole link.
-    sys::only_icmpv6_types(
-        &raw,
-        &[
-            icmpv6::ECHO_REPLY,
-            icmpv6::UNREACHABLE,
-            icmpv6::PACKET_TOO_BIG,
-            icmpv6::TIME_EXCEEDED,
-            icmpv6::PARAMETER_PROBLEM,
-        ],
-    )?;
+    sys::only_icmp_types(&raw, Family::V6, &heard::types(Family::V6))?;
     Ok(Some(raw))
 }
 
 impl Space {
-    /// Builds it from the sockets that were opened in the namespace.
-    pub async fn new(
+    /// Builds it from what was opened and found in the namespace.
+    pub fn new(
         namespace: Namespace,
-        netlink: Netlink,
+        (netlink, locals): (Netlink, HashSet<IpAddr>),
         (raw, raw_v6): (OwnedFd, Option<OwnedFd>),
         run: u64,
         refused: [u64; 2],
-    ) -> Result<Self, NetlinkError> {
-        let locals = netlink.addresses().await?.into_iter().map(|a| a.address.addr()).collect();
+    ) -> io::Result<Self> {
         Ok(Self {
             namespace,
             netlink,
@@ -224,10 +210,14 @@ impl Space {
 
     /// Why the next hop towards an address is not known, if it is not. Neighbours are read at `since` or later.
     pub async fn unresolved(&self, to: IpAddr, since: Instant) -> Option<Unresolved> {
-        let (hop, index) = self.netlink.next_hop(to).await.ok()?;
         let neighbours = self.neighbours(to.family(), since).await?;
+        // Then it does not matter which one is asked: no route is looked up for each of many silent shots.
+        if !neighbours.refused && neighbours.states.values().all(is_resolved) {
+            return None;
+        }
+        let (hop, index) = self.netlink.next_hop(to).await.ok()?;
         match neighbours.states.get(&(index, hop)) {
-            Some(NeighbourState::Incomplete | NeighbourState::Failed) => Some(Unresolved::Silent(hop)),
+            Some(state) if !is_resolved(state) => Some(Unresolved::Silent(hop)),
             None if neighbours.refused => Some(Unresolved::NoRoom),
             _ => None,
         }
@@ -250,6 +240,10 @@ impl Space {
         *read = Some(table.clone());
         Some(table)
     }
+}
+
+fn is_resolved(state: &NeighbourState) -> bool {
+    !matches!(state, NeighbourState::Incomplete | NeighbourState::Failed)
 }
 
 /// A packet whose answer or error is awaited.

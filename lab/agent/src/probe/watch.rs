@@ -17,7 +17,9 @@ use labctl_protocol::{
 use nix::{
     cmsg_space, libc,
     sys::{
-        socket::{ControlMessageOwned, LinkAddr, MsgFlags, recvmsg, setsockopt, sockopt},
+        socket::{
+            ControlMessageOwned, LinkAddr, MsgFlags, MultiHeaders, RecvMsg, recvmmsg, setsockopt, sockopt,
+        },
         time::TimeSpec,
     },
 };
@@ -30,13 +32,25 @@ use crate::sys;
 /// Octets of a packet that are read.
 const SNAP: u32 = 256;
 
+/// Most packets that are read at once.
+const BATCH: usize = 32;
+
 /// A sighting before the look-up of its interface's name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Seen {
     interface: u32,
     inbound: bool,
     local: bool,
+    /// Whether the source is an address of this namespace.
+    own: bool,
     trace: Trace,
+}
+
+impl Seen {
+    /// Whether it shows who got a request.
+    fn is_receipt(&self) -> bool {
+        if self.trace.answer { !self.inbound && self.own } else { self.inbound && self.local }
+    }
 }
 
 /// Time of a sighting by the kernel's clock: seconds and nanoseconds.
@@ -145,37 +159,42 @@ impl Watcher {
     /// Reads all packets from the socket.
     fn drain(&self) {
         let Some(socket) = &self.socket else { return };
-        let mut packet = [0; SNAP as usize];
-        let mut room = cmsg_space!(libc::timespec);
+        let fd = socket.get_ref().as_raw_fd();
+        let mut packets = [[0; SNAP as usize]; BATCH];
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let mut parts = [IoSliceMut::new(&mut packet)];
-            let fd = socket.get_ref().as_raw_fd();
-            let (from, time, length) =
-                match recvmsg::<LinkAddr>(fd, &mut parts, Some(&mut room), MsgFlags::MSG_DONTWAIT) {
-                    Ok(received) => (received.address, time(&received), received.bytes),
-                    Err(nix::errno::Errno::EAGAIN) => return,
-                    // An interface went down; reported once.
-                    Err(_) => continue,
-                };
-            let Some(from) = from else { continue };
-            let inbound = from.pkttype() != libc::PACKET_OUTGOING;
-            // The kernel's own index, which is positive.
-            let interface = u32::try_from(from.ifindex()).unwrap_or(0);
-            let Some(trace) = log.tracer.read(&packet[..length.min(packet.len())]) else { continue };
-            let local = self.space.is_local(trace.destination);
-            let seen = Seen { interface, inbound, local, trace };
-            if log.list.len() < MAX_SIGHTINGS && log.known.insert(seen.clone()) {
-                log.list.push((time, seen));
+            let mut parts = packets.each_mut().map(|packet| [IoSliceMut::new(packet)]);
+            let mut headers = MultiHeaders::preallocate(BATCH, Some(cmsg_space!(libc::timespec)));
+            match recvmmsg(fd, &mut headers, &mut parts, MsgFlags::MSG_DONTWAIT, None) {
+                Ok(received) => received.for_each(|packet| self.note(&mut log, &packet)),
+                Err(nix::errno::Errno::EAGAIN) => return,
+                // An interface went down; reported once.
+                Err(_) => {}
             }
         }
     }
 
-    /// The sightings so far, with their times.
-    pub async fn sightings(&self) -> Vec<(Time, Sighting)> {
+    fn note(&self, log: &mut Log, packet: &RecvMsg<'_, '_, LinkAddr>) {
+        let (Some(from), Some(octets)) = (packet.address, packet.iovs().next()) else { return };
+        let inbound = from.pkttype() != libc::PACKET_OUTGOING;
+        // The kernel's own index, which is positive.
+        let interface = u32::try_from(from.ifindex()).unwrap_or(0);
+        let Some(trace) = log.tracer.read(octets) else { return };
+        let [local, own] = [trace.destination, trace.source].map(|address| self.space.is_local(address));
+        let seen = Seen { interface, inbound, local, own, trace };
+        if log.list.len() < MAX_SIGHTINGS && log.known.insert(seen.clone()) {
+            log.list.push((time(packet), seen));
+        }
+    }
+
+    /// The sightings so far, with their times; of the cells in `brief` those alone that show who got the request.
+    pub async fn sightings(&self, brief: &HashSet<u32>) -> Vec<(Time, Sighting)> {
         self.drain();
         let mut list = self.log.lock().unwrap_or_else(PoisonError::into_inner).list.clone();
         in_order(&mut list);
+        list.retain(|(_, seen)| {
+            seen.is_receipt() || !seen.trace.cell.is_some_and(|cell| brief.contains(&cell))
+        });
         let known = |names: &HashMap<u32, String>| list.iter().all(|(_, s)| names.contains_key(&s.interface));
         let mut interfaces = self.interfaces.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if !known(&interfaces) {
@@ -188,7 +207,7 @@ impl Watcher {
         let name_of =
             |index: u32| interfaces.get(&index).cloned().unwrap_or_else(|| format!("interface {index}"));
         let sighting = |endpoint: &String, seen: &Seen| {
-            let Seen { interface, inbound, local, trace } = seen.clone();
+            let Seen { interface, inbound, local, trace, .. } = seen.clone();
             trace.seen_at(endpoint.clone(), name_of(interface), inbound, local)
         };
         list.iter()
@@ -216,7 +235,7 @@ fn in_order<T>(list: &mut [(Time, T)]) {
     }
 }
 
-fn time(received: &nix::sys::socket::RecvMsg<'_, '_, LinkAddr>) -> Time {
+fn time(received: &RecvMsg<'_, '_, LinkAddr>) -> Time {
     let stamp = received.cmsgs().ok().into_iter().flatten().find_map(|c| match c {
         ControlMessageOwned::ScmTimestampns(stamp) => Some(stamp),
         _ => None,

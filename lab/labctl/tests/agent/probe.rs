@@ -1,7 +1,7 @@
 //! Probe sessions among real namespaces.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -121,7 +121,7 @@ async fn every_outcome_between_neighbours() {
     assert!(results.values().all(|r| r.address.is_some() && r.resolved.is_empty()));
     drop(foreign);
 
-    let all = client.sightings().await.unwrap();
+    let all = client.sightings(HashSet::new()).await.unwrap();
     for cell in [1, 5] {
         let at_b = seen(&all, cell, "b");
         assert!(
@@ -134,6 +134,12 @@ async fn every_outcome_between_neighbours() {
     assert!(seen(&all, 8, "b").iter().any(|s| s.interface == "lo" && s.local));
     assert!(seen(&all, 8, "a").is_empty(), "what stays in b is not seen in a");
     assert!(seen(&all, 20, "a").iter().all(|s| !s.inbound && !s.answer) && !seen(&all, 20, "a").is_empty());
+    let brief = client.sightings([5].into()).await.unwrap();
+    let receipts: Vec<(&str, bool)> =
+        brief.iter().filter(|s| s.cell == Some(5)).map(|s| (&*s.endpoint, s.answer)).collect();
+    assert_eq!(receipts, [("b", false), ("b", true)], "who got it and answered, but not the way");
+    let others = |of: &[Sighting]| of.iter().filter(|s| s.cell != Some(5)).count();
+    assert!(others(&brief) >= others(&all));
     // In order of time within a namespace. Between two of them the kernel's stamps decide, and it begins to stamp some
     // time after it was asked to (net_enable_timestamp is deferred): until then the time of reading has to do.
     let order = |endpoint: &str| -> Vec<(bool, bool)> {
@@ -207,7 +213,7 @@ async fn a_request_that_arrives_without_an_answer_is_seen_at_its_destination() {
     let mut client = session(vec![a.endpoint(), b.endpoint()], vec![listener("b", Protocol::Udp, 7)]).await;
     let results =
         fire(&mut client, vec![shot(1, "a", ShotKind::Icmp, B), shot(2, "a", ShotKind::Udp(7), B)]).await;
-    let all = client.sightings().await.unwrap();
+    let all = client.sightings(HashSet::new()).await.unwrap();
     for cell in [1, 2] {
         assert_eq!(results[&cell].outcome, Outcome::Silent);
         assert!(
@@ -245,7 +251,7 @@ async fn endpoints_of_one_namespace_share_what_is_seen() {
     answered_by(&results[&1]);
     answered_by(&results[&2]);
     assert_eq!(answered_by(&results[&3]), Some("b"), "the first that was asked to listen");
-    let all = client.sightings().await.unwrap();
+    let all = client.sightings(HashSet::new()).await.unwrap();
     for name in ["b", "joiner"] {
         assert!(seen(&all, 1, name).iter().any(|s| s.inbound && s.local), "{name}");
     }
@@ -327,7 +333,7 @@ async fn a_large_matrix_is_probed_at_once() {
         }
     }
     let begin = Instant::now();
-    let all = client.sightings().await.unwrap();
+    let all = client.sightings(HashSet::new()).await.unwrap();
     let looked = begin.elapsed();
     assert!(fired < Duration::from_secs(20), "everything answers, but it took {fired:?}");
     assert!(
@@ -394,7 +400,7 @@ async fn what_is_too_large_for_the_path_is_told_from_what_is_not() {
     let Outcome::Stalled { back: 0, of: 100_000, .. } = outcome(7) else { panic!("{:?}", outcome(7)) };
     assert_eq!(outcome(8), Outcome::Refused { from: Some(B) });
     assert!(matches!(outcome(9), Outcome::Answered { .. }));
-    let at_b = client.sightings().await.unwrap();
+    let at_b = client.sightings(HashSet::new()).await.unwrap();
     assert!(seen(&at_b, 5, "b").is_empty() && !seen(&at_b, 4, "b").is_empty());
 }
 
@@ -455,7 +461,7 @@ async fn ipv6_comes_out_as_ipv4_does() {
     }
     assert_eq!(results[&8].outcome, Outcome::NoRoute);
     assert_eq!(results[&9].outcome, Outcome::Unreachable { from: None, icmp_type: 2, icmp_code: 0 });
-    let sightings = client.sightings().await.unwrap();
+    let sightings = client.sightings(HashSet::new()).await.unwrap();
     for cell in [1, 3] {
         assert!(seen(&sightings, cell, "b").iter().any(|s| s.inbound && s.local && !s.answer), "cell {cell}");
         assert!(seen(&sightings, cell, "a").iter().any(|s| s.inbound && s.answer), "cell {cell}");

@@ -283,6 +283,11 @@ impl AgentClient {
         self.typed(&Request::HostsFile { pid }, ORDINARY).await
     }
 
+    /// Whether processes are still in the cgroup of their container, each given by its id and the container's.
+    pub async fn in_containers(&self, processes: Vec<(u32, String)>) -> Result<Vec<bool>, ClientError> {
+        self.typed(&Request::InContainers { processes }, ORDINARY).await
+    }
+
     /// Adds or removes a route of the host.
     pub async fn route(&self, add: bool, route: Route) -> Result<(), ClientError> {
         self.request(&Request::Route { add, route }).await.map(drop)

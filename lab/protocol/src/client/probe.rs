@@ -1,6 +1,9 @@
 //! labctl's side of a probe session.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
 use serde_json::Value;
 use tokio::{
@@ -71,11 +74,11 @@ impl ProbeClient {
     }
 
     /// The sightings so far, in order of time within a namespace. Between namespaces the order is right only for packets
-    /// that came after the kernel had begun to stamp them.
-    pub async fn sightings(&mut self) -> Result<Vec<Sighting>, ClientError> {
+    /// that came after the kernel had begun to stamp them. `brief`: see [`ProbeIn::Sightings`].
+    pub async fn sightings(&mut self, brief: HashSet<u32>) -> Result<Vec<Sighting>, ClientError> {
         let mut all = Vec::new();
         let exchange = async {
-            lines::write(&mut self.stream, &ProbeIn::Sightings).await.map_err(failed)?;
+            lines::write(&mut self.stream, &ProbeIn::Sightings { brief }).await.map_err(failed)?;
             loop {
                 match next(&mut self.stream).await? {
                     ProbeOut::Sightings(part) if part.is_empty() => return Ok(()),

@@ -19,7 +19,7 @@ pub use probing::*;
 use crate::made::NotesRequest;
 
 /// Version of the protocol; both sides must have the same.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// The longest line either side accepts, in bytes, LF included.
 pub const MAX_LINE: usize = 4 << 20;
@@ -103,6 +103,11 @@ pub enum Request {
         /// Process id in the host.
         pid: u32,
     },
+    /// Asks of processes whether they are still in the cgroup of their container. Answered with a bool for each.
+    InContainers {
+        /// Process ids in the host, each with the id of a container.
+        processes: Vec<(u32, String)>,
+    },
     /// Adds or removes a route in the host's own namespace.
     Route {
         /// Whether to add or to remove it.
@@ -162,6 +167,7 @@ impl Request {
             Request::Probe(_) => "probe",
             Request::Facts { .. } => "facts",
             Request::HostsFile { .. } => "hosts-file",
+            Request::InContainers { .. } => "in-containers",
             Request::Route { .. } => "route",
             Request::Interface { .. } => "interface",
             Request::Send(_) => "send",

@@ -1,6 +1,6 @@
 //! Probe sessions.
 
-use std::net::IpAddr;
+use std::{collections::HashSet, net::IpAddr};
 
 use labctl_model::{Family, Protocol};
 use serde::{Deserialize, Serialize};
@@ -59,11 +59,14 @@ pub enum ProbeIn {
         shots: Vec<Shot>,
     },
     /// Asks for the sightings so far; answered by any number of [`ProbeOut::Sightings`], the last of them empty.
-    Sightings,
+    Sightings {
+        /// Cells of ICMP and UDP whose way does not matter: of them those alone that show who got the request.
+        brief: HashSet<u32>,
+    },
 }
 
 /// One cell to probe.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize_tuple, Deserialize_tuple)]
 pub struct Shot {
     /// Number of the cell, unique in the run over all agents.
     pub cell: u32,
@@ -113,7 +116,7 @@ pub enum ProbeOut {
 }
 
 /// Result of a shot at the sender.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize_tuple, Deserialize_tuple)]
 pub struct ShotResult {
     /// Cell.
     pub cell: u32,

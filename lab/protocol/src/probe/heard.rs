@@ -17,6 +17,19 @@ const ERRORS: &[u8] = &[icmp::UNREACHABLE, icmp::TIME_EXCEEDED, icmp::PARAMETER_
 const ERRORS_V6: &[u8] =
     &[icmpv6::UNREACHABLE, icmpv6::PACKET_TOO_BIG, icmpv6::TIME_EXCEEDED, icmpv6::PARAMETER_PROBLEM];
 
+/// The types of ICMP messages that are read here, of a family.
+pub fn types(family: Family) -> Vec<u8> {
+    let (reply, errors) = reply_and_errors(family);
+    errors.iter().copied().chain([reply]).collect()
+}
+
+fn reply_and_errors(family: Family) -> (u8, &'static [u8]) {
+    match family {
+        Family::V4 => (icmp::ECHO_REPLY, ERRORS),
+        Family::V6 => (icmpv6::ECHO_REPLY, ERRORS_V6),
+    }
+}
+
 /// Assigns an answer, or the packet quoted in an ICMP error, to its shot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Key {
@@ -93,10 +106,7 @@ pub fn read(packet: &[u8], run: u64) -> Option<(Key, Heard)> {
 /// Reads an ICMP message of this run; its family is that of the sender.
 pub fn message(message: &[u8], from: IpAddr, run: u64) -> Option<(Key, Heard)> {
     let message = IcmpView::new_checked(message).ok()?;
-    let (reply, errors) = match from.family() {
-        Family::V4 => (icmp::ECHO_REPLY, ERRORS),
-        Family::V6 => (icmpv6::ECHO_REPLY, ERRORS_V6),
-    };
+    let (reply, errors) = reply_and_errors(from.family());
     if message.icmp_type() == reply {
         let (nonce, _) = Nonce::read(message.payload())?;
         let key = Key::Echo(message.id(), message.seq());

@@ -92,7 +92,7 @@ impl RunningLab {
         let view = self.view();
         matrix.cells.iter().try_for_each(|cell| knows(&view, cell))?;
         let _one_at_a_time = self.checking.lock().await;
-        Ok(probe::matrix(&self.view(), matrix).await)
+        Ok(probe::matrix(&self.view(), matrix, true).await)
     }
 
     /// The socket on this machine where a host's dockerd answers while the host runs.

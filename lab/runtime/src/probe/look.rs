@@ -1,13 +1,11 @@
 //! Reads where everything is: each host's containers from its own dockerd, and the services from a manager. What does not
 //! answer is taken to be as it was last seen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use futures::future::{join_all, try_join_all};
 use labctl_docker::services::TaskHere;
-use labctl_machines::Error as MachineError;
-use labctl_model::{Lab, Tools};
-use labctl_protocol::messages::{Exec, Netns};
+use labctl_model::Lab;
 use labctl_report::{
     seen::{ContainerState, Seen},
     snapshot::{ServiceAt, Snapshot, TaskAt},
@@ -22,6 +20,14 @@ pub struct Here {
     pub containers: BTreeMap<String, ContainerState>,
     /// Tasks of services.
     pub tasks: Vec<(TaskHere, ContainerState)>,
+}
+
+impl Here {
+    /// Processes of its containers, each with the container's id.
+    fn processes(&self) -> Vec<(u32, String)> {
+        let states = self.containers.values().chain(self.tasks.iter().map(|(_, state)| state));
+        states.filter_map(|s| Some((s.pid?, s.id.clone()))).collect()
+    }
 }
 
 /// Reads the state of every container. If a dockerd does not answer, what it said last counts, as far as it still runs; a
@@ -80,106 +86,82 @@ pub async fn snapshot(view: &View<'_>) -> Snapshot {
 /// # Errors
 /// The dockerd does not answer and never did, or the agent does not answer either.
 pub async fn look(view: &View<'_>, host: &RunningHost) -> Result<Here, Error> {
-    match look_at(view.lab, host).await {
+    let last = view.hosts.last_containers(&host.name);
+    match look_at(view.lab, host, last.as_ref()).await {
         Ok(here) => {
             view.hosts.remember_containers(&host.name, &here);
             Ok(here)
         }
-        Err(error) => match view.hosts.last_containers(&host.name) {
+        Err(error) => match last {
             Some(here) => still_running(host, here).await,
             None => Err(error),
         },
     }
 }
 
-/// What is left of the containers that a host had: a process is still a container's if it is in the cgroup that runc made
-/// for it, which has its id in its name. Networks are taken to be as they were.
+/// What is left of the containers that a host had. Networks are taken to be as they were.
 async fn still_running(host: &RunningHost, mut here: Here) -> Result<Here, Error> {
-    let mut states: Vec<&mut ContainerState> =
-        here.containers.values_mut().chain(here.tasks.iter_mut().map(|(_, state)| state)).collect();
-    states.retain(|state| state.pid.is_some());
-    let files = states.iter().filter_map(|s| Some(format!("/proc/{}/cgroup", s.pid?)));
-    // With the file's name before each line, also if there is only one.
-    let argv = ["grep", "-H", ""].map(str::to_owned).into_iter().chain(files).collect();
-    let env = [("LC_ALL".to_owned(), "C".to_owned())].into();
-    let exec = Exec { argv, netns: Netns::Host, tools: Tools::Own, tty: None, env };
-    let printed =
-        host.agent.exec(exec).await.map_err(host.failed())?.output().await.map_err(host.failed())?;
-    let [found, told] = [&printed.stdout, &printed.stderr].map(|octets| String::from_utf8_lossy(octets));
-    for state in states {
-        let Some(pid) = state.pid else { continue };
-        match is_in_cgroup(pid, &state.id, &found, &told) {
-            Ok(true) => {}
-            Ok(false) => (state.pid, state.status) = (None, "exited".to_owned()),
-            Err(why) => {
-                let why = format!("whether process {pid} is still a container's is not known: {why}");
-                return Err(MachineError::Agent { host: host.name.clone(), why }.into());
-            }
+    let processes = here.processes();
+    let still = host.agent.in_containers(processes.clone()).await.map_err(host.failed())?;
+    let gone = |state: &ContainerState| {
+        processes
+            .iter()
+            .zip(&still)
+            .any(|((pid, id), still)| !still && (Some(*pid), id) == (state.pid, &state.id))
+    };
+    for state in here.containers.values_mut().chain(here.tasks.iter_mut().map(|(_, state)| state)) {
+        if gone(state) {
+            (state.pid, state.status) = (None, "exited".to_owned());
         }
     }
     Ok(here)
 }
 
-/// Whether a process is in a container's cgroup, by what grep has printed of the cgroups and told of files that it could not
-/// read. A process that is gone is not.
-///
-/// # Errors
-/// Its cgroup could not be read: why.
-fn is_in_cgroup(pid: u32, id: &str, found: &str, told: &str) -> Result<bool, String> {
-    let file = format!("/proc/{pid}/cgroup");
-    let names_it = |line: &&str| line.contains(&format!("{file}:"));
-    let mut lines = found.lines().filter(names_it).peekable();
-    if lines.peek().is_some() {
-        return Ok(lines.any(|line| line.contains(id)));
-    }
-    match told.lines().find(names_it) {
-        Some(line) if line.contains("No such file") || line.contains("No such process") => Ok(false),
-        Some(line) => Err(line.to_owned()),
-        None => Err(format!("grep says nothing of {file}")),
-    }
-}
-
-async fn look_at(lab: &Lab, host: &RunningHost) -> Result<Here, Error> {
+async fn look_at(lab: &Lab, host: &RunningHost, last: Option<&Here>) -> Result<Here, Error> {
     let names: Vec<&str> = lab.containers_on(&host.name).map(|(name, _)| name).collect();
     if names.is_empty() && lab.services.is_empty() {
         return Ok(Here::default());
     }
     host.docker.ping().await?;
-    let states = names.into_iter().map(|name| async move {
-        let state = host.docker.state(name).await?;
-        Ok::<_, Error>((name.to_owned(), state))
-    });
+    let listed = match last {
+        Some(last) => listed(host, last).await?,
+        None => HashMap::new(),
+    };
+    let state = async |name: &str| match listed.get(name) {
+        Some(state) => Ok(state.clone()),
+        None => host.docker.state(name).await,
+    };
+    let states = names.into_iter().map(async |name| Ok::<_, Error>((name.to_owned(), state(name).await?)));
     let containers = try_join_all(states).await?.into_iter().collect();
     let tasks = match lab.services.is_empty() {
         true => Vec::new(),
         false => host.docker.tasks_here().await?,
     };
     let of_lab = tasks.into_iter().filter(|task| lab.services.contains_key(&task.service));
-    let states = of_lab.map(|task| async move {
-        let state = host.docker.state(&task.container).await?;
+    let states = of_lab.map(async |task| {
+        let state = state(&task.container).await?;
         Ok::<_, Error>((task, state))
     });
     Ok(Here { containers, tasks: try_join_all(states).await? })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_process_that_is_gone_or_elsewhere_is_no_containers() {
-        let found = "/proc/12/cgroup:0::/system.slice/docker-abc.scope\n/proc/123/cgroup:0::/init.scope\n";
-        let told = "grep: /proc/13/cgroup: No such file or directory\ngrep: /proc/14/cgroup: No such process\n\
-                    grep: /proc/15/cgroup: Permission denied\n";
-        for (pid, is) in [
-            (12, Ok(true)),
-            (123, Ok(false)),
-            (13, Ok(false)),
-            (14, Ok(false)),
-            (15, Err("grep: /proc/15/cgroup: Permission denied")),
-            (1, Err("grep says nothing of /proc/1/cgroup")),
-        ] {
-            assert_eq!(is_in_cgroup(pid, "abc", found, told), is.map_err(str::to_owned), "{pid}");
-        }
+/// Running containers that need not be asked for one by one, by name and by id. One list has all of their state but the
+/// process, which is the one of the last look if that is still in the container.
+async fn listed(host: &RunningHost, last: &Here) -> Result<HashMap<String, ContainerState>, Error> {
+    let processes = last.processes();
+    if processes.is_empty() {
+        return Ok(HashMap::new());
     }
+    let running = host.docker.running().await?;
+    let still = host.agent.in_containers(processes.clone()).await.map_err(host.failed())?;
+    let known: HashMap<String, u32> = processes
+        .into_iter()
+        .zip(still)
+        .filter_map(|((pid, id), still)| still.then_some((id, pid)))
+        .collect();
+    let with_process = running.into_iter().filter_map(|(names, state)| {
+        let state = ContainerState { pid: Some(*known.get(&state.id)?), ..state };
+        Some(names.into_iter().chain([state.id.clone()]).map(move |name| (name, state.clone())))
+    });
+    Ok(with_process.flatten().collect())
 }

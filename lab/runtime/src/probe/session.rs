@@ -1,6 +1,9 @@
 //! A prober: the agent of a host for all endpoints there, or a peer for itself.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
 use labctl_protocol::{
     client::ProbeClient,
@@ -78,10 +81,10 @@ impl<'h> Probing<'h> {
         numbers.into_iter().map(failed).collect()
     }
 
-    /// What it saw in the run.
-    pub async fn sightings(&mut self) -> Vec<Sighting> {
+    /// What it saw in the run; of the cells in `brief` at least what shows who got the request.
+    pub async fn sightings(&mut self, brief: &HashSet<u32>) -> Vec<Sighting> {
         let seen = match &mut self.party {
-            Party::Host(host, client) => client.sightings().await.map_err(host.failed()),
+            Party::Host(host, client) => client.sightings(brief.clone()).await.map_err(host.failed()),
             Party::Peer(session) => session.sightings().await.map_err(Error::from),
             Party::Failed(_) => Ok(Vec::new()),
         };

@@ -10,7 +10,7 @@ use labctl_model::{OfFamily, PerFamily, Protocol};
 use labctl_protocol::{
     messages::{Outcome, Shot, ShotKind, ShotResult, ShotTarget, Sighting},
     probe::{
-        greeting::{GREETING, GREETING_LENGTH, GREETING_ROUND_TRIPS, answered, greeted},
+        greeting::{GREETING_LENGTH, answered, greeted, patience},
         heard::{self, Heard, Key},
         nonce::{Kind, Nonce},
         trace::{MAX_SIGHTINGS, Tracer},
@@ -38,6 +38,7 @@ struct Pending {
     to: IpAddr,
     sent: Instant,
     deadline: Instant,
+    relayed: bool,
     results: UnboundedSender<ShotResult>,
     connection: Option<Connection>,
 }
@@ -184,7 +185,8 @@ impl Run {
         };
         self.awaited.insert(key, shot.cell);
         self.deadlines.insert((deadline, shot.cell));
-        let pending = Pending { key, to, sent: now, deadline, results: results.clone(), connection };
+        let (sent, relayed, results) = (now, shot.relayed, results.clone());
+        let pending = Pending { key, to, sent, deadline, relayed, results, connection };
         self.shots.insert(shot.cell, pending);
         packet
     }
@@ -255,7 +257,7 @@ impl Run {
                     connection.said.extend(came);
                     let rtt = *connection.rtt.get_or_insert_with(|| {
                         let rtt = now.saturating_duration_since(shot.sent);
-                        let until = shot.deadline.min(now + GREETING + rtt * GREETING_ROUND_TRIPS);
+                        let until = shot.deadline.min(now + patience(rtt, shot.relayed));
                         self.deadlines.insert((until, *cell));
                         rtt
                     });

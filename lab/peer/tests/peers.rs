@@ -75,7 +75,7 @@ async fn plug(wire: &Wire, last: u8) -> Peer {
 }
 
 fn shot(cell: u32, kind: ShotKind, to: IpAddr) -> Shot {
-    Shot { cell, from: String::new(), kind, size: 0, to: ShotTarget::Address(to) }
+    Shot { cell, from: String::new(), kind, size: 0, to: ShotTarget::Address(to), relayed: false }
 }
 
 async fn fire(session: &Session, shots: Vec<(ShotKind, IpAddr)>) -> Vec<ShotResult> {
@@ -229,6 +229,7 @@ async fn what_no_route_leads_to_and_what_has_no_resolver() {
         kind: ShotKind::Dns,
         size: 0,
         to: ShotTarget::Name("web".into(), Family::V4),
+        relayed: false,
     };
     let result = session.fire(vec![named], DEADLINE).await.unwrap().remove(0);
     assert!(matches!(result.outcome, Outcome::Failed { .. }), "{result:?}");

@@ -74,7 +74,7 @@ pub fn plan(lab: &Lab, matrix: &Matrix, snapshot: &Snapshot) -> (BTreeMap<String
             let asked = cell.answers.and_then(|index| matrix.answers.get(index));
             for _ in 0..asked.map_or(1, |a| a.requests) {
                 let (from, kind, to) = (cell.from.clone(), kind(&matrix.probe), to.clone());
-                shots.push(Shot { cell: number, from, kind, size, to });
+                shots.push(Shot { cell: number, from, kind, size, to, relayed: aim.door.is_some() });
                 aim.shots.push(number);
                 number += 1;
             }

@@ -95,6 +95,7 @@ async fn resolve(view: &View<'_>, name: &str, from: &str) -> Result<Vec<String>,
         kind: ShotKind::Dns,
         size: 0,
         to: ShotTarget::Name(name.to_owned(), family),
+        relayed: false,
     };
     let shots = (0..).zip(Family::ALL).map(shot).collect();
     let results = client.fire(shots, LOOK_UP_MS).await.map_err(host.failed())?;

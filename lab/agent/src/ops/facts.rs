@@ -48,8 +48,8 @@ pub async fn read(namespace: &Namespace) -> Result<NetnsFacts, NetlinkError> {
 /// If its cgroup cannot be read, so that nothing is known.
 pub fn is_in_container(pid: u32, id: &str) -> io::Result<bool> {
     let path = format!("/proc/{pid}/cgroup");
-    match fs::read_to_string(&path) {
-        Ok(cgroup) => Ok(!id.is_empty() && cgroup.contains(id)),
+    match fs::read(&path) {
+        Ok(cgroup) => Ok(!id.is_empty() && String::from_utf8_lossy(&cgroup).contains(id)),
         Err(e) if e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(libc::ESRCH) => Ok(false),
         Err(e) => Err(io::Error::new(e.kind(), format!("{path}: {e}"))),
     }

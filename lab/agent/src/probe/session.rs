@@ -10,7 +10,7 @@ use std::{
 
 use labctl_model::Family;
 use labctl_protocol::messages::{Endpoint, Listener, ProbeSession, Sighting};
-use nix::ifaddrs::getifaddrs;
+use nix::{ifaddrs::getifaddrs, net::if_::if_nametoindex};
 use tokio::task::JoinSet;
 
 use super::{
@@ -60,7 +60,7 @@ impl Session {
     /// Opens sockets in every namespace of the session. An endpoint that we cannot enter is left out.
     ///
     /// # Errors
-    /// If a listener is in an endpoint that is not part of the session.
+    /// If a listener is in an endpoint that is not part of the session, or there can be no thread.
     pub async fn open(server: &Server, request: ProbeSession) -> Result<Self, String> {
         let ProbeSession { run, endpoints, listeners } = request;
         if let Some(stray) = listeners.iter().find(|l| !endpoints.iter().any(|e| e.name == l.endpoint)) {
@@ -169,7 +169,12 @@ fn open(wanted: Vec<Listener>) -> io::Result<Opened> {
     let (mut interfaces, mut locals) = (HashMap::new(), HashSet::new());
     // One call instead of two answers of netlink, each of which wakes two tasks.
     for found in getifaddrs()? {
-        let Some(address) = found.address else { continue };
+        let Some(address) = found.address else {
+            // A link without an address of its own layer, such as a tun.
+            let name = found.interface_name;
+            interfaces.extend(if_nametoindex(&*name).ok().map(|index| (index, name)));
+            continue;
+        };
         if let Some(link) = address.as_link_addr() {
             interfaces.insert(u32::try_from(link.ifindex()).unwrap_or(0), found.interface_name);
         } else if let Some(v4) = address.as_sockaddr_in() {

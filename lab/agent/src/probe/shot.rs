@@ -14,7 +14,7 @@ use labctl_model::OfFamily;
 use labctl_protocol::{
     messages::{Outcome, Taker},
     probe::{
-        greeting::{GREETING, GREETING_LENGTH, GREETING_ROUND_TRIPS, answered, greeted},
+        greeting::{GREETING_LENGTH, answered, greeted, patience},
         heard::{Heard, Key},
         nonce::{Kind, Nonce},
     },
@@ -58,6 +58,8 @@ pub struct Aim {
     pub to: IpAddr,
     /// See [`crate::protocol::Shot::size`].
     pub size: u32,
+    /// See [`crate::protocol::Shot::relayed`].
+    pub relayed: bool,
     /// When the shot counts as silent.
     pub deadline: Instant,
 }
@@ -145,7 +147,7 @@ pub async fn tcp(aim: Aim, socket: TcpSocket, own: u16, port: u16) -> Outcome {
                     if aim.size > 0 {
                         return transfer(&aim, stream, micros(rtt)).await;
                     }
-                    let until = aim.deadline.min(Instant::now() + GREETING + rtt * GREETING_ROUND_TRIPS);
+                    let until = aim.deadline.min(Instant::now() + patience(rtt, aim.relayed));
                     Outcome::Answered { rtt_us: micros(rtt), by: greeting(stream, aim.run, until).await }
                 }
                 Err(error) => aim.failed(Some(&mut expected), error).await,

@@ -160,7 +160,8 @@ async fn one(
     let Some(&to) = resolved.first() else {
         return unfired(shot.cell, Outcome::NoName { why: "no address".into() });
     };
-    let aim = Aim { space: source.space, run, cell: shot.cell, to, size: shot.size, deadline };
+    let Shot { cell, size, relayed, .. } = shot;
+    let aim = Aim { space: source.space, run, cell, to, size, relayed, deadline };
     let (source_port, outcome) = match (shot.kind, socket) {
         (ShotKind::Icmp, _) => (None, shot::icmp(aim).await),
         (ShotKind::Tcp(port), Some(Ok(Bound::Tcp(socket, own)))) => {

@@ -47,7 +47,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// Whether it shows who got a request.
+    /// Whether it shows who got a request: at least what labctl judges by (`receivers` in `labctl_report::verdict`).
     fn is_receipt(&self) -> bool {
         if self.trace.answer { !self.inbound && self.own } else { self.inbound && self.local }
     }

@@ -92,6 +92,7 @@ async fn names_resolve_or_say_why_not() {
         kind,
         size: 0,
         to: ShotTarget::Name(name.into(), family),
+        relayed: false,
     };
     let look_up = |cell, from: &str, kind, name: &str| look_up_in(Family::V4, cell, from, kind, name);
     let names = ["web.lab", "web", "written", "nope", "broken", "quiet", "v6", "again", "10.0.0.2"];

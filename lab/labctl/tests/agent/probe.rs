@@ -34,7 +34,7 @@ fn listener(endpoint: &str, protocol: Protocol, port: u16) -> Listener {
 }
 
 fn shot(cell: u32, from: &str, kind: ShotKind, to: IpAddr) -> Shot {
-    Shot { cell, from: from.into(), kind, size: 0, to: ShotTarget::Address(to) }
+    Shot { cell, from: from.into(), kind, size: 0, to: ShotTarget::Address(to), relayed: false }
 }
 
 async fn fire(client: &mut ProbeClient, shots: Vec<Shot>) -> BTreeMap<u32, ShotResult> {

@@ -79,6 +79,9 @@ pub struct Shot {
     pub size: u32,
     /// Where to.
     pub to: ShotTarget,
+    /// Whether a port of a host leads to who is meant. Then only a greeting tells who took a connection: behind a proxy it
+    /// is another one.
+    pub relayed: bool,
 }
 
 /// What is sent.
@@ -199,8 +202,8 @@ pub struct Taker {
     pub source: IpAddr,
 }
 
-/// A packet of this run that a watcher saw pass an interface. There are eight for each cell, so a line has their fields
-/// without names.
+/// A packet of this run that a watcher saw pass an interface. There are up to eight for each cell, so a line has their
+/// fields without names, and so it has those of shots and results.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize_tuple, Deserialize_tuple)]
 pub struct Sighting {
     /// Endpoint in whose namespace it was seen; endpoints that share one each get a sighting.

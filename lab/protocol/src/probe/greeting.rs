@@ -9,11 +9,19 @@ use std::{
 use super::nonce::{Kind, Nonce};
 use crate::messages::Taker;
 
-/// How long a connected TCP service may take to greet as one of the run's listeners. [`GREETING_ROUND_TRIPS`] are added,
-/// which matter if a large matrix keeps all processors busy.
-pub const GREETING: Duration = Duration::from_millis(300);
-/// Round trips that are added to [`GREETING`].
-pub const GREETING_ROUND_TRIPS: u32 = 5;
+/// How long a connected TCP service may take to greet as one of the run's listeners.
+const GREETING: Duration = Duration::from_millis(300);
+/// The same if the shot is relayed. A proxy that begins on an emulated, busy processor takes that long; a real service, which
+/// does not greet, keeps its cell as long.
+const GREETING_RELAYED: Duration = Duration::from_millis(1200);
+/// Round trips that are added, which matter if a large matrix keeps all processors busy.
+const ROUND_TRIPS: u32 = 5;
+
+/// How long to wait for the greeting of a TCP service that took a round trip to connect to.
+pub fn patience(rtt: Duration, relayed: bool) -> Duration {
+    let greeting = if relayed { GREETING_RELAYED } else { GREETING };
+    greeting + rtt * ROUND_TRIPS
+}
 
 /// Longest greeting in bytes.
 pub const GREETING_LENGTH: usize = 256;

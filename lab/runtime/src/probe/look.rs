@@ -124,7 +124,8 @@ async fn look_at(lab: &Lab, host: &RunningHost, last: Option<&Here>) -> Result<H
     }
     host.docker.ping().await?;
     let listed = match last {
-        Some(last) => listed(host, last).await?,
+        // If something goes wrong, each is asked for.
+        Some(last) => listed(host, last).await.unwrap_or_default(),
         None => HashMap::new(),
     };
     let state = async |name: &str| match listed.get(name) {

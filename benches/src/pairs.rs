@@ -55,7 +55,11 @@ fn check(labctl: &Labctl, lab: &str) -> f64 {
 /// Against `pingAll` of as many hosts on a Linux bridge, in a network namespace where no rule of Docker's is in the way.
 /// One after the other: the neighbours of both would not fit.
 pub fn mininet() {
-    need("mininet", "/usr/bin/python3 -c 'import mininet'", "mininet bridge-utils net-tools");
+    need(
+        "mininet",
+        "/usr/bin/python3 -c 'import mininet' && command -v ping",
+        "mininet bridge-utils net-tools iputils-ping",
+    );
     let dir = tempfile::tempdir().expect("a temporary folder");
     let labctl = Labctl::new();
     let file = write(dir.path(), "pairs.yaml", &topology("pairs", BESIDE_MININET, "4"));
